@@ -1,0 +1,52 @@
+//! The command line as a whole: the commands and the options that all of them share.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{cat, download, echo, serve};
+use crate::exit::{Code, Failure};
+use crate::output::log::{Log, LogOptions};
+
+/// Echo server, echo client, parallel downloader and parallel cat.
+#[derive(Debug, Parser)]
+#[command(name = "myapp", version, max_term_width = 100, args_override_self = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an echo server
+    Serve(WithVerbose<serve::Options>),
+    /// Send messages to an echo server and print its replies
+    Echo(WithVerbose<echo::Options>),
+    /// Fetch many files, a few at a time
+    Download(WithVerbose<download::Options>),
+    /// Read files side by side and write them in order
+    Cat(cat::Options),
+}
+
+// A command's options and `-v`, which in `cat` means what it means everywhere. (No doc comment:
+// clap would show it as the command's help.)
+#[derive(Debug, Args)]
+struct WithVerbose<T: Args> {
+    #[command(flatten)]
+    options: T,
+    /// Tell more; twice for more still
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Logging")]
+    verbose: u8,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> Result<Code, Failure> {
+        match self.command {
+            Command::Serve(c) => serve::run(c.options, &Log::start(&c.log, c.verbose)?),
+            Command::Echo(c) => echo::run(c.options, &Log::start(&c.log, c.verbose)?),
+            Command::Download(c) => download::run(c.options, &Log::start(&c.log, c.verbose)?),
+            Command::Cat(options) => cat::run(options),
+        }
+    }
+}

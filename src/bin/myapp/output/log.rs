@@ -1,0 +1,196 @@
+//! The log: text or JSON, on stderr or in a file, never waited for.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, ColorChoice, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber, info};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::exit::{Code, Failure};
+use crate::output::terminal;
+
+/// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
+const QUEUE: usize = 8192;
+
+/// Lines a second about single connections and messages, unless `-v` asks for all.
+const TRAFFIC_PER_SECOND: u64 = 100;
+
+/// How the log looks and where it goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogOptions {
+    /// Only errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Log lines as text, or as one JSON object each
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    log_format: Format,
+    /// Append the log to FILE instead of writing it to stderr
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Colors: auto means on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl LogOptions {
+    /// Whether stderr takes colors.
+    pub(crate) fn colors(&self) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !refused && io::stderr().is_terminal()
+            }
+        }
+    }
+}
+
+/// The running log. When dropped, what is in the queue is written out.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) quiet: bool,
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
+    pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
+        let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
+            None => (Box::new(io::stderr()), options.colors()),
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                let file = file
+                    .with_context(|| format!("open log file {}", terminal::path(path)))
+                    .map_err(|error| Failure::new(Code::LocalFile, error))?;
+                (Box::new(file), options.color == ColorChoice::Always)
+            }
+        };
+        let (queue, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(QUEUE)
+            .thread_name("log")
+            .finish(writer);
+        let dropped = queue.error_counter();
+        let lines = fmt::layer().with_writer(queue).with_target(false).with_ansi(colors);
+        let lines = match options.log_format {
+            Format::Text => lines.boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(filter(options.quiet, verbose)?)
+            .with((verbose == 0).then(Pace::default))
+            .with(lines)
+            .init();
+        Ok(Self { quiet: options.quiet, dropped, _writer: guard })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let dropped = self.dropped.dropped_lines();
+        if dropped > 0 {
+            terminal::line(&format!("{dropped} log lines were left out: their reader is too slow"));
+        }
+    }
+}
+
+/// What is logged at all: our own events, down to a level; or what `MYAPP_LOG` says.
+fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
+    if let Ok(text) = std::env::var("MYAPP_LOG") {
+        return text
+            .parse()
+            .map_err(|error| Failure::usage(format!("MYAPP_LOG is no log filter: {error}")))
+            .map_err(|failure| failure.hint("write a level, or TARGET=LEVEL,TARGET=LEVEL…"));
+    }
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    Ok(Targets::new().with_target("myapp", level))
+}
+
+/// Lets through so many lines about single connections and messages (the target
+/// `myapp::traffic`) a second, and then says how many it left out.
+#[derive(Debug, Default)]
+struct Pace(Mutex<Window>);
+
+#[derive(Debug)]
+struct Window {
+    start: Instant,
+    lines: u64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { start: Instant::now(), lines: 0 }
+    }
+}
+
+impl Window {
+    /// Counts a line: whether it is let through, and how many the last second left out.
+    fn count(&mut self, now: Instant) -> (bool, u64) {
+        let mut left_out = 0;
+        if now.duration_since(self.start) >= Duration::from_secs(1) {
+            left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
+            *self = Self { start: now, lines: 0 };
+        }
+        self.lines += 1;
+        (self.lines <= TRAFFIC_PER_SECOND, left_out)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Pace {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        if event.metadata().target() != "myapp::traffic" {
+            return true;
+        }
+        let counted = self.0.lock().map(|mut window| window.count(Instant::now()));
+        // The lock is free again here: this line comes through this very function.
+        let (shown, left_out) = counted.unwrap_or((true, 0));
+        if left_out > 0 {
+            info!(lines = left_out, "left out (-v shows all)");
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_hundred_lines_a_second_the_rest_is_counted() {
+        let start = Instant::now();
+        let mut window = Window { start, lines: 0 };
+        for _ in 0..100 {
+            assert_eq!(window.count(start), (true, 0));
+        }
+        for _ in 0..7 {
+            assert_eq!(window.count(start), (false, 0));
+        }
+        let later = start + Duration::from_secs(1);
+        assert_eq!(window.count(later), (true, 7));
+        assert_eq!(window.count(later), (true, 0));
+    }
+}

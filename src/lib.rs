@@ -1,0 +1,39 @@
+//! The parts of the `myapp` program as a library: an echo server, its client, a downloader of
+//! many files, and a `cat` that reads side by side; all on [smol] executors.
+//!
+//! # Layout
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cat`] | reads files side by side and writes them in order |
+//! | [`download`] | fetches many URLs, a few at a time |
+//! | [`echo`] | sends messages to an echo server and collects the replies |
+//! | [`serve`] | answers each message with itself |
+//! | [`net`] | addresses, connections, listening sockets |
+//! | [`limits`] | how many at once, how long, how soon again, until when |
+//! | [`runtime`] | runs a future to its end |
+//! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
+//!
+//! A module imports only from those below it, and a tool never from another tool.
+//!
+//! # Invariants
+//!
+//! - Nothing here prints, reads the environment, handles signals, exits or panics on input.
+//! - Nothing is unbounded: each queue, buffer and number of tasks has a limit.
+//! - What fails is told with the operation and the object; the cause is the error's `source`.
+//!
+//! # Threads
+//!
+//! A tool is one future with an executor of its own inside: it runs on the thread that polls it,
+//! and ends with all its tasks when it is dropped. Reading and writing files happens on smol's
+//! pool for blocking work; sockets and timers wake through smol's reactor thread.
+
+pub mod cat;
+pub mod download;
+pub mod echo;
+pub mod escape;
+pub mod limits;
+pub mod net;
+pub mod runtime;
+pub mod serve;
+pub mod units;

@@ -1,0 +1,48 @@
+//! How soon again: delays that double, with full jitter.
+
+use std::time::Duration;
+
+/// The delays before each new attempt: the n-th is random between zero and the smaller of
+/// `first · 2ⁿ` and `longest` ("full jitter"), so that many who failed together do not come
+/// back together.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    ceiling: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// Starts with a delay of at most `first`; none will be more than `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { ceiling: first.min(longest), longest }
+    }
+
+    /// The time to wait before the next attempt.
+    pub fn next_delay(&mut self) -> Duration {
+        let delay = self.ceiling.mul_f64(fastrand::f64());
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.longest);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut backoff = Backoff::new(first, longest);
+        for ceiling in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(backoff.ceiling, Duration::from_secs(ceiling));
+            assert!(backoff.next_delay() <= Duration::from_secs(ceiling));
+        }
+    }
+
+    #[test]
+    fn delays_are_spread() {
+        let draw = || Backoff::new(Duration::from_secs(1), Duration::MAX).next_delay();
+        let first = draw();
+        assert!((0..100).any(|_| draw() != first));
+    }
+}

@@ -1,0 +1,72 @@
+//! How long: a future that must be done in time.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use smol::Timer;
+
+/// The time was over before the work was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out")]
+pub struct TimedOut;
+
+/// Runs `work` for at most `limit`; without a limit, to its end.
+///
+/// # Errors
+///
+/// [`TimedOut`] when `limit` passed first; `work` is dropped then. What is ready when the time
+/// is over still counts.
+///
+/// # Cancel safety
+///
+/// That of `work`.
+pub async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Result<T, TimedOut> {
+    match limit {
+        None => Ok(work.await),
+        Some(limit) => race(work, Timer::after(limit)).await,
+    }
+}
+
+/// Runs `work` until the moment `end`, else as [`within`].
+///
+/// # Errors
+///
+/// [`TimedOut`] when `end` passed first.
+///
+/// # Cancel safety
+///
+/// That of `work`.
+pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, TimedOut> {
+    race(work, Timer::at(end)).await
+}
+
+async fn race<T>(work: impl Future<Output = T>, timer: Timer) -> Result<T, TimedOut> {
+    future::or(async { Ok(work.await) }, async {
+        timer.await;
+        Err(TimedOut)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, pending};
+
+    #[test]
+    fn work_that_never_ends_times_out() {
+        let short = Some(Duration::from_millis(5));
+        assert_eq!(block_on(within(short, pending::<()>())), Err(TimedOut));
+        assert_eq!(block_on(until(Instant::now(), pending::<()>())), Err(TimedOut));
+    }
+
+    #[test]
+    fn work_that_is_ready_counts_even_with_no_time_left() {
+        assert_eq!(block_on(within(Some(Duration::ZERO), async { 7 })), Ok(7));
+        assert_eq!(block_on(within(None, async { 7 })), Ok(7));
+    }
+}

@@ -1,0 +1,205 @@
+//! From a name to a connection.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use async_net::TcpStream;
+use smol::Executor;
+use smol::channel::{Receiver, unbounded};
+
+use crate::limits::deadline::within;
+use crate::net::address::{Address, Host};
+
+/// How long one address has a lead on the next (RFC 8305 section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name does not resolve.
+    #[error("resolve {host}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No address took the connection; the cause is that of the first one that was tried.
+    #[error("connect to {address}")]
+    Connect {
+        /// What was connected to.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Resolving and connecting took too long.
+    #[error("connect to {address}: timed out after {limit:?}")]
+    TimedOut {
+        /// What was connected to.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+    },
+}
+
+/// Resolves `address` and connects to it, for at most `limit`.
+///
+/// The addresses of a name are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn,
+/// the next 250 ms after the last or as soon as one has failed; the first connection wins and
+/// the other attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+///
+/// # Errors
+///
+/// [`ConnectError`]; when all addresses fail, the error of the first.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the sockets of all attempts are closed.
+pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let work = async {
+        let found = resolve(address).await?;
+        race(interleave(found))
+            .await
+            .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+    };
+    within(Some(limit), work)
+        .await
+        .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
+}
+
+/// Finds the socket addresses of `address`, off the executor where a name must be resolved.
+///
+/// # Errors
+///
+/// [`ConnectError::Resolve`] where the name does not resolve, or to nothing.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
+pub async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
+    let port = address.port;
+    let name = match &address.host {
+        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
+        Host::Any => {
+            let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+            return Ok(both.map(|ip| SocketAddr::new(ip, port)).into());
+        }
+        Host::Name(name) => name,
+    };
+    let failed = |source| ConnectError::Resolve { host: name.clone(), source };
+    let found = async_net::resolve((name.as_str(), port)).await.map_err(failed)?;
+    if found.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
+    }
+    Ok(found)
+}
+
+/// Puts the families in turn, starting with that of the first address (RFC 8305 section 4).
+fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut all = Vec::new();
+    for address in first {
+        all.push(address);
+        all.extend(second.next());
+    }
+    all.extend(second);
+    all
+}
+
+/// Connects to the first address that answers.
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let executor = Executor::new();
+    let (done, results) = unbounded();
+    let attempts = async {
+        let mut failed = None;
+        for address in addresses {
+            let done = done.clone();
+            let attempt = async move {
+                // The other side is gone only when an earlier attempt has won.
+                let _ = done.send(TcpStream::connect(address).await).await;
+            };
+            executor.spawn(attempt).detach();
+            if let Ok(result) = within(Some(ATTEMPT_DELAY), results.recv()).await {
+                match result.unwrap_or_else(|_| Err(no_address())) {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+        }
+        drop(done);
+        first_of(&results, failed).await
+    };
+    let stream = executor.run(attempts).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The first success among the attempts that still run, or else the first error of all.
+async fn first_of(
+    results: &Receiver<io::Result<TcpStream>>,
+    mut failed: Option<io::Error>,
+) -> io::Result<TcpStream> {
+    while let Ok(result) = results.recv().await {
+        match result {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(no_address))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn families_are_tried_in_turn() {
+        let found = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"];
+        let order = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"];
+        assert_eq!(interleave(found.map(address).into()), order.map(address));
+    }
+
+    #[test]
+    fn an_address_that_refuses_does_not_hide_one_that_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let stream = smol::block_on(race(vec![closed, open])).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[test]
+    fn when_all_refuse_the_first_cause_is_told() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let error = smol::block_on(connect(&Address::loopback(port), LIMIT)).unwrap_err();
+        let ConnectError::Connect { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.to_string(), format!("connect to 127.0.0.1:{port}"));
+    }
+
+    #[test]
+    fn a_name_is_resolved() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let localhost = Address { host: Host::Name("localhost".into()), port };
+        assert!(smol::block_on(connect(&localhost, LIMIT)).is_ok());
+        let nowhere = Address { host: Host::Name("no.such.host.invalid".into()), port };
+        let error = smol::block_on(connect(&nowhere, LIMIT)).unwrap_err();
+        assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,244 @@
+//! The built program, run in a temporary folder; failures tell the whole story.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A run that takes longer hangs: it is killed and the test fails.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// A temporary folder, removed when dropped.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("make a temporary folder"))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap_or_else(|error| panic!("write {name}: {error}"));
+        path
+    }
+
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| {
+            panic!("read {name}: {error}; the folder holds {:?}", self.names())
+        })
+    }
+
+    /// The names in the folder, sorted.
+    pub fn names(&self) -> Vec<String> {
+        names(self.0.path())
+    }
+
+    /// The program, to be run in this folder.
+    pub fn myapp<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        let mut program = myapp(arguments);
+        program.command.current_dir(self.0.path());
+        program.folder = Some(self.0.path().to_owned());
+        program
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("list the folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The program with its arguments, not yet started.
+pub struct Program {
+    command: Command,
+    folder: Option<PathBuf>,
+    stdin: Vec<u8>,
+}
+
+/// The program, to be run with these arguments.
+pub fn myapp<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_myapp"));
+    command.args(arguments).env_remove("MYAPP_LOG").env_remove("NO_COLOR");
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    Program { command, folder: None, stdin: Vec::new() }
+}
+
+impl Program {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin = bytes.as_ref().to_vec();
+        self
+    }
+
+    /// Runs to the end.
+    #[track_caller]
+    pub fn run(self) -> Ran {
+        self.start().wait()
+    }
+
+    /// Starts and goes on beside the test; stdin is fed, then closed.
+    #[track_caller]
+    pub fn start(mut self) -> Running {
+        let command =
+            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let line = format!("{command:?}");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
+        let (mut stdin, bytes) = (child.stdin.take().unwrap(), self.stdin);
+        // A program that reads no stdin closes it: that is no failure of the test.
+        thread::spawn(move || drop(stdin.write_all(&bytes)));
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Running { child, line, folder: self.folder, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+}
+
+type Collector = thread::JoinHandle<Vec<u8>>;
+
+fn collect(mut from: impl Read + Send + 'static) -> Collector {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What has come before an error is what there is.
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// The program while it runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    line: String,
+    folder: Option<PathBuf>,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<Collector>,
+}
+
+impl Running {
+    /// The next line on stdout, without its end; empty at the end of stdout.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).expect("read stdout");
+        line.trim_end_matches('\n').to_owned()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("send a signal");
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(mut self) -> Ran {
+        let stdout = collect(self.stdout.take().unwrap());
+        let stderr = self.stderr.take().unwrap();
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait for the program") {
+                break status;
+            }
+            if start.elapsed() > HANGS {
+                self.child.kill().expect("kill the program");
+                panic!("hangs: {}", self.line);
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        Ran {
+            line: self.line.clone(),
+            folder: self.folder.take(),
+            status,
+            stdout: stdout.join().unwrap(),
+            stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the program left behind.
+pub struct Ran {
+    line: String,
+    folder: Option<PathBuf>,
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Fails unless the program ended with this code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        if self.status.code() != Some(code) {
+            self.fail(&format!("exit code {code}"));
+        }
+        self
+    }
+
+    /// Fails unless stdout is this.
+    #[track_caller]
+    pub fn prints(self, stdout: impl AsRef<[u8]>) -> Self {
+        if self.stdout != stdout.as_ref() {
+            self.fail(&format!("on stdout {:?}", String::from_utf8_lossy(stdout.as_ref())));
+        }
+        self
+    }
+
+    /// Fails unless stderr holds this.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        if !self.stderr.contains(text) {
+            self.fail(&format!("on stderr {text:?}"));
+        }
+        self
+    }
+
+    /// Fails unless stderr is empty.
+    #[track_caller]
+    pub fn silent(self) -> Self {
+        if !self.stderr.is_empty() {
+            self.fail("nothing on stderr");
+        }
+        self
+    }
+
+    #[track_caller]
+    fn fail(&self, wanted: &str) -> ! {
+        let folder = self.folder.as_deref().map(names).unwrap_or_default();
+        let stdout = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(4000)]);
+        panic!(
+            "wanted: {wanted}\ncommand: {}\nfolder: {folder:?}\nended: {}\nstdout: {stdout}\nstderr: {}",
+            self.line, self.status, self.stderr
+        );
+    }
+}

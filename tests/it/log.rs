@@ -1,0 +1,22 @@
+//! The command line and the log, as far as all commands share them.
+
+use crate::harness::myapp;
+
+#[test]
+fn a_command_that_does_not_exist_is_a_usage_error() {
+    myapp(["serv"]).run().code(2).prints("").says("serve");
+    myapp::<&str>([]).run().code(2).says("Usage");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_a_usage_error() {
+    myapp(["serve", "0"]).env("MYAPP_LOG", "a=b=c").run().code(2).says("MYAPP_LOG");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_named() {
+    myapp(["serve", "--log-file", "/no/such/folder/x", "0"])
+        .run()
+        .code(3)
+        .says("open log file /no/such/folder/x: No such file or directory");
+}

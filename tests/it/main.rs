@@ -1,0 +1,4 @@
+//! The tests of the whole: the built program run as a user runs it, and the library's public face.
+
+mod harness;
+mod log;
