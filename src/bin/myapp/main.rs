@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod generate;
 mod output;
 mod signals;
 
@@ -11,7 +12,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::terminal::report_usage(&error),
+    };
     match cli.run() {
         Ok(code) => code.into(),
         Err(failure) => {
