@@ -3,3 +3,4 @@
 mod harness;
 mod log;
 mod tidy;
+mod serve;

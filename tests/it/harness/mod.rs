@@ -1,5 +1,7 @@
 //! What the tests share: a folder of their own, the program run in it, a running server.
 
 pub mod program;
+pub mod serve;
 
-pub use program::{Folder, Program, Ran, myapp};
+pub use program::{Folder, Program, Ran, Running, myapp};
+pub use serve::Server;
