@@ -1,5 +1,7 @@
-//! What the tests share: a folder of their own, the program run in it, a running server.
+//! What the tests share: a folder of their own, the program run in it, a peer for it.
 
+pub mod peer;
 pub mod program;
 
+pub use peer::Peer;
 pub use program::{Folder, Program, Ran, myapp};
