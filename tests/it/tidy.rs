@@ -134,7 +134,7 @@ fn the_library_never_prints_panics_exits_or_reads_the_environment() {
     for Source { name, code } in library() {
         for line in code.lines() {
             // A constant that cannot be is found when the library is compiled.
-            let constant = line.starts_with("const ") || line.starts_with("pub const ");
+            let constant = line.contains("const ");
             let wrong = NEVER.iter().find(|(text, _)| line.contains(text) && !constant);
             complaints.extend(wrong.map(|(_, why)| format!("{name} {why}: {}", line.trim())));
         }

@@ -1,4 +1,5 @@
-//! What a person sees beside the results: the log and the errors.
+//! What the program says: results on stdout; the log and the errors on stderr.
 
 pub(crate) mod log;
+pub(crate) mod results;
 pub(crate) mod terminal;
