@@ -2,4 +2,4 @@
 
 pub mod program;
 
-pub use program::{Folder, Program, Ran, myapp};
+pub use program::{Folder, Program, Ran, Running, myapp};
