@@ -51,6 +51,14 @@ enum Format {
 }
 
 impl LogOptions {
+    /// Whether anything but the usual is asked for, by these options, `-v` or the environment.
+    pub(crate) fn is_asked_for(&self, verbose: u8) -> bool {
+        verbose > 0
+            || self.log_file.is_some()
+            || self.log_format != Format::Text
+            || std::env::var_os("MYAPP_LOG").is_some()
+    }
+
     /// Whether stderr takes colors.
     pub(crate) fn colors(&self) -> bool {
         match self.color {
