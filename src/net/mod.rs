@@ -4,3 +4,4 @@
 pub mod address;
 pub mod connect;
 pub mod listener;
+pub mod tls;
