@@ -1,4 +1,5 @@
-//! What a person sees beside the results: the log and the errors.
+//! What a person sees beside the results: the log, progress and the errors.
 
 pub(crate) mod log;
+pub(crate) mod progress;
 pub(crate) mod terminal;
