@@ -43,11 +43,7 @@ pub enum ConnectError {
     },
 }
 
-/// Resolves `address` and connects to it, for at most `limit`.
-///
-/// The addresses of a name are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn,
-/// the next 250 ms after the last or as soon as one has failed; the first connection wins and
-/// the other attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+/// Resolves `address` and connects to it as [`connect_to`] does, for at most `limit`.
 ///
 /// # Errors
 ///
@@ -59,13 +55,33 @@ pub enum ConnectError {
 pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ConnectError> {
     let work = async {
         let found = resolve(address).await?;
-        race(interleave(found))
-            .await
-            .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+        connect_to(address, found).await
     };
     within(Some(limit), work)
         .await
         .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
+}
+
+/// Connects to `address`, which has been resolved to `found`.
+///
+/// The addresses are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn, the next
+/// 250 ms after the last or as soon as one has failed; the first connection wins and the other
+/// attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+///
+/// # Errors
+///
+/// [`ConnectError::Connect`] when all addresses fail, with the cause of the first.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the sockets of all attempts are closed.
+pub async fn connect_to(
+    address: &Address,
+    found: Vec<SocketAddr>,
+) -> Result<TcpStream, ConnectError> {
+    race(interleave(found))
+        .await
+        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
 
 /// Finds the socket addresses of `address`, off the executor where a name must be resolved.

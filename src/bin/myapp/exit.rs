@@ -41,16 +41,11 @@ impl Code {
     /// The code of a run in which several things ended, each with its own: the lowest of those
     /// with a meaning of their own (3 and up), so that it does not depend on timing.
     pub(crate) fn of_all(codes: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = Self::Success;
-        for code in codes {
-            all = match (all, code) {
-                (a, Self::Success) => a,
-                (Self::Success | Self::Failure, b) => b,
-                (a, Self::Failure) => a,
-                (a, b) => a.min(b),
-            };
-        }
-        all
+        let weight = |code: &Self| match *code as u16 {
+            common @ 0..3 => common,
+            own => 1000 - own,
+        };
+        codes.into_iter().max_by_key(weight).unwrap_or(Self::Success)
     }
 }
 
@@ -85,7 +80,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Code::{self, Failure, LocalFile, Network, Status, Success};
+    use super::Code::{self, Failure, LocalFile, Network, Status, Success, Usage};
 
     #[test]
     fn with_several_failures_the_lowest_meaning_wins_in_any_order() {
@@ -96,6 +91,7 @@ mod tests {
             (vec![Network, Failure, Status], Network),
             (vec![Failure, Success], Failure),
             (vec![LocalFile, Network], LocalFile),
+            (vec![Usage, Status, Failure], Status),
         ] {
             assert_eq!(Code::of_all(codes.iter().copied()), all, "{codes:?}");
             assert_eq!(Code::of_all(codes.iter().rev().copied()), all, "{codes:?} reversed");

@@ -1,6 +1,7 @@
 //! What the tests share: a folder of their own, the program run in it, a running server, a peer
 //! for clients.
 
+pub mod http;
 pub mod peer;
 pub mod program;
 pub mod serve;

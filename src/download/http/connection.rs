@@ -1,0 +1,130 @@
+//! One connection to a server: bytes out, bytes in through a buffer.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_net::TcpStream;
+use futures_lite::{AsyncRead, AsyncWrite, future};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::idle::Idle;
+use crate::net::tls::TlsStream;
+
+/// The buffer that a connection begins with; a long head makes it grow. Reads of at least this
+/// size go past it.
+pub(super) const BUFFER: usize = 32 * 1024;
+
+/// The bytes of a connection, with or without TLS.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection and the bytes that have come and are not yet used.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    idle: Idle,
+}
+
+impl Connection {
+    /// Each wait for a byte, to or from the other side, ends after `idle` with [`Silent`].
+    ///
+    /// [`Silent`]: super::idle::Silent
+    pub(super) fn new(stream: Stream, idle: Duration) -> Self {
+        Self { stream, buffer: vec![0; BUFFER], start: 0, end: 0, idle: Idle::new(idle) }
+    }
+
+    pub(super) fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Reads more behind what is buffered; 0 at the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.make_room();
+        let free = &mut self.buffer[self.end..];
+        let count = ready!(self.idle.check(self.stream.pinned().poll_read(cx, free), cx))?;
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+
+    /// As [`poll_fill`](Self::poll_fill).
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Reads past the buffer, which must be empty; 0 at the end of the stream.
+    pub(super) fn poll_read_past(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.buffered().is_empty());
+        self.idle.check(self.stream.pinned().poll_read(cx, into), cx)
+    }
+
+    pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = future::poll_fn(|cx| {
+                self.idle.check(self.stream.pinned().poll_write(cx, bytes), cx)
+            });
+            match count.await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => bytes = &bytes[count..],
+            }
+        }
+        future::poll_fn(|cx| self.idle.check(self.stream.pinned().poll_flush(cx), cx)).await
+    }
+
+    /// Whether the other side keeps the connection open, and has sent nothing that is not read.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.buffered().is_empty() && self.stream.is_quiet()
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        } else if self.end == self.buffer.len() {
+            self.buffer.resize(2 * self.buffer.len(), 0);
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
+
+impl Stream {
+    fn pinned(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let (tcp, drained) = match self {
+            Self::Plain(stream) => (stream, true),
+            Self::Tls(stream) => {
+                let (tcp, session) = stream.get_ref();
+                (tcp, session.wants_read())
+            }
+        };
+        let peeked = recv(tcp, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        drained && peeked == Err(Errno::AGAIN)
+    }
+}

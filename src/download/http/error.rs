@@ -1,0 +1,280 @@
+//! Why a request failed.
+
+use std::io;
+use std::time::Duration;
+
+use url::{Position, Url};
+
+use super::idle::Silent;
+use crate::escape::Escaped;
+use crate::net::connect::ConnectError;
+use crate::net::tls::{RootsError, TlsError};
+
+/// Why a request has no answer, or no whole one.
+///
+/// A URL in the text is without its user, password and query: those may be secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The URL is none that HTTP can fetch.
+    #[error("get {url}: not an http or https URL")]
+    Url {
+        /// The URL.
+        url: String,
+    },
+    /// A request field would break the request, or change where it ends; nothing has been sent.
+    #[error("request header {name}: {problem}")]
+    Field {
+        /// The field's name, made safe to show.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The name does not resolve, or nobody takes the connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There are no certificates to trust.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// The TLS handshake failed.
+    #[error("start TLS with {host}")]
+    Tls {
+        /// The name of the server.
+        host: String,
+        /// Why.
+        source: TlsError,
+    },
+    /// The server does not keep to HTTP.
+    #[error("get {url}")]
+    Protocol {
+        /// What was asked for.
+        url: String,
+        /// How.
+        source: ProtocolError,
+    },
+    /// The connection ended before the answer did.
+    #[error("get {url}: cut short {}", after(*received, *expected))]
+    CutShort {
+        /// What was asked for.
+        url: String,
+        /// The bytes of the body that came.
+        received: u64,
+        /// The length that the server had told.
+        expected: Option<u64>,
+    },
+    /// No byte came for too long.
+    #[error("get {url}: not a byte for {limit:?}")]
+    TimedOut {
+        /// What was asked for.
+        url: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The connection broke.
+    #[error("get {url}")]
+    Io {
+        /// What was asked for.
+        url: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn after(received: u64, expected: Option<u64>) -> String {
+    match (received, expected) {
+        (0, None) => "before the body".into(),
+        (received, None) => format!("after {received} bytes"),
+        (received, Some(length)) => format!("after {received} of {length} bytes"),
+    }
+}
+
+/// How a server does not keep to HTTP. Its bytes are made safe to show.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// The answer does not begin as one of HTTP/1.0 or HTTP/1.1.
+    #[error("not an HTTP/1 answer: \"{line}\"")]
+    StatusLine {
+        /// Its first line.
+        line: String,
+    },
+    /// The head is longer than [`MAX_HEAD`](super::head::MAX_HEAD).
+    #[error("the head is longer than 256 KiB")]
+    HeadTooLong,
+    /// The head has more fields than [`MAX_FIELDS`](super::head::MAX_FIELDS).
+    #[error("the head has more than 1000 fields")]
+    TooManyFields,
+    /// A line of the head is no field.
+    #[error("a line of the head is no header field")]
+    Field,
+    /// A field that tells where the body ends holds a control byte.
+    #[error("Content-Length or Transfer-Encoding holds a control byte")]
+    ControlByte,
+    /// `Content-Length` is no number, or too large a one.
+    #[error("Content-Length is no number: \"{value}\"")]
+    ContentLength {
+        /// What it is.
+        value: String,
+    },
+    /// There are several lengths.
+    #[error("several Content-Lengths differ")]
+    ContentLengths,
+    /// The body is coded in a way that was not asked for.
+    #[error("Transfer-Encoding is not chunked: \"{value}\"")]
+    TransferEncoding {
+        /// The codings.
+        value: String,
+    },
+    /// Interim answers (1xx) without an end.
+    #[error("more than 10 interim answers")]
+    Interim,
+    /// Status 101, which nobody asked for.
+    #[error("switches protocols unasked (101)")]
+    Switch,
+    /// A chunk begins with no size, or with too long a line.
+    #[error("not a chunk size: \"{line}\"")]
+    ChunkSize {
+        /// How the line begins.
+        line: String,
+    },
+    /// Behind a chunk stands no line end.
+    #[error("a chunk is longer than its size")]
+    ChunkEnd,
+    /// The trailer fields are longer than [`MAX_TRAILERS`](super::chunks::MAX_TRAILERS).
+    #[error("the trailers are malformed or longer than 16 KiB")]
+    Trailers,
+}
+
+impl HttpError {
+    /// Finds the error of a body in the error of a read from it.
+    pub fn from_io(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(|source| Self::Io { url: "a URL".into(), source })
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::CutShort { .. } | Self::TimedOut { .. } | Self::Io { .. } => {
+                true
+            }
+            Self::Tls { source, .. } => matches!(source, TlsError::Broken { .. }),
+            Self::Url { .. } | Self::Field { .. } | Self::Roots(_) | Self::Protocol { .. } => false,
+        }
+    }
+
+    pub(super) fn from_surf(url: &Url, error: surf::Error) -> Self {
+        error.downcast().unwrap_or_else(|error| {
+            let source = io::Error::other(error.to_string());
+            Self::Io { url: shown(url), source }
+        })
+    }
+
+    pub(super) fn url(url: &Url) -> Self {
+        Self::Url { url: shown(url) }
+    }
+
+    pub(super) fn of(url: &Url, failure: Failure, received: u64, expected: Option<u64>) -> Self {
+        let url = shown(url);
+        match failure {
+            Failure::Closed | Failure::Cut => Self::CutShort { url, received, expected },
+            Failure::Silent(limit) => Self::TimedOut { url, limit },
+            Failure::Io(source) => Self::Io { url, source },
+            Failure::Protocol(source) => Self::Protocol { url, source },
+        }
+    }
+}
+
+/// A URL without what may be secret in it: user and password, and the values behind the `?`.
+fn shown(url: &Url) -> String {
+    let query = if url.query().is_some() { "?…" } else { "" };
+    let plain = [&url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]];
+    format!("{}{query}", Escaped(plain.concat().as_bytes()))
+}
+
+impl From<HttpError> for io::Error {
+    fn from(error: HttpError) -> Self {
+        let kind = match &error {
+            HttpError::CutShort { .. } => io::ErrorKind::UnexpectedEof,
+            HttpError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            HttpError::Protocol { .. } => io::ErrorKind::InvalidData,
+            HttpError::Io { source, .. } => source.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// What ends an exchange; a [`HttpError`] tells besides what was asked for.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection was closed before the first byte of the answer.
+    Closed,
+    /// The connection ended before the answer did.
+    Cut,
+    /// Nothing came for this long.
+    Silent(Duration),
+    /// The connection broke.
+    Io(io::Error),
+    /// The server does not keep to HTTP.
+    Protocol(ProtocolError),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Silent>() {
+            Ok(Silent(limit)) => Self::Silent(limit),
+            // So TLS tells an end without the word of the other side.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Cut,
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<ProtocolError> for Failure {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_url_are_not_told() {
+        for (url, text) in [
+            ("http://example.org", "http://example.org/"),
+            ("https://user:secret@example.org:8443/a%20b", "https://example.org:8443/a%20b"),
+            ("http://[::1]:1/x?token=secret#part", "http://[::1]:1/x?…"),
+        ] {
+            assert_eq!(shown(&url.parse().unwrap()), text);
+        }
+        let long = format!("http://h/{}", "x".repeat(1000));
+        assert!(shown(&long.parse().unwrap()).len() < 300);
+    }
+
+    #[test]
+    fn how_much_came_is_told() {
+        let url = "http://h/x".parse().unwrap();
+        for (received, expected, text) in [
+            (0, None, "get http://h/x: cut short before the body"),
+            (7, None, "get http://h/x: cut short after 7 bytes"),
+            (7, Some(9), "get http://h/x: cut short after 7 of 9 bytes"),
+        ] {
+            let error = HttpError::of(&url, Failure::Cut, received, expected);
+            assert_eq!(error.to_string(), text);
+            assert!(error.is_transient());
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_body_comes_back_out_of_the_error_of_a_read() {
+        let url = "http://h/x".parse().unwrap();
+        let error = HttpError::of(&url, ProtocolError::ChunkEnd.into(), 0, None);
+        let read = io::Error::from(error);
+        assert_eq!(read.kind(), io::ErrorKind::InvalidData);
+        let back = HttpError::from_io(read);
+        assert!(matches!(back, HttpError::Protocol { source: ProtocolError::ChunkEnd, .. }));
+        assert!(!back.is_transient());
+        let other = HttpError::from_io(io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(other, HttpError::Io { .. }) && other.is_transient());
+    }
+}

@@ -1,0 +1,229 @@
+//! TLS against a rustls server with certificates of its own.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
+
+use super::*;
+use crate::net::tls::{RootsError, TlsError};
+
+/// A certificate authority, and the file that says to trust it.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Two of one name would be told apart by their signatures alone.
+        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
+        let key = KeyPair::generate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+        Self { issuer: Issuer::new(params, key), folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key);
+        Arc::new(config.unwrap())
+    }
+
+    fn client(&self) -> Client {
+        trusting(self.file())
+    }
+}
+
+fn trusting(roots: PathBuf) -> Client {
+    Client::new(ClientConfig { extra_roots: Some(roots), ..config() }).unwrap()
+}
+
+fn for_names(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap()
+}
+
+fn url(peer: &Peer) -> Url {
+    format!("https://localhost:{}/x", peer.address().port()).parse().unwrap()
+}
+
+/// A server that plays a script on each connection, and with or without a word at its end.
+fn serve(config: Arc<ServerConfig>, answers: &'static [&'static str], says_end: bool) -> Peer {
+    Peer::serve(move |_, stream, asked| {
+        let mut tls = accept(stream, &config);
+        Script::new(answers, End::Close).play(&mut tls, &mut *asked);
+        if let Some(HandshakeKind::Resumed) = tls.conn.handshake_kind() {
+            asked("resumed".into());
+        }
+        if says_end {
+            tls.conn.send_close_notify();
+            // The client may be gone.
+            let _ = tls.conn.complete_io(&mut tls.sock);
+        }
+    })
+}
+
+fn accept(
+    stream: &TcpStream,
+    config: &Arc<ServerConfig>,
+) -> StreamOwned<ServerConnection, TcpStream> {
+    let connection = ServerConnection::new(config.clone()).unwrap();
+    StreamOwned::new(connection, stream.try_clone().unwrap())
+}
+
+#[track_caller]
+fn refused(client: &Client, peer: &Peer) -> TlsError {
+    let error = fetch(client, &url(peer)).unwrap_err();
+    assert!(!error.is_transient());
+    let port = peer.address().port();
+    assert_eq!(error.to_string(), format!("start TLS with localhost:{port}"));
+    assert!(peer.requests().is_empty());
+    let HttpError::Tls { source, .. } = error else { panic!("{error:?}") };
+    source
+}
+
+#[test]
+fn a_certificate_of_a_trusted_issuer_is_good_and_its_connection_is_kept() {
+    let authority = Authority::new();
+    let peer = serve(authority.issue(&for_names(&["localhost", "127.0.0.1"])), &[OK, OK], true);
+    let client = authority.client();
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &url(&peer)).unwrap(), (200, b"ok".to_vec()));
+    }
+    assert_eq!(peer.connections(), [0, 0]);
+    let by_address = format!("https://{}/", peer.address()).parse().unwrap();
+    assert_eq!(fetch(&client, &by_address).unwrap().1, b"ok");
+}
+
+#[test]
+fn a_session_is_resumed() {
+    let authority = Authority::new();
+    let closing = &["HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"];
+    let peer = serve(authority.issue(&for_names(&["localhost"])), closing, true);
+    let client = authority.client();
+    fetch(&client, &url(&peer)).unwrap();
+    assert!(!peer.requests().contains(&"resumed".to_owned()));
+    fetch(&client, &url(&peer)).unwrap();
+    fetch(&client, &url(&peer)).unwrap();
+    assert!(peer.requests().contains(&"resumed".to_owned()), "{:?}", peer.requests());
+}
+
+#[test]
+fn an_unknown_issuer_is_refused() {
+    let peer = serve(Authority::new().issue(&for_names(&["localhost"])), &[OK], true);
+    let error = refused(&Authority::new().client(), &peer);
+    assert_eq!(error.to_string(), "the issuer of the certificate is unknown");
+}
+
+#[test]
+fn a_certificate_for_other_names_is_refused_with_them() {
+    let authority = Authority::new();
+    let names = ["example.org", "*.example.org", "127.0.0.1", "a.b", "c.d", "e.f", "g.h"];
+    let peer = serve(authority.issue(&for_names(&names)), &[OK], true);
+    let error = refused(&authority.client(), &peer);
+    assert_eq!(
+        error.to_string(),
+        "the certificate is not for this name, but for \
+         example.org, *.example.org, 127.0.0.1, a.b, c.d, 2 more"
+    );
+}
+
+#[test]
+fn a_certificate_before_or_after_its_time_is_refused() {
+    let authority = Authority::new();
+    for (from, to, text) in [
+        (2001, 2002, "the certificate has expired"),
+        (3001, 3002, "the certificate is not valid yet"),
+    ] {
+        let mut params = for_names(&["localhost"]);
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        let peer = serve(authority.issue(&params), &[OK], true);
+        assert_eq!(refused(&authority.client(), &peer).to_string(), text);
+    }
+}
+
+#[test]
+fn a_body_without_length_is_whole_only_with_the_word_of_the_server() {
+    let authority = Authority::new();
+    let config = authority.issue(&for_names(&["localhost"]));
+    let open_ended = &["HTTP/1.1 200 OK\r\n\r\nhello"];
+    let good = serve(config.clone(), open_ended, true);
+    assert_eq!(fetch(&authority.client(), &url(&good)).unwrap().1, b"hello");
+
+    let cut = serve(config, open_ended, false);
+    let error = fetch(&authority.client(), &url(&cut)).unwrap_err();
+    assert!(matches!(error, HttpError::CutShort { received: 5, expected: None, .. }), "{error:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_told() {
+    let peer = Peer::serve(|_, stream, _| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Not closed before the client has read it.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = refused(&Authority::new().client(), &peer);
+    assert_eq!(error.to_string(), "the server does not speak TLS");
+}
+
+#[test]
+fn a_connection_that_breaks_in_the_handshake_may_be_tried_again() {
+    let peer = Peer::start([]);
+    let error = fetch(&Authority::new().client(), &url(&peer)).unwrap_err();
+    assert!(matches!(error, HttpError::Tls { source: TlsError::Broken { .. }, .. }), "{error:?}");
+    assert!(error.is_transient());
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_given_up() {
+    let peer = Peer::start([Script::new([""], End::Hold)]);
+    let connect_timeout = Duration::from_millis(200);
+    let roots = Authority::new();
+    let config = ClientConfig { connect_timeout, extra_roots: Some(roots.file()), ..config() };
+    let error = fetch(&Client::new(config).unwrap(), &url(&peer)).unwrap_err();
+    let port = peer.address().port();
+    let text = format!("connect to localhost:{port}: timed out after 200ms");
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn a_file_of_roots_that_cannot_be_used_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "https://localhost:1/".parse().unwrap();
+    let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (content, cause) in [
+        (None, "No such file or directory (os error 2)"),
+        (Some(""), "no certificate in it"),
+        (Some("hello"), "no certificate in it"),
+        (Some("-----BEGIN CERTIFICATE-----\n"), "not PEM"),
+        (Some(bad), "invalid peer certificate: BadEncoding"),
+    ] {
+        let path = folder.path().join("roots.pem");
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let error = fetch(&trusting(path.clone()), &url).unwrap_err();
+        let HttpError::Roots(RootsError::Read { source, .. }) = &error else { panic!("{error:?}") };
+        assert_eq!(source.to_string(), cause);
+        assert_eq!(error.to_string(), format!("read certificates from {}", path.display()));
+    }
+}

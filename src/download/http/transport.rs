@@ -1,0 +1,215 @@
+//! From a request to the head of its answer: connections, kept ones first.
+
+use std::io;
+use std::sync::Arc;
+
+use http_client::http_types::{Request, Response, StatusCode};
+use http_client::{Error, HttpClient, async_trait};
+use smol::lock::OnceCell;
+use surf::Body as SurfBody;
+use tracing::debug;
+use url::{Host as UrlHost, Url};
+
+use super::body::{Body, Home};
+use super::client::ClientConfig;
+use super::connection::{Connection, Stream};
+use super::error::{Failure, HttpError, ProtocolError};
+use super::framing::{Framing, keeps_connection};
+use super::head::{Head, MAX_HEAD, find_end};
+use super::pool::{Origin, Pool};
+use super::request::write_get;
+use crate::limits::deadline::within;
+use crate::net::address::{Address, Host};
+use crate::net::connect::{ConnectError, connect_to};
+use crate::net::names::Names;
+use crate::net::tls::TlsClient;
+
+/// The most interim answers (1xx) that are passed over.
+const MAX_INTERIM: usize = 10;
+
+/// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
+/// alone. They travel in the request's extensions.
+#[derive(Debug)]
+pub(super) struct Fields(pub(super) Vec<(String, String)>);
+
+/// The head of an answer, and the length of its body where it is known. Travels in the response's
+/// extensions: http-types has no place for a value that is not ASCII, or a status of its own.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: Head,
+    pub(super) length: Option<u64>,
+}
+
+/// A connection on which the head of an answer has been read.
+type Answered = (Box<Connection>, Head);
+
+/// What surf sends its requests through.
+#[derive(Debug)]
+pub(super) struct Transport {
+    config: ClientConfig,
+    pool: Arc<Pool<Box<Connection>>>,
+    names: Names,
+    tls: OnceCell<TlsClient>,
+}
+
+#[async_trait]
+impl HttpClient for Transport {
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        let fields = request.ext().get().map_or(&[][..], |Fields(fields)| fields);
+        let (answer, body) = self.get(request.url(), fields).await?;
+        let mut response = Response::new(status_code(answer.head.status()));
+        response.set_body(SurfBody::from_reader(body, None));
+        response.ext_mut().insert(answer);
+        Ok(response)
+    }
+}
+
+impl Transport {
+    pub(super) fn new(config: ClientConfig) -> Self {
+        let pool = Arc::new(Pool::new(config.idle_per_origin));
+        Self { config, pool, names: Names::default(), tls: OnceCell::new() }
+    }
+
+    async fn get(
+        &self,
+        url: &Url,
+        fields: &[(String, String)],
+    ) -> Result<(Answer, Body), HttpError> {
+        let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
+        let request = write_get(url, fields, &self.config.user_agent)?;
+        let failed = |failure| HttpError::of(url, failure, 0, None);
+
+        let kept = self.ask_kept(&origin, &request).await.map_err(failed)?;
+        let (connection, head) = match kept {
+            Some(answered) => answered,
+            None => ask(self.connect(&origin).await?, &request).await.map_err(failed)?,
+        };
+        let framing = Framing::of(&head).map_err(|error| failed(error.into()))?;
+        debug!(target: "myapp::traffic", status = head.status(), "answer of {}", origin.address);
+        let answer = Answer { length: framing.length(), head };
+        let home = keeps_connection(&answer.head).then(|| Home { pool: self.pool.clone(), origin });
+        Ok((answer, Body::new(connection, framing, url.clone(), home)))
+    }
+
+    /// Asks over a kept connection; `None` where there is none that is still open. A GET may be
+    /// sent again (RFC 9110 section 9.2.2), and a server may close a silent connection at any
+    /// time (RFC 9112 section 9.3.1).
+    async fn ask_kept(&self, origin: &Origin, request: &[u8]) -> Result<Option<Answered>, Failure> {
+        while let Some(connection) = self.pool.take(origin) {
+            if !connection.is_quiet() {
+                continue;
+            }
+            return match ask(connection, request).await {
+                Err(Failure::Closed) => Ok(None),
+                answered => answered.map(Some),
+            };
+        }
+        Ok(None)
+    }
+
+    async fn connect(&self, origin: &Origin) -> Result<Box<Connection>, HttpError> {
+        let tls = if origin.tls { Some(self.tls().await?) } else { None };
+        let limit = self.config.connect_timeout;
+        let stream =
+            within(Some(limit), self.open(&origin.address, tls)).await.unwrap_or_else(|_| {
+                Err(ConnectError::TimedOut { address: origin.address.clone(), limit }.into())
+            })?;
+        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {}", origin.address);
+        Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
+    }
+
+    async fn open(&self, address: &Address, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
+        let found = self.names.resolve(address).await?;
+        // Its name may lead elsewhere by now.
+        let tcp = connect_to(address, found).await.inspect_err(|_| self.names.forget(address))?;
+        let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
+        let stream = tls.connect(&address.host, tcp).await;
+        let stream =
+            stream.map_err(|source| HttpError::Tls { host: address.to_string(), source })?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    /// The certificates are read once, with the first request that needs them.
+    async fn tls(&self) -> Result<&TlsClient, HttpError> {
+        let roots = self.config.extra_roots.clone();
+        Ok(self.tls.get_or_try_init(|| TlsClient::load(roots)).await?)
+    }
+}
+
+/// Scheme, host and port of a URL; `None` where it is not http or https.
+fn origin_of(url: &Url) -> Option<Origin> {
+    let tls = match url.scheme() {
+        "http" => false,
+        "https" => true,
+        _ => return None,
+    };
+    let host = match url.host()? {
+        UrlHost::Domain(name) => Host::Name(name.into()),
+        UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
+        UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
+    };
+    Some(Origin { tls, address: Address { host, port: url.port_or_known_default()? } })
+}
+
+/// Sends a request and reads the head of its final answer.
+async fn ask(mut connection: Box<Connection>, request: &[u8]) -> Result<Answered, Failure> {
+    send(&mut connection, request).await?;
+    for _ in 0..=MAX_INTERIM {
+        let head = read_head(&mut connection).await?;
+        match head.status() {
+            101 => return Err(ProtocolError::Switch.into()),
+            100..200 => {}
+            _ => return Ok((connection, head)),
+        }
+    }
+    Err(ProtocolError::Interim.into())
+}
+
+/// Sends a request and waits for the first bytes of the answer.
+async fn send(connection: &mut Connection, request: &[u8]) -> Result<(), Failure> {
+    let first = async {
+        connection.write_all(request).await?;
+        connection.fill().await
+    };
+    match first.await {
+        Ok(0) => Err(Failure::Closed),
+        Ok(_) => Ok(()),
+        Err(error) if is_closed(&error) => Err(Failure::Closed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+async fn read_head(connection: &mut Connection) -> Result<Head, Failure> {
+    let mut seen = 0_usize;
+    loop {
+        let buffered = connection.buffered();
+        if let Some(end) = find_end(buffered, seen.saturating_sub(2)) {
+            let head = Head::parse(&buffered[..end])?;
+            connection.consume(end);
+            return Ok(head);
+        }
+        seen = buffered.len();
+        if seen >= MAX_HEAD {
+            return Err(ProtocolError::HeadTooLong.into());
+        }
+        if connection.fill().await? == 0 {
+            return Err(Failure::Cut);
+        }
+    }
+}
+
+/// The status as http-types knows it: one that it does not know counts as the first of its class
+/// (RFC 9110 section 15).
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::try_from(status).unwrap_or(match status {
+        ..300 => StatusCode::Ok,
+        300..400 => StatusCode::MultipleChoice,
+        400..500 => StatusCode::BadRequest,
+        _ => StatusCode::InternalServerError,
+    })
+}
