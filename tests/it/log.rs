@@ -4,7 +4,6 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::harness::serve::ask;
 use crate::harness::{Folder, Ran, Server, myapp};
 
 #[test]
@@ -124,7 +123,7 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
     folder.write("log", "from before\n");
     let arguments = ["serve", "--log-file", "log", "--log-format", "json", "127.0.0.1:0"];
     let server = Server::of(folder.myapp(arguments), 1);
-    ask(&server.connect(), b"hello\n");
+    server.exchange(b"hello\n");
     server.stop().silent();
     let log = String::from_utf8(folder.read("log")).unwrap();
     let rest = log.strip_prefix("from before\n").expect("the old lines");
