@@ -593,11 +593,16 @@ fn socat_gets_all_back_after_its_end_of_input() {
 
 // --- the library
 
+#[track_caller]
+fn bind(config: serve::Config) -> serve::Server {
+    let addresses = [Address::loopback(0)];
+    smol::block_on(serve::Server::bind(&addresses, config)).expect("listen")
+}
+
 /// Runs a server of the library beside `client`, then stops it.
 #[track_caller]
 fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T, serve::Summary) {
-    let server = serve::Server::bind(&[Address::loopback(0)], config);
-    let server = smol::block_on(server).expect("listen");
+    let server = bind(config);
     let address = server.local_addrs()[0];
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
@@ -635,8 +640,7 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
 
 #[test]
 fn a_run_that_is_dropped_cuts_everything_at_once() {
-    let server = serve::Server::bind(&[Address::loopback(0)], serve::Config::default());
-    let server = smol::block_on(server).expect("listen");
+    let server = bind(serve::Config::default());
     let (address, figures) = (server.local_addrs()[0], server.figures());
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
