@@ -1,4 +1,5 @@
 //! The tests of the whole: the built program run as a user runs it, and the library's public face.
 
 mod harness;
+mod http_peers;
 mod log;

@@ -109,24 +109,25 @@ impl Transport {
 
     async fn connect(&self, origin: &Origin) -> Result<Box<Connection>, HttpError> {
         let tls = if origin.tls { Some(self.tls().await?) } else { None };
-        let limit = self.config.connect_timeout;
-        let stream =
-            within(Some(limit), self.open(&origin.address, tls)).await.unwrap_or_else(|_| {
-                Err(ConnectError::TimedOut { address: origin.address.clone(), limit }.into())
-            })?;
-        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {}", origin.address);
+        let (address, limit) = (&origin.address, self.config.connect_timeout);
+        let late = || ConnectError::TimedOut { address: address.clone(), limit };
+        let opened = within(Some(limit), self.open(address, tls)).await;
+        let stream = opened
+            .unwrap_or_else(|_| Err(late().into()))
+            // Its name may lead elsewhere by now.
+            .inspect_err(|_| self.names.forget(address))?;
+        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {address}");
         Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
     }
 
     async fn open(&self, address: &Address, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
         let found = self.names.resolve(address).await?;
-        // Its name may lead elsewhere by now.
-        let tcp = connect_to(address, found).await.inspect_err(|_| self.names.forget(address))?;
+        let tcp = connect_to(address, found).await?;
         let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
-        let stream = tls.connect(&address.host, tcp).await;
-        let stream =
-            stream.map_err(|source| HttpError::Tls { host: address.to_string(), source })?;
-        Ok(Stream::Tls(Box::new(stream)))
+        match tls.connect(&address.host, tcp).await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(source) => Err(HttpError::Tls { host: address.to_string(), source }),
+        }
     }
 
     /// The certificates are read once, with the first request that needs them.
@@ -212,4 +213,33 @@ fn status_code(status: u16) -> StatusCode {
         400..500 => StatusCode::BadRequest,
         _ => StatusCode::InternalServerError,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_is_scheme_host_and_port() {
+        for (url, tls, address) in [
+            ("http://Example.org/x", false, "example.org:80"),
+            ("https://user@example.org", true, "example.org:443"),
+            ("https://127.1:8443/", true, "127.0.0.1:8443"),
+            ("http://[::1]/", false, "[::1]:80"),
+            ("http://bücher.example:8080/", false, "xn--bcher-kva.example:8080"),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(origin_of(&url.parse().unwrap()), Some(Origin { tls, address }), "{url}");
+        }
+        for url in ["ftp://example.org/", "file:///etc/passwd", "data:,x", "mailto:a@b"] {
+            assert_eq!(origin_of(&url.parse().unwrap()), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_surf_does_not_know_counts_as_the_first_of_its_class() {
+        for (status, known) in [(206, 206), (299, 200), (399, 300), (430, 400), (520, 500)] {
+            assert_eq!(u16::from(status_code(status)), known, "{status}");
+        }
+    }
 }
