@@ -28,6 +28,9 @@
 //! and ends with all its tasks when it is dropped. Reading and writing files happens on smol's
 //! pool for blocking work; sockets and timers wake through smol's reactor thread.
 
+#![warn(unreachable_pub)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cat;
 pub mod download;
 pub mod echo;

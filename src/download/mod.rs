@@ -1,3 +1,162 @@
-//! To be written.
+//! Fetches many files over HTTP and HTTPS, a few at a time.
+//!
+//! A [`Downloader`] takes a list of [`Item`]s, as long as it likes or without end, and saves each
+//! under a name that nothing had before. A file appears under its name only when it is whole;
+//! until then it is called `NAME.part`. What fails stands in the [`Report`], and never stops the
+//! others.
+//!
+//! ```no_run
+//! use futures_lite::{future, stream};
+//! use myapp::download::{Config, Downloader, Item};
+//!
+//! # fn main() -> Result<(), myapp::download::DownloadError> {
+//! let downloader = Downloader::new(Config::default())?;
+//! let list = stream::iter(["https://example.com/a", "https://example.com/b"]);
+//! let report = myapp::runtime::run(downloader.run(
+//!     futures_lite::StreamExt::map(list, Item::parse),
+//!     &|number, event| println!("{number}: {event:?}"),
+//!     future::pending(),
+//! ));
+//! assert_eq!(report.saved, 2);
+//! # Ok(())
+//! # }
+//! ```
 
+mod body;
+mod config;
+mod error;
+mod headers;
 pub mod http;
+mod naming;
+mod part;
+mod plan;
+mod progress;
+mod redirect;
+mod report;
+mod transfer;
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_lite::{Stream, StreamExt as _, future, stream};
+
+use crate::limits::permits::for_each;
+use crate::limits::stop::{Stop, stop};
+use http::{Client, ClientConfig};
+use part::Names;
+use transfer::Shared;
+
+pub use config::{Config, Downgrade};
+pub use error::{DownloadError, RedirectError};
+pub use headers::{Header, HeaderError};
+pub use plan::{Item, Target};
+pub use progress::{Event, Observer};
+pub use report::{Failure, Report, Saved};
+
+/// Fetches files. Its connections live as long as it does, for one run or for many.
+#[derive(Debug)]
+pub struct Downloader(Shared);
+
+impl Downloader {
+    /// Makes a downloader; nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// [`DownloadError::Http`] where the user agent is no header value.
+    pub fn new(config: Config) -> Result<Self, DownloadError> {
+        let client = Client::new(ClientConfig {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            user_agent: config.user_agent.clone(),
+            extra_roots: config.ca_file.clone(),
+            idle_per_origin: config.jobs.get(),
+        })?;
+        Ok(Self(Shared { config, client, names: Names::default() }))
+    }
+
+    /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
+    /// then what has been begun is given up, and its parts are removed. The list is asked for
+    /// its next item only when there is room for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, all transfers end with it and their parts are removed.
+    pub async fn run(
+        &self,
+        list: impl Stream<Item = Result<Item, Failure>>,
+        observer: &Observer<'_>,
+        until: impl Future<Output = ()>,
+    ) -> Report {
+        let start = Instant::now();
+        let report = Mutex::new(Report::default());
+        let (stopper, stop) = stop();
+        let items = until_stopped(list, stop.clone()).enumerate();
+        let all = for_each(self.0.config.jobs, items, |(number, item)| {
+            let (report, stop) = (&report, stop.clone());
+            async move {
+                let tell = |event: Event<'_>| observer(number as u64, event);
+                let ended = self.fetch(item, &tell, stop).await;
+                settle(ended, &tell, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        });
+        let stopping = async {
+            until.await;
+            stopper.stop();
+            future::pending().await
+        };
+        future::or(all, stopping).await;
+        let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Report { elapsed: start.elapsed(), ..report }
+    }
+
+    async fn fetch(
+        &self,
+        item: Result<Item, Failure>,
+        tell: &(impl Fn(Event<'_>) + Sync),
+        stop: Stop,
+    ) -> Result<Saved, Failure> {
+        let item = item?;
+        let url = item.url.to_string();
+        let stopped = async {
+            stop.stopped().await;
+            Err(DownloadError::Stopped)
+        };
+        let ended = future::or(stopped, self.0.fetch(item, tell)).await;
+        ended.map_err(|source| Failure { url, source })
+    }
+}
+
+/// Tells how a file ended and writes it into the report.
+fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut Report) {
+    match ended {
+        Ok(saved) => {
+            tell(Event::Saved(&saved));
+            report.saved += 1;
+            report.bytes += saved.bytes;
+        }
+        Err(Failure { source: DownloadError::Stopped, .. }) => {
+            tell(Event::Stopped);
+            report.stopped += 1;
+        }
+        Err(failure) => {
+            tell(Event::Failed(&failure));
+            report.failed += 1;
+            if report.failures.len() < Report::KEPT {
+                report.failures.push(failure);
+            }
+        }
+    }
+}
+
+/// Ends `list` when the run is told to stop, even while the next item is waited for.
+fn until_stopped<T>(list: impl Stream<Item = T>, stop: Stop) -> impl Stream<Item = T> {
+    stream::unfold((Box::pin(list), stop), |(mut list, stop)| async {
+        let stopped = async {
+            stop.stopped().await;
+            None
+        };
+        let item = future::or(stopped, list.next()).await?;
+        Some((item, (list, stop)))
+    })
+}

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 /// How the program ends. The numbers are part of the interface and stand in the README.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Code {
     /// All done, or skipped on purpose.
+    #[default]
     Success = 0,
     /// Some input failed, a reply differed, anything without a number of its own.
     Failure = 1,
@@ -26,6 +27,8 @@ pub(crate) enum Code {
     Status = 8,
     /// A timeout, or too slow.
     Timeout = 10,
+    /// Over the size limit.
+    TooLarge = 11,
     /// Ended by SIGINT.
     Interrupted = 130,
     /// Nobody reads stdout any more.
@@ -38,16 +41,11 @@ impl Code {
     /// The code of a run in which several things ended, each with its own: the lowest of those
     /// with a meaning of their own (3 and up), so that it does not depend on timing.
     pub(crate) fn of_all(codes: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = Self::Success;
-        for code in codes {
-            all = match (all, code) {
-                (a, Self::Success) => a,
-                (Self::Success | Self::Failure, b) => b,
-                (a, Self::Failure) => a,
-                (a, b) => a.min(b),
-            };
-        }
-        all
+        let weight = |code: &Self| match *code as u16 {
+            common @ 0..3 => common,
+            own => 1000 - own,
+        };
+        codes.into_iter().max_by_key(weight).unwrap_or(Self::Success)
     }
 }
 
@@ -82,7 +80,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Code::{self, Failure, LocalFile, Network, Status, Success};
+    use super::Code::{self, Failure, LocalFile, Network, Status, Success, Usage};
 
     #[test]
     fn with_several_failures_the_lowest_meaning_wins_in_any_order() {
@@ -93,6 +91,7 @@ mod tests {
             (vec![Network, Failure, Status], Network),
             (vec![Failure, Success], Failure),
             (vec![LocalFile, Network], LocalFile),
+            (vec![Usage, Status, Failure], Status),
         ] {
             assert_eq!(Code::of_all(codes.iter().copied()), all, "{codes:?}");
             assert_eq!(Code::of_all(codes.iter().rev().copied()), all, "{codes:?} reversed");

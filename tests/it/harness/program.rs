@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,7 @@ pub struct Program {
     command: Command,
     folder: Option<PathBuf>,
     stdin: Vec<u8>,
+    holds_stdin: bool,
 }
 
 /// The program, to be run with these arguments.
@@ -74,7 +75,7 @@ pub fn myapp<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program
     for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
-    Program { command, folder: None, stdin: Vec::new() }
+    Program { command, folder: None, stdin: Vec::new(), holds_stdin: false }
 }
 
 impl Program {
@@ -88,25 +89,51 @@ impl Program {
         self
     }
 
+    /// Lets it have at most so many descriptors.
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
+        self.command = shell;
+        self
+    }
+
+    /// Leaves stdin open for [`Running::write`].
+    pub fn hold_stdin(mut self) -> Self {
+        self.holds_stdin = true;
+        self
+    }
+
     /// Runs to the end.
     #[track_caller]
     pub fn run(self) -> Ran {
         self.start().wait()
     }
 
-    /// Starts and goes on beside the test; stdin is fed, then closed.
+    /// Starts and goes on beside the test; stdin is fed, then closed unless it is held.
     #[track_caller]
     pub fn start(mut self) -> Running {
         let command =
             self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
-        let (mut stdin, bytes) = (child.stdin.take().unwrap(), self.stdin);
-        // A program that reads no stdin closes it: that is no failure of the test.
-        thread::spawn(move || drop(stdin.write_all(&bytes)));
+        let mut stdin = child.stdin.take();
+        if !self.holds_stdin {
+            let (mut stdin, bytes) = (stdin.take().unwrap(), self.stdin);
+            // A program that reads no stdin closes it: that is no failure of the test.
+            thread::spawn(move || drop(stdin.write_all(&bytes)));
+        }
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
-        Running { child, line, folder: self.folder, stdout: Some(stdout), stderr: Some(stderr) }
+        let (stdout, stderr) = (Some(stdout), Some(stderr));
+        Running { child, line, folder: self.folder, stdin, stdout, stderr }
     }
 }
 
@@ -126,6 +153,7 @@ pub struct Running {
     child: Child,
     line: String,
     folder: Option<PathBuf>,
+    stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Option<Collector>,
 }
@@ -137,6 +165,23 @@ impl Running {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).expect("read stdout");
         line.trim_end_matches('\n').to_owned()
+    }
+
+    /// Writes to the stdin that is held.
+    #[track_caller]
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("stdin is held");
+        stdin.write_all(bytes.as_ref()).expect("write to stdin");
+    }
+
+    /// Ends the stdin that is held.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Reads no more of stdout.
+    pub fn close_stdout(&mut self) {
+        self.stdout = None;
     }
 
     pub fn id(&self) -> u32 {
@@ -151,7 +196,7 @@ impl Running {
     /// Waits for the end.
     #[track_caller]
     pub fn wait(mut self) -> Ran {
-        let stdout = collect(self.stdout.take().unwrap());
+        let stdout = self.stdout.take().map(collect);
         let stderr = self.stderr.take().unwrap();
         let start = Instant::now();
         let status = loop {
@@ -168,7 +213,7 @@ impl Running {
             line: self.line.clone(),
             folder: self.folder.take(),
             status,
-            stdout: stdout.join().unwrap(),
+            stdout: stdout.map(|stdout| stdout.join().unwrap()).unwrap_or_default(),
             stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
         }
     }

@@ -3,11 +3,12 @@
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, ColorChoice, ValueEnum};
+use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber, info};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -18,7 +19,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::{Code, Failure};
-use crate::output::terminal;
+use crate::output::{progress, terminal};
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
 const QUEUE: usize = 8192;
@@ -51,6 +52,14 @@ enum Format {
 }
 
 impl LogOptions {
+    /// Whether anything but the usual is asked for, by these options, `-v` or the environment.
+    pub(crate) fn is_asked_for(&self, verbose: u8) -> bool {
+        verbose > 0
+            || self.log_file.is_some()
+            || self.log_format != Format::Text
+            || std::env::var_os("MYAPP_LOG").is_some()
+    }
+
     /// Whether stderr takes colors.
     pub(crate) fn colors(&self) -> bool {
         match self.color {
@@ -68,6 +77,9 @@ impl LogOptions {
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) quiet: bool,
+    pace: Option<Pace>,
+    /// Where progress is drawn; the lines of the log come above it.
+    pub(crate) bars: ProgressBar,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
 }
@@ -75,8 +87,9 @@ pub(crate) struct Log {
 impl Log {
     /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
+        let bars = progress::no_bars_yet();
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
-            None => (Box::new(io::stderr()), options.colors()),
+            None => (Box::new(AboveBars(bars.clone())), options.colors()),
             Some(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 let file = file
@@ -95,17 +108,34 @@ impl Log {
             Format::Text => lines.boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
         };
+        let pace = (verbose == 0).then(Pace::default);
         tracing_subscriber::registry()
             .with(filter(options.quiet, verbose)?)
-            .with((verbose == 0).then(Pace::default))
+            .with(pace.clone())
             .with(lines)
             .init();
-        Ok(Self { quiet: options.quiet, dropped, _writer: guard })
+        Ok(Self { quiet: options.quiet, pace, bars, dropped, _writer: guard })
+    }
+}
+
+/// Stderr, while progress is drawn on it.
+struct AboveBars(ProgressBar);
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
+        if let Some(pace) = &self.pace {
+            pace.tell_left_out(Instant::now() + SECOND);
+        }
         let dropped = self.dropped.dropped_lines();
         if dropped > 0 {
             terminal::line(&format!("{dropped} log lines were left out: their reader is too slow"));
@@ -132,8 +162,10 @@ fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
 
 /// Lets through so many lines about single connections and messages (the target
 /// `myapp::traffic`) a second, and then says how many it left out.
-#[derive(Debug, Default)]
-struct Pace(Mutex<Window>);
+#[derive(Debug, Clone, Default)]
+struct Pace(Arc<Mutex<Window>>);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Window {
@@ -148,30 +180,38 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Counts a line: whether it is let through, and how many the last second left out.
-    fn count(&mut self, now: Instant) -> (bool, u64) {
-        let mut left_out = 0;
-        if now.duration_since(self.start) >= Duration::from_secs(1) {
-            left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
-            *self = Self { start: now, lines: 0 };
+    /// Starts a new second if the last is over: the lines that it left out.
+    fn turn(&mut self, now: Instant) -> u64 {
+        if now.duration_since(self.start) < SECOND {
+            return 0;
         }
+        let left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
+        *self = Self { start: now, lines: 0 };
+        left_out
+    }
+
+    /// Counts a line: whether it is let through.
+    fn count(&mut self) -> bool {
         self.lines += 1;
-        (self.lines <= TRAFFIC_PER_SECOND, left_out)
+        self.lines <= TRAFFIC_PER_SECOND
+    }
+}
+
+impl Pace {
+    fn tell_left_out(&self, now: Instant) {
+        let left_out = self.0.lock().map_or(0, |mut window| window.turn(now));
+        // The lock is free again here: this line comes through this very layer.
+        if left_out > 0 {
+            info!(lines = left_out, "left out (-v shows all)");
+        }
     }
 }
 
 impl<S: Subscriber> Layer<S> for Pace {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        if event.metadata().target() != "myapp::traffic" {
-            return true;
-        }
-        let counted = self.0.lock().map(|mut window| window.count(Instant::now()));
-        // The lock is free again here: this line comes through this very function.
-        let (shown, left_out) = counted.unwrap_or((true, 0));
-        if left_out > 0 {
-            info!(lines = left_out, "left out (-v shows all)");
-        }
-        shown
+        self.tell_left_out(Instant::now());
+        event.metadata().target() != "myapp::traffic"
+            || self.0.lock().map_or(true, |mut window| window.count())
     }
 }
 
@@ -183,14 +223,11 @@ mod tests {
     fn after_a_hundred_lines_a_second_the_rest_is_counted() {
         let start = Instant::now();
         let mut window = Window { start, lines: 0 };
-        for _ in 0..100 {
-            assert_eq!(window.count(start), (true, 0));
-        }
-        for _ in 0..7 {
-            assert_eq!(window.count(start), (false, 0));
-        }
-        let later = start + Duration::from_secs(1);
-        assert_eq!(window.count(later), (true, 7));
-        assert_eq!(window.count(later), (true, 0));
+        let shown = (0..107).filter(|_| window.count()).count();
+        assert_eq!(shown, 100);
+        assert_eq!(window.turn(start), 0, "the second is not over");
+        assert_eq!(window.turn(start + SECOND), 7);
+        assert_eq!(window.turn(start + SECOND), 0, "it is told once");
+        assert!(window.count());
     }
 }

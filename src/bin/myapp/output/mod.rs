@@ -1,4 +1,6 @@
-//! What a person sees beside the results: the log and the errors.
+//! What the program says: results on stdout; the log, progress and the errors on stderr.
 
 pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod results;
 pub(crate) mod terminal;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use myapp::escape::Escaped;
 
@@ -13,10 +14,28 @@ pub(crate) fn report(failure: &Failure) {
     if failure.code == Code::BrokenPipe {
         return;
     }
-    line(&describe(failure.error.as_ref()));
-    if let Some(hint) = &failure.hint {
-        say(&format!("hint: {hint}\n"));
+    say(&problem(failure.error.as_ref(), failure.hint.as_deref()));
+}
+
+/// An error and what may help, a line each.
+pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
+    let mut text = format!("myapp: {}\n", describe(error));
+    if let Some(hint) = hint {
+        text.push_str(&format!("hint: {hint}\n"));
     }
+    text
+}
+
+/// Says what is wrong with a command line, in the form of all other errors; or prints the help or
+/// the version that it asked for.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => say(&format!("myapp: {text}")),
+        // With stdout gone there is nobody left to tell.
+        None => drop(error.print()),
+    }
+    if error.use_stderr() { Code::Usage.into() } else { Code::Success.into() }
 }
 
 /// Writes `myapp: TEXT` as one line to stderr.
@@ -53,7 +72,8 @@ pub(crate) fn path(path: &std::path::Path) -> String {
     Escaped(path.as_os_str().as_bytes()).to_string()
 }
 
-fn say(text: &str) {
+/// Writes whole lines to stderr.
+pub(crate) fn say(text: &str) {
     // With stderr gone there is nobody left to tell.
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,0 +1,57 @@
+//! What can be chosen about a run.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::download::headers::Header;
+
+/// How a [`Downloader`](super::Downloader) fetches and where files go.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Files at once. Default: 5.
+    pub jobs: NonZeroUsize,
+    /// The folder that files go to; made if it is missing. Default: the current folder (an empty
+    /// path).
+    pub dir: PathBuf,
+    /// Redirects that are followed for one file. Default: 20.
+    pub max_redirects: usize,
+    /// What a redirect from https to http means. Default: it is refused.
+    pub downgrade: Downgrade,
+    /// Header fields that are added to each request. Default: none.
+    pub headers: Vec<Header>,
+    /// The program's name in each request. Default: `myapp/VERSION`.
+    pub user_agent: String,
+    /// How long resolving, connecting and the TLS handshake may take together.
+    /// Default: 10 seconds.
+    pub connect_timeout: Duration,
+    /// How long a server may send nothing. Default: 30 seconds.
+    pub idle_timeout: Duration,
+    /// A PEM file of root certificates that are trusted instead of the system's. Default: none.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What a redirect from https to http means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Downgrade {
+    /// It is an error: the rest would travel in the open.
+    Refused,
+    /// It is followed.
+    Followed,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            jobs: NonZeroUsize::MIN.saturating_add(4),
+            dir: PathBuf::new(),
+            max_redirects: 20,
+            downgrade: Downgrade::Refused,
+            headers: Vec::new(),
+            user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            ca_file: None,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A file that is not whole yet: written under a name of its own (`f.part`), renamed when whole.
+//!
+//! Who holds the lock on the file that stands under the part's name owns the part, and with it
+//! the final name: a second transfer, in this process or in another, finds it locked and takes
+//! the next name. A part that nobody holds was left by a run that died; it is started over.
+//!
+//! The calls here are made where they stand, not on the pool for blocking work: opening and
+//! renaming take a few microseconds each, a hop to the pool and back ten times that.
+
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, rename, renameat_with};
+use rustix::io::Errno;
+
+use crate::download::error::DownloadError;
+use crate::download::naming::{PART, numbered};
+
+/// For so many names the search for a free number goes on where the last one ended.
+const REMEMBERED: usize = 1024;
+
+/// Gives each transfer a name of its own.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// For a name that was taken, the number to try first. Without it the n-th file of one name
+    /// would look n times; where it is lost, it only takes longer.
+    next: Mutex<HashMap<PathBuf, u32>>,
+}
+
+/// A file while it is written. Dropped before [`Part::finish`], it is removed.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: Arc<File>,
+    path: PathBuf,
+    wanted: PathBuf,
+    number: u32,
+}
+
+impl Names {
+    /// Opens the part of the first name from `wanted` on (`f`, `f.1`, `f.2` …) that neither a
+    /// file nor another transfer has. Missing folders are made.
+    pub(super) fn claim(&self, wanted: PathBuf) -> Result<Part, DownloadError> {
+        let mut number = self.first_to_try(&wanted);
+        loop {
+            let target = choice(&wanted, number);
+            let path = part_of(&target);
+            if !is_taken(&target)
+                && let Some(file) =
+                    open_part(&path).map_err(|error| failed("create", &path, error))?
+            {
+                self.remember(&wanted, number);
+                return Ok(Part { file: Arc::new(file), path, wanted, number });
+            }
+            number += 1;
+        }
+    }
+
+    fn first_to_try(&self, wanted: &Path) -> u32 {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.get(wanted).copied().unwrap_or(0)
+    }
+
+    fn remember(&self, wanted: &Path, number: u32) {
+        if number == 0 {
+            return;
+        }
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.len() >= REMEMBERED {
+            next.clear();
+        }
+        next.insert(wanted.to_owned(), number);
+    }
+}
+
+impl Part {
+    /// The file, to be written from its start.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// The name under which it is written.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name that it gets when it is whole, unless that is taken then.
+    pub(super) fn target(&self) -> PathBuf {
+        choice(&self.wanted, self.number)
+    }
+
+    /// Gives the file its final name, which is returned. What is there stays: where the name has
+    /// been taken meanwhile, the file gets the next free one.
+    pub(super) fn finish(mut self) -> Result<PathBuf, DownloadError> {
+        loop {
+            let target = self.target();
+            match rename_to_free(&self.path, &target) {
+                Ok(()) => {
+                    self.path = PathBuf::new();
+                    return Ok(target);
+                }
+                Err(Errno::EXIST) => self.number += 1,
+                Err(errno) => return Err(failed("rename", &self.path, errno.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // What led here is told; that a useless file stays behind would add nothing.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> DownloadError {
+    DownloadError::File { action, path: path.to_owned(), source }
+}
+
+fn choice(wanted: &Path, number: u32) -> PathBuf {
+    wanted.with_file_name(numbered(wanted.file_name().unwrap_or_default(), number))
+}
+
+fn part_of(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(PART);
+    path.into()
+}
+
+/// Whether anything has this name: a file, a folder, a symlink wherever it leads.
+fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Makes and locks the part at `path`; `None` if someone else has it.
+fn open_part(path: &Path) -> io::Result<Option<File>> {
+    let mut made = false;
+    loop {
+        match create(path) {
+            Ok(file) if is_held(&file, path) => return Ok(Some(file)),
+            // Another process took it for abandoned before it was locked.
+            Ok(_) => {}
+            Err(Errno::EXIST) if remove_abandoned(path) => {}
+            Err(Errno::EXIST) => return Ok(None),
+            Err(Errno::NOENT) if !made => {
+                fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+                made = true;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn create(path: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    open(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// Locks a file just made, and looks whether it still stands under its name.
+fn is_held(file: &File, path: &Path) -> bool {
+    match file.try_lock() {
+        Ok(()) => is_same(file, path),
+        Err(TryLockError::WouldBlock) => false,
+        // A file system without locks: that the file was made new must do.
+        Err(TryLockError::Error(_)) => true,
+    }
+}
+
+/// Removes the part at `path` if no transfer holds it, and tells whether the name may be free.
+fn remove_abandoned(path: &Path) -> bool {
+    // Neither a symlink is followed nor a FIFO waited for.
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(errno) => return errno == Errno::NOENT,
+    };
+    if !file.metadata().is_ok_and(|data| data.is_file()) || file.try_lock().is_err() {
+        return false;
+    }
+    // The lock is on the file that was opened; the name may be another's by now.
+    !is_same(&file, path) || fs::remove_file(path).is_ok()
+}
+
+fn is_same(file: &File, path: &Path) -> bool {
+    let id = |data: &fs::Metadata| (data.dev(), data.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
+}
+
+/// Renames unless the new name is taken.
+fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some network file systems cannot look and rename in one step.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if is_taken(to) => Err(Errno::EXIST),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename(from, to),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    struct Folder(tempfile::TempDir, Names);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap(), Names::default())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        #[track_caller]
+        fn claim(&self, name: &str) -> Part {
+            self.1.claim(self.path(name)).unwrap()
+        }
+
+        #[track_caller]
+        fn claims(&self, name: &str, given: &str) {
+            assert_eq!(self.claim(name).target(), self.path(given));
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names = fs::read_dir(self.0.path()).unwrap();
+            let mut names: Vec<_> =
+                names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_file_gets_its_name_when_it_is_whole() {
+        let folder = Folder::new();
+        let part = folder.claim("f");
+        part.file().write_all(b"x").unwrap();
+        assert_eq!(folder.names(), ["f.part"]);
+        assert_eq!(part.finish().unwrap(), folder.path("f"));
+        assert_eq!(folder.names(), ["f"]);
+    }
+
+    #[test]
+    fn a_part_that_is_given_up_leaves_nothing() {
+        let folder = Folder::new();
+        drop(folder.claim("f"));
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn whatever_has_the_name_keeps_it() {
+        let folder = Folder::new();
+        fs::write(folder.path("file"), "x").unwrap();
+        fs::create_dir(folder.path("folder")).unwrap();
+        symlink("nowhere", folder.path("link")).unwrap();
+        symlink("nowhere", folder.path("f.part")).unwrap();
+        fs::create_dir(folder.path("g.part")).unwrap();
+        for name in ["file", "folder", "link", "f", "g"] {
+            folder.claims(name, &format!("{name}.1"));
+        }
+        assert_eq!(folder.names(), ["f.part", "file", "folder", "g.part", "link"]);
+    }
+
+    #[test]
+    fn transfers_of_one_name_get_a_file_each() {
+        let folder = Folder::new();
+        let parts: Vec<_> = (0..20).map(|_| folder.claim("f")).collect();
+        assert!(parts.into_iter().all(|part| part.finish().is_ok()));
+        assert_eq!(folder.names().len(), 20);
+        folder.claims("f", "f.20");
+    }
+
+    #[test]
+    fn a_name_that_is_anothers_part_is_not_taken_from_it() {
+        let folder = Folder::new();
+        let (part_like, plain) = (folder.claim("f.part"), folder.claim("f"));
+        assert_eq!(part_like.finish().unwrap(), folder.path("f.part.1"));
+        assert_eq!(plain.finish().unwrap(), folder.path("f"));
+    }
+
+    #[test]
+    fn a_part_that_nobody_holds_is_started_over_without_touching_its_other_names() {
+        let folder = Folder::new();
+        fs::write(folder.path("f.part"), "old").unwrap();
+        fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
+        folder.claim("f").finish().unwrap();
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"");
+        assert_eq!(fs::read(folder.path("other")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_part_that_another_holds_is_left_alone() {
+        let folder = Folder::new();
+        let held = File::create(folder.path("f.part")).unwrap();
+        held.lock().unwrap();
+        folder.claims("f", "f.1");
+    }
+
+    #[test]
+    fn a_name_taken_meanwhile_is_passed_over() {
+        let folder = Folder::new();
+        let part = folder.claim("f");
+        fs::write(folder.path("f"), "mine").unwrap();
+        assert_eq!(part.finish().unwrap(), folder.path("f.1"));
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn missing_folders_are_made_and_impossible_ones_named() {
+        let folder = Folder::new();
+        folder.claims("a/b/f", "a/b/f");
+        fs::write(folder.path("file"), "x").unwrap();
+        let error = folder.1.claim(folder.path("file/f")).unwrap_err();
+        assert!(error.to_string().contains("file/f"), "{error}");
+    }
+}

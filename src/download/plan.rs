@@ -1,0 +1,122 @@
+//! What is to be fetched, and where it goes.
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::download::error::DownloadError;
+use crate::download::report::Failure;
+
+/// One file to fetch.
+#[derive(Debug)]
+pub struct Item {
+    /// Where it comes from; http or https.
+    pub url: Url,
+    /// Where it goes.
+    pub target: Target,
+}
+
+/// Where the bytes of an [`Item`] go.
+pub enum Target {
+    /// To a file in the run's folder, named after the URL; where that name is taken, to the next
+    /// free one (`f.1`).
+    Named,
+    /// To the file of this path, taken as it is, relative to the run's folder; where a file is
+    /// there, to the next free name. What is neither a file nor a folder (`/dev/null`, a FIFO) is
+    /// written into.
+    File(PathBuf),
+    /// Into this writer, as the bytes come.
+    Sink(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named => f.write_str("Named"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Sink(_) => f.write_str("Sink"),
+        }
+    }
+}
+
+impl Item {
+    /// Reads a URL as a person types it (without `://`, `https://` is meant), to be saved under
+    /// its own name.
+    ///
+    /// # Errors
+    ///
+    /// [`DownloadError::Url`] for what is no URL, [`DownloadError::Scheme`] for one that is
+    /// neither http nor https, [`DownloadError::Userinfo`] for one with a user name or password.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let url = parse_url(text).map_err(|source| Failure { url: hide_userinfo(text), source })?;
+        Ok(Self { url, target: Target::Named })
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, DownloadError> {
+    let parsed = match text.contains("://") {
+        true => Url::parse(text),
+        false => Url::parse(&format!("https://{text}")),
+    };
+    let url = parsed.map_err(|source| DownloadError::Url { source })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(DownloadError::Scheme { scheme: url.scheme().to_owned() });
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(DownloadError::Userinfo);
+    }
+    Ok(url)
+}
+
+/// The text with `***` for a user name and password, also where it is no URL.
+fn hide_userinfo(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(start);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}***{}", &rest[at..]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_scheme_means_https() {
+        for (text, url) in [
+            ("http://a/f", "http://a/f"),
+            ("HTTPS://A/f", "https://a/f"),
+            ("a.example/f?u=http:x", "https://a.example/f?u=http:x"),
+            ("localhost:8000/f", "https://localhost:8000/f"),
+        ] {
+            assert_eq!(Item::parse(text).unwrap().url.as_str(), url, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_is_refused_with_its_reason() {
+        let error = |text| Item::parse(text).unwrap_err().source;
+        for text in ["", "http://", "http://a b/", "http://[::1/"] {
+            assert!(matches!(error(text), DownloadError::Url { .. }), "{text}");
+        }
+        for text in ["ftp://a/f", "file:///etc/passwd"] {
+            assert!(matches!(error(text), DownloadError::Scheme { .. }), "{text}");
+        }
+        assert!(matches!(error("http://user:secret@a/f"), DownloadError::Userinfo));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (text, shown) in [
+            ("http://user:secret@a/f@g", "http://***@a/f@g"),
+            ("user:se@cret@a", "***@a"),
+            ("ftp://user:secret@a:x/", "ftp://***@a:x/"),
+        ] {
+            assert_eq!(Item::parse(text).unwrap_err().url, shown);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a run has done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::download::error::DownloadError;
+use crate::escape::Escaped;
+
+/// The outcome of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Files that are whole.
+    pub saved: u64,
+    /// Files that failed.
+    pub failed: u64,
+    /// Files that were begun when the run was told to stop.
+    pub stopped: u64,
+    /// The bytes of the files that are whole.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The first failures, at most [`Report::KEPT`].
+    pub failures: Vec<Failure>,
+}
+
+/// A file that is whole.
+#[derive(Debug)]
+pub struct Saved {
+    /// Where it came from, before any redirect.
+    pub url: Url,
+    /// Its path; none for what went into a writer.
+    pub path: Option<PathBuf>,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How long it took, from its turn to its final name.
+    pub elapsed: Duration,
+}
+
+/// A file that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("download {}", Escaped(url.as_bytes()))]
+pub struct Failure {
+    /// Where it was to come from, or the text that is no URL; a password in it is hidden.
+    pub url: String,
+    /// Why it failed.
+    pub source: DownloadError,
+}
+
+impl Report {
+    /// Failures that a report keeps; further ones are counted only.
+    pub const KEPT: usize = 1000;
+}

@@ -1,0 +1,343 @@
+//! An HTTP server on plain sockets whose misbehaviour is data: an [`Answer`] says what is sent,
+//! how it is framed, and where it goes wrong. It counts what it sees.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes that look random and are the same for the same seed.
+pub fn seeded(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+/// What a request is answered with.
+#[derive(Clone)]
+pub struct Answer {
+    version: &'static str,
+    status: u16,
+    headers: Vec<String>,
+    body: Arc<[u8]>,
+    framing: Framing,
+    /// Waited before the head is sent.
+    delay: Duration,
+    fault: Fault,
+    /// Sent behind the body.
+    surplus: Vec<u8>,
+}
+
+/// How the end of the body is told.
+#[derive(Clone, Copy, PartialEq)]
+enum Framing {
+    Length,
+    /// Pieces of 1,000 bytes, and a trailer field.
+    Chunked,
+    /// By closing the connection.
+    Close,
+}
+
+/// Where sending goes wrong, counted in bytes of the body as it is on the wire.
+#[derive(Clone, Copy)]
+enum Fault {
+    None,
+    /// The connection is closed there.
+    Cut(usize),
+    /// Nothing comes from there on, but the connection stays.
+    Stall(usize),
+    /// So many bytes come at a time, with a pause behind each.
+    Drip(usize, Duration),
+}
+
+impl Answer {
+    pub fn body(body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            version: "HTTP/1.1",
+            status: 200,
+            headers: Vec::new(),
+            body: body.into().into(),
+            framing: Framing::Length,
+            delay: Duration::ZERO,
+            fault: Fault::None,
+            surplus: Vec::new(),
+        }
+    }
+
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::body(format!("this is no file but the page of a {status}")) }
+    }
+
+    pub fn redirect(status: u16, location: impl AsRef<str>) -> Self {
+        Self::status(status).header("Location", location.as_ref())
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(format!("{name}: {value}"));
+        self
+    }
+
+    pub fn chunked(self) -> Self {
+        Self { framing: Framing::Chunked, ..self }
+    }
+
+    pub fn until_close(self) -> Self {
+        Self { framing: Framing::Close, ..self }
+    }
+
+    pub fn http_1_0(self) -> Self {
+        Self { version: "HTTP/1.0", framing: Framing::Close, ..self }
+    }
+
+    pub fn delayed(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    pub fn cut_at(self, bytes: usize) -> Self {
+        Self { fault: Fault::Cut(bytes), ..self }
+    }
+
+    pub fn stalled_at(self, bytes: usize) -> Self {
+        Self { fault: Fault::Stall(bytes), ..self }
+    }
+
+    pub fn dripping(self, bytes: usize, pause: Duration) -> Self {
+        Self { fault: Fault::Drip(bytes, pause), ..self }
+    }
+
+    pub fn surplus(self, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { surplus: bytes.into(), ..self }
+    }
+
+    fn head(&self) -> String {
+        let mut head = format!("{} {} Whatever\r\n", self.version, self.status);
+        match self.framing {
+            Framing::Length => head += &format!("Content-Length: {}\r\n", self.body.len()),
+            Framing::Chunked => head += "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n",
+            Framing::Close => head += "Connection: close\r\n",
+        }
+        for header in &self.headers {
+            head += &format!("{header}\r\n");
+        }
+        head + "\r\n"
+    }
+
+    fn wire(&self) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(self.body.len());
+        if self.framing == Framing::Chunked {
+            for chunk in self.body.chunks(1000) {
+                wire.extend(format!("{:x};ext=1\r\n", chunk.len()).bytes());
+                wire.extend(chunk);
+                wire.extend(b"\r\n");
+            }
+            wire.extend(b"0\r\nX-Sum: 1\r\n\r\n");
+        } else {
+            wire.extend(&self.body[..]);
+        }
+        wire.extend(&self.surplus);
+        wire
+    }
+
+    /// Sends all of it; whether the connection can be used again. The request is no longer
+    /// `running` when its last bytes leave: the next may come before the call has returned.
+    fn send(&self, stream: &mut TcpStream, running: Running<'_>) -> io::Result<bool> {
+        thread::sleep(self.delay);
+        let wire = self.wire();
+        stream.write_all(self.head().as_bytes())?;
+        match self.fault {
+            Fault::None => {
+                drop(running);
+                stream.write_all(&wire)?;
+            }
+            Fault::Cut(at) => {
+                drop(running);
+                stream.write_all(&wire[..at])?;
+                return Ok(false);
+            }
+            Fault::Stall(at) => {
+                stream.write_all(&wire[..at])?;
+                // Until the other side gives up: its end comes as a read of nothing.
+                stream.set_read_timeout(None)?;
+                io::copy(stream, &mut io::sink())?;
+            }
+            Fault::Drip(bytes, pause) => {
+                let (last, pieces) = wire.split_last().expect("a body that drips");
+                for piece in pieces.chunks(bytes) {
+                    stream.write_all(piece)?;
+                    thread::sleep(pause);
+                }
+                drop(running);
+                stream.write_all(&[*last])?;
+            }
+        }
+        Ok(self.framing != Framing::Close)
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub path: String,
+    /// The fields, without the request line.
+    pub fields: Vec<String>,
+}
+
+impl Request {
+    /// The value of a field, whatever the case of its name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find_map(|field| {
+            let (found, value) = field.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    fn read(from: &mut impl BufRead) -> Option<Self> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if from.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            match line.trim_end() {
+                "" => break,
+                line => lines.push(line.to_owned()),
+            }
+        }
+        let path = lines.first()?.split(' ').nth(1)?.to_owned();
+        Some(Self { path, fields: lines.split_off(1) })
+    }
+}
+
+/// A running server; stops listening when dropped, and fails the test if nobody called it.
+pub struct Server {
+    address: SocketAddr,
+    state: Arc<State>,
+    may_be_idle: bool,
+}
+
+struct State {
+    answer: Box<dyn Fn(&Request) -> Answer + Send + Sync>,
+    requests: Mutex<Vec<Request>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+    connections: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    /// Answers each request with what `answer` makes of it.
+    pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            answer: Box::new(answer),
+            requests: Mutex::default(),
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.stopping.load(SeqCst) {
+                    break;
+                }
+                let (stream, state) = (stream.expect("accept"), Arc::clone(&shared));
+                thread::spawn(move || state.converse(stream));
+            }
+        });
+        Self { address, state, may_be_idle: false }
+    }
+
+    /// Answers these paths, and any other with a 404.
+    pub fn with(answers: impl IntoIterator<Item = (&'static str, Answer)>) -> Self {
+        let answers: Vec<_> = answers.into_iter().collect();
+        Self::start(move |request| {
+            let found = answers.iter().find(|(path, _)| *path == request.path);
+            found.map_or_else(|| Answer::status(404), |(_, answer)| answer.clone())
+        })
+    }
+
+    /// For a server that a test wants to see left alone.
+    pub fn may_be_idle(mut self) -> Self {
+        self.may_be_idle = true;
+        self
+    }
+
+    /// The URL of a path that begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
+    /// The most requests that were being answered at once.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most.load(SeqCst)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(SeqCst)
+    }
+
+    /// Waits until so many requests have come.
+    #[track_caller]
+    pub fn wait_for(&self, requests: usize) {
+        for _ in 0..10_000 {
+            if self.state.requests.lock().unwrap().len() >= requests {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        panic!("{} requests came, not {requests}", self.requests().len());
+    }
+}
+
+impl State {
+    fn converse(&self, mut stream: TcpStream) {
+        self.connections.fetch_add(1, SeqCst);
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        let mut reader = BufReader::new(stream.try_clone().expect("clone the socket"));
+        while let Some(request) = Request::read(&mut reader) {
+            let running = Running::new(self);
+            self.requests.lock().unwrap().push(request.clone());
+            let sent = (self.answer)(&request).send(&mut stream, running);
+            // A client that leaves in the middle is no failure of the server.
+            if !sent.unwrap_or(false) {
+                break;
+            }
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Running<'a>(&'a State);
+
+impl<'a> Running<'a> {
+    fn new(state: &'a State) -> Self {
+        let running = state.running.fetch_add(1, SeqCst) + 1;
+        state.most.fetch_max(running, SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.state.stopping.store(true, SeqCst);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+        if !thread::panicking() && !self.may_be_idle {
+            assert!(!self.state.requests.lock().unwrap().is_empty(), "nobody called the server");
+        }
+    }
+}
