@@ -1,6 +1,5 @@
-//! From a request to the head of its answer: connections, kept ones first.
+//! What surf sends its requests through: a connection for each, kept ones first.
 
-use std::io;
 use std::sync::Arc;
 
 use http_client::http_types::{Request, Response, StatusCode};
@@ -13,9 +12,10 @@ use url::{Host as UrlHost, Url};
 use super::body::{Body, Home};
 use super::client::ClientConfig;
 use super::connection::{Connection, Stream};
-use super::error::{Failure, HttpError, ProtocolError};
+use super::error::{Failure, HttpError};
+use super::exchange::{Answered, ask};
 use super::framing::{Framing, keeps_connection};
-use super::head::{Head, MAX_HEAD, find_end};
+use super::head::Head;
 use super::pool::{Origin, Pool};
 use super::request::write_get;
 use crate::limits::deadline::within;
@@ -23,9 +23,6 @@ use crate::net::address::{Address, Host};
 use crate::net::connect::{ConnectError, connect_to};
 use crate::net::names::Names;
 use crate::net::tls::TlsClient;
-
-/// The most interim answers (1xx) that are passed over.
-const MAX_INTERIM: usize = 10;
 
 /// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
 /// alone. They travel in the request's extensions.
@@ -39,9 +36,6 @@ pub(super) struct Answer {
     pub(super) head: Head,
     pub(super) length: Option<u64>,
 }
-
-/// A connection on which the head of an answer has been read.
-type Answered = (Box<Connection>, Head);
 
 /// What surf sends its requests through.
 #[derive(Debug)]
@@ -150,58 +144,6 @@ fn origin_of(url: &Url) -> Option<Origin> {
         UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
     };
     Some(Origin { tls, address: Address { host, port: url.port_or_known_default()? } })
-}
-
-/// Sends a request and reads the head of its final answer.
-async fn ask(mut connection: Box<Connection>, request: &[u8]) -> Result<Answered, Failure> {
-    send(&mut connection, request).await?;
-    for _ in 0..=MAX_INTERIM {
-        let head = read_head(&mut connection).await?;
-        match head.status() {
-            101 => return Err(ProtocolError::Switch.into()),
-            100..200 => {}
-            _ => return Ok((connection, head)),
-        }
-    }
-    Err(ProtocolError::Interim.into())
-}
-
-/// Sends a request and waits for the first bytes of the answer.
-async fn send(connection: &mut Connection, request: &[u8]) -> Result<(), Failure> {
-    let first = async {
-        connection.write_all(request).await?;
-        connection.fill().await
-    };
-    match first.await {
-        Ok(0) => Err(Failure::Closed),
-        Ok(_) => Ok(()),
-        Err(error) if is_closed(&error) => Err(Failure::Closed),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
-
-async fn read_head(connection: &mut Connection) -> Result<Head, Failure> {
-    let mut seen = 0_usize;
-    loop {
-        let buffered = connection.buffered();
-        if let Some(end) = find_end(buffered, seen.saturating_sub(2)) {
-            let head = Head::parse(&buffered[..end])?;
-            connection.consume(end);
-            return Ok(head);
-        }
-        seen = buffered.len();
-        if seen >= MAX_HEAD {
-            return Err(ProtocolError::HeadTooLong.into());
-        }
-        if connection.fill().await? == 0 {
-            return Err(Failure::Cut);
-        }
-    }
 }
 
 /// The status as http-types knows it: one that it does not know counts as the first of its class
