@@ -9,7 +9,7 @@
 //! | [`download`] | fetches many URLs, a few at a time |
 //! | [`echo`] | sends messages to an echo server and collects the replies |
 //! | [`serve`] | answers each message with itself |
-//! | [`net`] | addresses, connections, listening sockets |
+//! | [`net`] | addresses, connections, TLS, listening sockets |
 //! | [`limits`] | how many at once, how long, how soon again, until when |
 //! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end |

@@ -4,6 +4,7 @@ mod cat;
 mod download;
 mod echo;
 mod harness;
+mod http_peers;
 mod log;
 mod serve;
 mod tidy;
