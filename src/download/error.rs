@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use url::{Position, Url};
-
 use crate::download::http::HttpError;
 use crate::escape::Escaped;
 
@@ -42,7 +40,7 @@ pub enum DownloadError {
         /// The status, 400 or above.
         status: u16,
         /// Who answered, if it was not the URL that was asked for.
-        url: Option<Url>,
+        url: Option<String>,
     },
     /// The server's answer holds no file: a part that was not asked for, a status without meaning.
     #[error("HTTP status {status} does not answer a plain request")]
@@ -51,10 +49,10 @@ pub enum DownloadError {
         status: u16,
     },
     /// A redirect that is not followed.
-    #[error("follow the redirect from {}", bare(url))]
+    #[error("follow the redirect from {url}")]
     Redirect {
         /// Where the redirect was met.
-        url: Url,
+        url: String,
         /// Why it is not followed.
         source: RedirectError,
     },
@@ -86,14 +84,14 @@ pub enum RedirectError {
     #[error("more than {0} redirects")]
     TooMany(usize),
     /// It leads to where it has led before.
-    #[error("a loop, back to {}", bare(.0))]
-    Loop(Url),
+    #[error("a loop, back to {0}")]
+    Loop(String),
     /// It leads to something other than http and https.
     #[error("it leads to {0}, which is neither http nor https")]
     Scheme(String),
     /// It leads from https to http.
-    #[error("it leads from https to http, {}", bare(.0))]
-    Downgrade(Url),
+    #[error("it leads from https to http, {0}")]
+    Downgrade(String),
     /// It does not say where it leads.
     #[error("it does not say where it leads")]
     NoLocation,
@@ -102,11 +100,6 @@ pub enum RedirectError {
     Url(String),
 }
 
-fn from_elsewhere(url: &Option<Url>) -> String {
-    url.as_ref().map(|url| format!("{}: ", bare(url))).unwrap_or_default()
-}
-
-/// A URL that a server chose, without its query: that is where signatures and tokens stand.
-pub(super) fn bare(url: &Url) -> &str {
-    &url[..Position::AfterPath]
+fn from_elsewhere(url: &Option<String>) -> String {
+    url.as_ref().map(|url| format!("{url}: ")).unwrap_or_default()
 }

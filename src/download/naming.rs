@@ -63,7 +63,10 @@ fn shorten(name: &str, longest: usize) -> String {
     }
     let dot = name.rfind('.').filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let room = stem.floor_char_boundary(longest.saturating_sub(extension.len()));
+    let mut room = longest.saturating_sub(extension.len());
+    while !stem.is_char_boundary(room) {
+        room -= 1;
+    }
     format!("{}{extension}", &stem[..room])
 }
 

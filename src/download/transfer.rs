@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::download::body::{Body, CopyError};
 use crate::download::config::Config;
-use crate::download::error::{DownloadError, bare};
-use crate::download::http::{Client, HttpError, Response};
+use crate::download::error::DownloadError;
+use crate::download::http::{Client, HttpError, Response, shown};
 use crate::download::naming;
 use crate::download::part::{Names, Part, failed};
 use crate::download::plan::{Item, Target};
@@ -104,7 +104,7 @@ impl Shared {
         loop {
             let response = self.client.get(route.url(), route.headers()).await?;
             let status = response.status();
-            debug!(url = bare(route.url()), status, length = response.length(), "answered");
+            debug!(url = %shown(route.url()), status, length = response.length(), "answered");
             if !is_redirect(status) {
                 return accept(response, &route).await;
             }
@@ -128,7 +128,7 @@ async fn accept(response: Response, route: &Route) -> Result<Response, DownloadE
     match response.status() {
         status @ 400.. => {
             drain(response).await;
-            let url = route.is_redirected().then(|| route.url().clone());
+            let url = route.is_redirected().then(|| shown(route.url()));
             Err(DownloadError::Status { status, url })
         }
         // A part would be taken for the whole.
@@ -146,7 +146,7 @@ async fn accept(response: Response, route: &Route) -> Result<Response, DownloadE
 fn warn_of_encoding(response: &Response, url: &Url) {
     let encoding = response.header("content-encoding").unwrap_or_default();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-        warn!(url = bare(url), encoding = %Escaped(encoding), "saved as it came, still encoded");
+        warn!(url = %shown(url), encoding = %Escaped(encoding), "saved as it came, still encoded");
     }
 }
 

@@ -183,7 +183,7 @@ impl HttpError {
 }
 
 /// A URL without what may be secret in it: user and password, and the values behind the `?`.
-fn shown(url: &Url) -> String {
+pub(in crate::download) fn shown(url: &Url) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
     let plain = [&url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]];
     format!("{}{query}", Escaped(plain.concat().as_bytes()))

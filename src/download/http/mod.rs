@@ -29,4 +29,5 @@ mod tests;
 mod transport;
 
 pub use client::{Client, ClientConfig, Response};
+pub(super) use error::shown;
 pub use error::{HttpError, ProtocolError};

@@ -309,7 +309,19 @@ fn problem(failed: &Failed) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
     }
-    terminal::problem(failed, hint(&failed.source))
+    let text = format!("{failed}: {}", cause(failed));
+    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source))
+}
+
+/// Why a file failed, without its URL: the client names the one that it asked for, which is only
+/// news when a redirect led there.
+fn cause(failed: &Failed) -> String {
+    let text = terminal::describe(&failed.source);
+    let asked = text.strip_prefix("get ").and_then(|rest| rest.split_once(": "));
+    match asked {
+        Some((url, rest)) if failed.url.split('?').next() == url.split('?').next() => rest.into(),
+        _ => text,
+    }
 }
 
 fn hint(error: &DownloadError) -> Option<&'static str> {
@@ -377,9 +389,9 @@ fn summary(report: &Report, interrupted: bool) -> String {
         }
     }
     text.push('\n');
-    for Failed { url, source } in report.failures.iter().take(NAMED) {
-        let url = Escaped(url.as_bytes());
-        text += &format!("  {url}: {}\n", terminal::describe(source));
+    for failed in report.failures.iter().take(NAMED) {
+        let url = Escaped(failed.url.as_bytes());
+        text += &format!("  {url}: {}\n", cause(failed));
     }
     if report.failed > NAMED as u64 {
         text += &format!("  and {} more, named above\n", report.failed - NAMED as u64);
