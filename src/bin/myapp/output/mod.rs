@@ -2,4 +2,5 @@
 
 pub(crate) mod log;
 pub(crate) mod progress;
+pub(crate) mod screen;
 pub(crate) mod terminal;
