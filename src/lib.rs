@@ -9,7 +9,7 @@
 //! | [`download`] | fetches many URLs, a few at a time |
 //! | [`echo`] | sends messages to an echo server and collects the replies |
 //! | [`serve`] | answers each message with itself |
-//! | [`net`] | addresses, connections, listening sockets |
+//! | [`net`] | addresses, connections, TLS, listening sockets |
 //! | [`limits`] | how many at once, how long, how soon again, until when |
 //! | [`runtime`] | runs a future to its end |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
@@ -27,6 +27,9 @@
 //! A tool is one future with an executor of its own inside: it runs on the thread that polls it,
 //! and ends with all its tasks when it is dropped. Reading and writing files happens on smol's
 //! pool for blocking work; sockets and timers wake through smol's reactor thread.
+
+#![warn(unreachable_pub)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cat;
 pub mod download;

@@ -1,1 +1,198 @@
-//! To be written.
+//! An echo client: sends messages and collects the replies.
+//!
+//! [`send`] is for one message, [`run`] for many, in order, [`stream`] for bytes as they are.
+//!
+//! ```
+//! use myapp::echo::{self, Config, Message};
+//! use myapp::net::address::Address;
+//!
+//! # smol::block_on(async {
+//! // Nobody listens on port 1: the reply says so.
+//! let config = Config { address: Address::loopback(1), ..Config::default() };
+//! let message = Message::new("¡Hola, servidor!")?;
+//! let reply = echo::send(&message, &config).await;
+//! assert!(reply.outcome.is_err_and(|error| error.is_refused()));
+//! # Ok::<(), echo::MessageError>(())
+//! # }).unwrap();
+//! ```
+
+mod config;
+mod connection;
+mod error;
+mod message;
+mod raw;
+
+use std::time::Duration;
+
+use async_net::TcpStream;
+use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
+use smol::channel::bounded;
+use smol::lock::Mutex;
+use smol::{Executor, Timer};
+use tracing::{Instrument, info_span, warn};
+
+use crate::limits::backoff::Backoff;
+use crate::limits::permits::Permits;
+use crate::net::connect::{ConnectError, connect};
+use connection::Connection;
+
+pub use config::{Config, Connections};
+pub use error::EchoError;
+pub use message::{LONGEST, Message, MessageError, Reply, without_end};
+
+/// The longest wait before a failed connection is first tried again, and before any later time.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Sends a message over a connection of its own and waits for the reply: the first line that
+/// comes back. What the server sends behind that line is not read.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the connection is closed.
+pub async fn send(message: &Message, config: &Config) -> Reply {
+    answer(&mut None, message, config).await
+}
+
+/// Sends messages as they come and hands each reply with its number, counted from 1, to `sink`
+/// in the order of the messages, whatever the order of arrival.
+///
+/// A message is asked for only when a connection is free for it. At most twice as many replies
+/// as there are connections at once wait for an earlier one, so an endless stream of messages
+/// costs no memory. The others go on while `sink` works.
+///
+/// # Errors
+///
+/// The first error of `sink`, which ends the run. What fails on the way is told in the
+/// [`Reply`], and the others go on.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, all connections are closed; replies that were not yet handed
+/// to `sink` are lost.
+pub async fn run<E>(
+    messages: impl Stream<Item = Message>,
+    config: &Config,
+    mut sink: impl AsyncFnMut(u64, Reply) -> Result<(), E>,
+) -> Result<(), E> {
+    let at_once = config.connections.at_once();
+    let permits = Permits::new(at_once);
+    let kept = Mutex::new(None);
+    let executor = Executor::new();
+    let (started, window) = bounded(at_once.get());
+    let (executor, kept) = (&executor, &kept);
+    let feed = async move {
+        pin!(messages);
+        let mut number = 0_u64;
+        loop {
+            let permit = permits.take().await;
+            let Some(message) = messages.next().await else { return Ok(()) };
+            number += 1;
+            let work = async move {
+                let _permit = permit;
+                match config.connections {
+                    Connections::Each(_) => send(&message, config).await,
+                    Connections::One => answer(&mut *kept.lock().await, &message, config).await,
+                }
+            };
+            let span = info_span!(target: "myapp::traffic", "message", number);
+            let task = executor.spawn(work.instrument(span));
+            if started.send((number, task)).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let drain = async move {
+        while let Ok((number, task)) = window.recv().await {
+            sink(number, task.await).await?;
+        }
+        Ok(())
+    };
+    executor.run(future::try_zip(feed, drain)).await.map(|_| ())
+}
+
+/// Sends `input` to the server byte for byte, shuts down writing at its end, and writes what
+/// comes back to `output` as it comes, until the server closes its side.
+///
+/// The timeout of `config` is for connecting, and for a silent server once the input has ended
+/// or while it does not take what is sent.
+///
+/// # Errors
+///
+/// [`EchoError`]; what came before has been written to `output`. A server that closes its side
+/// before the input has ended is an error.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the connection is closed; bytes already read from `input` may
+/// be lost.
+pub async fn stream(
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+    config: &Config,
+) -> Result<(), EchoError> {
+    raw::carry(open(config).await?, input, output, config).await
+}
+
+/// Sends a message over the connection that was kept, or else a new one, and keeps it when
+/// another message may follow.
+async fn answer(
+    kept: &mut Option<Connection<TcpStream>>,
+    message: &Message,
+    config: &Config,
+) -> Reply {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => match open(config).await {
+            Ok(stream) => Connection::new(stream),
+            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error.into()) },
+        },
+    };
+    let reply = connection.exchange(message, config).await;
+    *kept = Some(connection).filter(Connection::is_intact);
+    reply
+}
+
+/// Connects, as often as `config` allows.
+async fn open(config: &Config) -> Result<TcpStream, ConnectError> {
+    let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
+    for _ in 0..config.retries {
+        match connect(&config.address, config.timeout).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                let delay = backoff.next_delay();
+                warn!(target: "myapp::traffic", ?delay, "{error}, trying again");
+                Timer::after(delay).await;
+            }
+        }
+    }
+    connect(&config.address, config.timeout).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::address::Address;
+    use futures_lite::stream::repeat_with;
+    use std::cell::Cell;
+    use std::num::NonZeroUsize;
+
+    #[test]
+    fn an_endless_stream_is_read_no_further_than_replies_may_wait() {
+        let asked = Cell::new(0);
+        let endless = repeat_with(|| {
+            asked.set(asked.get() + 1);
+            Message::new("hola").unwrap()
+        });
+        let jobs = NonZeroUsize::new(3).unwrap();
+        let connections = Connections::Each(jobs);
+        // Nobody listens there: each reply is an error, and comes at once.
+        let config = Config { address: Address::loopback(1), connections, ..Config::default() };
+        let stuck = run(endless, &config, async |_, _| future::pending::<Result<(), ()>>().await);
+        let enough = async {
+            Timer::after(Duration::from_millis(300)).await;
+            Ok(())
+        };
+        assert_eq!(smol::block_on(future::or(stuck, enough)), Ok(()));
+        assert!((3..=8).contains(&asked.get()), "{}", asked.get());
+    }
+}

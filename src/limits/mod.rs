@@ -1,7 +1,8 @@
-//! How many at once ([`permits`]), how long ([`deadline`]), how soon again ([`backoff`]),
-//! until when ([`stop`]).
+//! How many at once ([`permits`], [`descriptors`]), how long ([`deadline`]), how soon again
+//! ([`backoff`]), until when ([`stop`]).
 
 pub mod backoff;
 pub mod deadline;
+pub mod descriptors;
 pub mod permits;
 pub mod stop;

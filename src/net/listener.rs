@@ -1,10 +1,13 @@
 //! Sockets that wait for connections.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream as StdStream};
 
 use async_net::TcpStream;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt,
+};
 use smol::Async;
 
 use crate::net::address::{Address, Host};
@@ -93,10 +96,37 @@ impl Listener {
         let (stream, peer) = self.socket.accept().await?;
         Ok((stream.into(), peer))
     }
+
+    /// Waits until a connection waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reactor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped halfway.
+    pub async fn ready(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Takes a connection if one waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Listener::accept`].
+    pub fn try_accept(&self) -> io::Result<Option<(Async<StdStream>, SocketAddr)>> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (stream, peer) = match acceptfrom_with(&self.socket, flags) {
+            Err(Errno::AGAIN) => return Ok(None),
+            accepted => accepted?,
+        };
+        let peer = peer.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
+        Ok(Some((Async::new_nonblocking(stream.into())?, peer)))
+    }
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT]
         .into_iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
@@ -111,6 +141,10 @@ fn bind_socket(address: SocketAddr) -> io::Result<Listener> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
+    // Accepted connections inherit both: small answers are sent at once, and urgent data stays
+    // in its place in the stream (RFC 6093 section 5).
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_oobinline(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     let socket = TcpListener::from(socket);

@@ -1,10 +1,14 @@
 //! The command line and the log, as far as all commands share them.
 
-use crate::harness::myapp;
+use std::io::Write;
+
+use serde_json::Value;
+
+use crate::harness::{Folder, Ran, Server, myapp};
 
 #[test]
 fn a_command_that_does_not_exist_is_a_usage_error() {
-    myapp(["serv"]).run().code(2).prints("").says("serve");
+    myapp(["serv"]).run().code(2).prints("").says("myapp: unrecognized subcommand 'serv'");
     myapp::<&str>([]).run().code(2).says("Usage");
 }
 
@@ -19,4 +23,160 @@ fn a_log_file_that_cannot_be_opened_is_named() {
         .run()
         .code(3)
         .says("open log file /no/such/folder/x: No such file or directory");
+}
+
+#[test]
+fn the_manual_and_the_completions_name_every_command() {
+    for what in ["man", "complete-bash", "complete-zsh", "complete-fish"] {
+        let text = myapp(["--generate", what]).run().code(0).silent().text();
+        for command in ["serve", "echo", "download", "cat"] {
+            assert!(text.to_lowercase().contains(command), "{what} does not name {command}");
+        }
+    }
+}
+
+/// A server that got one line, and its log.
+#[track_caller]
+fn after(arguments: &[&str], line: &[u8]) -> Ran {
+    let server = Server::start(arguments);
+    assert_eq!(server.exchange(line), line);
+    server.stop()
+}
+
+/// The lines of a log, each of which must be a JSON object.
+#[track_caller]
+fn objects(log: &str) -> Vec<Value> {
+    let read = |line: &str| serde_json::from_str::<Value>(line);
+    let lines = log.lines().map(|line| read(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    lines.inspect(|value| assert!(value.is_object(), "{value}")).collect()
+}
+
+#[test]
+fn a_connection_its_messages_and_its_end_are_logged_then_a_summary() {
+    let log = after(&[], b"hello\nworld\n").stderr;
+    let lines: Vec<_> = log.lines().collect();
+    let wanted = [
+        "INFO opened peer=127.0.0.1:",
+        " bytes=6 text=hello",
+        " bytes=6 text=world",
+        " messages=2 received=12 sent=12 seconds=",
+        "INFO stopping",
+        "INFO summary connections=1 messages=2 received=12 sent=12 ",
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{log}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.contains(wanted), "{wanted:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn quiet_logs_only_errors() {
+    after(&["-q"], b"hello\n").silent();
+    after(&["--quiet"], b"hello\n").silent();
+}
+
+#[test]
+fn the_environment_wins_over_both() {
+    let start = |filter: &str, arguments: &[&str]| {
+        let program = myapp([&["serve"], arguments, &["127.0.0.1:0"]].concat());
+        let server = Server::of(program.env("MYAPP_LOG", filter), 1);
+        server.exchange(b"hello\n");
+        server.stop()
+    };
+    start("info", &["-q"]).says("text=hello");
+    start("error", &["-v"]).silent();
+    let without_traffic = start("myapp=info,myapp::traffic=off", &[]).says("summary");
+    assert!(!without_traffic.stderr.contains("hello"));
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let strange = b"\x1b[2J\x1b]0;x\x07 \"quotes\" {\"level\":1}\\ \xff \xe2\x80\xae\r\n";
+    let log = objects(&after(&["--log-format", "json"], strange).stderr);
+    let field = |message: &str, field: &str| {
+        let line = log.iter().find(|line| line["message"] == message);
+        line.unwrap_or_else(|| panic!("no {message}: {log:?}"))[field].clone()
+    };
+    let text = r#"\x1b[2J\x1b]0;x\x07 "quotes" {"level":1}\\ \xff \u{202e}\r"#;
+    assert_eq!(field("received", "text"), text);
+    assert_eq!(field("received", "bytes"), strange.len());
+    assert_eq!(field("received", "level"), "INFO");
+    assert_eq!(field("closed", "messages"), 1);
+    assert_eq!(field("summary", "sent"), strange.len());
+    assert!(field("summary", "seconds").is_f64());
+}
+
+#[test]
+fn what_strangers_send_is_escaped_and_cut() {
+    let strange = [b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(), &[b'x'; 100_000], b"\n"];
+    let log = after(&[], &strange.concat()).says(r"text=\x1b[31mred\x07\x7f\u{9b}\u{202e}xxx");
+    let line = log.stderr.lines().find(|line| line.contains("received")).unwrap();
+    assert!(line.ends_with("bytes more)"), "{line}");
+    assert!(line.len() < 500, "{line}");
+    let tame = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(log.stderr.chars().all(tame));
+}
+
+#[test]
+fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
+    let folder = Folder::new();
+    folder.write("log", "from before\n");
+    let arguments = ["serve", "--log-file", "log", "--log-format", "json", "127.0.0.1:0"];
+    let server = Server::of(folder.myapp(arguments), 1);
+    server.exchange(b"hello\n");
+    server.stop().silent();
+    let log = String::from_utf8(folder.read("log")).unwrap();
+    let rest = log.strip_prefix("from before\n").expect("the old lines");
+    let messages: Vec<_> = objects(rest).iter().map(|line| line["message"].clone()).collect();
+    assert_eq!(
+        messages,
+        ["opened", "received", "closed", "stopping; a second signal ends at once", "summary"]
+    );
+}
+
+#[test]
+fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
+    let burst = b"line\n".repeat(1000);
+    let server = Server::start(&[]);
+    server.exchange(&burst);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    server.exchange(&burst);
+    let log = server.stop().stderr;
+    let about = |what: &'static str| log.lines().filter(move |line| line.contains(what));
+    let shown = about("received peer").count();
+    // A burst may lie across the end of a second.
+    assert!((190..=400).contains(&shown), "{shown} lines");
+    let left_out =
+        about("left out").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
+    let traffic = shown + about("opened peer").count() + about("closed peer").count();
+    assert_eq!(traffic + left_out.sum::<usize>(), 2004, "every line is shown or counted");
+    assert!(about("left out").count() >= 2, "it is told when the second is over, and at the end");
+    let all = after(&["-v"], &burst).stderr;
+    assert_eq!(all.lines().filter(|line| line.contains("received peer")).count(), 1000);
+}
+
+#[test]
+fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
+    let folder = Folder::new();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        folder.path("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    // Open for both ways: the open does not wait, and nobody reads.
+    let fifo = folder.path("fifo");
+    let keep = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let server = Server::of(folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]), 1);
+    let client = server.connect();
+    let burst = b"line\n".repeat(10_000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (&client).write_all(&burst).unwrap());
+        let mut answer = vec![0; burst.len()];
+        std::io::Read::read_exact(&mut &client, &mut answer).unwrap();
+        assert!(answer == burst);
+    });
+    drop(keep);
 }

@@ -1,17 +1,25 @@
 //! The command line as a whole: the commands and the options that all of them share.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{cat, download, echo, serve};
 use crate::exit::{Code, Failure};
+use crate::generate::Generated;
 use crate::output::log::{Log, LogOptions};
 
 /// Echo server, echo client, parallel downloader and parallel cat.
 #[derive(Debug, Parser)]
 #[command(name = "myapp", version, max_term_width = 100, args_override_self = true)]
+#[command(
+    arg_required_else_help = true,
+    override_usage = "myapp <COMMAND> [OPTIONS] [ARGUMENT]..."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// Write the manual page or the completions of a shell to stdout
+    #[arg(long, value_enum, hide = true, value_name = "WHAT")]
+    generate: Option<Generated>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +50,10 @@ struct WithVerbose<T: Args> {
 impl Cli {
     /// Runs the command to its end.
     pub(crate) fn run(self) -> Result<Code, Failure> {
-        match self.command {
+        if let Some(what) = self.generate {
+            return what.write(Self::command());
+        }
+        match self.command.ok_or_else(|| Failure::usage("no command is given"))? {
             Command::Serve(c) => serve::run(c.options, &Log::start(&c.log, c.verbose)?),
             Command::Echo(c) => echo::run(c.options, &Log::start(&c.log, c.verbose)?),
             Command::Download(c) => download::run(c.options, &Log::start(&c.log, c.verbose)?),

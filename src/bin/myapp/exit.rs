@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 /// How the program ends. The numbers are part of the interface and stand in the README.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Code {
     /// All done, or skipped on purpose.
+    #[default]
     Success = 0,
     /// Some input failed, a reply differed, anything without a number of its own.
     Failure = 1,
@@ -26,6 +27,8 @@ pub(crate) enum Code {
     Status = 8,
     /// A timeout, or too slow.
     Timeout = 10,
+    /// Over the size limit.
+    TooLarge = 11,
     /// Ended by SIGINT.
     Interrupted = 130,
     /// Nobody reads stdout any more.

@@ -1,8 +1,13 @@
 //! The `myapp` program: parses the command line, starts the log, runs a command, exits.
 
+#![warn(unreachable_pub)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod commands;
 mod exit;
+mod generate;
+mod input;
 mod output;
 mod signals;
 
@@ -11,7 +16,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::terminal::report_usage(&error),
+    };
     match cli.run() {
         Ok(code) => code.into(),
         Err(failure) => {

@@ -249,6 +249,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stdout, reason = "a failure is repeated with its seed")]
     fn any_split_reads_the_same_and_no_bytes_make_it_panic() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");

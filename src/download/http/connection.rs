@@ -95,6 +95,9 @@ impl Connection {
     fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            // What a long head has needed is not kept with the connection.
+            self.buffer.truncate(BUFFER);
+            self.buffer.shrink_to_fit();
         } else if self.end == self.buffer.len() && self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);

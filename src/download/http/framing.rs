@@ -26,7 +26,7 @@ impl Framing {
     ///
     /// [`ProtocolError`] for lengths that differ or are no numbers, and for other codings.
     pub fn of(head: &Head) -> Result<Self, ProtocolError> {
-        if has_no_body(head) {
+        if matches!(head.status(), 204 | 304) {
             return Ok(Self::Length(0));
         }
         if head.values("transfer-encoding").next().is_some() {
@@ -95,10 +95,6 @@ pub fn keeps_connection(head: &Head) -> bool {
     };
     let open = if head.is_http_10() { says("keep-alive") } else { !says("close") };
     open && !contradicts
-}
-
-fn has_no_body(head: &Head) -> bool {
-    matches!(head.status(), 100..200 | 204 | 304)
 }
 
 fn is_chunked(head: &Head) -> Result<(), ProtocolError> {

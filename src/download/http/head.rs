@@ -301,6 +301,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stdout, reason = "a failure is repeated with its seed")]
     fn no_bytes_make_it_panic() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");

@@ -6,7 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `client` | [`Client`] and [`Response`], the face |
-//! | `transport` | a connection for a request, the request sent, the head of the answer read |
+//! | `transport`, `exchange` | a connection for a request; the request sent, the head of the answer read |
 //! | `body` | the body read from its connection, which then goes back to the pool |
 //! | `connection`, `idle`, `pool` | bytes in and out; waits that end; connections for later |
 //! | `request`, [`head`], [`framing`], [`chunks`] | bytes and values alone: what is sent, what came, where it ends |
@@ -18,6 +18,7 @@ pub mod chunks;
 mod client;
 mod connection;
 mod error;
+mod exchange;
 pub mod framing;
 pub mod head;
 mod idle;

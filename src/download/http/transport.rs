@@ -1,6 +1,5 @@
-//! From a request to the head of its answer: connections, kept ones first.
+//! What surf sends its requests through: a connection for each, kept ones first.
 
-use std::io;
 use std::sync::Arc;
 
 use http_client::http_types::{Request, Response, StatusCode};
@@ -13,9 +12,10 @@ use url::{Host as UrlHost, Url};
 use super::body::{Body, Home};
 use super::client::ClientConfig;
 use super::connection::{Connection, Stream};
-use super::error::{Failure, HttpError, ProtocolError};
+use super::error::{Failure, HttpError};
+use super::exchange::{Answered, ask};
 use super::framing::{Framing, keeps_connection};
-use super::head::{Head, MAX_HEAD, find_end};
+use super::head::Head;
 use super::pool::{Origin, Pool};
 use super::request::write_get;
 use crate::limits::deadline::within;
@@ -23,9 +23,6 @@ use crate::net::address::{Address, Host};
 use crate::net::connect::{ConnectError, connect_to};
 use crate::net::names::Names;
 use crate::net::tls::TlsClient;
-
-/// The most interim answers (1xx) that are passed over.
-const MAX_INTERIM: usize = 10;
 
 /// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
 /// alone. They travel in the request's extensions.
@@ -39,9 +36,6 @@ pub(super) struct Answer {
     pub(super) head: Head,
     pub(super) length: Option<u64>,
 }
-
-/// A connection on which the head of an answer has been read.
-type Answered = (Box<Connection>, Head);
 
 /// What surf sends its requests through.
 #[derive(Debug)]
@@ -109,24 +103,25 @@ impl Transport {
 
     async fn connect(&self, origin: &Origin) -> Result<Box<Connection>, HttpError> {
         let tls = if origin.tls { Some(self.tls().await?) } else { None };
-        let limit = self.config.connect_timeout;
-        let stream =
-            within(Some(limit), self.open(&origin.address, tls)).await.unwrap_or_else(|_| {
-                Err(ConnectError::TimedOut { address: origin.address.clone(), limit }.into())
-            })?;
-        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {}", origin.address);
+        let (address, limit) = (&origin.address, self.config.connect_timeout);
+        let late = || ConnectError::TimedOut { address: address.clone(), limit };
+        let opened = within(Some(limit), self.open(address, tls)).await;
+        let stream = opened
+            .unwrap_or_else(|_| Err(late().into()))
+            // Its name may lead elsewhere by now.
+            .inspect_err(|_| self.names.forget(address))?;
+        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {address}");
         Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
     }
 
     async fn open(&self, address: &Address, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
         let found = self.names.resolve(address).await?;
-        // Its name may lead elsewhere by now.
-        let tcp = connect_to(address, found).await.inspect_err(|_| self.names.forget(address))?;
+        let tcp = connect_to(address, found).await?;
         let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
-        let stream = tls.connect(&address.host, tcp).await;
-        let stream =
-            stream.map_err(|source| HttpError::Tls { host: address.to_string(), source })?;
-        Ok(Stream::Tls(Box::new(stream)))
+        match tls.connect(&address.host, tcp).await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(source) => Err(HttpError::Tls { host: address.to_string(), source }),
+        }
     }
 
     /// The certificates are read once, with the first request that needs them.
@@ -151,58 +146,6 @@ fn origin_of(url: &Url) -> Option<Origin> {
     Some(Origin { tls, address: Address { host, port: url.port_or_known_default()? } })
 }
 
-/// Sends a request and reads the head of its final answer.
-async fn ask(mut connection: Box<Connection>, request: &[u8]) -> Result<Answered, Failure> {
-    send(&mut connection, request).await?;
-    for _ in 0..=MAX_INTERIM {
-        let head = read_head(&mut connection).await?;
-        match head.status() {
-            101 => return Err(ProtocolError::Switch.into()),
-            100..200 => {}
-            _ => return Ok((connection, head)),
-        }
-    }
-    Err(ProtocolError::Interim.into())
-}
-
-/// Sends a request and waits for the first bytes of the answer.
-async fn send(connection: &mut Connection, request: &[u8]) -> Result<(), Failure> {
-    let first = async {
-        connection.write_all(request).await?;
-        connection.fill().await
-    };
-    match first.await {
-        Ok(0) => Err(Failure::Closed),
-        Ok(_) => Ok(()),
-        Err(error) if is_closed(&error) => Err(Failure::Closed),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
-
-async fn read_head(connection: &mut Connection) -> Result<Head, Failure> {
-    let mut seen = 0_usize;
-    loop {
-        let buffered = connection.buffered();
-        if let Some(end) = find_end(buffered, seen.saturating_sub(2)) {
-            let head = Head::parse(&buffered[..end])?;
-            connection.consume(end);
-            return Ok(head);
-        }
-        seen = buffered.len();
-        if seen >= MAX_HEAD {
-            return Err(ProtocolError::HeadTooLong.into());
-        }
-        if connection.fill().await? == 0 {
-            return Err(Failure::Cut);
-        }
-    }
-}
-
 /// The status as http-types knows it: one that it does not know counts as the first of its class
 /// (RFC 9110 section 15).
 fn status_code(status: u16) -> StatusCode {
@@ -212,4 +155,33 @@ fn status_code(status: u16) -> StatusCode {
         400..500 => StatusCode::BadRequest,
         _ => StatusCode::InternalServerError,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_is_scheme_host_and_port() {
+        for (url, tls, address) in [
+            ("http://Example.org/x", false, "example.org:80"),
+            ("https://user@example.org", true, "example.org:443"),
+            ("https://127.1:8443/", true, "127.0.0.1:8443"),
+            ("http://[::1]/", false, "[::1]:80"),
+            ("http://bücher.example:8080/", false, "xn--bcher-kva.example:8080"),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(origin_of(&url.parse().unwrap()), Some(Origin { tls, address }), "{url}");
+        }
+        for url in ["ftp://example.org/", "file:///etc/passwd", "data:,x", "mailto:a@b"] {
+            assert_eq!(origin_of(&url.parse().unwrap()), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_surf_does_not_know_counts_as_the_first_of_its_class() {
+        for (status, known) in [(206, 206), (299, 200), (399, 300), (430, 400), (520, 500)] {
+            assert_eq!(u16::from(status_code(status)), known, "{status}");
+        }
+    }
 }

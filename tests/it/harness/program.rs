@@ -89,6 +89,22 @@ impl Program {
         self
     }
 
+    /// Lets it have at most so many descriptors.
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
+        self.command = shell;
+        self
+    }
+
     /// Leaves stdin open for [`Running::write`].
     pub fn hold_stdin(mut self) -> Self {
         self.holds_stdin = true;

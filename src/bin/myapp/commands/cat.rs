@@ -1,12 +1,280 @@
 //! `myapp cat`.
 
-use clap::Args;
+use std::ffi::OsString;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args};
+use futures_lite::future;
+use myapp::cat::{self, Config, Display, Ended, Error, Event, Mode, Numbers, Report, Sink, Source};
+use myapp::runtime;
+use myapp::units::{self, Elapsed, Size};
 
 use crate::exit::{Code, Failure};
+use crate::output::log::{Log, LogOptions};
+use crate::output::terminal;
+use crate::signals::Ending;
+
+const EXAMPLES: &str = "\
+A file that cannot be read is named, the others come, and the exit code is 1.
+
+Examples:
+  myapp cat a.txt - b.txt           a.txt, then stdin, then b.txt
+  myapp cat -n *.log                with line numbers
+  myapp cat <(slow 1) <(slow 2)     both are read at the same time
+  myapp cat -o all.txt *.txt        all.txt appears only whole
+  myapp cat --delay 0.5 poem.txt    a line each half second";
 
 #[derive(Debug, Args)]
-pub(crate) struct Options {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// What to read; `-` is stdin, as is none at all
+    #[arg(value_name = "FILE")]
+    files: Vec<OsString>,
+    #[command(flatten)]
+    display: DisplayOptions,
+    #[command(flatten)]
+    reading: ReadingOptions,
+    #[command(flatten)]
+    output: OutputOptions,
+    /// Tell more; twice for more still
+    #[arg(long, action = ArgAction::Count, help_heading = "Logging")]
+    verbose: u8,
+    #[command(flatten)]
+    log: LogOptions,
+}
 
-pub(crate) fn run(_options: Options) -> Result<Code, Failure> {
-    Err(Failure::usage("to be written"))
+/// GNU's options.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Display")]
+struct DisplayOptions {
+    /// As -vET
+    #[arg(short = 'A', long)]
+    show_all: bool,
+    /// Number the lines that are not empty; wins over -n
+    #[arg(short = 'b', long)]
+    number_nonblank: bool,
+    /// As -vE
+    #[arg(short = 'e')]
+    nonprinting_and_ends: bool,
+    /// Show `$` at each line's end
+    #[arg(short = 'E', long)]
+    show_ends: bool,
+    /// Number all lines
+    #[arg(short = 'n', long)]
+    number: bool,
+    /// Of several empty lines show only the first
+    #[arg(short = 's', long)]
+    squeeze_blank: bool,
+    /// As -vT
+    #[arg(short = 't')]
+    nonprinting_and_tabs: bool,
+    /// Show tabs as `^I`
+    #[arg(short = 'T', long)]
+    show_tabs: bool,
+    /// Does nothing: what has come is never held back
+    #[arg(short = 'u')]
+    unbuffered: bool,
+    /// Show control characters as `^X` and bytes from 128 as `M-X`
+    #[arg(short = 'v', long)]
+    show_nonprinting: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+struct ReadingOptions {
+    /// Files open at once: the one being written and those read ahead
+    #[arg(short, long, value_name = "N", default_value = "64")]
+    jobs: NonZeroUsize,
+    /// One after another, nothing read ahead, for comparing
+    #[arg(long, conflicts_with = "jobs")]
+    sequential: bool,
+    /// Wait after each line
+    #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
+    delay: Option<Duration>,
+    /// Tell on stderr when each file was opened and read, and the total time
+    #[arg(long)]
+    timing: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct OutputOptions {
+    /// Write to FILE; a regular file is replaced at the end, when all is there
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Append to FILE
+    #[arg(short, long, requires = "output")]
+    append: bool,
+    /// Write to stdout too
+    #[arg(long, requires = "output")]
+    tee: bool,
+    /// End only when FILE is on the disk
+    #[arg(long, requires = "output")]
+    fsync: bool,
+}
+
+impl DisplayOptions {
+    fn to_config(&self) -> Display {
+        Display {
+            numbers: match (self.number_nonblank, self.number) {
+                (true, _) => Numbers::NonBlank,
+                (false, true) => Numbers::All,
+                (false, false) => Numbers::None,
+            },
+            squeeze_blank: self.squeeze_blank,
+            ends: self.show_all || self.nonprinting_and_ends || self.show_ends,
+            tabs: self.show_all || self.nonprinting_and_tabs || self.show_tabs,
+            nonprinting: self.show_all
+                || self.nonprinting_and_ends
+                || self.nonprinting_and_tabs
+                || self.show_nonprinting,
+        }
+    }
+}
+
+impl OutputOptions {
+    fn into_sink(self) -> Result<Sink, Failure> {
+        let Some(path) = self.output else { return stdout().map(Sink::Stream) };
+        if path.as_os_str() == "-" {
+            return Err(Failure::usage("-o -: without -o the output is stdout")
+                .hint("write ./- for a file of this name"));
+        }
+        let mode = if self.append { Mode::Append } else { Mode::Replace };
+        let tee = if self.tee { Some(stdout()?) } else { None };
+        Ok(Sink::File { path, mode, fsync: self.fsync, tee })
+    }
+}
+
+fn stdout() -> Result<OwnedFd, Failure> {
+    io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("open standard output")
+        .map_err(|error| Failure::new(Code::Failure, error))
+}
+
+impl Options {
+    fn to_config(&self) -> Config {
+        let jobs = if self.reading.sequential { NonZeroUsize::MIN } else { self.reading.jobs };
+        Config { display: self.display.to_config(), jobs, delay: self.reading.delay }
+    }
+}
+
+pub(crate) fn run(options: Options) -> Result<Code, Failure> {
+    let asked_for = options.log.is_asked_for(options.verbose);
+    let _log =
+        asked_for.then(|| Log::start(&options.log, options.verbose)).transpose().map_err(ours)?;
+    let config = options.to_config();
+    let teller =
+        Teller { start: Instant::now(), timing: options.reading.timing && !options.log.quiet };
+    let sources = sources(options.files);
+    // Only what waits for moments or has something to clean up needs more than this thread.
+    let plain = config.delay.is_none() && options.output.output.is_none();
+    let sink = options.output.into_sink()?;
+    let ended = if plain {
+        cat::run_blocking(sources, &config, sink, |event| teller.tell(event))
+    } else {
+        let mut ending = Ending::catch()
+            .context("catch signals")
+            .map_err(|error| Failure::new(Code::Failure, error))?;
+        let run = async { Ok(cat::run(sources, config, sink, |event| teller.tell(event)).await) };
+        match runtime::run(future::or(async { Err(ending.next().await) }, run)) {
+            Ok(ended) => ended,
+            Err(signal) => return Ok(signal),
+        }
+    };
+    let report = ended.map_err(failure)?;
+    teller.total(&report);
+    Ok(if report.failed == 0 { Code::Success } else { Code::Failure })
+}
+
+fn sources(files: Vec<OsString>) -> Vec<Source> {
+    if files.is_empty() { vec![Source::Stdin] } else { files.into_iter().map(Into::into).collect() }
+}
+
+/// As every cat, this one ends with 1 whatever it is that fails.
+fn ours(failure: Failure) -> Failure {
+    let code = if failure.code == Code::Usage { Code::Usage } else { Code::Failure };
+    Failure { code, ..failure }
+}
+
+fn failure(error: Error) -> Failure {
+    let code = if error.is_broken_pipe() { Code::BrokenPipe } else { Code::Failure };
+    Failure::new(code, error)
+}
+
+/// Tells on stderr how it goes.
+struct Teller {
+    start: Instant,
+    timing: bool,
+}
+
+impl Teller {
+    fn tell(&self, event: Event) {
+        match event {
+            Event::Failed(error) => terminal::line(&terminal::describe(&error)),
+            Event::Ended(ended) if self.timing => self.timing(&ended),
+            Event::Ended(_) => {}
+        }
+    }
+
+    fn timing(&self, ended: &Ended) {
+        let since = |moment: Instant| moment.saturating_duration_since(self.start).as_secs_f64();
+        terminal::line(&format!(
+            "{}: opened at {:.3} s, read at {:.3} s, {}",
+            ended.source,
+            since(ended.opened),
+            since(ended.read),
+            Size(ended.bytes),
+        ));
+    }
+
+    fn total(&self, report: &Report) {
+        if self.timing {
+            let Report { files, failed, bytes, elapsed } = *report;
+            let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            let (size, elapsed) = (Size(bytes), Elapsed(elapsed));
+            terminal::line(&format!("{files} files{failed}, {size} written in {elapsed}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[track_caller]
+    fn parsed(arguments: &[&str]) -> Options {
+        Line::parse_from(["cat"].iter().chain(arguments)).options
+    }
+
+    #[test]
+    fn what_is_not_given_is_the_default() {
+        let (config, default) = (parsed(&[]).to_config(), Config::default());
+        assert_eq!(config.display, default.display);
+        assert_eq!(config.jobs, default.jobs);
+        assert_eq!(config.delay, default.delay);
+    }
+
+    #[test]
+    fn short_options_that_stand_for_several() {
+        let all = |arguments| parsed(arguments).to_config().display;
+        assert_eq!(all(&["-A"]), all(&["-v", "-E", "-T"]));
+        assert_eq!(all(&["-e"]), all(&["-vE"]));
+        assert_eq!(all(&["-t"]), all(&["-vT"]));
+        assert_eq!(all(&["-b", "-n"]), all(&["-nb"]));
+        assert_eq!(all(&["-nb"]).numbers, Numbers::NonBlank);
+    }
 }

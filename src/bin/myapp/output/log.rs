@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -52,6 +52,14 @@ enum Format {
 }
 
 impl LogOptions {
+    /// Whether anything but the usual is asked for, by these options, `-v` or the environment.
+    pub(crate) fn is_asked_for(&self, verbose: u8) -> bool {
+        verbose > 0
+            || self.log_file.is_some()
+            || self.log_format != Format::Text
+            || std::env::var_os("MYAPP_LOG").is_some()
+    }
+
     /// Whether stderr takes colors.
     pub(crate) fn colors(&self) -> bool {
         match self.color {
@@ -69,6 +77,7 @@ impl LogOptions {
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) quiet: bool,
+    pace: Option<Pace>,
     /// Where progress is drawn; the lines of the log come above it.
     pub(crate) screen: Screen,
     dropped: ErrorCounter,
@@ -99,17 +108,21 @@ impl Log {
             Format::Text => lines.boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
         };
+        let pace = (verbose == 0).then(Pace::default);
         tracing_subscriber::registry()
             .with(filter(options.quiet, verbose)?)
-            .with((verbose == 0).then(Pace::default))
+            .with(pace.clone())
             .with(lines)
             .init();
-        Ok(Self { quiet: options.quiet, screen, dropped, _writer: guard })
+        Ok(Self { quiet: options.quiet, pace, screen, dropped, _writer: guard })
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
+        if let Some(pace) = &self.pace {
+            pace.tell_left_out(Instant::now() + SECOND);
+        }
         let dropped = self.dropped.dropped_lines();
         if dropped > 0 {
             terminal::line(&format!("{dropped} log lines were left out: their reader is too slow"));
@@ -136,8 +149,10 @@ fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
 
 /// Lets through so many lines about single connections and messages (the target
 /// `myapp::traffic`) a second, and then says how many it left out.
-#[derive(Debug, Default)]
-struct Pace(Mutex<Window>);
+#[derive(Debug, Clone, Default)]
+struct Pace(Arc<Mutex<Window>>);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Window {
@@ -152,30 +167,38 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Counts a line: whether it is let through, and how many the last second left out.
-    fn count(&mut self, now: Instant) -> (bool, u64) {
-        let mut left_out = 0;
-        if now.duration_since(self.start) >= Duration::from_secs(1) {
-            left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
-            *self = Self { start: now, lines: 0 };
+    /// Starts a new second if the last is over: the lines that it left out.
+    fn turn(&mut self, now: Instant) -> u64 {
+        if now.duration_since(self.start) < SECOND {
+            return 0;
         }
+        let left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
+        *self = Self { start: now, lines: 0 };
+        left_out
+    }
+
+    /// Counts a line: whether it is let through.
+    fn count(&mut self) -> bool {
         self.lines += 1;
-        (self.lines <= TRAFFIC_PER_SECOND, left_out)
+        self.lines <= TRAFFIC_PER_SECOND
+    }
+}
+
+impl Pace {
+    fn tell_left_out(&self, now: Instant) {
+        let left_out = self.0.lock().map_or(0, |mut window| window.turn(now));
+        // The lock is free again here: this line comes through this very layer.
+        if left_out > 0 {
+            info!(lines = left_out, "left out (-v shows all)");
+        }
     }
 }
 
 impl<S: Subscriber> Layer<S> for Pace {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        if event.metadata().target() != "myapp::traffic" {
-            return true;
-        }
-        let counted = self.0.lock().map(|mut window| window.count(Instant::now()));
-        // The lock is free again here: this line comes through this very function.
-        let (shown, left_out) = counted.unwrap_or((true, 0));
-        if left_out > 0 {
-            info!(lines = left_out, "left out (-v shows all)");
-        }
-        shown
+        self.tell_left_out(Instant::now());
+        event.metadata().target() != "myapp::traffic"
+            || self.0.lock().map_or(true, |mut window| window.count())
     }
 }
 
@@ -187,14 +210,11 @@ mod tests {
     fn after_a_hundred_lines_a_second_the_rest_is_counted() {
         let start = Instant::now();
         let mut window = Window { start, lines: 0 };
-        for _ in 0..100 {
-            assert_eq!(window.count(start), (true, 0));
-        }
-        for _ in 0..7 {
-            assert_eq!(window.count(start), (false, 0));
-        }
-        let later = start + Duration::from_secs(1);
-        assert_eq!(window.count(later), (true, 7));
-        assert_eq!(window.count(later), (true, 0));
+        let shown = (0..107).filter(|_| window.count()).count();
+        assert_eq!(shown, 100);
+        assert_eq!(window.turn(start), 0, "the second is not over");
+        assert_eq!(window.turn(start + SECOND), 7);
+        assert_eq!(window.turn(start + SECOND), 0, "it is told once");
+        assert!(window.count());
     }
 }

@@ -1,6 +1,7 @@
-//! What a person sees beside the results: the log, progress and the errors.
+//! What the program says: results on stdout; the log, progress and the errors on stderr.
 
 pub(crate) mod log;
 pub(crate) mod progress;
+pub(crate) mod results;
 pub(crate) mod screen;
 pub(crate) mod terminal;

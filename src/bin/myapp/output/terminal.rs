@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use myapp::escape::Escaped;
 
@@ -23,6 +24,18 @@ pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> Stri
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// Says what is wrong with a command line, in the form of all other errors; or prints the help or
+/// the version that it asked for.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => say(&format!("myapp: {text}")),
+        // With stdout gone there is nobody left to tell.
+        None => drop(error.print()),
+    }
+    if error.use_stderr() { Code::Usage.into() } else { Code::Success.into() }
 }
 
 /// Writes `myapp: TEXT` as one line to stderr.

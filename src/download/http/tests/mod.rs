@@ -369,24 +369,6 @@ fn a_server_that_takes_no_connection_is_told_with_its_address() {
 }
 
 #[test]
-fn an_ipv6_literal_is_connected_to() {
-    let Ok(listener) = TcpListener::bind("[::1]:0") else {
-        eprintln!("no IPv6 here");
-        return;
-    };
-    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = String::new();
-        Script::new([OK], End::Close).play(&mut stream, |head| asked = head);
-        asked
-    });
-    assert_eq!(fetch(&client(), &url).unwrap().1, b"ok");
-    let host = url.host_str().unwrap();
-    assert!(server.join().unwrap().contains(&format!("Host: {host}:")));
-}
-
-#[test]
 fn what_is_sent_between_threads_may_be() {
     fn is_send<T: Send>(value: T) -> T {
         value

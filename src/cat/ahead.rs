@@ -1,0 +1,137 @@
+//! The inputs in their order: the one whose turn it is, and those that are read ahead.
+
+use std::collections::VecDeque;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::Advice;
+use rustix::io::{Errno, retry_on_intr};
+
+use super::source::{FileId, Input, Source};
+
+/// All inputs that have not had their turn. The first so many of them are open.
+#[derive(Debug)]
+pub(super) struct Ahead<I> {
+    rest: I,
+    window: VecDeque<Slot>,
+    jobs: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    source: Source,
+    /// None if it could not be opened before its turn, or should not be.
+    input: Option<Input>,
+}
+
+impl<I: Iterator<Item = Source>> Ahead<I> {
+    pub(super) fn new(sources: I, jobs: NonZeroUsize) -> Self {
+        Self { rest: sources, window: VecDeque::new(), jobs: jobs.get() }
+    }
+
+    /// Opens further inputs, as many as may be open at once.
+    pub(super) fn fill(&mut self) {
+        // The first comes first: those behind it must see what it waits for.
+        if let Some(first) = self.window.front_mut().filter(|slot| slot.input.is_none()) {
+            first.input = Input::open(&first.source).ok();
+        }
+        while self.window.len() < self.jobs {
+            let Some(source) = self.rest.next() else { return };
+            let input = self.open_early(&source);
+            self.window.push_back(Slot { source, input });
+        }
+    }
+
+    /// Opens an input before its turn. Whatever prevents it is tried again, and told, when its
+    /// turn has come: a file may be there by then.
+    fn open_early(&mut self, source: &Source) -> Option<Input> {
+        if self.competes(source) {
+            return None;
+        }
+        match Input::open(source) {
+            Ok(input) => {
+                if !self.window.is_empty() && !input.may_wait() {
+                    // The system reads while we are busy with those before. A mere advice.
+                    let _ = rustix::fs::fadvise(input.fd(), 0, None, Advice::WillNeed);
+                }
+                Some(input)
+            }
+            Err(error) => {
+                let error = Errno::from_io_error(&error);
+                if matches!(error, Some(Errno::MFILE | Errno::NFILE)) {
+                    // From now on each waits until one before it has been closed.
+                    self.jobs = self.inputs().count().max(1);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether an open input waits for bytes that this source would take away, as with one FIFO
+    /// named twice: the first is to get all of them.
+    fn competes(&self, source: &Source) -> bool {
+        let mut waiting = self.inputs().filter(|input| input.may_wait()).peekable();
+        waiting.peek().is_some()
+            && FileId::of_source(source).is_ok_and(|id| waiting.any(|input| input.competes_for(id)))
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        self.window.iter().filter_map(|slot| slot.input.as_ref())
+    }
+
+    /// The input whose turn it is, opened now if it is not yet.
+    pub(super) fn head(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
+        let Slot { source, input } = self.window.front_mut()?;
+        let input = match input {
+            Some(input) => Ok(input),
+            None => Input::open(source).map(|opened| input.insert(opened)),
+        };
+        Some((source, input))
+    }
+
+    /// Ends the turn of the first.
+    pub(super) fn next(&mut self) -> Option<(Source, Option<Input>)> {
+        self.window.pop_front().map(|slot| (slot.source, slot.input))
+    }
+
+    /// Reads what has come for those that wait for their turn.
+    pub(super) fn read_ready(&mut self) -> io::Result<()> {
+        let mut inputs: Vec<_> = self
+            .window
+            .iter_mut()
+            .skip(1)
+            .filter_map(|slot| slot.input.as_mut().filter(|input| input.has_room()))
+            .collect();
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let ready = poll(inputs.iter().map(|input| input.fd()), Some(&Timespec::default()))?;
+        for (input, ready) in inputs.iter_mut().zip(ready) {
+            if ready {
+                input.read_ahead();
+            }
+        }
+        Ok(())
+    }
+
+    /// What to wait for: each input of which more can be read before its turn, and the one whose
+    /// turn it is if `head`.
+    pub(super) fn waiting(&self, head: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let first = self.window.front().and_then(|slot| slot.input.as_ref());
+        let others = self.window.iter().skip(1).filter_map(|slot| slot.input.as_ref());
+        let others = others.filter(|input| input.has_room());
+        first.filter(|_| head).into_iter().chain(others).map(Input::fd)
+    }
+}
+
+/// Waits until one of `fds` can be read or `timeout` has passed, and tells for each whether it can.
+pub(super) fn poll<'a>(
+    fds: impl Iterator<Item = BorrowedFd<'a>>,
+    timeout: Option<&Timespec>,
+) -> io::Result<Vec<bool>> {
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    retry_on_intr(|| rustix::event::poll(&mut fds, timeout))?;
+    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}

@@ -1,0 +1,64 @@
+//! What a run is asked to do.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// How a run reads and what it shows.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is shown beside the bytes themselves. Default: nothing, each byte as it is.
+    pub display: Display,
+    /// The inputs that are open at once: the one whose turn it is and those read ahead; with
+    /// one, nothing is read ahead. Default: 64.
+    pub jobs: NonZeroUsize,
+    /// The time to wait after each line that is written. Default: none.
+    pub delay: Option<Duration>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let jobs = const { NonZeroUsize::new(64).expect("not zero") };
+        Self { display: Display::default(), jobs, delay: None }
+    }
+}
+
+/// What is shown beside the bytes themselves, as POSIX and GNU `cat` define it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Display {
+    /// Which lines get a number. Default: none.
+    pub numbers: Numbers,
+    /// Whether of several empty lines in a row only the first is shown. Default: no.
+    pub squeeze_blank: bool,
+    /// Whether each line's end is shown as `$`, and a carriage return before it as `^M`.
+    /// Default: no.
+    pub ends: bool,
+    /// Whether a tab is shown as `^I`. Default: no.
+    pub tabs: bool,
+    /// Whether control characters are shown as `^X` and bytes from 128 as `M-X`; not tabs and
+    /// line ends. Default: no.
+    pub nonprinting: bool,
+}
+
+impl Display {
+    /// Whether each byte is shown as it is, and nothing beside.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether more bytes can come out than went in.
+    pub fn can_grow(&self) -> bool {
+        *self != Self { squeeze_blank: self.squeeze_blank, ..Self::default() }
+    }
+}
+
+/// Which lines get a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Numbers {
+    /// None.
+    #[default]
+    None,
+    /// Every line.
+    All,
+    /// Every line that is not empty.
+    NonBlank,
+}

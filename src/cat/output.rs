@@ -1,0 +1,175 @@
+//! The open output: gathers small pieces, writes them, and knows what would feed on it.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use memchr::memchr;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{FileType, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::error::Error;
+use super::sink::Target;
+use super::source::{FileId, Input};
+
+/// The bytes that are gathered before they are written.
+const GATHERED: usize = 128 << 10;
+
+/// All that is written to, and what is to be written.
+#[derive(Debug)]
+pub(super) struct Output {
+    files: Vec<Written>,
+    /// What waits to be written.
+    pending: Vec<u8>,
+    delay: Option<Duration>,
+    /// When the next line may be written.
+    due: Option<Instant>,
+    /// Whether somebody watches: nothing is gathered then.
+    watched: bool,
+    bytes: u64,
+}
+
+/// One that is written to.
+#[derive(Debug)]
+struct Written {
+    target: Target,
+    id: FileId,
+    file_type: FileType,
+    appends: bool,
+}
+
+impl Output {
+    pub(super) fn new(targets: Vec<Target>, delay: Option<Duration>) -> Result<Self, Error> {
+        let files = targets.into_iter().map(Written::new).collect::<Result<Vec<_>, _>>()?;
+        let watched = files.iter().any(|file| rustix::termios::isatty(&file.target.fd));
+        let pending = Vec::with_capacity(2 * GATHERED);
+        let delay = delay.filter(|delay| !delay.is_zero());
+        Ok(Self { files, pending, delay, due: None, watched, bytes: 0 })
+    }
+
+    /// Whether reading this input would read what has been written here, without end. A copy
+    /// onto itself that ends (`cat a b 1<>a`) is none of these, unless `grows` and so overtakes
+    /// the place where it reads.
+    pub(super) fn feeds(&mut self, input: &Input, grows: bool) -> Result<bool, Error> {
+        if !self.files.iter().any(|file| file.id == input.id) {
+            return Ok(false);
+        }
+        self.flush()?;
+        Ok(self.files.iter().any(|file| file.id == input.id && file.feeds(input, grows)))
+    }
+
+    /// Writes what is pending, as much as the delay allows; tells until when to wait if it does
+    /// not allow all of it now.
+    pub(super) fn release(&mut self) -> Result<Option<Instant>, Error> {
+        let Some(delay) = self.delay else { return Ok(None) };
+        if self.due.is_some_and(|due| due > Instant::now()) {
+            return Ok(self.due);
+        }
+        self.due = None;
+        match memchr(b'\n', &self.pending) {
+            Some(end) => {
+                self.write(end + 1)?;
+                self.due = Some(Instant::now() + delay);
+            }
+            None => self.flush()?,
+        }
+        Ok(self.due)
+    }
+
+    /// Where the next bytes are put. There is always room for at least [`GATHERED`].
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    /// Writes what was put into the buffer, unless it can wait for more to come.
+    pub(super) fn filled(&mut self, more_may_wait: bool) -> Result<(), Error> {
+        let write = self.watched || more_may_wait || self.pending.len() >= GATHERED;
+        if write && self.delay.is_none() { self.flush() } else { Ok(()) }
+    }
+
+    /// The bytes written so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes all that is pending.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        self.write(self.pending.len())
+    }
+
+    fn write(&mut self, count: usize) -> Result<(), Error> {
+        for file in &self.files {
+            write_all(&file.target, &self.pending[..count])?;
+        }
+        self.pending.drain(..count);
+        self.bytes += count as u64;
+        Ok(())
+    }
+
+    /// Closes all.
+    pub(super) fn close(self, fsync: bool) -> Result<(), Error> {
+        for Written { target, .. } in self.files {
+            if fsync {
+                let to = target.path.clone();
+                target.sync().map_err(|source| Error::Write { to, source })?;
+            }
+            target.close()?;
+        }
+        Ok(())
+    }
+}
+
+impl Written {
+    fn new(target: Target) -> Result<Self, Error> {
+        let told = rustix::fs::fstat(&target.fd)
+            .and_then(|stat| Ok((stat, rustix::fs::fcntl_getfl(&target.fd)?)));
+        match told {
+            Err(error) => Err(Error::Write { to: target.path, source: error.into() }),
+            Ok((stat, flags)) => Ok(Self {
+                id: FileId::of(&stat),
+                file_type: FileType::from_raw_mode(stat.st_mode),
+                appends: flags.contains(OFlags::APPEND),
+                target,
+            }),
+        }
+    }
+
+    fn feeds(&self, input: &Input, grows: bool) -> bool {
+        match self.file_type {
+            // What goes round in a pipe never ends, and no other reader gets it whole.
+            FileType::Fifo => true,
+            FileType::RegularFile | FileType::BlockDevice => {
+                let Ok(read) = rustix::fs::tell(input.fd()) else { return false };
+                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return false };
+                let size = rustix::fs::fstat(input.fd()).map_or(0, |stat| stat.st_size as u64);
+                let at_end = self.file_type == FileType::RegularFile && read >= size;
+                !at_end && (self.appends || read < written || (grows && read == written))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Writes all bytes, also to what somebody else has set to never wait.
+fn write_all(to: &Target, mut bytes: &[u8]) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        let result = match retry_on_intr(|| rustix::io::write(&to.fd, bytes)) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                Ok(())
+            }
+            Err(Errno::AGAIN) => writable(to),
+            Err(error) => Err(error.into()),
+        };
+        result.map_err(|source| Error::Write { to: to.path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn writable(to: &Target) -> io::Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(to.fd.as_fd(), PollFlags::OUT)];
+    retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+    Ok(())
+}

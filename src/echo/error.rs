@@ -1,0 +1,112 @@
+//! Why there is no reply, or not the one that was wanted.
+
+use std::io;
+use std::time::Duration;
+
+use crate::net::address::Address;
+use crate::net::connect::ConnectError;
+
+/// What went wrong with one message, or with one stream of bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum EchoError {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The server took no more, and the reply had not come.
+    #[error("send to {address}")]
+    Send {
+        /// The server.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke while the reply was read.
+    #[error("read the reply of {address}")]
+    Receive {
+        /// The server.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server closed the connection first.
+    #[error("read the reply of {address}: closed by the server {}", how_far(*.received))]
+    Closed {
+        /// The server.
+        address: Address,
+        /// The bytes that had come of this reply; none of them ends a line.
+        received: usize,
+    },
+    /// The reply was not whole in time.
+    #[error("read the reply of {address}: timed out after {limit:?}, {}", how_far(*.received))]
+    TimedOut {
+        /// The server.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+        /// The bytes that had come of this reply; none of them ends a line.
+        received: usize,
+    },
+    /// The reply has no end.
+    #[error("read the reply of {address}: longer than {limit} bytes")]
+    TooLong {
+        /// The server.
+        address: Address,
+        /// The most that a reply may have.
+        limit: usize,
+    },
+    /// The reply is not the message.
+    #[error("the reply of {address} differs from its message at offset {offset}")]
+    Differs {
+        /// The server.
+        address: Address,
+        /// Where they first differ, counted from 0.
+        offset: usize,
+    },
+    /// The server closed a stream of bytes whose input had not ended.
+    #[error("send to {address}: closed by the server before the input had ended")]
+    ClosedEarly {
+        /// The server.
+        address: Address,
+    },
+    /// The server has neither taken nor sent a byte of a stream for too long.
+    #[error("read from {address}: timed out after {limit:?} without a byte")]
+    Silent {
+        /// The server.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The input of a stream of bytes cannot be read.
+    #[error("read the input")]
+    Input {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What came cannot be written to the output.
+    #[error("write the output")]
+    Output {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl EchoError {
+    /// Whether it took too long, rather than failed.
+    pub fn is_timeout(&self) -> bool {
+        let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));
+        connecting || matches!(self, Self::TimedOut { .. } | Self::Silent { .. })
+    }
+
+    /// Whether nobody listens at the address.
+    pub fn is_refused(&self) -> bool {
+        let Self::Connect(ConnectError::Connect { source, .. }) = self else { return false };
+        source.kind() == io::ErrorKind::ConnectionRefused
+    }
+}
+
+fn how_far(received: usize) -> String {
+    match received {
+        0 => "before it came".into(),
+        bytes => format!("after {bytes} bytes of it"),
+    }
+}

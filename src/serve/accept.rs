@@ -1,0 +1,88 @@
+//! Takes connections from the system, as many as are permitted.
+
+use std::io::{self, ErrorKind};
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use smol::{LocalExecutor, Timer};
+use tracing::warn;
+
+use crate::limits::permits::Permits;
+use crate::limits::stop::Stop;
+use crate::net::listener::Listener;
+use crate::serve::Shared;
+use crate::serve::session::Session;
+
+/// How long to wait when the system has no descriptor or memory for one more connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The least time between two log lines about that.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What takes the connections of one listening socket.
+pub(super) struct Acceptor {
+    pub(super) listener: Listener,
+    pub(super) shared: Rc<Shared>,
+    pub(super) permits: Permits,
+    /// Where connections are served. Not held: it holds this one.
+    pub(super) executor: Weak<LocalExecutor<'static>>,
+    pub(super) stop: Stop,
+}
+
+impl Acceptor {
+    /// Accepts until the stop, and after it what waits already; then the socket is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the socket is closed with what waits.
+    pub(super) async fn run(self) {
+        let mut warned = None;
+        loop {
+            let stopped = self.stop.is_stopped();
+            self.accept_waiting(&mut warned).await;
+            if stopped {
+                return;
+            }
+            let ready = async { self.listener.ready().await };
+            let stopped = async {
+                self.stop.stopped().await;
+                Ok(())
+            };
+            if let Err(error) = future::or(stopped, ready).await {
+                self.pause(&error, &mut warned).await;
+            }
+        }
+    }
+
+    async fn accept_waiting(&self, warned: &mut Option<Instant>) {
+        loop {
+            let permit = self.permits.take().await;
+            match self.listener.try_accept() {
+                Ok(None) => return,
+                Ok(Some((stream, peer))) => {
+                    let Some(executor) = self.executor.upgrade() else { return };
+                    let session = Session::open(Rc::clone(&self.shared), permit, stream, peer);
+                    executor.spawn(session.run()).detach();
+                }
+                // It was over before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    drop(permit);
+                    self.pause(&error, warned).await;
+                }
+            }
+            // A burst of connections must not keep those from their turn that are open.
+            future::yield_now().await;
+        }
+    }
+
+    async fn pause(&self, error: &io::Error, warned: &mut Option<Instant>) {
+        if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+            let address = self.listener.local_addr();
+            warn!(%address, %error, "cannot accept connections, trying again");
+            *warned = Some(Instant::now());
+        }
+        Timer::after(PAUSE).await;
+    }
+}

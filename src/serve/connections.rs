@@ -1,0 +1,189 @@
+//! The open connections, as far as they must know of each other: who has been silent, who holds
+//! how much, and that the end has come.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+use slab::Slab;
+
+/// What is called out to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Nothing has moved for as long as the idle timeout.
+    Idle,
+    /// All unfinished lines together are too long, and this one is the longest.
+    Longest,
+}
+
+/// The open connections of one thread.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: RefCell<Slab<Entry>>,
+    max_partial: usize,
+    partial: Cell<usize>,
+    tick: Cell<u32>,
+    draining: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    waker: Option<Waker>,
+    partial: usize,
+    moved: u32,
+    call: Option<Call>,
+}
+
+impl Connections {
+    /// Starts without any; their unfinished lines may take `max_partial` bytes together.
+    pub(super) fn new(max_partial: usize) -> Self {
+        Self {
+            open: RefCell::default(),
+            max_partial,
+            partial: Cell::new(0),
+            tick: Cell::new(0),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// Adds a connection and returns its number.
+    pub(super) fn join(&self) -> usize {
+        let entry = Entry { waker: None, partial: 0, moved: self.tick.get(), call: None };
+        self.open.borrow_mut().insert(entry)
+    }
+
+    /// Takes a connection out.
+    pub(super) fn leave(&self, number: usize) {
+        // The waker is dropped when nothing is borrowed any more: it may be the last of its task.
+        let entry = self.open.borrow_mut().remove(number);
+        self.partial.set(self.partial.get() - entry.partial);
+    }
+
+    /// Remembers whom to wake when something is called out.
+    pub(super) fn attend(&self, number: usize, waker: &Waker) {
+        let entry = &mut self.open.borrow_mut()[number];
+        if !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            entry.waker = Some(waker.clone());
+        }
+    }
+
+    /// What has been called out to a connection.
+    pub(super) fn call(&self, number: usize) -> Option<Call> {
+        self.open.borrow()[number].call
+    }
+
+    /// Notes that bytes have moved, and the memory that the unfinished line takes now. When all
+    /// take too much, the longest is called out.
+    pub(super) fn moved(&self, number: usize, partial: usize) {
+        let mut open = self.open.borrow_mut();
+        let entry = &mut open[number];
+        entry.moved = self.tick.get();
+        if entry.call.is_none() && entry.partial != partial {
+            self.partial.set(self.partial.get() - entry.partial + partial);
+            entry.partial = partial;
+            self.call_longest(&mut open);
+        }
+    }
+
+    fn call_longest(&self, open: &mut Slab<Entry>) {
+        while self.partial.get() > self.max_partial {
+            let all = open.iter_mut().map(|(_, entry)| entry);
+            let Some(longest) = all.max_by_key(|entry| entry.partial) else { return };
+            self.partial.set(self.partial.get() - longest.partial);
+            longest.partial = 0;
+            longest.call_out(Call::Longest);
+        }
+    }
+
+    /// Lets one more tick pass, and calls those on which nothing has moved for `limit` ticks.
+    pub(super) fn tick(&self, limit: u32) {
+        let now = self.tick.get().wrapping_add(1);
+        self.tick.set(now);
+        for (_, entry) in self.open.borrow_mut().iter_mut() {
+            if now.wrapping_sub(entry.moved) >= limit {
+                entry.call_out(Call::Idle);
+            }
+        }
+    }
+
+    /// Tells all that the end has come.
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        for (_, entry) in self.open.borrow().iter() {
+            entry.waker.iter().for_each(Waker::wake_by_ref);
+        }
+    }
+
+    /// Whether the end has come.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+impl Entry {
+    fn call_out(&mut self, call: Call) {
+        self.call = Some(call);
+        self.waker.iter().for_each(Waker::wake_by_ref);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_is_silent_for_long_enough_is_called_and_woken() {
+        let connections = Connections::new(100);
+        let (silent, busy) = (connections.join(), connections.join());
+        let woken = Arc::new(Woken::default());
+        connections.attend(silent, &woken.clone().into());
+        for _ in 0..2 {
+            connections.tick(3);
+            connections.moved(busy, 0);
+        }
+        assert_eq!(connections.call(silent), None);
+        connections.tick(3);
+        assert_eq!(connections.call(silent), Some(Call::Idle));
+        assert_eq!(connections.call(busy), None);
+        assert_eq!(woken.0.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn when_all_hold_too_much_the_longest_is_called() {
+        let connections = Connections::new(100);
+        let (long, short) = (connections.join(), connections.join());
+        connections.moved(long, 60);
+        connections.moved(short, 40);
+        assert_eq!(connections.call(long), None);
+        connections.moved(short, 41);
+        assert_eq!((connections.call(long), connections.call(short)), (Some(Call::Longest), None));
+        connections.moved(long, 70);
+        assert_eq!(connections.partial.get(), 41, "who has been called holds nothing any more");
+        connections.leave(short);
+        connections.leave(long);
+        assert_eq!(connections.partial.get(), 0);
+    }
+
+    #[test]
+    fn at_the_end_all_are_woken() {
+        let connections = Connections::new(100);
+        let woken = Arc::new(Woken::default());
+        for _ in 0..3 {
+            connections.attend(connections.join(), &woken.clone().into());
+        }
+        connections.drain();
+        assert!(connections.is_draining());
+        assert_eq!(woken.0.load(Relaxed), 3);
+    }
+}

@@ -1,0 +1,12 @@
+//! Why a server does not start.
+
+use crate::net::listener::ListenError;
+
+/// Why a server does not start. Once it runs, nothing ends it but its stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}

@@ -1,0 +1,363 @@
+//! One connection, from its first byte to its last.
+//!
+//! While nothing comes, a connection holds no buffer: what can be read is read into a buffer that
+//! all connections of the thread share, and answered out of it. Only what cannot be finished at
+//! once, the begin of a line or an answer that the other side does not take, gets memory of its
+//! own; while an answer waits, nothing more is read.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use tracing::info;
+
+use crate::escape::Escaped;
+use crate::limits::deadline::within;
+use crate::limits::permits::Permit;
+use crate::serve::Shared;
+use crate::serve::connections::Call;
+use crate::serve::modes::{Answers, Framing};
+
+/// Where log lines about single connections and messages go.
+const TRAFFIC: &str = "myapp::traffic";
+
+/// Reads in a row before others have their turn.
+const TURNS: usize = 4;
+
+/// How long what still comes is read and dropped after the last answer. Closing with unread input
+/// would send a reset, which can destroy the answer on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection that is being served. When dropped, it is closed and its end is logged.
+#[derive(Debug)]
+pub(super) struct Session<S> {
+    stream: S,
+    place: Place,
+    peer: SocketAddr,
+    opened: Instant,
+    held: Option<Box<Held>>,
+    phase: Phase,
+    messages: u64,
+    received: u64,
+    sent: u64,
+}
+
+/// A connection's place among all that are open.
+#[derive(Debug)]
+struct Place {
+    shared: Rc<Shared>,
+    number: usize,
+    _permit: Permit,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// Reads and answers.
+    Echoing,
+    /// Is about to say that a line is longer than so many bytes.
+    Refusing(usize),
+    /// Writes what is left.
+    Ending(End),
+    Ended(End),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The other side has sent all.
+    Input,
+    /// The server stops, and what had come is answered.
+    Drained,
+    TooLong,
+    Idle,
+    Failed(ErrorKind),
+}
+
+/// What could not be finished at once.
+#[derive(Debug, Default)]
+struct Held {
+    /// Whole messages that wait for their answers to be written, then the begin of another one.
+    bytes: Vec<u8>,
+    whole: usize,
+    /// Bytes of the first answer that are written already.
+    written: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// Starts to serve `stream`, which came from `peer`.
+    pub(super) fn open(shared: Rc<Shared>, permit: Permit, stream: S, peer: SocketAddr) -> Self {
+        info!(target: TRAFFIC, %peer, "opened");
+        shared.figures.opened.fetch_add(1, Relaxed);
+        Self {
+            stream,
+            place: Place { number: shared.connections.join(), shared, _permit: permit },
+            peer,
+            opened: Instant::now(),
+            held: None,
+            phase: Phase::Echoing,
+            messages: 0,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Serves the connection to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the connection is cut.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll_turns(cx)).await;
+        self.phase = Phase::Ended(end);
+        if matches!(end, End::Drained | End::TooLong) {
+            // In a box, so that the timer takes no memory in all the connections that are open.
+            let rest = Box::pin(within(Some(LINGER), poll_fn(|cx| self.poll_rest(cx))));
+            // Whether it ended in time or not: all has been said.
+            let _ = rest.await;
+        }
+    }
+
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.place.shared.connections.attend(self.place.number, cx.waker());
+        for _ in 0..TURNS {
+            match ready!(self.poll_turn(cx)) {
+                Ok(None) => {}
+                Ok(Some(end)) => return Poll::Ready(end),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(End::Failed(error.kind())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
+        match self.place.shared.connections.call(self.place.number) {
+            Some(Call::Idle) => return Poll::Ready(Ok(Some(End::Idle))),
+            Some(Call::Longest) if matches!(self.phase, Phase::Echoing) => self.give_up_line(),
+            _ => {}
+        }
+        ready!(self.poll_held(cx))?;
+        match self.phase {
+            Phase::Echoing => ready!(self.poll_read(cx))?,
+            Phase::Refusing(limit) => {
+                self.held = Some(Held::refusal(&self.place.shared.framing, limit));
+                self.phase = Phase::Ending(End::TooLong);
+            }
+            Phase::Ending(end) => {
+                ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+                return Poll::Ready(Ok(Some(end)));
+            }
+            Phase::Ended(end) => return Poll::Ready(Ok(Some(end))),
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Writes the answers that wait.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(held) = self.held.as_deref_mut().filter(|held| held.whole > 0) else {
+            return Poll::Ready(Ok(()));
+        };
+        let shared = &self.place.shared;
+        let (whole, begin) = held.bytes.split_at(held.whole);
+        let mut answers = Answers::new(&shared.framing, [whole, &[]], held.written);
+        let result = poll_write(&mut self.stream, cx, &mut answers);
+        let ([left, _], written) = answers.rest();
+        let sent = answers.sent;
+        if left.is_empty() {
+            self.held = Held::new([left, &[]], begin, written);
+        } else {
+            held.written = written;
+            let done = whole.len() - left.len();
+            held.whole = left.len();
+            held.bytes.drain(..done);
+        }
+        self.note_sent(sent);
+        result
+    }
+
+    /// Reads what has come and answers it as far as the other side takes the answers.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = Rc::clone(&self.place.shared);
+        let mut buffer = shared.buffer.borrow_mut();
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending if shared.connections.is_draining() => self.finish(End::Drained),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(count) => match count? {
+                0 => self.finish(End::Input),
+                count => self.take_in(cx, &shared, &buffer[..count])?,
+            },
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// At the end of input, what was begun is a message too.
+    fn finish(&mut self, end: End) {
+        self.phase = Phase::Ending(end);
+        if let Some(mut held) = self.held.take() {
+            self.note_messages(&held.bytes);
+            held.whole = held.bytes.len();
+            self.held = Some(held);
+        }
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>, shared: &Shared, fresh: &[u8]) -> io::Result<()> {
+        self.received += fresh.len() as u64;
+        shared.figures.received.fetch_add(fresh.len() as u64, Relaxed);
+        let mut held = self.held.take();
+        let begun = held.as_ref().map_or(0, |held| held.bytes.len());
+        let cut = shared.framing.cut(begun, fresh);
+        if cut.whole == 0 && !cut.too_long {
+            let held = self.held.insert(held.unwrap_or_default());
+            held.grow(fresh, shared.framing.max_line());
+            self.note_sent(0);
+            return Ok(());
+        }
+        let (whole, begin) = fresh.split_at(cut.whole);
+        let (completing, whole) = whole.split_at(cut.completing);
+        let first = match &mut held {
+            Some(held) if !completing.is_empty() => {
+                held.bytes.extend_from_slice(completing);
+                held.bytes.as_slice()
+            }
+            _ => &[],
+        };
+        self.note_messages(first);
+        self.note_messages(whole);
+        let mut answers = Answers::new(&shared.framing, [first, whole], 0);
+        let result = poll_write(&mut self.stream, cx, &mut answers);
+        let (left, written) = answers.rest();
+        self.held = Held::new(left, if cut.too_long { &[] } else { begin }, written);
+        if cut.too_long {
+            self.phase = Phase::Refusing(shared.framing.max_line());
+        }
+        self.note_sent(answers.sent);
+        // What the other side does not take now waits until it does.
+        if let Poll::Ready(result) = result { result } else { Ok(()) }
+    }
+
+    /// Drops the begin of a line, and will say that it has become too long.
+    fn give_up_line(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        self.phase = Phase::Refusing(held.bytes.len() - held.whole);
+        held.bytes.truncate(held.whole);
+        self.held = Some(held).filter(|held| held.whole > 0);
+    }
+
+    fn note_messages(&mut self, bytes: &[u8]) {
+        let shared = &self.place.shared;
+        let mut count = 0;
+        for message in shared.framing.messages(bytes) {
+            count += 1;
+            let (peer, bytes) = (self.peer, message.len());
+            let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
+            info!(target: TRAFFIC, %peer, bytes, %text, "received");
+        }
+        self.messages += count;
+        shared.figures.messages.fetch_add(count, Relaxed);
+    }
+
+    /// Notes that bytes have moved, so many of them out.
+    fn note_sent(&mut self, count: usize) {
+        let shared = &self.place.shared;
+        self.sent += count as u64;
+        shared.figures.sent.fetch_add(count as u64, Relaxed);
+        let partial = self.held.as_ref().map_or(0, |held| held.partial());
+        shared.connections.moved(self.place.number, partial);
+    }
+
+    /// Reads and drops what still comes.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = self.place.shared.buffer.borrow_mut();
+        for _ in 0..TURNS {
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Writes answers until all are written, or the other side takes no more.
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    answers: &mut Answers<'_>,
+) -> Poll<io::Result<()>> {
+    while !answers.is_done() {
+        let stream = Pin::new(&mut *stream);
+        let count = ready!(answers.next(|pieces| match pieces {
+            [piece] => stream.poll_write(cx, piece),
+            pieces => stream.poll_write_vectored(cx, pieces),
+        }))?;
+        if count == 0 {
+            return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+        }
+        answers.advance(count);
+    }
+    Poll::Ready(Ok(()))
+}
+
+impl Held {
+    /// Keeps what is left, if anything is.
+    fn new(whole: [&[u8]; 2], begin: &[u8], written: usize) -> Option<Box<Self>> {
+        let bytes = [whole[0], whole[1], begin].concat();
+        let whole = bytes.len() - begin.len();
+        (!bytes.is_empty()).then(|| Box::new(Self { bytes, whole, written }))
+    }
+
+    /// What the client is told when a line is too long. No prefix stands before it.
+    fn refusal(framing: &Framing, limit: usize) -> Box<Self> {
+        let bytes = format!("error: line longer than {limit} bytes\n").into_bytes();
+        Box::new(Self { whole: bytes.len(), bytes, written: framing.prefix().len() })
+    }
+
+    /// Takes more of a line in, of which `longest` bytes will be kept at most.
+    fn grow(&mut self, fresh: &[u8], longest: usize) {
+        let length = self.bytes.len() + fresh.len();
+        if self.bytes.capacity() < length {
+            let capacity = (self.bytes.len() * 2).min(longest).max(length);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(fresh);
+    }
+
+    /// The memory that an unfinished line takes.
+    fn partial(&self) -> usize {
+        if self.whole == 0 { self.bytes.capacity() } else { self.bytes.len() - self.whole }
+    }
+}
+
+impl<S> Drop for Session<S> {
+    fn drop(&mut self) {
+        let figures = &self.place.shared.figures;
+        let (counter, why) = match self.phase {
+            Phase::Ended(End::Input) => (None, "end of input".into()),
+            Phase::Ended(End::Drained) => (None, "drained".into()),
+            Phase::Ended(End::TooLong) => (Some(&figures.refused), "line too long".into()),
+            Phase::Ended(End::Idle) => (Some(&figures.idle), "idle".into()),
+            Phase::Ended(End::Failed(kind)) => (Some(&figures.failed), kind.to_string()),
+            _ => (Some(&figures.cut), "cut".into()),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
+        figures.closed.fetch_add(1, Relaxed);
+        let Self { peer, messages, received, sent, opened, .. } = self;
+        let seconds = opened.elapsed().as_secs_f64();
+        info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.connections.leave(self.number);
+    }
+}

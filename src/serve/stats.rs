@@ -1,0 +1,81 @@
+//! What a server has done so far, counted as it happens.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The counters of a server, to be read while it runs.
+#[derive(Debug)]
+pub struct Figures {
+    started: Instant,
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
+    pub(super) messages: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) idle: AtomicU64,
+    pub(super) cut: AtomicU64,
+}
+
+/// What a server has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Connections that were accepted.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Messages that were received: lines, pieces or, in discard mode, reads.
+    pub messages: u64,
+    /// Bytes that were received.
+    pub received: u64,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Connections that ended in an error: mostly resets by the other side.
+    pub failed: u64,
+    /// Connections that were closed because of a line that was too long.
+    pub refused: u64,
+    /// Connections that were closed after the idle timeout.
+    pub idle: u64,
+    /// Connections that were cut by the end of the server.
+    pub cut: u64,
+    /// For how long the server has run.
+    pub elapsed: Duration,
+}
+
+impl Figures {
+    pub(super) fn new() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            started: Instant::now(),
+            opened: zero(),
+            closed: zero(),
+            messages: zero(),
+            received: zero(),
+            sent: zero(),
+            failed: zero(),
+            refused: zero(),
+            idle: zero(),
+            cut: zero(),
+        }
+    }
+
+    /// The counters as they are now. Each is right by itself; while the server runs they may be
+    /// a few messages apart from one another.
+    pub fn summary(&self) -> Summary {
+        let closed = self.closed.load(Relaxed);
+        let connections = self.opened.load(Relaxed);
+        Summary {
+            connections,
+            open: connections.saturating_sub(closed),
+            messages: self.messages.load(Relaxed),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            idle: self.idle.load(Relaxed),
+            cut: self.cut.load(Relaxed),
+            elapsed: self.started.elapsed(),
+        }
+    }
+}

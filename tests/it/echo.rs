@@ -1,0 +1,345 @@
+//! `myapp echo`.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Peer, Program, Ran, myapp, peer};
+
+/// `myapp echo` told to talk to this peer.
+fn echo(peer: &Peer, arguments: &[&str]) -> Program {
+    let address = peer.address();
+    myapp([&["echo", "-q", "-c", &address], arguments].concat())
+}
+
+/// One line on stderr that names the peer, and this cause.
+#[track_caller]
+fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
+    let line = ran.stderr.strip_suffix('\n').expect("a line");
+    assert!(!line.contains('\n') && line.starts_with("myapp: "), "{line}");
+    assert!(line.contains(&peer.address()), "{line}");
+    assert!(causes.iter().any(|cause| line.ends_with(cause)), "{line}");
+}
+
+#[test]
+fn replies_are_printed_in_the_order_of_the_messages() {
+    let peer = Peer::start(peer::echo_late);
+    echo(&peer, &["300", "150", "0", "200"]).run().code(0).prints("300\n150\n0\n200\n").silent();
+    assert_eq!(peer.connections(), 4);
+}
+
+#[test]
+fn each_line_of_stdin_is_a_message_and_its_bytes_come_back_as_they_were() {
+    let peer = Peer::start(peer::echo);
+    let lines = b"one\n\n\x00\xff\xfe\r\nlast without end";
+    let replies = b"one\n\n\x00\xff\xfe\r\nlast without end\n";
+    echo(&peer, &[]).stdin(lines).run().code(0).prints(replies).silent();
+    assert_eq!(peer.connections(), 4);
+}
+
+#[test]
+fn no_message_is_no_failure_and_no_connection() {
+    myapp(["echo", "-c", "127.0.0.1:1"]).stdin("").run().code(0).prints("").silent();
+}
+
+#[test]
+fn a_stdin_that_stays_open_is_answered_line_by_line() {
+    let peer = Peer::start(peer::echo);
+    let mut running = echo(&peer, &[]).hold_stdin().start();
+    for line in ["first", "second"] {
+        running.write(format!("{line}\n"));
+        assert_eq!(running.line(), line);
+    }
+    running.close_stdin();
+    running.wait().code(0).silent();
+}
+
+#[test]
+fn never_more_connections_are_open_than_jobs() {
+    let peer = Peer::start(peer::echo_late);
+    echo(&peer, &["-j", "3"]).stdin("20\n".repeat(30)).run().code(0).prints("20\n".repeat(30));
+    assert_eq!(peer.connections(), 30);
+    // A client may have opened its next connection before the peer has seen the last one end.
+    assert!((2..=6).contains(&peer.most_at_once()), "{}", peer.most_at_once());
+}
+
+#[test]
+fn all_messages_go_over_one_connection_when_that_is_asked() {
+    let peer = Peer::start(peer::echo);
+    let lines: String = (0..5000).map(|number| format!("line {number}\n")).collect();
+    let ran = echo(&peer, &["--one-connection", "--verify"]).stdin(&lines).run();
+    ran.code(0).prints(&lines).silent();
+    assert_eq!(peer.connections(), 1);
+}
+
+#[test]
+fn one_connection_is_opened_anew_after_a_message_that_failed() {
+    let peer = Peer::start(peer::answer_and_close(b"hi\n"));
+    let ran = echo(&peer, &["--one-connection", "a", "b", "c"]).run().code(4);
+    ran.prints("hi\nhi\n").says("message 2: ");
+    assert_eq!(peer.connections(), 2);
+}
+
+#[test]
+fn what_a_server_sent_too_much_is_the_next_reply_on_one_connection() {
+    let peer = Peer::start(peer::answer(b"hi\nho\n"));
+    let ran = echo(&peer, &["--one-connection", "a", "b", "c", "d"]).run().code(0);
+    ran.prints("hi\nho\nhi\nho\n").silent();
+    assert_eq!(peer.connections(), 1);
+}
+
+#[test]
+fn a_message_larger_than_all_buffers_does_not_lock_both_sides() {
+    let peer = Peer::start(peer::echo);
+    let line = format!("{}\n", "x".repeat(15_000_000));
+    let ran = echo(&peer, &["--verify"]).stdin(&line).run().code(0);
+    assert!(ran.stdout == line.as_bytes(), "{} bytes came", ran.stdout.len());
+}
+
+#[test]
+fn verify_names_the_place_of_the_first_difference() {
+    let peer = Peer::start(peer::answer(b"hOla\n"));
+    let ran = echo(&peer, &["--verify", "hola"]).run().code(1).prints("hOla\n");
+    one_line(ran, &peer, &["differs from its message at offset 1"]);
+    echo(&peer, &["hola"]).run().code(0).prints("hOla\n").silent();
+}
+
+#[test]
+fn verify_ends_a_reply_that_is_longer_than_its_message() {
+    let peer = Peer::start(peer::babble);
+    let ran = echo(&peer, &["--verify", "xxxx"]).run().code(1);
+    assert!(ran.stdout.starts_with(b"xxxx") && ran.stdout.len() < 1 << 20);
+    one_line(ran, &peer, &["differs from its message at offset 4"]);
+}
+
+#[test]
+fn a_reply_without_end_is_cut_at_its_limit() {
+    let peer = Peer::start(peer::babble);
+    let ran = echo(&peer, &["--timeout", "1m", "hola"]).run().code(11);
+    assert!((16 << 20..17 << 20).contains(&ran.stdout.len()), "{}", ran.stdout.len());
+    one_line(ran, &peer, &["longer than 16777216 bytes"]);
+}
+
+#[test]
+fn a_line_of_stdin_without_end_is_told_and_the_others_go_on() {
+    let peer = Peer::start(peer::echo);
+    let lines = format!("a\n{}\nb\n", "x".repeat(17 << 20));
+    let ran = echo(&peer, &[]).stdin(lines).run().code(11).prints("a\nb\n");
+    assert_eq!(ran.stderr, "myapp: read standard input: a line is longer than 16777215 bytes\n");
+}
+
+#[test]
+fn every_way_a_peer_can_fail_is_a_line_with_its_cause_after_what_had_come() {
+    let early = ["closed by the server before it came", "Connection reset by peer", "Broken pipe"];
+    let peer = Peer::start(peer::close_first);
+    one_line(echo(&peer, &["hola"]).run().code(4).prints(""), &peer, &early);
+
+    let peer = Peer::start(peer::reset);
+    one_line(echo(&peer, &["hola"]).run().code(4).prints(""), &peer, &early[1..]);
+
+    let peer = Peer::start(peer::answer_and_close(b"ho"));
+    let ran = echo(&peer, &["hola"]).run().code(4).prints("ho\n");
+    one_line(ran, &peer, &["closed by the server after 2 bytes of it"]);
+
+    let peer = Peer::start(peer::say_nothing);
+    let ran = echo(&peer, &["--timeout", "50ms", "hola"]).run().code(10).prints("");
+    one_line(ran, &peer, &["timed out after 50ms, before it came"]);
+
+    let peer = Peer::start(peer::answer(b"ho"));
+    let ran = echo(&peer, &["--timeout", "500ms", "hola"]).run().code(10).prints("ho\n");
+    one_line(ran, &peer, &["timed out after 500ms, after 2 bytes of it"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let ran = myapp(["echo", "-c", &address, "hola"]).run().code(4).prints("");
+    assert_eq!(ran.stderr, format!("myapp: connect to {address}: Connection refused\n"));
+    let ran = myapp(["echo", "-c", "no.such.host.invalid:7", "hola"]).run().code(4).prints("");
+    assert!(ran.stderr.starts_with("myapp: resolve no.such.host.invalid: "), "{}", ran.stderr);
+}
+
+#[test]
+fn one_failure_stops_no_other_message_and_the_lowest_code_wins() {
+    let peer = Peer::start(|stream| {
+        let mut lines = 0;
+        peer::each_line(stream, |line| {
+            lines += 1;
+            match line {
+                "cut\n" => stream.shutdown(std::net::Shutdown::Both).unwrap(),
+                "late\n" => thread::sleep(Duration::from_secs(4)),
+                _ => {}
+            }
+            line.into()
+        })
+    });
+    let ran = echo(&peer, &["--timeout", "2s", "a", "late", "b", "cut", "c"]).run().code(4);
+    let ran = ran.prints("a\nb\nc\n").says("message 2: ").says("message 4: ");
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+}
+
+#[test]
+fn a_message_with_a_line_end_inside_is_refused_before_anything_is_sent() {
+    let ran = myapp(["echo", "-c", "127.0.0.1:1", "a", "b\x1b\nc"]).run().code(2).prints("");
+    let ran = ran.says("send message 'b\\x1b\\nc': a line end inside, at offset 2\n");
+    ran.says("hint: each line is a message of its own; --raw sends");
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    for arguments in [
+        ["--raw", "hola"].as_slice(),
+        &["--raw", "--verify"],
+        &["--one-connection", "-j", "2"],
+        &["--timeout", "0"],
+        &["--timeout", "soon"],
+        &["-j", "0"],
+        &["-c", "localhost"],
+        &["--no-such-flag"],
+    ] {
+        myapp([&["echo"], arguments].concat()).run().code(2).prints("").says(arguments[0]);
+    }
+}
+
+#[test]
+fn a_failed_connection_is_tried_again() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let running = myapp(["echo", "--retry", "50", "-c", &address.to_string(), "hola"]).start();
+    // Long enough for a client that does not try again to have failed.
+    thread::sleep(Duration::from_millis(300));
+    let _peer = Peer::on(TcpListener::bind(address).unwrap(), peer::echo);
+    running.wait().code(0).prints("hola\n").says("trying again");
+}
+
+#[test]
+fn the_log_tells_of_each_message_and_nothing_harmful() {
+    let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
+    let ran = myapp(["echo", "-c", &peer.address(), "hola"]).run().code(0);
+    let ran = ran.prints("\x1b]0;x\x07\n");
+    let told: Vec<_> =
+        ran.stderr.lines().filter_map(|line| Some(line.split_once("INFO ")?.1)).collect();
+    let told: Vec<_> = told.iter().map(|line| line.trim_start()).collect();
+    assert_eq!(
+        told,
+        [
+            "message{number=1}: sending text=hola",
+            r"message{number=1}: received text=\x1b]0;x\x07",
+            "message{number=1}: closed",
+        ],
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+#[ignore = "needs script"]
+fn what_could_harm_a_terminal_is_escaped_on_one() {
+    let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
+    let program = env!("CARGO_BIN_EXE_myapp");
+    let line = format!("{program} echo -q -c {} hola", peer.address());
+    let output = std::process::Command::new("script").args(["-qec", &line, "/dev/null"]).output();
+    assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), "\\x1b]0;x\\x07\r\n");
+}
+
+#[test]
+fn a_signal_ends_it_at_once_while_stdin_or_a_reply_is_waited_for() {
+    let peer = Peer::start(peer::answer_and_close(b"hi\n"));
+    let quiet = Peer::start(peer::say_nothing);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut running = echo(&peer, &[]).hold_stdin().start();
+        running.write("hola\n");
+        assert_eq!(running.line(), "hi");
+        ends(running, signal, code);
+
+        let before = quiet.connections();
+        let running = echo(&quiet, &["--timeout", "1m", "hola"]).start();
+        while quiet.connections() == before {
+            thread::sleep(Duration::from_millis(2));
+        }
+        ends(running, signal, code);
+    }
+}
+
+#[track_caller]
+fn ends(running: crate::harness::program::Running, signal: Signal, code: i32) {
+    let start = Instant::now();
+    running.signal(signal);
+    running.wait().code(code).silent();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_ends_it_quietly() {
+    let peer = Peer::start(peer::echo);
+    for arguments in [["--one-connection"].as_slice(), &["-j", "2"], &["--raw"]] {
+        let mut running = echo(&peer, arguments).hold_stdin().start();
+        running.write("first\n");
+        assert_eq!(running.line(), "first");
+        running.close_stdout();
+        running.write("second\n");
+        running.wait().code(141).silent();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let peer = Peer::start(peer::echo);
+    let address = peer.address();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_myapp"))
+        .args(["echo", "-q", "-c", &address, "hola"])
+        .stdout(std::fs::File::create("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr, "myapp: write standard output: No space left on device\n");
+}
+
+#[test]
+fn raw_carries_every_byte_both_ways_and_ends_with_the_server() {
+    let peer = Peer::start(peer::echo);
+    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+    let ran = echo(&peer, &["--raw"]).stdin(&bytes).run().code(0).silent();
+    assert!(ran.stdout == bytes, "{} bytes came", ran.stdout.len());
+    echo(&peer, &["--raw"]).stdin("").run().code(0).prints("").silent();
+}
+
+#[test]
+fn raw_does_not_wait_for_the_end_of_stdin_with_what_comes() {
+    let peer = Peer::start(peer::echo);
+    // The timeout is not for a silence in which stdin is what is waited for.
+    let mut running = echo(&peer, &["--raw", "--timeout", "300ms"]).hold_stdin().start();
+    running.write("first\n");
+    assert_eq!(running.line(), "first");
+    thread::sleep(Duration::from_secs(1));
+    running.write("second\n");
+    assert_eq!(running.line(), "second");
+    running.close_stdin();
+    running.wait().code(0).silent();
+}
+
+#[test]
+fn raw_tells_how_a_server_failed_after_what_had_come() {
+    let peer = Peer::start(peer::close_after(3));
+    let mut running = echo(&peer, &["--raw"]).hold_stdin().start();
+    running.write("hola");
+    let causes = [
+        "closed by the server before the input had ended",
+        "Connection reset by peer",
+        "Broken pipe",
+    ];
+    one_line(running.wait().code(4).prints("hol"), &peer, &causes);
+
+    let peer = Peer::start(peer::say_nothing);
+    let ran = echo(&peer, &["--raw", "--timeout", "100ms"]).stdin("hola").run().code(10);
+    one_line(ran, &peer, &["timed out after 100ms without a byte"]);
+
+    let peer = Peer::start(peer::do_nothing);
+    let ran = echo(&peer, &["--raw", "--timeout", "500ms"]).stdin(vec![0; 32 << 20]).run();
+    one_line(ran.code(10), &peer, &["timed out after 500ms without a byte"]);
+}

@@ -1,0 +1,173 @@
+//! The HTTP client of the library against servers that others have written.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncReadExt, stream};
+use myapp::download::http::{Client, ClientConfig};
+use myapp::limits::permits::for_each;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+use crate::harness::Folder;
+
+const FILES: usize = 500;
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+/// A server that is killed when dropped.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server = Self { child, port };
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+            assert!(server.child.try_wait().unwrap().is_none(), "it ended: {command:?}");
+            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts nginx, which serves `files` of the folder and logs what it did of each connection.
+fn nginx(folder: &Folder, listen: &str, more: &str) -> Server {
+    let port = free_port();
+    let root = folder.path("");
+    let root = root.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {root}/{kind};"))
+        .concat();
+    let config = format!(
+        "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
+         events {{}}
+         http {{
+           {temporary} log_format it '$connection $ssl_session_reused $request';
+           access_log {root}/log it; root {root}/files;
+           server {{ listen 127.0.0.1:{port} {listen}; {more} }}
+         }}"
+    );
+    let path = folder.write("nginx.conf", config);
+    Server::start(Command::new("nginx").arg("-p").arg(folder.path("")).arg("-c").arg(path), port)
+}
+
+/// Files of all sizes up to 200,000 bytes.
+fn write_files(folder: &Folder) -> Vec<Vec<u8>> {
+    fs::create_dir(folder.path("files")).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let file = |number| {
+        let bytes: Vec<u8> = (0..number * 400).map(|_| random.u8(..)).collect();
+        folder.write(&format!("files/{number}"), &bytes);
+        bytes
+    };
+    (0..FILES).map(file).collect()
+}
+
+fn client(extra_roots: Option<std::path::PathBuf>) -> Client {
+    Client::new(ClientConfig { extra_roots, ..ClientConfig::default() }).unwrap()
+}
+
+/// Fetches all files, some at once, and compares them byte for byte.
+fn fetch_all(client: &Client, base: &str, files: &[Vec<u8>]) {
+    let jobs = stream::iter(files.iter().enumerate());
+    myapp::runtime::run(for_each(AT_ONCE, jobs, async |(number, file)| {
+        let url = format!("{base}/{number}").parse().unwrap();
+        let mut response = client.get(&url, &[]).await.unwrap();
+        let mut body = Vec::new();
+        response.read_to_end(&mut body).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(body == *file, "{url}: {} bytes of {}", body.len(), file.len());
+    }));
+}
+
+/// The number of connections that nginx has logged.
+fn connections(folder: &Folder) -> usize {
+    let log = String::from_utf8(folder.read("log")).unwrap();
+    let connections: BTreeSet<_> = log.lines().map(|line| line.split(' ').next()).collect();
+    connections.len()
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn many_files_come_whole_over_few_connections() {
+    let folder = Folder::new();
+    let files = write_files(&folder);
+    let server = nginx(&folder, "", "");
+    fetch_all(&client(None), &format!("http://localhost:{}", server.port), &files);
+    assert!((1..=AT_ONCE.get()).contains(&connections(&folder)), "{}", connections(&folder));
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn a_server_that_closes_now_and_then_costs_no_file() {
+    let folder = Folder::new();
+    let files = write_files(&folder);
+    let server = nginx(&folder, "", "keepalive_requests 7;");
+    fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
+    assert!(connections(&folder) >= FILES / 7);
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn chunked_files_come_whole() {
+    let folder = Folder::new();
+    let files = write_files(&folder);
+    let server = nginx(&folder, "", "ssi on; ssi_types *;");
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let response = smol::block_on(client(None).get(&format!("{base}/9").parse().unwrap(), &[]));
+    assert_eq!(response.unwrap().header("transfer-encoding"), Some(b"chunked".as_slice()));
+    fetch_all(&client(None), &base, &files);
+}
+
+#[test]
+#[ignore = "needs nginx"]
+fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let folder = Folder::new();
+        let files = write_files(&folder);
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let roots = folder.write("cert.pem", cert.pem());
+        folder.write("key.pem", signing_key.serialize_pem());
+        let tls = format!(
+            "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols {version};
+             ssl_session_cache shared:it:1m; keepalive_requests 20;"
+        );
+        let server = nginx(&folder, "ssl", &tls);
+        let base = format!("https://localhost:{}", server.port);
+        fetch_all(&client(Some(roots)), &base, &files);
+        let log = String::from_utf8(folder.read("log")).unwrap();
+        assert!(log.lines().any(|line| line.contains(" r ")), "{version} resumed none");
+    }
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_server_of_http_1_0_is_good() {
+    let folder = Folder::new();
+    let files = write_files(&folder);
+    let port = free_port();
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", "127.0.0.1", "-d"]).arg(folder.path("files"));
+    let server = Server::start(command.arg(port.to_string()), port);
+    fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
+}
