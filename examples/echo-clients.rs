@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_net::{TcpListener, TcpStream};
 use futures_lite::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use futures_lite::{future, stream};
-use myapp::echo::{self, Config, Message, Reply};
+use myapp::echo::{self, Config, Message, Reply, Server};
 use myapp::net::address::Address;
 use myapp::runtime;
 use smol::Timer;
@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn clients(address: Address) -> Result<(), Box<dyn Error>> {
     let texts = ["¡Hola, servidor!", "¿Cómo estás?", "Adiós"];
     let messages = texts.map(Message::new).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let config = Config { address, ..Config::default() };
+    let server = Server { address, ..Server::default() };
+    let config = Config { server, ..Config::default() };
     let print = async |number: u64, reply: Reply| {
         match reply.outcome {
             Ok(()) => print!("{number}: {}", String::from_utf8_lossy(&reply.bytes)),

@@ -11,6 +11,7 @@
 //! | [`serve`] | answers each message with itself |
 //! | [`net`] | addresses, connections, TLS, listening sockets |
 //! | [`limits`] | how many at once, how long, how soon again, until when |
+//! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
 //!
@@ -36,6 +37,7 @@ pub mod download;
 pub mod echo;
 pub mod escape;
 pub mod limits;
+pub mod measure;
 pub mod net;
 pub mod runtime;
 pub mod serve;

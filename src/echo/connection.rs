@@ -53,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let limit = if config.verify { message.bytes().len() } else { LONGEST };
         let sending = send(&mut self.writer, message.bytes());
         let work = both(sending, receive(&mut self.reader, &mut self.inbox, limit));
-        let done = within(Some(config.timeout), work).await;
+        let done = within(Some(config.server.timeout), work).await;
         let (sent, received) = done.unwrap_or((None, Err(Cut::Late)));
         self.intact = received.is_ok() && matches!(sent, Some(Ok(())));
         match received {
@@ -86,13 +86,13 @@ fn explain(
     message: &Message,
     bytes: &[u8],
 ) -> EchoError {
-    let (address, received) = (config.address.clone(), bytes.len());
+    let (address, received) = (config.server.address.clone(), bytes.len() as u64);
     match (cut, unsent) {
         // It broke while sending: that the reply then did not come follows from it.
         (Cut::Closed | Cut::Broken(_), Some(source)) => EchoError::Send { address, source },
         (Cut::Broken(source), None) => EchoError::Receive { address, source },
         (Cut::Closed, None) => EchoError::Closed { address, received },
-        (Cut::Late, _) => EchoError::TimedOut { address, limit: config.timeout, received },
+        (Cut::Late, _) => EchoError::TimedOut { address, limit: config.server.timeout, received },
         (Cut::TooLong, _) => match message.difference(bytes) {
             Some(offset) if config.verify => EchoError::Differs { address, offset },
             _ => EchoError::TooLong { address, limit: LONGEST },
@@ -102,7 +102,7 @@ fn explain(
 
 fn verify(message: &Message, reply: &[u8], config: &Config) -> Result<(), EchoError> {
     let Some(offset) = message.difference(reply) else { return Ok(()) };
-    Err(EchoError::Differs { address: config.address.clone(), offset })
+    Err(EchoError::Differs { address: config.server.address.clone(), offset })
 }
 
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::echo::payload::Mismatch;
 use crate::net::address::Address;
 use crate::net::connect::ConnectError;
 
@@ -34,7 +35,7 @@ pub enum EchoError {
         /// The server.
         address: Address,
         /// The bytes that had come of this reply; none of them ends a line.
-        received: usize,
+        received: u64,
     },
     /// The reply was not whole in time.
     #[error("read the reply of {address}: timed out after {limit:?}, {}", how_far(*.received))]
@@ -44,7 +45,7 @@ pub enum EchoError {
         /// How long was waited.
         limit: Duration,
         /// The bytes that had come of this reply; none of them ends a line.
-        received: usize,
+        received: u64,
     },
     /// The reply has no end.
     #[error("read the reply of {address}: longer than {limit} bytes")]
@@ -61,6 +62,20 @@ pub enum EchoError {
         address: Address,
         /// Where they first differ, counted from 0.
         offset: usize,
+    },
+    /// What came back on a connection is not what was sent.
+    #[error(
+        "the reply of {address} differs at offset {offset} of connection {connection}: {mismatch}"
+    )]
+    Mismatch {
+        /// The server.
+        address: Address,
+        /// The connection, counted from 1.
+        connection: u64,
+        /// The offset in the bytes of that connection, counted from 0.
+        offset: u64,
+        /// What was done to the bytes.
+        mismatch: Mismatch,
     },
     /// The server closed a stream of bytes whose input had not ended.
     #[error("send to {address}: closed by the server before the input had ended")]
@@ -104,7 +119,7 @@ impl EchoError {
     }
 }
 
-fn how_far(received: usize) -> String {
+fn how_far(received: u64) -> String {
     match received {
         0 => "before it came".into(),
         bytes => format!("after {bytes} bytes of it"),

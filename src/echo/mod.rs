@@ -1,14 +1,16 @@
 //! An echo client: sends messages and collects the replies.
 //!
-//! [`send`] is for one message, [`run`] for many, in order, [`stream`] for bytes as they are.
+//! [`send`] is for one message, [`run`] for many, in order, [`stream`] for bytes as they are,
+//! [`ping`] for the round-trip time.
 //!
 //! ```
-//! use myapp::echo::{self, Config, Message};
+//! use myapp::echo::{self, Config, Message, Server};
 //! use myapp::net::address::Address;
 //!
 //! # smol::block_on(async {
 //! // Nobody listens on port 1: the reply says so.
-//! let config = Config { address: Address::loopback(1), ..Config::default() };
+//! let server = Server { address: Address::loopback(1), ..Server::default() };
+//! let config = Config { server, ..Config::default() };
 //! let message = Message::new("¡Hola, servidor!")?;
 //! let reply = echo::send(&message, &config).await;
 //! assert!(reply.outcome.is_err_and(|error| error.is_refused()));
@@ -19,8 +21,14 @@
 mod config;
 mod connection;
 mod error;
+mod flow;
+mod ledger;
 mod message;
+mod pace;
+mod payload;
+mod ping;
 mod raw;
+mod report;
 
 use std::time::Duration;
 
@@ -36,9 +44,12 @@ use crate::limits::permits::Permits;
 use crate::net::connect::{ConnectError, connect};
 use connection::Connection;
 
-pub use config::{Config, Connections};
+pub use config::{Config, Connections, PingConfig, Server};
 pub use error::EchoError;
 pub use message::{LONGEST, Message, MessageError, Reply, without_end};
+pub use payload::{Mismatch, Payload};
+pub use ping::ping;
+pub use report::PingReport;
 
 /// The longest wait before a failed connection is first tried again, and before any later time.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -113,7 +124,7 @@ pub async fn run<E>(
 /// Sends `input` to the server byte for byte, shuts down writing at its end, and writes what
 /// comes back to `output` as it comes, until the server closes its side.
 ///
-/// The timeout of `config` is for connecting, and for a silent server once the input has ended
+/// The timeout of `server` is for connecting, and for a silent server once the input has ended
 /// or while it does not take what is sent.
 ///
 /// # Errors
@@ -128,9 +139,9 @@ pub async fn run<E>(
 pub async fn stream(
     input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin,
-    config: &Config,
+    server: &Server,
 ) -> Result<(), EchoError> {
-    raw::carry(open(config).await?, input, output, config).await
+    raw::carry(open(server).await?, input, output, server).await
 }
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
@@ -142,7 +153,7 @@ async fn answer(
 ) -> Reply {
     let mut connection = match kept.take() {
         Some(connection) => connection,
-        None => match open(config).await {
+        None => match open(&config.server).await {
             Ok(stream) => Connection::new(stream),
             Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error.into()) },
         },
@@ -152,11 +163,11 @@ async fn answer(
     reply
 }
 
-/// Connects, as often as `config` allows.
-async fn open(config: &Config) -> Result<TcpStream, ConnectError> {
+/// Connects, as often as `server` allows.
+async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
-    for _ in 0..config.retries {
-        match connect(&config.address, config.timeout).await {
+    for _ in 0..server.retries {
+        match connect(&server.address, server.timeout).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let delay = backoff.next_delay();
@@ -165,7 +176,7 @@ async fn open(config: &Config) -> Result<TcpStream, ConnectError> {
             }
         }
     }
-    connect(&config.address, config.timeout).await
+    connect(&server.address, server.timeout).await
 }
 
 #[cfg(test)]
@@ -186,7 +197,8 @@ mod tests {
         let jobs = NonZeroUsize::new(3).unwrap();
         let connections = Connections::Each(jobs);
         // Nobody listens there: each reply is an error, and comes at once.
-        let config = Config { address: Address::loopback(1), connections, ..Config::default() };
+        let server = Server { address: Address::loopback(1), ..Server::default() };
+        let config = Config { server, connections, verify: false };
         let stuck = run(endless, &config, async |_, _| future::pending::<Result<(), ()>>().await);
         let enough = async {
             Timer::after(Duration::from_millis(300)).await;

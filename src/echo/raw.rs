@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_lite::io::split;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::echo::config::Config;
+use crate::echo::config::Server;
 use crate::echo::connection::both;
 use crate::echo::error::EchoError;
 use crate::limits::deadline::within;
@@ -27,18 +27,18 @@ enum Unsent {
 
 /// Carries bytes over an open connection. See [`stream`](crate::echo::stream).
 pub(crate) async fn carry(
-    server: impl AsyncRead + AsyncWrite + Unpin,
+    connection: impl AsyncRead + AsyncWrite + Unpin,
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin,
-    config: &Config,
+    server: &Server,
 ) -> Result<(), EchoError> {
-    let (mut reader, mut writer) = split(server);
+    let (mut reader, mut writer) = split(connection);
     // Since when it is the server's turn: to take what is written, or to answer all of it.
     let waiting = Cell::new(None);
     let sending = send(&mut input, &mut writer, &waiting);
-    let receiving = receive(&mut reader, &mut output, &waiting, config);
+    let receiving = receive(&mut reader, &mut output, &waiting, server);
     let (sent, received) = both(sending, receiving).await;
-    let address = config.address.clone();
+    let address = server.address.clone();
     match (sent, received) {
         (Some(Ok(())), received) => received,
         (Some(Err(Unsent::Server(source))), Ok(()) | Err(EchoError::Receive { .. })) => {
@@ -80,9 +80,9 @@ async fn receive(
     reader: &mut (impl AsyncRead + Unpin),
     output: &mut (impl AsyncWrite + Unpin),
     waiting: &Cell<Option<Instant>>,
-    config: &Config,
+    server: &Server,
 ) -> Result<(), EchoError> {
-    let (address, limit) = (&config.address, config.timeout);
+    let (address, limit) = (&server.address, server.timeout);
     let mut piece = vec![0; PIECE];
     loop {
         let count = match within(Some(limit), reader.read(&mut piece)).await {

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room of the library and the rooms that its files may import from.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("units", &[]),
     ("escape", &[]),
     ("runtime", &[]),
     ("limits", &[]),
+    ("measure", &[]),
     ("net", &["limits", "escape"]),
     ("cat", &["limits", "runtime", "units", "escape"]),
     ("serve", &["net", "limits", "runtime", "units", "escape"]),
-    ("echo", &["net", "limits", "runtime", "units", "escape"]),
+    ("echo", &["net", "measure", "limits", "runtime", "units", "escape"]),
     ("download", &["net", "limits", "runtime", "units", "escape"]),
 ];
 

@@ -1,0 +1,167 @@
+//! The books of one connection: which messages are on the way, and whether what comes back is
+//! what was sent.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::echo::payload::{Mismatch, Payload, compare};
+
+/// A message on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// When it should have gone.
+    pub(crate) due: Instant,
+    /// When it went.
+    pub(crate) at: Instant,
+}
+
+/// The books of one connection.
+#[derive(Debug)]
+pub(crate) struct Ledger<'a> {
+    payload: &'a Payload,
+    seed: u64,
+    verify: bool,
+    on_way: VecDeque<Sent>,
+    /// Bytes of all messages so far, of what is written, and of what has come back.
+    started: u64,
+    written: u64,
+    read: u64,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
+        let on_way = VecDeque::new();
+        Self { payload, seed, verify, on_way, started: 0, written: 0, read: 0 }
+    }
+
+    /// How many messages are on the way.
+    pub(crate) fn on_way(&self) -> usize {
+        self.on_way.len()
+    }
+
+    /// The message that has been on the way for longest.
+    pub(crate) fn oldest(&self) -> Option<&Sent> {
+        self.on_way.front()
+    }
+
+    /// The bytes that have come of the reply that is not whole.
+    pub(crate) fn partial(&self) -> u64 {
+        self.read % self.payload.size()
+    }
+
+    /// Starts another message.
+    pub(crate) fn start(&mut self, sent: Sent) {
+        self.on_way.push_back(sent);
+        self.started += self.payload.size();
+    }
+
+    /// Puts the next bytes that are to be written into `piece`, and tells how many.
+    pub(crate) fn unwritten(&self, piece: &mut [u8]) -> usize {
+        let count = up_to(self.started - self.written, piece);
+        self.payload.fill(self.seed, self.written, &mut piece[..count]);
+        count
+    }
+
+    /// Counts bytes as written.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.written += count as u64;
+    }
+
+    /// Checks bytes that have come back, and hands on each message whose reply is whole.
+    ///
+    /// # Errors
+    ///
+    /// The offset from which on they are not what was sent, and what they are.
+    pub(crate) fn received(
+        &mut self,
+        bytes: &[u8],
+        wanted: &mut [u8],
+        mut answered: impl FnMut(Sent),
+    ) -> Result<(), (u64, Mismatch)> {
+        let asked = up_to(self.started - self.read, bytes);
+        let (bytes, more) = bytes.split_at(asked);
+        let start = self.read;
+        let mismatch = if self.verify { self.check(bytes, &mut wanted[..asked]) } else { None };
+        self.read += mismatch.map_or(asked, |(at, _)| at) as u64;
+        while self.read >= self.first_end() {
+            let Some(sent) = self.on_way.pop_front() else { break };
+            answered(sent);
+        }
+        match mismatch {
+            Some((at, mismatch)) => Err((start + at as u64, mismatch)),
+            None if !more.is_empty() => Err((self.read, Mismatch::Added)),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, bytes: &[u8], wanted: &mut [u8]) -> Option<(usize, Mismatch)> {
+        self.payload.fill(self.seed, self.read, wanted);
+        compare(bytes, wanted)
+    }
+
+    /// The offset at which the reply to the oldest message ends.
+    fn first_end(&self) -> u64 {
+        self.started - (self.on_way.len() as u64).saturating_sub(1) * self.payload.size()
+    }
+}
+
+/// As much of a number of bytes as has room.
+fn up_to(count: u64, room: &[u8]) -> usize {
+    usize::try_from(count).map_or(room.len(), |count| count.min(room.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo::message::Message;
+
+    fn hola() -> Payload {
+        Payload::Message(Message::new("hola").unwrap())
+    }
+
+    /// What becomes of three messages of which these bytes come back: how many are answered
+    /// after each piece, and where it went wrong.
+    #[track_caller]
+    fn answers(pieces: &[&str], answered: &[usize], end: Result<(), (u64, Mismatch)>) {
+        let payload = hola();
+        let mut ledger = Ledger::new(&payload, 0, true);
+        let now = Instant::now();
+        (0..3).for_each(|_| ledger.start(Sent { due: now, at: now }));
+        let (mut count, mut counts, mut result) = (0, Vec::new(), Ok(()));
+        for piece in pieces {
+            result = ledger.received(piece.as_bytes(), &mut [0; 100], |_| count += 1);
+            counts.push(count);
+        }
+        assert_eq!((counts.as_slice(), result), (answered, end), "{pieces:?}");
+        assert_eq!(ledger.on_way(), 3 - count);
+    }
+
+    #[test]
+    fn a_message_is_answered_when_as_many_bytes_have_come() {
+        answers(&["hola", "\n", "hola\nho", "la\n"], &[0, 1, 2, 3], Ok(()));
+        answers(&["hola\nhola\nhola\n"], &[3], Ok(()));
+        answers(&["", "hola\n"], &[0, 1], Ok(()));
+    }
+
+    #[test]
+    fn what_was_not_sent_is_found_and_what_was_right_before_counts() {
+        answers(&["hola\nhOla\n"], &[1], Err((6, Mismatch::Changed)));
+        answers(&["hola\nholla\nhola\n"], &[1], Err((8, Mismatch::Added)));
+        answers(&["hola\nhoa\nhola\n"], &[1], Err((7, Mismatch::Dropped)));
+        answers(&["hola\nhola\nhola\nx"], &[3], Err((15, Mismatch::Added)));
+    }
+
+    #[test]
+    fn messages_are_written_piece_by_piece() {
+        let payload = hola();
+        let mut ledger = Ledger::new(&payload, 0, true);
+        let (now, mut piece) = (Instant::now(), [0; 7]);
+        assert_eq!(ledger.unwritten(&mut piece), 0);
+        (0..2).for_each(|_| ledger.start(Sent { due: now, at: now }));
+        assert_eq!((ledger.unwritten(&mut piece), &piece), (7, b"hola\nho"));
+        ledger.wrote(4);
+        assert_eq!((ledger.unwritten(&mut piece), &piece[..6]), (6, b"\nhola\n".as_slice()));
+        ledger.wrote(6);
+        assert_eq!(ledger.unwritten(&mut piece), 0);
+    }
+}

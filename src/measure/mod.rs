@@ -1,0 +1,3 @@
+//! Latencies and their percentiles ([`latency`]).
+
+pub mod latency;
