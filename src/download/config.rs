@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
@@ -20,6 +21,8 @@ pub struct Config {
     pub downgrade: Downgrade,
     /// Header fields that are added to each request. Default: none.
     pub headers: Vec<Header>,
+    /// What tells servers who asks. Default: nothing.
+    pub credentials: Credentials,
     /// The program's name in each request. Default: `myapp/VERSION`.
     pub user_agent: String,
     /// How long resolving, connecting and the TLS handshake may take together.
@@ -48,6 +51,7 @@ impl Default for Config {
             max_redirects: 20,
             downgrade: Downgrade::Refused,
             headers: Vec::new(),
+            credentials: Credentials::default(),
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::download::http::HttpError;
+use crate::download::http::{HttpError, LoginError};
 use crate::escape::Escaped;
 
 /// Why a file was not fetched. The text names no URL: [`Failure`](super::Failure) holds it.
@@ -22,9 +22,12 @@ pub enum DownloadError {
         /// The scheme.
         scheme: String,
     },
-    /// The URL holds a user name or a password.
-    #[error("a user name or password in a URL is not supported")]
-    Userinfo,
+    /// The user name or password in the URL cannot be sent.
+    #[error("read the URL's user name and password")]
+    Userinfo {
+        /// What is wrong with it.
+        source: LoginError,
+    },
     /// The list of what is to be fetched cannot be read on.
     #[error("read the list of URLs")]
     List {

@@ -24,10 +24,12 @@
 
 mod body;
 mod config;
+mod credentials;
 mod error;
 mod headers;
 pub mod http;
 mod naming;
+mod netrc;
 mod part;
 mod plan;
 mod progress;
@@ -48,8 +50,10 @@ use part::Names;
 use transfer::Shared;
 
 pub use config::{Config, Downgrade};
+pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
+pub use netrc::{Netrc, NetrcError};
 pub use plan::{Item, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};

@@ -7,13 +7,18 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::download::error::DownloadError;
+use crate::download::http::Login;
 use crate::download::report::Failure;
 
 /// One file to fetch.
 #[derive(Debug)]
 pub struct Item {
-    /// Where it comes from; http or https.
+    /// Where it comes from; http or https. A user name or password in it is not sent: those are
+    /// the `login`.
     pub url: Url,
+    /// Who asks for it, where it is somebody else than
+    /// [`Credentials`](super::Credentials) say.
+    pub login: Option<Login>,
     /// Where it goes.
     pub target: Target,
 }
@@ -43,15 +48,23 @@ impl fmt::Debug for Target {
 
 impl Item {
     /// Reads a URL as a person types it (without `://`, `https://` is meant), to be saved under
-    /// its own name.
+    /// its own name. A user name and password in it become the item's login, and are hidden from
+    /// whoever is shown the URL.
     ///
     /// # Errors
     ///
     /// [`DownloadError::Url`] for what is no URL, [`DownloadError::Scheme`] for one that is
-    /// neither http nor https, [`DownloadError::Userinfo`] for one with a user name or password.
+    /// neither http nor https, [`DownloadError::Userinfo`] for one whose user name or password
+    /// cannot be sent.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let url = parse_url(text).map_err(|source| Failure { url: hide_userinfo(text), source })?;
-        Ok(Self { url, target: Target::Named })
+        let failed = |source| Failure { url: hide_userinfo(text), source };
+        let mut url = parse_url(text).map_err(failed)?;
+        let login = Login::of_url(&url);
+        let login = login.map_err(|source| failed(DownloadError::Userinfo { source }))?;
+        // An http URL always has a host, so neither call can fail.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok(Self { url, login, target: Target::Named })
     }
 }
 
@@ -63,9 +76,6 @@ fn parse_url(text: &str) -> Result<Url, DownloadError> {
     let url = parsed.map_err(|source| DownloadError::Url { source })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(DownloadError::Scheme { scheme: url.scheme().to_owned() });
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(DownloadError::Userinfo);
     }
     Ok(url)
 }
@@ -106,14 +116,17 @@ mod tests {
         for text in ["ftp://a/f", "file:///etc/passwd"] {
             assert!(matches!(error(text), DownloadError::Scheme { .. }), "{text}");
         }
-        assert!(matches!(error("http://user:secret@a/f"), DownloadError::Userinfo));
+        let login = error("http://user:se%0Acret@a/f");
+        assert!(matches!(login, DownloadError::Userinfo { .. }), "{login:?}");
     }
 
     #[test]
-    fn a_password_is_not_shown() {
+    fn a_password_leaves_the_url_and_is_not_shown() {
+        let item = Item::parse("user:se@cret@a/f").unwrap();
+        assert_eq!((item.url.as_str(), item.login), ("https://a/f", "user:se@cret".parse().ok()));
         for (text, shown) in [
-            ("http://user:secret@a/f@g", "http://***@a/f@g"),
-            ("user:se@cret@a", "***@a"),
+            ("ftp://user:secret@a/f@g", "ftp://***@a/f@g"),
+            ("user:se@cret@a b", "***@a b"),
             ("ftp://user:secret@a:x/", "ftp://***@a:x/"),
         ] {
             assert_eq!(Item::parse(text).unwrap_err().url, shown);

@@ -4,16 +4,19 @@ use percent_encoding::{CONTROLS, percent_encode};
 use url::Url;
 
 use crate::download::config::{Config, Downgrade};
+use crate::download::credentials::Scope;
 use crate::download::error::{DownloadError, RedirectError};
-use crate::download::headers::{Header, is_private};
-use crate::download::http::shown;
+use crate::download::headers::is_secret;
+use crate::download::http::{Login, shown};
 use crate::escape::Escaped;
 
 /// The way of one request through its redirects.
-#[derive(Debug)]
 pub(super) struct Route {
     url: Url,
+    login: Option<Login>,
     passed: Vec<Url>,
+    /// Whether a redirect has led to another origin, at some time.
+    strayed: bool,
     headers: Vec<(String, String)>,
 }
 
@@ -23,9 +26,12 @@ pub(super) fn is_redirect(status: u16) -> bool {
 }
 
 impl Route {
-    pub(super) fn new(url: Url, config: &Config) -> Self {
-        let pair = |header: &Header| (header.name().to_owned(), header.value().to_owned());
-        Self { url, passed: Vec::new(), headers: config.headers.iter().map(pair).collect() }
+    /// `login` is what the URL itself said who asks.
+    pub(super) fn new(url: Url, login: Option<Login>, config: &Config) -> Self {
+        let (passed, headers) = (Vec::new(), Vec::new());
+        let mut route = Self { url, login, passed, strayed: false, headers };
+        route.headers = route.fields(config);
+        route
     }
 
     /// Where the next request goes.
@@ -45,6 +51,7 @@ impl Route {
 
     /// Goes where an answer's `Location` says. On another origin the fields that carry
     /// credentials are dropped, and they stay dropped: a stranger may send us back anywhere.
+    /// Only what a netrc file has for that origin itself is sent there.
     pub(super) fn follow(
         &mut self,
         location: Option<&[u8]>,
@@ -53,11 +60,30 @@ impl Route {
         let next = self
             .next(location, config)
             .map_err(|source| DownloadError::Redirect { url: shown(&self.url), source })?;
-        if next.origin() != self.url.origin() {
-            self.headers.retain(|(name, _)| !is_private(name));
-        }
+        let elsewhere = next.origin() != self.url.origin();
         self.passed.push(std::mem::replace(&mut self.url, next));
+        if elsewhere {
+            self.strayed = true;
+            self.headers = self.fields(config);
+        }
         Ok(())
+    }
+
+    /// What is sent to the origin of the moment.
+    fn fields(&self, config: &Config) -> Vec<(String, String)> {
+        let trusted = !self.strayed || config.credentials.scope == Scope::EveryOrigin;
+        // A name for the first host is wrong for any other, however trusted.
+        let fits = |name: &str| {
+            (trusted || !is_secret(name)) && !(self.strayed && name.eq_ignore_ascii_case("host"))
+        };
+        let given = config.headers.iter().filter(|header| fits(header.name()));
+        let mut fields: Vec<_> =
+            given.map(|header| (header.name().to_owned(), header.value().to_owned())).collect();
+        let cookie = || config.credentials.cookie().filter(|_| trusted);
+        add(&mut fields, "Cookie", cookie);
+        let proof = || config.credentials.authorization(&self.url, self.login.as_ref(), trusted);
+        add(&mut fields, "Authorization", proof);
+        fields
     }
 
     fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
@@ -87,14 +113,26 @@ impl Route {
     }
 }
 
+/// Adds a field that is not among them already.
+fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
+    if !fields.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+        fields.extend(value().map(|value| (name.to_owned(), value)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::download::credentials::{Authorization, Credentials};
+
+    fn config() -> Config {
+        let headers = ["Authorization: a", "Cookie: b", "X-Api-Key: c", "Accept: d", "Host: e"];
+        let headers = headers.map(|header| header.parse().unwrap()).into();
+        Config { headers, ..Config::default() }
+    }
 
     fn route(url: &str) -> Route {
-        let headers = ["Authorization: a", "Cookie: b", "X-Api-Key: c", "Accept: d"];
-        let headers = headers.map(|header| header.parse().unwrap()).into();
-        Route::new(Url::parse(url).unwrap(), &Config { headers, ..Config::default() })
+        Route::new(Url::parse(url).unwrap(), None, &config())
     }
 
     fn names(route: &Route) -> Vec<&str> {
@@ -165,12 +203,46 @@ mod tests {
 
     #[test]
     fn credentials_stay_with_the_first_origin_and_never_come_back() {
+        let (mut route, config) = (route("http://a:1/"), config());
+        route.follow(Some(b"/x"), &config).unwrap();
+        assert_eq!(names(&route).len(), 5);
+        route.follow(Some(b"http://a:2/"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+        route.follow(Some(b"http://a:1/y"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+    }
+
+    #[test]
+    fn where_every_origin_is_trusted_all_but_the_name_of_the_host_goes_on() {
+        let mut config = config();
+        config.credentials.scope = Scope::EveryOrigin;
         let mut route = route("http://a:1/");
-        route.follow(Some(b"/x"), &Config::default()).unwrap();
-        assert_eq!(names(&route).len(), 4);
-        route.follow(Some(b"http://a:2/"), &Config::default()).unwrap();
-        assert_eq!(names(&route), ["Accept"]);
-        route.follow(Some(b"http://a:1/y"), &Config::default()).unwrap();
-        assert_eq!(names(&route), ["Accept"]);
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(names(&route), ["Authorization", "Cookie", "X-Api-Key", "Accept"]);
+    }
+
+    #[test]
+    fn a_login_goes_where_it_belongs() {
+        let credentials = Credentials {
+            authorization: Some(Authorization::Bearer("t".parse().unwrap())),
+            cookies: vec!["c=d".parse().unwrap()],
+            netrc: "machine b login b password b\ndefault login x password x".parse().ok(),
+            scope: Scope::FirstOrigin,
+        };
+        let config = Config { credentials, ..Config::default() };
+        let own = "o:o".parse().ok();
+        let basic = |text: &str| text.parse::<Login>().unwrap().to_basic();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+
+        let mut route = Route::new("http://a/".parse().unwrap(), own, &config);
+        let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
+        assert_eq!(route.headers(), all);
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(route.headers(), [pair("Authorization", &basic("b:b"))]);
+        route.follow(Some(b"http://c/"), &config).unwrap();
+        assert!(route.headers().is_empty());
+
+        let route = Route::new("http://a/".parse().unwrap(), None, &config);
+        assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
     }
 }

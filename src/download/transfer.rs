@@ -12,7 +12,7 @@ use url::Url;
 use crate::download::body::{Body, CopyError};
 use crate::download::config::Config;
 use crate::download::error::DownloadError;
-use crate::download::http::{Client, HttpError, Response, shown};
+use crate::download::http::{Client, HttpError, Login, Response, shown};
 use crate::download::naming;
 use crate::download::part::{Names, Part, failed};
 use crate::download::plan::{Item, Target};
@@ -48,10 +48,10 @@ impl Shared {
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
         let start = Instant::now();
-        let Item { url, target } = item;
+        let Item { url, login, target } = item;
         let output = self.open(&url, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let response = self.request(&url).await?;
+        let response = self.request(&url, login).await?;
         let length = response.length();
         tell(Event::Answered { length });
         let body = Body::new(response, |position| tell(Event::Received { position }));
@@ -99,8 +99,8 @@ impl Shared {
     }
 
     /// Asks for `url`, follows redirects, and returns an answer whose body is the file.
-    async fn request(&self, url: &Url) -> Result<Response, DownloadError> {
-        let mut route = Route::new(url.clone(), &self.config);
+    async fn request(&self, url: &Url, login: Option<Login>) -> Result<Response, DownloadError> {
+        let mut route = Route::new(url.clone(), login, &self.config);
         loop {
             let response = self.client.get(route.url(), route.headers()).await?;
             if !is_redirect(response.status()) {

@@ -486,7 +486,11 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
         (&["-H", "Range: bytes=0-1", "u"], "set by the program itself"),
         (&["-A", "a\nb", "u"], "User-Agent"),
         (&["ftp://127.0.0.1/f"], "ftp is not supported"),
-        (&["http://user:secret@127.0.0.1/f"], "download http://***@127.0.0.1/f: "),
+        (
+            &["http://user:secret%0A@127.0.0.1/f"],
+            "download http://***@127.0.0.1/f: read the URL's user",
+        ),
+        (&["http://user:secret@127.0.0.1:x/"], "download http://***@127.0.0.1:x/: not a URL"),
     ] {
         let folder = Folder::new();
         let ran = folder.myapp([&["download"], line].concat()).run();

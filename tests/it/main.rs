@@ -1,6 +1,7 @@
 //! The tests of the whole: the built program run as a user runs it, and the library's public face.
 
 mod cat;
+mod credentials;
 mod download;
 mod echo;
 mod harness;

@@ -9,6 +9,7 @@ mod exit;
 mod generate;
 mod input;
 mod output;
+mod secret;
 mod signals;
 
 use std::process::ExitCode;

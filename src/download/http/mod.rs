@@ -10,6 +10,7 @@
 //! | `body` | the body read from its connection, which then goes back to the pool |
 //! | `connection`, `idle`, `pool` | bytes in and out; waits that end; connections for later |
 //! | `request`, [`head`], [`framing`], [`chunks`] | bytes and values alone: what is sent, what came, where it ends |
+//! | `login` | a user name and password |
 //!
 //! What reads a stranger's bytes is public so that it can be fuzzed.
 
@@ -22,6 +23,7 @@ mod exchange;
 pub mod framing;
 pub mod head;
 mod idle;
+mod login;
 mod pool;
 mod request;
 #[cfg(test)]
@@ -31,3 +33,4 @@ mod transport;
 pub use client::{Client, ClientConfig, Response};
 pub(super) use error::shown;
 pub use error::{HttpError, ProtocolError};
+pub use login::{Login, LoginError};

@@ -26,7 +26,6 @@ use crate::net::tls::TlsClient;
 
 /// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
 /// alone. They travel in the request's extensions.
-#[derive(Debug)]
 pub(super) struct Fields(pub(super) Vec<(String, String)>);
 
 /// The head of an answer, and the length of its body where it is known. Travels in the response's

@@ -1,5 +1,7 @@
 //! `myapp download`.
 
+mod credentials;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
@@ -25,10 +27,12 @@ use myapp::net::connect::ConnectError;
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 
+use self::credentials::CredentialOptions;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::progress::Progress;
 use crate::output::terminal;
+use crate::secret::secret;
 use crate::signals::Ending;
 
 /// A line of standard input that is longer is no URL.
@@ -78,7 +82,7 @@ pub(crate) struct Options {
     timeout: Duration,
 
     /// Add a header field; one that looks like a credential stays with the first server
-    #[arg(short = 'H', long, value_name = "NAME: VALUE", help_heading = "Requests")]
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = secret::<Header>(), help_heading = "Requests")]
     header: Vec<Header>,
     /// The program's name for servers [default: myapp/VERSION]
     #[arg(short = 'A', long, value_name = "TEXT", help_heading = "Requests")]
@@ -86,6 +90,9 @@ pub(crate) struct Options {
     /// Trust the certificates in FILE (PEM) instead of the system's
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     cacert: Option<PathBuf>,
+
+    #[command(flatten)]
+    credentials: CredentialOptions,
 
     // What fingers type that know curl and wget: already the default, or ours by another name.
     #[arg(short = 'L', long, hide = true)]
@@ -118,6 +125,7 @@ impl Options {
                 false => Downgrade::Refused,
             },
             headers: self.header.clone(),
+            credentials: default.credentials,
             user_agent: self.user_agent.clone().unwrap_or(default.user_agent),
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
@@ -205,8 +213,9 @@ impl Options {
 pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     options.check()?;
     let items = options.items()?;
-    let downloader =
-        Downloader::new(options.to_config()).map_err(|error| Failure::new(code(&error), error))?;
+    let mut config = options.to_config();
+    options.credentials.apply(&mut config)?;
+    let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
@@ -326,8 +335,11 @@ fn cause(failed: &Failed) -> String {
 
 fn hint(error: &DownloadError) -> Option<&'static str> {
     match error {
-        DownloadError::Userinfo | DownloadError::Status { status: 401, .. } => {
-            Some("-H 'Authorization: …' sends credentials")
+        DownloadError::Status { status: 401, url: None } => {
+            Some("-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials")
+        }
+        DownloadError::Status { status: 401, url: Some(_) } => {
+            Some("credentials stay with the first server; --location-trusted sends them on")
         }
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
             Some("--allow-http-redirect follows it")
@@ -341,9 +353,9 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
 
 fn code(error: &DownloadError) -> Code {
     match error {
-        DownloadError::Url { .. } | DownloadError::Scheme { .. } | DownloadError::Userinfo => {
-            Code::Usage
-        }
+        DownloadError::Url { .. }
+        | DownloadError::Scheme { .. }
+        | DownloadError::Userinfo { .. } => Code::Usage,
         DownloadError::Sink { source } if source.kind() == io::ErrorKind::BrokenPipe => {
             Code::BrokenPipe
         }

@@ -1,0 +1,159 @@
+//! The options that say who asks.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use myapp::download::http::Login;
+use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
+use url::Url;
+
+use crate::exit::{Code, Failure};
+use crate::output::terminal;
+use crate::secret::secret;
+
+/// A longer file is no netrc.
+const LONGEST_NETRC: u64 = 1024 * 1024;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Credentials (for the first server alone)")]
+pub(super) struct CredentialOptions {
+    /// Name and password; those in a URL count more
+    #[arg(short, long, value_name = "USER:PASSWORD", value_parser = secret::<Login>(), conflicts_with = "bearer")]
+    user: Option<Login>,
+    /// Token (Authorization: Bearer)
+    #[arg(long, value_name = "TOKEN", value_parser = secret::<Token>())]
+    bearer: Option<Token>,
+    /// Cookie; repeat for more
+    #[arg(short = 'b', long, value_name = "NAME=VALUE", value_parser = secret::<Cookie>())]
+    cookie: Vec<Cookie>,
+    /// Look up name and password in ~/.netrc, anew for each server
+    #[arg(long)]
+    netrc: bool,
+    /// Look them up in FILE
+    #[arg(long, value_name = "FILE")]
+    netrc_file: Option<PathBuf>,
+    /// Send all of them to wherever a redirect leads, too
+    #[arg(long)]
+    location_trusted: bool,
+    /// The page that led here, for servers that ask
+    #[arg(long, value_name = "URL", value_parser = secret::<Referer>(), help_heading = "Requests")]
+    referer: Option<Referer>,
+}
+
+impl CredentialOptions {
+    /// Writes what was chosen into `config`; reads the netrc file.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
+        for (field, option, given) in [
+            ("Authorization", "-u", self.user.is_some()),
+            ("Authorization", "--bearer", self.bearer.is_some()),
+            ("Cookie", "-b", !self.cookie.is_empty()),
+            ("Referer", "--referer", self.referer.is_some()),
+        ] {
+            let twice = |header: &Header| header.name().eq_ignore_ascii_case(field);
+            if given && config.headers.iter().any(twice) {
+                let text = format!("-H '{field}: …' and {option} are the same header");
+                return Err(Failure::usage(text).hint("give one of them"));
+            }
+        }
+        let netrc = self.netrc_path()?.map(|path| read_netrc(&path)).transpose()?;
+        let user = self.user.clone().map(Authorization::Basic);
+        config.headers.extend(self.referer.clone().map(|Referer(header)| header));
+        config.credentials = Credentials {
+            authorization: user.or(self.bearer.clone().map(Authorization::Bearer)),
+            cookies: self.cookie.clone(),
+            netrc,
+            scope: if self.location_trusted { Scope::EveryOrigin } else { Scope::FirstOrigin },
+        };
+        Ok(())
+    }
+
+    fn netrc_path(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.netrc_file.is_some() || !self.netrc {
+            return Ok(self.netrc_file.clone());
+        }
+        let home = env::var_os("HOME").filter(|home| !home.is_empty()).ok_or_else(|| {
+            Failure::usage("--netrc looks into ~/.netrc, but HOME is not set")
+                .hint("--netrc-file FILE names the file")
+        })?;
+        Ok(Some(Path::new(&home).join(".netrc")))
+    }
+}
+
+fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
+    let read = || -> Result<Netrc, anyhow::Error> {
+        let mut text = String::new();
+        let length = File::open(path)?.take(LONGEST_NETRC + 1).read_to_string(&mut text)?;
+        if length as u64 > LONGEST_NETRC {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
+        }
+        Ok(text.parse()?)
+    };
+    read()
+        .with_context(|| format!("read names and passwords from {}", terminal::path(path)))
+        .map_err(|error| Failure::new(Code::LocalFile, error))
+}
+
+/// A `Referer` field; it holds neither a login nor a fragment (RFC 9110 section 10.1.3).
+#[derive(Debug, Clone)]
+struct Referer(Header);
+
+impl std::str::FromStr for Referer {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, anyhow::Error> {
+        let mut url: Url = text.parse().map_err(|_| anyhow::Error::msg("not a URL"))?;
+        url.set_fragment(None);
+        // What has no host has no login either.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok(Self(format!("Referer: {url}").parse()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: CredentialOptions,
+    }
+
+    fn config(line: &[&str]) -> Result<Config, Failure> {
+        let options = Line::try_parse_from([&["download"], line].concat()).unwrap().options;
+        let mut config =
+            Config { headers: vec!["cookie: x".parse().unwrap()], ..Config::default() };
+        options.apply(&mut config).map(|()| config)
+    }
+
+    #[test]
+    fn each_option_reaches_the_configuration() {
+        let basic = config(&["-u", "a:b", "--location-trusted"]).unwrap().credentials;
+        assert_eq!(basic.authorization, Some(Authorization::Basic("a:b".parse().unwrap())));
+        assert_eq!((basic.scope, basic.netrc), (Scope::EveryOrigin, None));
+        let bearer = config(&["--bearer", "t"]).unwrap().credentials;
+        assert_eq!(bearer.authorization, Some(Authorization::Bearer("t".parse().unwrap())));
+        assert_eq!(bearer.scope, Scope::FirstOrigin);
+        let referer = config(&["--referer", "http://u:p@h/x#y"]).unwrap();
+        assert_eq!(referer.headers[1].value(), "http://h/x");
+    }
+
+    #[test]
+    fn one_header_is_not_given_twice() {
+        assert_eq!(config(&["-b", "c=d"]).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_netrc_file_that_cannot_be_read_is_an_error() {
+        let failure = config(&["--netrc-file", "/nowhere/netrc"]).unwrap_err();
+        assert_eq!(failure.code, Code::LocalFile);
+        let text = failure.error.to_string();
+        assert_eq!(text, "read names and passwords from /nowhere/netrc");
+    }
+}

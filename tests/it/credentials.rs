@@ -1,0 +1,182 @@
+//! `myapp download` with credentials: who gets them, and that nobody else sees them.
+
+use std::path::Path;
+
+use crate::harness::http::{Answer, Request, Server};
+use crate::harness::{Folder, Ran};
+
+/// `Basic` of `user:secret`.
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+const NETRC: &str = "machine 127.0.0.1 login user password secret\n\
+                     default login nobody password nothing\n";
+
+fn ok() -> Answer {
+    Answer::body("good")
+}
+
+fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
+    folder.myapp([&["download"], line, &[url]].concat()).env("HOME", folder.path("")).run()
+}
+
+/// A server that wants this `Authorization`.
+fn wanting(value: &'static str) -> Server {
+    Server::start(move |request| match request.field("Authorization") {
+        Some(given) if given == value => ok(),
+        _ => Answer::status(401),
+    })
+}
+
+fn with_login(url: &str) -> String {
+    url.replace("http://", "http://user:se%63ret@")
+}
+
+/// Two servers: the first leads to the other. Gives what came to each.
+fn redirected(line: &[&str], change: impl Fn(&str) -> String) -> (Request, Request) {
+    let (folder, other) = (Folder::new(), Server::with([("/g", ok())]));
+    folder.write("netrc", NETRC.replace("127.0.0.1", "localhost"));
+    let place = other.url("/g").replace("127.0.0.1", "localhost");
+    let first = Server::with([("/f", Answer::redirect(302, place))]);
+    fetch(&folder, line, &change(&first.url("/f"))).code(0);
+    (first.requests().remove(0), other.requests().remove(0))
+}
+
+#[test]
+fn each_kind_of_credential_is_sent() {
+    let folder = Folder::new();
+    folder.write(".netrc", NETRC);
+    for (line, wanted) in [
+        (&["-u", "user:secret"][..], BASIC),
+        (&["--bearer", "abc.def"], "Bearer abc.def"),
+        (&["--netrc"], BASIC),
+        (&["--netrc-file", ".netrc"], BASIC),
+        (&["-H", "Authorization: Own x", "--netrc"], "Own x"),
+    ] {
+        fetch(&folder, line, &wanting(wanted).url("/f")).code(0);
+    }
+    for line in [&[][..], &["-u", "other:one", "--netrc"]] {
+        fetch(&folder, line, &with_login(&wanting(BASIC).url("/f"))).code(0);
+    }
+}
+
+#[test]
+fn cookies_and_the_page_before_are_sent() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let line = ["-b", "a=b", "--cookie", "c=d", "--referer", "http://u:p@h/x#y"];
+    fetch(&folder, &line, &server.url("/f")).code(0);
+    let request = server.requests().remove(0);
+    assert_eq!(request.field("Cookie"), Some("a=b; c=d"));
+    assert_eq!(request.field("Referer"), Some("http://h/x"));
+}
+
+#[test]
+fn a_login_in_the_url_is_in_no_name_and_no_line() {
+    let (folder, server) = (Folder::new(), wanting(BASIC));
+    let (a, b) = (with_login(&server.url("/")), with_login(&server.url("/missing")));
+    folder.myapp(["download", "-", &a]).stdin(&b).run().code(0);
+    assert_eq!(folder.names(), ["index.html", "missing"]);
+}
+
+#[test]
+fn another_server_gets_none_of_them() {
+    let line = ["-u", "a:b", "-b", "c=d", "-H", "X-Api-Key: e", "--referer", "http://h/"];
+    let (first, other) = redirected(&line, str::to_owned);
+    for name in ["Authorization", "Cookie", "X-Api-Key"] {
+        assert!(first.field(name).is_some() && other.field(name).is_none(), "{name}: {other:?}");
+    }
+    assert_eq!(other.field("Referer"), Some("http://h/"));
+    let (first, other) = redirected(&[], with_login);
+    assert_eq!((first.field("Authorization"), other.field("Authorization")), (Some(BASIC), None));
+}
+
+#[test]
+fn another_server_gets_what_the_netrc_file_has_for_it() {
+    let line = ["-u", "a:b", "--netrc-file", "netrc"];
+    let (first, other) = redirected(&line, str::to_owned);
+    assert_eq!(first.field("Authorization"), Some("Basic YTpi"));
+    assert_eq!(other.field("Authorization"), Some(BASIC));
+}
+
+#[test]
+fn whoever_trusts_all_servers_sends_them_everything() {
+    let line = ["-b", "c=d", "--location-trusted"];
+    let (first, other) = redirected(&line, with_login);
+    for name in ["Authorization", "Cookie"] {
+        assert!(first.field(name).is_some() && first.field(name) == other.field(name), "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_says_how_to_send_credentials() {
+    let folder = Folder::new();
+    fetch(&folder, &[], &wanting(BASIC).url("/f"))
+        .code(6)
+        .says("HTTP status 401")
+        .says("hint: -u USER:PASSWORD, --bearer TOKEN or --netrc");
+    fetch(&folder, &["-u", "user:wrong"], &wanting(BASIC).url("/f")).code(6);
+    let other = wanting(BASIC);
+    let first = Server::with([("/f", Answer::redirect(302, other.url("/g")))]);
+    fetch(&folder, &["-u", "user:secret"], &first.url("/f")).code(6).says("--location-trusted");
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_without_the_secret() {
+    let folder = Folder::new();
+    folder.write("bad", "machine h login a\nsecret");
+    for (line, code, says) in [
+        (&["-u", "secret"][..], 2, "invalid value for '--user <USER:PASSWORD>': not of the form"),
+        (&["--bearer", "a secret"], 2, "invalid value for '--bearer <TOKEN>': a token"),
+        (&["-b", "secret.txt"], 2, "invalid value for '--cookie <NAME=VALUE>': not of the form"),
+        (&["-H", "Authorization secret"], 2, "not of the form 'NAME: VALUE'"),
+        (&["--referer", "secret"], 2, "not a URL"),
+        (&["-u", "a:secret", "--bearer", "secret"], 2, "cannot be used with"),
+        (&["-u", "a:secret", "-H", "authorization: secret"], 2, "are the same header"),
+        (&["--netrc-file", "bad"], 3, "from bad: line 2: not a word of a netrc file"),
+        (&["--netrc-file", "none"], 3, "read names and passwords from none: No such file"),
+        (&["--netrc"], 3, ".netrc: No such file"),
+    ] {
+        let ran = fetch(&folder, line, "http://127.0.0.1:1/");
+        assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+        ran.code(code).says(says);
+    }
+}
+
+#[test]
+fn no_secret_is_ever_told() {
+    let folder = Folder::new();
+    folder.write("netrc", NETRC);
+    let other = Server::with([("/g", ok())]);
+    let first = Server::with([("/f", Answer::redirect(302, with_login(&other.url("/g"))))]);
+    let url = with_login(&first.url("/f"));
+    let missing = with_login(&first.url("/missing"));
+    let line = [
+        "download",
+        "-vv",
+        "-u",
+        "user:secret",
+        "-b",
+        "a=secret",
+        "-H",
+        "X-Key: secret",
+        "--netrc-file",
+        "netrc",
+        "--location-trusted",
+        &url,
+        &missing,
+        "http://user:secret@[",
+    ];
+    for level in ["", "trace"] {
+        let mut program = folder.myapp(line);
+        if !level.is_empty() {
+            program = program.env("MYAPP_LOG", level);
+        }
+        let ran = program.run().code(8);
+        for told in [&ran.text(), &ran.stderr] {
+            for secret in ["secret", "se%63ret", "dXNlcjpzZWNyZXQ"] {
+                assert!(!told.contains(secret), "{secret} in {told}");
+            }
+        }
+        ran.says("answer of").says("http://***@[: not a URL");
+    }
+    assert!(folder.names().iter().all(|name| Path::new(name).extension().is_none_or(|e| e == "1")));
+}
