@@ -103,12 +103,11 @@ impl Shared {
         let mut route = Route::new(url.clone(), &self.config);
         loop {
             let response = self.client.get(route.url(), route.headers()).await?;
-            let status = response.status();
-            debug!(url = %shown(route.url()), status, length = response.length(), "answered");
-            if !is_redirect(status) {
+            if !is_redirect(response.status()) {
                 return accept(response, &route).await;
             }
             route.follow(response.header("location"), &self.config)?;
+            debug!(to = %shown(route.url()), "redirected");
             drain(response).await;
         }
     }

@@ -419,7 +419,7 @@ fn credentials_do_not_go_to_another_origin() {
 #[test]
 fn an_error_behind_a_redirect_says_who_answered() {
     let server = Server::with([("/f", Answer::redirect(302, "/g?secret"))]);
-    let says = format!("download {}: {}: HTTP status 404", server.url("/f"), server.url("/g"));
+    let says = format!("download {}: {}?…: HTTP status 404", server.url("/f"), server.url("/g"));
     fetch(&Folder::new(), [&server.url("/f")]).code(8).says(&says);
 }
 

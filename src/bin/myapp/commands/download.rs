@@ -212,7 +212,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let codes = Mutex::new(Code::Success);
     // Bars between the lines of the file itself would be no help.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
-    let progress = Progress::start(&log.bars, quiet, options.expected());
+    let progress = Progress::start(&log.screen, quiet, options.expected());
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use myapp::escape::Escaped;
 use myapp::units::Size;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::output::screen::Screen;
 use crate::output::terminal::say;
 
 /// How often the bars are drawn.
@@ -20,18 +20,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// Files that have a bar of their own; of further ones the number is told.
 const BARS: usize = 8;
 
+/// Columns left free: a terminal shows `^C` behind the last line, which must not wrap there.
+const MARGIN: usize = 3;
+
 /// Lines that wait for the next drawing; who has more to say waits for a slow terminal.
 const LINES: usize = 4096;
 
 /// The seconds over which a rate is averaged.
 const RATE_SECONDS: f64 = 2.0;
-
-/// A bar that shows nothing until [`Progress::start`] draws into it.
-pub(crate) fn no_bars_yet() -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg}");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
 
 /// What is told about the files of a run.
 pub(crate) struct Progress {
@@ -69,10 +65,10 @@ struct File {
 impl Progress {
     /// Starts to tell about so many files, if their number is known: with bars where stderr is a
     /// terminal; under `-q` only what fails.
-    pub(crate) fn start(bars: &ProgressBar, quiet: bool, expected: Option<u64>) -> Self {
+    pub(crate) fn start(screen: &Screen, quiet: bool, expected: Option<u64>) -> Self {
         let files = Arc::new(Mutex::new(Files { expected, ..Files::default() }));
-        let drawn = !quiet && !bars.is_hidden();
-        let bars = drawn.then(|| Bars::start(bars.clone(), Arc::clone(&files)));
+        let drawn = !quiet && Screen::can_draw();
+        let bars = drawn.then(|| Bars::start(screen.clone(), Arc::clone(&files)));
         Self { files, bars, quiet }
     }
 
@@ -144,19 +140,19 @@ impl Progress {
 }
 
 impl Bars {
-    fn start(bar: ProgressBar, files: Arc<Mutex<Files>>) -> Self {
+    fn start(screen: Screen, files: Arc<Mutex<Files>>) -> Self {
         let (lines, waiting) = sync_channel(LINES);
         let thread = thread::spawn(move || {
             while let Some(text) = collect(&waiting) {
                 if !text.is_empty() {
-                    bar.suspend(|| say(&text));
+                    screen.write(&text);
                 }
                 let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-                let drawn = files.draw(Instant::now(), width());
+                let drawn = files.draw(Instant::now(), size());
                 drop(files);
-                bar.set_message(drawn);
+                screen.draw(drawn);
             }
-            bar.finish_and_clear();
+            screen.draw(String::new());
         });
         Self { lines, thread }
     }
@@ -176,21 +172,26 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
     }
 }
 
-/// The columns of the terminal on stderr.
-fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(80)
+/// The columns and rows of the terminal on stderr.
+fn size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
+    }
 }
 
 impl Files {
-    /// The lines to show, each no wider than `width`.
-    fn draw(&mut self, now: Instant, width: usize) -> String {
-        // A terminal that writes into its last column may have moved to the next line.
-        let width = width.saturating_sub(1);
+    /// The lines to show, for a terminal of so many columns and rows.
+    fn draw(&mut self, now: Instant, (columns, rows): (usize, usize)) -> String {
+        for file in self.running.values_mut() {
+            file.rate.update(file.position, now);
+        }
+        let width = columns.saturating_sub(MARGIN);
+        let bars = BARS.min(rows.saturating_sub(3));
         let mut lines: Vec<_> =
-            self.running.values_mut().take(BARS).map(|file| file.draw(now, width)).collect();
-        if self.running.len() > BARS {
-            lines.push(fit(&format!("and {} more", self.running.len() - BARS), width));
+            self.running.values().take(bars).map(|file| file.draw(width)).collect();
+        if self.running.len() > bars {
+            lines.push(fit(&format!("and {} more", self.running.len() - bars), width));
         }
         if self.expected != Some(1) {
             lines.push(fit(&self.total(now), width));
@@ -200,12 +201,12 @@ impl Files {
 
     fn total(&mut self, now: Instant) -> String {
         let bytes = self.bytes + self.running.values().map(|file| file.position).sum::<u64>();
-        let rate = self.rate.update(bytes, now);
+        self.rate.update(bytes, now);
         let mut text = match self.expected {
             Some(expected) => format!("{} of {expected} files", self.saved),
             None => format!("{} files", self.saved),
         };
-        let _ = write!(text, ", {}, {}/s", Size(bytes), Size(rate));
+        let _ = write!(text, ", {}, {}/s", Size(bytes), Size(self.rate.per_second as u64));
         if self.failed > 0 {
             let _ = write!(text, ", {} failed", self.failed);
         }
@@ -215,8 +216,8 @@ impl Files {
 
 impl File {
     /// `name   [====>     ]  45% of 10.0 MiB  1.20 MiB/s      5s`, in `width` columns.
-    fn draw(&mut self, now: Instant, width: usize) -> String {
-        let rate = self.rate.update(self.position, now);
+    fn draw(&self, width: usize) -> String {
+        let rate = self.rate.per_second as u64;
         let figures = match (self.length, width) {
             (Some(length), 60..) => {
                 let (length, rate) = (Size(length).to_string(), Size(rate).to_string());
@@ -253,7 +254,8 @@ impl File {
 
     fn remaining(&self) -> String {
         let left = self.length.unwrap_or(0).saturating_sub(self.position);
-        match left.checked_div(self.rate.per_second as u64) {
+        let rate = self.rate.per_second as u64;
+        match left.checked_next_multiple_of(rate).and_then(|left| left.checked_div(rate)) {
             Some(seconds @ 0..60) => format!("{seconds}s"),
             Some(seconds @ 60..3600) => format!("{}m{:02}s", seconds / 60, seconds % 60),
             Some(seconds @ 3600..360_000) => {
@@ -273,13 +275,12 @@ struct Rate {
 
 impl Rate {
     /// Takes in that so many bytes have come by now.
-    fn update(&mut self, position: u64, now: Instant) -> u64 {
-        let Some((then, before)) = self.last.replace((now, position)) else { return 0 };
+    fn update(&mut self, position: u64, now: Instant) {
+        let Some((then, before)) = self.last.replace((now, position)) else { return };
         let passed = now.saturating_duration_since(then).as_secs_f64().max(1e-3);
         let current = position.saturating_sub(before) as f64 / passed;
         let weight = if self.per_second == 0.0 { 1.0 } else { passed / (passed + RATE_SECONDS) };
         self.per_second += weight * (current - self.per_second);
-        self.per_second as u64
     }
 }
 
@@ -318,15 +319,15 @@ mod tests {
         Files { expected: Some(count), running, ..Files::default() }
     }
 
-    fn draw(files: &mut Files, width: usize) -> Vec<String> {
-        files.draw(Instant::now(), width).lines().map(str::to_owned).collect()
+    fn draw(files: &mut Files, columns: usize, rows: usize) -> Vec<String> {
+        files.draw(Instant::now(), (columns, rows)).lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn lines_are_no_wider_than_the_terminal() {
         for width in [1, 2, 10, 20, 40, 59, 60, 61, 80, 132, 300] {
-            for line in draw(&mut files(12), width) {
-                assert_eq!(line.width(), width - 1, "{width}: {line}");
+            for line in draw(&mut files(12), width, 24) {
+                assert_eq!(line.width(), width.saturating_sub(MARGIN), "{width}: {line}");
             }
         }
     }
@@ -334,26 +335,29 @@ mod tests {
     #[test]
     fn eight_files_have_a_bar_and_the_rest_a_number() {
         for (count, lines) in [(1, 1), (2, 3), (8, 9), (9, 10), (40, 10)] {
-            assert_eq!(draw(&mut files(count), 80).len(), lines, "{count}");
+            assert_eq!(draw(&mut files(count), 80, 24).len(), lines, "{count}");
         }
-        assert!(draw(&mut files(40), 80)[8].starts_with("and 32 more"));
-        assert!(draw(&mut files(40), 80)[9].starts_with("0 of 40 files"));
+        assert!(draw(&mut files(40), 80, 24)[8].starts_with("and 32 more"));
+        assert!(draw(&mut files(40), 80, 24)[9].starts_with("0 of 40 files"));
+    }
+
+    #[test]
+    fn there_are_never_more_lines_than_rows() {
+        for rows in [3, 5, 11] {
+            assert!(draw(&mut files(40), 80, rows).len() < rows, "{rows}");
+        }
     }
 
     #[test]
     fn a_line_shows_how_far_a_file_is() {
-        let mut file = File {
-            name: "a".into(),
-            length: Some(10 << 20),
-            position: 9 << 20,
-            rate: Rate { last: None, per_second: 1048576.0 },
-        };
-        file.rate.last = Some((Instant::now() - Duration::from_secs(1), 8 << 20));
-        let line = file.draw(Instant::now(), 80);
-        assert!(line.contains("==> ]  90% of 10.0 MiB  "), "{line}");
-        assert!(line.ends_with("1s"), "{line}");
+        let rate = Rate { last: None, per_second: 1048576.0 };
+        let mut file = File { name: "a".into(), length: Some(10 << 20), position: 9 << 20, rate };
+        let line = file.draw(80);
+        assert!(line.contains("==> ]  90% of 10.0 MiB   1.00 MiB/s     1s"), "{line}");
         file.position = 10 << 20;
-        assert!(file.draw(Instant::now(), 80).contains("===] 100% of"));
+        assert!(file.draw(80).contains("===] 100% of 10.0 MiB   1.00 MiB/s     0s"));
+        file.length = None;
+        assert!(file.draw(80).ends_with("  10.0 MiB   1.00 MiB/s       "));
     }
 
     #[test]
@@ -364,11 +368,11 @@ mod tests {
         for tenth in 0..50 {
             rate.update(u64::from(tenth) * 1000, at(tenth));
         }
-        assert!((9_900..10_100).contains(&rate.update(50_000, at(50))), "{rate:?}");
+        assert!((9_900.0..10_100.0).contains(&rate.per_second), "{rate:?}");
         for tenth in 51..200 {
             rate.update(50_000, at(tenth));
         }
-        assert!(rate.update(50_000, at(200)) < 100, "{rate:?}");
+        assert!(rate.per_second < 100.0, "{rate:?}");
     }
 
     #[test]
