@@ -20,7 +20,7 @@ const STEP: u64 = 32 << 20;
 const FILE: u64 = 32 << 10;
 
 /// The bytes that are read at once before they are transformed.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// A run between its steps. It never waits for an input by itself: that is for its driver, which
 /// may be a thread or a task.
@@ -157,13 +157,14 @@ impl<I: Iterator<Item = Source>> Copy<I> {
             }
             self.moved = Some(0);
         }
-        let buffer = match &self.transform {
-            Some(_) => &mut self.chunk,
-            None => self.output.buffer(),
+        let got = match &self.transform {
+            Some(_) => input.read(&mut self.chunk),
+            None => match self.output.fetch(input)? {
+                Some(got) => got,
+                None => input.read(self.output.buffer()),
+            },
         };
-        let got = input
-            .read(buffer)
-            .map_err(|source| Broken::Input(Error::Read { input: named(), source }))?;
+        let got = got.map_err(|source| Broken::Input(Error::Read { input: named(), source }))?;
         let more_may_wait = input.may_wait();
         match got {
             Got::NotReady => Ok(Progress::NotReady),

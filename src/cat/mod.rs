@@ -29,6 +29,7 @@
 mod ahead;
 mod config;
 mod copy;
+mod direct;
 mod error;
 mod output;
 mod report;

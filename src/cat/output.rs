@@ -9,9 +9,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::direct;
 use super::error::Error;
 use super::sink::Target;
-use super::source::{FileId, Input};
+use super::source::{FileId, Got, Input};
 
 /// The bytes that are gathered before they are written.
 const GATHERED: usize = 128 << 10;
@@ -37,6 +38,8 @@ struct Written {
     id: FileId,
     file_type: FileType,
     appends: bool,
+    /// Whether it is a pipe as small as pipes are made.
+    narrow: bool,
 }
 
 impl Output {
@@ -84,13 +87,35 @@ impl Output {
 
     /// Writes what was put into the buffer, unless it can wait for more to come.
     pub(super) fn filled(&mut self, more_may_wait: bool) -> Result<(), Error> {
-        let write = self.watched || more_may_wait || self.pending.len() >= GATHERED;
+        let full = self.pending.len() >= GATHERED;
+        if full {
+            self.files.iter_mut().for_each(Written::widen);
+        }
+        let write = full || more_may_wait || self.watched;
         if write && self.delay.is_none() { self.flush() } else { Ok(()) }
     }
 
     /// The bytes written so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Has the system move bytes of the input to the output, where it can and nothing is to be
+    /// done with them on the way.
+    pub(super) fn fetch(&mut self, input: &mut Input) -> Result<Option<io::Result<Got>>, Error> {
+        if self.files.len() > 1 || self.delay.is_some() || self.watched {
+            return Ok(None);
+        }
+        let Some(way) = self.files.first().and_then(|file| input.way_to(file.file_type)) else {
+            return Ok(None);
+        };
+        self.flush()?;
+        self.files[0].widen();
+        let got = input.send(way, self.files[0].target.fd.as_fd()).transpose();
+        if let Some(Ok(Got::Bytes(count))) = got {
+            self.bytes += count as u64;
+        }
+        Ok(got)
     }
 
     /// Writes all that is pending.
@@ -126,12 +151,23 @@ impl Written {
             .and_then(|stat| Ok((stat, rustix::fs::fcntl_getfl(&target.fd)?)));
         match told {
             Err(error) => Err(Error::Write { to: target.path, source: error.into() }),
-            Ok((stat, flags)) => Ok(Self {
-                id: FileId::of(&stat),
-                file_type: FileType::from_raw_mode(stat.st_mode),
-                appends: flags.contains(OFlags::APPEND),
-                target,
-            }),
+            Ok((stat, flags)) => {
+                let file_type = FileType::from_raw_mode(stat.st_mode);
+                Ok(Self {
+                    id: FileId::of(&stat),
+                    file_type,
+                    appends: flags.contains(OFlags::APPEND),
+                    narrow: file_type == FileType::Fifo,
+                    target,
+                })
+            }
+        }
+    }
+
+    /// Prepares for many bytes.
+    fn widen(&mut self) {
+        if std::mem::take(&mut self.narrow) {
+            direct::widen(self.target.fd.as_fd());
         }
     }
 

@@ -1,7 +1,7 @@
 //! `myapp cat`.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -691,4 +691,63 @@ fn a_library_run_counts_what_failed() {
     folder.write("a", "a");
     let report = future::block_on(run(&folder, &["a", "missing", "a"])).unwrap();
     assert_eq!((report.files, report.failed, report.bytes), (2, 1, 2));
+}
+
+#[test]
+fn large_files_come_whole_by_every_way() {
+    let folder = Folder::new();
+    let mut random = fastrand::Rng::new();
+    for (name, size) in [("big", 9 << 20), ("large", 131_072), ("small", 1000), ("odd", 300_001)] {
+        folder.write(name, std::iter::repeat_with(|| random.u8(..)).take(size).collect::<Vec<_>>());
+    }
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let other = other.path().join("out").display().to_string();
+    let inputs = "big small large small odd - big";
+    for output in [
+        // A pipe, files here, on another file system and for appending, sockets.
+        "$MYAPP cat INPUTS < odd | cat > out",
+        "$MYAPP cat INPUTS < odd > out",
+        "rm -f out; $MYAPP cat INPUTS < odd >> out",
+        "$MYAPP cat INPUTS < odd > OTHER; cp OTHER out",
+        "$MYAPP cat -o out INPUTS < odd",
+        "$MYAPP cat -o OTHER INPUTS < odd; cp OTHER out",
+        "rm -f out; $MYAPP cat -a -o out INPUTS < odd",
+        "$MYAPP cat --tee -o out INPUTS < odd | cmp - out",
+        // The same from pipes.
+        "cat odd | $MYAPP cat INPUTS | cat > out",
+        "cat odd | $MYAPP cat INPUTS > out",
+        "cat odd | $MYAPP cat INPUTS >> OTHER; cp OTHER out",
+        "$MYAPP cat <(cat big) small <(cat large) small odd - <(cat big) < odd | cat > out",
+        "$MYAPP cat <(cat big) small <(cat large) small odd - <(cat big) < odd > out",
+    ] {
+        let _ = fs::remove_file(&other);
+        let line = output.replace("INPUTS", inputs).replace("OTHER", &other);
+        let check = "cat big small large small odd odd big | cmp - out";
+        let output = shell(&folder, &format!("set -e -o pipefail; {line}; {check}"));
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    let script = "$MYAPP cat big > /dev/null
+        { dd bs=1000 count=1 status=none > /dev/null; $MYAPP cat; } < large | wc -c";
+    let output = shell(&folder, script);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "130072\n", "{output:?}");
+}
+
+#[test]
+fn a_pipe_set_to_never_wait_gets_all_bytes() {
+    let folder = Folder::new();
+    folder.write("big", vec![b'x'; 5 << 20]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_myapp"))
+        .args(["cat", "big", "big"])
+        .current_dir(folder.path(""))
+        .stdout(writer)
+        .spawn();
+    let mut child = child.unwrap();
+    thread::sleep(Duration::from_millis(100));
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(all.len(), 10 << 20);
 }
