@@ -1,6 +1,6 @@
 //! What a run is asked to do.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 /// How a run reads and what it shows.
@@ -13,12 +13,14 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// The time to wait after each line that is written. Default: none.
     pub delay: Option<Duration>,
+    /// The bytes a second that are written at most. Default: no limit.
+    pub rate: Option<NonZeroU64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let jobs = const { NonZeroUsize::new(64).expect("not zero") };
-        Self { display: Display::default(), jobs, delay: None }
+        Self { display: Display::default(), jobs, delay: None, rate: None }
     }
 }
 

@@ -32,6 +32,7 @@ mod copy;
 mod direct;
 mod error;
 mod output;
+mod pace;
 mod report;
 mod sink;
 mod source;
@@ -56,6 +57,8 @@ pub use source::Source;
 
 use copy::{Copy, Step, Wait};
 use output::Output;
+use pace::Pace;
+use sink::Target;
 
 /// Copies `sources` to `sink`, in their order, and calls `told` for each input whose turn is
 /// over.
@@ -87,7 +90,7 @@ where
     let opened = if sink.may_wait() { unblock(|| sink.open()).await } else { sink.open() };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let mut copy = Copy::new(sources, &config, Output::new(targets, config.delay)?);
+    let mut copy = Copy::new(sources, &config, open_output(targets, &config)?);
     loop {
         let step;
         (copy, step) = unblock(move || {
@@ -123,8 +126,7 @@ pub fn run_blocking(
     mut told: impl FnMut(Event),
 ) -> Result<Report, Error> {
     let (targets, finish) = sink.open()?;
-    let output = Output::new(targets, config.delay)?;
-    let mut copy = Copy::new(sources.into_iter(), config, output);
+    let mut copy = Copy::new(sources.into_iter(), config, open_output(targets, config)?);
     loop {
         let step = copy.step();
         copy.take_events().into_iter().for_each(&mut told);
@@ -138,6 +140,10 @@ pub fn run_blocking(
     output.close(finish.fsync)?;
     finish.commit()?;
     Ok(report)
+}
+
+fn open_output(targets: Vec<Target>, config: &Config) -> Result<Output, Error> {
+    Output::new(targets, Pace::new(config.delay, config.rate, Instant::now()))
 }
 
 /// Waits in the reactor until one of `fds` can be read or the moment has come.

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use memchr::memchr;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::direct;
 use super::error::Error;
+use super::pace::Pace;
 use super::sink::Target;
 use super::source::{FileId, Got, Input};
 
@@ -23,9 +23,7 @@ pub(super) struct Output {
     files: Vec<Written>,
     /// What waits to be written.
     pending: Vec<u8>,
-    delay: Option<Duration>,
-    /// When the next line may be written.
-    due: Option<Instant>,
+    pace: Pace,
     /// Whether somebody watches: nothing is gathered then.
     watched: bool,
     bytes: u64,
@@ -43,12 +41,11 @@ struct Written {
 }
 
 impl Output {
-    pub(super) fn new(targets: Vec<Target>, delay: Option<Duration>) -> Result<Self, Error> {
+    pub(super) fn new(targets: Vec<Target>, pace: Pace) -> Result<Self, Error> {
         let files = targets.into_iter().map(Written::new).collect::<Result<Vec<_>, _>>()?;
         let watched = files.iter().any(|file| rustix::termios::isatty(&file.target.fd));
         let pending = Vec::with_capacity(2 * GATHERED);
-        let delay = delay.filter(|delay| !delay.is_zero());
-        Ok(Self { files, pending, delay, due: None, watched, bytes: 0 })
+        Ok(Self { files, pending, pace, watched, bytes: 0 })
     }
 
     /// Whether reading this input would read what has been written here, without end. A copy
@@ -62,22 +59,24 @@ impl Output {
         Ok(self.files.iter().any(|file| file.id == input.id && file.feeds(input, grows)))
     }
 
-    /// Writes what is pending, as much as the delay allows; tells until when to wait if it does
+    /// Writes what is pending, as much as the pace allows; tells until when to wait if it does
     /// not allow all of it now.
     pub(super) fn release(&mut self) -> Result<Option<Instant>, Error> {
-        let Some(delay) = self.delay else { return Ok(None) };
-        if self.due.is_some_and(|due| due > Instant::now()) {
-            return Ok(self.due);
+        if self.pace.is_free() {
+            return Ok(None);
         }
-        self.due = None;
-        match memchr(b'\n', &self.pending) {
-            Some(end) => {
-                self.write(end + 1)?;
-                self.due = Some(Instant::now() + delay);
+        loop {
+            let now = Instant::now();
+            if let Some(due) = self.pace.due(now) {
+                return Ok(Some(due));
             }
-            None => self.flush()?,
+            if self.pending.is_empty() {
+                return Ok(None);
+            }
+            let piece = self.pace.piece(&self.pending);
+            self.pace.wrote(&self.pending[..piece], now);
+            self.write(piece)?;
         }
-        Ok(self.due)
     }
 
     /// Where the next bytes are put. There is always room for at least [`GATHERED`].
@@ -92,7 +91,7 @@ impl Output {
             self.files.iter_mut().for_each(Written::widen);
         }
         let write = full || more_may_wait || self.watched;
-        if write && self.delay.is_none() { self.flush() } else { Ok(()) }
+        if write && self.pace.is_free() { self.flush() } else { Ok(()) }
     }
 
     /// The bytes written so far.
@@ -103,7 +102,7 @@ impl Output {
     /// Has the system move bytes of the input to the output, where it can and nothing is to be
     /// done with them on the way.
     pub(super) fn fetch(&mut self, input: &mut Input) -> Result<Option<io::Result<Got>>, Error> {
-        if self.files.len() > 1 || self.delay.is_some() || self.watched {
+        if self.files.len() > 1 || !self.pace.is_free() || self.watched {
             return Ok(None);
         }
         let Some(way) = self.files.first().and_then(|file| input.way_to(file.file_type)) else {

@@ -556,6 +556,19 @@ fn a_delay_waits_after_each_line_and_other_inputs_come_meanwhile() {
 }
 
 #[test]
+fn a_rate_limits_what_is_written() {
+    let folder = Folder::new();
+    folder.write("a", vec![b'a'; 60_000]);
+    let start = Instant::now();
+    let arguments = ["cat", "--limit-rate", "100K", "a", "-"];
+    let ran = folder.myapp(arguments).stdin([b'b'; 42_400]).run().code(0).silent();
+    let elapsed = start.elapsed();
+    assert_eq!(ran.stdout.len(), 102_400);
+    assert!(elapsed >= Duration::from_millis(900), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(3000), "{elapsed:?}");
+}
+
+#[test]
 fn timing_names_each_file_and_the_total() {
     let folder = Folder::new();
     folder.write("a", "abc");
@@ -578,6 +591,8 @@ fn options_that_cannot_be_meant_are_usage_errors() {
         &["cat", "-j", "3", "--sequential", "a"],
         &["cat", "--delay", "soon", "a"],
         &["cat", "-o", "-", "a"],
+        &["cat", "--limit-rate", "0", "a"],
+        &["cat", "--limit-rate", "fast", "a"],
     ] {
         let ran = folder.myapp(arguments).run().code(2).prints("");
         assert!(!ran.stderr.is_empty());

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -96,6 +96,9 @@ struct ReadingOptions {
     /// Wait after each line
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     delay: Option<Duration>,
+    /// Write at most this many bytes a second
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    limit_rate: Option<NonZeroU64>,
     /// Tell on stderr when each file was opened and read, and the total time
     #[arg(long)]
     timing: bool,
@@ -116,6 +119,11 @@ struct OutputOptions {
     /// End only when FILE is on the disk
     #[arg(long, requires = "output")]
     fsync: bool,
+}
+
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let rate = units::parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(rate).ok_or_else(|| "nothing would ever be written".to_owned())
 }
 
 impl DisplayOptions {
@@ -161,7 +169,12 @@ fn stdout() -> Result<OwnedFd, Failure> {
 impl Options {
     fn to_config(&self) -> Config {
         let jobs = if self.reading.sequential { NonZeroUsize::MIN } else { self.reading.jobs };
-        Config { display: self.display.to_config(), jobs, delay: self.reading.delay }
+        Config {
+            display: self.display.to_config(),
+            jobs,
+            delay: self.reading.delay,
+            rate: self.reading.limit_rate,
+        }
     }
 }
 
@@ -174,7 +187,7 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
         Teller { start: Instant::now(), timing: options.reading.timing && !options.log.quiet };
     let sources = sources(options.files);
     // Only what waits for moments or has something to clean up needs more than this thread.
-    let plain = config.delay.is_none() && options.output.output.is_none();
+    let plain = config.delay.is_none() && config.rate.is_none() && options.output.output.is_none();
     let sink = options.output.into_sink()?;
     let ended = if plain {
         cat::run_blocking(sources, &config, sink, |event| teller.tell(event))
@@ -266,6 +279,7 @@ mod tests {
         assert_eq!(config.display, default.display);
         assert_eq!(config.jobs, default.jobs);
         assert_eq!(config.delay, default.delay);
+        assert_eq!(config.rate, default.rate);
     }
 
     #[test]
