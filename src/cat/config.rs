@@ -11,6 +11,8 @@ pub struct Config {
     /// The inputs that are open at once: the one whose turn it is and those read ahead; with
     /// one, nothing is read ahead. Default: 64.
     pub jobs: NonZeroUsize,
+    /// Whose turn comes next. Default: in the order given.
+    pub order: Order,
     /// The time to wait after each line that is written. Default: none.
     pub delay: Option<Duration>,
     /// The bytes a second that are written at most. Default: no limit.
@@ -20,8 +22,20 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let jobs = const { NonZeroUsize::new(64).expect("not zero") };
-        Self { display: Display::default(), jobs, delay: None, rate: None }
+        Self { display: Display::default(), jobs, order: Order::default(), delay: None, rate: None }
     }
+}
+
+/// Whose turn comes next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The inputs are written in the order given.
+    #[default]
+    AsGiven,
+    /// Of the inputs that are open, the first that is ready comes next: a regular file, a stream
+    /// that has ended, or one of which so much has come that no more is kept before its turn.
+    /// Each is written whole before the next.
+    AsCompleted,
 }
 
 /// What is shown beside the bytes themselves, as POSIX and GNU `cat` define it.

@@ -6,11 +6,11 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::ahead::Ahead;
-use super::config::Config;
+use super::config::{Config, Order};
 use super::error::Error;
 use super::output::Output;
 use super::report::{Ended, Event, Report};
-use super::source::{Got, Source};
+use super::source::{Got, Input, Source};
 use super::transform::Transform;
 
 /// Bytes after which a step ends, so that whoever drives it can stop, or look after others.
@@ -27,6 +27,7 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Copy<I> {
     ahead: Ahead<I>,
+    order: Order,
     output: Output,
     transform: Option<Transform>,
     /// What was read and is not yet transformed.
@@ -57,6 +58,8 @@ pub(super) enum Step {
 pub(super) enum Wait {
     /// The input whose turn it is.
     Head,
+    /// Any input: it is nobody's turn.
+    Any,
     /// A moment.
     Until(Instant),
 }
@@ -88,6 +91,7 @@ impl<I: Iterator<Item = Source>> Copy<I> {
         let chunk = Vec::with_capacity(if transform.is_some() { CHUNK } else { 0 });
         Self {
             ahead: Ahead::new(sources, config.jobs),
+            order: config.order,
             output,
             transform,
             chunk,
@@ -102,7 +106,8 @@ impl<I: Iterator<Item = Source>> Copy<I> {
     /// Goes on until something has to be waited for or told, or enough has been done for a step.
     pub(super) fn step(&mut self) -> Result<Step, Error> {
         self.ahead.fill();
-        self.ahead.read_ready().map_err(Error::Wait)?;
+        let all = self.moved.is_none() && self.order == Order::AsCompleted;
+        self.ahead.read_ready(all).map_err(Error::Wait)?;
         let mut done = 0;
         while done < STEP {
             if let Some(due) = self.output.release()? {
@@ -112,7 +117,8 @@ impl<I: Iterator<Item = Source>> Copy<I> {
                 Ok(Progress::Moved(bytes)) => done += bytes,
                 Ok(Progress::NotReady) => {
                     self.output.flush()?;
-                    return Ok(Step::Wait(Wait::Head));
+                    let chosen = self.moved.is_some();
+                    return Ok(Step::Wait(if chosen { Wait::Head } else { Wait::Any }));
                 }
                 Ok(Progress::End) => {
                     self.end_turn();
@@ -131,7 +137,13 @@ impl<I: Iterator<Item = Source>> Copy<I> {
 
     /// The inputs to wait for.
     pub(super) fn waiting(&self, wait: Wait) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.ahead.waiting(wait == Wait::Head)
+        let (first, others) = self.ahead.waiting();
+        let first = first.filter(|input| match wait {
+            Wait::Head => true,
+            Wait::Any => input.has_room(),
+            Wait::Until(_) => false,
+        });
+        first.into_iter().chain(others).map(Input::fd)
     }
 
     /// Takes what is to be told.
@@ -147,6 +159,9 @@ impl<I: Iterator<Item = Source>> Copy<I> {
 
     /// Moves a piece of the input whose turn it is.
     fn progress(&mut self) -> Result<Progress, Broken> {
+        if self.moved.is_none() && self.order == Order::AsCompleted && !self.ahead.choose() {
+            return Ok(Progress::NotReady);
+        }
         let Some((source, input)) = self.ahead.head() else { return Ok(Progress::Done) };
         let named = || source.clone();
         let input =

@@ -49,7 +49,7 @@ use futures_lite::future;
 use rustix::event::Timespec;
 use smol::{Async, Timer};
 
-pub use config::{Config, Display, Numbers};
+pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
 pub use report::{Ended, Event, Report};
 pub use sink::{Mode, Sink};
@@ -155,7 +155,7 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     });
     let moment = async {
         match until {
-            Wait::Head => pending().await,
+            Wait::Head | Wait::Any => pending().await,
             Wait::Until(moment) => {
                 Timer::at(moment).await;
                 Ok(())
@@ -168,7 +168,7 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
 /// Waits on this thread until one of `fds` can be read or the moment has come.
 fn wait_here<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, until: Wait) -> io::Result<()> {
     let timeout = match until {
-        Wait::Head => None,
+        Wait::Head | Wait::Any => None,
         Wait::Until(moment) => {
             let time = moment.saturating_duration_since(Instant::now());
             Some(Timespec::try_from(time).map_err(io::Error::other)?)

@@ -150,6 +150,11 @@ impl Input {
         self.kind == Kind::Stream && self.end.is_none() && self.ahead.len() < READ_AHEAD
     }
 
+    /// Whether its turn can come without waiting for more of it, however long it is.
+    pub(super) fn is_ready_whole(&self) -> bool {
+        self.kind == Kind::Steady || (self.kind == Kind::Stream && !self.has_room())
+    }
+
     /// Whether another input that reads the same file would take bytes from this one.
     pub(super) fn competes_for(&self, id: FileId) -> bool {
         self.may_wait() && self.id == id

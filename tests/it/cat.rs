@@ -556,6 +556,33 @@ fn a_delay_waits_after_each_line_and_other_inputs_come_meanwhile() {
 }
 
 #[test]
+fn as_completed_what_is_ready_comes_first_and_whole() {
+    let folder = Folder::new();
+    folder.write("file", "file\n");
+    ["slow", "quick", "long"].iter().for_each(|name| fifo(&folder, name));
+    let arguments = ["cat", "--as-completed", "slow", "no", "long", "quick", "file", "-", "-"];
+    let mut running = folder.myapp(arguments).stdin("stdin\n").start();
+    let open = |name: &str| OpenOptions::new().write(true).open(folder.path(name)).unwrap();
+    let first: Vec<_> = (0..2).map(|_| running.line()).collect();
+    assert!(first.contains(&"file".to_owned()), "{first:?}");
+    assert!(first.contains(&"stdin".to_owned()), "{first:?}");
+    let (mut slow, mut long, mut quick) = (open("slow"), open("long"), open("quick"));
+    slow.write_all(b"slow 1\n").unwrap();
+    quick.write_all(b"quick\n").unwrap();
+    drop(quick);
+    assert_eq!(running.line(), "quick");
+    // More than is kept before its turn: from here on it has its turn.
+    let bulk = [&b"long\n"[..], &[b'l'; 1 << 20], b"\n"].concat();
+    let writer = thread::spawn(move || long.write_all(&bulk).unwrap());
+    assert_eq!(running.line(), "long");
+    drop(slow);
+    assert_eq!(running.line().len(), 1 << 20);
+    writer.join().unwrap();
+    assert_eq!(running.line(), "slow 1");
+    running.wait().code(1).prints("").says("myapp: open no: No such file");
+}
+
+#[test]
 fn a_rate_limits_what_is_written() {
     let folder = Folder::new();
     folder.write("a", vec![b'a'; 60_000]);
@@ -592,6 +619,7 @@ fn options_that_cannot_be_meant_are_usage_errors() {
         &["cat", "--delay", "soon", "a"],
         &["cat", "-o", "-", "a"],
         &["cat", "--limit-rate", "0", "a"],
+        &["cat", "--as-completed", "--sequential", "a"],
         &["cat", "--limit-rate", "fast", "a"],
     ] {
         let ran = folder.myapp(arguments).run().code(2).prints("");

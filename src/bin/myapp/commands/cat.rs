@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
 use futures_lite::future;
-use myapp::cat::{self, Config, Display, Ended, Error, Event, Mode, Numbers, Report, Sink, Source};
+use myapp::cat::{
+    self, Config, Display, Ended, Error, Event, Mode, Numbers, Order, Report, Sink, Source,
+};
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
@@ -90,6 +92,9 @@ struct ReadingOptions {
     /// Files open at once: the one being written and those read ahead
     #[arg(short, long, value_name = "N", default_value = "64")]
     jobs: NonZeroUsize,
+    /// Whole files in the order in which they are ready
+    #[arg(long, conflicts_with = "sequential")]
+    as_completed: bool,
     /// One after another, nothing read ahead, for comparing
     #[arg(long, conflicts_with = "jobs")]
     sequential: bool,
@@ -168,12 +173,13 @@ fn stdout() -> Result<OwnedFd, Failure> {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let jobs = if self.reading.sequential { NonZeroUsize::MIN } else { self.reading.jobs };
+        let reading = &self.reading;
         Config {
             display: self.display.to_config(),
-            jobs,
-            delay: self.reading.delay,
-            rate: self.reading.limit_rate,
+            jobs: if reading.sequential { NonZeroUsize::MIN } else { reading.jobs },
+            order: if reading.as_completed { Order::AsCompleted } else { Order::AsGiven },
+            delay: reading.delay,
+            rate: reading.limit_rate,
         }
     }
 }
@@ -280,6 +286,7 @@ mod tests {
         assert_eq!(config.jobs, default.jobs);
         assert_eq!(config.delay, default.delay);
         assert_eq!(config.rate, default.rate);
+        assert_eq!(config.order, default.order);
     }
 
     #[test]
