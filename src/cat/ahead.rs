@@ -55,6 +55,11 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         }
     }
 
+    /// Gives another turn to an input that has had one.
+    pub(super) fn push(&mut self, source: Source, input: Input) {
+        self.window.push_back(Slot { source, input: Some(input), held: false });
+    }
+
     /// Opens those that waited for another with the same source, if that has ended.
     fn open_held(&mut self) {
         for index in 0..self.window.len() {

@@ -13,6 +13,9 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// Whose turn comes next. Default: in the order given.
     pub order: Order,
+    /// Whether to go on with regular files that grow, are cut or replaced, or were not there, until
+    /// nobody reads the output any more. A sink that is replaced at the end never is. Default: no.
+    pub follow: bool,
     /// The time to wait after each line that is written. Default: none.
     pub delay: Option<Duration>,
     /// The bytes a second that are written at most. Default: no limit.
@@ -22,7 +25,14 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let jobs = const { NonZeroUsize::new(64).expect("not zero") };
-        Self { display: Display::default(), jobs, order: Order::default(), delay: None, rate: None }
+        Self {
+            display: Display::default(),
+            jobs,
+            order: Order::default(),
+            follow: false,
+            delay: None,
+            rate: None,
+        }
     }
 }
 

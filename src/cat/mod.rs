@@ -13,7 +13,7 @@
 //! let path = "both.txt".into();
 //! let sink = Sink::File { path, mode: Mode::Replace, fsync: false, tee: None };
 //! let report = smol::block_on(cat::run(sources, Config::default(), sink, |_event| {}))?;
-//! println!("{} bytes", report.bytes);
+//! println!("{} bytes", report.written);
 //! # Ok(())
 //! # }
 //! ```
@@ -31,6 +31,7 @@ mod config;
 mod copy;
 mod direct;
 mod error;
+mod follow;
 mod output;
 mod pace;
 mod report;
@@ -60,8 +61,8 @@ use output::Output;
 use pace::Pace;
 use sink::Target;
 
-/// Copies `sources` to `sink`, in their order, and calls `told` for each input whose turn is
-/// over.
+/// Copies `sources` to `sink`, in their order, and calls `told` as it goes on and for each input
+/// whose turn is over.
 ///
 /// The copying happens on the pool for blocking work, in steps of some ten milliseconds; waiting
 /// for an input or a moment costs no thread.
@@ -98,12 +99,11 @@ where
             (copy, step)
         })
         .await;
-        copy.take_events().into_iter().for_each(&mut told);
+        copy.take_events().for_each(&mut told);
         match step? {
             Step::More => {}
             Step::Wait(until) => {
-                let fds = copy.waiting(until).collect();
-                wait(fds, until).await.map_err(Error::Wait)?;
+                wait(copy.waiting(until), until).await.map_err(Error::Wait)?;
             }
             Step::Done => break,
         }
@@ -129,7 +129,7 @@ pub fn run_blocking(
     let mut copy = Copy::new(sources.into_iter(), config, open_output(targets, config)?);
     loop {
         let step = copy.step();
-        copy.take_events().into_iter().for_each(&mut told);
+        copy.take_events().for_each(&mut told);
         match step? {
             Step::More => {}
             Step::Wait(until) => wait_here(copy.waiting(until), until).map_err(Error::Wait)?,
@@ -156,7 +156,7 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     let moment = async {
         match until {
             Wait::Head | Wait::Any => pending().await,
-            Wait::Until(moment) => {
+            Wait::Until(moment) | Wait::Change(moment) => {
                 Timer::at(moment).await;
                 Ok(())
             }
@@ -166,13 +166,13 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
 }
 
 /// Waits on this thread until one of `fds` can be read or the moment has come.
-fn wait_here<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, until: Wait) -> io::Result<()> {
+fn wait_here(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     let timeout = match until {
         Wait::Head | Wait::Any => None,
-        Wait::Until(moment) => {
+        Wait::Until(moment) | Wait::Change(moment) => {
             let time = moment.saturating_duration_since(Instant::now());
             Some(Timespec::try_from(time).map_err(io::Error::other)?)
         }
     };
-    ahead::poll(fds, timeout.as_ref()).map(drop)
+    ahead::poll(fds.into_iter(), timeout.as_ref()).map(drop)
 }

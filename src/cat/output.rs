@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -92,6 +92,18 @@ impl Output {
         }
         let write = full || more_may_wait || self.watched;
         if write && self.pace.is_free() { self.flush() } else { Ok(()) }
+    }
+
+    /// Fails when nobody reads any more, which else only the next write would tell.
+    pub(super) fn still_read(&self) -> Result<(), Error> {
+        for Written { target, .. } in &self.files {
+            let mut fds = [PollFd::new(&target.fd, PollFlags::empty())];
+            let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+            if polled.is_ok() && fds[0].revents().contains(PollFlags::ERR) {
+                return Err(Error::Write { to: target.path.clone(), source: Errno::PIPE.into() });
+            }
+        }
+        Ok(())
     }
 
     /// The bytes written so far.

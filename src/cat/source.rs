@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::direct::{self, Way};
@@ -148,6 +148,22 @@ impl Input {
     /// Whether more can be read before its turn.
     pub(super) fn has_room(&self) -> bool {
         self.kind == Kind::Stream && self.end.is_none() && self.ahead.len() < READ_AHEAD
+    }
+
+    /// Whether more can come after its end.
+    pub(super) fn can_grow(&self) -> bool {
+        self.file_type == FileType::RegularFile
+    }
+
+    /// Whether a regular file that was read to its end is now longer, or shorter: then it is read
+    /// from its start, for it has been written anew.
+    pub(super) fn has_changed(&self) -> bool {
+        let (Ok(stat), Ok(at)) = (rustix::fs::fstat(&self.fd), rustix::fs::tell(&self.fd)) else {
+            return false;
+        };
+        let size = stat.st_size as u64;
+        let cut = size < at && rustix::fs::seek(&self.fd, SeekFrom::Start(0)).is_ok();
+        (cut && size > 0) || size > at
     }
 
     /// Whether its turn can come without waiting for more of it, however long it is.
