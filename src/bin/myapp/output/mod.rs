@@ -4,5 +4,4 @@ pub(crate) mod echo;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod results;
-pub(crate) mod screen;
 pub(crate) mod terminal;
