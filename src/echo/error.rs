@@ -105,7 +105,62 @@ pub enum EchoError {
     },
 }
 
+/// What was being done when something went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "their names say what they are")]
+pub enum Phase {
+    Resolve,
+    Connect,
+    Write,
+    Read,
+    /// The server closed the connection first.
+    EarlyEnd,
+    /// What came is not what was sent.
+    Mismatch,
+    /// The reply was not whole in time.
+    Timeout,
+}
+
+impl Phase {
+    /// All of them, in the order of a connection's life.
+    pub const ALL: [Self; 7] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Write,
+        Self::Read,
+        Self::EarlyEnd,
+        Self::Mismatch,
+        Self::Timeout,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::EarlyEnd => "early_end",
+            Self::Mismatch => "mismatch",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 impl EchoError {
+    /// What was being done.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Connect(ConnectError::Resolve { .. }) => Phase::Resolve,
+            Self::Connect(_) => Phase::Connect,
+            Self::Send { .. } | Self::Input { .. } => Phase::Write,
+            Self::Receive { .. } | Self::Output { .. } => Phase::Read,
+            Self::Closed { .. } | Self::ClosedEarly { .. } => Phase::EarlyEnd,
+            Self::Differs { .. } | Self::TooLong { .. } | Self::Mismatch { .. } => Phase::Mismatch,
+            Self::TimedOut { .. } | Self::Silent { .. } => Phase::Timeout,
+        }
+    }
+
     /// Whether it took too long, rather than failed.
     pub fn is_timeout(&self) -> bool {
         let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));

@@ -148,7 +148,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     ) -> Turn {
         while self.ledger.on_way() < self.rules.in_flight {
             match pace.turn(now) {
-                Turn::Now(_) if *most == 0 => return Turn::Over,
+                _ if *most == 0 => return Turn::Over,
                 Turn::Now(due) => {
                     pace.take();
                     *most -= 1;

@@ -2,6 +2,7 @@
 
 pub mod peer;
 pub mod program;
+pub mod schema;
 
 pub use peer::Peer;
 pub use program::{Folder, Program, Ran, myapp};
