@@ -1,9 +1,9 @@
 //! Why there is no reply, or not the one that was wanted.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::echo::payload::Mismatch;
 use crate::net::address::Address;
 use crate::net::connect::ConnectError;
 
@@ -103,6 +103,27 @@ pub enum EchoError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// How a stream of replies first left the stream of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// A byte is not the one that was sent.
+    Changed,
+    /// A byte came that was not sent.
+    Added,
+    /// A byte that was sent did not come.
+    Dropped,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Changed => "a byte was changed",
+            Self::Added => "a byte was added",
+            Self::Dropped => "a byte was dropped",
+        })
+    }
 }
 
 /// What was being done when something went wrong.

@@ -11,10 +11,10 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use smol::Timer;
 
 use crate::echo::config::Server;
-use crate::echo::error::EchoError;
+use crate::echo::error::{EchoError, Mismatch};
 use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
-use crate::echo::payload::{Mismatch, Payload};
+use crate::echo::payload::Payload;
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;

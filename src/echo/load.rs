@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use async_net::TcpStream;
 use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::{LocalExecutor, Timer};
@@ -121,22 +122,14 @@ impl Load<'_> {
     /// whether it was open, and whether it was of use: all went well, or something was answered.
     async fn connect(&self, index: u32, pace: &mut Pace, again: bool) -> (bool, bool) {
         let LoadConfig { server, payload, verify, in_flight, new_connections, .. } = self.config;
-        let start = Instant::now();
         if *new_connections && self.config.rate.is_none() {
             // The next message is due when its connection is begun: that belongs to its response.
-            pace.start = start;
+            pace.start = Instant::now();
         }
-        let stream = match open(server).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.fail(error.into());
-                pace.take();
-                return (false, false);
-            }
+        let Some(stream) = self.open().await else {
+            pace.take();
+            return (false, false);
         };
-        if start >= self.measured_from {
-            self.report.borrow_mut().connect.record(start.elapsed());
-        }
         // A schedule starts when its connection is there, unless connecting is what is timed.
         if !again && !new_connections {
             *pace = self.pace(index, Instant::now());
@@ -159,6 +152,16 @@ impl Load<'_> {
                 (true, answers)
             }
         }
+    }
+
+    /// Connects, and counts how long it took or that it failed.
+    async fn open(&self) -> Option<TcpStream> {
+        let start = Instant::now();
+        let opened = open(&self.config.server).await;
+        if opened.is_ok() && start >= self.measured_from {
+            self.report.borrow_mut().connect.record(start.elapsed());
+        }
+        opened.map_err(|error| self.fail(error.into())).ok()
     }
 
     /// The schedule of a connection.

@@ -46,10 +46,10 @@ use crate::net::connect::{ConnectError, connect};
 use connection::Connection;
 
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
-pub use error::{EchoError, Phase};
+pub use error::{EchoError, Mismatch, Phase};
 pub use load::load;
 pub use message::{LONGEST, Message, MessageError, Reply, without_end};
-pub use payload::{Mismatch, Payload};
+pub use payload::Payload;
 pub use ping::ping;
 pub use report::{Doubt, Failures, LoadReport, PingReport};
 

@@ -277,10 +277,16 @@ fn what_could_harm_a_terminal_is_escaped_on_one() {
 fn a_signal_ends_it_at_once_while_stdin_or_a_reply_is_waited_for() {
     let peer = Peer::start(peer::answer_and_close(b"hi\n"));
     let quiet = Peer::start(peer::say_nothing);
+    let echoing = Peer::start(peer::echo);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &[]).hold_stdin().start();
         running.write("hola\n");
         assert_eq!(running.line(), "hi");
+        ends(running, signal, code);
+
+        let mut running = echo(&echoing, &["--raw"]).hold_stdin().start();
+        running.write("hola\n");
+        assert_eq!(running.line(), "hola");
         ends(running, signal, code);
 
         let before = quiet.connections();

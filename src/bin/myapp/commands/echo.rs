@@ -63,14 +63,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
     /// Connections at once; each message has one of its own
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        default_value = "8",
-        help_heading = "Messages",
-        group = "one-by-one"
-    )]
+    #[arg(short, long, value_name = "N", default_value = "8", group = "one-by-one")]
+    #[arg(help_heading = "Messages")]
     jobs: NonZeroUsize,
     /// All messages in order over one connection
     #[arg(long, conflicts_with = "jobs", help_heading = "Messages", group = "one-by-one")]
