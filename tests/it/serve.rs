@@ -645,7 +645,9 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let run = async { drop(server.run(std::future::pending()).await) };
+            let run = async {
+                let _ = server.run(std::future::pending()).await;
+            };
             smol::block_on(future::or(run, stop.stopped()));
         });
         let client = TcpStream::connect(address).unwrap();

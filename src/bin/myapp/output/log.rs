@@ -19,6 +19,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::{Code, Failure};
+use crate::output::screen::screen;
 use crate::output::terminal;
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
@@ -89,7 +90,7 @@ pub(crate) struct Log {
 impl Log {
     /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
-        let screen = MultiProgress::new();
+        let screen = screen();
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
             None => (Box::new(AboveBars(screen.clone())), options.colors()),
             Some(path) => {

@@ -4,4 +4,5 @@ pub(crate) mod echo;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod results;
+pub(crate) mod screen;
 pub(crate) mod terminal;

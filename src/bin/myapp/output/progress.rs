@@ -23,7 +23,6 @@ const LINES: usize = 4096;
 const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {binary_total_bytes:>10} \
                             {binary_bytes_per_sec:>12} {eta:>4}";
 const UNKNOWN_LENGTH: &str = "{wide_msg} {binary_bytes:>10} {binary_bytes_per_sec:>12}     ";
-/// The last line ends with its text: a terminal shows `^C` behind it, which must not wrap there.
 const TOTAL: &str = "{msg}, {binary_bytes}, {binary_bytes_per_sec}";
 
 /// What is told about the files of a run.
