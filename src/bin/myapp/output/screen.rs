@@ -1,12 +1,10 @@
 //! Stderr as a screen on which bars are drawn.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
-
-/// Columns left free: a terminal shows `^C` behind the last line, which must not wrap there.
-const MARGIN: u16 = 3;
 
 /// Drawings a second at most.
 const RATE: u8 = 10;
@@ -16,54 +14,76 @@ pub(crate) fn screen() -> MultiProgress {
     let terminal = Term::buffered_stderr();
     let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
     MultiProgress::with_draw_target(if terminal.is_term() && !dumb {
-        ProgressDrawTarget::term_like_with_hz(Box::new(Narrowed(terminal)), RATE)
+        let unpadded = Unpadded { terminal, held: AtomicUsize::new(0) };
+        ProgressDrawTarget::term_like_with_hz(Box::new(unpadded), RATE)
     } else {
         ProgressDrawTarget::hidden()
     })
 }
 
-/// A terminal that says it has a few columns less than it has.
+/// A terminal that leaves the cursor behind the text of the last line.
+///
+/// indicatif fills each line with spaces, so that the next one begins below it. Behind the last
+/// one the terminal itself may write: a `^C` that does not fit would move everything up by a
+/// line, and leave it there when the bars are cleared.
 #[derive(Debug)]
-struct Narrowed(Term);
+struct Unpadded {
+    terminal: Term,
+    /// Spaces that are written only when something follows them.
+    held: AtomicUsize,
+}
 
-impl TermLike for Narrowed {
+impl Unpadded {
+    fn write_held(&self) -> io::Result<()> {
+        self.terminal.write_str(&" ".repeat(self.held.swap(0, Relaxed)))
+    }
+}
+
+impl TermLike for Unpadded {
     fn width(&self) -> u16 {
-        TermLike::width(&self.0).saturating_sub(MARGIN).max(1)
+        self.terminal.width()
     }
 
     fn height(&self) -> u16 {
-        TermLike::height(&self.0)
+        self.terminal.height()
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_up(n)
+        self.terminal.move_cursor_up(n)
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_down(n)
+        self.terminal.move_cursor_down(n)
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_right(n)
+        self.terminal.move_cursor_right(n)
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_left(n)
+        self.terminal.move_cursor_left(n)
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.0.write_line(text)
+        self.write_held()?;
+        self.terminal.write_line(text)
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.write_str(text)
+        if text.bytes().all(|byte| byte == b' ') {
+            self.held.fetch_add(text.len(), Relaxed);
+            return Ok(());
+        }
+        self.write_held()?;
+        self.terminal.write_str(text)
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.0.clear_line()
+        self.terminal.clear_line()
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.0.flush()
+        self.held.store(0, Relaxed);
+        self.terminal.flush()
     }
 }
