@@ -35,13 +35,15 @@ pub(crate) struct LogOptions {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Log lines as text, or as one JSON object each
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "text|json")]
+    #[arg(hide_possible_values = true)]
     log_format: Format,
-    /// Append the log to FILE instead of writing it to stderr
+    /// Append the log to FILE, not to stderr
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Colors: auto means on a terminal, unless NO_COLOR is set
-    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    /// Colors; auto: on a terminal without NO_COLOR
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "auto|always|never")]
+    #[arg(hide_possible_values = true)]
     color: ColorChoice,
 }
 
