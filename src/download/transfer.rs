@@ -57,16 +57,15 @@ impl Shared {
         let body = Body::new(response, |position| tell(Event::Received { position }));
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let written = body.save(length, part.file()).await;
-                let bytes =
-                    written.map_err(|error| cause(error, |e| failed("write", part.path(), e)))?;
+                let unwritten = |error| failed("write", part.path(), error);
+                let saved = body.save(length, part.file()).await;
+                let bytes = saved.map_err(|error| explain(error, unwritten))?;
                 (Some(part.finish()?), bytes)
             }
             Output::Writer(writer) => {
-                let written = body.send(writer).await;
-                let bytes = written
-                    .map_err(|error| cause(error, |source| DownloadError::Sink { source }))?;
-                (None, bytes)
+                let unwritten = |source| DownloadError::Sink { source };
+                let sent = body.send(writer).await;
+                (None, sent.map_err(|error| explain(error, unwritten))?)
             }
         };
         Ok(Saved { url, path, bytes, elapsed: start.elapsed() })
@@ -157,9 +156,9 @@ async fn drain(response: Response) {
     }
 }
 
-fn cause(error: CopyError, local: impl FnOnce(io::Error) -> DownloadError) -> DownloadError {
+fn explain(error: CopyError, unwritten: impl FnOnce(io::Error) -> DownloadError) -> DownloadError {
     match error {
         CopyError::Read(error) => HttpError::from_io(error).into(),
-        CopyError::Write(error) => local(error),
+        CopyError::Write(error) => unwritten(error),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::http::{Answer, Certificate, Server, seeded};
 use crate::harness::{Folder, Ran, myapp};
 
 /// Longer than any one read or buffer, and no multiple of them.
@@ -421,6 +421,51 @@ fn an_error_behind_a_redirect_says_who_answered() {
     let server = Server::with([("/f", Answer::redirect(302, "/g?secret"))]);
     let says = format!("download {}: {}?…: HTTP status 404", server.url("/f"), server.url("/g"));
     fetch(&Folder::new(), [&server.url("/f")]).code(8).says(&says);
+}
+
+// TLS.
+
+#[test]
+fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
+    let certificate = Certificate::of(&["127.0.0.1"]);
+    let body = seeded(4, LARGE);
+    let answer = Answer::body(body.clone());
+    let server = Server::start_tls(&certificate, move |_| answer.clone());
+    let (folder, url) = (Folder::new(), server.url("/f"));
+    folder.write("ca.pem", &certificate.pem);
+    fetch(&folder, [&url]).code(5).says("the issuer of the certificate is unknown");
+    fetch(&folder, ["--cacert", "ca.pem", &url]).code(0);
+    assert!(folder.read("f") == body);
+    folder.write("other.pem", &Certificate::of(&["127.0.0.1"]).pem);
+    fetch(&folder, ["--cacert", "other.pem", &url]).code(5);
+    fetch(&folder, ["--cacert", "missing.pem", &url]).code(3).says("missing.pem: No such file");
+    assert_eq!(folder.names(), ["ca.pem", "f", "other.pem"]);
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let certificate = Certificate::of(&["example.com"]);
+    let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
+    let folder = Folder::new();
+    folder.write("ca.pem", &certificate.pem);
+    fetch(&folder, ["--cacert", "ca.pem", &server.url("/f")]).code(5).says("example.com");
+}
+
+#[test]
+fn a_redirect_out_of_tls_is_followed_only_where_that_is_allowed() {
+    let certificate = Certificate::of(&["127.0.0.1"]);
+    let plain = Server::with([("/g", ok())]);
+    let (folder, place) = (Folder::new(), plain.url("/g"));
+    folder.write("ca.pem", &certificate.pem);
+    let server = Server::start_tls(&certificate, move |_| Answer::redirect(301, &place));
+    let url = server.url("/f");
+    fetch(&folder, ["--cacert", "ca.pem", &url])
+        .code(7)
+        .says(&format!("it leads from https to http, {}", plain.url("/g")))
+        .says("hint: --allow-http-redirect");
+    assert!(plain.requests().is_empty());
+    fetch(&folder, ["--cacert", "ca.pem", "--allow-http-redirect", &url]).code(0);
+    assert_eq!(folder.names(), ["ca.pem", "f"]);
 }
 
 // What servers say, and what the network does.
