@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
+use crate::net::tls::TlsConfig;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
 #[derive(Debug, Clone)]
@@ -30,8 +31,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a server may send nothing. Default: 30 seconds.
     pub idle_timeout: Duration,
-    /// A PEM file of root certificates that are trusted instead of the system's. Default: none.
-    pub ca_file: Option<PathBuf>,
+    /// Which servers are trusted, and what is shown to them. Default: those that the system's
+    /// roots vouch for, and nothing.
+    pub tls: TlsConfig,
 }
 
 /// What a redirect from https to http means.
@@ -55,7 +57,7 @@ impl Default for Config {
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
-            ca_file: None,
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Downloader {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             user_agent: config.user_agent.clone(),
-            extra_roots: config.ca_file.clone(),
+            tls: config.tls.clone(),
             idle_per_origin: config.jobs.get(),
         })?;
         Ok(Self(Shared { config, client, names: Names::default() }))

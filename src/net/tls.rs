@@ -1,8 +1,11 @@
-//! TLS for clients: what is trusted, and the handshake.
+//! TLS for clients: what is trusted, what is shown, and the handshake.
+
+mod files;
+mod verify;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -11,12 +14,16 @@ use rustls::CertificateError::{
     Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
     NotValidYetContext, UnknownIssuer,
 };
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage};
 
 use super::address::Host;
 use crate::escape::Escaped;
+use files::{load_identity, load_roots};
+use verify::{NotPinned, Verifier};
+
+pub use files::Identity;
+pub use verify::{Fingerprint, FingerprintError};
 
 /// The names of a certificate that are told when it is for none that was asked for.
 const NAMES: usize = 5;
@@ -24,9 +31,33 @@ const NAMES: usize = 5;
 /// A stream inside TLS.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;
 
-/// Why there is nothing to trust.
+/// How a client meets servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Which servers are trusted. Default: those whose certificates the system's roots vouch for.
+    pub trust: Trust,
+    /// What is shown to servers that ask who the client is. Default: nothing.
+    pub identity: Option<Identity>,
+}
+
+/// Which servers are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those with a certificate for their name that leads to one of the system's roots. They are
+    /// looked for where OpenSSL does, `SSL_CERT_FILE` and `SSL_CERT_DIR` included.
+    #[default]
+    System,
+    /// Those with a certificate for their name that leads to a root in this PEM file.
+    Roots(PathBuf),
+    /// Those with this certificate. Its issuer, names and dates do not count.
+    Pinned(Fingerprint),
+    /// All: whoever sits in between can read and change everything.
+    Anyone,
+}
+
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum RootsError {
+pub enum TlsSetupError {
     /// The file of certificates cannot be used.
     #[error("read certificates from {}", path.display())]
     Read {
@@ -40,6 +71,22 @@ pub enum RootsError {
     System {
         /// What is wrong with them.
         source: io::Error,
+    },
+    /// The file of the client's private key cannot be used.
+    #[error("read the private key in {}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The client's certificate and its key do not go together.
+    #[error("use the certificate in {} with its key", path.display())]
+    Identity {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::Error,
     },
     /// The versions of TLS do not go with the ciphers.
     #[error("set up TLS")]
@@ -67,6 +114,15 @@ pub enum TlsError {
     /// No trusted root has issued the certificate.
     #[error("the issuer of the certificate is unknown")]
     UnknownIssuer,
+    /// The certificate is another than the pinned one.
+    #[error("the certificate is not the pinned one, its SHA-256 is {found}")]
+    NotPinned {
+        /// That of the certificate that was shown.
+        found: Fingerprint,
+    },
+    /// The server wants to know who the client is.
+    #[error("the server wants a certificate from the client")]
+    CertificateRequired,
     /// The other side speaks something else.
     #[error("the server does not speak TLS")]
     NotTls,
@@ -94,24 +150,18 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Makes a client that trusts the certificates in `roots`, a PEM file, or else the system's.
-    /// Those are looked for where OpenSSL does, `SSL_CERT_FILE` and `SSL_CERT_DIR` included.
-    /// TLS 1.3 and 1.2 are spoken, and within them HTTP/1.1.
+    /// Makes a client. TLS 1.3 and 1.2 are spoken, and within them HTTP/1.1.
     ///
     /// # Errors
     ///
-    /// [`RootsError`] where there is no certificate to trust.
+    /// [`TlsSetupError`] where there is no certificate to trust, or none to show.
     ///
     /// # Cancel safety
     ///
     /// The files are read in the pool for blocking work, which goes on when this is dropped.
-    pub async fn load(roots: Option<PathBuf>) -> Result<Self, RootsError> {
-        let roots = smol::unblock(move || match roots {
-            Some(path) => read_roots(&path).map_err(|source| RootsError::Read { path, source }),
-            None => system_roots().map_err(|source| RootsError::System { source }),
-        });
-        let config = client_config(roots.await?);
-        Ok(Self { config: Arc::new(config.map_err(|source| RootsError::Versions { source })?) })
+    pub async fn load(config: TlsConfig) -> Result<Self, TlsSetupError> {
+        let config = smol::unblock(move || client_config(&config)).await?;
+        Ok(Self { config: Arc::new(config) })
     }
 
     /// Shakes hands over `stream` with a server that proves to be `host`.
@@ -132,15 +182,33 @@ impl TlsClient {
     }
 }
 
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
     // By name, because a program around this library may have chosen another one for itself.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsSetupError::Versions { source })?;
+    let trusting = |pin| Arc::new(Verifier::new(pin, provider));
+    let builder = match &config.trust {
+        Trust::System => builder.with_root_certificates(load_roots(None)?),
+        Trust::Roots(path) => builder.with_root_certificates(load_roots(Some(path))?),
+        Trust::Pinned(pin) => {
+            builder.dangerous().with_custom_certificate_verifier(trusting(Some(*pin)))
+        }
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(trusting(None)),
+    };
+    let mut client = match &config.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (certificates, key) = load_identity(identity)?;
+            let path = || identity.certificates.clone();
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|source| TlsSetupError::Identity { path: path(), source })?
+        }
+    };
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(client)
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
@@ -151,40 +219,28 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     }
 }
 
-fn read_roots(path: &Path) -> io::Result<RootCertStore> {
-    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-    let read = |error| match error {
-        pem::Error::Io(error) => error,
-        _ => invalid("not PEM"),
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
-        let added = roots.add(certificate.map_err(read)?);
-        added.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    }
-    if roots.is_empty() { Err(invalid("no certificate in it")) } else { Ok(roots) }
-}
-
-fn system_roots() -> io::Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Systems keep some that no longer count; one of them must not hide the others.
-    roots.add_parsable_certificates(found.certs);
-    match found.errors.into_iter().next() {
-        _ if !roots.is_empty() => Ok(roots),
-        Some(error) => Err(io::Error::other(error)),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, "there are none")),
+impl TlsError {
+    /// Finds what TLS itself has to say in the error of a read or write: a server may refuse a
+    /// client's certificate after the handshake (RFC 8446 section 4.4.2.4).
+    ///
+    /// # Errors
+    ///
+    /// The error as it was, where it is not of TLS.
+    pub fn of_stream(error: io::Error) -> Result<Self, io::Error> {
+        error.downcast().map(|error| match error {
+            rustls::Error::InvalidCertificate(error) => Self::from(error),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                Self::CertificateRequired
+            }
+            source => Self::Refused { source },
+        })
     }
 }
 
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
-        match error.downcast() {
-            Ok(rustls::Error::InvalidCertificate(error)) => Self::from(error),
-            Ok(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
-            Ok(source) => Self::Refused { source },
-            Err(source) => Self::Broken { source },
-        }
+        Self::of_stream(error).unwrap_or_else(|source| Self::Broken { source })
     }
 }
 
@@ -198,6 +254,10 @@ impl From<CertificateError> for TlsError {
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { presented: list_names(&presented) }
             }
+            CertificateError::Other(error) => match error.0.downcast_ref() {
+                Some(NotPinned(found)) => Self::NotPinned { found: *found },
+                None => Self::Refused { source: CertificateError::Other(error).into() },
+            },
             other => Self::Refused { source: other.into() },
         }
     }

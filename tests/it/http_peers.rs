@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncReadExt, stream};
 use myapp::download::http::{Client, ClientConfig};
 use myapp::limits::permits::for_each;
+use myapp::net::tls::{TlsConfig, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use crate::harness::Folder;
@@ -82,8 +83,10 @@ fn write_files(folder: &Folder) -> Vec<Vec<u8>> {
     (0..FILES).map(file).collect()
 }
 
-fn client(extra_roots: Option<std::path::PathBuf>) -> Client {
-    Client::new(ClientConfig { extra_roots, ..ClientConfig::default() }).unwrap()
+fn client(roots: Option<std::path::PathBuf>) -> Client {
+    let trust = roots.map_or(Trust::System, Trust::Roots);
+    let tls = TlsConfig { trust, ..TlsConfig::default() };
+    Client::new(ClientConfig { tls, ..ClientConfig::default() }).unwrap()
 }
 
 /// Fetches all files, some at once, and compares them byte for byte.

@@ -6,6 +6,7 @@ mod download;
 mod echo;
 mod harness;
 mod http_peers;
+mod https;
 mod log;
 mod serve;
 mod tidy;

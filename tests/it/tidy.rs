@@ -23,8 +23,8 @@ const WALLS: [(&str, &[&str]); 7] = [
     ("surf", &["download/http/"]),
     ("http_client", &["download/http/"]),
     ("httparse", &["download/http/"]),
-    ("rustls", &["net/tls.rs", "net/stream.rs"]),
-    ("futures_rustls", &["net/tls.rs", "net/stream.rs", "download/http/"]),
+    ("rustls", &["net/tls", "net/stream.rs"]),
+    ("futures_rustls", &["net/tls", "net/stream.rs", "download/http/"]),
     ("clap", &["bin/"]),
     ("anyhow", &["bin/"]),
 ];

@@ -1,7 +1,6 @@
 //! The client and what it answers: surf outside, our transport inside.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::error::HttpError;
 use super::head::Head;
 use super::request::check;
 use super::transport::{Answer, Fields, Transport};
+use crate::net::tls::TlsConfig;
 
 /// How a [`Client`] behaves.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub struct ClientConfig {
     pub idle_timeout: Duration,
     /// The `User-Agent`; empty for none. Default: `myapp/` and the version.
     pub user_agent: String,
-    /// A file of PEM certificates that are trusted instead of the system's. Default: none.
-    pub extra_roots: Option<PathBuf>,
+    /// What is trusted, and what is shown. Default: the system's roots, and nothing.
+    pub tls: TlsConfig,
     /// The connections to one origin that are kept for later requests. Default: 8.
     pub idle_per_origin: usize,
 }
@@ -37,7 +37,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
-            extra_roots: None,
+            tls: TlsConfig::default(),
             idle_per_origin: 8,
         }
     }

@@ -8,7 +8,7 @@ use url::{Position, Url};
 use super::idle::Silent;
 use crate::escape::Escaped;
 use crate::net::connect::ConnectError;
-use crate::net::tls::{RootsError, TlsError};
+use crate::net::tls::{TlsError, TlsSetupError};
 
 /// Why a request has no answer, or no whole one.
 ///
@@ -32,10 +32,10 @@ pub enum HttpError {
     /// The name does not resolve, or nobody takes the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// There are no certificates to trust.
+    /// There are no certificates to trust, or none to show.
     #[error(transparent)]
-    Roots(#[from] RootsError),
-    /// The TLS handshake failed.
+    TlsSetup(#[from] TlsSetupError),
+    /// The TLS handshake failed, or the server has found fault with it later.
     #[error("start TLS with {host}")]
     Tls {
         /// The name of the server.
@@ -156,7 +156,9 @@ impl HttpError {
                 true
             }
             Self::Tls { source, .. } => matches!(source, TlsError::Broken { .. }),
-            Self::Url { .. } | Self::Field { .. } | Self::Roots(_) | Self::Protocol { .. } => false,
+            Self::Url { .. } | Self::Field { .. } | Self::TlsSetup(_) | Self::Protocol { .. } => {
+                false
+            }
         }
     }
 
@@ -172,12 +174,14 @@ impl HttpError {
     }
 
     pub(super) fn of(url: &Url, failure: Failure, received: u64, expected: Option<u64>) -> Self {
+        let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
         let url = shown(url);
         match failure {
             Failure::Closed | Failure::Cut => Self::CutShort { url, received, expected },
             Failure::Silent(limit) => Self::TimedOut { url, limit },
             Failure::Io(source) => Self::Io { url, source },
             Failure::Protocol(source) => Self::Protocol { url, source },
+            Failure::Tls(source) => Self::Tls { host: authority, source },
         }
     }
 }
@@ -215,6 +219,8 @@ pub(super) enum Failure {
     Io(io::Error),
     /// The server does not keep to HTTP.
     Protocol(ProtocolError),
+    /// What TLS has to say.
+    Tls(TlsError),
 }
 
 impl From<io::Error> for Failure {
@@ -223,7 +229,7 @@ impl From<io::Error> for Failure {
             Ok(Silent(limit)) => Self::Silent(limit),
             // So TLS tells an end without the word of the other side.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Cut,
-            Err(error) => Self::Io(error),
+            Err(error) => TlsError::of_stream(error).map_or_else(Self::Io, Self::Tls),
         }
     }
 }

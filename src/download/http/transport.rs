@@ -123,10 +123,10 @@ impl Transport {
         }
     }
 
-    /// The certificates are read once, with the first request that needs them.
+    /// The files are read once, with the first request that needs them.
     async fn tls(&self) -> Result<&TlsClient, HttpError> {
-        let roots = self.config.extra_roots.clone();
-        Ok(self.tls.get_or_try_init(|| TlsClient::load(roots)).await?)
+        let config = self.config.tls.clone();
+        Ok(self.tls.get_or_try_init(|| TlsClient::load(config)).await?)
     }
 }
 

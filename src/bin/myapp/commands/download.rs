@@ -1,5 +1,6 @@
 //! `myapp download`.
 
+mod connection;
 mod credentials;
 
 use std::cell::Cell;
@@ -24,9 +25,11 @@ use myapp::download::{
 use myapp::escape::Escaped;
 use myapp::limits::stop::stop;
 use myapp::net::connect::ConnectError;
+use myapp::net::tls::TlsError;
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 
+use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
@@ -87,12 +90,11 @@ pub(crate) struct Options {
     /// The program's name for servers [default: myapp/VERSION]
     #[arg(short = 'A', long, value_name = "TEXT", help_heading = "Requests")]
     user_agent: Option<String>,
-    /// Trust the certificates in FILE (PEM) instead of the system's
-    #[arg(long, value_name = "FILE", help_heading = "Requests")]
-    cacert: Option<PathBuf>,
 
     #[command(flatten)]
     credentials: CredentialOptions,
+    #[command(flatten)]
+    connection: ConnectionOptions,
 
     // What fingers type that know curl and wget: already the default, or ours by another name.
     #[arg(short = 'L', long, hide = true)]
@@ -129,7 +131,7 @@ impl Options {
             user_agent: self.user_agent.clone().unwrap_or(default.user_agent),
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
-            ca_file: self.cacert.clone(),
+            tls: default.tls,
         }
     }
 
@@ -215,6 +217,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let items = options.items()?;
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
+    options.connection.apply(&mut config)?;
     let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
 
@@ -341,12 +344,21 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
         DownloadError::Status { status: 401, url: Some(_) } => {
             Some("credentials stay with the first server; --location-trusted sends them on")
         }
+        DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
             Some("--allow-http-redirect follows it")
         }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             Some("-d DIR names the folder for files")
         }
+        _ => None,
+    }
+}
+
+fn tls_hint(error: &TlsError) -> Option<&'static str> {
+    match error {
+        TlsError::UnknownIssuer => Some("--cacert FILE names the issuer's certificate"),
+        TlsError::CertificateRequired => Some("--cert FILE names yours, --key FILE its key"),
         _ => None,
     }
 }
@@ -377,7 +389,7 @@ fn http_code(error: &HttpError) -> Code {
             Code::Timeout
         }
         HttpError::Connect(_) | HttpError::CutShort { .. } | HttpError::Io { .. } => Code::Network,
-        HttpError::Roots(_) => Code::LocalFile,
+        HttpError::TlsSetup(_) => Code::LocalFile,
         HttpError::Tls { .. } => Code::Tls,
         HttpError::Protocol { .. } => Code::Protocol,
     }
@@ -435,7 +447,7 @@ mod tests {
     #[test]
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
-                    -T 1 -A me --cacert ca u";
+                    -T 1 -A me u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -446,7 +458,6 @@ mod tests {
         assert_eq!(config.connect_timeout, Duration::from_secs(60));
         assert_eq!(config.idle_timeout, Duration::from_secs(1));
         assert_eq!(config.user_agent, "me");
-        assert_eq!(config.ca_file.as_deref(), Some(Path::new("ca")));
         assert_eq!(config.headers.len(), 2);
     }
 

@@ -6,11 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use super::*;
-use crate::net::tls::{RootsError, TlsError};
+use crate::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, TlsSetupError, Trust};
 
 /// A certificate authority, and the file that says to trust it.
 struct Authority {
@@ -36,16 +44,41 @@ impl Authority {
     }
 
     fn issue(&self, params: &CertificateParams) -> Arc<ServerConfig> {
+        self.configure(params, rustls::ALL_VERSIONS, WebPkiClientVerifier::no_client_auth()).1
+    }
+
+    /// Also gives the certificate's fingerprint.
+    fn configure(
+        &self,
+        params: &CertificateParams,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> (Fingerprint, Arc<ServerConfig>) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key);
-        Arc::new(config.unwrap())
+        (Fingerprint::of(certificate.der()), Arc::new(config.unwrap()))
+    }
+
+    /// Asks clients for a certificate of this authority.
+    fn asks_clients(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.file()).unwrap()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap()
+    }
+
+    /// A client's certificate and its key, in one file.
+    fn identity(&self, file: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = for_names(&["client"]).signed_by(&key, &self.issuer).unwrap();
+        let path = self.folder.path().join(file);
+        std::fs::write(&path, certificate.pem() + &key.serialize_pem()).unwrap();
+        Identity { certificates: path.clone(), key: path }
     }
 
     fn client(&self) -> Client {
@@ -53,8 +86,16 @@ impl Authority {
     }
 }
 
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
 fn trusting(roots: PathBuf) -> Client {
-    Client::new(ClientConfig { extra_roots: Some(roots), ..config() }).unwrap()
+    client_with(TlsConfig { trust: Trust::Roots(roots), ..TlsConfig::default() })
+}
+
+fn client_with(tls: TlsConfig) -> Client {
+    Client::new(ClientConfig { tls, ..config() }).unwrap()
 }
 
 fn for_names(names: &[&str]) -> CertificateParams {
@@ -200,7 +241,8 @@ fn a_handshake_that_does_not_end_is_given_up() {
     let peer = Peer::start([Script::new([""], End::Hold)]);
     let connect_timeout = Duration::from_millis(200);
     let roots = Authority::new();
-    let config = ClientConfig { connect_timeout, extra_roots: Some(roots.file()), ..config() };
+    let tls = TlsConfig { trust: Trust::Roots(roots.file()), ..TlsConfig::default() };
+    let config = ClientConfig { connect_timeout, tls, ..config() };
     let error = fetch(&Client::new(config).unwrap(), &url(&peer)).unwrap_err();
     let port = peer.address().port();
     let text = format!("connect to localhost:{port}: timed out after 200ms");
@@ -224,8 +266,97 @@ fn a_file_of_roots_that_cannot_be_used_is_told() {
             std::fs::write(&path, content).unwrap();
         }
         let error = fetch(&trusting(path.clone()), &url).unwrap_err();
-        let HttpError::Roots(RootsError::Read { source, .. }) = &error else { panic!("{error:?}") };
+        let HttpError::TlsSetup(TlsSetupError::Read { source, .. }) = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!(source.to_string(), cause);
         assert_eq!(error.to_string(), format!("read certificates from {}", path.display()));
+    }
+}
+
+#[test]
+fn a_pinned_certificate_is_good_whatever_it_holds_and_any_other_is_refused_with_its_hash() {
+    let mut params = for_names(&["elsewhere"]);
+    params.not_after = date_time_ymd(2002, 1, 1);
+    for version in [&TLS12, &TLS13] {
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        let (pin, config) = Authority::new().configure(&params, &[version], nobody);
+        let peer = serve(config, &[OK], true);
+        let pinning =
+            |pin| client_with(TlsConfig { trust: Trust::Pinned(pin), ..TlsConfig::default() });
+        let error = refused(&pinning(Fingerprint::of(b"another")), &peer);
+        assert_eq!(
+            error.to_string(),
+            format!("the certificate is not the pinned one, its SHA-256 is {pin}")
+        );
+        assert_eq!(fetch(&pinning(pin), &url(&peer)).unwrap().1, b"ok");
+    }
+}
+
+#[test]
+fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
+    let mut params = for_names(&["elsewhere"]);
+    params.not_after = date_time_ymd(2002, 1, 1);
+    let peer = serve(Authority::new().issue(&params), &[OK], true);
+    let client = client_with(TlsConfig { trust: Trust::Anyone, ..TlsConfig::default() });
+    assert_eq!(fetch(&client, &url(&peer)).unwrap().1, b"ok");
+}
+
+#[test]
+fn a_server_that_asks_gets_the_clients_certificate() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    for version in [&TLS12, &TLS13] {
+        let (_, config) =
+            authority.configure(&for_names(&["localhost"]), &[version], authority.asks_clients());
+        let peer = serve(config, &[OK], true);
+        let with =
+            |identity| client_with(TlsConfig { trust: Trust::Roots(authority.file()), identity });
+        let known = with(Some(authority.identity("client.pem")));
+        assert_eq!(fetch(&known, &url(&peer)).unwrap().1, b"ok");
+        for identity in [None, Some(stranger.identity("other.pem"))] {
+            let error = fetch(&with(identity), &url(&peer)).unwrap_err();
+            assert!(!matches!(error, HttpError::TlsSetup(_)), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
+    let authority = Authority::new();
+    let config =
+        authority.configure(&for_names(&["localhost"]), &[&TLS13], authority.asks_clients()).1;
+    // What the client has sent is read before the connection ends: else its end is a reset, and
+    // the alert may be lost.
+    let peer = Peer::serve(move |_, stream, _| {
+        let mut tls = accept(stream, &config);
+        let _ = tls.conn.complete_io(&mut tls.sock);
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    });
+    let error = fetch(&authority.client(), &url(&peer)).unwrap_err();
+    assert!(
+        matches!(&error, HttpError::Tls { source: TlsError::CertificateRequired, .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_transient());
+}
+
+#[test]
+fn a_clients_certificate_that_cannot_be_used_is_told() {
+    let authority = Authority::new();
+    let Identity { certificates: good, .. } = authority.identity("a.pem");
+    let Identity { key: other, .. } = authority.identity("b.pem");
+    let only = authority.file();
+    let missing = authority.folder.path().join("missing");
+    for (certificates, key, wanted) in [
+        (&missing, &good, "read certificates from "),
+        (&good, &missing, "read the private key in "),
+        (&good, &only, "read the private key in "),
+        (&good, &other, "use the certificate in "),
+    ] {
+        let identity = Some(Identity { certificates: certificates.clone(), key: key.clone() });
+        let client = client_with(TlsConfig { trust: Trust::Anyone, identity });
+        let error = fetch(&client, &"https://localhost:1/".parse().unwrap()).unwrap_err();
+        assert!(matches!(&error, HttpError::TlsSetup(_)), "{error:?}");
+        assert!(error.to_string().starts_with(wanted), "{error}");
     }
 }
