@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
+use crate::net::names::Lookup;
 use crate::net::tls::TlsConfig;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
@@ -34,6 +35,8 @@ pub struct Config {
     /// Which servers are trusted, and what is shown to them. Default: those that the system's
     /// roots vouch for, and nothing.
     pub tls: TlsConfig,
+    /// How names are looked up. Default: as the system does.
+    pub lookup: Lookup,
 }
 
 /// What a redirect from https to http means.
@@ -58,6 +61,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
+            lookup: Lookup::default(),
         }
     }
 }

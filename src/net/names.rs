@@ -1,12 +1,14 @@
-//! Names that were resolved, remembered.
+//! Names that were resolved, remembered; and those that are not to be resolved.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smol::lock::OnceCell;
 
-use super::address::Address;
+use super::address::{Address, AddressError, Host};
 use super::connect::{ConnectError, resolve};
 
 /// The most names that are remembered; with more, all are forgotten.
@@ -14,26 +16,124 @@ const MOST: usize = 1024;
 
 type Found = Arc<OnceCell<Vec<SocketAddr>>>;
 
+/// How names are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// Which addresses count. Default: all.
+    pub family: Family,
+    /// What is not looked up, for it is known. Default: nothing.
+    pub fixed: Vec<Fixed>,
+}
+
+/// Which addresses count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Those of IPv4 and of IPv6.
+    #[default]
+    Any,
+    /// Those of IPv4 alone.
+    V4,
+    /// Those of IPv6 alone.
+    V6,
+}
+
+/// An address of a host and port, which is used in place of what the name resolves to. Several
+/// for one host and port are tried like several that were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// The host and port; a name in lower case, as URLs have it.
+    pub address: Address,
+    /// Where it is.
+    pub ip: IpAddr,
+}
+
+/// A text that is no [`Fixed`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FixedError {
+    /// A part is missing.
+    #[error("not of the form HOST:PORT:IP")]
+    Form,
+    /// The host and port are none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Behind the second colon stands no address.
+    #[error("behind the port stands no IP address")]
+    Ip,
+}
+
+impl FromStr for Fixed {
+    type Err = FixedError;
+
+    /// Reads `HOST:PORT:IP`; an IPv6 address may stand in brackets.
+    fn from_str(text: &str) -> Result<Self, FixedError> {
+        let colon = text.match_indices(':').nth(1).ok_or(FixedError::Form)?.0;
+        let (host, ip) = (&text[..colon], &text[colon + 1..]);
+        let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+        let ip = bare.parse().map_err(|_| FixedError::Ip)?;
+        match host.to_ascii_lowercase().parse()? {
+            Address { host: Host::Any, .. } => Err(FixedError::Form),
+            address => Ok(Self { address, ip }),
+        }
+    }
+}
+
+impl Lookup {
+    /// The addresses that are known, if there are any.
+    fn known(&self, address: &Address) -> Option<Vec<SocketAddr>> {
+        let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
+        let all: Vec<_> = same.map(|fixed| SocketAddr::new(fixed.ip, address.port)).collect();
+        (!all.is_empty()).then_some(all)
+    }
+
+    /// Leaves out those of the other family.
+    fn pick(
+        &self,
+        address: &Address,
+        mut found: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        let (v6, missing) = match self.family {
+            Family::Any => return Ok(found),
+            Family::V4 => (false, "it has no IPv4 address"),
+            Family::V6 => (true, "it has no IPv6 address"),
+        };
+        found.retain(|socket| socket.is_ipv6() == v6);
+        if found.is_empty() {
+            let source = io::Error::new(io::ErrorKind::NotFound, missing);
+            return Err(ConnectError::Resolve { host: address.host.to_string(), source });
+        }
+        Ok(found)
+    }
+}
+
 /// A memory for what names resolve to. Who asks for a name that is being resolved waits for the
 /// same answer. A failure is not remembered.
 #[derive(Debug, Default)]
 pub struct Names {
+    lookup: Lookup,
     known: Mutex<HashMap<Address, Found>>,
 }
 
 impl Names {
+    /// Makes a memory that is empty.
+    pub fn new(lookup: Lookup) -> Self {
+        Self { lookup, known: Mutex::default() }
+    }
+
     /// Finds the socket addresses of `address`, as [`resolve`] does.
     ///
     /// # Errors
     ///
-    /// Those of [`resolve`].
+    /// Those of [`resolve`]; also where no address is of the family that counts.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped halfway, others who wait for the same name ask again.
     pub async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
-        let found = self.entry(address);
-        found.get_or_try_init(|| resolve(address)).await.cloned()
+        let found = match self.lookup.known(address) {
+            Some(known) => known,
+            None => self.entry(address).get_or_try_init(|| resolve(address)).await.cloned()?,
+        };
+        self.lookup.pick(address, found)
     }
 
     /// Forgets what `address` resolves to: nobody answers there.
@@ -60,7 +160,6 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::address::Host;
     use futures_lite::future::{block_on, zip};
 
     #[test]
@@ -72,6 +171,47 @@ mod tests {
         assert!(names.entry(&localhost).is_initialized());
         names.forget(&localhost);
         assert!(!names.entry(&localhost).is_initialized());
+    }
+
+    #[test]
+    fn what_is_fixed_is_a_host_a_port_and_an_address() {
+        for (text, host, port, ip) in [
+            ("Example.org:443:127.0.0.1", Host::Name("example.org".into()), 443, "127.0.0.1"),
+            ("a:1:[::1]", Host::Name("a".into()), 1, "::1"),
+            ("a:1:::1", Host::Name("a".into()), 1, "::1"),
+            ("10.0.0.1:1:127.0.0.1", Host::Ip([10, 0, 0, 1].into()), 1, "127.0.0.1"),
+        ] {
+            let fixed = Fixed { address: Address { host, port }, ip: ip.parse().unwrap() };
+            assert_eq!(text.parse(), Ok(fixed), "{text}");
+        }
+        for (text, error) in [
+            ("a:1", FixedError::Form),
+            (":1:127.0.0.1", FixedError::Form),
+            ("a:x:127.0.0.1", FixedError::Address(AddressError::Port)),
+            ("a:1:b", FixedError::Ip),
+            ("a:1:[127.0.0.1", FixedError::Ip),
+        ] {
+            assert_eq!(text.parse::<Fixed>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_is_not_looked_up_and_only_the_family_that_counts_is_left() {
+        let fixed = ["a.invalid:1:127.0.0.1", "a.invalid:1:::1", "a.invalid:1:127.0.0.2"];
+        let fixed: Vec<Fixed> = fixed.map(|text| text.parse().unwrap()).into();
+        let find = |family, address: &str| {
+            let names = Names::new(Lookup { family, fixed: fixed.clone() });
+            let found = block_on(names.resolve(&address.parse().unwrap()));
+            found.map(|all| all.iter().map(|socket| socket.ip().to_string()).collect::<Vec<_>>())
+        };
+        let all = ["127.0.0.1", "::1", "127.0.0.2"];
+        assert_eq!(find(Family::Any, "a.invalid:1").unwrap(), all);
+        assert_eq!(find(Family::V4, "a.invalid:1").unwrap(), ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(find(Family::V6, "a.invalid:1").unwrap(), ["::1"]);
+        assert!(find(Family::Any, "a.invalid:2").is_err());
+        let error = find(Family::V6, "127.0.0.1:1").unwrap_err();
+        assert_eq!(error.to_string(), "resolve 127.0.0.1");
+        assert!(find(Family::V4, "[::1]:1").is_err());
     }
 
     #[test]

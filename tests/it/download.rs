@@ -491,6 +491,21 @@ fn what_cannot_be_reached_is_named_with_its_cause() {
 }
 
 #[test]
+fn a_host_is_where_it_is_said_to_be() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    let url = format!("http://no.such.host.invalid:{port}/f");
+    let closed = format!("No.such.host.invalid:{port}:127.0.0.2");
+    let open = format!("no.such.host.invalid:{port}:127.0.0.1");
+    fetch(&folder, ["--resolve", &closed, "--resolve", &open, &url]).code(0);
+    assert_eq!(server.requests()[0].field("Host"), url.split('/').nth(2));
+    fetch(&folder, ["--resolve", &open, "-6", &url]).code(4).says("it has no IPv6 address");
+    fetch(&folder, ["-4", &server.url("/f")]).code(0);
+    fetch(&folder, ["-4", "http://[::1]:1/f"]).code(4).says("resolve [::1]: it has no IPv4");
+    fetch(&folder, ["--resolve", "a:1", "u"]).code(2).says("not of the form HOST:PORT:IP");
+}
+
+#[test]
 fn a_server_that_falls_silent_is_given_up() {
     for answer in [
         Answer::body(seeded(1, LARGE)).stalled_at(1 << 20),

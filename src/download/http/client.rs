@@ -14,6 +14,7 @@ use super::error::HttpError;
 use super::head::Head;
 use super::request::check;
 use super::transport::{Answer, Fields, Transport};
+use crate::net::names::Lookup;
 use crate::net::tls::TlsConfig;
 
 /// How a [`Client`] behaves.
@@ -27,6 +28,8 @@ pub struct ClientConfig {
     pub user_agent: String,
     /// What is trusted, and what is shown. Default: the system's roots, and nothing.
     pub tls: TlsConfig,
+    /// How names are looked up. Default: as the system does.
+    pub lookup: Lookup,
     /// The connections to one origin that are kept for later requests. Default: 8.
     pub idle_per_origin: usize,
 }
@@ -38,6 +41,7 @@ impl Default for ClientConfig {
             idle_timeout: Duration::from_secs(30),
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
             tls: TlsConfig::default(),
+            lookup: Lookup::default(),
             idle_per_origin: 8,
         }
     }

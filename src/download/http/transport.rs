@@ -60,7 +60,8 @@ impl HttpClient for Transport {
 impl Transport {
     pub(super) fn new(config: ClientConfig) -> Self {
         let pool = Arc::new(Pool::new(config.idle_per_origin));
-        Self { config, pool, names: Names::default(), tls: OnceCell::new() }
+        let names = Names::new(config.lookup.clone());
+        Self { config, pool, names, tls: OnceCell::new() }
     }
 
     async fn get(

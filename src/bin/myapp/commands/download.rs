@@ -132,6 +132,7 @@ impl Options {
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
             tls: default.tls,
+            lookup: default.lookup,
         }
     }
 

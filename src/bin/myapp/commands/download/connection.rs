@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use myapp::download::Config;
+use myapp::net::names::{Family, Fixed, Lookup};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
 use crate::exit::Failure;
@@ -25,13 +26,32 @@ pub(super) struct ConnectionOptions {
     /// Its private key [default: in the file of --cert]
     #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "cert")]
     key: Option<PathBuf>,
+
+    /// Connect to IP for this host and port; repeat for more
+    #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
+    resolve: Vec<Fixed>,
+    /// Connect over IPv4 only
+    #[arg(short = '4', long, help_heading = "Connecting", overrides_with = "ipv6")]
+    ipv4: bool,
+    /// Connect over IPv6 only
+    #[arg(short = '6', long, help_heading = "Connecting", overrides_with = "ipv4")]
+    ipv6: bool,
 }
 
 impl ConnectionOptions {
     /// Writes what was chosen into `config`.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
         config.tls = self.tls();
+        config.lookup = Lookup { family: self.family(), fixed: self.resolve.clone() };
         Ok(())
+    }
+
+    fn family(&self) -> Family {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            (false, false) => Family::Any,
+        }
     }
 
     fn tls(&self) -> TlsConfig {
@@ -70,6 +90,18 @@ mod tests {
     #[test]
     fn without_options_the_defaults_stay() {
         assert_eq!(format!("{:?}", config(&[])), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn of_the_families_the_last_one_counts() {
+        for (line, family) in [
+            (&["-4"][..], Family::V4),
+            (&["-6"], Family::V6),
+            (&["-4", "-6"], Family::V6),
+            (&["-64"], Family::V4),
+        ] {
+            assert_eq!(config(line).lookup.family, family, "{line:?}");
+        }
     }
 
     #[test]
