@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
+use crate::download::http::Proxies;
 use crate::net::names::Lookup;
 use crate::net::tls::TlsConfig;
 
@@ -35,6 +36,8 @@ pub struct Config {
     /// Which servers are trusted, and what is shown to them. Default: those that the system's
     /// roots vouch for, and nothing.
     pub tls: TlsConfig,
+    /// The proxies that requests go through. Default: none.
+    pub proxies: Proxies,
     /// How names are looked up. Default: as the system does.
     pub lookup: Lookup,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
+            proxies: Proxies::default(),
             lookup: Lookup::default(),
         }
     }

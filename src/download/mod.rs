@@ -74,6 +74,7 @@ impl Downloader {
             idle_timeout: config.idle_timeout,
             user_agent: config.user_agent.clone(),
             tls: config.tls.clone(),
+            proxies: config.proxies.clone(),
             lookup: config.lookup.clone(),
             idle_per_origin: config.jobs.get(),
         })?;

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::harness::{Folder, Ran};
 
 /// A server for `localhost` whose certificate nobody vouches for but the file `ca.pem`.
-fn serve(folder: &Folder) -> SocketAddr {
+pub fn serve(folder: &Folder) -> SocketAddr {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     folder.write("ca.pem", cert.pem());

@@ -8,5 +8,6 @@ mod harness;
 mod http_peers;
 mod https;
 mod log;
+mod proxies;
 mod serve;
 mod tidy;

@@ -11,13 +11,13 @@ use url::Url;
 use super::connection::{BUFFER, Connection};
 use super::error::{Failure, HttpError};
 use super::framing::Framing;
-use super::pool::{Origin, Pool};
+use super::pool::{Pool, Way};
 
 /// Where a connection goes when the body on it has been read to its end.
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) pool: Arc<Pool<Box<Connection>>>,
-    pub(super) origin: Origin,
+    pub(super) way: Way,
 }
 
 /// A body that is read from its connection. Dropped before its end, it closes the connection.
@@ -138,7 +138,7 @@ impl Body {
         if let (Place::Open(connection), Some(home)) = (place, self.home.take())
             && connection.buffered().is_empty()
         {
-            home.pool.put(home.origin, connection);
+            home.pool.put(home.way, connection);
         }
     }
 

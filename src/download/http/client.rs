@@ -12,6 +12,7 @@ use url::Url;
 
 use super::error::HttpError;
 use super::head::Head;
+use super::proxy::Proxies;
 use super::request::check;
 use super::transport::{Answer, Fields, Transport};
 use crate::net::names::Lookup;
@@ -28,6 +29,8 @@ pub struct ClientConfig {
     pub user_agent: String,
     /// What is trusted, and what is shown. Default: the system's roots, and nothing.
     pub tls: TlsConfig,
+    /// The proxies that requests go through. Default: none.
+    pub proxies: Proxies,
     /// How names are looked up. Default: as the system does.
     pub lookup: Lookup,
     /// The connections to one origin that are kept for later requests. Default: 8.
@@ -41,6 +44,7 @@ impl Default for ClientConfig {
             idle_timeout: Duration::from_secs(30),
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
             tls: TlsConfig::default(),
+            proxies: Proxies::default(),
             lookup: Lookup::default(),
             idle_per_origin: 8,
         }

@@ -92,6 +92,14 @@ impl Connection {
         self.buffered().is_empty() && self.stream.is_quiet()
     }
 
+    /// The bare stream, if it is one and nothing has come that was not used.
+    pub(super) fn into_plain(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Plain(stream) if self.start == self.end => Some(stream),
+            _ => None,
+        }
+    }
+
     fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);

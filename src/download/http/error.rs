@@ -35,6 +35,14 @@ pub enum HttpError {
     /// There are no certificates to trust, or none to show.
     #[error(transparent)]
     TlsSetup(#[from] TlsSetupError),
+    /// The proxy, or what it was asked for, failed.
+    #[error("go through the proxy {proxy}")]
+    Proxy {
+        /// The proxy, without who asks it.
+        proxy: String,
+        /// Why.
+        source: ProxyError,
+    },
     /// The TLS handshake failed, or the server has found fault with it later.
     #[error("start TLS with {host}")]
     Tls {
@@ -77,6 +85,100 @@ pub enum HttpError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Why there is no connection through a proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The proxy is not reached, or a name that it is to be told does not resolve.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It wants to know who asks.
+    #[error("it wants a user name and password")]
+    LoginRequired,
+    /// It does not let this user in.
+    #[error("it refuses the user name and password")]
+    LoginRefused,
+    /// It does not open a tunnel.
+    #[error("it answers CONNECT with HTTP status {status}")]
+    Refused {
+        /// The status.
+        status: u16,
+    },
+    /// It does not connect (RFC 1928 section 6).
+    #[error("{}", socks_reply(*reply))]
+    Socks {
+        /// The number of the reason.
+        reply: u8,
+    },
+    /// It speaks something else.
+    #[error("it does not speak SOCKS5")]
+    NotSocks,
+    /// Its answer is not of HTTP.
+    #[error("it does not keep to HTTP")]
+    Protocol {
+        /// How.
+        source: ProtocolError,
+    },
+    /// It sends bytes before it has been asked for any.
+    #[error("it sends more than its answer")]
+    Surplus,
+    /// The host has no name or address that it can be told.
+    #[error("the host has no name or address that a proxy can be told")]
+    Name,
+    /// It closed the connection.
+    #[error("it closed the connection")]
+    Closed,
+    /// Nothing came for too long.
+    #[error("not a byte for {limit:?}")]
+    Silent {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The connection to it broke.
+    #[error("the connection broke")]
+    Io {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ProxyError {
+    /// Whether it is that the proxy does not know who asks.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::LoginRequired | Self::LoginRefused)
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Closed | Self::Silent { .. } | Self::Io { .. } => true,
+            Self::Refused { status } => matches!(status, 429 | 500 | 502..=504),
+            Self::Socks { reply } => matches!(reply, 1 | 3..=6),
+            _ => false,
+        }
+    }
+}
+
+impl From<io::Error> for ProxyError {
+    fn from(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Io { source },
+        }
+    }
+}
+
+fn socks_reply(reply: u8) -> &'static str {
+    match reply {
+        2 => "its rules do not allow the connection",
+        3 => "it cannot reach the network",
+        4 => "it cannot reach the host",
+        5 => "the host refuses its connection",
+        6 => "its packets do not arrive in time (TTL)",
+        7 => "it does not know CONNECT",
+        8 => "it does not know this kind of address",
+        _ => "it failed",
+    }
 }
 
 fn after(received: u64, expected: Option<u64>) -> String {
@@ -155,6 +257,7 @@ impl HttpError {
             Self::Connect(_) | Self::CutShort { .. } | Self::TimedOut { .. } | Self::Io { .. } => {
                 true
             }
+            Self::Proxy { source, .. } => source.is_transient(),
             Self::Tls { source, .. } => matches!(source, TlsError::Broken { .. }),
             Self::Url { .. } | Self::Field { .. } | Self::TlsSetup(_) | Self::Protocol { .. } => {
                 false

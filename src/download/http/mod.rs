@@ -10,6 +10,8 @@
 //! | `body` | the body read from its connection, which then goes back to the pool |
 //! | `connection`, `idle`, `pool` | bytes in and out; waits that end; connections for later |
 //! | `request`, [`head`], [`framing`], [`chunks`] | bytes and values alone: what is sent, what came, where it ends |
+//! | `proxy` | which requests go through a proxy |
+//! | `tunnel`, `socks` | the connection through it |
 //! | `login` | a user name and password |
 //!
 //! What reads a stranger's bytes is public so that it can be fuzzed.
@@ -25,12 +27,16 @@ pub mod head;
 mod idle;
 mod login;
 mod pool;
+mod proxy;
 mod request;
+mod socks;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod tunnel;
 
 pub use client::{Client, ClientConfig, Response};
 pub(super) use error::shown;
-pub use error::{HttpError, ProtocolError};
+pub use error::{HttpError, ProtocolError, ProxyError};
 pub use login::{Login, LoginError};
+pub use proxy::{Exceptions, Proxies, Proxy, ProxyNameError};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::proxy::Proxy;
 use crate::net::address::Address;
 
 /// How long a connection is kept. Most servers close theirs later (nginx after 75 s, some after
@@ -13,11 +14,19 @@ const KEPT: Duration = Duration::from_secs(30);
 /// The connections that are kept in all, unless one origin may have more.
 const MOST: usize = 256;
 
-/// Scheme, host and port: what must be the same for a connection to be used again.
+/// Scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) tls: bool,
     pub(super) address: Address,
+}
+
+/// What must be the same for a connection to be used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) origin: Origin,
+    /// What the connection goes through, and who asks it.
+    pub(super) proxy: Option<Proxy>,
 }
 
 /// Idle connections, the one that was used last at the end.
@@ -29,7 +38,7 @@ pub(super) struct Pool<C> {
 
 #[derive(Debug)]
 struct Idle<C> {
-    origin: Origin,
+    way: Way,
     connection: C,
     since: Instant,
 }
@@ -39,26 +48,26 @@ impl<C> Pool<C> {
         Self { per_origin, idle: Mutex::default() }
     }
 
-    /// Takes the connection to `origin` that was used last: it is the likeliest to be open.
-    pub(super) fn take(&self, origin: &Origin) -> Option<C> {
+    /// Takes the connection on `way` that was used last: it is the likeliest to be open.
+    pub(super) fn take(&self, way: &Way) -> Option<C> {
         let mut idle = self.lock();
         drop_old(&mut idle, Instant::now());
-        let at = idle.iter().rposition(|kept| kept.origin == *origin)?;
+        let at = idle.iter().rposition(|kept| kept.way == *way)?;
         idle.remove(at).map(|kept| kept.connection)
     }
 
     /// Keeps a connection; where there are too many, that which was used first is closed.
-    pub(super) fn put(&self, origin: Origin, connection: C) {
+    pub(super) fn put(&self, way: Way, connection: C) {
         let mut idle = self.lock();
         drop_old(&mut idle, Instant::now());
-        let same = |kept: &Idle<C>| kept.origin == origin;
+        let same = |kept: &Idle<C>| kept.way == way;
         if idle.iter().filter(|kept| same(kept)).count() >= self.per_origin {
             idle.iter().position(same).map(|at| idle.remove(at));
         } else if idle.len() >= MOST.max(self.per_origin) {
             idle.pop_front();
         }
         if self.per_origin > 0 {
-            idle.push_back(Idle { origin, connection, since: Instant::now() });
+            idle.push_back(Idle { way, connection, since: Instant::now() });
         }
     }
 
@@ -76,8 +85,19 @@ fn drop_old<C>(idle: &mut VecDeque<Idle<C>>, now: Instant) {
 mod tests {
     use super::*;
 
-    fn origin(tls: bool, port: u16) -> Origin {
-        Origin { tls, address: Address::loopback(port) }
+    fn origin(tls: bool, port: u16) -> Way {
+        Way { origin: Origin { tls, address: Address::loopback(port) }, proxy: None }
+    }
+
+    #[test]
+    fn a_connection_through_a_proxy_is_for_whoever_asked_it() {
+        let pool = Pool::new(2);
+        let through = |proxy: &str| Way { proxy: proxy.parse().ok(), ..origin(false, 1) };
+        pool.put(through("a:b@proxy"), "x");
+        for other in [origin(false, 1), through("proxy"), through("a:c@proxy")] {
+            assert_eq!(pool.take(&other), None, "{other:?}");
+        }
+        assert_eq!(pool.take(&through("a:b@proxy")), Some("x"));
     }
 
     #[test]

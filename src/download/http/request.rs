@@ -3,10 +3,12 @@
 use url::{Position, Url};
 
 use super::error::HttpError;
+use super::proxy::Proxy;
 use crate::escape::Escaped;
 
 /// Writes a GET of `url` with these fields. `Host`, `User-Agent`, `Accept` and `Accept-Encoding`
-/// are added where they are not given; user and password in the URL are not sent.
+/// are added where they are not given; user and password in the URL are not sent. What goes to a
+/// `proxy` as a whole names scheme and host too (RFC 9112 section 3.2.2), and who asks the proxy.
 ///
 /// # Errors
 ///
@@ -16,15 +18,18 @@ pub(super) fn write_get(
     url: &Url,
     fields: &[(String, String)],
     user_agent: &str,
+    proxy: Option<&Proxy>,
 ) -> Result<Vec<u8>, HttpError> {
     // The URL parser lets none of these through; if one did come through, it would end the line.
     let target = &url[Position::BeforePath..Position::AfterQuery];
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(HttpError::url(url));
     }
-    let mut head = format!("GET {target} HTTP/1.1\r\n").into_bytes();
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let base = if proxy.is_some() { format!("{}://{host}", url.scheme()) } else { String::new() };
+    let mut head = format!("GET {base}{target} HTTP/1.1\r\n").into_bytes();
     let defaults = [
-        ("Host", &url[Position::BeforeHost..Position::AfterPort]),
+        ("Host", host),
         ("User-Agent", user_agent),
         ("Accept", "*/*"),
         ("Accept-Encoding", "identity"),
@@ -37,6 +42,9 @@ pub(super) fn write_get(
     }
     for (name, value) in fields {
         write_field(&mut head, name, value)?;
+    }
+    if let Some(login) = proxy.and_then(|proxy| proxy.login.as_ref()) {
+        write_field(&mut head, "Proxy-Authorization", &login.to_basic())?;
     }
     head.extend_from_slice(b"\r\n");
     Ok(head)
@@ -81,7 +89,7 @@ mod tests {
 
     fn write(url: &str, given: &[(&str, &str)]) -> Result<String, HttpError> {
         let url = url.parse().unwrap();
-        write_get(&url, &fields(given), "test/1").map(|head| String::from_utf8(head).unwrap())
+        write_get(&url, &fields(given), "test/1", None).map(|head| String::from_utf8(head).unwrap())
     }
 
     #[track_caller]
@@ -100,6 +108,18 @@ mod tests {
         asks("http://[::1]:8080/x", "/x", "[::1]:8080");
         asks("http://bücher.example/ä\u{7} b", "/%C3%A4%07%20b", "xn--bcher-kva.example");
         asks("http://example.org/a\r\nX: y", "/aX:%20y", "example.org");
+    }
+
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_who_asks() {
+        let url = "http://user:secret@example.org:8080/x?y#z".parse().unwrap();
+        let proxy = "http://a:b@proxy".parse().unwrap();
+        let head = write_get(&url, &[], "", Some(&proxy)).unwrap();
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "GET http://example.org:8080/x?y HTTP/1.1\r\nHost: example.org:8080\r\nAccept: */*\r\n\
+             Accept-Encoding: identity\r\nProxy-Authorization: Basic YTpi\r\n\r\n"
+        );
     }
 
     #[test]

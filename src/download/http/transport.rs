@@ -12,15 +12,17 @@ use url::{Host as UrlHost, Url};
 use super::body::{Body, Home};
 use super::client::ClientConfig;
 use super::connection::{Connection, Stream};
-use super::error::{Failure, HttpError};
+use super::error::{Failure, HttpError, ProxyError};
 use super::exchange::{Answered, ask};
 use super::framing::{Framing, keeps_connection};
 use super::head::Head;
-use super::pool::{Origin, Pool};
+use super::pool::{Origin, Pool, Way};
+use super::proxy::{Kind, Proxy};
 use super::request::write_get;
+use super::tunnel;
 use crate::limits::deadline::within;
 use crate::net::address::{Address, Host};
-use crate::net::connect::{ConnectError, connect_to};
+use crate::net::connect::ConnectError;
 use crate::net::names::Names;
 use crate::net::tls::TlsClient;
 
@@ -70,26 +72,32 @@ impl Transport {
         fields: &[(String, String)],
     ) -> Result<(Answer, Body), HttpError> {
         let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
-        let request = write_get(url, fields, &self.config.user_agent)?;
+        let proxy = self.config.proxies.of(url).cloned();
+        let way = Way { origin, proxy };
+        let whole = way.proxy.as_ref().filter(|proxy| is_asked_whole(proxy, &way.origin));
+        let request = write_get(url, fields, &self.config.user_agent, whole)?;
         let failed = |failure| HttpError::of(url, failure, 0, None);
 
-        let kept = self.ask_kept(&origin, &request).await.map_err(failed)?;
+        let kept = self.ask_kept(&way, &request).await.map_err(failed)?;
         let (connection, head) = match kept {
             Some(answered) => answered,
-            None => ask(self.connect(&origin).await?, &request).await.map_err(failed)?,
+            None => ask(self.connect(&way).await?, &request).await.map_err(failed)?,
         };
+        if let (407, Some(proxy)) = (head.status(), whole) {
+            return Err(self::failed(proxy, proxy.refusal()));
+        }
         let framing = Framing::of(&head).map_err(|error| failed(error.into()))?;
-        debug!(target: "myapp::traffic", status = head.status(), "answer of {}", origin.address);
+        debug!(target: "myapp::traffic", status = head.status(), "answer of {}", way.origin.address);
         let answer = Answer { length: framing.length(), head };
-        let home = keeps_connection(&answer.head).then(|| Home { pool: self.pool.clone(), origin });
+        let home = keeps_connection(&answer.head).then(|| Home { pool: self.pool.clone(), way });
         Ok((answer, Body::new(connection, framing, url.clone(), home)))
     }
 
     /// Asks over a kept connection; `None` where there is none that is still open. A GET may be
     /// sent again (RFC 9110 section 9.2.2), and a server may close a silent connection at any
     /// time (RFC 9112 section 9.3.1).
-    async fn ask_kept(&self, origin: &Origin, request: &[u8]) -> Result<Option<Answered>, Failure> {
-        while let Some(connection) = self.pool.take(origin) {
+    async fn ask_kept(&self, way: &Way, request: &[u8]) -> Result<Option<Answered>, Failure> {
+        while let Some(connection) = self.pool.take(way) {
             if !connection.is_quiet() {
                 continue;
             }
@@ -101,26 +109,39 @@ impl Transport {
         Ok(None)
     }
 
-    async fn connect(&self, origin: &Origin) -> Result<Box<Connection>, HttpError> {
-        let tls = if origin.tls { Some(self.tls().await?) } else { None };
-        let (address, limit) = (&origin.address, self.config.connect_timeout);
-        let late = || ConnectError::TimedOut { address: address.clone(), limit };
-        let opened = within(Some(limit), self.open(address, tls)).await;
-        let stream = opened
-            .unwrap_or_else(|_| Err(late().into()))
-            // Its name may lead elsewhere by now.
-            .inspect_err(|_| self.names.forget(address))?;
-        debug!(target: "myapp::traffic", tls = origin.tls, "connected to {address}");
+    async fn connect(&self, way: &Way) -> Result<Box<Connection>, HttpError> {
+        let Way { origin: Origin { tls, address }, proxy } = way;
+        let secure = if *tls { Some(self.tls().await?) } else { None };
+        let limit = self.config.connect_timeout;
+        let late = ConnectError::TimedOut { address: address.clone(), limit };
+        let opened = within(Some(limit), self.open(way, secure)).await;
+        let stream = opened.unwrap_or_else(|_| {
+            self.names.forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
+            Err(match proxy {
+                None => late.into(),
+                Some(proxy) => failed(proxy, late.into()),
+            })
+        })?;
+        debug!(target: "myapp::traffic", tls, ?proxy, "connected to {address}");
         Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
     }
 
-    async fn open(&self, address: &Address, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
-        let found = self.names.resolve(address).await?;
-        let tcp = connect_to(address, found).await?;
+    async fn open(&self, way: &Way, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
+        let (address, names) = (&way.origin.address, &self.names);
+        let idle = self.config.idle_timeout;
+        let tcp = match &way.proxy {
+            None => tunnel::dial(address, names).await?,
+            Some(proxy) => tunnel::open(proxy, address, tls.is_some(), names, idle)
+                .await
+                .map_err(|source| failed(proxy, source))?,
+        };
         let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
         match tls.connect(&address.host, tcp).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-            Err(source) => Err(HttpError::Tls { host: address.to_string(), source }),
+            Err(source) => {
+                names.forget(address);
+                Err(HttpError::Tls { host: address.to_string(), source })
+            }
         }
     }
 
@@ -129,6 +150,15 @@ impl Transport {
         let config = self.config.tls.clone();
         Ok(self.tls.get_or_try_init(|| TlsClient::load(config)).await?)
     }
+}
+
+/// Whether requests go to the proxy as a whole, and not through a connection to their host.
+fn is_asked_whole(proxy: &Proxy, origin: &Origin) -> bool {
+    proxy.kind == Kind::Http && !origin.tls
+}
+
+fn failed(proxy: &Proxy, source: ProxyError) -> HttpError {
+    HttpError::Proxy { proxy: proxy.to_string(), source }
 }
 
 /// Scheme, host and port of a URL; `None` where it is not http or https.

@@ -4,6 +4,7 @@ mod connection;
 mod credentials;
 
 use std::cell::Cell;
+use std::env;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::num::NonZeroUsize;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use clap::Args;
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
-use myapp::download::http::HttpError;
+use myapp::download::http::{HttpError, ProxyError};
 use myapp::download::{
     Config, Downgrade, DownloadError, Downloader, Event, Failure as Failed, Header, Item,
     RedirectError, Report, Saved, Target,
@@ -132,6 +133,7 @@ impl Options {
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
             tls: default.tls,
+            proxies: default.proxies,
             lookup: default.lookup,
         }
     }
@@ -218,7 +220,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let items = options.items()?;
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
-    options.connection.apply(&mut config)?;
+    options.connection.apply(&mut config, |name| env::var(name).ok())?;
     let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
 
@@ -346,6 +348,9 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
             Some("credentials stay with the first server; --location-trusted sends them on")
         }
         DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
+        DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
+            Some("--proxy http://USER:PASSWORD@HOST:PORT says who asks it")
+        }
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
             Some("--allow-http-redirect follows it")
         }
@@ -391,6 +396,12 @@ fn http_code(error: &HttpError) -> Code {
         }
         HttpError::Connect(_) | HttpError::CutShort { .. } | HttpError::Io { .. } => Code::Network,
         HttpError::TlsSetup(_) => Code::LocalFile,
+        HttpError::Proxy { source, .. } if source.is_login() => Code::Credentials,
+        HttpError::Proxy {
+            source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::Silent { .. },
+            ..
+        } => Code::Timeout,
+        HttpError::Proxy { .. } => Code::Network,
         HttpError::Tls { .. } => Code::Tls,
         HttpError::Protocol { .. } => Code::Protocol,
     }

@@ -1,13 +1,16 @@
 //! The options that say how servers are reached and which of them are trusted.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use myapp::download::Config;
+use myapp::download::http::{Exceptions, Proxies, Proxy, ProxyNameError};
 use myapp::net::names::{Family, Fixed, Lookup};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
 use crate::exit::Failure;
+use crate::secret::secret;
 
 #[derive(Debug, Args)]
 pub(super) struct ConnectionOptions {
@@ -27,6 +30,13 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "cert")]
     key: Option<PathBuf>,
 
+    /// Proxy (http, socks5 or socks5h; port 1080) for all; '' for none [default: as
+    /// http_proxy, https_proxy and all_proxy say]
+    #[arg(long, value_name = "URL", value_parser = secret::<Choice>(), help_heading = "Connecting")]
+    proxy: Option<Choice>,
+    /// Hosts and networks to reach without a proxy; * for all [default: as no_proxy says]
+    #[arg(long, value_name = "LIST", help_heading = "Connecting")]
+    no_proxy: Option<String>,
     /// Connect to IP for this host and port; repeat for more
     #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
     resolve: Vec<Fixed>,
@@ -39,11 +49,36 @@ pub(super) struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// Writes what was chosen into `config`.
-    pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
+    /// Writes what was chosen into `config`; `variable` reads the environment.
+    pub(super) fn apply(
+        &self,
+        config: &mut Config,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), Failure> {
         config.tls = self.tls();
+        config.proxies = self.proxies(variable)?;
         config.lookup = Lookup { family: self.family(), fixed: self.resolve.clone() };
         Ok(())
+    }
+
+    /// By curl's rules: `http_proxy` in lower case alone, for a web server that runs this would
+    /// set the other one after a header of its clients; `no_proxy` counts for `--proxy` too.
+    fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, Failure> {
+        let both = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
+        let no_proxy = self.no_proxy.clone().or_else(|| both("no_proxy")).unwrap_or_default();
+        let except = Exceptions::from(no_proxy.as_str());
+        if let Some(Choice(proxy)) = &self.proxy {
+            return Ok(Proxies { http: proxy.clone(), https: proxy.clone(), except });
+        }
+        let named = |name: &str, value: Option<String>| match value {
+            Some(value) => read_proxy(name, &value),
+            None => both("all_proxy").map_or(Ok(None), |value| read_proxy("all_proxy", &value)),
+        };
+        Ok(Proxies {
+            http: named("http_proxy", variable("http_proxy"))?,
+            https: named("https_proxy", both("https_proxy"))?,
+            except,
+        })
     }
 
     fn family(&self) -> Family {
@@ -69,6 +104,26 @@ impl ConnectionOptions {
     }
 }
 
+/// A proxy, or with an empty text none.
+#[derive(Debug, Clone)]
+struct Choice(Option<Proxy>);
+
+impl FromStr for Choice {
+    type Err = ProxyNameError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyNameError> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|proxy| Self(Some(proxy))) }
+    }
+}
+
+fn read_proxy(name: &str, value: &str) -> Result<Option<Proxy>, Failure> {
+    let Choice(proxy) = value.parse().map_err(|error| {
+        Failure::usage(format!("read the proxy in {name}: {error}"))
+            .hint("--proxy URL counts more than the environment")
+    })?;
+    Ok(proxy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,10 +135,41 @@ mod tests {
         options: ConnectionOptions,
     }
 
+    fn options(line: &[&str]) -> ConnectionOptions {
+        Line::try_parse_from([&["download"], line].concat()).unwrap().options
+    }
+
+    #[track_caller]
+    fn proxies(line: &[&str], environment: &[(&str, &str)], http: &str, https: &str, except: &str) {
+        let find = |name: &str| environment.iter().find(|(key, _)| *key == name);
+        let found = options(line).proxies(|name| find(name).map(|(_, value)| value.to_string()));
+        let wanted =
+            Proxies { http: http.parse().ok(), https: https.parse().ok(), except: except.into() };
+        assert_eq!(found.unwrap(), wanted, "{line:?} {environment:?}");
+    }
+
+    #[test]
+    fn the_environment_names_proxies_by_the_rules_of_curl() {
+        proxies(&[], &[], "", "", "");
+        proxies(&[], &[("http_proxy", "a"), ("HTTPS_PROXY", "b")], "a", "b", "");
+        proxies(
+            &[],
+            &[("HTTP_PROXY", "a"), ("https_proxy", "b"), ("HTTPS_PROXY", "c")],
+            "",
+            "b",
+            "",
+        );
+        proxies(&[], &[("ALL_PROXY", "a"), ("https_proxy", "b"), ("NO_PROXY", "c")], "a", "b", "c");
+        proxies(&[], &[("all_proxy", "a"), ("http_proxy", "")], "", "a", "");
+        proxies(&["--no-proxy", "d"], &[("all_proxy", "a"), ("no_proxy", "c")], "a", "a", "d");
+        proxies(&["--proxy", "x"], &[("all_proxy", "a"), ("no_proxy", "c")], "x", "x", "c");
+        proxies(&["--proxy", ""], &[("all_proxy", "a")], "", "", "");
+    }
+
     fn config(line: &[&str]) -> Config {
-        let options = Line::try_parse_from([&["download"], line].concat()).unwrap().options;
+        let options = options(line);
         let mut config = Config::default();
-        options.apply(&mut config).unwrap();
+        options.apply(&mut config, |_| None).unwrap();
         config
     }
 

@@ -1,0 +1,85 @@
+//! A connection through a proxy.
+
+use std::time::Duration;
+
+use async_net::TcpStream;
+
+use super::connection::{Connection, Stream};
+use super::error::{Failure, ProxyError};
+use super::exchange::ask;
+use super::proxy::{Kind, Proxy};
+use super::socks;
+use crate::net::address::{Address, Host};
+use crate::net::connect::{ConnectError, connect_to};
+use crate::net::names::Names;
+
+/// Connects to the proxy, and through it to `to`, unless the proxy takes whole requests, as one
+/// for HTTP does where there is no TLS.
+pub(super) async fn open(
+    proxy: &Proxy,
+    to: &Address,
+    tls: bool,
+    names: &Names,
+    idle: Duration,
+) -> Result<TcpStream, ProxyError> {
+    let mut stream = dial(&proxy.address, names).await?;
+    let login = proxy.login.as_ref();
+    match proxy.kind {
+        Kind::Http if tls => return tunnel(stream, proxy, to, idle).await,
+        Kind::Http => {}
+        Kind::Socks5 => {
+            let found = names.resolve(to).await?;
+            let ip = found.first().ok_or(ProxyError::Name)?.ip();
+            socks::connect(&mut stream, login, &Host::Ip(ip), to.port).await?;
+        }
+        Kind::Socks5h => socks::connect(&mut stream, login, &to.host, to.port).await?,
+    }
+    Ok(stream)
+}
+
+/// Connects without a proxy, or to one.
+pub(super) async fn dial(address: &Address, names: &Names) -> Result<TcpStream, ConnectError> {
+    let found = names.resolve(address).await?;
+    // Its name may lead elsewhere by now.
+    connect_to(address, found).await.inspect_err(|_| names.forget(address))
+}
+
+/// Asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
+async fn tunnel(
+    stream: TcpStream,
+    proxy: &Proxy,
+    to: &Address,
+    idle: Duration,
+) -> Result<TcpStream, ProxyError> {
+    let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
+    let asked = ask(connection, request(proxy, to).as_bytes()).await;
+    let (connection, head) = asked.map_err(|failure| match failure {
+        Failure::Closed | Failure::Cut => ProxyError::Closed,
+        Failure::Silent(limit) => ProxyError::Silent { limit },
+        Failure::Io(source) => ProxyError::Io { source },
+        Failure::Protocol(source) => ProxyError::Protocol { source },
+        // There is none yet.
+        Failure::Tls(_) => ProxyError::Closed,
+    })?;
+    match head.status() {
+        200..300 => connection.into_plain().ok_or(ProxyError::Surplus),
+        407 => Err(proxy.refusal()),
+        status => Err(ProxyError::Refused { status }),
+    }
+}
+
+fn request(proxy: &Proxy, to: &Address) -> String {
+    let login = proxy.login.as_ref();
+    let login = login.map(|login| format!("Proxy-Authorization: {}\r\n", login.to_basic()));
+    format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", login.unwrap_or_default())
+}
+
+impl Proxy {
+    /// What it means that the proxy asks for a login.
+    pub(super) fn refusal(&self) -> ProxyError {
+        match self.login {
+            None => ProxyError::LoginRequired,
+            Some(_) => ProxyError::LoginRefused,
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! `myapp download` through proxies: scripted ones, and real ones.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::http::{Answer, Server};
+use crate::harness::{Folder, Program, Ran};
+use crate::https;
+
+/// `Basic` of `user:secret`.
+const LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
+
+/// A proxy on plain sockets, and what clients have asked it.
+struct Proxy {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Serves each connection so; what it says it was asked is remembered.
+    fn serve(serve: fn(TcpStream, &mut dyn FnMut(String)) -> Option<()>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::default());
+        let seen: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = Arc::clone(&seen);
+                let mut ask = move |text| seen.lock().unwrap().push(text);
+                thread::spawn(move || serve(stream.unwrap(), &mut ask));
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address)
+    }
+}
+
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8(head).unwrap())
+}
+
+fn read(stream: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Passes bytes on in both directions until both have ended.
+fn join(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
+    let (mut from, mut to) = (one.try_clone().ok()?, other.try_clone().ok()?);
+    thread::spawn(move || {
+        // Either side may leave at any time.
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut other, &mut one);
+    let _ = one.shutdown(std::net::Shutdown::Write);
+    Some(())
+}
+
+/// Opens tunnels; of requests as a whole it answers the first lines of their heads.
+fn http_proxy() -> Proxy {
+    Proxy::serve(|mut stream, ask| {
+        while let Some(head) = read_head(&mut stream) {
+            ask(head.clone());
+            let line = head.lines().next()?;
+            if let Some(to) = line.strip_prefix("CONNECT ") {
+                let to = TcpStream::connect(to.split(' ').next()?).ok()?;
+                stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
+                return join(stream, to);
+            }
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+            stream.write_all(answer.as_bytes()).ok()?;
+        }
+        Some(())
+    })
+}
+
+/// A SOCKS5 proxy for whoever brings a login; it resolves no names but knows `inside.invalid`.
+fn socks_proxy() -> Proxy {
+    Proxy::serve(|mut stream, ask| {
+        let [_, count] = read(&mut stream, 2)?[..] else { return None };
+        if !read(&mut stream, count.into())?.contains(&2) {
+            ask("no login".into());
+            return stream.write_all(&[5, 0xff]).ok();
+        }
+        stream.write_all(&[5, 2]).ok()?;
+        let length = read(&mut stream, 2)?[1];
+        let user = read(&mut stream, length.into())?;
+        let length = read(&mut stream, 1)?[0];
+        let password = read(&mut stream, length.into())?;
+        if (&user[..], &password[..]) != (b"user", b"secret") {
+            ask("wrong login".into());
+            return stream.write_all(&[1, 1]).ok();
+        }
+        stream.write_all(&[1, 0]).ok()?;
+        let kind = read(&mut stream, 4)?[3];
+        let host = if kind == 1 {
+            let ip = read(&mut stream, 4)?;
+            format!("{}.{}.{}.{}", ip[0], ip[1], ip[2], ip[3])
+        } else {
+            let length = read(&mut stream, 1)?[0];
+            String::from_utf8(read(&mut stream, length.into())?).unwrap()
+        };
+        let port = read(&mut stream, 2)?;
+        let port = u16::from_be_bytes([port[0], port[1]]);
+        ask(format!("{host}:{port}"));
+        match TcpStream::connect((host.replace("inside.invalid", "127.0.0.1"), port)) {
+            Ok(to) => {
+                stream.write_all(&[5, 0, 0, 3, 2, b'm', b'e', 0, 0]).ok()?;
+                join(stream, to)
+            }
+            Err(_) => stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).ok(),
+        }
+    })
+}
+
+fn ok() -> Answer {
+    Answer::body("good")
+}
+
+fn program(folder: &Folder, line: &[&str]) -> Program {
+    folder.myapp([&["download", "-o", "-"], line].concat())
+}
+
+fn fetch(line: &[&str]) -> Ran {
+    program(&Folder::new(), line).run()
+}
+
+#[test]
+fn an_http_proxy_is_asked_for_the_whole_url_and_alone_gets_its_password() {
+    let proxy = http_proxy();
+    let named = proxy.url("http").replace("//", "//user:se%63ret@");
+    fetch(&["--proxy", &named, "http://no.such.host.invalid/x?y"])
+        .code(0)
+        .prints("GET http://no.such.host.invalid/x?y HTTP/1.1");
+    let head = &proxy.asked()[0];
+    assert!(head.contains(LOGIN) && head.contains("\r\nHost: no.such.host.invalid\r\n"), "{head}");
+}
+
+#[test]
+fn https_goes_through_a_tunnel_and_the_server_sees_nothing_of_the_proxy() {
+    let (folder, proxy) = (Folder::new(), http_proxy());
+    let server = https::serve(&folder);
+    let named = proxy.url("http").replace("//", "//user:secret@");
+    let url = format!("https://localhost:{}/f", server.port());
+    let line = ["--cacert", "ca.pem", "--proxy", &named, "-u", "a:b", &url];
+    program(&folder, &line).run().code(0).prints("good");
+    let [head] = &proxy.asked()[..] else { panic!("{:?}", proxy.asked()) };
+    let to = format!("localhost:{}", server.port());
+    assert_eq!(*head, format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{LOGIN}\r\n\r\n"));
+}
+
+#[test]
+fn connections_through_a_proxy_are_kept() {
+    let (folder, proxy) = (Folder::new(), http_proxy());
+    let line = [
+        "download",
+        "-j1",
+        "--proxy",
+        &proxy.url("http"),
+        "http://a.invalid/1",
+        "http://a.invalid/2",
+    ];
+    let ran = folder.myapp([&line[..], &["-vv"]].concat()).run().code(0);
+    assert_eq!(proxy.asked().len(), 2);
+    assert_eq!(ran.stderr.matches("connected to").count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn the_environment_names_the_proxy_and_who_goes_without() {
+    let (folder, proxy, server) = (Folder::new(), http_proxy(), Server::with([("/f", ok())]));
+    let (named, url) = (proxy.url("http"), server.url("/f"));
+    let through = format!("GET {url} HTTP/1.1");
+    for (variables, line, says) in [
+        (&[("http_proxy", &*named)][..], &[][..], &*through),
+        (&[("ALL_PROXY", &named)], &[], &through),
+        (&[("HTTP_PROXY", &named)], &[], "good"),
+        (&[("https_proxy", &named)], &[], "good"),
+        (&[("http_proxy", &named), ("NO_PROXY", "127.0.0.0/8")], &[], "good"),
+        (&[("http_proxy", &named), ("no_proxy", "*")], &["--no-proxy", ""], &through),
+        (&[("http_proxy", &named)], &["--no-proxy", "127.0.0.1"], "good"),
+        (&[("http_proxy", &named)], &["--proxy", ""], "good"),
+        (&[("http_proxy", "nonsense://")], &["--proxy", &named], &through),
+    ] {
+        let mut program = program(&folder, &[line, &[&url]].concat());
+        for (name, value) in variables {
+            program = program.env(name, value);
+        }
+        program.run().code(0).prints(says);
+    }
+}
+
+#[test]
+fn socks5_resolves_here_and_socks5h_there() {
+    let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    let named = |scheme: &str| proxy.url(scheme).replace("//", "//user:secret@");
+    fetch(&["-4", "--proxy", &named("socks5"), &format!("http://localhost:{port}/f")]).code(0);
+    fetch(&["--proxy", &named("socks5h"), &format!("http://inside.invalid:{port}/f")]).code(0);
+    assert_eq!(proxy.asked(), [format!("127.0.0.1:{port}"), format!("inside.invalid:{port}")]);
+    fetch(&["--proxy", &named("socks5"), "http://inside.invalid:1/f"])
+        .code(4)
+        .says("resolve inside.invalid");
+}
+
+#[test]
+fn tls_goes_through_socks_too() {
+    let (folder, proxy) = (Folder::new(), socks_proxy());
+    let url = format!("https://localhost:{}/f", https::serve(&folder).port());
+    let named = proxy.url("socks5h").replace("//", "//user:secret@");
+    let line = ["--cacert", "ca.pem", "--proxy", &named, &url];
+    program(&folder, &line).run().code(0).prints("good");
+}
+
+#[test]
+fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
+    let refusing = Proxy::serve(|mut stream, ask| {
+        ask(read_head(&mut stream)?);
+        let head = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nProxy-Authenticate: Basic\r\n\r\n";
+        stream.write_all(head).ok()
+    });
+    let socks = socks_proxy();
+    for (proxy, scheme) in [(&refusing, "http"), (&socks, "socks5h")] {
+        for url in ["http://a.invalid/f", "https://a.invalid/f"] {
+            let named = proxy.url(scheme);
+            let says = format!("go through the proxy {named}: it wants a user name and password");
+            fetch(&["--proxy", &named, url]).code(6).says(&says).says("hint: --proxy");
+            let wrong = named.replace("//", "//user:hidden@");
+            let says = format!("go through the proxy {named}: it refuses the user name");
+            let ran = fetch(&["-vv", "--proxy", &wrong, url]).code(6).says(&says);
+            assert!(!ran.stderr.contains("hidden"), "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_fails_is_named_with_its_cause() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bad = Proxy::serve(|mut stream, _| {
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").ok()
+    });
+    let surplus = Proxy::serve(|mut stream, _| {
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nHTTP").ok()
+    });
+    let closing = Proxy::serve(|mut stream, _| read_head(&mut stream).map(drop));
+    let web = Proxy::serve(|mut stream, _| {
+        read(&mut stream, 3)?;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok()
+    });
+    let silent = Proxy::serve(|mut stream, _| read(&mut stream, 100_000).map(drop));
+    let login = socks_proxy().url("socks5h").replace("//", "//user:secret@");
+    for (proxy, code, says) in [
+        (format!("http://{closed}"), 4, format!("connect to {closed}: Connection refused")),
+        (bad.url("http"), 4, "it answers CONNECT with HTTP status 403".into()),
+        (surplus.url("http"), 4, "it sends more than its answer".into()),
+        (closing.url("http"), 4, "it closed the connection".into()),
+        (web.url("socks5"), 4, "it does not speak SOCKS5".into()),
+        (silent.url("socks5"), 10, "connect to 127.0.0.1:1: timed out after 500ms".into()),
+        (login, 4, "the host refuses its connection".into()),
+    ] {
+        let line = ["--connect-timeout", "500ms", "--proxy", &proxy, "https://127.0.0.1:1/f"];
+        let shown = proxy.replace("user:secret@", "");
+        fetch(&line).code(code).says(&format!("go through the proxy {shown}: {says}"));
+    }
+}
+
+#[test]
+fn what_names_no_proxy_is_told_without_the_password() {
+    for value in ["https://user:secret@h", "http://user:secret@h/path", "http://user:secret@"] {
+        for ran in [
+            fetch(&["--proxy", value, "u"]),
+            program(&Folder::new(), &["u"]).env("all_proxy", value).run(),
+        ] {
+            assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+            ran.code(2);
+        }
+    }
+}
+
+// Real ones.
+
+/// A program that listens, killed when dropped.
+struct Listening(Child);
+
+impl Listening {
+    fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut listening = Self(child);
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(listening.0.try_wait().unwrap().is_none(), "it ended: {command:?}");
+            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        listening
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Fetches over http and https through the proxy of this URL, and fails with another password.
+fn goes_through(named: &str) {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let secure = https::serve(&folder).port();
+    for url in [server.url("/f"), format!("https://localhost:{secure}/f")] {
+        let line = ["--cacert", "ca.pem", "--proxy", named, &url];
+        program(&folder, &line).run().code(0).prints("good");
+    }
+    let wrong = named.replace("secret", "wrong");
+    program(&folder, &["--proxy", &wrong, &server.url("/f")]).run().code(6).says("refuses");
+}
+
+#[test]
+#[ignore = "needs tinyproxy"]
+fn files_come_through_tinyproxy() {
+    let (folder, port) = (Folder::new(), free_port());
+    let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
+    let config = folder.write("tinyproxy.conf", config);
+    let _proxy = Listening::start(Command::new("tinyproxy").arg("-d").arg("-c").arg(config), port);
+    goes_through(&format!("http://user:secret@127.0.0.1:{port}"));
+}
+
+#[test]
+#[ignore = "needs microsocks"]
+fn files_come_through_microsocks() {
+    let port = free_port();
+    let mut command = Command::new("microsocks");
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
+    let _proxy = Listening::start(&mut command, port);
+    for scheme in ["socks5", "socks5h"] {
+        goes_through(&format!("{scheme}://user:secret@127.0.0.1:{port}"));
+    }
+}
