@@ -467,6 +467,45 @@ fn who_does_not_end_is_cut_at_the_deadline() {
 }
 
 #[test]
+fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
+    let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
+    let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let sent = thread::scope(|scope| {
+        for mut client in &clients {
+            scope.spawn(move || while client.write_all(&[b'x'; 1 << 16]).is_ok() {});
+            scope.spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        server.wait().code(0);
+        start.elapsed()
+    });
+    assert!(sent < Duration::from_secs(5), "{sent:?}");
+}
+
+#[test]
+fn what_was_sent_before_the_signal_is_answered_every_time() {
+    for _ in 0..20 {
+        let server = Server::start(&["-q"]);
+        let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        clients.iter().for_each(|client| drop(ask(client, b"warm\n")));
+        clients.iter().for_each(|mut client| client.write_all(b"last\n").unwrap());
+        server.signal(Signal::TERM);
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "last\n");
+        }
+        server.wait().code(0);
+    }
+}
+
+#[test]
 fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
     let server = Server::start(&[]);
     let silent = server.connect();
@@ -669,8 +708,12 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let run = async { drop(server.run(std::future::pending()).await) };
-            smol::block_on(future::or(run, stop.stopped()));
+            let run = async { server.run(std::future::pending()).await.open };
+            let stopped = async {
+                stop.stopped().await;
+                0
+            };
+            smol::block_on(future::or(run, stopped));
         });
         let client = TcpStream::connect(address).unwrap();
         ask(&client, b"hello\n");
