@@ -41,7 +41,7 @@ thread_local! {
 /// meantime may not have been told yet.
 pub(crate) fn look_again() {
     CURRENT.with_borrow(|reactor| {
-        for reactor in reactor {
+        if let Some(reactor) = reactor {
             let mut sources = reactor.sources.borrow_mut();
             sources.iter_mut().for_each(|(_, source)| source.wake(Direction::Read));
         }

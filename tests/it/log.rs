@@ -4,7 +4,6 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::harness::serve::ask;
 use crate::harness::{Folder, Ran, Server, myapp};
 
 #[test]
@@ -30,7 +29,10 @@ fn a_log_file_that_cannot_be_opened_is_named() {
 #[track_caller]
 fn after(arguments: &[&str], line: &[u8]) -> Ran {
     let server = Server::start(arguments);
+    let before = server.descriptors();
     assert_eq!(server.exchange(line), line);
+    // The connection's end is logged before its socket is closed.
+    server.until_descriptors(before);
     server.stop()
 }
 
@@ -114,7 +116,9 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
     folder.write("log", "from before\n");
     let arguments = ["serve", "--log-file", "log", "--log-format", "json", "127.0.0.1:0"];
     let server = Server::of(folder.myapp(arguments), 1);
-    ask(&server.connect(), b"hello\n");
+    let before = server.descriptors();
+    assert_eq!(server.exchange(b"hello\n"), b"hello\n");
+    server.until_descriptors(before);
     server.stop().silent();
     let log = String::from_utf8(folder.read("log")).unwrap();
     let rest = log.strip_prefix("from before\n").expect("the old lines");

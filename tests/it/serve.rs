@@ -289,13 +289,14 @@ fn a_silent_connection_is_closed_after_the_idle_timeout() {
     let server = Server::start(&["--idle-timeout", "1s"]);
     let client = server.connect();
     ask(&client, b"first\n");
-    thread::sleep(Duration::from_millis(900));
+    thread::sleep(Duration::from_millis(700));
     ask(&client, b"starts anew\n");
     let start = Instant::now();
     ends(&client);
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(990), "{waited:?}");
-    assert!(waited < Duration::from_millis(1300), "{waited:?}");
+    // 1.125 s on a machine that is not busy.
+    assert!(waited < Duration::from_millis(1500), "{waited:?}");
     server.stop().says("idle=1");
 }
 
