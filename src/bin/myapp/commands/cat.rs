@@ -123,7 +123,7 @@ struct ReadingOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct OutputOptions {
-    /// Write to FILE; a regular file is replaced at the end, when all is there
+    /// Write to FILE; a regular file is replaced in one step, at the end
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Append to FILE
