@@ -123,7 +123,7 @@ struct ReadingOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct OutputOptions {
-    /// Write to FILE; a regular file is replaced at the end, when all is there
+    /// Write to FILE; a regular file is replaced in one step, at the end
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Append to FILE
@@ -258,12 +258,13 @@ impl Teller {
         let told = !options.log.quiet;
         let progress = options.reading.progress && told;
         // On a screen that shows the bytes themselves a bar would be drawn between them.
-        let seen = io::stderr().is_terminal()
+        let seen = progress
+            && io::stderr().is_terminal()
             && (options.output.output.is_some() || !io::stdout().is_terminal());
         Self {
             start: Instant::now(),
             timing: options.reading.timing && told,
-            bar: if progress && seen { bar(options) } else { ProgressBar::hidden() },
+            bar: if seen { bar(options) } else { ProgressBar::hidden() },
             total: progress && !seen,
         }
     }
