@@ -97,7 +97,7 @@ impl<I: Iterator<Item = Source>> Copy<I> {
         let transform = (!config.display.is_plain()).then(|| Transform::new(config.display));
         let chunk = Vec::with_capacity(if transform.is_some() { CHUNK } else { 0 });
         Self {
-            ahead: Ahead::new(sources, config.jobs),
+            ahead: Ahead::new(sources, config),
             order: config.order,
             output,
             transform,

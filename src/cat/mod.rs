@@ -38,6 +38,7 @@ mod report;
 mod sink;
 mod source;
 mod transform;
+mod unpack;
 
 use std::future::{pending, poll_fn};
 use std::io;
