@@ -3,8 +3,10 @@
 mod cat;
 mod download;
 mod echo;
+mod examples;
 mod harness;
 mod http_peers;
 mod log;
+mod readme;
 mod serve;
 mod tidy;
