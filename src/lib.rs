@@ -12,7 +12,7 @@
 //! | [`net`] | addresses, connections, TLS, listening sockets |
 //! | [`limits`] | how many at once, how long, how soon again, until when |
 //! | [`measure`] | latencies and their percentiles |
-//! | [`runtime`] | runs a future to its end |
+//! | [`runtime`] | runs a future to its end; threads that wait for their sockets with epoll |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
 //!
 //! A module imports only from those below it, and a tool never from another tool.
@@ -26,8 +26,10 @@
 //! # Threads
 //!
 //! A tool is one future with an executor of its own inside: it runs on the thread that polls it,
-//! and ends with all its tasks when it is dropped. Reading and writing files happens on smol's
-//! pool for blocking work; sockets and timers wake through smol's reactor thread.
+//! and ends with all its tasks when it is dropped. [`serve`] alone runs on threads of its own, each
+//! with its own sockets, executor and reactor, that end with its future too. Reading and writing
+//! files happens on smol's pool for blocking work; all other sockets, and timers, wake through
+//! smol's reactor thread.
 
 #![warn(unreachable_pub)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]

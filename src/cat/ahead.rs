@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Advice;
 use rustix::io::{Errno, retry_on_intr};
 
+use super::config::Config;
 use super::source::{FileId, Input, Source};
+
+/// The inputs that are unpacked at once at most, each with a thread, and memory for what its
+/// format may look back at.
+const UNPACKED: usize = 8;
 
 /// All inputs that have not had their turn. The first so many of them are open.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub(super) struct Ahead<I> {
     rest: I,
     window: VecDeque<Slot>,
     jobs: usize,
+    unpack: bool,
 }
 
 #[derive(Debug)]
@@ -40,8 +45,15 @@ impl Slot {
 }
 
 impl<I: Iterator<Item = Source>> Ahead<I> {
-    pub(super) fn new(sources: I, jobs: NonZeroUsize) -> Self {
-        Self { rest: sources, window: VecDeque::new(), jobs: jobs.get() }
+    pub(super) fn new(sources: I, config: &Config) -> Self {
+        let most = if config.decompress { UNPACKED } else { usize::MAX };
+        let (jobs, unpack) = (config.jobs.get().min(most), config.decompress);
+        Self { rest: sources, window: VecDeque::new(), jobs, unpack }
+    }
+
+    fn open(&self, source: &Source) -> io::Result<Input> {
+        let input = Input::open(source)?;
+        if self.unpack { input.unpacked() } else { Ok(input) }
     }
 
     /// Opens further inputs, as many as may be open at once.
@@ -65,9 +77,9 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         for index in 0..self.window.len() {
             let slot = &self.window[index];
             if slot.held && !self.competes(&slot.source) {
+                let input = self.open(&slot.source).ok();
                 let slot = &mut self.window[index];
-                slot.held = false;
-                slot.input = Input::open(&slot.source).ok();
+                (slot.held, slot.input) = (false, input);
             }
         }
     }
@@ -75,7 +87,7 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     /// Opens an input before its turn. Whatever prevents it is tried again, and told, when its
     /// turn has come: a file may be there by then.
     fn open_early(&mut self, source: &Source) -> Option<Input> {
-        match Input::open(source) {
+        match self.open(source) {
             Ok(input) => {
                 if !self.window.is_empty() && !input.may_wait() {
                     // The system reads while we are busy with those before. A mere advice.
@@ -120,10 +132,13 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
 
     /// The input whose turn it is, opened now if it is not yet.
     pub(super) fn head(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
+        let first = self.window.front()?;
+        let opened = if first.input.is_none() { Some(self.open(&first.source)) } else { None };
         let Slot { source, input, .. } = self.window.front_mut()?;
-        let input = match input {
-            Some(input) => Ok(input),
-            None => Input::open(source).map(|opened| input.insert(opened)),
+        let input = match (input, opened) {
+            (Some(input), _) => Ok(input),
+            (none, Some(opened)) => opened.map(|opened| none.insert(opened)),
+            (None, None) => return None,
         };
         Some((source, input))
     }

@@ -13,6 +13,9 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// Whose turn comes next. Default: in the order given.
     pub order: Order,
+    /// Whether inputs that begin as gzip, zstd or xz do are decompressed, at most 8 at once, each
+    /// on a thread of its own. They cannot be followed. Default: no.
+    pub decompress: bool,
     /// Whether to go on with regular files that grow, are cut or replaced, or were not there, until
     /// nobody reads the output any more. A sink that is replaced at the end never is. Default: no.
     pub follow: bool,
@@ -29,6 +32,7 @@ impl Default for Config {
             display: Display::default(),
             jobs,
             order: Order::default(),
+            decompress: false,
             follow: false,
             delay: None,
             rate: None,

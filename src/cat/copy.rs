@@ -15,10 +15,10 @@ use super::source::{Got, Input, Source};
 use super::transform::Transform;
 
 /// Bytes after which a step ends, so that whoever drives it can stop, or look after others.
-const STEP: u64 = 32 << 20;
+const STEP: u64 = 8 << 20;
 
 /// What a file counts for in a step beside its bytes.
-const FILE: u64 = 32 << 10;
+const FILE: u64 = 8 << 10;
 
 /// The bytes that are read at once before they are transformed.
 const CHUNK: usize = 64 << 10;
@@ -26,7 +26,7 @@ const CHUNK: usize = 64 << 10;
 /// A run between its steps. It never waits for an input by itself: that is for its driver, which
 /// may be a thread or a task.
 #[derive(Debug)]
-pub(super) struct Copy<I> {
+pub(super) struct Copying<I> {
     ahead: Ahead<I>,
     order: Order,
     output: Output,
@@ -92,12 +92,12 @@ impl From<Error> for Broken {
     }
 }
 
-impl<I: Iterator<Item = Source>> Copy<I> {
+impl<I: Iterator<Item = Source>> Copying<I> {
     pub(super) fn new(sources: I, config: &Config, output: Output) -> Self {
         let transform = (!config.display.is_plain()).then(|| Transform::new(config.display));
         let chunk = Vec::with_capacity(if transform.is_some() { CHUNK } else { 0 });
         Self {
-            ahead: Ahead::new(sources, config.jobs),
+            ahead: Ahead::new(sources, config),
             order: config.order,
             output,
             transform,

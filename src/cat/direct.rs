@@ -8,7 +8,7 @@ use rustix::io::retry_on_intr;
 use rustix::pipe::SpliceFlags;
 
 /// The most that is moved by one call: large, and yet soon done.
-const MOST: usize = 16 << 20;
+const MOST: usize = 4 << 20;
 
 /// What a pipe is asked to hold; the usual 64 KiB would mean a call for each of them.
 const PIPE: usize = 1 << 20;
@@ -19,6 +19,9 @@ const PIPE: usize = 1 << 20;
 /// tells only that something failed, not on which side. So one that fails, or sees an end, is
 /// left for read and write, which go on where it stopped: what was wrong they meet again, and
 /// know whose fault it is.
+///
+/// Pages are handed on, not copied: whoever changes a file while its bytes wait in a pipe changes
+/// them there too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// Hands on the pages themselves; one side is a pipe.

@@ -25,6 +25,17 @@
 //! system is asked to have it in memory by then, and it is read in its turn, as it is then.
 //! Terminals and devices are read in their turn alone. An input that cannot be opened before its
 //! turn is opened when its turn has come.
+//!
+//! # Bytes
+//!
+//! Where the bytes are to come as they are, large files and pipes go to the output inside the
+//! system (`splice`, `copy_file_range`, `sendfile`). A file that is changed meanwhile can then
+//! show the change even in bytes that have been passed on and not yet been read.
+//!
+//! An input that is also the output is refused where reading it would feed on what is written:
+//! appending to itself, or written to further on than it is read, or one pipe on both sides.
+//! Terminals and sockets may be both. A replaced file is none of these: its old content is read,
+//! and the new one takes its place at the end.
 
 mod ahead;
 mod config;
@@ -38,6 +49,7 @@ mod report;
 mod sink;
 mod source;
 mod transform;
+mod unpack;
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -56,7 +68,7 @@ pub use report::{Ended, Event, Report};
 pub use sink::{Mode, Sink};
 pub use source::Source;
 
-use copy::{Copy, Step, Wait};
+use copy::{Copying, Step, Wait};
 use output::Output;
 use pace::Pace;
 use sink::Target;
@@ -91,7 +103,7 @@ where
     let opened = if sink.may_wait() { unblock(|| sink.open()).await } else { sink.open() };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let mut copy = Copy::new(sources, &config, open_output(targets, &config)?);
+    let mut copy = Copying::new(sources, &config, open_output(targets, &config)?);
     loop {
         let step;
         (copy, step) = unblock(move || {
@@ -126,7 +138,7 @@ pub fn run_blocking(
     mut told: impl FnMut(Event),
 ) -> Result<Report, Error> {
     let (targets, finish) = sink.open()?;
-    let mut copy = Copy::new(sources.into_iter(), config, open_output(targets, config)?);
+    let mut copy = Copying::new(sources.into_iter(), config, open_output(targets, config)?);
     loop {
         let step = copy.step();
         copy.take_events().for_each(&mut told);

@@ -187,8 +187,9 @@ impl Written {
             // What goes round in a pipe never ends, and no other reader gets it whole.
             FileType::Fifo => true,
             FileType::RegularFile | FileType::BlockDevice => {
-                let Ok(read) = rustix::fs::tell(input.fd()) else { return false };
-                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return false };
+                // The same file, and yet read through a pipe: it is unpacked on the way.
+                let Ok(read) = rustix::fs::tell(input.fd()) else { return true };
+                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return true };
                 let size = rustix::fs::fstat(input.fd()).map_or(0, |stat| stat.st_size as u64);
                 let at_end = self.file_type == FileType::RegularFile && read >= size;
                 !at_end && (self.appends || read < written || (grows && read == written))

@@ -38,8 +38,9 @@ pub enum Sink {
 /// What becomes of what a file holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// A regular file is replaced, with a file that is made beside it and renamed when it is
-    /// whole; until then, and if the run fails, the old one stays. The new one gets the mode, and
+    /// A regular file is replaced, with a file that is made beside it and renamed when all inputs
+    /// have had their turn, also those that failed; until then, and if the run fails, the old one
+    /// stays. The new one gets the mode, and
     /// where that is permitted the owner, of the old; further hard links keep the old content.
     /// Anything else, such as a device or a FIFO, is written into.
     #[default]

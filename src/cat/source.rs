@@ -14,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::direct::{self, Way};
+use super::unpack::{Format, Unpacking};
 use crate::escape::Escaped;
 
 /// Of an input that has this much in store nothing more is read before its turn.
@@ -111,6 +112,8 @@ pub(super) struct Input {
     pub(super) opened: Instant,
     /// What was read before its turn.
     ahead: Vec<u8>,
+    /// The thread that fills the pipe that is read, if the input is compressed.
+    unpacking: Option<Unpacking>,
     /// How reading ended, if it did before its turn.
     end: Option<(Instant, io::Result<()>)>,
 }
@@ -133,7 +136,36 @@ impl Input {
         };
         let (id, opened) = (FileId::of(&stat), Instant::now());
         let direct = kind == Kind::Stream || stat.st_size as u64 >= LARGE;
-        Ok(Self { fd, id, file_type, kind, direct, opened, ahead: Vec::new(), end: None })
+        let (ahead, unpacking, end) = (Vec::new(), None, None);
+        Ok(Self { fd, id, file_type, kind, direct, opened, ahead, unpacking, end })
+    }
+
+    /// Reads from now on what is in the input, if that is compressed. Of a stream only a thread
+    /// can tell, for that may take any time; a terminal is never compressed.
+    pub(super) fn unpacked(self) -> io::Result<Self> {
+        let unpack = match self.kind {
+            Kind::Stream => true,
+            Kind::Steady => self.begins_compressed()?,
+            Kind::Device => false,
+        };
+        if !unpack {
+            return Ok(self);
+        }
+        let (pipe, unpacking) = Unpacking::start(self.fd)?;
+        let (fd, file_type, kind) = (pipe.into(), FileType::Fifo, Kind::Stream);
+        Ok(Self { fd, file_type, kind, direct: true, unpacking: Some(unpacking), ..self })
+    }
+
+    fn begins_compressed(&self) -> io::Result<bool> {
+        let mut head = [0; Format::MAGIC];
+        let at = rustix::fs::tell(&self.fd)?;
+        let count = retry_on_intr(|| rustix::io::pread(&self.fd, &mut head, at))?;
+        Ok(Format::of(&head[..count]).is_some())
+    }
+
+    /// At the end of what can be read: whether that was all.
+    fn ended(&mut self) -> io::Result<()> {
+        self.unpacking.take().map_or(Ok(()), Unpacking::end)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -208,7 +240,7 @@ impl Input {
             return Ok(Got::NotReady);
         }
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
-            Ok(0) => Ok(Got::End),
+            Ok(0) => self.ended().map(|()| Got::End),
             Ok(count) => Ok(Got::Bytes(count)),
             Err(Errno::AGAIN) => {
                 // Also some files of /proc and /sys that call themselves regular.

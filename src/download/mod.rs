@@ -111,7 +111,7 @@ impl Downloader {
             stopper.stop();
             future::pending().await
         };
-        future::or(all, stopping).await;
+        future::or(stopping, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { elapsed: start.elapsed(), ..report }
     }

@@ -142,7 +142,7 @@ fn open_part(path: &Path) -> io::Result<Option<File>> {
     let mut made = false;
     loop {
         match create(path) {
-            Ok(file) if is_held(&file, path) => return Ok(Some(file)),
+            Ok(file) if lock_new(&file) => return Ok(Some(file)),
             // Another process took it for abandoned before it was locked.
             Ok(_) => {}
             Err(Errno::EXIST) if remove_abandoned(path) => {}
@@ -161,10 +161,10 @@ fn create(path: &Path) -> rustix::io::Result<File> {
     open(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
-/// Locks a file just made, and looks whether it still stands under its name.
-fn is_held(file: &File, path: &Path) -> bool {
+/// Locks a file just made, and looks whether it still has its name.
+fn lock_new(file: &File) -> bool {
     match file.try_lock() {
-        Ok(()) => is_same(file, path),
+        Ok(()) => file.metadata().is_ok_and(|data| data.nlink() > 0),
         Err(TryLockError::WouldBlock) => false,
         // A file system without locks: that the file was made new must do.
         Err(TryLockError::Error(_)) => true,

@@ -93,6 +93,9 @@ impl Shared {
                 let file = open.await.map_err(|error| failed("open", &path, error))?;
                 Ok(Output::Writer(Box::new(file)))
             }
+            Err(_) if path.file_name().is_none() => {
+                Err(failed("create", &path, io::ErrorKind::InvalidFilename.into()))
+            }
             _ => self.names.claim(path).map(Output::Part),
         }
     }

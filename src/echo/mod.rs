@@ -1,7 +1,7 @@
 //! An echo client: sends messages and collects the replies.
 //!
 //! [`send`] is for one message, [`run`] for many, in order, [`stream`] for bytes as they are,
-//! [`ping`] for the round-trip time, [`load`] for what a server can bear.
+//! [`ping()`] for the round-trip time, [`load()`] for what a server can bear.
 //!
 //! ```
 //! use myapp::echo::{self, Config, Message, Server};

@@ -18,6 +18,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use slab::Slab;
 
 use crate::runtime::Direction;
@@ -29,11 +30,22 @@ const EVENTS: usize = 1024;
 const UNPARK: u64 = u64::MAX;
 
 /// The number of a socket that is not registered yet.
-const UNREGISTERED: usize = usize::MAX;
+const UNREGISTERED: u32 = u32::MAX;
 
 thread_local! {
     /// The reactor of this thread, while a [`Driver`] runs on it.
     static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+}
+
+/// Has every socket of this thread tried anew, whatever is known of it: what has come in the
+/// meantime may not have been told yet.
+pub(crate) fn look_again() {
+    CURRENT.with_borrow(|reactor| {
+        if let Some(reactor) = reactor {
+            let mut sources = reactor.sources.borrow_mut();
+            sources.iter_mut().for_each(|(_, source)| source.wake(Direction::Read));
+        }
+    });
 }
 
 /// Runs a future on a thread, and the sockets that it opens there.
@@ -62,18 +74,14 @@ struct Reactor {
 /// What is known of a registered socket.
 #[derive(Debug, Default)]
 struct Source {
-    read: Side,
-    write: Side,
+    // One array a property, not one struct a direction: that would be padded, and there is one
+    // source for each open connection.
+    ready: [bool; 2],
+    waiting: [bool; 2],
+    wakers: [Option<Waker>; 2],
     /// There is more to read than the next read may show: the end of input, an error, or what
     /// lies behind urgent data. A short read then does not mean that all has been read.
     more: bool,
-}
-
-#[derive(Debug, Default)]
-struct Side {
-    ready: bool,
-    waiting: bool,
-    waker: Option<Waker>,
 }
 
 impl Driver {
@@ -96,9 +104,9 @@ impl Driver {
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
         let Self { epoll, unparker } = self;
         let reactor = Rc::new(Reactor { epoll, sources: RefCell::default() });
-        let before = CURRENT.replace(Some(Rc::clone(&reactor)));
+        CURRENT.set(Some(Rc::clone(&reactor)));
         let result = reactor.drive(&unparker, make());
-        CURRENT.set(before);
+        CURRENT.set(None);
         result
     }
 }
@@ -170,19 +178,23 @@ impl Reactor {
         }
     }
 
-    fn register(&self, io: impl AsFd) -> io::Result<usize> {
+    fn register(&self, io: impl AsFd) -> io::Result<u32> {
         const FLAGS: EventFlags = EventFlags::IN
             .union(EventFlags::OUT)
             .union(EventFlags::RDHUP)
             .union(EventFlags::PRI)
             .union(EventFlags::ET);
-        let number = self.sources.borrow_mut().insert(Source::default());
+        // Of the direction that did not block nothing is known yet.
+        let source = Source { ready: [true; 2], ..Source::default() };
+        let number = self.sources.borrow_mut().insert(source);
         let added = epoll::add(&self.epoll, io, EventData::new_u64(number as u64), FLAGS);
-        if let Err(error) = added {
-            self.sources.borrow_mut().remove(number);
-            return Err(error.into());
+        match (added, u32::try_from(number)) {
+            (Ok(()), Ok(number)) => Ok(number),
+            (added, _) => {
+                self.sources.borrow_mut().remove(number);
+                Err(added.err().unwrap_or(Errno::MFILE).into())
+            }
         }
-        Ok(number)
     }
 }
 
@@ -193,34 +205,31 @@ impl Source {
         const BROKEN: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
         self.more |= flags.intersects(MORE);
         if flags.intersects(EventFlags::IN | MORE) {
-            self.read.wake();
+            self.wake(Direction::Read);
         }
         if flags.intersects(EventFlags::OUT | BROKEN) {
-            self.write.wake();
+            self.wake(Direction::Write);
         }
     }
 
-    fn side(&mut self, direction: Direction) -> &mut Side {
-        match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        }
-    }
-}
-
-impl Side {
-    fn wake(&mut self) {
-        self.ready = true;
-        if std::mem::take(&mut self.waiting) {
-            self.waker.iter().for_each(Waker::wake_by_ref);
+    fn wake(&mut self, direction: Direction) {
+        let side = direction as usize;
+        self.ready[side] = true;
+        if std::mem::take(&mut self.waiting[side]) {
+            self.wakers[side].iter().for_each(Waker::wake_by_ref);
         }
     }
 
-    fn wait(&mut self, waker: &Waker) {
-        self.waiting = true;
-        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            self.waker = Some(waker.clone());
+    fn wait(&mut self, direction: Direction, waker: &Waker) {
+        let side = direction as usize;
+        self.waiting[side] = true;
+        if !self.wakers[side].as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.wakers[side] = Some(waker.clone());
         }
+    }
+
+    fn is_ready(&self, direction: Direction) -> bool {
+        self.ready[direction as usize]
     }
 }
 
@@ -228,7 +237,7 @@ impl Side {
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
     io: T,
-    number: Cell<usize>,
+    number: Cell<u32>,
     reactor: Rc<Reactor>,
 }
 
@@ -275,42 +284,38 @@ impl<T: AsFd> Socket<T> {
     /// Takes note that an attempt has taken all that was there: the next is made when more has
     /// come.
     pub(crate) fn exhausted(&self, direction: Direction) {
-        if let Some(source) = self.reactor.sources.borrow_mut().get_mut(self.number.get()) {
-            let more = source.more && direction == Direction::Read;
-            source.side(direction).ready = more;
+        if let Some(source) = self.reactor.sources.borrow_mut().get_mut(self.number()) {
+            source.ready[direction as usize] = source.more && direction == Direction::Read;
         }
+    }
+
+    fn number(&self) -> usize {
+        self.number.get() as usize
     }
 
     /// Whether the socket is known not to be ready; the task is woken then when it is.
     fn waits(&self, direction: Direction, cx: &mut Context<'_>) -> bool {
         let mut sources = self.reactor.sources.borrow_mut();
-        let Some(source) = sources.get_mut(self.number.get()) else { return false };
-        let side = source.side(direction);
-        if !side.ready {
-            side.wait(cx.waker());
+        let Some(source) = sources.get_mut(self.number()) else { return false };
+        if source.is_ready(direction) {
+            return false;
         }
-        !side.ready
+        source.wait(direction, cx.waker());
+        true
     }
 
     /// Registers the socket if it is not, and waits.
     fn block(&self, direction: Direction, cx: &mut Context<'_>) -> io::Result<()> {
-        let first = self.number.get() == UNREGISTERED;
-        if first {
+        if self.number.get() == UNREGISTERED {
             self.number.set(self.reactor.register(&self.io)?);
         }
         let mut sources = self.reactor.sources.borrow_mut();
-        let source = &mut sources[self.number.get()];
-        if first {
-            // Of the other direction nothing is known yet.
-            source.read.ready = true;
-            source.write.ready = true;
-        }
+        let source = &mut sources[self.number()];
         if direction == Direction::Read {
             source.more = false;
         }
-        let side = source.side(direction);
-        side.ready = false;
-        side.wait(cx.waker());
+        source.ready[direction as usize] = false;
+        source.wait(direction, cx.waker());
         Ok(())
     }
 }
@@ -324,7 +329,7 @@ impl<T> Socket<T> {
 impl<T> Drop for Socket<T> {
     fn drop(&mut self) {
         // Dropped when nothing is borrowed any more: a waker may be the last of its task.
-        let source = self.reactor.sources.borrow_mut().try_remove(self.number.get());
+        let source = self.reactor.sources.borrow_mut().try_remove(self.number.get() as usize);
         drop(source);
     }
 }
@@ -332,6 +337,7 @@ impl<T> Drop for Socket<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -345,7 +351,7 @@ mod tests {
         Driver::new().unwrap().run(|| async {
             let socket = Socket::new(ours).unwrap();
             let read = || {
-                std::future::poll_fn(|cx| {
+                poll_fn(|cx| {
                     socket.poll(Direction::Read, cx, |mut stream| {
                         tries.set(tries.get() + 1);
                         stream.read(&mut [0; 8])
@@ -369,15 +375,34 @@ mod tests {
     fn after_the_end_has_come_a_short_read_is_followed_by_another() {
         let mut source = Source::default();
         source.happened(EventFlags::IN);
-        assert!(source.read.ready && !source.more);
+        assert!(source.is_ready(Direction::Read) && !source.more);
         source.happened(EventFlags::IN | EventFlags::RDHUP);
         assert!(source.more);
         let mut urgent = Source::default();
         urgent.happened(EventFlags::PRI);
-        assert!(urgent.read.ready && urgent.more && !urgent.write.ready);
+        assert!(urgent.is_ready(Direction::Read) && urgent.more);
+        assert!(!urgent.is_ready(Direction::Write));
         let mut broken = Source::default();
         broken.happened(EventFlags::ERR | EventFlags::HUP);
-        assert!(broken.read.ready && broken.write.ready && broken.more);
+        assert!(broken.more && broken.ready == [true; 2]);
+    }
+
+    #[test]
+    fn who_looks_again_sees_what_has_not_been_told_yet() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        Driver::new().unwrap().run(|| async {
+            let socket = &Socket::new(ours).unwrap();
+            let read = || {
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                poll_once(poll_fn(move |cx| socket.poll(Direction::Read, cx, read)))
+            };
+            assert!(read().await.is_none());
+            theirs.write_all(b"here").unwrap();
+            assert!(read().await.is_none(), "epoll has not been asked yet");
+            look_again();
+            assert_eq!(read().await.unwrap().unwrap(), 4);
+        });
     }
 
     #[test]
@@ -388,7 +413,7 @@ mod tests {
                 ours.set_nonblocking(true).unwrap();
                 let socket = Socket::new(ours).unwrap();
                 let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
-                let wait = std::future::poll_fn(|cx| socket.poll(Direction::Read, cx, read));
+                let wait = poll_fn(|cx| socket.poll(Direction::Read, cx, read));
                 assert!(poll_once(wait).await.is_none());
                 assert_eq!(socket.number.get(), 0);
             }

@@ -1,5 +1,6 @@
-//! Runs a future to its end: on this thread ([`run`]), or on a thread of its own that waits for
-//! its sockets itself (for the parts of this library that are made of many small exchanges).
+//! Runs a future to its end: on this thread ([`run`]), or, where many small exchanges must be
+//! quick, on a thread of its own (`Worker`) that waits for its sockets itself: with epoll on
+//! Linux, elsewhere with smol's reactor behind the same face.
 //!
 //! Each tool is one future that keeps its tasks on an executor of its own inside, so a program
 //! may run it wherever it runs other futures; dropping it ends all of its tasks.
@@ -14,9 +15,9 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Driver, Socket, Unparker};
+pub(crate) use epoll::{Driver, Socket, Unparker, look_again};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Unparker};
+pub(crate) use portable::{Driver, Socket, Unparker, look_again};
 pub(crate) use worker::Worker;
 
 /// What a socket can be ready for.

@@ -27,11 +27,11 @@ pub(super) struct Acceptor {
     pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
-    pub(super) stop: Stop,
+    pub(super) draining: Stop,
 }
 
 impl Acceptor {
-    /// Accepts until the stop, and after it what waits already; then the socket is closed.
+    /// Accepts until the server drains, and then what waits already; then the socket is closed.
     ///
     /// # Cancel safety
     ///
@@ -39,16 +39,16 @@ impl Acceptor {
     pub(super) async fn run(self) {
         let mut warned = None;
         loop {
-            let stopped = self.stop.is_stopped();
+            let draining = self.draining.is_stopped();
             self.accept_waiting(&mut warned).await;
-            if stopped {
+            if draining {
                 return;
             }
-            let stopped = async {
-                self.stop.stopped().await;
+            let end = async {
+                self.draining.stopped().await;
                 Ok(())
             };
-            if let Err(error) = future::or(stopped, self.incoming.ready()).await {
+            if let Err(error) = future::or(end, self.incoming.ready()).await {
                 self.pause(&error, &mut warned).await;
             }
         }

@@ -5,7 +5,7 @@
 //! once, the begin of a line or an answer that the other side does not take, gets memory of its
 //! own; while an answer waits, nothing more is read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -111,14 +111,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, the connection is cut.
-    pub(super) async fn run(mut self) {
-        let end = poll_fn(|cx| self.poll_turns(cx)).await;
-        self.phase = Phase::Ended(end);
-        if matches!(end, End::Drained | End::TooLong) {
-            // In a box, so that the timer takes no memory in all the connections that are open.
-            let rest = Box::pin(within(Some(LINGER), poll_fn(|cx| self.poll_rest(cx))));
-            // Whether it ended in time or not: all has been said.
-            let _ = rest.await;
+    #[expect(clippy::manual_async_fn, reason = "it would have room for the session twice")]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let end = poll_fn(|cx| self.poll_turns(cx)).await;
+            self.phase = Phase::Ended(end);
+            if matches!(end, End::Drained | End::TooLong) {
+                // In a box, so that its timer takes no memory in all that are open.
+                let rest = Box::pin(within(Some(LINGER), poll_fn(|cx| self.poll_rest(cx))));
+                // Whether it ended in time or not: all has been said.
+                let _ = rest.await;
+            }
         }
     }
 
@@ -160,24 +163,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Writes the answers that wait.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(held) = self.held.as_deref_mut().filter(|held| held.whole > 0) else {
+        let Some(held) = self.held.as_deref().filter(|held| held.whole > 0) else {
             return Poll::Ready(Ok(()));
         };
-        let shared = &self.place.shared;
         let (whole, begin) = held.bytes.split_at(held.whole);
-        let mut answers = Answers::new(&shared.framing, [whole, &[]], held.written);
+        let framing = &self.place.shared.framing;
+        let mut answers = Answers::new(framing, [whole, &[]], held.written);
         let result = poll_write(&mut self.stream, cx, &mut answers);
-        let ([left, _], written) = answers.rest();
         let sent = answers.sent;
-        if left.is_empty() {
-            self.held = Held::new([left, &[]], begin, written);
-        } else {
-            held.written = written;
-            let done = whole.len() - left.len();
-            held.whole = left.len();
-            held.bytes.drain(..done);
+        if sent > 0 {
+            let (left, written) = answers.rest();
+            self.held = Held::new(left, begin, written);
+            self.note_sent(sent);
         }
-        self.note_sent(sent);
         result
     }
 

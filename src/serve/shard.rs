@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future;
 use smol::{LocalExecutor, Timer};
 use tracing::error;
 
 use crate::limits::deadline::within;
 use crate::limits::permits::Permits;
-use crate::limits::stop::Stop;
+use crate::limits::stop::{self, Stop};
 use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
+use crate::runtime;
 use crate::serve::accept::Acceptor;
 use crate::serve::config::{Config, Mode};
 use crate::serve::connections::Connections;
@@ -22,6 +24,9 @@ use crate::serve::stats::Figures;
 /// The buffer that all connections of a thread read into. More bytes at once were measured to be
 /// slower, as they no longer fit into the processor's cache.
 const BUFFER: usize = 64 << 10;
+
+/// Tasks that are run in a row before sockets and the deadline are looked at.
+const TASKS: usize = 200;
 
 /// What a thread is given to serve.
 #[derive(Debug)]
@@ -52,6 +57,7 @@ impl Shard {
         let Self { listeners, config, figures, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
+        let (drainer, draining) = stop::stop();
         for listener in listeners {
             let address = listener.local_addr();
             let incoming = match Incoming::new(listener) {
@@ -66,7 +72,7 @@ impl Shard {
                 shared: Rc::clone(&shared),
                 permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
-                stop: stop.clone(),
+                draining: draining.clone(),
             };
             executor.spawn(acceptor.run()).detach();
         }
@@ -76,14 +82,24 @@ impl Shard {
         let stopped = executor.spawn(async move { stop.stopped().await });
         executor.run(stopped).await;
         drop(sweeper);
+        // What has come until now is answered or accepted, even if nobody has been told of it yet.
+        runtime::look_again();
         shared.connections.drain();
-        let rest = async {
-            while !executor.is_empty() {
+        drainer.stop();
+        // What has not ended in time is cut, with the executor that holds it.
+        let _ = within(Some(config.drain), finish(&executor)).await;
+    }
+}
+
+/// Runs until all tasks have ended.
+async fn finish(executor: &LocalExecutor<'_>) {
+    while !executor.is_empty() {
+        for _ in 0..TASKS {
+            if !executor.is_empty() {
                 executor.tick().await;
             }
-        };
-        // What has not ended in time is cut, with the executor that holds it.
-        let _ = within(Some(config.drain), rest).await;
+        }
+        future::yield_now().await;
     }
 }
 

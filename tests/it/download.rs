@@ -5,8 +5,13 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use futures_lite::{StreamExt as _, future, stream};
+use myapp::download::{Config, Downloader, Event, Item};
+use myapp::limits::stop::stop;
+use myapp::runtime;
 use rustix::process::Signal;
 
 use crate::harness::http::{Answer, Certificate, Server, seeded};
@@ -626,6 +631,97 @@ fn while_a_file_comes_it_has_another_name() {
     assert_eq!(folder.names(), ["f.part"]);
     running.signal(Signal::INT);
     running.wait().code(130);
+}
+
+#[test]
+fn a_signal_ends_it_while_it_waits_for_a_line() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
+    running.write(server.url("/f") + "\n");
+    server.wait_for(1);
+    until(|| folder.names() == ["f"]);
+    running.signal(Signal::INT);
+    running.wait().code(130).says("interrupted: 1 of 1 files saved");
+}
+
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it never became so");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// The library's face.
+
+#[test]
+fn what_is_told_adds_up_also_after_failures() {
+    let (folder, server) = (
+        Folder::new(),
+        Server::with([
+            ("/whole", Answer::body(seeded(1, LARGE))),
+            ("/chunked", Answer::body(seeded(2, 1000)).chunked()),
+            ("/cut", Answer::body(seeded(3, LARGE)).cut_at(HALF)),
+        ]),
+    );
+    let told = Mutex::new(vec![Vec::new(); 4]);
+    let observer = |number: u64, event: Event<'_>| {
+        let step = match event {
+            Event::Started { .. } => Told::Started,
+            Event::Answered { length } => Told::Length(length),
+            Event::Received { position } => Told::Position(position),
+            Event::Saved(saved) => Told::Saved(saved.bytes),
+            Event::Failed(_) => Told::Failed,
+            other => panic!("{other:?}"),
+        };
+        told.lock().unwrap()[number as usize].push(step);
+    };
+    let config = Config { dir: folder.path("."), ..Config::default() };
+    let urls = ["/whole", "/chunked", "/cut", "/missing"].map(|path| server.url(path));
+    let list = stream::iter(urls).map(|url| Item::parse(&url));
+    let downloader = Downloader::new(config).unwrap();
+    let report = runtime::run(downloader.run(list, &observer, future::pending()));
+    assert_eq!((report.saved, report.failed, report.stopped), (2, 2, 0));
+    assert_eq!(report.bytes, LARGE as u64 + 1000);
+
+    let told = told.into_inner().unwrap();
+    for (steps, length, last) in [
+        (&told[0], Some(LARGE as u64), Told::Saved(LARGE as u64)),
+        (&told[1], None, Told::Saved(1000)),
+        (&told[2], Some(LARGE as u64), Told::Failed),
+    ] {
+        assert_eq!(steps[..2], [Told::Started, Told::Length(length)]);
+        assert_eq!(*steps.last().unwrap(), last);
+        let positions = &steps[2..steps.len() - 1];
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert!(positions.iter().all(|position| matches!(position, Told::Position(_))));
+        assert!(*positions.last().unwrap() <= Told::Position(LARGE as u64));
+    }
+    assert_eq!(told[3], [Told::Started, Told::Failed]);
+}
+
+#[derive(Clone, Debug, PartialEq, PartialOrd)]
+enum Told {
+    Started,
+    Length(Option<u64>),
+    Position(u64),
+    Saved(u64),
+    Failed,
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
+    let url = server.url("/f");
+    let endless = stream::repeat_with(|| Item::parse(&url));
+    let config = Config { dir: folder.path("."), ..Config::default() };
+    let downloader = Downloader::new(config).unwrap();
+    let (stopper, stopped) = stop();
+    stopper.stop();
+    let report = runtime::run(downloader.run(endless, &|_, _| {}, stopped.stopped()));
+    assert_eq!((report.saved, report.failed), (0, 0));
+    assert!(server.requests().is_empty() && folder.names().is_empty());
 }
 
 // Other programs' servers.

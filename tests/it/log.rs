@@ -39,7 +39,10 @@ fn the_manual_and_the_completions_name_every_command() {
 #[track_caller]
 fn after(arguments: &[&str], line: &[u8]) -> Ran {
     let server = Server::start(arguments);
+    let before = server.descriptors();
     assert_eq!(server.exchange(line), line);
+    // The connection's end is logged before its socket is closed.
+    server.until_descriptors(before);
     server.stop()
 }
 
@@ -123,7 +126,9 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
     folder.write("log", "from before\n");
     let arguments = ["serve", "--log-file", "log", "--log-format", "json", "127.0.0.1:0"];
     let server = Server::of(folder.myapp(arguments), 1);
-    server.exchange(b"hello\n");
+    let before = server.descriptors();
+    assert_eq!(server.exchange(b"hello\n"), b"hello\n");
+    server.until_descriptors(before);
     server.stop().silent();
     let log = String::from_utf8(folder.read("log")).unwrap();
     let rest = log.strip_prefix("from before\n").expect("the old lines");

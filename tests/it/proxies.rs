@@ -336,7 +336,7 @@ fn goes_through(named: &str) {
         program(&folder, &line).run().code(0).prints("good");
     }
     let wrong = named.replace("secret", "wrong");
-    program(&folder, &["--proxy", &wrong, &server.url("/f")]).run().code(6).says("refuses");
+    program(&folder, &["--proxy", &wrong, "https://127.0.0.1:1/"]).run().code(6).says("refuses");
 }
 
 #[test]

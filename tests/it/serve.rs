@@ -289,13 +289,14 @@ fn a_silent_connection_is_closed_after_the_idle_timeout() {
     let server = Server::start(&["--idle-timeout", "1s"]);
     let client = server.connect();
     ask(&client, b"first\n");
-    thread::sleep(Duration::from_millis(900));
+    thread::sleep(Duration::from_millis(700));
     ask(&client, b"starts anew\n");
     let start = Instant::now();
     ends(&client);
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(990), "{waited:?}");
-    assert!(waited < Duration::from_millis(1300), "{waited:?}");
+    // 1.125 s on a machine that is not busy.
+    assert!(waited < Duration::from_millis(1500), "{waited:?}");
     server.stop().says("idle=1");
 }
 
@@ -464,6 +465,45 @@ fn who_does_not_end_is_cut_at_the_deadline() {
     assert!(start.elapsed() > Duration::from_millis(490), "{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     ran.says("cut=1").says("why=\"cut\"");
+}
+
+#[test]
+fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
+    let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
+    let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let sent = thread::scope(|scope| {
+        for mut client in &clients {
+            scope.spawn(move || while client.write_all(&[b'x'; 1 << 16]).is_ok() {});
+            scope.spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        server.wait().code(0);
+        start.elapsed()
+    });
+    assert!(sent < Duration::from_secs(5), "{sent:?}");
+}
+
+#[test]
+fn what_was_sent_before_the_signal_is_answered_every_time() {
+    for _ in 0..20 {
+        let server = Server::start(&["-q"]);
+        let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        clients.iter().for_each(|client| drop(ask(client, b"warm\n")));
+        clients.iter().for_each(|mut client| client.write_all(b"last\n").unwrap());
+        server.signal(Signal::TERM);
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "last\n");
+        }
+        server.wait().code(0);
+    }
 }
 
 #[test]

@@ -63,7 +63,8 @@ async fn tunnel(
     })?;
     match head.status() {
         200..300 => connection.into_plain().ok_or(ProxyError::Surplus),
-        407 => Err(proxy.refusal()),
+        // 401 is wrong here, but what some proxies say (tinyproxy, to a wrong password).
+        401 | 407 => Err(proxy.refusal()),
         status => Err(ProxyError::Refused { status }),
     }
 }

@@ -103,6 +103,9 @@ struct ReadingOptions {
     /// Go on with what is appended to the files, also when they are cut or replaced
     #[arg(short, long)]
     follow: bool,
+    /// Decompress what begins as gzip, zstd or xz; the rest comes as it is
+    #[arg(short = 'z', long, conflicts_with = "follow")]
+    decompress: bool,
     /// Wait after each line
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     delay: Option<Duration>,
@@ -120,7 +123,7 @@ struct ReadingOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct OutputOptions {
-    /// Write to FILE; a regular file is replaced at the end, when all is there
+    /// Write to FILE; a regular file is replaced in one step, at the end
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Append to FILE
@@ -186,6 +189,7 @@ impl Options {
             display: self.display.to_config(),
             jobs: if reading.sequential { NonZeroUsize::MIN } else { reading.jobs },
             order: if reading.as_completed { Order::AsCompleted } else { Order::AsGiven },
+            decompress: reading.decompress,
             follow: reading.follow,
             delay: reading.delay,
             rate: reading.limit_rate,
@@ -254,12 +258,13 @@ impl Teller {
         let told = !options.log.quiet;
         let progress = options.reading.progress && told;
         // On a screen that shows the bytes themselves a bar would be drawn between them.
-        let seen = io::stderr().is_terminal()
+        let seen = progress
+            && io::stderr().is_terminal()
             && (options.output.output.is_some() || !io::stdout().is_terminal());
         Self {
             start: Instant::now(),
             timing: options.reading.timing && told,
-            bar: if progress && seen { bar(&options.files) } else { ProgressBar::hidden() },
+            bar: if seen { bar(options) } else { ProgressBar::hidden() },
             total: progress && !seen,
         }
     }
@@ -302,10 +307,11 @@ impl Teller {
 }
 
 /// A bar for all files together, if their sizes are known before.
-fn bar(files: &[OsString]) -> ProgressBar {
+fn bar(options: &Options) -> ProgressBar {
     let size = |file: &OsString| std::fs::metadata(file).ok().filter(Metadata::is_file);
-    let sizes = files.iter().map(|file| size(file).map(|file| file.len()));
-    match sizes.sum::<Option<u64>>().filter(|total| *total > 0) {
+    let sizes = options.files.iter().map(|file| size(file).map(|file| file.len()));
+    let known = sizes.sum::<Option<u64>>().filter(|_| !options.reading.decompress);
+    match known.filter(|total| *total > 0) {
         Some(total) => ProgressBar::new(total).with_style(style(
             "{bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  \
              {binary_bytes_per_sec}  {eta} left",
@@ -344,6 +350,7 @@ mod tests {
         assert_eq!(config.rate, default.rate);
         assert_eq!(config.order, default.order);
         assert_eq!(config.follow, default.follow);
+        assert_eq!(config.decompress, default.decompress);
     }
 
     #[test]

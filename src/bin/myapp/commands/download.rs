@@ -42,6 +42,9 @@ use crate::signals::Ending;
 /// A line of standard input that is longer is no URL.
 const LONGEST_LINE: u64 = 64 * 1024;
 
+/// Lines that are read ahead: to wake the other thread for each would cost more than the line.
+const LINES_AHEAD: usize = 64;
+
 /// Failures that the summary names; a line has told each already when it happened.
 const NAMED: usize = 20;
 
@@ -257,9 +260,9 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     Ok(ended.get().unwrap_or(code))
 }
 
-/// URLs from stdin, a line each, as the lines come: no more are read than are asked for.
+/// URLs from stdin, a line each, as the lines come, no more than a few ahead.
 fn from_stdin() -> impl Stream<Item = Result<Item, Failed>> + Send {
-    let (send, items) = smol::channel::bounded(1);
+    let (send, items) = smol::channel::bounded(LINES_AHEAD);
     // A thread of its own: nothing else can wait for a line without holding up the others.
     thread::spawn(move || {
         let mut input = io::stdin().lock();
