@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// How a server answers, and within which limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -28,6 +30,15 @@ pub struct Config {
     /// as the limit of file descriptors allows
     /// ([`descriptors::room`](crate::limits::descriptors::room)).
     pub max_connections: Option<NonZeroUsize>,
+    /// Connections of one address at once; further ones are closed at once. Default: `None`, as
+    /// many as there may be in all.
+    pub max_per_ip: Option<NonZeroUsize>,
+    /// The networks from which connections are served; others are closed at once. Default: none,
+    /// which means all.
+    pub allow: Vec<IpNet>,
+    /// The networks from which connections are closed at once, also those in
+    /// [`allow`](Self::allow). Default: none.
+    pub deny: Vec<IpNet>,
     /// After how long a connection is closed on which no byte has moved. Default: never.
     pub idle_timeout: Option<Duration>,
     /// How long connections may take to end once the server has been stopped. Default: 10 s.
@@ -55,6 +66,9 @@ impl Default for Config {
             max_partial: 256 << 20,
             threads: half_the_cores(),
             max_connections: None,
+            max_per_ip: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
             idle_timeout: None,
             drain: Duration::from_secs(10),
         }

@@ -20,12 +20,13 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
+use crate::serve::admission::Admitted;
 use crate::serve::connections::Call;
 use crate::serve::modes::{Answers, Framing};
 use crate::serve::shard::Shared;
 
 /// Where log lines about single connections and messages go.
-const TRAFFIC: &str = "myapp::traffic";
+pub(super) const TRAFFIC: &str = "myapp::traffic";
 
 /// Reads in a row before others have their turn.
 const TURNS: usize = 4;
@@ -48,12 +49,15 @@ pub(super) struct Session<S> {
     sent: u64,
 }
 
+/// What a connection has been given to be open; given back when dropped.
+type Permits = (Permit, Admitted);
+
 /// A connection's place among all that are open.
 #[derive(Debug)]
 struct Place {
     shared: Rc<Shared>,
     number: usize,
-    _permit: Permit,
+    _permits: Permits,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,12 +94,12 @@ struct Held {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Starts to serve `stream`, which came from `peer`.
-    pub(super) fn open(shared: Rc<Shared>, permit: Permit, stream: S, peer: SocketAddr) -> Self {
+    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: SocketAddr) -> Self {
         info!(target: TRAFFIC, %peer, "opened");
         shared.figures.opened.fetch_add(1, Relaxed);
         Self {
             stream,
-            place: Place { number: shared.connections.join(), shared, _permit: permit },
+            place: Place { number: shared.connections.join(), shared, _permits: permits },
             peer,
             opened: Instant::now(),
             held: None,
@@ -341,7 +345,7 @@ impl<S> Drop for Session<S> {
         let (counter, why) = match self.phase {
             Phase::Ended(End::Input) => (None, "end of input".into()),
             Phase::Ended(End::Drained) => (None, "drained".into()),
-            Phase::Ended(End::TooLong) => (Some(&figures.refused), "line too long".into()),
+            Phase::Ended(End::TooLong) => (Some(&figures.too_long), "line too long".into()),
             Phase::Ended(End::Idle) => (Some(&figures.idle), "idle".into()),
             Phase::Ended(End::Failed(kind)) => (Some(&figures.failed), kind.to_string()),
             _ => (Some(&figures.cut), "cut".into()),

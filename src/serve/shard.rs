@@ -14,6 +14,7 @@ use crate::limits::stop::Stop;
 use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::serve::accept::Acceptor;
+use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Mode};
 use crate::serve::connections::Connections;
 use crate::serve::modes::Framing;
@@ -29,6 +30,7 @@ pub(super) struct Shard {
     pub(super) listeners: Vec<Listener>,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
+    pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
     pub(super) stop: Stop,
 }
@@ -49,7 +51,7 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { listeners, config, figures, permits, stop } = self;
+        let Self { listeners, config, figures, admission, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         for listener in listeners {
@@ -64,6 +66,7 @@ impl Shard {
             let acceptor = Acceptor {
                 incoming,
                 shared: Rc::clone(&shared),
+                admission: Arc::clone(&admission),
                 permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
                 stop: stop.clone(),

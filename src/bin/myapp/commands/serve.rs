@@ -1,6 +1,7 @@
 //! `myapp serve`.
 
 use std::io::{self, ErrorKind, Write as _};
+use std::net::{AddrParseError, IpAddr};
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures_lite::future;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::Address;
 use myapp::net::listener::ListenError;
-use myapp::serve::{Config, Error, Mode, Server, Summary};
+use myapp::serve::{Config, Error, IpNet, Mode, Server, Summary};
 use myapp::units::{UnitError, parse_duration, parse_size};
 use tracing::{info, warn};
 
@@ -25,11 +26,13 @@ Examples:
   myapp serve 8888 '[::1]:8888'  on several addresses
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
+  myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
 interface); port 0 lets the system choose. When all of them accept, each is
 printed. SIZE is a number with nothing, K, M or G behind it (powers of 1024);
-DUR a number with ms, s, m or h.
+DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
+2001:db8::/32, or an address. --allow and --deny may be given several times.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
@@ -61,6 +64,15 @@ pub(crate) struct Options {
     /// Connections at once; more wait [default: what the descriptor limit allows]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
+    /// Connections of one address at once; more are closed [default: any number]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    max_per_ip: Option<NonZeroUsize>,
+    /// Serve this network, and others only if they are named so too
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    allow: Vec<IpNet>,
+    /// Close connections from this network, also if it is allowed
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    deny: Vec<IpNet>,
     /// Close a connection that is silent for so long [default: never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
     idle_timeout: Option<Duration>,
@@ -80,6 +92,13 @@ enum ModeName {
 fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
     let size = usize::try_from(parse_size(text)?).map_err(|_| UnitError::Size)?;
     NonZeroUsize::new(size).ok_or(UnitError::Size)
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = |_| text.parse().map(|ip: IpAddr| IpNet::from(ip));
+    let unread = |_: AddrParseError| "not a network such as 10.0.0.0/8 or 2001:db8::/32".into();
+    text.parse().or_else(single).map_err(unread)
 }
 
 /// A number of threads; for 0, one a core.
@@ -104,6 +123,9 @@ impl Options {
             max_partial: default.max_partial,
             threads: self.threads.map_or(default.threads, threads),
             max_connections: self.max_connections,
+            max_per_ip: self.max_per_ip,
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
             idle_timeout: self.idle_timeout,
             drain: self.drain,
         })
@@ -201,9 +223,13 @@ fn hint(error: &Error) -> Option<&'static str> {
 }
 
 fn log_summary(summary: &Summary) {
-    let Summary { connections, messages, received, sent, failed, refused, idle, cut, .. } = summary;
+    let Summary { connections, messages, received, sent, .. } = summary;
+    let Summary { failed, too_long, denied, crowded, idle, cut, .. } = summary;
     let seconds = summary.elapsed.as_secs_f64();
-    info!(connections, messages, received, sent, failed, refused, idle, cut, seconds, "summary");
+    info!(
+        connections,
+        messages, received, sent, failed, too_long, denied, crowded, idle, cut, seconds, "summary"
+    );
 }
 
 #[cfg(test)]
@@ -240,6 +266,15 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
+        let doors = ["--max-per-ip=2", "--allow=10.0.0.0/8", "--allow=::1", "--deny=10.1.0.0/16"];
+        let network = |text: &str| text.parse().unwrap();
+        let wanted = Config {
+            max_per_ip: NonZeroUsize::new(2),
+            allow: vec![network("10.0.0.0/8"), network("::1/128")],
+            deny: vec![network("10.1.0.0/16")],
+            ..Config::default()
+        };
+        assert_eq!(config(&doors).unwrap(), wanted);
         let chunk =
             ["--mode=chunk", "--chunk=100", "--idle-timeout=90s", "--drain=1m", "--threads=3"];
         let wanted = Config {
