@@ -16,6 +16,8 @@ mod admission;
 mod config;
 mod connections;
 mod error;
+mod faults;
+mod held;
 mod modes;
 mod session;
 mod shard;
@@ -34,7 +36,7 @@ use crate::runtime::Worker;
 use crate::serve::admission::Admission;
 use crate::serve::shard::Shard;
 
-pub use config::{Config, Mode};
+pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
 pub use stats::{Figures, Summary};

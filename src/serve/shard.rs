@@ -15,7 +15,7 @@ use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::serve::accept::Acceptor;
 use crate::serve::admission::Admission;
-use crate::serve::config::{Config, Mode};
+use crate::serve::config::{Config, Faults, Mode};
 use crate::serve::connections::Connections;
 use crate::serve::modes::Framing;
 use crate::serve::stats::Figures;
@@ -39,6 +39,9 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) framing: Framing,
+    /// With faults, answers are made before they wait: they get this prefix, and none when they
+    /// are written.
+    pub(super) faults: Option<(Faults, Vec<u8>)>,
     pub(super) figures: Arc<Figures>,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
@@ -96,8 +99,11 @@ impl Shared {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
         };
+        let mut framing = Framing::new(config);
+        let faults = config.faults.clone().filter(|_| config.mode != Mode::Discard);
         Self {
-            framing: Framing::new(config),
+            faults: faults.map(|faults| (faults, framing.take_prefix())),
+            framing,
             figures,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),

@@ -16,6 +16,8 @@ pub struct Figures {
     pub(super) too_long: AtomicU64,
     pub(super) denied: AtomicU64,
     pub(super) crowded: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) reset: AtomicU64,
     pub(super) idle: AtomicU64,
     pub(super) cut: AtomicU64,
 }
@@ -43,6 +45,10 @@ pub struct Summary {
     /// Connections that were closed at once, and count nowhere else, because their address had
     /// as many as one may have.
     pub crowded: u64,
+    /// Answers that were lost on purpose ([`Faults::drop_rate`](crate::serve::Faults)).
+    pub lost: u64,
+    /// Connections that were reset on purpose ([`Faults::reset_after`](crate::serve::Faults)).
+    pub reset: u64,
     /// Connections that were closed after the idle timeout.
     pub idle: u64,
     /// Connections that were cut by the end of the server.
@@ -65,6 +71,8 @@ impl Figures {
             too_long: zero(),
             denied: zero(),
             crowded: zero(),
+            lost: zero(),
+            reset: zero(),
             idle: zero(),
             cut: zero(),
         }
@@ -85,6 +93,8 @@ impl Figures {
             too_long: self.too_long.load(Relaxed),
             denied: self.denied.load(Relaxed),
             crowded: self.crowded.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            reset: self.reset.load(Relaxed),
             idle: self.idle.load(Relaxed),
             cut: self.cut.load(Relaxed),
             elapsed: self.started.elapsed(),

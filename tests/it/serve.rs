@@ -1,6 +1,7 @@
 //! `myapp serve`, as its clients see it.
 
 mod admission;
+mod faults;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
