@@ -5,13 +5,14 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send,
-    sendmsg, shutdown,
+    sendmsg, shutdown, sockopt,
 };
 
 use crate::net::listener::Listener;
@@ -82,6 +83,22 @@ impl AsyncWrite for Stream {
             Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
             result => Poll::Ready(Ok(result?)),
         }
+    }
+}
+
+/// What can be closed with a reset.
+pub(crate) trait Reset {
+    /// Makes closing drop what has not been sent, and send a reset (RFC 9293 section 3.10.5).
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`.
+    fn reset_when_closed(&self) -> io::Result<()>;
+}
+
+impl Reset for Stream {
+    fn reset_when_closed(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_linger(self.0.get_ref(), Some(Duration::ZERO))?)
     }
 }
 

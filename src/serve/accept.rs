@@ -1,17 +1,21 @@
 //! Takes connections from the system, as many as are permitted.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use smol::{LocalExecutor, Timer};
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::limits::permits::Permits;
+use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
-use crate::net::stream::Incoming;
-use crate::serve::session::Session;
+use crate::net::stream::{Incoming, Stream};
+use crate::serve::admission::{Admission, Refusal};
+use crate::serve::session::{Session, TRAFFIC};
 use crate::serve::shard::Shared;
 
 /// How long to wait when the system has no descriptor or memory for one more connection.
@@ -24,6 +28,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
     pub(super) shared: Rc<Shared>,
+    pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
@@ -60,9 +65,7 @@ impl Acceptor {
             match self.incoming.try_accept().await {
                 Ok(None) => return,
                 Ok(Some((stream, peer))) => {
-                    let Some(executor) = self.executor.upgrade() else { return };
-                    let session = Session::open(Rc::clone(&self.shared), permit, stream, peer);
-                    executor.spawn(session.run()).detach();
+                    self.admit(permit, stream, peer);
                 }
                 // It was over before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -74,6 +77,29 @@ impl Acceptor {
             // A burst of connections must not keep those from their turn that are open.
             future::yield_now().await;
         }
+    }
+
+    /// Serves a connection, or closes it at once.
+    fn admit(&self, permit: Permit, stream: Stream, peer: SocketAddr) {
+        let Some(executor) = self.executor.upgrade() else { return };
+        match self.admission.admit(peer.ip()) {
+            Ok(admitted) => {
+                let permits = (permit, admitted);
+                let session = Session::open(Rc::clone(&self.shared), permits, stream, peer);
+                executor.spawn(session.run()).detach();
+            }
+            Err(refusal) => self.refuse(refusal, peer),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, peer: SocketAddr) {
+        let figures = &self.shared.figures;
+        let (counter, why) = match refusal {
+            Refusal::Denied => (&figures.denied, "its address may not connect"),
+            Refusal::TooMany => (&figures.crowded, "its address has as many as it may"),
+        };
+        counter.fetch_add(1, Relaxed);
+        info!(target: TRAFFIC, %peer, why, "refused");
     }
 
     async fn pause(&self, error: &io::Error, warned: &mut Option<Instant>) {

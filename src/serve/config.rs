@@ -1,11 +1,13 @@
 //! What a server can be told.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// How a server answers, and within which limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// What is answered, and when. Default: [`Mode::Line`].
     pub mode: Mode,
@@ -28,10 +30,42 @@ pub struct Config {
     /// as the limit of file descriptors allows
     /// ([`descriptors::room`](crate::limits::descriptors::room)).
     pub max_connections: Option<NonZeroUsize>,
+    /// Connections of one address at once; further ones are closed at once. Default: `None`, as
+    /// many as there may be in all.
+    pub max_per_ip: Option<NonZeroUsize>,
+    /// The networks from which connections are served; others are closed at once. Default: none,
+    /// which means all.
+    pub allow: Vec<IpNet>,
+    /// The networks from which connections are closed at once, also those in
+    /// [`allow`](Self::allow). Default: none.
+    pub deny: Vec<IpNet>,
     /// After how long a connection is closed on which no byte has moved. Default: never.
     pub idle_timeout: Option<Duration>,
     /// How long connections may take to end once the server has been stopped. Default: 10 s.
     pub drain: Duration,
+    /// Faults that are made on purpose, for trying a client's patience. In [`Mode::Discard`]
+    /// there are none, as there are no answers. Default: none.
+    pub faults: Option<Faults>,
+}
+
+/// Faults that a server makes on purpose.
+///
+/// What happens to a message depends on the seed, on how many connections came before its own,
+/// and on how many messages came before it there, and on nothing else.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Faults {
+    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, no more
+    /// is read from it. Default: not at all.
+    pub delay: Duration,
+    /// Up to how much later still; answers keep their order. Default: not at all.
+    pub jitter: Duration,
+    /// The share of answers that are not sent, from 0 to 1. Default: 0.
+    pub drop_rate: f64,
+    /// How many bytes of answers are sent before the connection is reset. Default: `None`, it is
+    /// not reset.
+    pub reset_after: Option<NonZeroU64>,
+    /// Where the random numbers begin: with the same seed, the same faults. Default: 0.
+    pub seed: u64,
 }
 
 /// What is answered, and when.
@@ -55,8 +89,12 @@ impl Default for Config {
             max_partial: 256 << 20,
             threads: half_the_cores(),
             max_connections: None,
+            max_per_ip: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
             idle_timeout: None,
             drain: Duration::from_secs(10),
+            faults: None,
         }
     }
 }

@@ -12,9 +12,12 @@
 //! ```
 
 mod accept;
+mod admission;
 mod config;
 mod connections;
 mod error;
+mod faults;
+mod held;
 mod modes;
 mod session;
 mod shard;
@@ -30,10 +33,12 @@ use crate::limits::stop::{Stopper, stop};
 use crate::net::address::Address;
 use crate::net::listener::Listener;
 use crate::runtime::Worker;
+use crate::serve::admission::Admission;
 use crate::serve::shard::Shard;
 
-pub use config::{Config, Mode};
+pub use config::{Config, Faults, Mode};
 pub use error::Error;
+pub use ipnet::IpNet;
 pub use stats::{Figures, Summary};
 
 /// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
@@ -66,13 +71,15 @@ impl Server {
             shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
         }
         let figures = Arc::new(Figures::new());
+        let admission = Arc::new(Admission::new(&config));
         let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
         let (starter, started) = stop();
         let (stopper, stop) = stop();
         let start = |listeners| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
-            let shard = Shard { listeners, config, figures, permits, stop };
+            let admission = Arc::clone(&admission);
+            let shard = Shard { listeners, config, figures, admission, permits, stop };
             let started = started.clone();
             Worker::start("serve", || async move {
                 started.stopped().await;

@@ -37,6 +37,11 @@ impl Framing {
         &self.prefix
     }
 
+    /// Leaves no prefix for answers that have theirs already.
+    pub(super) fn take_prefix(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.prefix)
+    }
+
     /// The longest that an unfinished message becomes.
     pub(super) fn max_line(&self) -> usize {
         self.max_line

@@ -8,6 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,17 +16,22 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
+use smol::Timer;
 use tracing::info;
 
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
+use crate::net::stream::Reset;
+use crate::serve::admission::Admitted;
 use crate::serve::connections::Call;
-use crate::serve::modes::{Answers, Framing};
+use crate::serve::faults::LateAnswers;
+use crate::serve::held::Held;
+use crate::serve::modes::Answers;
 use crate::serve::shard::Shared;
 
 /// Where log lines about single connections and messages go.
-const TRAFFIC: &str = "myapp::traffic";
+pub(super) const TRAFFIC: &str = "myapp::traffic";
 
 /// Reads in a row before others have their turn.
 const TURNS: usize = 4;
@@ -42,18 +48,29 @@ pub(super) struct Session<S> {
     peer: SocketAddr,
     opened: Instant,
     held: Option<Box<Held>>,
+    /// With faults, the answers that wait for their time.
+    late: Option<Box<Late>>,
     phase: Phase,
     messages: u64,
     received: u64,
     sent: u64,
 }
 
+/// What a connection has been given to be open; given back when dropped.
+type Permits = (Permit, Admitted);
+
 /// A connection's place among all that are open.
 #[derive(Debug)]
 struct Place {
     shared: Rc<Shared>,
     number: usize,
-    _permit: Permit,
+    _permits: Permits,
+}
+
+#[derive(Debug)]
+struct Late {
+    answers: LateAnswers,
+    timer: Timer,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,35 +91,28 @@ enum End {
     /// The server stops, and what had come is answered.
     Drained,
     TooLong,
+    /// It is reset on purpose.
+    Reset,
     Idle,
     Failed(ErrorKind),
 }
 
-/// What could not be finished at once.
-#[derive(Debug, Default)]
-struct Held {
-    /// Whole messages that wait for their answers to be written, then the begin of another one.
-    bytes: Vec<u8>,
-    whole: usize,
-    /// Bytes of the first answer that are written already.
-    written: usize,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Starts to serve `stream`, which came from `peer`.
-    pub(super) fn open(shared: Rc<Shared>, permit: Permit, stream: S, peer: SocketAddr) -> Self {
+    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: SocketAddr) -> Self {
         info!(target: TRAFFIC, %peer, "opened");
-        shared.figures.opened.fetch_add(1, Relaxed);
+        let number = shared.figures.opened.fetch_add(1, Relaxed);
         Self {
             stream,
-            place: Place { number: shared.connections.join(), shared, _permit: permit },
             peer,
             opened: Instant::now(),
             held: None,
+            late: Late::new(&shared, number),
             phase: Phase::Echoing,
             messages: 0,
             received: 0,
             sent: 0,
+            place: Place { number: shared.connections.join(), shared, _permits: permits },
         }
     }
 
@@ -146,6 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             _ => {}
         }
         ready!(self.poll_held(cx))?;
+        if let Break(end) = ready!(self.poll_late(cx))? {
+            return Poll::Ready(Ok(end));
+        }
         match self.phase {
             Phase::Echoing => ready!(self.poll_read(cx))?,
             Phase::Refusing(limit) => {
@@ -179,6 +192,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         result
     }
 
+    /// Lets the next answer whose time has come be written, and ends the turn then. Waits when it
+    /// is too early for all that there is to do.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ControlFlow<Option<End>>>> {
+        let Some(late) = &mut self.late else {
+            return Poll::Ready(Ok(Continue(())));
+        };
+        if let Some(bytes) = late.answers.take(Instant::now()) {
+            let begin = self.held.take().unwrap_or_default();
+            self.held = Held::new([&bytes, &[]], &begin.bytes, 0);
+            return Poll::Ready(Ok(Break(None)));
+        }
+        let Some(due) = late.answers.next_due() else {
+            if !late.answers.breaks_off() {
+                return Poll::Ready(Ok(Continue(())));
+            }
+            self.stream.reset_when_closed()?;
+            return Poll::Ready(Ok(Break(Some(End::Reset))));
+        };
+        late.timer.set_at(due);
+        if Pin::new(&mut late.timer).poll(cx).is_ready() {
+            return Poll::Ready(Ok(Break(None)));
+        }
+        let may_read = matches!(self.phase, Phase::Echoing) && !late.answers.is_full();
+        if may_read { Poll::Ready(Ok(Continue(()))) } else { Poll::Pending }
+    }
+
+    /// Lets the answers to messages wait, all but those that get lost.
+    fn put_off(&mut self, parts: [&[u8]; 2]) {
+        let shared = &self.place.shared;
+        let (Some(late), Some((_, prefix))) = (&mut self.late, &shared.faults) else { return };
+        let now = Instant::now();
+        let messages = parts.into_iter().flat_map(|part| shared.framing.messages(part));
+        let lost = messages.filter(|message| !late.answers.put_off(now, prefix, message)).count();
+        shared.figures.lost.fetch_add(lost as u64, Relaxed);
+    }
+
     /// Reads what has come and answers it as far as the other side takes the answers.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = Rc::clone(&self.place.shared);
@@ -199,8 +248,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.phase = Phase::Ending(end);
         if let Some(mut held) = self.held.take() {
             self.note_messages(&held.bytes);
-            held.whole = held.bytes.len();
-            self.held = Some(held);
+            if self.late.is_some() {
+                self.put_off([&held.bytes, &[]]);
+            } else {
+                held.whole = held.bytes.len();
+                self.held = Some(held);
+            }
         }
     }
 
@@ -227,13 +280,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         self.note_messages(first);
         self.note_messages(whole);
-        let mut answers = Answers::new(&shared.framing, [first, whole], 0);
-        let result = poll_write(&mut self.stream, cx, &mut answers);
-        let (left, written) = answers.rest();
-        self.held = Held::new(left, if cut.too_long { &[] } else { begin }, written);
+        let begin = if cut.too_long { &[] } else { begin };
         if cut.too_long {
             self.phase = Phase::Refusing(shared.framing.max_line());
         }
+        if self.late.is_some() {
+            self.put_off([first, whole]);
+            self.held = Held::new([&[]; 2], begin, 0);
+            self.note_sent(0);
+            return Ok(());
+        }
+        let mut answers = Answers::new(&shared.framing, [first, whole], 0);
+        let result = poll_write(&mut self.stream, cx, &mut answers);
+        let (left, written) = answers.rest();
+        self.held = Held::new(left, begin, written);
         self.note_sent(answers.sent);
         // What the other side does not take now waits until it does.
         if let Poll::Ready(result) = result { result } else { Ok(()) }
@@ -283,6 +343,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
+impl Late {
+    /// Starts for the connection with this number, if there are to be faults.
+    fn new(shared: &Shared, number: u64) -> Option<Box<Self>> {
+        let (faults, _) = shared.faults.as_ref()?;
+        Some(Box::new(Self { answers: LateAnswers::new(faults, number), timer: Timer::never() }))
+    }
+}
+
 /// Writes answers until all are written, or the other side takes no more.
 fn poll_write<S: AsyncWrite + Unpin>(
     stream: &mut S,
@@ -303,43 +371,14 @@ fn poll_write<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-impl Held {
-    /// Keeps what is left, if anything is.
-    fn new(whole: [&[u8]; 2], begin: &[u8], written: usize) -> Option<Box<Self>> {
-        let bytes = [whole[0], whole[1], begin].concat();
-        let whole = bytes.len() - begin.len();
-        (!bytes.is_empty()).then(|| Box::new(Self { bytes, whole, written }))
-    }
-
-    /// What the client is told when a line is too long. No prefix stands before it.
-    fn refusal(framing: &Framing, limit: usize) -> Box<Self> {
-        let bytes = format!("error: line longer than {limit} bytes\n").into_bytes();
-        Box::new(Self { whole: bytes.len(), bytes, written: framing.prefix().len() })
-    }
-
-    /// Takes more of a line in, of which `longest` bytes will be kept at most.
-    fn grow(&mut self, fresh: &[u8], longest: usize) {
-        let length = self.bytes.len() + fresh.len();
-        if self.bytes.capacity() < length {
-            let capacity = (self.bytes.len() * 2).min(longest).max(length);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(fresh);
-    }
-
-    /// The memory that an unfinished line takes.
-    fn partial(&self) -> usize {
-        if self.whole == 0 { self.bytes.capacity() } else { self.bytes.len() - self.whole }
-    }
-}
-
 impl<S> Drop for Session<S> {
     fn drop(&mut self) {
         let figures = &self.place.shared.figures;
         let (counter, why) = match self.phase {
             Phase::Ended(End::Input) => (None, "end of input".into()),
             Phase::Ended(End::Drained) => (None, "drained".into()),
-            Phase::Ended(End::TooLong) => (Some(&figures.refused), "line too long".into()),
+            Phase::Ended(End::TooLong) => (Some(&figures.too_long), "line too long".into()),
+            Phase::Ended(End::Reset) => (Some(&figures.reset), "reset on purpose".into()),
             Phase::Ended(End::Idle) => (Some(&figures.idle), "idle".into()),
             Phase::Ended(End::Failed(kind)) => (Some(&figures.failed), kind.to_string()),
             _ => (Some(&figures.cut), "cut".into()),

@@ -16,7 +16,8 @@ use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::runtime;
 use crate::serve::accept::Acceptor;
-use crate::serve::config::{Config, Mode};
+use crate::serve::admission::Admission;
+use crate::serve::config::{Config, Faults, Mode};
 use crate::serve::connections::Connections;
 use crate::serve::modes::Framing;
 use crate::serve::stats::Figures;
@@ -34,6 +35,7 @@ pub(super) struct Shard {
     pub(super) listeners: Vec<Listener>,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
+    pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
     pub(super) stop: Stop,
 }
@@ -42,6 +44,9 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) framing: Framing,
+    /// With faults, answers are made before they wait: they get this prefix, and none when they
+    /// are written.
+    pub(super) faults: Option<(Faults, Vec<u8>)>,
     pub(super) figures: Arc<Figures>,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
@@ -54,7 +59,7 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { listeners, config, figures, permits, stop } = self;
+        let Self { listeners, config, figures, admission, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
@@ -70,6 +75,7 @@ impl Shard {
             let acceptor = Acceptor {
                 incoming,
                 shared: Rc::clone(&shared),
+                admission: Arc::clone(&admission),
                 permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
                 draining: draining.clone(),
@@ -109,8 +115,11 @@ impl Shared {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
         };
+        let mut framing = Framing::new(config);
+        let faults = config.faults.clone().filter(|_| config.mode != Mode::Discard);
         Self {
-            framing: Framing::new(config),
+            faults: faults.map(|faults| (faults, framing.take_prefix())),
+            framing,
             figures,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),

@@ -13,7 +13,11 @@ pub struct Figures {
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(super) too_long: AtomicU64,
+    pub(super) denied: AtomicU64,
+    pub(super) crowded: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) reset: AtomicU64,
     pub(super) idle: AtomicU64,
     pub(super) cut: AtomicU64,
 }
@@ -34,7 +38,17 @@ pub struct Summary {
     /// Connections that ended in an error: mostly resets by the other side.
     pub failed: u64,
     /// Connections that were closed because of a line that was too long.
-    pub refused: u64,
+    pub too_long: u64,
+    /// Connections that were closed at once, and count nowhere else, because their address may
+    /// not connect.
+    pub denied: u64,
+    /// Connections that were closed at once, and count nowhere else, because their address had
+    /// as many as one may have.
+    pub crowded: u64,
+    /// Answers that were lost on purpose ([`Faults::drop_rate`](crate::serve::Faults)).
+    pub lost: u64,
+    /// Connections that were reset on purpose ([`Faults::reset_after`](crate::serve::Faults)).
+    pub reset: u64,
     /// Connections that were closed after the idle timeout.
     pub idle: u64,
     /// Connections that were cut by the end of the server.
@@ -54,7 +68,11 @@ impl Figures {
             received: zero(),
             sent: zero(),
             failed: zero(),
-            refused: zero(),
+            too_long: zero(),
+            denied: zero(),
+            crowded: zero(),
+            lost: zero(),
+            reset: zero(),
             idle: zero(),
             cut: zero(),
         }
@@ -72,7 +90,11 @@ impl Figures {
             received: self.received.load(Relaxed),
             sent: self.sent.load(Relaxed),
             failed: self.failed.load(Relaxed),
-            refused: self.refused.load(Relaxed),
+            too_long: self.too_long.load(Relaxed),
+            denied: self.denied.load(Relaxed),
+            crowded: self.crowded.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            reset: self.reset.load(Relaxed),
             idle: self.idle.load(Relaxed),
             cut: self.cut.load(Relaxed),
             elapsed: self.started.elapsed(),

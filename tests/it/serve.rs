@@ -1,5 +1,8 @@
 //! `myapp serve`, as its clients see it.
 
+mod admission;
+mod faults;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -138,7 +141,7 @@ fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
     assert_eq!(server.exchange(b"0123456789a\n"), error.as_bytes());
     let answer = server.exchange(b"first\nsecond\n0123456789a\nnever\n");
     assert_eq!(String::from_utf8(answer).unwrap(), format!("first\nsecond\n{error}"));
-    server.stop().says("refused=2").says("why=\"line too long\"");
+    server.stop().says("too_long=2").says("why=\"line too long\"");
 }
 
 #[test]
@@ -699,7 +702,7 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
         answer
     });
     assert_eq!(answer, "error: line longer than 60000 bytes\n");
-    assert_eq!((summary.connections, summary.refused, summary.cut), (3, 1, 0));
+    assert_eq!((summary.connections, summary.too_long, summary.cut), (3, 1, 0));
 }
 
 #[test]

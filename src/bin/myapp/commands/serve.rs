@@ -1,7 +1,8 @@
 //! `myapp serve`.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::num::NonZeroUsize;
+use std::net::{AddrParseError, IpAddr};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures_lite::future;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::Address;
 use myapp::net::listener::ListenError;
-use myapp::serve::{Config, Error, Mode, Server, Summary};
+use myapp::serve::{Config, Error, Faults, IpNet, Mode, Server, Summary};
 use myapp::units::{UnitError, parse_duration, parse_size};
 use tracing::{info, warn};
 
@@ -25,11 +26,14 @@ Examples:
   myapp serve 8888 '[::1]:8888'  on several addresses
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
+  myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
+  myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
 interface); port 0 lets the system choose. When all of them accept, each is
 printed. SIZE is a number with nothing, K, M or G behind it (powers of 1024);
-DUR a number with ms, s, m or h.
+DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
+2001:db8::/32, or an address. --allow and --deny may be given several times.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
@@ -61,6 +65,15 @@ pub(crate) struct Options {
     /// Connections at once; more wait [default: what the descriptor limit allows]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
+    /// Connections of one address at once; more are closed [default: any number]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    max_per_ip: Option<NonZeroUsize>,
+    /// Serve this network, and others only if they are named so too
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    allow: Vec<IpNet>,
+    /// Close connections from this network, also if it is allowed
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    deny: Vec<IpNet>,
     /// Close a connection that is silent for so long [default: never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
     idle_timeout: Option<Duration>,
@@ -68,6 +81,30 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "10s")]
     #[arg(help_heading = "Limits")]
     drain: Duration,
+
+    #[command(flatten)]
+    faults: FaultOptions,
+}
+
+/// Faults on purpose, for trying a client's patience.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults")]
+struct FaultOptions {
+    /// Send each answer so much later
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    delay: Option<Duration>,
+    /// Send each answer up to so much later still
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    jitter: Option<Duration>,
+    /// Lose this share of the answers (0.05 or 5%)
+    #[arg(long, value_name = "P", value_parser = share)]
+    drop_rate: Option<f64>,
+    /// Reset a connection after so many bytes of answers
+    #[arg(long, value_name = "SIZE", value_parser = wide_size)]
+    reset_after: Option<NonZeroU64>,
+    /// Repeat the faults of the run that had this seed [default: random]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,8 +115,27 @@ enum ModeName {
 }
 
 fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
-    let size = usize::try_from(parse_size(text)?).map_err(|_| UnitError::Size)?;
-    NonZeroUsize::new(size).ok_or(UnitError::Size)
+    wide_size(text)?.try_into().map_err(|_| UnitError::Size)
+}
+
+fn wide_size(text: &str) -> Result<NonZeroU64, UnitError> {
+    NonZeroU64::new(parse_size(text)?).ok_or(UnitError::Size)
+}
+
+/// A share, as a number from 0 to 1 or with `%`.
+fn share(text: &str) -> Result<f64, &'static str> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.parse().map(|number: f64| number / whole).ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or("not a share from 0 to 1 (or 0% to 100%)")
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = |_| text.parse().map(|ip: IpAddr| IpNet::from(ip));
+    let unread = |_: AddrParseError| "not a network such as 10.0.0.0/8 or 2001:db8::/32".into();
+    text.parse().or_else(single).map_err(unread)
 }
 
 /// A number of threads; for 0, one a core.
@@ -104,8 +160,12 @@ impl Options {
             max_partial: default.max_partial,
             threads: self.threads.map_or(default.threads, threads),
             max_connections: self.max_connections,
+            max_per_ip: self.max_per_ip,
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
             idle_timeout: self.idle_timeout,
             drain: self.drain,
+            faults: self.faults.to_config(),
         })
     }
 
@@ -124,6 +184,39 @@ impl Options {
             let failure = Failure::usage("--idle-timeout 0 would close every connection at once");
             return Err(failure.hint("leave it out to close none"));
         }
+        self.faults.check(self.mode)
+    }
+}
+
+impl FaultOptions {
+    fn to_config(&self) -> Option<Faults> {
+        let Self { delay, jitter, drop_rate, reset_after, seed } = *self;
+        self.are_asked_for().then(|| Faults {
+            delay: delay.unwrap_or_default(),
+            jitter: jitter.unwrap_or_default(),
+            drop_rate: drop_rate.unwrap_or_default(),
+            reset_after,
+            seed: seed.unwrap_or_else(|| fastrand::u64(..)),
+        })
+    }
+
+    fn are_asked_for(&self) -> bool {
+        self.are_random() || self.delay.is_some() || self.reset_after.is_some()
+    }
+
+    fn are_random(&self) -> bool {
+        self.jitter.is_some() || self.drop_rate.is_some()
+    }
+
+    /// Refuses options that would have no effect.
+    fn check(&self, mode: ModeName) -> Result<(), Failure> {
+        if self.seed.is_some() && !self.are_random() {
+            return Err(Failure::usage("--seed has no effect without --jitter or --drop-rate"));
+        }
+        if self.are_asked_for() && mode == ModeName::Discard {
+            let failure = Failure::usage("faults have no effect with --mode discard");
+            return Err(failure.hint("they happen to answers, and it sends none"));
+        }
         Ok(())
     }
 }
@@ -136,6 +229,9 @@ pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
     let room = descriptors::room();
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
         warn!(%wanted, %room, "the limit of open files allows fewer connections than wanted");
+    }
+    if let Some(faults) = config.faults.as_ref().filter(|_| options.faults.are_random()) {
+        info!(seed = faults.seed, "faults at random; --seed repeats them");
     }
     myapp::runtime::run(serve(&options.addresses, config))
 }
@@ -201,9 +297,25 @@ fn hint(error: &Error) -> Option<&'static str> {
 }
 
 fn log_summary(summary: &Summary) {
-    let Summary { connections, messages, received, sent, failed, refused, idle, cut, .. } = summary;
+    let Summary { connections, messages, received, sent, .. } = summary;
+    let Summary { failed, too_long, denied, crowded, lost, reset, idle, cut, .. } = summary;
     let seconds = summary.elapsed.as_secs_f64();
-    info!(connections, messages, received, sent, failed, refused, idle, cut, seconds, "summary");
+    info!(
+        connections,
+        messages,
+        received,
+        sent,
+        failed,
+        too_long,
+        denied,
+        crowded,
+        lost,
+        reset,
+        idle,
+        cut,
+        seconds,
+        "summary"
+    );
 }
 
 #[cfg(test)]
@@ -240,6 +352,15 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
+        let doors = ["--max-per-ip=2", "--allow=10.0.0.0/8", "--allow=::1", "--deny=10.1.0.0/16"];
+        let network = |text: &str| text.parse().unwrap();
+        let wanted = Config {
+            max_per_ip: NonZeroUsize::new(2),
+            allow: vec![network("10.0.0.0/8"), network("::1/128")],
+            deny: vec![network("10.1.0.0/16")],
+            ..Config::default()
+        };
+        assert_eq!(config(&doors).unwrap(), wanted);
         let chunk =
             ["--mode=chunk", "--chunk=100", "--idle-timeout=90s", "--drain=1m", "--threads=3"];
         let wanted = Config {
@@ -251,6 +372,16 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config(&chunk).unwrap(), wanted);
+        let faults =
+            ["--delay=1s", "--jitter=2s", "--drop-rate=5%", "--reset-after=6G", "--seed=7"];
+        let wanted = Faults {
+            delay: Duration::from_secs(1),
+            jitter: Duration::from_secs(2),
+            drop_rate: 0.05,
+            reset_after: NonZeroU64::new(6 << 30),
+            seed: 7,
+        };
+        assert_eq!(config(&faults).unwrap().faults, Some(wanted));
         assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
         let cores = available_parallelism().unwrap();
         assert_eq!(config(&["--threads", "0"]).unwrap().threads, cores);
@@ -263,6 +394,8 @@ mod tests {
             &["--mode", "chunk", "--max-line", "100"],
             &["--mode", "discard", "--prefix", "x"],
             &["--idle-timeout", "0"],
+            &["--seed", "7", "--delay", "1s"],
+            &["--mode", "discard", "--reset-after", "1"],
         ] {
             assert_eq!(config(arguments).unwrap_err().code, Code::Usage, "{arguments:?}");
         }

@@ -1,0 +1,136 @@
+//! Who may come in: by address, and how many of one address at once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+use crate::serve::config::Config;
+
+/// What every thread of a server asks before it serves a connection.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    max_per_ip: Option<NonZeroUsize>,
+    /// The open connections of each address, while there is a limit; so there are never more
+    /// entries than connections.
+    inside: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Why a connection is closed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its address is denied, or not among those that are allowed.
+    Denied,
+    /// Its address has as many connections as one may have.
+    TooMany,
+}
+
+/// A connection that has come in; its address is free for another one when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Admitted(Option<Box<(Arc<Admission>, IpAddr)>>);
+
+impl Admission {
+    pub(super) fn new(config: &Config) -> Self {
+        let Config { allow, deny, max_per_ip, .. } = config.clone();
+        Self { allow, deny, max_per_ip, inside: Mutex::default() }
+    }
+
+    /// Lets a connection from `ip` in, or says why not.
+    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Admitted, Refusal> {
+        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        let ip = ip.to_canonical();
+        if !self.is_allowed(ip) {
+            return Err(Refusal::Denied);
+        }
+        let Some(most) = self.max_per_ip else { return Ok(Admitted::default()) };
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = inside.entry(ip).or_default();
+        if *count >= most.get() {
+            return Err(Refusal::TooMany);
+        }
+        *count += 1;
+        Ok(Admitted(Some(Box::new((Arc::clone(self), ip)))))
+    }
+
+    fn is_allowed(&self, ip: IpAddr) -> bool {
+        let in_any = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
+        !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
+    }
+
+    fn leave(&self, ip: IpAddr) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = inside.entry(ip) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(inside) = self.0.take() {
+            let (admission, ip) = *inside;
+            admission.leave(ip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn decides(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
+        let (allow, deny) = (networks(allow), networks(deny));
+        let admission = Arc::new(Admission { allow, deny, ..Admission::default() });
+        let decided = admission.admit(ip.parse().unwrap()).map(drop);
+        assert_eq!(decided, if allowed { Ok(()) } else { Err(Refusal::Denied) }, "{ip}");
+    }
+
+    #[test]
+    fn who_is_denied_or_not_among_the_allowed_stays_out() {
+        decides(&[], &[], "192.0.2.1", true);
+        decides(&["10.0.0.0/8"], &[], "10.255.0.1", true);
+        decides(&["10.0.0.0/8"], &[], "11.0.0.1", false);
+        decides(&["10.0.0.0/8", "11.0.0.1/32"], &[], "11.0.0.1", true);
+        decides(&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.2.3", false);
+        decides(&["10.1.2.3/32"], &["10.0.0.0/8"], "10.1.2.3", false);
+        decides(&[], &["10.1.0.0/16"], "10.2.0.1", true);
+        decides(&["2001:db8::/32"], &[], "2001:db8:1::1", true);
+        decides(&["2001:db8::/32"], &[], "10.0.0.1", false);
+        decides(&["0.0.0.0/0"], &[], "::1", false);
+    }
+
+    #[test]
+    fn ipv4_on_a_socket_of_both_families_is_still_ipv4() {
+        decides(&["10.0.0.0/8"], &[], "::ffff:10.0.0.1", true);
+        decides(&[], &["10.0.0.0/8"], "::ffff:10.0.0.1", false);
+    }
+
+    #[test]
+    fn each_address_has_its_own_places_and_gets_them_back() {
+        let max_per_ip = NonZeroUsize::new(2);
+        let admission = Arc::new(Admission { max_per_ip, ..Admission::default() });
+        let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let first = admission.admit(one).unwrap();
+        let second = admission.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
+        let third = admission.admit(other).unwrap();
+        drop(first);
+        let again = admission.admit(one).unwrap();
+        assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
+        drop((second, third, again));
+        assert!(admission.inside.lock().unwrap().is_empty(), "nothing is left behind");
+    }
+}
