@@ -5,6 +5,7 @@
 //! cargo run --example errors-and-timeouts
 //! ```
 
+use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -14,7 +15,7 @@ use futures_lite::AsyncReadExt;
 use myapp::download::http::{Client, ClientConfig, HttpError};
 use url::Url;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let server = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
@@ -37,7 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Err(HttpError::TimedOut { limit, .. }) => {
                     println!("{url}\n    not a byte for {limit:?}");
                 }
-                Err(HttpError::Connect(error)) => println!("{url}\n    no connection: {error}"),
+                Err(HttpError::Connect(error)) => {
+                    println!("{url}\n    no connection: {error}: {}", cause(&error));
+                }
                 Err(error) => println!("{url}\n    failed: {error}"),
             }
         }
@@ -53,6 +56,11 @@ async fn fetch(client: &Client, url: &Url) -> Result<(u16, String), HttpError> {
     // A character takes at most four bytes: more than 400 are never read.
     (&mut response).take(400).read_to_end(&mut body).await.map_err(HttpError::from_io)?;
     Ok((status, String::from_utf8_lossy(&body).chars().take(100).collect()))
+}
+
+/// What the system said; an error of this library names what was tried, its source says why.
+fn cause(error: &dyn Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Answers one request according to its path.

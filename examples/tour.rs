@@ -43,7 +43,7 @@ fn main() -> Result<()> {
 
         println!("4. cat: all of them read side by side, written in order into one file");
         let report = join(folder.path()).await?;
-        println!("   {} files, {} bytes", report.files, report.bytes);
+        println!("   {} files, {} bytes", report.files, report.written);
         Ok(())
     })
 }

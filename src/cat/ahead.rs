@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Advice;
 use rustix::io::{Errno, retry_on_intr};
 
+use super::config::Config;
 use super::source::{FileId, Input, Source};
+
+/// The inputs that are unpacked at once at most, each with a thread, and memory for what its
+/// format may look back at.
+const UNPACKED: usize = 8;
 
 /// All inputs that have not had their turn. The first so many of them are open.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub(super) struct Ahead<I> {
     rest: I,
     window: VecDeque<Slot>,
     jobs: usize,
+    unpack: bool,
 }
 
 #[derive(Debug)]
@@ -24,33 +29,65 @@ struct Slot {
     source: Source,
     /// None if it could not be opened before its turn, or should not be.
     input: Option<Input>,
+    /// Whether it waits for another that reads the same.
+    held: bool,
+}
+
+impl Slot {
+    /// Whether its turn can come without waiting. One that could not be opened is told at once;
+    /// one that was not yet opened waits for another with the same source.
+    fn is_ready(&self) -> bool {
+        match &self.input {
+            Some(input) => input.is_ready_whole(),
+            None => !self.held,
+        }
+    }
 }
 
 impl<I: Iterator<Item = Source>> Ahead<I> {
-    pub(super) fn new(sources: I, jobs: NonZeroUsize) -> Self {
-        Self { rest: sources, window: VecDeque::new(), jobs: jobs.get() }
+    pub(super) fn new(sources: I, config: &Config) -> Self {
+        let most = if config.decompress { UNPACKED } else { usize::MAX };
+        let (jobs, unpack) = (config.jobs.get().min(most), config.decompress);
+        Self { rest: sources, window: VecDeque::new(), jobs, unpack }
+    }
+
+    fn open(&self, source: &Source) -> io::Result<Input> {
+        let input = Input::open(source)?;
+        if self.unpack { input.unpacked() } else { Ok(input) }
     }
 
     /// Opens further inputs, as many as may be open at once.
     pub(super) fn fill(&mut self) {
-        // The first comes first: those behind it must see what it waits for.
-        if let Some(first) = self.window.front_mut().filter(|slot| slot.input.is_none()) {
-            first.input = Input::open(&first.source).ok();
-        }
+        self.open_held();
         while self.window.len() < self.jobs {
             let Some(source) = self.rest.next() else { return };
-            let input = self.open_early(&source);
-            self.window.push_back(Slot { source, input });
+            let held = self.competes(&source);
+            let input = if held { None } else { self.open_early(&source) };
+            self.window.push_back(Slot { source, input, held });
+        }
+    }
+
+    /// Gives another turn to an input that has had one.
+    pub(super) fn push(&mut self, source: Source, input: Input) {
+        self.window.push_back(Slot { source, input: Some(input), held: false });
+    }
+
+    /// Opens those that waited for another with the same source, if that has ended.
+    fn open_held(&mut self) {
+        for index in 0..self.window.len() {
+            let slot = &self.window[index];
+            if slot.held && !self.competes(&slot.source) {
+                let input = self.open(&slot.source).ok();
+                let slot = &mut self.window[index];
+                (slot.held, slot.input) = (false, input);
+            }
         }
     }
 
     /// Opens an input before its turn. Whatever prevents it is tried again, and told, when its
     /// turn has come: a file may be there by then.
     fn open_early(&mut self, source: &Source) -> Option<Input> {
-        if self.competes(source) {
-            return None;
-        }
-        match Input::open(source) {
+        match self.open(source) {
             Ok(input) => {
                 if !self.window.is_empty() && !input.may_wait() {
                     // The system reads while we are busy with those before. A mere advice.
@@ -81,12 +118,27 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         self.window.iter().filter_map(|slot| slot.input.as_ref())
     }
 
+    /// Brings the first that is ready to the front, if one is.
+    pub(super) fn choose(&mut self) -> bool {
+        let Some(index) = self.window.iter().position(Slot::is_ready) else {
+            // What is not read before its turn has to have it some time.
+            return !self.inputs().any(Input::has_room);
+        };
+        if let Some(slot) = self.window.remove(index) {
+            self.window.push_front(slot);
+        }
+        true
+    }
+
     /// The input whose turn it is, opened now if it is not yet.
     pub(super) fn head(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
-        let Slot { source, input } = self.window.front_mut()?;
-        let input = match input {
-            Some(input) => Ok(input),
-            None => Input::open(source).map(|opened| input.insert(opened)),
+        let first = self.window.front()?;
+        let opened = if first.input.is_none() { Some(self.open(&first.source)) } else { None };
+        let Slot { source, input, .. } = self.window.front_mut()?;
+        let input = match (input, opened) {
+            (Some(input), _) => Ok(input),
+            (none, Some(opened)) => opened.map(|opened| none.insert(opened)),
+            (None, None) => return None,
         };
         Some((source, input))
     }
@@ -96,12 +148,13 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         self.window.pop_front().map(|slot| (slot.source, slot.input))
     }
 
-    /// Reads what has come for those that wait for their turn.
-    pub(super) fn read_ready(&mut self) -> io::Result<()> {
+    /// Reads what has come for those that wait for their turn; `all` when the first has not begun
+    /// its own.
+    pub(super) fn read_ready(&mut self, all: bool) -> io::Result<()> {
         let mut inputs: Vec<_> = self
             .window
             .iter_mut()
-            .skip(1)
+            .skip(usize::from(!all))
             .filter_map(|slot| slot.input.as_mut().filter(|input| input.has_room()))
             .collect();
         if inputs.is_empty() {
@@ -116,13 +169,11 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         Ok(())
     }
 
-    /// What to wait for: each input of which more can be read before its turn, and the one whose
-    /// turn it is if `head`.
-    pub(super) fn waiting(&self, head: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// The input whose turn it is, and those of which more can be read before theirs.
+    pub(super) fn waiting(&self) -> (Option<&Input>, impl Iterator<Item = &Input>) {
         let first = self.window.front().and_then(|slot| slot.input.as_ref());
         let others = self.window.iter().skip(1).filter_map(|slot| slot.input.as_ref());
-        let others = others.filter(|input| input.has_room());
-        first.filter(|_| head).into_iter().chain(others).map(Input::fd)
+        (first, others.filter(|input| input.has_room()))
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::ahead::Ahead;
-use super::config::Config;
+use super::config::{Config, Order};
 use super::error::Error;
+use super::follow::{Follow, LOOK};
 use super::output::Output;
 use super::report::{Ended, Event, Report};
-use super::source::{Got, Source};
+use super::source::{Got, Input, Source};
 use super::transform::Transform;
 
 /// Bytes after which a step ends, so that whoever drives it can stop, or look after others.
@@ -20,13 +21,14 @@ const STEP: u64 = 32 << 20;
 const FILE: u64 = 32 << 10;
 
 /// The bytes that are read at once before they are transformed.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// A run between its steps. It never waits for an input by itself: that is for its driver, which
 /// may be a thread or a task.
 #[derive(Debug)]
 pub(super) struct Copy<I> {
     ahead: Ahead<I>,
+    order: Order,
     output: Output,
     transform: Option<Transform>,
     /// What was read and is not yet transformed.
@@ -35,6 +37,10 @@ pub(super) struct Copy<I> {
     grows: bool,
     /// The bytes moved of the input whose turn it is; none before its turn has begun.
     moved: Option<u64>,
+    /// The files to go on with after the last input; none if nothing is followed.
+    follow: Option<Follow>,
+    /// Whether all inputs have had their turn, and have it again when they grow.
+    following: bool,
     started: Instant,
     report: Report,
     /// What is to be told.
@@ -57,8 +63,12 @@ pub(super) enum Step {
 pub(super) enum Wait {
     /// The input whose turn it is.
     Head,
+    /// Any input: it is nobody's turn.
+    Any,
     /// A moment.
     Until(Instant),
+    /// A change of the files that are followed, or a moment.
+    Change(Instant),
 }
 
 /// How it went with the input whose turn it is.
@@ -87,12 +97,15 @@ impl<I: Iterator<Item = Source>> Copy<I> {
         let transform = (!config.display.is_plain()).then(|| Transform::new(config.display));
         let chunk = Vec::with_capacity(if transform.is_some() { CHUNK } else { 0 });
         Self {
-            ahead: Ahead::new(sources, config.jobs),
+            ahead: Ahead::new(sources, config),
+            order: config.order,
             output,
             transform,
             chunk,
             grows: config.display.can_grow(),
             moved: None,
+            follow: config.follow.then(Follow::new),
+            following: false,
             started: Instant::now(),
             report: Report::default(),
             events: Vec::new(),
@@ -102,7 +115,8 @@ impl<I: Iterator<Item = Source>> Copy<I> {
     /// Goes on until something has to be waited for or told, or enough has been done for a step.
     pub(super) fn step(&mut self) -> Result<Step, Error> {
         self.ahead.fill();
-        self.ahead.read_ready().map_err(Error::Wait)?;
+        let all = self.moved.is_none() && self.order == Order::AsCompleted;
+        self.ahead.read_ready(all).map_err(Error::Wait)?;
         let mut done = 0;
         while done < STEP {
             if let Some(due) = self.output.release()? {
@@ -112,13 +126,18 @@ impl<I: Iterator<Item = Source>> Copy<I> {
                 Ok(Progress::Moved(bytes)) => done += bytes,
                 Ok(Progress::NotReady) => {
                     self.output.flush()?;
-                    return Ok(Step::Wait(Wait::Head));
+                    let chosen = self.moved.is_some();
+                    return Ok(Step::Wait(if chosen { Wait::Head } else { Wait::Any }));
                 }
                 Ok(Progress::End) => {
                     self.end_turn();
                     done += FILE;
                 }
-                Ok(Progress::Done) => return self.finish(),
+                Ok(Progress::Done) => {
+                    if let Some(step) = self.go_on()? {
+                        return Ok(step);
+                    }
+                }
                 Err(Broken::Output(error)) => return Err(error),
                 Err(Broken::Input(error)) => {
                     self.fail_turn(error)?;
@@ -129,24 +148,35 @@ impl<I: Iterator<Item = Source>> Copy<I> {
         Ok(Step::More)
     }
 
-    /// The inputs to wait for.
-    pub(super) fn waiting(&self, wait: Wait) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.ahead.waiting(wait == Wait::Head)
+    /// What to wait for.
+    pub(super) fn waiting(&self, wait: Wait) -> Vec<BorrowedFd<'_>> {
+        let (first, others) = self.ahead.waiting();
+        let first = first.filter(|input| match wait {
+            Wait::Head => true,
+            Wait::Any => input.has_room(),
+            Wait::Until(_) | Wait::Change(_) => false,
+        });
+        let changed = matches!(wait, Wait::Change(_)).then(|| self.follow.as_ref()?.fd());
+        first.into_iter().chain(others).map(Input::fd).chain(changed.flatten()).collect()
     }
 
     /// Takes what is to be told.
-    pub(super) fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+    pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + use<I> {
+        let events = std::mem::take(&mut self.events);
+        std::iter::once(Event::Read(self.report.read)).chain(events)
     }
 
     /// The output, to be closed, and what the run came to.
     pub(super) fn into_parts(self) -> (Output, Report) {
-        let (bytes, elapsed) = (self.output.bytes(), self.started.elapsed());
-        (self.output, Report { bytes, elapsed, ..self.report })
+        let (written, elapsed) = (self.output.bytes(), self.started.elapsed());
+        (self.output, Report { written, elapsed, ..self.report })
     }
 
     /// Moves a piece of the input whose turn it is.
     fn progress(&mut self) -> Result<Progress, Broken> {
+        if self.moved.is_none() && self.order == Order::AsCompleted && !self.ahead.choose() {
+            return Ok(Progress::NotReady);
+        }
         let Some((source, input)) = self.ahead.head() else { return Ok(Progress::Done) };
         let named = || source.clone();
         let input =
@@ -157,13 +187,14 @@ impl<I: Iterator<Item = Source>> Copy<I> {
             }
             self.moved = Some(0);
         }
-        let buffer = match &self.transform {
-            Some(_) => &mut self.chunk,
-            None => self.output.buffer(),
+        let got = match &self.transform {
+            Some(_) => input.read(&mut self.chunk),
+            None => match self.output.fetch(input)? {
+                Some(got) => got,
+                None => input.read(self.output.buffer()),
+            },
         };
-        let got = input
-            .read(buffer)
-            .map_err(|source| Broken::Input(Error::Read { input: named(), source }))?;
+        let got = got.map_err(|source| Broken::Input(Error::Read { input: named(), source }))?;
         let more_may_wait = input.may_wait();
         match got {
             Got::NotReady => Ok(Progress::NotReady),
@@ -175,6 +206,7 @@ impl<I: Iterator<Item = Source>> Copy<I> {
     /// Hands on to the output what was read.
     fn hand_on(&mut self, count: u64, more_may_wait: bool) -> Result<u64, Error> {
         self.moved = self.moved.map(|moved| moved + count);
+        self.report.read += count;
         if let Some(transform) = &mut self.transform {
             transform.push(&self.chunk, self.output.buffer());
             self.chunk.clear();
@@ -185,11 +217,18 @@ impl<I: Iterator<Item = Source>> Copy<I> {
 
     fn end_turn(&mut self) {
         let bytes = self.moved.take().unwrap_or_default();
-        self.report.files += 1;
         if let Some((source, Some(input))) = self.ahead.next() {
             let (opened, read) = (input.opened, input.read_to_end());
             debug!(%source, bytes, "read to its end");
-            self.events.push(Event::Ended(Ended { source, opened, read, bytes }));
+            if let (Some(follow), Source::Path(path)) = (&mut self.follow, &source)
+                && input.can_grow()
+            {
+                follow.keep(path.clone(), Some(input));
+            }
+            if !self.following {
+                self.report.files += 1;
+                self.events.push(Event::Ended(Ended { source, opened, read, bytes }));
+            }
         }
         self.ahead.fill();
     }
@@ -200,9 +239,30 @@ impl<I: Iterator<Item = Source>> Copy<I> {
         self.output.flush()?;
         self.moved = None;
         self.report.failed += 1;
-        self.ahead.next();
+        let failed = self.ahead.next();
+        if let (Some(follow), Some((Source::Path(path), None))) = (&mut self.follow, failed)
+            && error.is_not_found()
+        {
+            follow.keep(path, None);
+        }
         self.events.push(Event::Failed(error));
         Ok(())
+    }
+
+    /// After the last input: goes on with those that have grown, or ends.
+    fn go_on(&mut self) -> Result<Option<Step>, Error> {
+        self.output.flush()?;
+        let Some(follow) = self.follow.as_mut().filter(|follow| !follow.is_empty()) else {
+            return self.finish().map(Some);
+        };
+        self.following = true;
+        self.output.still_read()?;
+        let news = follow.take_news();
+        if news.is_empty() {
+            return Ok(Some(Step::Wait(Wait::Change(Instant::now() + LOOK))));
+        }
+        news.into_iter().for_each(|(source, input)| self.ahead.push(source, input));
+        Ok(None)
     }
 
     fn finish(&mut self) -> Result<Step, Error> {

@@ -13,7 +13,7 @@
 //! let path = "both.txt".into();
 //! let sink = Sink::File { path, mode: Mode::Replace, fsync: false, tee: None };
 //! let report = smol::block_on(cat::run(sources, Config::default(), sink, |_event| {}))?;
-//! println!("{} bytes", report.bytes);
+//! println!("{} bytes", report.written);
 //! # Ok(())
 //! # }
 //! ```
@@ -29,12 +29,16 @@
 mod ahead;
 mod config;
 mod copy;
+mod direct;
 mod error;
+mod follow;
 mod output;
+mod pace;
 mod report;
 mod sink;
 mod source;
 mod transform;
+mod unpack;
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -47,7 +51,7 @@ use futures_lite::future;
 use rustix::event::Timespec;
 use smol::{Async, Timer};
 
-pub use config::{Config, Display, Numbers};
+pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
 pub use report::{Ended, Event, Report};
 pub use sink::{Mode, Sink};
@@ -55,9 +59,11 @@ pub use source::Source;
 
 use copy::{Copy, Step, Wait};
 use output::Output;
+use pace::Pace;
+use sink::Target;
 
-/// Copies `sources` to `sink`, in their order, and calls `told` for each input whose turn is
-/// over.
+/// Copies `sources` to `sink`, in their order, and calls `told` as it goes on and for each input
+/// whose turn is over.
 ///
 /// The copying happens on the pool for blocking work, in steps of some ten milliseconds; waiting
 /// for an input or a moment costs no thread.
@@ -86,7 +92,7 @@ where
     let opened = if sink.may_wait() { unblock(|| sink.open()).await } else { sink.open() };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let mut copy = Copy::new(sources, &config, Output::new(targets, config.delay)?);
+    let mut copy = Copy::new(sources, &config, open_output(targets, &config)?);
     loop {
         let step;
         (copy, step) = unblock(move || {
@@ -94,12 +100,11 @@ where
             (copy, step)
         })
         .await;
-        copy.take_events().into_iter().for_each(&mut told);
+        copy.take_events().for_each(&mut told);
         match step? {
             Step::More => {}
             Step::Wait(until) => {
-                let fds = copy.waiting(until).collect();
-                wait(fds, until).await.map_err(Error::Wait)?;
+                wait(copy.waiting(until), until).await.map_err(Error::Wait)?;
             }
             Step::Done => break,
         }
@@ -122,11 +127,10 @@ pub fn run_blocking(
     mut told: impl FnMut(Event),
 ) -> Result<Report, Error> {
     let (targets, finish) = sink.open()?;
-    let output = Output::new(targets, config.delay)?;
-    let mut copy = Copy::new(sources.into_iter(), config, output);
+    let mut copy = Copy::new(sources.into_iter(), config, open_output(targets, config)?);
     loop {
         let step = copy.step();
-        copy.take_events().into_iter().for_each(&mut told);
+        copy.take_events().for_each(&mut told);
         match step? {
             Step::More => {}
             Step::Wait(until) => wait_here(copy.waiting(until), until).map_err(Error::Wait)?,
@@ -139,6 +143,10 @@ pub fn run_blocking(
     Ok(report)
 }
 
+fn open_output(targets: Vec<Target>, config: &Config) -> Result<Output, Error> {
+    Output::new(targets, Pace::new(config.delay, config.rate, Instant::now()))
+}
+
 /// Waits in the reactor until one of `fds` can be read or the moment has come.
 async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     let inputs = fds.into_iter().map(Async::new_nonblocking).collect::<io::Result<Vec<_>>>()?;
@@ -148,8 +156,8 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     });
     let moment = async {
         match until {
-            Wait::Head => pending().await,
-            Wait::Until(moment) => {
+            Wait::Head | Wait::Any => pending().await,
+            Wait::Until(moment) | Wait::Change(moment) => {
                 Timer::at(moment).await;
                 Ok(())
             }
@@ -159,13 +167,13 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
 }
 
 /// Waits on this thread until one of `fds` can be read or the moment has come.
-fn wait_here<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, until: Wait) -> io::Result<()> {
+fn wait_here(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
     let timeout = match until {
-        Wait::Head => None,
-        Wait::Until(moment) => {
+        Wait::Head | Wait::Any => None,
+        Wait::Until(moment) | Wait::Change(moment) => {
             let time = moment.saturating_duration_since(Instant::now());
             Some(Timespec::try_from(time).map_err(io::Error::other)?)
         }
     };
-    ahead::poll(fds, timeout.as_ref()).map(drop)
+    ahead::poll(fds.into_iter(), timeout.as_ref()).map(drop)
 }

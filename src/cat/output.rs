@@ -2,16 +2,17 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use memchr::memchr;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::direct;
 use super::error::Error;
+use super::pace::Pace;
 use super::sink::Target;
-use super::source::{FileId, Input};
+use super::source::{FileId, Got, Input};
 
 /// The bytes that are gathered before they are written.
 const GATHERED: usize = 128 << 10;
@@ -22,9 +23,7 @@ pub(super) struct Output {
     files: Vec<Written>,
     /// What waits to be written.
     pending: Vec<u8>,
-    delay: Option<Duration>,
-    /// When the next line may be written.
-    due: Option<Instant>,
+    pace: Pace,
     /// Whether somebody watches: nothing is gathered then.
     watched: bool,
     bytes: u64,
@@ -37,15 +36,16 @@ struct Written {
     id: FileId,
     file_type: FileType,
     appends: bool,
+    /// Whether it is a pipe as small as pipes are made.
+    narrow: bool,
 }
 
 impl Output {
-    pub(super) fn new(targets: Vec<Target>, delay: Option<Duration>) -> Result<Self, Error> {
+    pub(super) fn new(targets: Vec<Target>, pace: Pace) -> Result<Self, Error> {
         let files = targets.into_iter().map(Written::new).collect::<Result<Vec<_>, _>>()?;
         let watched = files.iter().any(|file| rustix::termios::isatty(&file.target.fd));
         let pending = Vec::with_capacity(2 * GATHERED);
-        let delay = delay.filter(|delay| !delay.is_zero());
-        Ok(Self { files, pending, delay, due: None, watched, bytes: 0 })
+        Ok(Self { files, pending, pace, watched, bytes: 0 })
     }
 
     /// Whether reading this input would read what has been written here, without end. A copy
@@ -59,22 +59,24 @@ impl Output {
         Ok(self.files.iter().any(|file| file.id == input.id && file.feeds(input, grows)))
     }
 
-    /// Writes what is pending, as much as the delay allows; tells until when to wait if it does
+    /// Writes what is pending, as much as the pace allows; tells until when to wait if it does
     /// not allow all of it now.
     pub(super) fn release(&mut self) -> Result<Option<Instant>, Error> {
-        let Some(delay) = self.delay else { return Ok(None) };
-        if self.due.is_some_and(|due| due > Instant::now()) {
-            return Ok(self.due);
+        if self.pace.is_free() {
+            return Ok(None);
         }
-        self.due = None;
-        match memchr(b'\n', &self.pending) {
-            Some(end) => {
-                self.write(end + 1)?;
-                self.due = Some(Instant::now() + delay);
+        loop {
+            let now = Instant::now();
+            if let Some(due) = self.pace.due(now) {
+                return Ok(Some(due));
             }
-            None => self.flush()?,
+            if self.pending.is_empty() {
+                return Ok(None);
+            }
+            let piece = self.pace.piece(&self.pending);
+            self.pace.wrote(&self.pending[..piece], now);
+            self.write(piece)?;
         }
-        Ok(self.due)
     }
 
     /// Where the next bytes are put. There is always room for at least [`GATHERED`].
@@ -84,13 +86,47 @@ impl Output {
 
     /// Writes what was put into the buffer, unless it can wait for more to come.
     pub(super) fn filled(&mut self, more_may_wait: bool) -> Result<(), Error> {
-        let write = self.watched || more_may_wait || self.pending.len() >= GATHERED;
-        if write && self.delay.is_none() { self.flush() } else { Ok(()) }
+        let full = self.pending.len() >= GATHERED;
+        if full {
+            self.files.iter_mut().for_each(Written::widen);
+        }
+        let write = full || more_may_wait || self.watched;
+        if write && self.pace.is_free() { self.flush() } else { Ok(()) }
+    }
+
+    /// Fails when nobody reads any more, which else only the next write would tell.
+    pub(super) fn still_read(&self) -> Result<(), Error> {
+        for Written { target, .. } in &self.files {
+            let mut fds = [PollFd::new(&target.fd, PollFlags::empty())];
+            let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+            if polled.is_ok() && fds[0].revents().contains(PollFlags::ERR) {
+                return Err(Error::Write { to: target.path.clone(), source: Errno::PIPE.into() });
+            }
+        }
+        Ok(())
     }
 
     /// The bytes written so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Has the system move bytes of the input to the output, where it can and nothing is to be
+    /// done with them on the way.
+    pub(super) fn fetch(&mut self, input: &mut Input) -> Result<Option<io::Result<Got>>, Error> {
+        if self.files.len() > 1 || !self.pace.is_free() || self.watched {
+            return Ok(None);
+        }
+        let Some(way) = self.files.first().and_then(|file| input.way_to(file.file_type)) else {
+            return Ok(None);
+        };
+        self.flush()?;
+        self.files[0].widen();
+        let got = input.send(way, self.files[0].target.fd.as_fd()).transpose();
+        if let Some(Ok(Got::Bytes(count))) = got {
+            self.bytes += count as u64;
+        }
+        Ok(got)
     }
 
     /// Writes all that is pending.
@@ -126,12 +162,23 @@ impl Written {
             .and_then(|stat| Ok((stat, rustix::fs::fcntl_getfl(&target.fd)?)));
         match told {
             Err(error) => Err(Error::Write { to: target.path, source: error.into() }),
-            Ok((stat, flags)) => Ok(Self {
-                id: FileId::of(&stat),
-                file_type: FileType::from_raw_mode(stat.st_mode),
-                appends: flags.contains(OFlags::APPEND),
-                target,
-            }),
+            Ok((stat, flags)) => {
+                let file_type = FileType::from_raw_mode(stat.st_mode);
+                Ok(Self {
+                    id: FileId::of(&stat),
+                    file_type,
+                    appends: flags.contains(OFlags::APPEND),
+                    narrow: file_type == FileType::Fifo,
+                    target,
+                })
+            }
+        }
+    }
+
+    /// Prepares for many bytes.
+    fn widen(&mut self) {
+        if std::mem::take(&mut self.narrow) {
+            direct::widen(self.target.fd.as_fd());
         }
     }
 
@@ -140,8 +187,9 @@ impl Written {
             // What goes round in a pipe never ends, and no other reader gets it whole.
             FileType::Fifo => true,
             FileType::RegularFile | FileType::BlockDevice => {
-                let Ok(read) = rustix::fs::tell(input.fd()) else { return false };
-                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return false };
+                // The same file, and yet read through a pipe: it is unpacked on the way.
+                let Ok(read) = rustix::fs::tell(input.fd()) else { return true };
+                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return true };
                 let size = rustix::fs::fstat(input.fd()).map_or(0, |stat| stat.st_size as u64);
                 let at_end = self.file_type == FileType::RegularFile && read >= size;
                 !at_end && (self.appends || read < written || (grows && read == written))

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::source::Source;
 
-/// Something that happened to one input, told when its turn is over.
+/// Something that happened.
 #[derive(Debug)]
 pub enum Event {
+    /// More was read of the inputs whose turn is or was: so many bytes of all so far. Told every
+    /// few milliseconds.
+    Read(u64),
     /// An input was not read, or not to its end; the others go on.
     Failed(Error),
     /// An input was read to its end.
@@ -34,8 +37,10 @@ pub struct Report {
     pub files: u64,
     /// The inputs that were not.
     pub failed: u64,
+    /// The bytes that were read.
+    pub read: u64,
     /// The bytes that were written, to each output.
-    pub bytes: u64,
+    pub written: u64,
     /// The time from the start to the end.
     pub elapsed: Duration,
 }

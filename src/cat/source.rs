@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::direct::{self, Way};
+use super::unpack::{Format, Unpacking};
 use crate::escape::Escaped;
 
 /// Of an input that has this much in store nothing more is read before its turn.
@@ -20,6 +22,9 @@ const READ_AHEAD: usize = 256 << 10;
 
 /// The room for one read of an input before its turn: what a pipe holds.
 const PIECE: usize = 64 << 10;
+
+/// Of a smaller file the bytes are gathered with those of others.
+const LARGE: u64 = 128 << 10;
 
 /// What to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +105,15 @@ pub(super) enum Got {
 pub(super) struct Input {
     fd: OwnedFd,
     pub(super) id: FileId,
+    file_type: FileType,
     kind: Kind,
+    /// Whether the system may move its bytes to the output by itself.
+    direct: bool,
     pub(super) opened: Instant,
     /// What was read before its turn.
     ahead: Vec<u8>,
+    /// The thread that fills the pipe that is read, if the input is compressed.
+    unpacking: Option<Unpacking>,
     /// How reading ended, if it did before its turn.
     end: Option<(Instant, io::Result<()>)>,
 }
@@ -117,14 +127,45 @@ impl Input {
             Source::Stdin => io::stdin().as_fd().try_clone_to_owned()?,
         };
         let stat = rustix::fs::fstat(&fd)?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let kind = match file_type {
             FileType::RegularFile | FileType::BlockDevice => Kind::Steady,
             FileType::Directory => return Err(Errno::ISDIR.into()),
             FileType::CharacterDevice => Kind::Device,
             _ => Kind::Stream,
         };
         let (id, opened) = (FileId::of(&stat), Instant::now());
-        Ok(Self { fd, id, kind, opened, ahead: Vec::new(), end: None })
+        let direct = kind == Kind::Stream || stat.st_size as u64 >= LARGE;
+        let (ahead, unpacking, end) = (Vec::new(), None, None);
+        Ok(Self { fd, id, file_type, kind, direct, opened, ahead, unpacking, end })
+    }
+
+    /// Reads from now on what is in the input, if that is compressed. Of a stream only a thread
+    /// can tell, for that may take any time; a terminal is never compressed.
+    pub(super) fn unpacked(self) -> io::Result<Self> {
+        let unpack = match self.kind {
+            Kind::Stream => true,
+            Kind::Steady => self.begins_compressed()?,
+            Kind::Device => false,
+        };
+        if !unpack {
+            return Ok(self);
+        }
+        let (pipe, unpacking) = Unpacking::start(self.fd)?;
+        let (fd, file_type, kind) = (pipe.into(), FileType::Fifo, Kind::Stream);
+        Ok(Self { fd, file_type, kind, direct: true, unpacking: Some(unpacking), ..self })
+    }
+
+    fn begins_compressed(&self) -> io::Result<bool> {
+        let mut head = [0; Format::MAGIC];
+        let at = rustix::fs::tell(&self.fd)?;
+        let count = retry_on_intr(|| rustix::io::pread(&self.fd, &mut head, at))?;
+        Ok(Format::of(&head[..count]).is_some())
+    }
+
+    /// At the end of what can be read: whether that was all.
+    fn ended(&mut self) -> io::Result<()> {
+        self.unpacking.take().map_or(Ok(()), Unpacking::end)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -139,6 +180,27 @@ impl Input {
     /// Whether more can be read before its turn.
     pub(super) fn has_room(&self) -> bool {
         self.kind == Kind::Stream && self.end.is_none() && self.ahead.len() < READ_AHEAD
+    }
+
+    /// Whether more can come after its end.
+    pub(super) fn can_grow(&self) -> bool {
+        self.file_type == FileType::RegularFile
+    }
+
+    /// Whether a regular file that was read to its end is now longer, or shorter: then it is read
+    /// from its start, for it has been written anew.
+    pub(super) fn has_changed(&self) -> bool {
+        let (Ok(stat), Ok(at)) = (rustix::fs::fstat(&self.fd), rustix::fs::tell(&self.fd)) else {
+            return false;
+        };
+        let size = stat.st_size as u64;
+        let cut = size < at && rustix::fs::seek(&self.fd, SeekFrom::Start(0)).is_ok();
+        (cut && size > 0) || size > at
+    }
+
+    /// Whether its turn can come without waiting for more of it, however long it is.
+    pub(super) fn is_ready_whole(&self) -> bool {
+        self.kind == Kind::Steady || (self.kind == Kind::Stream && !self.has_room())
     }
 
     /// Whether another input that reads the same file would take bytes from this one.
@@ -178,7 +240,7 @@ impl Input {
             return Ok(Got::NotReady);
         }
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
-            Ok(0) => Ok(Got::End),
+            Ok(0) => self.ended().map(|()| Got::End),
             Ok(count) => Ok(Got::Bytes(count)),
             Err(Errno::AGAIN) => {
                 // Also some files of /proc and /sys that call themselves regular.
@@ -187,6 +249,26 @@ impl Input {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The way for its next bytes to such an output, without passing through our memory.
+    pub(super) fn way_to(&self, output: FileType) -> Option<Way> {
+        let direct = self.direct && self.ahead.is_empty() && self.end.is_none();
+        direct.then(|| Way::between(self.file_type, output)).flatten()
+    }
+
+    /// Has the system move some bytes; none if that fails, which is not tried again.
+    pub(super) fn send(&mut self, way: Way, to: BorrowedFd<'_>) -> io::Result<Option<Got>> {
+        if self.may_wait() && !self.is_ready()? {
+            return Ok(Some(Got::NotReady));
+        }
+        let moved = way.go(self.fd(), to).unwrap_or_default();
+        self.direct = moved > 0;
+        if moved == PIECE {
+            // It was full: who writes to it can do so in larger pieces.
+            direct::widen(self.fd());
+        }
+        Ok(self.direct.then_some(Got::Bytes(moved)))
     }
 
     /// Whether a read would return at once. Asked before each read: a FIFO that nobody has opened

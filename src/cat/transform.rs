@@ -1,6 +1,6 @@
 //! What the display options make of the bytes: pure, from piece to piece.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::config::{Display, Numbers};
 
@@ -34,13 +34,14 @@ impl Transform {
     }
 
     /// Appends to `out` what is shown for `input`.
-    pub(super) fn push(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
-        while let Some(end) = memchr(b'\n', input) {
-            self.text(&input[..end], true, out);
+    pub(super) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        let mut start = 0;
+        for end in memchr_iter(b'\n', input) {
+            self.text(&input[start..end], true, out);
             self.newline(out);
-            input = &input[end + 1..];
+            start = end + 1;
         }
-        self.text(input, false, out);
+        self.text(&input[start..], false, out);
     }
 
     /// Appends to `out` what was held back for the newline that never came.
@@ -113,9 +114,8 @@ impl Transform {
 
 /// `^X` and `M-X` for what is not printable ASCII.
 fn show_nonprinting(mut text: &[u8], tabs: bool, out: &mut Vec<u8>) {
-    let printable = |byte: &u8| matches!(byte, b' '..=b'~') || (*byte == b'\t' && !tabs);
     loop {
-        let run = text.iter().position(|byte| !printable(byte)).unwrap_or(text.len());
+        let run = printable(text, tabs);
         out.extend_from_slice(&text[..run]);
         let Some(&byte) = text.get(run) else { return };
         if byte >= 0x80 {
@@ -129,6 +129,17 @@ fn show_nonprinting(mut text: &[u8], tabs: bool, out: &mut Vec<u8>) {
         }
         text = &text[run + 1..];
     }
+}
+
+/// The number of bytes at the start of `text` that are shown as they are.
+fn printable(text: &[u8], tabs: bool) -> usize {
+    let shown = |byte: u8| (byte.wrapping_sub(b' ') < 0x5f) | ((byte == b'\t') & !tabs);
+    // Without an early exit the compiler looks at many bytes at once.
+    let mut blocks = text.chunks_exact(16);
+    let whole = blocks.position(|block| !block.iter().fold(true, |all, byte| all & shown(*byte)));
+    let start = whole.map_or(text.len() / 16 * 16, |blocks| blocks * 16);
+    let rest = &text[start..];
+    start + rest.iter().position(|byte| !shown(*byte)).unwrap_or(rest.len())
 }
 
 /// A line number, kept as the text that is shown: counting up changes one digit most of the time.

@@ -2,7 +2,8 @@
 //!
 //! A [`Downloader`] takes a list of [`Item`]s, as long as it likes or without end, and saves each
 //! under a name that nothing had before. A file appears under its name only when it is whole;
-//! until then it is called `NAME.part`. What fails stands in the [`Report`], and never stops the
+//! until then it is called `NAME.part`, and `NAME.part.json` beside it tells
+//! how to go on with it. What fails stands in the [`Report`], and never stops the
 //! others.
 //!
 //! ```no_run
@@ -22,10 +23,13 @@
 //! # }
 //! ```
 
+mod attempt;
 mod body;
 mod config;
+mod content_range;
 mod error;
 mod headers;
+mod hosts;
 pub mod http;
 mod naming;
 mod part;
@@ -33,6 +37,10 @@ mod plan;
 mod progress;
 mod redirect;
 mod report;
+mod resume;
+mod retry;
+mod state;
+mod store;
 mod transfer;
 
 use std::future::Future;
@@ -43,11 +51,12 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 
 use crate::limits::permits::for_each;
 use crate::limits::stop::{Stop, stop};
+use hosts::Hosts;
 use http::{Client, ClientConfig};
 use part::Names;
 use transfer::Shared;
 
-pub use config::{Config, Downgrade};
+pub use config::{Config, Downgrade, Existing};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
 pub use plan::{Item, Target};
@@ -72,16 +81,17 @@ impl Downloader {
             extra_roots: config.ca_file.clone(),
             idle_per_origin: config.jobs.get(),
         })?;
-        Ok(Self(Shared { config, client, names: Names::default() }))
+        let (names, hosts) = (Names::default(), Hosts::default());
+        Ok(Self(Shared { config, client, names, hosts }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
-    /// then what has been begun is given up, and its parts are removed. The list is asked for
+    /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
     /// its next item only when there is room for it.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, all transfers end with it and their parts are removed.
+    /// When this is dropped halfway, all transfers end with it; their parts stay.
     pub async fn run(
         &self,
         list: impl Stream<Item = Result<Item, Failure>>,
@@ -105,7 +115,7 @@ impl Downloader {
             stopper.stop();
             future::pending().await
         };
-        future::or(all, stopping).await;
+        future::or(stopping, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { elapsed: start.elapsed(), ..report }
     }
@@ -132,7 +142,8 @@ fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut
     match ended {
         Ok(saved) => {
             tell(Event::Saved(&saved));
-            report.saved += 1;
+            report.saved += u64::from(!saved.skipped);
+            report.skipped += u64::from(saved.skipped);
             report.bytes += saved.bytes;
         }
         Err(Failure { source: DownloadError::Stopped, .. }) => {

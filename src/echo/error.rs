@@ -1,9 +1,9 @@
 //! Why there is no reply, or not the one that was wanted.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::echo::payload::Mismatch;
 use crate::net::address::Address;
 use crate::net::connect::ConnectError;
 
@@ -105,7 +105,83 @@ pub enum EchoError {
     },
 }
 
+/// How a stream of replies first left the stream of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// A byte is not the one that was sent.
+    Changed,
+    /// A byte came that was not sent.
+    Added,
+    /// A byte that was sent did not come.
+    Dropped,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Changed => "a byte was changed",
+            Self::Added => "a byte was added",
+            Self::Dropped => "a byte was dropped",
+        })
+    }
+}
+
+/// What was being done when something went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "their names say what they are")]
+pub enum Phase {
+    Resolve,
+    Connect,
+    Write,
+    Read,
+    /// The server closed the connection first.
+    EarlyEnd,
+    /// What came is not what was sent.
+    Mismatch,
+    /// The reply was not whole in time.
+    Timeout,
+}
+
+impl Phase {
+    /// All of them, in the order of a connection's life.
+    pub const ALL: [Self; 7] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Write,
+        Self::Read,
+        Self::EarlyEnd,
+        Self::Mismatch,
+        Self::Timeout,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::EarlyEnd => "early_end",
+            Self::Mismatch => "mismatch",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 impl EchoError {
+    /// What was being done.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Connect(ConnectError::Resolve { .. }) => Phase::Resolve,
+            Self::Connect(_) => Phase::Connect,
+            Self::Send { .. } | Self::Input { .. } => Phase::Write,
+            Self::Receive { .. } | Self::Output { .. } => Phase::Read,
+            Self::Closed { .. } | Self::ClosedEarly { .. } => Phase::EarlyEnd,
+            Self::Differs { .. } | Self::TooLong { .. } | Self::Mismatch { .. } => Phase::Mismatch,
+            Self::TimedOut { .. } | Self::Silent { .. } => Phase::Timeout,
+        }
+    }
+
     /// Whether it took too long, rather than failed.
     pub fn is_timeout(&self) -> bool {
         let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));

@@ -11,10 +11,10 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use smol::Timer;
 
 use crate::echo::config::Server;
-use crate::echo::error::EchoError;
+use crate::echo::error::{EchoError, Mismatch};
 use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
-use crate::echo::payload::{Mismatch, Payload};
+use crate::echo::payload::Payload;
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;
@@ -148,7 +148,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     ) -> Turn {
         while self.ledger.on_way() < self.rules.in_flight {
             match pace.turn(now) {
-                Turn::Now(_) if *most == 0 => return Turn::Over,
+                _ if *most == 0 => return Turn::Over,
                 Turn::Now(due) => {
                     pace.take();
                     *most -= 1;

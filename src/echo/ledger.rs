@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::echo::payload::{Mismatch, Payload, compare};
+use crate::echo::error::Mismatch;
+use crate::echo::payload::{Payload, compare};
 
 /// A message on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! An echo client: sends messages and collects the replies.
 //!
 //! [`send`] is for one message, [`run`] for many, in order, [`stream`] for bytes as they are,
-//! [`ping`] for the round-trip time.
+//! [`ping`] for the round-trip time, [`load`] for what a server can bear.
 //!
 //! ```
 //! use myapp::echo::{self, Config, Message, Server};
@@ -23,6 +23,7 @@ mod connection;
 mod error;
 mod flow;
 mod ledger;
+mod load;
 mod message;
 mod pace;
 mod payload;
@@ -44,12 +45,13 @@ use crate::limits::permits::Permits;
 use crate::net::connect::{ConnectError, connect};
 use connection::Connection;
 
-pub use config::{Config, Connections, PingConfig, Server};
-pub use error::EchoError;
+pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
+pub use error::{EchoError, Mismatch, Phase};
+pub use load::load;
 pub use message::{LONGEST, Message, MessageError, Reply, without_end};
-pub use payload::{Mismatch, Payload};
+pub use payload::Payload;
 pub use ping::ping;
-pub use report::PingReport;
+pub use report::{Doubt, Failures, LoadReport, PingReport};
 
 /// The longest wait before a failed connection is first tried again, and before any later time.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));

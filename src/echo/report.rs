@@ -1,8 +1,10 @@
 //! What a run comes to.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
 
-use crate::echo::error::EchoError;
+use crate::echo::error::{EchoError, Phase};
 use crate::measure::latency::Latency;
 
 /// What a ping comes to.
@@ -29,6 +31,168 @@ impl PingReport {
         match self.sent {
             0 => 0.0,
             sent => (sent - self.times.count()) as f64 / sent as f64,
+        }
+    }
+}
+
+/// What a load comes to. The warm-up counts for nothing but errors.
+#[derive(Debug, Default)]
+pub struct LoadReport {
+    /// How long was measured.
+    pub elapsed: Duration,
+    /// The messages that went.
+    pub sent: u64,
+    /// Those of them that went more than a millisecond after they could have gone.
+    pub late: u64,
+    /// How long it took to connect.
+    pub connect: Latency,
+    /// From when each message was due until its reply was whole.
+    pub response: Latency,
+    /// From when each message was sent until its reply was whole.
+    pub service: Latency,
+    /// What went wrong.
+    pub errors: BTreeMap<Phase, Failures>,
+    /// The share of its time in which the thread that sent was busy, from 0 to 1.
+    pub cpu: f64,
+    pub(crate) last_answer: Option<Instant>,
+}
+
+/// What went wrong in one phase.
+#[derive(Debug)]
+pub struct Failures {
+    /// How often.
+    pub count: u64,
+    /// The first of them.
+    pub first: EchoError,
+}
+
+/// Why figures may not mean what they seem to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Doubt {
+    /// The rate that was reached is more than 1 % below the one that was asked.
+    Rate {
+        /// Messages a second.
+        asked: f64,
+        /// Messages a second.
+        reached: f64,
+    },
+    /// This share of the messages, more than 1 %, went late through our own doing.
+    Late(f64),
+    /// The sending thread was busy for this share of its time, more than 90 %.
+    Busy(f64),
+    /// Fewer than ten messages lie above the percentile.
+    Few {
+        /// The lowest such percentile.
+        percentile: &'static str,
+        /// All messages that were answered.
+        answered: u64,
+    },
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate { asked, reached } => {
+                let missing = 100.0 * (1.0 - reached / asked);
+                write!(f, "the rate was not reached: {reached:.1} of {asked} messages a second, ")?;
+                write!(f, "{missing:.1}% too few")
+            }
+            Self::Late(share) => {
+                let percent = 100.0 * share;
+                write!(f, "{percent:.1}% of the messages were sent over 1 ms late by this program")
+            }
+            Self::Busy(share) => {
+                let percent = 100.0 * share;
+                write!(f, "this program was busy for {percent:.0}% of the time: ")?;
+                f.write_str("the generator was the bottleneck")
+            }
+            Self::Few { percentile, answered } => {
+                write!(f, "{answered} replies are too few for {percentile} and above")
+            }
+        }
+    }
+}
+
+impl LoadReport {
+    pub(crate) fn fail(&mut self, error: EchoError) {
+        let entry = self.errors.entry(error.phase());
+        entry.or_insert(Failures { count: 0, first: error }).count += 1;
+    }
+
+    /// The messages that were answered.
+    pub fn answered(&self) -> u64 {
+        self.response.count()
+    }
+
+    /// The messages that were answered a second.
+    pub fn rate(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds > 0.0 { self.answered() as f64 / seconds } else { 0.0 }
+    }
+
+    /// What makes the figures doubtful, given the rate that was asked.
+    pub fn doubts(&self, asked: Option<f64>) -> Vec<Doubt> {
+        let (answered, reached) = (self.answered(), self.rate());
+        let late = self.late as f64 / self.sent.max(1) as f64;
+        let few = [("p90", 100), ("p99", 1_000), ("p99.9", 10_000)];
+        let few = few.into_iter().find(|(_, enough)| (1..*enough).contains(&answered));
+        [
+            asked
+                .filter(|asked| reached < 0.99 * asked)
+                .map(|asked| Doubt::Rate { asked, reached }),
+            (late > 0.01).then_some(Doubt::Late(late)),
+            (self.cpu > 0.9 && answered > 0).then_some(Doubt::Busy(self.cpu)),
+            few.map(|(percentile, _)| Doubt::Few { percentile, answered }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(answered: u64, seconds: u64) -> LoadReport {
+        let elapsed = Duration::from_secs(seconds);
+        let mut report = LoadReport { sent: answered, elapsed, ..LoadReport::default() };
+        (0..answered).for_each(|_| report.response.record(Duration::from_millis(1)));
+        report
+    }
+
+    #[test]
+    fn a_good_run_is_not_doubted() {
+        let sound = LoadReport { cpu: 0.9, late: 100, ..report(10_000, 10) };
+        assert_eq!(sound.doubts(Some(1005.0)), []);
+        assert_eq!(sound.doubts(None), []);
+    }
+
+    #[test]
+    fn each_reason_for_doubt_is_told() {
+        let asked = 2000.0;
+        let slow = report(10_000, 10).doubts(Some(asked));
+        assert_eq!(slow, [Doubt::Rate { asked, reached: 1000.0 }]);
+        let text = "the rate was not reached: 1000.0 of 2000 messages a second, 50.0% too few";
+        assert_eq!(slow[0].to_string(), text);
+        let late = LoadReport { late: 101, ..report(10_000, 10) };
+        assert_eq!(late.doubts(None), [Doubt::Late(0.0101)]);
+        let busy = LoadReport { cpu: 0.91, ..report(10_000, 10) };
+        assert_eq!(busy.doubts(None), [Doubt::Busy(0.91)]);
+    }
+
+    #[test]
+    fn a_percentile_needs_ten_replies_above_it() {
+        for (answered, percentile) in [
+            (0, None),
+            (99, Some("p90")),
+            (100, Some("p99")),
+            (9_999, Some("p99.9")),
+            (10_000, None),
+        ] {
+            let doubts = report(answered, 1).doubts(None);
+            let few = percentile.map(|percentile| Doubt::Few { percentile, answered });
+            assert_eq!(doubts, Vec::from_iter(few));
         }
     }
 }

@@ -1,14 +1,12 @@
 //! Sockets that wait for connections.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream as StdStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 
-use async_net::TcpStream;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt,
-};
-use smol::Async;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use crate::net::address::{Address, Host};
 use crate::net::connect::{ConnectError, resolve};
@@ -17,10 +15,10 @@ use crate::net::connect::{ConnectError, resolve};
 /// burst of connections for a second; the system cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A TCP socket that waits for connections.
+/// A TCP socket that listens. It does not block.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Async<TcpListener>,
+    socket: TcpListener,
     local: SocketAddr,
 }
 
@@ -41,9 +39,10 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// Listens on `address`. [`Host::Any`] and `[::]` listen on IPv4 and IPv6, whatever the
-    /// system's `bindv6only` says; [`Host::Any`] on IPv4 alone where there is no IPv6. Of a name
-    /// with several addresses the first that can be had is taken.
+    /// Listens on `address`, with `count` sockets between which the system shares the connections
+    /// out (`SO_REUSEPORT`), one for each thread that accepts. [`Host::Any`] and `[::]` listen on
+    /// IPv4 and IPv6, whatever the system's `bindv6only` says; [`Host::Any`] on IPv4 alone where
+    /// there is no IPv6. Of a name with several addresses the first that can be had is taken.
     ///
     /// # Errors
     ///
@@ -52,7 +51,7 @@ impl Listener {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, nothing listens.
-    pub async fn bind(address: &Address) -> Result<Self, ListenError> {
+    pub async fn bind(address: &Address, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
         let candidates = match &address.host {
             Host::Any => {
                 let both: [IpAddr; 2] =
@@ -63,8 +62,8 @@ impl Listener {
         };
         let mut failed = None;
         for candidate in candidates {
-            match bind_socket(candidate) {
-                Ok(listener) => return Ok(listener),
+            match listen_on(candidate, count) {
+                Ok(listeners) => return Ok(listeners),
                 // An address in use must not send `:PORT` silently to IPv4 alone.
                 Err(error) if address.host == Host::Any && !lacks_ipv6(&error) => {
                     failed = Some(error);
@@ -81,48 +80,11 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
+}
 
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    ///
-    /// Those of `accept(2)`: of this one connection (`ECONNABORTED`), or of the process
-    /// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), which pass when others end.
-    ///
-    /// # Cancel safety
-    ///
-    /// No connection is lost when this is dropped halfway.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.socket.accept().await?;
-        Ok((stream.into(), peer))
-    }
-
-    /// Waits until a connection waits.
-    ///
-    /// # Errors
-    ///
-    /// Those of the reactor.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost when this is dropped halfway.
-    pub async fn ready(&self) -> io::Result<()> {
-        self.socket.readable().await
-    }
-
-    /// Takes a connection if one waits.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Listener::accept`].
-    pub fn try_accept(&self) -> io::Result<Option<(Async<StdStream>, SocketAddr)>> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (stream, peer) = match acceptfrom_with(&self.socket, flags) {
-            Err(Errno::AGAIN) => return Ok(None),
-            accepted => accepted?,
-        };
-        let peer = peer.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
-        Ok(Some((Async::new_nonblocking(stream.into())?, peer)))
+impl From<Listener> for TcpListener {
+    fn from(listener: Listener) -> Self {
+        listener.socket
     }
 }
 
@@ -132,7 +94,30 @@ fn lacks_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn bind_socket(address: SocketAddr) -> io::Result<Listener> {
+fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
+    let first = open_socket(address)?;
+    bind(&first, &address)?;
+    let first = TcpListener::from(first);
+    let local = first.local_addr()?;
+    let mut sockets = vec![first];
+    if count.get() > 1 {
+        // Not before the first is bound: with the option, it would share a port that is in use
+        // with another program of ours instead of failing.
+        sockopt::set_socket_reuseport(&sockets[0], true)?;
+        for _ in 1..count.get() {
+            let sibling = open_socket(local)?;
+            sockopt::set_socket_reuseport(&sibling, true)?;
+            bind(&sibling, &local)?;
+            sockets.push(sibling.into());
+        }
+    }
+    for socket in &sockets {
+        listen(socket, BACKLOG)?;
+    }
+    Ok(sockets.into_iter().map(|socket| Listener { socket, local }).collect())
+}
+
+fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -145,11 +130,7 @@ fn bind_socket(address: SocketAddr) -> io::Result<Listener> {
     // in its place in the stream (RFC 6093 section 5).
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_oobinline(&socket, true)?;
-    bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
-    let socket = TcpListener::from(socket);
-    let local = socket.local_addr()?;
-    Ok(Listener { socket: Async::new_nonblocking(socket)?, local })
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -158,7 +139,12 @@ mod tests {
     use std::net::TcpStream as Client;
 
     fn listen_on(text: &str) -> Result<Listener, ListenError> {
-        smol::block_on(Listener::bind(&text.parse().unwrap()))
+        shards(text, 1).map(|mut listeners| listeners.remove(0))
+    }
+
+    fn shards(text: &str, count: usize) -> Result<Vec<Listener>, ListenError> {
+        let count = NonZeroUsize::new(count).unwrap();
+        smol::block_on(Listener::bind(&text.parse().unwrap(), count))
     }
 
     #[test]
@@ -191,10 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_accepted_with_its_peer() {
-        let listener = listen_on("127.0.0.1:0").unwrap();
-        let client = Client::connect(listener.local_addr()).unwrap();
-        let (_, peer) = smol::block_on(listener.accept()).unwrap();
-        assert_eq!(peer, client.local_addr().unwrap());
+    fn several_sockets_share_a_port_but_not_with_those_of_another() {
+        let listeners = shards("127.0.0.1:0", 3).unwrap();
+        let address = listeners[0].local_addr();
+        assert!(listeners.iter().all(|listener| listener.local_addr() == address));
+        for count in [1, 3] {
+            let error = shards(&address.to_string(), count).unwrap_err();
+            let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+            assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{count} sockets");
+        }
+        let clients: Vec<_> = (0..100).map(|_| Client::connect(address).unwrap()).collect();
+        let waiting =
+            |listener: &Listener| std::iter::from_fn(|| listener.socket.accept().ok()).count();
+        let shares: Vec<_> = listeners.iter().map(waiting).collect();
+        assert_eq!(shares.iter().sum::<usize>(), clients.len());
+        assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! Addresses as people type them ([`address`]), connections to them ([`connect`], [`names`]),
-//! sockets that wait for connections ([`listener`]), TLS for clients ([`tls`]).
+//! sockets that wait for connections ([`listener`]) and the connections that come in (`stream`),
+//! TLS for clients ([`tls`]).
 
 pub mod address;
 pub mod connect;
 pub mod listener;
 pub mod names;
+pub(crate) mod stream;
 pub mod tls;

@@ -1,10 +1,32 @@
-//! Runs a future to its end on smol.
+//! Runs a future to its end: on this thread ([`run`]), or on a thread of its own that waits for
+//! its sockets itself (for the parts of this library that are made of many small exchanges).
 //!
 //! Each tool is one future that keeps its tasks on an executor of its own inside, so a program
 //! may run it wherever it runs other futures; dropping it ends all of its tasks.
 
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
+mod worker;
+
 use std::future::Future;
 use std::num::NonZeroUsize;
+
+#[cfg(target_os = "linux")]
+pub(crate) use epoll::{Driver, Socket, Unparker};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use portable::{Driver, Socket, Unparker};
+pub(crate) use worker::Worker;
+
+/// What a socket can be ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To be read from, or to accept a connection.
+    Read,
+    /// To be written to.
+    Write,
+}
 
 /// The most threads that wait for files at once.
 ///
@@ -16,4 +38,195 @@ const BLOCKING_THREADS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     blocking::set_max_blocking_threads(BLOCKING_THREADS);
     smol::block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Duration;
+
+    use smol::LocalExecutor;
+    use smol::channel::bounded;
+
+    use super::Worker;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    /// The same tests for both drivers: what serves off Linux is tested here too.
+    macro_rules! tests_of {
+        ($driver:ident) => {
+            mod $driver {
+                use super::super::Direction::{Read as In, Write as Out};
+                use super::super::$driver::{Driver, Socket};
+                use super::*;
+
+                /// Reads until the end, at most eight bytes at once.
+                async fn read_all(socket: &Socket<UnixStream>) -> Vec<u8> {
+                    let mut all = Vec::new();
+                    loop {
+                        let mut buffer = [0; 8];
+                        let read = poll_fn(|cx| {
+                            socket.poll(In, cx, |mut stream| stream.read(&mut buffer))
+                        });
+                        let count = read.await.unwrap();
+                        if count == 0 {
+                            return all;
+                        }
+                        if count < buffer.len() {
+                            socket.exhausted(In);
+                        }
+                        all.extend(&buffer[..count]);
+                    }
+                }
+
+                async fn write_all(socket: &Socket<UnixStream>, mut bytes: &[u8]) {
+                    while !bytes.is_empty() {
+                        let write =
+                            poll_fn(|cx| socket.poll(Out, cx, |mut stream| stream.write(bytes)));
+                        let count = write.await.unwrap();
+                        if count < bytes.len() {
+                            socket.exhausted(Out);
+                        }
+                        bytes = &bytes[count..];
+                    }
+                }
+
+                #[test]
+                fn who_waits_for_input_is_woken_by_each_piece_and_by_the_end() {
+                    let (ours, mut theirs) = pair();
+                    let sender = thread::spawn(move || {
+                        for piece in ["one", "exactly8", "and more than eight", ""] {
+                            thread::sleep(Duration::from_millis(5));
+                            theirs.write_all(piece.as_bytes()).unwrap();
+                        }
+                    });
+                    let driver = Driver::new().unwrap();
+                    let all = driver.run(|| async { read_all(&Socket::new(ours).unwrap()).await });
+                    assert_eq!(all.unwrap(), b"oneexactly8and more than eight");
+                    sender.join().unwrap();
+                }
+
+                #[test]
+                fn data_and_end_that_come_together_are_both_seen() {
+                    for round in 0..200 {
+                        let (ours, mut theirs) = pair();
+                        let sender = thread::spawn(move || theirs.write_all(b"last").unwrap());
+                        if round % 2 == 0 {
+                            thread::yield_now();
+                        }
+                        let driver = Driver::new().unwrap();
+                        let all =
+                            driver.run(|| async { read_all(&Socket::new(ours).unwrap()).await });
+                        assert_eq!(all.unwrap(), b"last");
+                        sender.join().unwrap();
+                    }
+                }
+
+                #[test]
+                fn who_waits_for_room_is_woken_when_there_is_some() {
+                    let (ours, mut theirs) = pair();
+                    let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
+                    let receiver = thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(20));
+                        let mut all = Vec::new();
+                        theirs.read_to_end(&mut all).unwrap();
+                        all
+                    });
+                    let driver = Driver::new().unwrap();
+                    driver.run(|| async { write_all(&Socket::new(ours).unwrap(), &bytes).await });
+                    assert!(receiver.join().unwrap() == bytes);
+                }
+
+                #[test]
+                fn both_directions_are_waited_for_at_once() {
+                    let (ours, theirs) = pair();
+                    let bytes = vec![7; 1_000_000];
+                    let driver = Driver::new().unwrap();
+                    let echo = thread::spawn(move || {
+                        std::io::copy(&mut &theirs, &mut &theirs).unwrap();
+                    });
+                    let all = driver.run(|| async {
+                        let socket = Socket::new(ours).unwrap();
+                        let send = async {
+                            write_all(&socket, &bytes).await;
+                            socket.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+                        };
+                        futures_lite::future::zip(send, read_all(&socket)).await.1
+                    });
+                    assert!(all.unwrap() == bytes);
+                    echo.join().unwrap();
+                }
+
+                #[test]
+                fn wakes_from_other_threads_are_never_lost() {
+                    let (to, from) = bounded(1);
+                    let (back, answers) = bounded(1);
+                    let other = thread::spawn(move || {
+                        for number in 0..20_000 {
+                            to.send_blocking(number).unwrap();
+                            assert_eq!(answers.recv_blocking(), Ok(number));
+                        }
+                    });
+                    let driver = Driver::new().unwrap();
+                    driver.run(|| async {
+                        let executor = LocalExecutor::new();
+                        let answer = executor.spawn(async move {
+                            while let Ok(number) = from.recv().await {
+                                back.send(number).await.unwrap();
+                            }
+                        });
+                        executor.run(answer).await;
+                    });
+                    other.join().unwrap();
+                }
+
+                #[test]
+                fn a_cancelled_run_drops_its_future() {
+                    let driver = Driver::new().unwrap();
+                    let unparker = driver.unparker();
+                    let running = thread::spawn(|| driver.run(std::future::pending::<()>));
+                    thread::sleep(Duration::from_millis(10));
+                    unparker.cancel();
+                    assert_eq!(running.join().unwrap(), None);
+                }
+            }
+        };
+    }
+
+    #[cfg(target_os = "linux")]
+    tests_of!(epoll);
+    tests_of!(portable);
+
+    #[test]
+    fn a_worker_hands_over_what_its_future_returns() {
+        let worker = Worker::start("test", || async { 7 }).unwrap();
+        assert_eq!(smol::block_on(worker.finish()), Some(7));
+    }
+
+    #[test]
+    fn a_dropped_worker_has_dropped_its_future() {
+        struct Flag(Arc<AtomicBool>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        let dropped = Arc::new(AtomicBool::new(false));
+        let flag = Flag(Arc::clone(&dropped));
+        let work = || async move {
+            let _flag = flag;
+            std::future::pending::<()>().await;
+        };
+        drop(Worker::start("test", work).unwrap());
+        assert!(dropped.load(SeqCst));
+    }
 }

@@ -10,9 +10,9 @@ use tracing::warn;
 
 use crate::limits::permits::Permits;
 use crate::limits::stop::Stop;
-use crate::net::listener::Listener;
-use crate::serve::Shared;
+use crate::net::stream::Incoming;
 use crate::serve::session::Session;
+use crate::serve::shard::Shared;
 
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// What takes the connections of one listening socket.
 pub(super) struct Acceptor {
-    pub(super) listener: Listener,
+    pub(super) incoming: Incoming,
     pub(super) shared: Rc<Shared>,
     pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
@@ -44,12 +44,11 @@ impl Acceptor {
             if stopped {
                 return;
             }
-            let ready = async { self.listener.ready().await };
             let stopped = async {
                 self.stop.stopped().await;
                 Ok(())
             };
-            if let Err(error) = future::or(stopped, ready).await {
+            if let Err(error) = future::or(stopped, self.incoming.ready()).await {
                 self.pause(&error, &mut warned).await;
             }
         }
@@ -58,7 +57,7 @@ impl Acceptor {
     async fn accept_waiting(&self, warned: &mut Option<Instant>) {
         loop {
             let permit = self.permits.take().await;
-            match self.listener.try_accept() {
+            match self.incoming.try_accept().await {
                 Ok(None) => return,
                 Ok(Some((stream, peer))) => {
                     let Some(executor) = self.executor.upgrade() else { return };
@@ -79,7 +78,7 @@ impl Acceptor {
 
     async fn pause(&self, error: &io::Error, warned: &mut Option<Instant>) {
         if warned.is_none_or(|at| at.elapsed() >= QUIET) {
-            let address = self.listener.local_addr();
+            let address = self.incoming.local_addr();
             warn!(%address, %error, "cannot accept connections, trying again");
             *warned = Some(Instant::now());
         }

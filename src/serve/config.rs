@@ -1,6 +1,7 @@
 //! What a server can be told.
 
 use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 /// How a server answers, and within which limits.
@@ -16,8 +17,13 @@ pub struct Config {
     /// In [`Mode::Line`] the bytes that a line may have, its `\n` not counted. Default: 1 MiB.
     pub max_line: usize,
     /// The memory in bytes that the unfinished lines of all connections may take together; when
-    /// they take more, the connection with the longest is closed. Default: 256 MiB.
+    /// they take more, the connection with the longest is closed. Each thread has an equal share.
+    /// Default: 256 MiB.
     pub max_partial: usize,
+    /// Threads that serve, each with its share of the connections. Default: half as many as there
+    /// are processor cores, as clients on the same machine and the system's own work take the
+    /// other half; at least one.
+    pub threads: NonZeroUsize,
     /// Connections at once; further ones wait in the system's backlog. Default: `None`, as many
     /// as the limit of file descriptors allows
     /// ([`descriptors::room`](crate::limits::descriptors::room)).
@@ -47,9 +53,15 @@ impl Default for Config {
             chunk: const { NonZeroUsize::new(64 << 10).expect("not zero") },
             max_line: 1 << 20,
             max_partial: 256 << 20,
+            threads: half_the_cores(),
             max_connections: None,
             idle_timeout: None,
             drain: Duration::from_secs(10),
         }
     }
+}
+
+fn half_the_cores() -> NonZeroUsize {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }

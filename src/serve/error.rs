@@ -1,5 +1,7 @@
 //! Why a server does not start.
 
+use std::io;
+
 use crate::net::listener::ListenError;
 
 /// Why a server does not start. Once it runs, nothing ends it but its stop.
@@ -9,4 +11,7 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A thread to serve on cannot be had.
+    #[error("start a thread")]
+    Thread(#[source] io::Error),
 }

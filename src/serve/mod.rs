@@ -17,74 +17,77 @@ mod connections;
 mod error;
 mod modes;
 mod session;
+mod shard;
 mod stats;
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use smol::{LocalExecutor, Timer};
-
-use crate::limits::deadline::within;
 use crate::limits::descriptors;
 use crate::limits::permits::Permits;
-use crate::limits::stop;
+use crate::limits::stop::{Stopper, stop};
 use crate::net::address::Address;
 use crate::net::listener::Listener;
-use crate::serve::accept::Acceptor;
-use crate::serve::connections::Connections;
-use crate::serve::modes::Framing;
+use crate::runtime::Worker;
+use crate::serve::shard::Shard;
 
 pub use config::{Config, Mode};
 pub use error::Error;
 pub use stats::{Figures, Summary};
 
-/// The buffer that all connections of a thread read into. More bytes at once were measured to be
-/// slower, as they no longer fit into the processor's cache.
-const BUFFER: usize = 64 << 10;
-
-/// An echo server whose sockets listen, not yet run.
+/// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<Listener>,
-    config: Config,
+    workers: Vec<Worker<()>>,
+    addresses: Vec<SocketAddr>,
     figures: Arc<Figures>,
-}
-
-/// What all connections of a thread share.
-#[derive(Debug)]
-struct Shared {
-    framing: Framing,
-    figures: Arc<Figures>,
-    connections: Connections,
-    buffer: RefCell<Box<[u8]>>,
+    starter: Stopper,
+    stopper: Stopper,
 }
 
 impl Server {
-    /// Listens on all `addresses`.
+    /// Listens on all `addresses`, and starts the threads that will serve.
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] of the first address that cannot be had; nothing listens then.
+    /// [`Error::Listen`] of the first address that cannot be had, or [`Error::Thread`]; nothing
+    /// listens then.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
-        let mut listeners = Vec::new();
+        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Vec::new()).collect();
+        let mut bound = Vec::new();
         for address in addresses {
-            listeners.push(Listener::bind(address).await?);
+            let listeners = Listener::bind(address, config.threads).await?;
+            bound.extend(listeners.first().map(Listener::local_addr));
+            shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
         }
-        Ok(Self { listeners, config, figures: Arc::new(Figures::new()) })
+        let figures = Arc::new(Figures::new());
+        let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
+        let (starter, started) = stop();
+        let (stopper, stop) = stop();
+        let start = |listeners| {
+            let (config, figures) = (config.clone(), Arc::clone(&figures));
+            let (permits, stop) = (permits.clone(), stop.clone());
+            let shard = Shard { listeners, config, figures, permits, stop };
+            let started = started.clone();
+            Worker::start("serve", || async move {
+                started.stopped().await;
+                shard.run().await;
+            })
+        };
+        let workers = shards.into_iter().map(start).collect::<Result<_, _>>();
+        let workers = workers.map_err(Error::Thread)?;
+        Ok(Self { workers, addresses: bound, figures, starter, stopper })
     }
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
     /// that the system chose where 0 was asked.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(Listener::local_addr).collect()
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The counters of this server, to be read while it runs and afterwards.
@@ -100,62 +103,12 @@ impl Server {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Summary {
-        let Self { listeners, config, figures } = self;
-        let shared = Rc::new(Shared::new(&config, &figures));
-        let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
-        let (stopper, stopped) = stop::stop();
-        let executor = Rc::new(LocalExecutor::new());
-        for listener in listeners {
-            let acceptor = Acceptor {
-                listener,
-                shared: Rc::clone(&shared),
-                permits: permits.clone(),
-                executor: Rc::downgrade(&executor),
-                stop: stopped.clone(),
-            };
-            executor.spawn(acceptor.run()).detach();
+        self.starter.stop();
+        stop.await;
+        self.stopper.stop();
+        for worker in self.workers {
+            worker.finish().await;
         }
-        let sweeper =
-            config.idle_timeout.map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
-        executor.run(stop).await;
-        drop(sweeper);
-        stopper.stop();
-        shared.connections.drain();
-        let rest = async {
-            while !executor.is_empty() {
-                executor.tick().await;
-            }
-        };
-        // What has not ended in time is cut, with the executor that holds it.
-        let _ = within(Some(config.drain), rest).await;
-        drop(executor);
-        figures.summary()
-    }
-}
-
-impl Shared {
-    fn new(config: &Config, figures: &Arc<Figures>) -> Self {
-        let buffer = match config.mode {
-            Mode::Chunk => config.chunk.get().min(BUFFER),
-            Mode::Line | Mode::Discard => BUFFER,
-        };
-        Self {
-            framing: Framing::new(config),
-            figures: Arc::clone(figures),
-            connections: Connections::new(config.max_partial),
-            buffer: RefCell::new(vec![0; buffer].into()),
-        }
-    }
-}
-
-/// Calls those that have been silent for `limit`, at most a quarter of it late, with one timer
-/// for all.
-async fn sweep(shared: Rc<Shared>, limit: Duration) {
-    let period = (limit / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-    let ticks = limit.as_nanos().div_ceil(period.as_nanos()) + 1;
-    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-    loop {
-        Timer::after(period).await;
-        shared.connections.tick(ticks);
+        self.figures.summary()
     }
 }

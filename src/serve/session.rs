@@ -20,9 +20,9 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
-use crate::serve::Shared;
 use crate::serve::connections::Call;
 use crate::serve::modes::{Answers, Framing};
+use crate::serve::shard::Shared;
 
 /// Where log lines about single connections and messages go.
 const TRAFFIC: &str = "myapp::traffic";

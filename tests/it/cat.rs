@@ -1,7 +1,7 @@
 //! `myapp cat`.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -556,6 +556,46 @@ fn a_delay_waits_after_each_line_and_other_inputs_come_meanwhile() {
 }
 
 #[test]
+fn as_completed_what_is_ready_comes_first_and_whole() {
+    let folder = Folder::new();
+    folder.write("file", "file\n");
+    ["slow", "quick", "long"].iter().for_each(|name| fifo(&folder, name));
+    let arguments = ["cat", "--as-completed", "slow", "no", "long", "quick", "file", "-", "-"];
+    let mut running = folder.myapp(arguments).stdin("stdin\n").start();
+    let open = |name: &str| OpenOptions::new().write(true).open(folder.path(name)).unwrap();
+    let first: Vec<_> = (0..2).map(|_| running.line()).collect();
+    assert!(first.contains(&"file".to_owned()), "{first:?}");
+    assert!(first.contains(&"stdin".to_owned()), "{first:?}");
+    let (mut slow, mut long, mut quick) = (open("slow"), open("long"), open("quick"));
+    slow.write_all(b"slow 1\n").unwrap();
+    quick.write_all(b"quick\n").unwrap();
+    drop(quick);
+    assert_eq!(running.line(), "quick");
+    // More than is kept before its turn: from here on it has its turn.
+    let bulk = [&b"long\n"[..], &[b'l'; 1 << 20], b"\n"].concat();
+    let writer = thread::spawn(move || long.write_all(&bulk).unwrap());
+    assert_eq!(running.line(), "long");
+    drop(slow);
+    assert_eq!(running.line().len(), 1 << 20);
+    writer.join().unwrap();
+    assert_eq!(running.line(), "slow 1");
+    running.wait().code(1).prints("").says("myapp: open no: No such file");
+}
+
+#[test]
+fn a_rate_limits_what_is_written() {
+    let folder = Folder::new();
+    folder.write("a", vec![b'a'; 60_000]);
+    let start = Instant::now();
+    let arguments = ["cat", "--limit-rate", "100K", "a", "-"];
+    let ran = folder.myapp(arguments).stdin([b'b'; 42_400]).run().code(0).silent();
+    let elapsed = start.elapsed();
+    assert_eq!(ran.stdout.len(), 102_400);
+    assert!(elapsed >= Duration::from_millis(900), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(3000), "{elapsed:?}");
+}
+
+#[test]
 fn timing_names_each_file_and_the_total() {
     let folder = Folder::new();
     folder.write("a", "abc");
@@ -563,6 +603,105 @@ fn timing_names_each_file_and_the_total() {
     let ran = ran.prints("abcde").says("myapp: a: opened at 0.0").says(" s, 3 B\n");
     ran.says("myapp: standard input: opened at").says("2 files, 1 failed, 5 B written in ");
     folder.myapp(["cat", "--timing", "-q", "a"]).run().code(0).prints("abc").silent();
+}
+
+#[test]
+fn progress_is_a_bar_on_a_terminal_and_a_line_elsewhere() {
+    let folder = Folder::new();
+    folder.write("a", vec![b'a'; 30_000]);
+    let ran = folder.myapp(["cat", "--progress", "-o", "out", "a"]).run().code(0).prints("");
+    let ran = ran.says("myapp: 1 file, 29.3 KiB written in ");
+    assert_eq!(ran.stderr.lines().count(), 1);
+    folder.myapp(["cat", "--progress", "-q", "a", "-o", "out"]).run().code(0).silent();
+    // `script` gives it a terminal for its stderr.
+    let line = "$MYAPP cat --progress --limit-rate 50K -o out a no a; echo $? > code";
+    let output = shell(&folder, &format!("script -qc '{line}' /dev/null < /dev/null"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("58.59 KiB") || text.contains(" % "), "{text:?}");
+    assert!(text.contains("myapp: open no: No such file"), "{text:?}");
+    assert_eq!(folder.read("code"), b"1\n");
+    assert_eq!(folder.read("out").len(), 60_000);
+}
+
+fn append(folder: &Folder, name: &str, text: &str) {
+    let mut file = OpenOptions::new().append(true).open(folder.path(name)).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn followed_files_go_on_whatever_happens_to_them() {
+    let folder = Folder::new();
+    folder.write("a", "a 1\n");
+    folder.write("b", "b 1\n");
+    let mut running = folder.myapp(["cat", "-f", "a", "b", "later"]).start();
+    let path = |name: &str| folder.path(name);
+    assert_eq!([running.line(), running.line()], ["a 1", "b 1"]);
+    append(&folder, "a", "a 2\n");
+    assert_eq!(running.line(), "a 2");
+    append(&folder, "b", "b 2");
+    append(&folder, "b", " and on\n");
+    assert_eq!(running.line(), "b 2 and on");
+    // Cut and written anew.
+    fs::write(path("a"), "").unwrap();
+    append(&folder, "a", "a\n");
+    assert_eq!(running.line(), "a");
+    // Renamed and made again; what is written to the old one before is not lost.
+    fs::rename(path("a"), path("a.1")).unwrap();
+    append(&folder, "a.1", "to the old\n");
+    assert_eq!(running.line(), "to the old");
+    folder.write("a", "to the new\n");
+    assert_eq!(running.line(), "to the new");
+    // Replaced by a hard link, then appended to under the other name.
+    folder.write("other", "linked\n");
+    fs::remove_file(path("b")).unwrap();
+    fs::hard_link(path("other"), path("b")).unwrap();
+    assert_eq!(running.line(), "linked");
+    append(&folder, "other", "by its other name\n");
+    assert_eq!(running.line(), "by its other name");
+    // Replaced by a rename.
+    folder.write("new", "renamed\n");
+    fs::rename(path("new"), path("b")).unwrap();
+    assert_eq!(running.line(), "renamed");
+    // Not there at first.
+    folder.write("later", "here\n");
+    assert_eq!(running.line(), "here");
+    append(&folder, "later", "still\n");
+    assert_eq!(running.line(), "still");
+    // Deleted while it is open, and made again.
+    fs::remove_file(path("later")).unwrap();
+    folder.write("later", "back\n");
+    assert_eq!(running.line(), "back");
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    ended_by(&ran, 2);
+    assert_eq!(ran.stderr, "myapp: open later: No such file or directory\n");
+}
+
+#[test]
+fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
+    let folder = Folder::new();
+    folder.write("a", "a\n");
+    let script = "$MYAPP cat -f a no 2> err | head -n 1; echo ${PIPESTATUS[0]}";
+    assert_eq!(shell(&folder, script).stdout, b"a\n141\n");
+    let mut running = folder.myapp(["cat", "--follow", "-n", "-", "a", "no"]).stdin("x").start();
+    assert_eq!(running.line(), "     1\txa");
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", running.id())).unwrap();
+        let fields: Vec<_> = stat.split_whitespace().collect();
+        fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    thread::sleep(Duration::from_millis(1500));
+    assert!(ticks() - before <= 2, "{} ticks", ticks() - before);
+    append(&folder, "a", "b\n");
+    assert_eq!(running.line(), "     2\tb");
+}
+
+#[test]
+fn with_nothing_to_follow_the_end_is_the_end() {
+    let folder = Folder::new();
+    folder.myapp(["cat", "-f"]).stdin("x").run().code(0).prints("x").silent();
+    folder.myapp(["cat", "-f", "/dev/null"]).run().code(0).prints("").silent();
 }
 
 #[test]
@@ -578,6 +717,10 @@ fn options_that_cannot_be_meant_are_usage_errors() {
         &["cat", "-j", "3", "--sequential", "a"],
         &["cat", "--delay", "soon", "a"],
         &["cat", "-o", "-", "a"],
+        &["cat", "--limit-rate", "0", "a"],
+        &["cat", "--follow", "-o", "out", "a"],
+        &["cat", "--as-completed", "--sequential", "a"],
+        &["cat", "--limit-rate", "fast", "a"],
     ] {
         let ran = folder.myapp(arguments).run().code(2).prints("");
         assert!(!ran.stderr.is_empty());
@@ -662,7 +805,7 @@ fn inputs_that_nobody_writes_to_hold_up_no_other_work() {
         }
         run(&others, &["b", "b"]).await.unwrap()
     });
-    assert_eq!((report.files, report.failed, report.bytes), (2, 0, 4));
+    assert_eq!((report.files, report.failed, report.written), (2, 0, 4));
     assert_eq!(others.read("out"), b"bbbb");
 }
 
@@ -690,5 +833,142 @@ fn a_library_run_counts_what_failed() {
     let folder = Folder::new();
     folder.write("a", "a");
     let report = future::block_on(run(&folder, &["a", "missing", "a"])).unwrap();
-    assert_eq!((report.files, report.failed, report.bytes), (2, 1, 2));
+    assert_eq!((report.files, report.failed, report.written), (2, 1, 2));
+}
+
+#[test]
+fn large_files_come_whole_by_every_way() {
+    let folder = Folder::new();
+    let mut random = fastrand::Rng::new();
+    for (name, size) in [("big", 9 << 20), ("large", 131_072), ("small", 1000), ("odd", 300_001)] {
+        folder.write(name, std::iter::repeat_with(|| random.u8(..)).take(size).collect::<Vec<_>>());
+    }
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let other = other.path().join("out").display().to_string();
+    let inputs = "big small large small odd - big";
+    for output in [
+        // A pipe, files here, on another file system and for appending, sockets.
+        "$MYAPP cat INPUTS < odd | cat > out",
+        "$MYAPP cat INPUTS < odd > out",
+        "rm -f out; $MYAPP cat INPUTS < odd >> out",
+        "$MYAPP cat INPUTS < odd > OTHER; cp OTHER out",
+        "$MYAPP cat -o out INPUTS < odd",
+        "$MYAPP cat -o OTHER INPUTS < odd; cp OTHER out",
+        "rm -f out; $MYAPP cat -a -o out INPUTS < odd",
+        "$MYAPP cat --tee -o out INPUTS < odd | cmp - out",
+        // The same from pipes.
+        "cat odd | $MYAPP cat INPUTS | cat > out",
+        "cat odd | $MYAPP cat INPUTS > out",
+        "cat odd | $MYAPP cat INPUTS >> OTHER; cp OTHER out",
+        "$MYAPP cat <(cat big) small <(cat large) small odd - <(cat big) < odd | cat > out",
+        "$MYAPP cat <(cat big) small <(cat large) small odd - <(cat big) < odd > out",
+    ] {
+        let _ = fs::remove_file(&other);
+        let line = output.replace("INPUTS", inputs).replace("OTHER", &other);
+        let check = "cat big small large small odd odd big | cmp - out";
+        let output = shell(&folder, &format!("set -e -o pipefail; {line}; {check}"));
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    let script = "$MYAPP cat big > /dev/null
+        { dd bs=1000 count=1 status=none > /dev/null; $MYAPP cat; } < large | wc -c";
+    let output = shell(&folder, script);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "130072\n", "{output:?}");
+}
+
+#[test]
+fn a_pipe_set_to_never_wait_gets_all_bytes() {
+    let folder = Folder::new();
+    folder.write("big", vec![b'x'; 5 << 20]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_myapp"))
+        .args(["cat", "big", "big"])
+        .current_dir(folder.path(""))
+        .stdout(writer)
+        .spawn();
+    let mut child = child.unwrap();
+    thread::sleep(Duration::from_millis(100));
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(all.len(), 10 << 20);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// `hello xz` and a newline, by `xz`.
+const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00\x21\x01\x1c\x00\x00\x00\x10\xcfX\xcc\x01\x00\x08hello\x20xz\x0a\x00\x00\x00\x00\xc1I:\xfacR\x14Z\x00\x01\x21\x09l\x18\xc5\xd5\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+
+#[test]
+fn compressed_inputs_come_as_what_is_in_them() {
+    let folder = Folder::new();
+    let mut random = fastrand::Rng::new();
+    let text: Vec<_> = (0..3_000_000).map(|_| random.choice(*b"abc\n").unwrap()).collect();
+    let (half, rest) = text.split_at(1_000_000);
+    folder.write("a.gz", [gzip(half), gzip(b""), gzip(rest)].concat());
+    let skipped = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
+    folder.write("a.zst", [&skipped[..], &zstd(half), skipped, &zstd(rest)].concat());
+    folder.write("a.xz", [XZ, &[0; 8], XZ].concat());
+    folder.write("plain", "plain\n");
+    folder.write("empty", "");
+    let arguments = ["cat", "-z", "a.gz", "plain", "a.xz", "empty", "-", "a.zst", "-", "a.gz"];
+    let stdin = gzip(b"stdin\n");
+    let ran = folder.myapp(arguments).stdin(&stdin).run().code(0).silent();
+    let wanted = [&text[..], b"plain\nhello xz\nhello xz\nstdin\n", &text, &text].concat();
+    assert!(ran.stdout == wanted, "{} bytes of {}", ran.stdout.len(), wanted.len());
+
+    let ran = folder.myapp(["cat", "-nz", "a.xz", "-o", "out"]).run().code(0);
+    ran.silent().prints("");
+    assert_eq!(folder.read("out"), b"     1\thello xz\n     2\thello xz\n");
+    folder.myapp(["cat", "a.xz"]).run().code(0).prints([XZ, &[0; 8], XZ].concat());
+    let script = "$MYAPP cat -z < a.gz | cmp - <($MYAPP cat -z <(cat a.zst))";
+    let output = shell(&folder, script);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(shell(&folder, "$MYAPP cat -z a.gz | head -c 1 | wc -c").stdout, b"1\n");
+}
+
+#[test]
+fn damaged_data_is_named_and_the_others_come() {
+    let folder = Folder::new();
+    let broken = |mut bytes: Vec<u8>| {
+        let middle = bytes.len() - 7;
+        bytes[middle] ^= 0x55;
+        bytes
+    };
+    let text = b"some text\n".repeat(100);
+    for (name, whole) in [("gzip", gzip(&text)), ("zstd", zstd(&text)), ("xz", XZ.to_vec())] {
+        folder.write("cut", &whole[..whole.len() - 5]);
+        folder.write("broken", broken(whole.clone()));
+        folder.write("followed", [&whole[..], b"garbage"].concat());
+        folder.write("good", gzip(b"good\n"));
+        for file in ["cut", "broken", "followed"] {
+            let ran = folder.myapp(["cat", "-z", file, "good"]).run().code(1);
+            assert!(ran.stdout.ends_with(b"good\n"), "{name} {file}");
+            let ran = ran.says(&format!("myapp: read {file}: ")).says(&format!("{name} data"));
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs gzip, zstd and xz"]
+fn what_the_usual_programs_write_is_read() {
+    let folder = Folder::new();
+    let script = "set -e -o pipefail; seq 200000 > a
+        for c in 'gzip -1' 'gzip -9' 'zstd -1' 'zstd -19 --long=27' 'xz -0' 'xz -9e' 'xz -T2'; do
+            $c -c a > a.z; { cat a.z; $c -c a; } > b.z
+            $MYAPP cat -z a.z b.z | cmp - <(cat a a a) || { echo \"$c\"; exit 1; }
+            $MYAPP cat -z <(cat a.z) <(sleep 0.1; cat b.z) | cmp - <(cat a a a)
+        done";
+    let output = shell(&folder, script);
+    assert!(output.status.success(), "{output:?}");
 }

@@ -1,4 +1,8 @@
-//! `myapp echo`.
+//! `myapp echo`: messages.
+
+mod load;
+mod ping;
+mod raw;
 
 use std::net::TcpListener;
 use std::thread;
@@ -6,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::harness::program::Running;
 use crate::harness::{Peer, Program, Ran, myapp, peer};
 
 /// `myapp echo` told to talk to this peer.
@@ -209,6 +214,17 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ("--size 10 -n 1 hola", "--size"),
         ("--no-verify", "--count"),
         ("--no-verify --verify -n 1", "--no-verify"),
+        ("--json", "--connections"),
+        ("--json -n 1", "--connections"),
+        ("--warmup 1 -n 1 --rate 1", "--warmup"),
+        ("--duration 1 -n 1", "--duration"),
+        ("--duration 1 --interval 1", "--duration"),
+        ("--duration 1 --one-connection", "--duration"),
+        ("--new-connections --in-flight 2", "--new-connections"),
+        ("--rate 0", "--rate"),
+        ("--rate=-1", "--rate"),
+        ("--rate inf", "--rate"),
+        ("--rate 10MM", "--rate"),
     ] {
         let arguments = ["echo"].into_iter().chain(arguments.split(' '));
         myapp(arguments).run().code(2).prints("").says(named);
@@ -261,10 +277,16 @@ fn what_could_harm_a_terminal_is_escaped_on_one() {
 fn a_signal_ends_it_at_once_while_stdin_or_a_reply_is_waited_for() {
     let peer = Peer::start(peer::answer_and_close(b"hi\n"));
     let quiet = Peer::start(peer::say_nothing);
+    let echoing = Peer::start(peer::echo);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &[]).hold_stdin().start();
         running.write("hola\n");
         assert_eq!(running.line(), "hi");
+        ends(running, signal, code);
+
+        let mut running = echo(&echoing, &["--raw"]).hold_stdin().start();
+        running.write("hola\n");
+        assert_eq!(running.line(), "hola");
         ends(running, signal, code);
 
         let before = quiet.connections();
@@ -277,7 +299,7 @@ fn a_signal_ends_it_at_once_while_stdin_or_a_reply_is_waited_for() {
 }
 
 #[track_caller]
-fn ends(running: crate::harness::program::Running, signal: Signal, code: i32) {
+fn ends(running: Running, signal: Signal, code: i32) {
     let start = Instant::now();
     running.signal(signal);
     running.wait().code(code).silent();
@@ -309,123 +331,4 @@ fn a_full_disk_is_told() {
     assert_eq!(output.status.code(), Some(3));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr, "myapp: write standard output: No space left on device\n");
-}
-
-#[test]
-fn raw_carries_every_byte_both_ways_and_ends_with_the_server() {
-    let peer = Peer::start(peer::echo);
-    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
-    let ran = echo(&peer, &["--raw"]).stdin(&bytes).run().code(0).silent();
-    assert!(ran.stdout == bytes, "{} bytes came", ran.stdout.len());
-    echo(&peer, &["--raw"]).stdin("").run().code(0).prints("").silent();
-}
-
-#[test]
-fn raw_does_not_wait_for_the_end_of_stdin_with_what_comes() {
-    let peer = Peer::start(peer::echo);
-    // The timeout is not for a silence in which stdin is what is waited for.
-    let mut running = echo(&peer, &["--raw", "--timeout", "300ms"]).hold_stdin().start();
-    running.write("first\n");
-    assert_eq!(running.line(), "first");
-    thread::sleep(Duration::from_secs(1));
-    running.write("second\n");
-    assert_eq!(running.line(), "second");
-    running.close_stdin();
-    running.wait().code(0).silent();
-}
-
-#[test]
-fn raw_tells_how_a_server_failed_after_what_had_come() {
-    let peer = Peer::start(peer::close_after(3));
-    let mut running = echo(&peer, &["--raw"]).hold_stdin().start();
-    running.write("hola");
-    let causes = [
-        "closed by the server before the input had ended",
-        "Connection reset by peer",
-        "Broken pipe",
-    ];
-    one_line(running.wait().code(4).prints("hol"), &peer, &causes);
-
-    let peer = Peer::start(peer::say_nothing);
-    let ran = echo(&peer, &["--raw", "--timeout", "100ms"]).stdin("hola").run().code(10);
-    one_line(ran, &peer, &["timed out after 100ms without a byte"]);
-
-    let peer = Peer::start(peer::do_nothing);
-    let ran = echo(&peer, &["--raw", "--timeout", "500ms"]).stdin(vec![0; 32 << 20]).run();
-    one_line(ran.code(10), &peer, &["timed out after 500ms without a byte"]);
-}
-
-/// The line of a ping, without the time.
-#[track_caller]
-fn ping_line(line: &str) -> &str {
-    let (line, time) = line.split_once(" time=").unwrap_or_else(|| panic!("{line:?}"));
-    assert!(time.ends_with('s') && time.contains(' '), "{time}");
-    line
-}
-
-#[test]
-fn ping_sends_one_message_again_and_again_over_one_connection() {
-    let peer = Peer::start(peer::echo);
-    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(0).silent();
-    let text = ran.text();
-    let lines: Vec<_> = text.lines().collect();
-    for (number, line) in (1..).zip(&lines[..3]) {
-        assert_eq!(ping_line(line), format!("64 bytes from {}: seq={number}", peer.address()));
-    }
-    let head = format!("--- {}: 3 sent, 3 answered, 0.00% lost, in ", peer.address());
-    assert!(lines[3].starts_with(&head), "{text}");
-    assert!(lines[4].starts_with("round trip min/avg/p99/max = "), "{text}");
-    assert_eq!((lines.len(), peer.connections()), (5, 1), "{text}");
-}
-
-#[test]
-fn ping_measures_the_time_that_the_server_takes() {
-    let peer = Peer::start(peer::echo_late);
-    let ran = echo(&peer, &["-n", "1", "50"]).run().code(0);
-    let text = ran.text();
-    let time = text.lines().next().unwrap().rsplit_once("time=").unwrap().1;
-    let millis = time.strip_suffix(" ms").unwrap_or_else(|| panic!("{text}"));
-    assert!((50.0..2000.0).contains(&millis.parse::<f64>().unwrap()), "{text}");
-    assert!(text.starts_with("3 bytes from "), "{text}");
-}
-
-#[test]
-fn ping_sends_messages_of_any_size_and_checks_each_byte() {
-    let peer = Peer::start(peer::echo);
-    for size in ["1", "2", "1000", "3M"] {
-        echo(&peer, &["-n", "2", "--interval", "0", "--size", size]).run().code(0).silent();
-    }
-    let peer = Peer::start(peer::answer(b"hOla\n"));
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "hola"]).run().code(1);
-    let ran = ran.says("message 1: the reply of ").says("message 2: the reply of ");
-    let ran = ran.says(" differs at offset 1 of connection 1: a byte was changed\n");
-    assert!(ran.text().contains("2 sent, 0 answered, 100.00% lost"), "{}", ran.text());
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--no-verify", "hola"]).run().code(0);
-    assert!(ran.text().contains("2 sent, 2 answered, 0.00% lost"), "{}", ran.text());
-}
-
-#[test]
-fn ping_goes_on_after_a_message_that_is_lost() {
-    let peer = Peer::start(peer::close_after(64));
-    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(4);
-    let text = ran.text();
-    assert!(text.contains(": seq=1 ") && text.contains(": seq=3 "), "{text}");
-    assert!(text.contains("3 sent, 2 answered, 33.33% lost"), "{text}");
-    ran.says("message 2: ");
-
-    let peer = Peer::start(peer::say_nothing);
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--timeout", "50ms"]).run().code(10);
-    assert!(ran.says("timed out after 50ms, before it came").text().contains("2 sent, 0 answered"));
-}
-
-#[test]
-fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
-    let peer = Peer::start(peer::echo);
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut running = echo(&peer, &["--interval", "1h"]).start();
-        assert!(running.line().starts_with("64 bytes from "));
-        running.signal(signal);
-        let text = running.wait().code(code).silent().text();
-        assert!(text.contains(": 1 sent, 1 answered, 0.00% lost, in "), "{text}");
-    }
 }

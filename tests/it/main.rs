@@ -6,5 +6,7 @@ mod echo;
 mod harness;
 mod http_peers;
 mod log;
+mod resume;
+mod retry;
 mod serve;
 mod tidy;

@@ -392,6 +392,27 @@ fn by_default_so_many_are_taken_as_there_are_descriptors() {
     assert!(!server.stop().stderr.contains("Too many open files"));
 }
 
+#[test]
+fn several_threads_share_the_work_and_the_limits() {
+    let server = Server::start(&["--threads", "3", "--max-connections", "30"]);
+    let clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| drop(ask(client, b"hello\n")));
+    let mut next = server.connect();
+    next.write_all(b"next\n").unwrap();
+    next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert_eq!(next.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    server.signal(Signal::TERM);
+    for client in clients {
+        ends(&client);
+    }
+    let mut answer = String::new();
+    next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    next.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "next\n");
+    drop(next);
+    server.wait().code(0).says("connections=31 messages=31").says("cut=0");
+}
+
 // --- the end
 
 #[test]
@@ -511,9 +532,12 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
 
 #[test]
 fn a_port_of_another_copy_of_the_program_is_in_use() {
-    let server = Server::start(&[]);
-    let address = server.address().to_string();
-    myapp(["serve", &address]).run().code(4).says("Address already in use");
+    for threads in ["1", "2"] {
+        let server = Server::start(&["--threads", threads]);
+        let address = server.address().to_string();
+        let copy = myapp(["serve", "--threads", threads, &address]);
+        copy.run().code(4).says("Address already in use");
+    }
 }
 
 #[test]
@@ -645,7 +669,9 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let run = async { drop(server.run(std::future::pending()).await) };
+            let run = async {
+                let _ = server.run(std::future::pending()).await;
+            };
             smol::block_on(future::or(run, stop.stopped()));
         });
         let client = TcpStream::connect(address).unwrap();

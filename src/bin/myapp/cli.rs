@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 enum Command {
     /// Run an echo server
     Serve(WithVerbose<serve::Options>),

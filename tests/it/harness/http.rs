@@ -1,12 +1,16 @@
 //! An HTTP server on plain sockets whose misbehaviour is data: an [`Answer`] says what is sent,
 //! how it is framed, and where it goes wrong. It counts what it sees.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// Bytes that look random and are the same for the same seed.
 pub fn seeded(seed: u64, length: usize) -> Vec<u8> {
@@ -69,6 +73,12 @@ impl Answer {
         Self { status, ..Self::body(format!("this is no file but the page of a {status}")) }
     }
 
+    /// The bytes of `whole` from `first` up to but not with `end`, as the answer to a range.
+    pub fn part(whole: &[u8], first: usize, end: usize) -> Self {
+        let range = format!("bytes {first}-{}/{}", end - 1, whole.len());
+        Self { status: 206, ..Self::body(&whole[first..end]) }.header("Content-Range", &range)
+    }
+
     pub fn redirect(status: u16, location: impl AsRef<str>) -> Self {
         Self::status(status).header("Location", location.as_ref())
     }
@@ -123,7 +133,7 @@ impl Answer {
         head + "\r\n"
     }
 
-    fn wire(&self) -> Vec<u8> {
+    fn on_the_wire(&self) -> Vec<u8> {
         let mut wire = Vec::with_capacity(self.body.len());
         if self.framing == Framing::Chunked {
             for chunk in self.body.chunks(1000) {
@@ -141,9 +151,10 @@ impl Answer {
 
     /// Sends all of it; whether the connection can be used again. The request is no longer
     /// `running` when its last bytes leave: the next may come before the call has returned.
-    fn send(&self, stream: &mut TcpStream, running: Running<'_>) -> io::Result<bool> {
+    fn send(&self, stream: &mut Wire, running: Running<'_>) -> io::Result<bool> {
         thread::sleep(self.delay);
-        let wire = self.wire();
+        let wire = self.on_the_wire();
+        running.0.sent.fetch_add(wire.len(), SeqCst);
         stream.write_all(self.head().as_bytes())?;
         match self.fault {
             Fault::None => {
@@ -151,6 +162,7 @@ impl Answer {
                 stream.write_all(&wire)?;
             }
             Fault::Cut(at) => {
+                running.0.sent.fetch_sub(wire.len() - at, SeqCst);
                 drop(running);
                 stream.write_all(&wire[..at])?;
                 return Ok(false);
@@ -158,7 +170,6 @@ impl Answer {
             Fault::Stall(at) => {
                 stream.write_all(&wire[..at])?;
                 // Until the other side gives up: its end comes as a read of nothing.
-                stream.set_read_timeout(None)?;
                 io::copy(stream, &mut io::sink())?;
             }
             Fault::Drip(bytes, pause) => {
@@ -192,6 +203,29 @@ impl Request {
         })
     }
 
+    /// Where the range that is asked for begins.
+    pub fn first(&self) -> Option<usize> {
+        let range = self.field("Range")?.strip_prefix("bytes=").expect("a range in bytes");
+        Some(range.strip_suffix('-').expect("a range without an end").parse().expect("a number"))
+    }
+
+    /// What an honest server with `whole` under this ETag answers, and under none if that is
+    /// empty.
+    pub fn honestly(&self, whole: &[u8], etag: &str) -> Answer {
+        let version = |answer: Answer| match etag {
+            "" => answer,
+            etag => answer.header("ETag", etag),
+        };
+        let holds = self.field("If-Range").is_none_or(|condition| condition == etag);
+        version(match self.first().filter(|_| holds) {
+            None => Answer::body(whole),
+            Some(first) if first < whole.len() => Answer::part(whole, first, whole.len()),
+            Some(_) => {
+                Answer::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
+            }
+        })
+    }
+
     fn read(from: &mut impl BufRead) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
@@ -209,33 +243,80 @@ impl Request {
     }
 }
 
+/// A connection, plain or inside TLS.
+type Wire = dyn ReadWrite;
+
+trait ReadWrite: Read + Write + Send {}
+
+impl<S: Read + Write + Send> ReadWrite for S {}
+
+/// A certificate that nobody but its own file vouches for.
+pub struct Certificate {
+    pub pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Certificate {
+    /// For these names and addresses.
+    pub fn of(names: &[&str]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key);
+        Self { pem: cert.pem(), config: Arc::new(config.unwrap()) }
+    }
+}
+
 /// A running server; stops listening when dropped, and fails the test if nobody called it.
 pub struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
     may_be_idle: bool,
 }
 
+type Answering = dyn Fn(&Request) -> Answer + Send + Sync;
+
 struct State {
-    answer: Box<dyn Fn(&Request) -> Answer + Send + Sync>,
+    answer: Box<Answering>,
     requests: Mutex<Vec<Request>>,
     running: AtomicUsize,
     most: AtomicUsize,
     connections: AtomicUsize,
+    sent: AtomicUsize,
     stopping: AtomicBool,
 }
 
 impl Server {
     /// Answers each request with what `answer` makes of it.
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(None, Box::new(answer))
+    }
+
+    /// As [`Server::start`], over TLS.
+    pub fn start_tls(
+        certificate: &Certificate,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(Arc::clone(&certificate.config)), Box::new(answer))
+    }
+
+    fn listen(tls: Option<Arc<ServerConfig>>, answer: Box<Answering>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            answer: Box::new(answer),
+            answer,
             requests: Mutex::default(),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
@@ -245,10 +326,15 @@ impl Server {
                     break;
                 }
                 let (stream, state) = (stream.expect("accept"), Arc::clone(&shared));
-                thread::spawn(move || state.converse(stream));
+                stream.set_nodelay(true).expect("set TCP_NODELAY");
+                let tls = tls.clone().map(|config| ServerConnection::new(config).unwrap());
+                thread::spawn(move || match tls {
+                    None => state.converse(Box::new(stream)),
+                    Some(tls) => state.converse(Box::new(StreamOwned::new(tls, stream))),
+                });
             }
         });
-        Self { address, state, may_be_idle: false }
+        Self { address, scheme, state, may_be_idle: false }
     }
 
     /// Answers these paths, and any other with a 404.
@@ -268,7 +354,7 @@ impl Server {
 
     /// The URL of a path that begins with `/`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -282,6 +368,11 @@ impl Server {
 
     pub fn connections(&self) -> usize {
         self.state.connections.load(SeqCst)
+    }
+
+    /// The bytes of bodies that were sent.
+    pub fn sent(&self) -> usize {
+        self.state.sent.load(SeqCst)
     }
 
     /// Waits until so many requests have come.
@@ -298,14 +389,13 @@ impl Server {
 }
 
 impl State {
-    fn converse(&self, mut stream: TcpStream) {
+    fn converse(&self, stream: Box<Wire>) {
         self.connections.fetch_add(1, SeqCst);
-        stream.set_nodelay(true).expect("set TCP_NODELAY");
-        let mut reader = BufReader::new(stream.try_clone().expect("clone the socket"));
-        while let Some(request) = Request::read(&mut reader) {
+        let mut stream = BufReader::new(stream);
+        while let Some(request) = Request::read(&mut stream) {
             let running = Running::new(self);
             self.requests.lock().unwrap().push(request.clone());
-            let sent = (self.answer)(&request).send(&mut stream, running);
+            let sent = (self.answer)(&request).send(stream.get_mut().as_mut(), running);
             // A client that leaves in the middle is no failure of the server.
             if !sent.unwrap_or(false) {
                 break;

@@ -4,6 +4,7 @@
 pub mod http;
 pub mod peer;
 pub mod program;
+pub mod schema;
 pub mod serve;
 
 pub use peer::Peer;

@@ -138,6 +138,24 @@ pub fn close_after(count: u64) -> impl Fn(&TcpStream) -> io::Result<()> + Send +
     }
 }
 
+/// Sends back what `change` makes of each piece; it is told the offset of the piece.
+pub fn echo_changed(
+    change: impl Fn(u64, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static {
+    move |mut stream| {
+        let mut reader = stream;
+        let (mut piece, mut offset) = ([0; 4096], 0);
+        loop {
+            let count = reader.read(&mut piece)?;
+            if count == 0 {
+                return Ok(());
+            }
+            stream.write_all(&change(offset, piece[..count].to_vec()))?;
+            offset += count as u64;
+        }
+    }
+}
+
 /// Closes at once.
 pub fn close_first(_: &TcpStream) -> io::Result<()> {
     Ok(())

@@ -1,8 +1,9 @@
 //! `myapp cat`.
 
 use std::ffi::OsString;
-use std::io;
-use std::num::NonZeroUsize;
+use std::fs::Metadata;
+use std::io::{self, IsTerminal as _};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
 use futures_lite::future;
-use myapp::cat::{self, Config, Display, Ended, Error, Event, Mode, Numbers, Report, Sink, Source};
+use indicatif::{ProgressBar, ProgressStyle};
+use myapp::cat::{
+    self, Config, Display, Ended, Error, Event, Mode, Numbers, Order, Report, Sink, Source,
+};
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
@@ -90,15 +94,30 @@ struct ReadingOptions {
     /// Files open at once: the one being written and those read ahead
     #[arg(short, long, value_name = "N", default_value = "64")]
     jobs: NonZeroUsize,
+    /// Whole files in the order in which they are ready
+    #[arg(long, conflicts_with = "sequential")]
+    as_completed: bool,
     /// One after another, nothing read ahead, for comparing
     #[arg(long, conflicts_with = "jobs")]
     sequential: bool,
+    /// Go on with what is appended to the files, also when they are cut or replaced
+    #[arg(short, long)]
+    follow: bool,
+    /// Decompress what begins as gzip, zstd or xz; the rest comes as it is
+    #[arg(short = 'z', long, conflicts_with = "follow")]
+    decompress: bool,
     /// Wait after each line
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     delay: Option<Duration>,
+    /// Write at most this many bytes a second
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    limit_rate: Option<NonZeroU64>,
     /// Tell on stderr when each file was opened and read, and the total time
     #[arg(long)]
     timing: bool,
+    /// Show on stderr how much has been read; not on a terminal: a line at the end
+    #[arg(long)]
+    progress: bool,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +135,11 @@ struct OutputOptions {
     /// End only when FILE is on the disk
     #[arg(long, requires = "output")]
     fsync: bool,
+}
+
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let rate = units::parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(rate).ok_or_else(|| "nothing would ever be written".to_owned())
 }
 
 impl DisplayOptions {
@@ -160,8 +184,16 @@ fn stdout() -> Result<OwnedFd, Failure> {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let jobs = if self.reading.sequential { NonZeroUsize::MIN } else { self.reading.jobs };
-        Config { display: self.display.to_config(), jobs, delay: self.reading.delay }
+        let reading = &self.reading;
+        Config {
+            display: self.display.to_config(),
+            jobs: if reading.sequential { NonZeroUsize::MIN } else { reading.jobs },
+            order: if reading.as_completed { Order::AsCompleted } else { Order::AsGiven },
+            decompress: reading.decompress,
+            follow: reading.follow,
+            delay: reading.delay,
+            rate: reading.limit_rate,
+        }
     }
 }
 
@@ -170,11 +202,14 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
     let _log =
         asked_for.then(|| Log::start(&options.log, options.verbose)).transpose().map_err(ours)?;
     let config = options.to_config();
-    let teller =
-        Teller { start: Instant::now(), timing: options.reading.timing && !options.log.quiet };
+    if config.follow && options.output.output.is_some() && !options.output.append {
+        return Err(Failure::usage("--follow never ends, so -o would never be replaced")
+            .hint("append to it with -a"));
+    }
+    let teller = Teller::new(&options);
     let sources = sources(options.files);
     // Only what waits for moments or has something to clean up needs more than this thread.
-    let plain = config.delay.is_none() && options.output.output.is_none();
+    let plain = config.delay.is_none() && config.rate.is_none() && options.output.output.is_none();
     let sink = options.output.into_sink()?;
     let ended = if plain {
         cat::run_blocking(sources, &config, sink, |event| teller.tell(event))
@@ -189,7 +224,7 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
         }
     };
     let report = ended.map_err(failure)?;
-    teller.total(&report);
+    teller.end(&report);
     Ok(if report.failed == 0 { Code::Success } else { Code::Failure })
 }
 
@@ -212,36 +247,81 @@ fn failure(error: Error) -> Failure {
 struct Teller {
     start: Instant,
     timing: bool,
+    /// Hidden where nobody would see it.
+    bar: ProgressBar,
+    /// Whether to tell at the end what a bar would have shown.
+    total: bool,
 }
 
 impl Teller {
+    fn new(options: &Options) -> Self {
+        let told = !options.log.quiet;
+        let progress = options.reading.progress && told;
+        // On a screen that shows the bytes themselves a bar would be drawn between them.
+        let seen = io::stderr().is_terminal()
+            && (options.output.output.is_some() || !io::stdout().is_terminal());
+        Self {
+            start: Instant::now(),
+            timing: options.reading.timing && told,
+            bar: if progress && seen { bar(options) } else { ProgressBar::hidden() },
+            total: progress && !seen,
+        }
+    }
+
     fn tell(&self, event: Event) {
         match event {
-            Event::Failed(error) => terminal::line(&terminal::describe(&error)),
-            Event::Ended(ended) if self.timing => self.timing(&ended),
+            Event::Read(bytes) => self.bar.set_position(bytes),
+            Event::Failed(error) => self.line(&terminal::describe(&error)),
+            Event::Ended(ended) if self.timing => self.line(&self.timing(&ended)),
             Event::Ended(_) => {}
         }
     }
 
-    fn timing(&self, ended: &Ended) {
+    /// Writes a line above the bar.
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| terminal::line(text));
+    }
+
+    fn timing(&self, ended: &Ended) -> String {
         let since = |moment: Instant| moment.saturating_duration_since(self.start).as_secs_f64();
-        terminal::line(&format!(
+        format!(
             "{}: opened at {:.3} s, read at {:.3} s, {}",
             ended.source,
             since(ended.opened),
             since(ended.read),
             Size(ended.bytes),
-        ));
+        )
     }
 
-    fn total(&self, report: &Report) {
-        if self.timing {
-            let Report { files, failed, bytes, elapsed } = *report;
+    fn end(&self, report: &Report) {
+        self.bar.finish_and_clear();
+        if self.timing || self.total {
+            let Report { files, failed, read: _, written, elapsed } = *report;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-            let (size, elapsed) = (Size(bytes), Elapsed(elapsed));
-            terminal::line(&format!("{files} files{failed}, {size} written in {elapsed}"));
+            let (size, elapsed) = (Size(written), Elapsed(elapsed));
+            let s = if files == 1 { "" } else { "s" };
+            terminal::line(&format!("{files} file{s}{failed}, {size} written in {elapsed}"));
         }
     }
+}
+
+/// A bar for all files together, if their sizes are known before.
+fn bar(options: &Options) -> ProgressBar {
+    let size = |file: &OsString| std::fs::metadata(file).ok().filter(Metadata::is_file);
+    let sizes = options.files.iter().map(|file| size(file).map(|file| file.len()));
+    let known = sizes.sum::<Option<u64>>().filter(|_| !options.reading.decompress);
+    match known.filter(|total| *total > 0) {
+        Some(total) => ProgressBar::new(total).with_style(style(
+            "{bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  \
+             {binary_bytes_per_sec}  {eta} left",
+        )),
+        None => ProgressBar::new_spinner()
+            .with_style(style("{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}")),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]
@@ -266,6 +346,10 @@ mod tests {
         assert_eq!(config.display, default.display);
         assert_eq!(config.jobs, default.jobs);
         assert_eq!(config.delay, default.delay);
+        assert_eq!(config.rate, default.rate);
+        assert_eq!(config.order, default.order);
+        assert_eq!(config.follow, default.follow);
+        assert_eq!(config.decompress, default.decompress);
     }
 
     #[test]

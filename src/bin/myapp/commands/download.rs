@@ -1,5 +1,8 @@
 //! `myapp download`.
 
+mod files;
+mod retry;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
@@ -34,6 +37,9 @@ use crate::signals::Ending;
 /// A line of standard input that is longer is no URL.
 const LONGEST_LINE: u64 = 64 * 1024;
 
+/// Lines that are read ahead: to wake the other thread for each would cost more than the line.
+const LINES_AHEAD: usize = 64;
+
 /// Failures that the summary names; a line has told each already when it happened.
 const NAMED: usize = 20;
 
@@ -45,7 +51,7 @@ Examples:
 
 A file appears under its name when it is whole; until then it is called NAME.part.
 Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
-What fails or is interrupted leaves no part behind.";
+What broke off goes on with -c, if the server still has the same file.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,6 +66,8 @@ pub(crate) struct Options {
     /// The file for a single URL; - for stdout
     #[arg(short, long, value_name = "PATH", help_heading = "Files")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    files: files::FileOptions,
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
@@ -76,6 +84,8 @@ pub(crate) struct Options {
     /// How long a server may send nothing
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
+    #[command(flatten)]
+    retry: retry::RetryOptions,
 
     /// Add a header field; one that looks like a credential stays with the first server
     #[arg(short = 'H', long, value_name = "NAME: VALUE", help_heading = "Requests")]
@@ -108,7 +118,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = Config::default();
+        let default = self.retry.apply(self.files.apply(Config::default()));
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -122,6 +132,7 @@ impl Options {
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
             ca_file: self.cacert.clone(),
+            ..default
         }
     }
 
@@ -133,12 +144,11 @@ impl Options {
         }
         if self.foreign_n.is_some() {
             return Err(Failure::usage("there is no -n or -nc")
-                .hint("a file that is there is never touched: the new one becomes NAME.1"));
+                .hint("--no-clobber keeps a file that is there and fetches nothing"));
         }
         if self.foreign_c {
-            return Err(
-                Failure::usage("there is no -C").hint("a file is always fetched from its start")
-            );
+            return Err(Failure::usage("there is no -C")
+                .hint("-c goes on with what an earlier run has left"));
         }
         if self.urls.is_empty() {
             return Err(Failure::usage("no URL to download")
@@ -242,9 +252,9 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     Ok(ended.get().unwrap_or(code))
 }
 
-/// URLs from stdin, a line each, as the lines come: no more are read than are asked for.
+/// URLs from stdin, a line each, as the lines come, no more than a few ahead.
 fn from_stdin() -> impl Stream<Item = Result<Item, Failed>> + Send {
-    let (send, items) = smol::channel::bounded(1);
+    let (send, items) = smol::channel::bounded(LINES_AHEAD);
     // A thread of its own: nothing else can wait for a line without holding up the others.
     thread::spawn(move || {
         let mut input = io::stdin().lock();
@@ -300,6 +310,9 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
 /// A line for a file that is whole; what went to stdout needs none.
 fn saved_line(saved: &Saved) -> Option<String> {
     let path = terminal::path(saved.path.as_deref()?);
+    if saved.skipped {
+        return Some(format!("kept {path}: it is there already\n"));
+    }
     let elapsed = Elapsed(saved.elapsed);
     Some(format!("saved {path}: {} in {elapsed}\n", Size(saved.bytes)))
 }
@@ -353,6 +366,8 @@ fn code(error: &DownloadError) -> Code {
         DownloadError::Http(error) => http_code(error),
         DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
+        DownloadError::TooLate { source, .. } => code(source),
+        DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
         DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
         _ => Code::Failure,
     }
@@ -374,7 +389,7 @@ fn http_code(error: &HttpError) -> Code {
 /// What a run of several files has done, and what failed in it; nothing about a single file, of
 /// which all has been said.
 fn summary(report: &Report, interrupted: bool) -> String {
-    let asked = report.saved + report.failed + report.stopped;
+    let asked = report.saved + report.skipped + report.failed + report.stopped;
     if asked <= 1 && !interrupted {
         return String::new();
     }
@@ -383,7 +398,11 @@ fn summary(report: &Report, interrupted: bool) -> String {
     text += &format!("{} of {asked} files saved", report.saved);
     text += &format!(", {} in {}", Size(report.bytes), Elapsed(report.elapsed));
     text += &format!(" ({}/s)", Size(rate as u64));
-    for (count, what) in [(report.failed, "failed"), (report.stopped, "not finished")] {
+    for (count, what) in [
+        (report.skipped, "there already"),
+        (report.failed, "failed"),
+        (report.stopped, "not finished"),
+    ] {
         if count > 0 {
             text += &format!(", {count} {what}");
         }
@@ -403,6 +422,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
+    use myapp::download::Existing;
 
     #[derive(Parser)]
     struct Line {
@@ -423,7 +443,8 @@ mod tests {
     #[test]
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
-                    -T 1 -A me --cacert ca u";
+                    -T 1 -A me --cacert ca -c --overwrite --retry 7 --retry-delay 2s \
+                    --retry-max-time 3s u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -436,6 +457,9 @@ mod tests {
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.ca_file.as_deref(), Some(Path::new("ca")));
         assert_eq!(config.headers.len(), 2);
+        assert!(config.resume && config.existing == Existing::Replace);
+        assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
+        assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
     }
 
     #[test]

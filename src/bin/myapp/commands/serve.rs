@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use futures_lite::future;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::Address;
@@ -53,6 +54,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Answers")]
     max_line: Option<NonZeroUsize>,
 
+    /// Threads that serve; 0 means one a core [default: half the cores]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(help_heading = "Limits")]
+    threads: Option<u16>,
     /// Connections at once; more wait [default: what the descriptor limit allows]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
@@ -77,6 +82,12 @@ fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
     NonZeroUsize::new(size).ok_or(UnitError::Size)
 }
 
+/// A number of threads; for 0, one a core.
+fn threads(count: u16) -> NonZeroUsize {
+    let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(count.into()).unwrap_or_else(one_a_core)
+}
+
 impl Options {
     fn to_config(&self) -> Result<Config, Failure> {
         self.check()?;
@@ -91,6 +102,7 @@ impl Options {
             chunk: self.chunk.unwrap_or(default.chunk),
             max_line: self.max_line.map_or(default.max_line, NonZeroUsize::get),
             max_partial: default.max_partial,
+            threads: self.threads.map_or(default.threads, threads),
             max_connections: self.max_connections,
             idle_timeout: self.idle_timeout,
             drain: self.drain,
@@ -228,16 +240,20 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
-        let chunk = ["--mode=chunk", "--chunk=100", "--idle-timeout=90s", "--drain=1m"];
+        let chunk =
+            ["--mode=chunk", "--chunk=100", "--idle-timeout=90s", "--drain=1m", "--threads=3"];
         let wanted = Config {
             mode: Mode::Chunk,
             chunk: NonZeroUsize::new(100).unwrap(),
             idle_timeout: Some(Duration::from_secs(90)),
             drain: Duration::from_secs(60),
+            threads: NonZeroUsize::new(3).unwrap(),
             ..Config::default()
         };
         assert_eq!(config(&chunk).unwrap(), wanted);
         assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
+        let cores = available_parallelism().unwrap();
+        assert_eq!(config(&["--threads", "0"]).unwrap().threads, cores);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, ColorChoice, ValueEnum};
+use indicatif::MultiProgress;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber, info};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -18,7 +19,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::{Code, Failure};
-use crate::output::screen::Screen;
+use crate::output::screen::screen;
 use crate::output::terminal;
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
@@ -35,13 +36,15 @@ pub(crate) struct LogOptions {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Log lines as text, or as one JSON object each
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "text|json")]
+    #[arg(hide_possible_values = true)]
     log_format: Format,
-    /// Append the log to FILE instead of writing it to stderr
+    /// Append the log to FILE, not to stderr
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Colors: auto means on a terminal, unless NO_COLOR is set
-    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    /// Colors; auto: on a terminal without NO_COLOR
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "auto|always|never")]
+    #[arg(hide_possible_values = true)]
     color: ColorChoice,
 }
 
@@ -79,7 +82,7 @@ pub(crate) struct Log {
     pub(crate) quiet: bool,
     pace: Option<Pace>,
     /// Where progress is drawn; the lines of the log come above it.
-    pub(crate) screen: Screen,
+    pub(crate) screen: MultiProgress,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
 }
@@ -87,9 +90,9 @@ pub(crate) struct Log {
 impl Log {
     /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
-        let screen = Screen::default();
+        let screen = screen();
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
-            None => (Box::new(screen.clone()), options.colors()),
+            None => (Box::new(AboveBars(screen.clone())), options.colors()),
             Some(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 let file = file
@@ -115,6 +118,19 @@ impl Log {
             .with(lines)
             .init();
         Ok(Self { quiet: options.quiet, pace, screen, dropped, _writer: guard })
+    }
+}
+
+/// Stderr, while bars may be drawn on it.
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,17 +1,14 @@
-//! How far the files of a run are: drawn again and again on a terminal, a line a file elsewhere.
+//! How far the files of a run are: bars on a terminal, a line a file elsewhere.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
-use myapp::units::Size;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::output::screen::Screen;
 use crate::output::terminal::say;
 
 /// How often the bars are drawn.
@@ -20,26 +17,19 @@ const TICK: Duration = Duration::from_millis(100);
 /// Files that have a bar of their own; of further ones the number is told.
 const BARS: usize = 8;
 
-/// Columns left free: a terminal shows `^C` behind the last line, which must not wrap there.
-const MARGIN: usize = 3;
-
 /// Lines that wait for the next drawing; who has more to say waits for a slow terminal.
 const LINES: usize = 4096;
 
-/// The seconds over which a rate is averaged.
-const RATE_SECONDS: f64 = 2.0;
+const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {binary_total_bytes:>10} \
+                            {binary_bytes_per_sec:>12} {eta:>4}";
+const UNKNOWN_LENGTH: &str = "{wide_msg} {binary_bytes:>10} {binary_bytes_per_sec:>12}     ";
+const TOTAL: &str = "{msg}, {binary_bytes}, {binary_bytes_per_sec}";
 
 /// What is told about the files of a run.
 pub(crate) struct Progress {
     files: Arc<Mutex<Files>>,
     bars: Option<Bars>,
     quiet: bool,
-}
-
-/// The thread that draws: a terminal that takes its time holds up nobody else.
-struct Bars {
-    lines: SyncSender<String>,
-    thread: JoinHandle<()>,
 }
 
 /// The files of a run, as far as they are known.
@@ -51,31 +41,42 @@ struct Files {
     failed: u64,
     /// The bytes of those that have ended.
     bytes: u64,
-    rate: Rate,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct File {
     name: String,
     length: Option<u64>,
     position: u64,
-    rate: Rate,
+}
+
+/// The thread that draws: a terminal that takes its time holds up nobody else.
+struct Bars {
+    lines: SyncSender<String>,
+    thread: JoinHandle<()>,
+}
+
+/// What that thread has drawn.
+struct Drawing {
+    screen: MultiProgress,
+    files: BTreeMap<u64, ProgressBar>,
+    more: Option<ProgressBar>,
+    total: ProgressBar,
 }
 
 impl Progress {
-    /// Starts to tell about so many files, if their number is known: with bars where stderr is a
-    /// terminal; under `-q` only what fails.
-    pub(crate) fn start(screen: &Screen, quiet: bool, expected: Option<u64>) -> Self {
+    /// Starts to tell about so many files, if their number is known: with bars where `screen`
+    /// shows them; under `-q` only what fails.
+    pub(crate) fn start(screen: &MultiProgress, quiet: bool, expected: Option<u64>) -> Self {
         let files = Arc::new(Mutex::new(Files { expected, ..Files::default() }));
-        let drawn = !quiet && Screen::can_draw();
+        let drawn = !quiet && !screen.is_hidden();
         let bars = drawn.then(|| Bars::start(screen.clone(), Arc::clone(&files)));
         Self { files, bars, quiet }
     }
 
     pub(crate) fn started(&self, number: u64, name: &[u8]) {
-        let name = Escaped(name).to_string();
-        let file = File { name, length: None, position: 0, rate: Rate::default() };
-        self.files().running.insert(number, file);
+        let file = File { name: Escaped(name).to_string(), ..File::default() };
+        lock(&self.files).running.insert(number, file);
     }
 
     pub(crate) fn answered(&self, number: u64, length: Option<u64>) {
@@ -88,7 +89,7 @@ impl Progress {
 
     /// A file is whole; `line` says so.
     pub(crate) fn saved(&self, number: u64, bytes: u64, line: Option<String>) {
-        let mut files = self.files();
+        let mut files = lock(&self.files);
         files.running.remove(&number);
         files.saved += 1;
         files.bytes += bytes;
@@ -100,7 +101,7 @@ impl Progress {
 
     /// A file has failed; `problem` says why.
     pub(crate) fn failed(&self, number: u64, problem: String) {
-        let mut files = self.files();
+        let mut files = lock(&self.files);
         files.running.remove(&number);
         files.failed += 1;
         drop(files);
@@ -108,7 +109,7 @@ impl Progress {
     }
 
     pub(crate) fn stopped(&self, number: u64) {
-        self.files().running.remove(&number);
+        lock(&self.files).running.remove(&number);
     }
 
     /// Takes the bars away; what has been said stays.
@@ -129,30 +130,41 @@ impl Progress {
     }
 
     fn change(&self, number: u64, change: impl FnOnce(&mut File)) {
-        if let Some(file) = self.files().running.get_mut(&number) {
+        if let Some(file) = lock(&self.files).running.get_mut(&number) {
             change(file);
         }
     }
+}
 
-    fn files(&self) -> std::sync::MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Files {
+    fn tell_total(&self) -> String {
+        let mut text = match self.expected {
+            Some(expected) => format!("{} of {expected} files", self.saved),
+            None => format!("{} files", self.saved),
+        };
+        if self.failed > 0 {
+            text += &format!(", {} failed", self.failed);
+        }
+        text
     }
 }
 
 impl Bars {
-    fn start(screen: Screen, files: Arc<Mutex<Files>>) -> Self {
+    fn start(screen: MultiProgress, files: Arc<Mutex<Files>>) -> Self {
         let (lines, waiting) = sync_channel(LINES);
         let thread = thread::spawn(move || {
+            let mut drawing = Drawing::new(screen.clone());
             while let Some(text) = collect(&waiting) {
                 if !text.is_empty() {
-                    screen.write(&text);
+                    screen.suspend(|| say(&text));
                 }
-                let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-                let drawn = files.draw(Instant::now(), size());
-                drop(files);
-                screen.draw(drawn);
+                drawing.update(&lock(&files));
             }
-            screen.draw(String::new());
+            drawing.end();
         });
         Self { lines, thread }
     }
@@ -165,229 +177,143 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => text.push_str(&line),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => return Some(text),
-            Err(_) if text.is_empty() => return None,
+            Err(RecvTimeoutError::Disconnected) if text.is_empty() => return None,
             Err(_) => return Some(text),
         }
     }
 }
 
-/// The columns and rows of the terminal on stderr.
-fn size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(std::io::stderr()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (80, 24),
-    }
-}
-
-impl Files {
-    /// The lines to show, for a terminal of so many columns and rows.
-    fn draw(&mut self, now: Instant, (columns, rows): (usize, usize)) -> String {
-        for file in self.running.values_mut() {
-            file.rate.update(file.position, now);
-        }
-        let width = columns.saturating_sub(MARGIN);
-        let bars = BARS.min(rows.saturating_sub(3));
-        let mut lines: Vec<_> =
-            self.running.values().take(bars).map(|file| file.draw(width)).collect();
-        if self.running.len() > bars {
-            lines.push(fit(&format!("and {} more", self.running.len() - bars), width));
-        }
-        if self.expected != Some(1) {
-            lines.push(fit(&self.total(now), width));
-        }
-        lines.join("\n")
+impl Drawing {
+    fn new(screen: MultiProgress) -> Self {
+        let total = screen.add(ProgressBar::no_length().with_style(style(TOTAL)));
+        Self { screen, files: BTreeMap::new(), more: None, total }
     }
 
-    fn total(&mut self, now: Instant) -> String {
-        let bytes = self.bytes + self.running.values().map(|file| file.position).sum::<u64>();
-        self.rate.update(bytes, now);
-        let mut text = match self.expected {
-            Some(expected) => format!("{} of {expected} files", self.saved),
-            None => format!("{} files", self.saved),
+    /// Brings the bars in line with the files.
+    fn update(&mut self, files: &Files) {
+        let Self { screen, files: bars, .. } = self;
+        bars.retain(|number, bar| {
+            let runs = files.running.contains_key(number);
+            if !runs {
+                screen.remove(bar);
+            }
+            runs
+        });
+        for (number, file) in &files.running {
+            if let Some(bar) = self.bar_of(*number, file) {
+                bar.set_position(file.position);
+            }
+        }
+        self.tell_more(files.running.len() - self.files.len());
+        self.total.set_message(files.tell_total());
+        let running: u64 = files.running.values().map(|file| file.position).sum();
+        self.total.set_position(files.bytes + running);
+    }
+
+    /// The bar of a file, if there is room for it.
+    fn bar_of(&mut self, number: u64, file: &File) -> Option<&ProgressBar> {
+        if !self.files.contains_key(&number) {
+            if self.files.len() == BARS {
+                return None;
+            }
+            let last = self.more.as_ref().unwrap_or(&self.total);
+            let bar = ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH));
+            let bar = self.screen.insert_before(last, bar.with_message(file.name.clone()));
+            self.files.insert(number, bar);
+        }
+        let bar = &self.files[&number];
+        if let Some(length) = file.length.filter(|length| bar.length() != Some(*length)) {
+            bar.set_style(style(KNOWN_LENGTH));
+            bar.set_length(length);
+        }
+        Some(bar)
+    }
+
+    fn tell_more(&mut self, count: usize) {
+        if count == 0 {
+            if let Some(more) = self.more.take() {
+                self.screen.remove(&more);
+            }
+            return;
+        }
+        let make = || {
+            let bar = ProgressBar::no_length().with_style(style("{msg}"));
+            self.screen.insert_before(&self.total, bar)
         };
-        let _ = write!(text, ", {}, {}/s", Size(bytes), Size(self.rate.per_second as u64));
-        if self.failed > 0 {
-            let _ = write!(text, ", {} failed", self.failed);
-        }
-        text
-    }
-}
-
-impl File {
-    /// `name   [====>     ]  45% of 10.0 MiB  1.20 MiB/s      5s`, in `width` columns.
-    fn draw(&self, width: usize) -> String {
-        let rate = self.rate.per_second as u64;
-        let figures = match (self.length, width) {
-            (Some(length), 60..) => {
-                let (length, rate) = (Size(length).to_string(), Size(rate).to_string());
-                let left = self.remaining();
-                format!("{:>3}% of {length:>8} {rate:>10}/s {left:>6}", self.percent())
-            }
-            (None, 60..) => {
-                let (position, rate) = (Size(self.position).to_string(), Size(rate).to_string());
-                format!("{position:>16} {rate:>10}/s {:>6}", "")
-            }
-            (Some(_), _) => format!("{:>3}%", self.percent()),
-            (None, _) => Size(self.position).to_string(),
-        };
-        let room = width.saturating_sub(figures.len() + 1);
-        let bar = if width < 60 { 0 } else { room / 2 };
-        fit(&format!("{}{} {figures}", fit(&self.name, room - bar), self.bar(bar)), width)
+        self.more.get_or_insert_with(make).set_message(format!("and {count} more"));
     }
 
-    fn bar(&self, width: usize) -> String {
-        let inner = width.saturating_sub(3);
-        match self.length {
-            Some(_) if inner > 0 => {
-                let done = "=".repeat(inner * self.percent() as usize / 100);
-                format!(" [{:<inner$}]", if done.len() < inner { done + ">" } else { done })
-            }
-            _ => " ".repeat(width),
-        }
-    }
-
-    fn percent(&self) -> u64 {
-        let whole = u128::from(self.length.unwrap_or(0)).max(1);
-        (u128::from(self.position) * 100 / whole).min(100) as u64
-    }
-
-    fn remaining(&self) -> String {
-        let left = self.length.unwrap_or(0).saturating_sub(self.position);
-        let rate = self.rate.per_second as u64;
-        match left.checked_next_multiple_of(rate).and_then(|left| left.checked_div(rate)) {
-            Some(seconds @ 0..60) => format!("{seconds}s"),
-            Some(seconds @ 60..3600) => format!("{}m{:02}s", seconds / 60, seconds % 60),
-            Some(seconds @ 3600..360_000) => {
-                format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60)
-            }
-            _ => "-".to_owned(),
+    fn end(self) {
+        for bar in self.files.values().chain(&self.more).chain([&self.total]) {
+            bar.finish_and_clear();
         }
     }
 }
 
-/// Bytes a second, averaged over a while: steady to read, and soon at zero when nothing comes.
-#[derive(Debug, Default)]
-struct Rate {
-    last: Option<(Instant, u64)>,
-    per_second: f64,
-}
-
-impl Rate {
-    /// Takes in that so many bytes have come by now.
-    fn update(&mut self, position: u64, now: Instant) {
-        let Some((then, before)) = self.last.replace((now, position)) else { return };
-        let passed = now.saturating_duration_since(then).as_secs_f64().max(1e-3);
-        let current = position.saturating_sub(before) as f64 / passed;
-        let weight = if self.per_second == 0.0 { 1.0 } else { passed / (passed + RATE_SECONDS) };
-        self.per_second += weight * (current - self.per_second);
-    }
-}
-
-/// Cuts or pads `text` to exactly `width` columns of a terminal.
-fn fit(text: &str, width: usize) -> String {
-    let columns = text.width();
-    if columns <= width {
-        return format!("{text}{}", " ".repeat(width - columns));
-    }
-    let mut cut = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used >= width {
-            break;
-        }
-        cut.push(c);
-    }
-    let mark = if width > 0 { "…" } else { "" };
-    let spaces = width.saturating_sub(cut.width() + mark.width());
-    format!("{cut}{mark}{}", " ".repeat(spaces))
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::{InMemoryTerm, ProgressDrawTarget};
 
     fn files(count: u64) -> Files {
         let file = |number| File {
-            name: format!("file-{number}-of-some-length-and-日本語.tar.gz"),
-            length: (number % 3 > 0).then_some(10 << 20),
+            name: format!("file-{number}-of-some-length-and-日本語-and-more.tar.gz"),
+            length: (number % 3 > 0).then_some(16 << 20),
             position: number << 20,
-            rate: Rate::default(),
         };
         let running = (0..count).map(|number| (number, file(number))).collect();
         Files { expected: Some(count), running, ..Files::default() }
     }
 
-    fn draw(files: &mut Files, columns: usize, rows: usize) -> Vec<String> {
-        files.draw(Instant::now(), (columns, rows)).lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn lines_are_no_wider_than_the_terminal() {
-        for width in [1, 2, 10, 20, 40, 59, 60, 61, 80, 132, 300] {
-            for line in draw(&mut files(12), width, 24) {
-                assert_eq!(line.width(), width.saturating_sub(MARGIN), "{width}: {line}");
-            }
+    /// What stands on a terminal of so many columns after each of these states.
+    fn draw(states: &[Files], columns: u16) -> Vec<String> {
+        let terminal = InMemoryTerm::new(24, columns);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let mut drawing = Drawing::new(MultiProgress::with_draw_target(target));
+        for state in states {
+            drawing.update(state);
         }
+        drawing.total.tick();
+        let lines = terminal.contents().lines().map(str::to_owned).collect();
+        drawing.end();
+        assert_eq!(terminal.contents(), "", "at the end nothing is left");
+        lines
     }
 
     #[test]
     fn eight_files_have_a_bar_and_the_rest_a_number() {
-        for (count, lines) in [(1, 1), (2, 3), (8, 9), (9, 10), (40, 10)] {
-            assert_eq!(draw(&mut files(count), 80, 24).len(), lines, "{count}");
+        for (count, lines) in [(1, 2), (2, 3), (8, 9), (9, 10), (40, 10)] {
+            assert_eq!(draw(&[files(count)], 80).len(), lines, "{count}");
         }
-        assert!(draw(&mut files(40), 80, 24)[8].starts_with("and 32 more"));
-        assert!(draw(&mut files(40), 80, 24)[9].starts_with("0 of 40 files"));
+        let lines = draw(&[files(40)], 80);
+        assert_eq!(lines[8], "and 32 more");
+        assert!(lines[9].starts_with("0 of 40 files, 780.00 MiB"), "{lines:?}");
     }
 
     #[test]
-    fn there_are_never_more_lines_than_rows() {
-        for rows in [3, 5, 11] {
-            assert!(draw(&mut files(40), 80, rows).len() < rows, "{rows}");
-        }
+    fn a_file_that_ends_makes_room_for_the_next() {
+        let mut later = files(10);
+        later.running.retain(|number, _| *number != 0 && *number != 3);
+        (later.saved, later.failed) = (1, 1);
+        let lines = draw(&[files(10), later], 80);
+        assert_eq!(lines.len(), 9, "{lines:?}");
+        assert!(lines[7].starts_with("file-9"), "{lines:?}");
+        assert!(lines[8].starts_with("1 of 10 files, 1 failed"), "{lines:?}");
     }
 
     #[test]
-    fn a_line_shows_how_far_a_file_is() {
-        let rate = Rate { last: None, per_second: 1048576.0 };
-        let mut file = File { name: "a".into(), length: Some(10 << 20), position: 9 << 20, rate };
-        let line = file.draw(80);
-        assert!(line.contains("==> ]  90% of 10.0 MiB   1.00 MiB/s     1s"), "{line}");
-        file.position = 10 << 20;
-        assert!(file.draw(80).contains("===] 100% of 10.0 MiB   1.00 MiB/s     0s"));
-        file.length = None;
-        assert!(file.draw(80).ends_with("  10.0 MiB   1.00 MiB/s       "));
-    }
-
-    #[test]
-    fn a_rate_follows_what_comes_and_falls_when_nothing_does() {
-        let start = Instant::now();
-        let at = |tenths: u32| start + Duration::from_millis(100) * tenths;
-        let mut rate = Rate::default();
-        for tenth in 0..50 {
-            rate.update(u64::from(tenth) * 1000, at(tenth));
-        }
-        assert!((9_900.0..10_100.0).contains(&rate.per_second), "{rate:?}");
-        for tenth in 51..200 {
-            rate.update(50_000, at(tenth));
-        }
-        assert!(rate.per_second < 100.0, "{rate:?}");
-    }
-
-    #[test]
-    fn a_text_is_fitted_by_its_columns() {
-        for (text, width, fitted) in [
-            ("abc", 5, "abc  "),
-            ("abc", 3, "abc"),
-            ("abcd", 3, "ab…"),
-            ("日本語", 6, "日本語"),
-            ("日本語", 5, "日本…"),
-            ("日本語", 4, "日… "),
-            ("abc", 1, "…"),
-            ("abc", 0, ""),
-        ] {
-            assert_eq!(fit(text, width), fitted, "{text} in {width}");
+    fn a_line_shows_how_far_a_file_is_and_fits() {
+        let lines = draw(&[files(9)], 80);
+        assert!(lines[7].contains("[======>       ]  44% of  16.00 MiB"), "{lines:?}");
+        assert!(!lines[6].contains('%') && lines[6].contains("6.00 MiB"), "{lines:?}");
+        for columns in [20, 40, 60, 80, 200] {
+            let lines = draw(&[files(9)], columns);
+            assert!(lines.len() >= 10, "{lines:?}");
         }
     }
 }

@@ -1,76 +1,89 @@
-//! Stderr with lines at its end that are drawn again and again, and what is written above them.
+//! Stderr as a screen on which bars are drawn.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::output::terminal::say;
+use console::Term;
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 
-/// Stderr and the lines drawn at its end. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Screen {
-    drawn: Arc<Mutex<String>>,
+/// Drawings a second at most.
+const RATE: u8 = 10;
+
+/// Where bars are drawn: on stderr if it is a terminal, else nowhere.
+pub(crate) fn screen() -> MultiProgress {
+    let terminal = Term::buffered_stderr();
+    let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    MultiProgress::with_draw_target(if terminal.is_term() && !dumb {
+        let unpadded = Unpadded { terminal, held: AtomicUsize::new(0) };
+        ProgressDrawTarget::term_like_with_hz(Box::new(unpadded), RATE)
+    } else {
+        ProgressDrawTarget::hidden()
+    })
 }
 
-impl Screen {
-    /// Whether lines can be drawn: on a terminal that knows how to move its cursor.
-    pub(crate) fn can_draw() -> bool {
-        io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-    }
-
-    /// Draws `lines` in place of those that were drawn before; an empty text takes them away.
-    pub(crate) fn draw(&self, lines: String) {
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        say(&over(&drawn, &lines));
-        *drawn = lines;
-    }
-
-    /// Writes whole lines, above those that are drawn.
-    pub(crate) fn write(&self, text: &str) {
-        let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        say(&over(&drawn, &format!("{text}{drawn}")));
-    }
+/// A terminal that leaves the cursor behind the text of the last line.
+///
+/// indicatif fills each line with spaces, so that the next one begins below it. Behind the last
+/// one the terminal itself may write: a `^C` that does not fit would move everything up by a
+/// line, and leave it there when the bars are cleared.
+#[derive(Debug)]
+struct Unpadded {
+    terminal: Term,
+    /// Spaces that are written only when something follows them.
+    held: AtomicUsize,
 }
 
-/// What a terminal must be sent to show `text` where `drawn` stands, with the cursor behind its
-/// last line. It is one write, and overwrites before it clears, so that nothing flickers.
-fn over(drawn: &str, text: &str) -> String {
-    if drawn.is_empty() {
-        return text.to_owned();
-    }
-    let mut output = "\r".to_owned();
-    let up = drawn.matches('\n').count();
-    if up > 0 {
-        let _ = write!(output, "\x1b[{up}A");
-    }
-    output + &text.replace('\n', "\x1b[K\n") + "\x1b[J"
-}
-
-impl io::Write for Screen {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Screen::write(self, &String::from_utf8_lossy(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl Unpadded {
+    fn write_held(&self) -> io::Result<()> {
+        self.terminal.write_str(&" ".repeat(self.held.swap(0, Relaxed)))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn with_nothing_drawn_a_text_is_written_as_it_is() {
-        assert_eq!(over("", "a line\n"), "a line\n");
-        assert_eq!(over("", ""), "");
+impl TermLike for Unpadded {
+    fn width(&self) -> u16 {
+        self.terminal.width()
     }
 
-    #[test]
-    fn what_is_drawn_is_overwritten_from_its_first_line_on() {
-        assert_eq!(over("a", "b"), "\rb\x1b[J");
-        assert_eq!(over("a\nb\nc", "d\ne"), "\r\x1b[2Ad\x1b[K\ne\x1b[J");
-        assert_eq!(over("a\nb", ""), "\r\x1b[1A\x1b[J");
+    fn height(&self) -> u16 {
+        self.terminal.height()
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.terminal.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.terminal.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.terminal.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.terminal.move_cursor_left(n)
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_held()?;
+        self.terminal.write_line(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        if text.bytes().all(|byte| byte == b' ') {
+            self.held.fetch_add(text.len(), Relaxed);
+            return Ok(());
+        }
+        self.write_held()?;
+        self.terminal.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.terminal.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.held.store(0, Relaxed);
+        self.terminal.flush()
     }
 }

@@ -1,0 +1,402 @@
+//! One thread that runs a future and waits for its sockets with epoll, edge-triggered.
+//!
+//! A socket is registered once, for both directions, and only when a first try would block; what
+//! epoll tells is remembered as a bit a direction, and a try is made only while its bit is set.
+//! So a request that must be waited for costs three system calls: `epoll_wait`, `recv`, `send`.
+//! Closing a socket takes it out of epoll by itself.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::fd::{AsFd, OwnedFd};
+use slab::Slab;
+
+use crate::runtime::Direction;
+
+/// Events that are taken at once.
+const EVENTS: usize = 1024;
+
+/// The number under which the eventfd is registered.
+const UNPARK: u64 = u64::MAX;
+
+/// The number of a socket that is not registered yet.
+const UNREGISTERED: usize = usize::MAX;
+
+thread_local! {
+    /// The reactor of this thread, while a [`Driver`] runs on it.
+    static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+}
+
+/// Runs a future on a thread, and the sockets that it opens there.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    epoll: OwnedFd,
+    unparker: Arc<Unparker>,
+}
+
+/// Wakes the thread of a [`Driver`] from any other.
+#[derive(Debug)]
+pub(crate) struct Unparker {
+    eventfd: OwnedFd,
+    /// Whether the thread sleeps in epoll, or is about to.
+    parked: AtomicBool,
+    woken: AtomicBool,
+    cancelled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Reactor {
+    epoll: OwnedFd,
+    sources: RefCell<Slab<Source>>,
+}
+
+/// What is known of a registered socket.
+#[derive(Debug, Default)]
+struct Source {
+    read: Side,
+    write: Side,
+    /// There is more to read than the next read may show: the end of input, an error, or what
+    /// lies behind urgent data. A short read then does not mean that all has been read.
+    more: bool,
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    ready: bool,
+    waiting: bool,
+    waker: Option<Waker>,
+}
+
+impl Driver {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Edge-triggered: each write is told once, and nobody needs to read it away.
+        epoll::add(&epoll, &eventfd, EventData::new_u64(UNPARK), EventFlags::IN | EventFlags::ET)?;
+        let flag = AtomicBool::default;
+        let unparker = Unparker { eventfd, parked: flag(), woken: flag(), cancelled: flag() };
+        Ok(Self { epoll, unparker: Arc::new(unparker) })
+    }
+
+    pub(crate) fn unparker(&self) -> Arc<Unparker> {
+        Arc::clone(&self.unparker)
+    }
+
+    /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
+    /// before.
+    pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
+        let Self { epoll, unparker } = self;
+        let reactor = Rc::new(Reactor { epoll, sources: RefCell::default() });
+        let before = CURRENT.replace(Some(Rc::clone(&reactor)));
+        let result = reactor.drive(&unparker, make());
+        CURRENT.set(before);
+        result
+    }
+}
+
+impl Unparker {
+    /// Ends the run of the driver: its future is dropped.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, SeqCst);
+        self.unpark();
+    }
+
+    fn unpark(&self) {
+        if !self.woken.swap(true, SeqCst) && self.parked.load(SeqCst) {
+            // It fails only when the counter is full, and then the thread has been woken.
+            let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Wake for Unparker {
+    fn wake(self: Arc<Self>) {
+        self.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.unpark();
+    }
+}
+
+impl Reactor {
+    fn drive<F: Future>(&self, unparker: &Arc<Unparker>, future: F) -> Option<F::Output> {
+        let waker = Waker::from(Arc::clone(unparker));
+        let mut cx = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            unparker.woken.store(false, SeqCst);
+            if unparker.cancelled.load(SeqCst) {
+                return None;
+            }
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return Some(output);
+            }
+            unparker.parked.store(true, SeqCst);
+            let woken = unparker.woken.load(SeqCst);
+            self.wait(&mut events, woken);
+            // Before wakers run, or each of them would write to the eventfd.
+            unparker.parked.store(false, SeqCst);
+            self.dispatch(&mut events);
+        }
+    }
+
+    /// Waits for events; not at all if there is something else to do.
+    fn wait(&self, events: &mut Vec<Event>, busy: bool) {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = busy.then_some(&AT_ONCE);
+        // A signal ends the wait early: then there are no events. Nothing else can fail here.
+        let _ = epoll::wait(&self.epoll, spare_capacity(events), timeout);
+    }
+
+    fn dispatch(&self, events: &mut Vec<Event>) {
+        let mut sources = self.sources.borrow_mut();
+        for event in events.drain(..) {
+            let (flags, number) = (event.flags, event.data.u64());
+            // The source may be gone: its socket was closed after the event.
+            if let Some(source) = usize::try_from(number).ok().and_then(|n| sources.get_mut(n)) {
+                source.happened(flags);
+            }
+        }
+    }
+
+    fn register(&self, io: impl AsFd) -> io::Result<usize> {
+        const FLAGS: EventFlags = EventFlags::IN
+            .union(EventFlags::OUT)
+            .union(EventFlags::RDHUP)
+            .union(EventFlags::PRI)
+            .union(EventFlags::ET);
+        let number = self.sources.borrow_mut().insert(Source::default());
+        let added = epoll::add(&self.epoll, io, EventData::new_u64(number as u64), FLAGS);
+        if let Err(error) = added {
+            self.sources.borrow_mut().remove(number);
+            return Err(error.into());
+        }
+        Ok(number)
+    }
+}
+
+impl Source {
+    fn happened(&mut self, flags: EventFlags) {
+        const MORE: EventFlags =
+            EventFlags::RDHUP.union(EventFlags::PRI).union(EventFlags::HUP).union(EventFlags::ERR);
+        const BROKEN: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
+        self.more |= flags.intersects(MORE);
+        if flags.intersects(EventFlags::IN | MORE) {
+            self.read.wake();
+        }
+        if flags.intersects(EventFlags::OUT | BROKEN) {
+            self.write.wake();
+        }
+    }
+
+    fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+}
+
+impl Side {
+    fn wake(&mut self) {
+        self.ready = true;
+        if std::mem::take(&mut self.waiting) {
+            self.waker.iter().for_each(Waker::wake_by_ref);
+        }
+    }
+
+    fn wait(&mut self, waker: &Waker) {
+        self.waiting = true;
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+}
+
+/// A socket that does not block, bound to the thread on which it was made.
+#[derive(Debug)]
+pub(crate) struct Socket<T> {
+    io: T,
+    number: Cell<usize>,
+    reactor: Rc<Reactor>,
+}
+
+impl<T: AsFd> Socket<T> {
+    /// Takes over `io`, which must not block.
+    ///
+    /// # Errors
+    ///
+    /// On a thread without a [`Driver`].
+    pub(crate) fn new(io: T) -> io::Result<Self> {
+        let reactor = CURRENT.with_borrow(Clone::clone);
+        let reactor = reactor.ok_or_else(|| io::Error::other("no driver on this thread"))?;
+        Ok(Self { io, number: Cell::new(UNREGISTERED), reactor })
+    }
+
+    /// Waits until the socket may be ready.
+    pub(crate) fn poll_ready(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.waits(direction, cx) { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Does `attempt` while the socket is ready for it; when it would block, the task of `cx` is
+    /// woken as soon as it may not any more.
+    pub(crate) fn poll<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        attempt: impl FnOnce(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        if self.waits(direction, cx) {
+            return Poll::Pending;
+        }
+        match attempt(&self.io) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self
+                .block(direction, cx)
+                .map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Takes note that an attempt has taken all that was there: the next is made when more has
+    /// come.
+    pub(crate) fn exhausted(&self, direction: Direction) {
+        if let Some(source) = self.reactor.sources.borrow_mut().get_mut(self.number.get()) {
+            let more = source.more && direction == Direction::Read;
+            source.side(direction).ready = more;
+        }
+    }
+
+    /// Whether the socket is known not to be ready; the task is woken then when it is.
+    fn waits(&self, direction: Direction, cx: &mut Context<'_>) -> bool {
+        let mut sources = self.reactor.sources.borrow_mut();
+        let Some(source) = sources.get_mut(self.number.get()) else { return false };
+        let side = source.side(direction);
+        if !side.ready {
+            side.wait(cx.waker());
+        }
+        !side.ready
+    }
+
+    /// Registers the socket if it is not, and waits.
+    fn block(&self, direction: Direction, cx: &mut Context<'_>) -> io::Result<()> {
+        let first = self.number.get() == UNREGISTERED;
+        if first {
+            self.number.set(self.reactor.register(&self.io)?);
+        }
+        let mut sources = self.reactor.sources.borrow_mut();
+        let source = &mut sources[self.number.get()];
+        if first {
+            // Of the other direction nothing is known yet.
+            source.read.ready = true;
+            source.write.ready = true;
+        }
+        if direction == Direction::Read {
+            source.more = false;
+        }
+        let side = source.side(direction);
+        side.ready = false;
+        side.wait(cx.waker());
+        Ok(())
+    }
+}
+
+impl<T> Socket<T> {
+    pub(crate) fn get_ref(&self) -> &T {
+        &self.io
+    }
+}
+
+impl<T> Drop for Socket<T> {
+    fn drop(&mut self) {
+        // Dropped when nothing is borrowed any more: a waker may be the last of its task.
+        let source = self.reactor.sources.borrow_mut().try_remove(self.number.get());
+        drop(source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use futures_lite::future::poll_once;
+
+    #[test]
+    fn after_a_short_read_nothing_is_tried_until_more_has_come() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let tries = Cell::new(0);
+        Driver::new().unwrap().run(|| async {
+            let socket = Socket::new(ours).unwrap();
+            let read = || {
+                std::future::poll_fn(|cx| {
+                    socket.poll(Direction::Read, cx, |mut stream| {
+                        tries.set(tries.get() + 1);
+                        stream.read(&mut [0; 8])
+                    })
+                })
+            };
+            assert!(poll_once(read()).await.is_none());
+            assert_eq!(tries.get(), 1, "the first try shows that there is nothing");
+            theirs.write_all(b"short").unwrap();
+            assert_eq!(read().await.unwrap(), 5);
+            socket.exhausted(Direction::Read);
+            assert!(poll_once(read()).await.is_none());
+            assert_eq!(tries.get(), 2, "no try in vain");
+            theirs.write_all(b"more").unwrap();
+            assert_eq!(read().await.unwrap(), 4);
+            assert_eq!(tries.get(), 3);
+        });
+    }
+
+    #[test]
+    fn after_the_end_has_come_a_short_read_is_followed_by_another() {
+        let mut source = Source::default();
+        source.happened(EventFlags::IN);
+        assert!(source.read.ready && !source.more);
+        source.happened(EventFlags::IN | EventFlags::RDHUP);
+        assert!(source.more);
+        let mut urgent = Source::default();
+        urgent.happened(EventFlags::PRI);
+        assert!(urgent.read.ready && urgent.more && !urgent.write.ready);
+        let mut broken = Source::default();
+        broken.happened(EventFlags::ERR | EventFlags::HUP);
+        assert!(broken.read.ready && broken.write.ready && broken.more);
+    }
+
+    #[test]
+    fn a_closed_socket_leaves_its_place() {
+        Driver::new().unwrap().run(|| async {
+            for _ in 0..3 {
+                let (ours, _theirs) = UnixStream::pair().unwrap();
+                ours.set_nonblocking(true).unwrap();
+                let socket = Socket::new(ours).unwrap();
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                let wait = std::future::poll_fn(|cx| socket.poll(Direction::Read, cx, read));
+                assert!(poll_once(wait).await.is_none());
+                assert_eq!(socket.number.get(), 0);
+            }
+        });
+    }
+
+    #[test]
+    fn without_a_driver_there_is_no_socket() {
+        assert!(Socket::new(UnixStream::pair().unwrap().0).is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! A thread that runs one future.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use smol::channel::{Receiver, bounded};
+
+use crate::runtime::{Driver, Unparker};
+
+/// A thread that runs one future, and the sockets that it opens. When dropped, the future is
+/// dropped at once, and the thread has ended.
+#[derive(Debug)]
+pub(crate) struct Worker<T> {
+    result: Receiver<T>,
+    unparker: Arc<Unparker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts a thread for the future that `make` makes there.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread or no descriptor left.
+    pub(crate) fn start<F: Future<Output = T>>(
+        name: &str,
+        make: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<Self> {
+        let driver = Driver::new()?;
+        let unparker = driver.unparker();
+        let (sender, result) = bounded(1);
+        let work = move || {
+            if let Some(output) = driver.run(make) {
+                // Nobody waits for it any more when the other side is gone.
+                let _ = sender.try_send(output);
+            }
+        };
+        let thread = Builder::new().name(name.into()).spawn(work)?;
+        Ok(Self { result, unparker, thread: Some(thread) })
+    }
+
+    /// Waits for the end of the future; `None` if it panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, so is the future.
+    pub(crate) async fn finish(self) -> Option<T> {
+        self.result.recv().await.ok()
+    }
+}
+
+impl<T> Drop for Worker<T> {
+    fn drop(&mut self) {
+        self.unparker.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told by the panic hook already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `myapp echo` as a load generator.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::echo;
+use crate::harness::{Peer, Ran, myapp, peer, schema};
+
+/// Runs a load to its end, with its report.
+#[track_caller]
+fn load(peer: &Peer, arguments: &str, code: i32) -> (Ran, Value) {
+    let arguments: Vec<_> = ["--json"].into_iter().chain(arguments.split(' ')).collect();
+    let ran = echo(peer, &arguments).run().code(code);
+    let report = schema::json("echo", &ran.text());
+    (ran, report)
+}
+
+#[track_caller]
+fn seconds(report: &Value, pointer: &str) -> f64 {
+    report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {report}"))
+}
+
+#[test]
+fn a_load_sends_over_many_connections_and_reports() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--connections 3 -n 100", 0);
+    assert_eq!(
+        (&report["sent"], &report["answered"], &report["size"]),
+        (&100.into(), &100.into(), &64.into())
+    );
+    assert!(report["errors"].as_object().unwrap().values().all(|count| count == 0), "{report}");
+    assert_eq!(peer.connections(), 3);
+    for times in ["connect", "response", "service"] {
+        let names = ["min", "p50", "p90", "p99", "p99_9", "max"];
+        let times = names.map(|name| seconds(&report, &format!("/{times}/{name}")));
+        assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
+    }
+    assert!(report["doubts"].to_string().contains("100 replies are too few for p99"), "{report}");
+}
+
+#[test]
+fn a_load_reports_to_people_too() {
+    let peer = Peer::start(peer::echo);
+    let ran = echo(&peer, &["--connections", "2", "-n", "10", "hola"]).run().code(0).silent();
+    let (text, address) = (ran.text(), peer.address());
+    let title = format!("--- {address}: 5 B 10 times, connections: 2, 1 in flight on each\n");
+    assert!(text.starts_with(&title), "{text}");
+    for part in ["10 sent, 10 answered in ", "\nresponse ", "\nservice ", "\ndoubt: 10 replies are"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_load_ends_when_its_time_is_over() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--duration 300ms --connections 2", 0);
+    assert!((0.3..5.0).contains(&seconds(&report, "/elapsed")), "{report}");
+    assert_eq!(report["sent"], report["answered"], "{report}");
+}
+
+#[test]
+fn several_messages_are_on_the_way_at_once() {
+    // Nothing comes back before five messages are there.
+    let peer = Peer::start(|mut stream| {
+        let mut five = [0; 5 * 64];
+        loop {
+            std::io::Read::read_exact(&mut stream, &mut five)?;
+            std::io::Write::write_all(&mut stream, &five)?;
+        }
+    });
+    let (_, report) = load(&peer, "--in-flight 5 -n 20", 0);
+    assert_eq!(report["answered"], 20);
+    let (ran, report) = load(&peer, "--in-flight 4 -n 4 --timeout 100ms", 10);
+    assert_eq!((&report["answered"], &report["errors"]["timeout"]), (&0.into(), &1.into()));
+    ran.says("timed out after 100ms, before it came");
+}
+
+#[test]
+fn a_server_that_stalls_cannot_hide_from_a_rate() {
+    let stalled = std::sync::Mutex::new(false);
+    let peer = Peer::start(peer::echo_changed(move |offset, piece| {
+        let mut stalled = stalled.lock().unwrap();
+        if offset >= 64 * 500 && !*stalled {
+            thread::sleep(Duration::from_secs(2));
+            *stalled = true;
+        }
+        piece
+    }));
+    let (_, report) = load(&peer, "--rate 1000 --duration 5", 0);
+    assert!(seconds(&report, "/response/p99") >= 1.9, "{report}");
+    assert!(seconds(&report, "/service/p99") < 0.5, "{report}");
+    assert!(seconds(&report, "/service/max") >= 1.9, "{report}");
+}
+
+#[test]
+fn a_rate_that_is_not_reached_is_told() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--rate 10M --duration 300ms", 0);
+    let doubts = report["doubts"].to_string();
+    assert!(
+        doubts.contains("the rate was not reached") && doubts.contains("of 10000000 "),
+        "{doubts}"
+    );
+    assert_eq!(report["rate_asked"], 1e7);
+}
+
+#[test]
+fn what_is_due_in_the_warm_up_does_not_count() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--rate 100 --connections 2 --warmup 1 --duration 500ms", 0);
+    assert!((30..=51).contains(&report["sent"].as_u64().unwrap()), "{report}");
+}
+
+#[test]
+fn connections_are_opened_over_the_ramp_up() {
+    let peer = Peer::start(peer::echo);
+    load(&peer, "--connections 10 --ramp-up 1m --duration 300ms", 0);
+    assert_eq!(peer.connections(), 1);
+}
+
+#[test]
+fn a_new_connection_for_each_message_measures_connecting_too() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--new-connections --connections 2 -n 20", 0);
+    assert_eq!((peer.connections(), &report["answered"]), (20, &20.into()));
+    let [connect, service, response] =
+        ["connect", "service", "response"].map(|times| seconds(&report, &format!("/{times}/mean")));
+    // Three digits are kept of each.
+    assert!(response >= 0.99 * (connect + service), "{report}");
+}
+
+#[test]
+fn what_was_done_to_a_byte_is_found_and_named() {
+    const AT: u64 = 777_777;
+    type Change = fn(&mut Vec<u8>, usize);
+    // Whether it was added or dropped shows in the bytes behind it; here a read may end before.
+    let changes: [(Change, &str); 3] = [
+        (|piece, at| piece[at] ^= 1, "a byte was changed\n"),
+        (|piece, at| piece.insert(at, 0x11), "a byte was "),
+        (|piece, at| _ = piece.remove(at), "a byte was "),
+    ];
+    for (change, name) in changes {
+        let changed = move |offset: u64, mut piece: Vec<u8>| {
+            if (offset..offset + piece.len() as u64).contains(&AT) {
+                change(&mut piece, (AT - offset) as usize);
+            }
+            piece
+        };
+        let peer = Peer::start(peer::echo_changed(changed));
+        let (ran, report) = load(&peer, "--in-flight 1 -n 1 --size 1M", 1);
+        assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &0.into()));
+        ran.says(&format!("differs at offset {AT} of connection 1: {name}"));
+    }
+}
+
+#[test]
+fn a_connection_that_fails_is_replaced_and_its_failure_counted() {
+    let peer = Peer::start(peer::close_after(10 * 64));
+    let (ran, report) = load(&peer, "--in-flight 1 -n 33", 4);
+    // Each connection answers ten messages, and the next finds it closed.
+    assert_eq!((peer.connections(), &report["answered"]), (3, &30.into()), "{report}");
+    let errors: u64 =
+        report["errors"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!(errors, 3, "{report}");
+    ran.says("the first of ");
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_a_load_at_once() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let ran = myapp(["echo", "-q", "--duration", "1h", "-c", &address]).run().code(4);
+    let text = ran.text();
+    assert!(text.contains("0 sent, 0 answered") && text.contains("1 × connect failed"), "{text}");
+    assert_eq!(ran.stderr, format!("myapp: connect to {address}: Connection refused\n"));
+}
+
+#[test]
+fn a_signal_ends_a_load_with_its_report_so_far() {
+    let peer = Peer::start(peer::echo);
+    let running = echo(&peer, &["--duration", "1h", "--json"]).start();
+    while peer.connections() == 0 {
+        thread::sleep(Duration::from_millis(2));
+    }
+    thread::sleep(Duration::from_millis(200));
+    running.signal(Signal::INT);
+    let ran = running.wait().code(130).silent();
+    let report = schema::json("echo", &ran.text());
+    assert!(report["answered"].as_u64().unwrap() > 0, "{report}");
+}

@@ -1,0 +1,81 @@
+//! `myapp echo` as a ping.
+
+use rustix::process::Signal;
+
+use super::echo;
+use crate::harness::{Peer, peer};
+
+/// The line of a ping, without the time.
+#[track_caller]
+fn ping_line(line: &str) -> &str {
+    let (line, time) = line.split_once(" time=").unwrap_or_else(|| panic!("{line:?}"));
+    assert!(time.ends_with('s') && time.contains(' '), "{time}");
+    line
+}
+
+#[test]
+fn ping_sends_one_message_again_and_again_over_one_connection() {
+    let peer = Peer::start(peer::echo);
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(0).silent();
+    let text = ran.text();
+    let lines: Vec<_> = text.lines().collect();
+    for (number, line) in (1..).zip(&lines[..3]) {
+        assert_eq!(ping_line(line), format!("64 bytes from {}: seq={number}", peer.address()));
+    }
+    let head = format!("--- {}: 3 sent, 3 answered, 0.00% lost, in ", peer.address());
+    assert!(lines[3].starts_with(&head), "{text}");
+    assert!(lines[4].starts_with("round trip min/avg/p99/max = "), "{text}");
+    assert_eq!((lines.len(), peer.connections()), (5, 1), "{text}");
+}
+
+#[test]
+fn ping_measures_the_time_that_the_server_takes() {
+    let peer = Peer::start(peer::echo_late);
+    let ran = echo(&peer, &["-n", "1", "50"]).run().code(0);
+    let text = ran.text();
+    let time = text.lines().next().unwrap().rsplit_once("time=").unwrap().1;
+    let millis = time.strip_suffix(" ms").unwrap_or_else(|| panic!("{text}"));
+    assert!((50.0..2000.0).contains(&millis.parse::<f64>().unwrap()), "{text}");
+    assert!(text.starts_with("3 bytes from "), "{text}");
+}
+
+#[test]
+fn ping_sends_messages_of_any_size_and_checks_each_byte() {
+    let peer = Peer::start(peer::echo);
+    for size in ["1", "2", "1000", "3M"] {
+        echo(&peer, &["-n", "2", "--interval", "0", "--size", size]).run().code(0).silent();
+    }
+    let peer = Peer::start(peer::answer(b"hOla\n"));
+    let ran = echo(&peer, &["-n", "2", "--interval", "0", "hola"]).run().code(1);
+    let ran = ran.says("message 1: the reply of ").says("message 2: the reply of ");
+    let ran = ran.says(" differs at offset 1 of connection 1: a byte was changed\n");
+    assert!(ran.text().contains("2 sent, 0 answered, 100.00% lost"), "{}", ran.text());
+    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--no-verify", "hola"]).run().code(0);
+    assert!(ran.text().contains("2 sent, 2 answered, 0.00% lost"), "{}", ran.text());
+}
+
+#[test]
+fn ping_goes_on_after_a_message_that_is_lost() {
+    let peer = Peer::start(peer::close_after(64));
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(4);
+    let text = ran.text();
+    assert!(text.contains(": seq=1 ") && text.contains(": seq=3 "), "{text}");
+    assert!(text.contains("3 sent, 2 answered, 33.33% lost"), "{text}");
+    ran.says("message 2: ");
+
+    let peer = Peer::start(peer::say_nothing);
+    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--timeout", "50ms"]).run().code(10);
+    assert!(ran.says("timed out after 50ms, before it came").text().contains("2 sent, 0 answered"));
+}
+
+#[test]
+fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
+    let peer = Peer::start(peer::echo);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut running = echo(&peer, &["--interval", "1h"]).start();
+        assert!(running.line().starts_with("64 bytes from "));
+        running.signal(signal);
+        let text = running.wait().code(code).silent().text();
+        assert!(text.contains(": 1 sent, 1 answered, 0.00% lost, in "), "{text}");
+    }
+}
