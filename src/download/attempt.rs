@@ -1,7 +1,7 @@
 //! One try to get a file, or what is missing of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
@@ -161,17 +161,30 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     ) -> Result<(), DownloadError> {
         let total = self.known.as_ref().and_then(|known| known.total);
         let (tell, start) = (&self.tell, self.store.position());
+        let limit = self.shared.config.max_size.unwrap_or(u64::MAX);
+        if total.is_some_and(|total| total > limit) {
+            return Err(DownloadError::TooLarge { limit });
+        }
         tell(Event::Answered { length: total });
+        // One byte more shows that there are too many.
+        let body = body.take(limit.saturating_sub(start).saturating_add(1));
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
             true => body.save(length, store).await,
             false => body.send(store).await,
         };
-        taken.map_err(|error| match error {
-            CopyError::Read(error) => HttpError::from_io(error).into(),
-            CopyError::Write(error) => self.store.failed(error),
-        })
+        match taken {
+            Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
+            Ok(()) => Ok(()),
+            Err(CopyError::Read(error)) => Err(HttpError::from_io(error).into()),
+            Err(CopyError::Write(error)) => Err(self.store.failed(error)),
+        }
+    }
+
+    /// When the server says that the file changed last.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.known.as_ref()?.last_modified.as_deref()?).ok()
     }
 
     /// Asks, and follows redirects to an answer that is none. It begins at the first URL each

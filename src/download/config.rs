@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::download::checksum::ChecksumList;
 use crate::download::headers::Header;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
@@ -19,6 +20,15 @@ pub struct Config {
     /// Whether to go on with what an earlier run has left. A file that is there under its final
     /// name is then taken for done. Default: false.
     pub resume: bool,
+    /// Whether a file is on the disk for good before it gets its name. Default: false.
+    pub sync: bool,
+    /// Whether a file gets the time at which the server says that it changed. Default: false.
+    pub remote_time: bool,
+    /// A file with more bytes is not fetched. Default: no limit.
+    pub max_size: Option<u64>,
+    /// What the files are to add up to: one that is not in the list is not fetched.
+    /// Default: nothing is known.
+    pub checksums: Option<ChecksumList>,
     /// Tries after the first that failed, for one file. Default: 5.
     pub retries: u32,
     /// The longest delay before the second try; it doubles with each further one, up to a minute.
@@ -70,6 +80,10 @@ impl Default for Config {
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,
+            sync: false,
+            remote_time: false,
+            max_size: None,
+            checksums: None,
             retries: 5,
             retry_delay: Duration::from_secs(1),
             retry_time: None,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::download::checksum::Algorithm;
 use crate::download::http::HttpError;
 use crate::download::retry;
 use crate::escape::Escaped;
@@ -47,6 +48,25 @@ pub enum DownloadError {
         /// How long the server wants to be left alone.
         retry_after: Option<Duration>,
     },
+    /// The file has more bytes than are wanted.
+    #[error("longer than {limit} bytes")]
+    TooLarge {
+        /// How many are wanted at most.
+        limit: u64,
+    },
+    /// The bytes are not those that are meant. They stay in the part.
+    #[error("the {algorithm} is {found}, not {expected}")]
+    Checksum {
+        /// How they were added up.
+        algorithm: Algorithm,
+        /// What they were to add up to.
+        expected: String,
+        /// What they add up to.
+        found: String,
+    },
+    /// The list of checksums does not have the file.
+    #[error("the list of checksums does not have it")]
+    Unlisted,
     /// Another try would come later than the time for all tries allows.
     #[error("not tried again: {wait:?} to wait, {left:?} left")]
     TooLate {

@@ -25,6 +25,7 @@
 
 mod attempt;
 mod body;
+mod checksum;
 mod config;
 mod content_range;
 mod error;
@@ -56,6 +57,7 @@ use http::{Client, ClientConfig};
 use part::Names;
 use transfer::Shared;
 
+pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
 pub use config::{Config, Downgrade, Existing};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};

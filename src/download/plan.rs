@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
 use crate::download::report::Failure;
 
@@ -16,6 +17,10 @@ pub struct Item {
     pub url: Url,
     /// Where it goes.
     pub target: Target,
+    /// What its bytes are to add up to; if there is none, [`Config::checksums`] counts.
+    ///
+    /// [`Config::checksums`]: super::Config::checksums
+    pub checksum: Option<Checksum>,
 }
 
 /// Where the bytes of an [`Item`] go.
@@ -51,7 +56,7 @@ impl Item {
     /// neither http nor https, [`DownloadError::Userinfo`] for one with a user name or password.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let url = parse_url(text).map_err(|source| Failure { url: hide_userinfo(text), source })?;
-        Ok(Self { url, target: Target::Named })
+        Ok(Self { url, target: Target::Named, checksum: None })
     }
 }
 

@@ -9,17 +9,21 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tracing::debug;
 
+use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
 use crate::download::state::State;
 
 /// How often it is noted how far a part is.
 const NOTED: Duration = Duration::from_secs(1);
+
+/// What an earlier run has written is read in pieces of this size.
+const READ: usize = 256 * 1024;
 
 /// The bytes of one file so far.
 #[derive(Debug)]
@@ -34,6 +38,15 @@ struct Inner {
     length: u64,
     state: Option<State>,
     noted: Option<Instant>,
+    sum: Option<Sum>,
+}
+
+/// The digest of the first `count` bytes.
+#[derive(Debug)]
+struct Sum {
+    algorithm: Algorithm,
+    hasher: Hasher,
+    count: u64,
 }
 
 enum Place {
@@ -53,7 +66,44 @@ impl Store {
     }
 
     fn new(place: Place, length: u64, state: Option<State>) -> Self {
-        Self(Mutex::new(Inner { place, position: length, length, state, noted: None }))
+        Self(Mutex::new(Inner { place, position: length, length, state, noted: None, sum: None }))
+    }
+
+    /// Computes the digest of what is written, as it is written.
+    pub(super) fn add_up(&self, algorithm: Algorithm) {
+        self.lock().sum = Some(Sum::new(algorithm));
+    }
+
+    /// The digest of all bytes; `None` where none was asked for. What was there before is read.
+    pub(super) fn digest(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut inner = self.lock();
+        let Some(mut sum) = inner.sum.take() else { return Ok(None) };
+        if let Place::File { file, .. } = &inner.place {
+            let mut buffer = vec![0; READ];
+            while sum.count < inner.length {
+                match file.read_at(&mut buffer, sum.count)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => sum.update(sum.count, &buffer[..count]),
+                }
+            }
+        }
+        Ok(Some(sum.hasher.finish()))
+    }
+
+    /// Gives the file this time of its last change.
+    pub(super) fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        match &self.lock().place {
+            Place::File { file, .. } => file.set_modified(time),
+            Place::Writer(_) => Ok(()),
+        }
+    }
+
+    /// Returns when what is written is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match &self.lock().place {
+            Place::File { file, .. } => file.sync_all(),
+            Place::Writer(_) => Ok(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -93,6 +143,7 @@ impl Store {
         }
         (inner.position, inner.length) = (0, 0);
         (inner.state, inner.noted) = (Some(state), None);
+        inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
         Ok(())
     }
 
@@ -103,6 +154,7 @@ impl Store {
             return Err(DownloadError::TakeBack);
         }
         inner.position = 0;
+        inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
         Ok(())
     }
 
@@ -183,6 +235,9 @@ impl Inner {
             Place::File { file, .. } => file.write_all_at(bytes, self.position)?,
             Place::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush())?,
         }
+        if let Some(sum) = &mut self.sum {
+            sum.update(self.position, bytes);
+        }
         self.position += bytes.len() as u64;
         self.length = self.length.max(self.position);
         Ok(())
@@ -196,6 +251,20 @@ impl Inner {
         // Without it only a later run is worse off.
         if let Err(error) = state.save(path) {
             debug!(%error, "the state of a part cannot be written");
+        }
+    }
+}
+
+impl Sum {
+    fn new(algorithm: Algorithm) -> Self {
+        Self { algorithm, hasher: Hasher::new(algorithm), count: 0 }
+    }
+
+    /// Takes in the bytes at `position`, if they are the next.
+    fn update(&mut self, position: u64, bytes: &[u8]) {
+        if position == self.count {
+            self.hasher.update(bytes);
+            self.count += bytes.len() as u64;
         }
     }
 }

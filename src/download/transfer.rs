@@ -2,15 +2,16 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use smol::Timer;
 use tracing::warn;
 use url::Url;
 
 use crate::download::attempt::Attempt;
+use crate::download::checksum::{Checksum, hex};
 use crate::download::config::Config;
 use crate::download::error::DownloadError;
 use crate::download::hosts::Hosts;
@@ -48,15 +49,18 @@ impl Shared {
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
         let start = Instant::now();
-        let Item { url, target } = item;
+        let Item { url, target, checksum } = item;
+        let checksum = self.checksum(&url, &target, checksum)?;
         let output = self.open(&url, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let bytes = self.fill(&url, part.store(), &tell, start).await?;
-                (Some(part.finish()?), bytes)
+                let bytes = self.fill(&url, part.store(), checksum, &tell, start).await?;
+                let path = part.finish()?;
+                self.sync_folder(&path).await?;
+                (Some(path), bytes)
             }
-            Output::Writer(store) => (None, self.fill(&url, store, &tell, start).await?),
+            Output::Writer(store) => (None, self.fill(&url, store, checksum, &tell, start).await?),
             Output::Present(path) => {
                 return Ok(Saved {
                     url,
@@ -106,32 +110,101 @@ impl Shared {
         }
     }
 
-    /// Fetches all bytes of `url`, in as many tries as are allowed; returns how many there are.
+    /// What the bytes are to add up to.
+    fn checksum(
+        &self,
+        url: &Url,
+        target: &Target,
+        own: Option<Checksum>,
+    ) -> Result<Option<Checksum>, DownloadError> {
+        let (None, Some(list)) = (&own, &self.config.checksums) else { return Ok(own) };
+        let name = match target {
+            Target::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Target::Named | Target::Sink(_) => naming::from_url(url),
+        };
+        list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
+    }
+
+    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length.
     async fn fill(
+        &self,
+        url: &Url,
+        store: Arc<Store>,
+        checksum: Option<Checksum>,
+        tell: impl Fn(Event<'_>),
+        start: Instant,
+    ) -> Result<u64, DownloadError> {
+        if let Some(checksum) = &checksum {
+            store.add_up(checksum.algorithm());
+        }
+        let modified = self.fetch_all(url, Arc::clone(&store), tell, start).await?;
+        let bytes = store.end()?;
+        if let Some(checksum) = checksum {
+            verify(&store, &checksum).await?;
+        }
+        if let Some(modified) = modified.filter(|_| self.config.remote_time) {
+            store.set_modified(modified).map_err(|error| store.failed(error))?;
+        }
+        if self.config.sync {
+            let synced = Arc::clone(&store);
+            smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
+        }
+        Ok(bytes)
+    }
+
+    /// A name is on the disk when its folder is.
+    async fn sync_folder(&self, path: &Path) -> Result<(), DownloadError> {
+        if !self.config.sync {
+            return Ok(());
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let synced = folder.clone();
+        let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
+        sync.await.map_err(|error| failed("sync", &folder, error))
+    }
+
+    /// Fetches all bytes of `url`, in as many tries as are allowed; returns when the server says
+    /// that they changed last.
+    async fn fetch_all(
         &self,
         url: &Url,
         store: Arc<Store>,
         tell: impl Fn(Event<'_>),
         start: Instant,
-    ) -> Result<u64, DownloadError> {
+    ) -> Result<Option<SystemTime>, DownloadError> {
         let mut tries = Tries::new(&self.config);
-        let mut attempt = Attempt::new(self, url, Arc::clone(&store), tell);
+        let mut attempt = Attempt::new(self, url, store, tell);
         loop {
-            let Err(error) = attempt.run().await else { return store.end() };
-            let (asked, elapsed) = (error.retry_after(), start.elapsed());
+            let Err(error) = attempt.run().await else { return Ok(attempt.modified()) };
             let may_pass = error.is_transient() && attempt.can_go_on();
-            match tries.after_failure(may_pass, asked, elapsed) {
+            match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
                 Verdict::Final => return Err(error),
                 Verdict::TooLate { wait, left } => {
                     return Err(DownloadError::TooLate { wait, left, source: Box::new(error) });
                 }
                 Verdict::Again(wait) => {
-                    let wait = wait.max(Duration::from_millis(1));
                     warn!(url = %shown(url), ?wait, "trying again: {}", error.with_causes());
                     Timer::after(wait).await;
                 }
             }
         }
+    }
+}
+
+/// Compares the digest of what has been written; what an earlier run wrote is read for it.
+async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), DownloadError> {
+    let read = Arc::clone(store);
+    let digest = smol::unblock(move || read.digest()).await.map_err(|error| store.failed(error))?;
+    match digest {
+        Some(digest) if !checksum.is(&digest) => Err(DownloadError::Checksum {
+            algorithm: checksum.algorithm(),
+            expected: checksum.hex(),
+            found: hex(&digest),
+        }),
+        _ => Ok(()),
     }
 }
 

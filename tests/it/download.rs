@@ -716,14 +716,16 @@ enum Told {
 
 #[test]
 fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
-    let server = Server::start(|_| ok()).may_be_idle();
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));
-    let downloader = Downloader::new(Config::default()).unwrap();
+    let config = Config { dir: folder.path("."), ..Config::default() };
+    let downloader = Downloader::new(config).unwrap();
     let (stopper, stopped) = stop();
     stopper.stop();
     let report = runtime::run(downloader.run(endless, &|_, _| {}, stopped.stopped()));
     assert_eq!((report.saved, report.failed), (0, 0));
+    assert!(server.requests().is_empty() && folder.names().is_empty());
 }
 
 // Other programs' servers.

@@ -1,5 +1,6 @@
 //! `myapp download`.
 
+mod checksums;
 mod files;
 mod retry;
 
@@ -68,6 +69,8 @@ pub(crate) struct Options {
     output: Option<PathBuf>,
     #[command(flatten)]
     files: files::FileOptions,
+    #[command(flatten)]
+    checksums: checksums::ChecksumOptions,
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
@@ -158,6 +161,10 @@ impl Options {
             return Err(Failure::usage("-o names the file of a single URL, and here are several")
                 .hint("-d DIR names the folder for all"));
         }
+        if self.checksums.checksum.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+            return Err(Failure::usage("--checksum is that of a single URL, and here are several")
+                .hint("--checksums FILE holds those of many"));
+        }
         self.check_dir()
     }
 
@@ -201,8 +208,13 @@ impl Options {
         if let [url] = &self.urls[..]
             && url != "-"
         {
-            let target = self.target()?;
-            return Ok(stream::once(Item::parse(url).map(|item| Item { target, ..item })).boxed());
+            let (target, checksum) = (self.target()?, self.checksums.checksum.clone());
+            return Ok(stream::once(Item::parse(url).map(|item| Item {
+                target,
+                checksum,
+                ..item
+            }))
+            .boxed());
         }
         let items = stream::iter(self.urls.clone()).flat_map(|url| match url.as_str() {
             "-" => from_stdin().boxed(),
@@ -215,8 +227,8 @@ impl Options {
 pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     options.check()?;
     let items = options.items()?;
-    let downloader =
-        Downloader::new(options.to_config()).map_err(|error| Failure::new(code(&error), error))?;
+    let downloader = Downloader::new(options.checksums.read(options.to_config())?)
+        .map_err(|error| Failure::new(code(&error), error))?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
@@ -345,6 +357,9 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
             Some("--allow-http-redirect follows it")
         }
+        DownloadError::Checksum { .. } => {
+            Some("the bytes are in the .part; -c takes them with the right checksum")
+        }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             Some("-d DIR names the folder for files")
         }
@@ -367,6 +382,8 @@ fn code(error: &DownloadError) -> Code {
         DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
         DownloadError::TooLate { source, .. } => code(source),
+        DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
+        DownloadError::TooLarge { .. } => Code::TooLarge,
         DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
         DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
         _ => Code::Failure,
@@ -443,7 +460,8 @@ mod tests {
     #[test]
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
-                    -T 1 -A me --cacert ca -c --overwrite --retry 7 --retry-delay 2s \
+                    -T 1 -A me --cacert ca -c --overwrite --fsync --remote-time \
+                    --max-filesize 1K --retry 7 --retry-delay 2s \
                     --retry-max-time 3s u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
@@ -457,6 +475,7 @@ mod tests {
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.ca_file.as_deref(), Some(Path::new("ca")));
         assert_eq!(config.headers.len(), 2);
+        assert!(config.sync && config.remote_time && config.max_size == Some(1024));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));

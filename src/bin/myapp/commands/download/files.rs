@@ -1,7 +1,8 @@
-//! What becomes of files that are there already, and of parts.
+//! What becomes of files: those that are there already, parts, and how the new ones are kept.
 
 use clap::Args;
 use myapp::download::{Config, Existing};
+use myapp::units::parse_size;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
@@ -15,6 +16,15 @@ pub(super) struct FileOptions {
     /// Replace a file of that name, once the new one is whole
     #[arg(long)]
     overwrite: bool,
+    /// Give files the time of change that the server tells
+    #[arg(long)]
+    remote_time: bool,
+    /// Name a file only when it is on the disk for good
+    #[arg(long)]
+    fsync: bool,
+    /// Fetch no file that is longer
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_filesize: Option<u64>,
 }
 
 impl FileOptions {
@@ -24,6 +34,13 @@ impl FileOptions {
             (false, true) => Existing::Replace,
             (false, false) => config.existing,
         };
-        Config { existing, resume: self.resume, ..config }
+        Config {
+            existing,
+            resume: self.resume,
+            remote_time: self.remote_time,
+            sync: self.fsync,
+            max_size: self.max_filesize,
+            ..config
+        }
     }
 }
