@@ -1,12 +1,12 @@
 //! Moves a body from its connection to where it is kept.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncReadExt as _};
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+
+use crate::download::store::Store;
 
 /// A body up to this long is one write, made where it was read: it goes into the page cache,
 /// which stalls nobody, while a hop to the pool for blocking work costs more than the write.
@@ -17,6 +17,10 @@ const PIECE: usize = 1024 * 1024;
 
 /// What goes into a writer goes in pieces of at most this size, as they come.
 const SIP: usize = 64 * 1024;
+
+/// What has come is written after this long even if it is no whole piece: if the program is
+/// killed, no more is lost.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// Which side failed.
 #[derive(Debug)]
@@ -32,80 +36,98 @@ pub(super) struct Body<R, S> {
     seen: S,
 }
 
+/// What a read has put into a buffer.
+struct Filled {
+    count: usize,
+    /// How the body ended, if it did.
+    end: Option<Result<(), io::Error>>,
+}
+
 impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
-    pub(super) fn new(reader: R, seen: S) -> Self {
-        Self { reader, position: 0, seen }
+    /// A body whose first byte is the one at `position` of the file.
+    pub(super) fn new(reader: R, position: u64, seen: S) -> Self {
+        Self { reader, position, seen }
     }
 
-    /// Writes the body, of `length` bytes if that is known, to `file`; returns how many came.
+    /// Puts the body, of `length` bytes if that is known, into a file. What came before an error
+    /// is written too.
     pub(super) async fn save(
         mut self,
         length: Option<u64>,
-        file: Arc<File>,
-    ) -> Result<u64, CopyError> {
+        store: Arc<Store>,
+    ) -> Result<(), CopyError> {
         if let Some(length) = length.filter(|length| *length > SMALL as u64) {
-            let reserved = Arc::clone(&file);
-            let reserve = smol::unblock(move || reserve(&reserved, length));
+            let (reserved, end) = (Arc::clone(&store), self.position + length);
+            let reserve = smol::unblock(move || reserved.reserve(end));
             reserve.await.map_err(CopyError::Write)?;
-            return self.pump(file, PIECE, PIECE).await;
+            return self.pump(store, PIECE, PIECE).await;
         }
         // One byte more than the body shows its end without another buffer.
         let size = length.map_or(SMALL, |length| length as usize) + 1;
         let mut buffer = vec![0; size];
-        let count = self.fill(&mut buffer, size).await?;
-        (&*file).write_all(&buffer[..count]).map_err(CopyError::Write)?;
-        if count < size { Ok(self.position) } else { self.pump(file, PIECE, PIECE).await }
+        let Filled { count, end } = self.fill(&mut buffer, size).await;
+        match end {
+            Some(end) => {
+                store.write(&buffer[..count]).map_err(CopyError::Write)?;
+                end.map_err(CopyError::Read)
+            }
+            None => {
+                store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+                self.pump(store, PIECE, PIECE).await
+            }
+        }
     }
 
-    /// Writes the body into `writer` as it comes; returns how many bytes came.
-    pub(super) async fn send(mut self, writer: Box<dyn Write + Send>) -> Result<u64, CopyError> {
-        self.pump(writer, SIP, 1).await
+    /// Puts the body into a writer as it comes.
+    pub(super) async fn send(mut self, store: Arc<Store>) -> Result<(), CopyError> {
+        self.pump(store, SIP, 1).await
     }
 
     /// Writes on the pool for blocking work, at least `least` bytes at a time, with two buffers
     /// in turn: while one is written, the other is read.
-    async fn pump<W>(&mut self, mut out: W, size: usize, least: usize) -> Result<u64, CopyError>
-    where
-        W: Write + Send + 'static,
-    {
+    async fn pump(
+        &mut self,
+        store: Arc<Store>,
+        size: usize,
+        least: usize,
+    ) -> Result<(), CopyError> {
         let (mut full, mut spare) = (vec![0; size], vec![0; size]);
-        let mut count = self.fill(&mut full, least).await?;
-        while count > 0 {
+        let mut filled = self.fill(&mut full, least).await;
+        loop {
+            let (store, count) = (Arc::clone(&store), filled.count);
             let writing = smol::unblock(move || {
-                let result = out.write_all(&full[..count]).and_then(|()| out.flush());
-                (out, full, result)
+                let result = store.write_and_note(&full[..count]);
+                (full, result)
             });
-            let next = self.fill(&mut spare, least).await;
-            let (back, empty, written) = writing.await;
+            let next = match filled.end {
+                Some(_) => None,
+                None => Some(self.fill(&mut spare, least).await),
+            };
+            let (empty, written) = writing.await;
             written.map_err(CopyError::Write)?;
-            count = next?;
-            (out, full, spare) = (back, spare, empty);
-        }
-        Ok(self.position)
-    }
-
-    /// Reads at least `least` bytes into `buffer`, fewer only at the end of the body.
-    async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Result<usize, CopyError> {
-        let mut count = 0;
-        while count < least {
-            let more = self.reader.read(&mut buffer[count..]).await.map_err(CopyError::Read)?;
-            if more == 0 {
-                break;
+            match (filled.end, next) {
+                (None, Some(next)) => filled = next,
+                (end, _) => return end.unwrap_or(Ok(())).map_err(CopyError::Read),
             }
-            count += more;
-            self.position += more as u64;
-            (self.seen)(self.position);
+            (full, spare) = (spare, empty);
         }
-        Ok(count)
     }
-}
 
-/// Sets room aside for a file of `length` bytes: a disk that is too full fails now, and what is
-/// written later lies together.
-fn reserve(file: &File, length: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
-        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno.into()),
-        // Not every file system can.
-        _ => Ok(()),
+    /// Reads at least `least` bytes into `buffer`; fewer at the end of the body, and when that
+    /// takes long.
+    async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
+        let (mut count, start) = (0, Instant::now());
+        while count < least && (count == 0 || start.elapsed() < OVERDUE) {
+            match self.reader.read(&mut buffer[count..]).await {
+                Ok(0) => return Filled { count, end: Some(Ok(())) },
+                Ok(more) => {
+                    count += more;
+                    self.position += more as u64;
+                    (self.seen)(self.position);
+                }
+                Err(error) => return Filled { count, end: Some(Err(error)) },
+            }
+        }
+        Filled { count, end: None }
     }
 }

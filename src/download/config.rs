@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::download::checksum::ChecksumList;
 use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
 use crate::download::http::Proxies;
@@ -18,6 +19,27 @@ pub struct Config {
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
     pub dir: PathBuf,
+    /// What happens where a file of that name is there. Default: it gets another name.
+    pub existing: Existing,
+    /// Whether to go on with what an earlier run has left. A file that is there under its final
+    /// name is then taken for done. Default: false.
+    pub resume: bool,
+    /// Whether a file is on the disk for good before it gets its name. Default: false.
+    pub sync: bool,
+    /// Whether a file gets the time at which the server says that it changed. Default: false.
+    pub remote_time: bool,
+    /// A file with more bytes is not fetched. Default: no limit.
+    pub max_size: Option<u64>,
+    /// What the files are to add up to: one that is not in the list is not fetched.
+    /// Default: nothing is known.
+    pub checksums: Option<ChecksumList>,
+    /// Tries after the first that failed, for one file. Default: 5.
+    pub retries: u32,
+    /// The longest delay before the second try; it doubles with each further one, up to a minute.
+    /// Default: 1 second.
+    pub retry_delay: Duration,
+    /// No try begins later than this after a file's turn has come. Default: no limit.
+    pub retry_time: Option<Duration>,
     /// Redirects that are followed for one file. Default: 20.
     pub max_redirects: usize,
     /// What a redirect from https to http means. Default: it is refused.
@@ -42,6 +64,17 @@ pub struct Config {
     pub lookup: Lookup,
 }
 
+/// What happens where a file of that name is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new file is numbered: `f.1`.
+    Number,
+    /// It stays, and nothing is fetched.
+    Skip,
+    /// The new file takes its place, in one step, when it is whole.
+    Replace,
+}
+
 /// What a redirect from https to http means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Downgrade {
@@ -56,6 +89,15 @@ impl Default for Config {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
             dir: PathBuf::new(),
+            existing: Existing::Number,
+            resume: false,
+            sync: false,
+            remote_time: false,
+            max_size: None,
+            checksums: None,
+            retries: 5,
+            retry_delay: Duration::from_secs(1),
+            retry_time: None,
             max_redirects: 20,
             downgrade: Downgrade::Refused,
             headers: Vec::new(),

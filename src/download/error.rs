@@ -1,9 +1,13 @@
 //! What can go wrong with one file.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::download::checksum::Algorithm;
 use crate::download::http::{HttpError, LoginError};
+use crate::download::retry;
 use crate::escape::Escaped;
 
 /// Why a file was not fetched. The text names no URL: [`Failure`](super::Failure) holds it.
@@ -44,7 +48,44 @@ pub enum DownloadError {
         status: u16,
         /// Who answered, if it was not the URL that was asked for.
         url: Option<String>,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
     },
+    /// The file has more bytes than are wanted.
+    #[error("longer than {limit} bytes")]
+    TooLarge {
+        /// How many are wanted at most.
+        limit: u64,
+    },
+    /// The bytes are not those that are meant. They stay in the part.
+    #[error("the {algorithm} is {found}, not {expected}")]
+    Checksum {
+        /// How they were added up.
+        algorithm: Algorithm,
+        /// What they were to add up to.
+        expected: String,
+        /// What they add up to.
+        found: String,
+    },
+    /// The list of checksums does not have the file.
+    #[error("the list of checksums does not have it")]
+    Unlisted,
+    /// Another try would come later than the time for all tries allows.
+    #[error("not tried again: {wait:?} to wait, {left:?} left")]
+    TooLate {
+        /// How long would be waited.
+        wait: Duration,
+        /// How long may still be waited.
+        left: Duration,
+        /// Why the last try failed.
+        source: Box<DownloadError>,
+    },
+    /// The server cannot go on where it broke, and bytes that went into a writer are gone.
+    #[error("the server cannot go on in the middle, and what is written cannot be taken back")]
+    TakeBack,
+    /// The server promised more bytes, and sent none.
+    #[error("the answer to a range is empty")]
+    Nothing,
     /// The server's answer holds no file: a part that was not asked for, a status without meaning.
     #[error("HTTP status {status} does not answer a plain request")]
     Unasked {
@@ -78,6 +119,37 @@ pub enum DownloadError {
     /// The run was told to stop before the file was whole.
     #[error("stopped before the end")]
     Stopped,
+}
+
+impl DownloadError {
+    /// Whether the same may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_transient(),
+            Self::Status { status, .. } => retry::is_transient(*status),
+            Self::Nothing => true,
+            _ => false,
+        }
+    }
+
+    /// How long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The text with those of its causes, in one line.
+    pub(super) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
+        text
+    }
 }
 
 /// Why a redirect is not followed.

@@ -2,7 +2,8 @@
 //!
 //! A [`Downloader`] takes a list of [`Item`]s, as long as it likes or without end, and saves each
 //! under a name that nothing had before. A file appears under its name only when it is whole;
-//! until then it is called `NAME.part`. What fails stands in the [`Report`], and never stops the
+//! until then it is called `NAME.part`, and `NAME.part.json` beside it tells
+//! how to go on with it. What fails stands in the [`Report`], and never stops the
 //! others.
 //!
 //! ```no_run
@@ -22,11 +23,15 @@
 //! # }
 //! ```
 
+mod attempt;
 mod body;
+mod checksum;
 mod config;
+mod content_range;
 mod credentials;
 mod error;
 mod headers;
+mod hosts;
 pub mod http;
 mod naming;
 mod netrc;
@@ -35,6 +40,10 @@ mod plan;
 mod progress;
 mod redirect;
 mod report;
+mod resume;
+mod retry;
+mod state;
+mod store;
 mod transfer;
 
 use std::future::Future;
@@ -45,11 +54,13 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 
 use crate::limits::permits::for_each;
 use crate::limits::stop::{Stop, stop};
+use hosts::Hosts;
 use http::{Client, ClientConfig};
 use part::Names;
 use transfer::Shared;
 
-pub use config::{Config, Downgrade};
+pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
+pub use config::{Config, Downgrade, Existing};
 pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
@@ -78,16 +89,17 @@ impl Downloader {
             lookup: config.lookup.clone(),
             idle_per_origin: config.jobs.get(),
         })?;
-        Ok(Self(Shared { config, client, names: Names::default() }))
+        let (names, hosts) = (Names::default(), Hosts::default());
+        Ok(Self(Shared { config, client, names, hosts }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
-    /// then what has been begun is given up, and its parts are removed. The list is asked for
+    /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
     /// its next item only when there is room for it.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, all transfers end with it and their parts are removed.
+    /// When this is dropped halfway, all transfers end with it; their parts stay.
     pub async fn run(
         &self,
         list: impl Stream<Item = Result<Item, Failure>>,
@@ -138,7 +150,8 @@ fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut
     match ended {
         Ok(saved) => {
             tell(Event::Saved(&saved));
-            report.saved += 1;
+            report.saved += u64::from(!saved.skipped);
+            report.skipped += u64::from(saved.skipped);
             report.bytes += saved.bytes;
         }
         Err(Failure { source: DownloadError::Stopped, .. }) => {

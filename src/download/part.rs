@@ -2,13 +2,15 @@
 //!
 //! Who holds the lock on the file that stands under the part's name owns the part, and with it
 //! the final name: a second transfer, in this process or in another, finds it locked and takes
-//! the next name. A part that nobody holds was left by a run that died; it is started over.
+//! the next name. A part that nobody holds was left by an earlier run; it is gone on with where
+//! that is wanted and its state fits, else started over.
 //!
 //! The calls here are made where they stand, not on the pool for blocking work: opening and
 //! renaming take a few microseconds each, a hop to the pool and back ten times that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, rename, renameat_with};
 use rustix::io::Errno;
+use tracing::warn;
+use url::Url;
 
+use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
 use crate::download::naming::{PART, numbered};
+use crate::download::state::{State, StateError, is_ours};
+use crate::download::store::Store;
+use crate::escape::Escaped;
 
 /// For so many names the search for a free number goes on where the last one ended.
 const REMEMBERED: usize = 1024;
@@ -29,34 +37,137 @@ pub(super) struct Names {
     /// For a name that was taken, the number to try first. Without it the n-th file of one name
     /// would look n times; where it is lost, it only takes longer.
     next: Mutex<HashMap<PathBuf, u32>>,
+    given: Arc<Given>,
 }
 
-/// A file while it is written. Dropped before [`Part::finish`], it is removed.
+/// The names whose part or file this run has left, where it must tell its own from those of
+/// earlier runs: eight bytes for each.
+#[derive(Debug, Default)]
+struct Given {
+    names: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+/// What a transfer gets for the name that it wants.
+#[derive(Debug)]
+pub(super) enum Claim {
+    Part(Part),
+    /// A file is there already, and that is what was wanted.
+    Present(PathBuf),
+}
+
+/// A file while it is written. Dropped before [`Part::finish`], what it holds stays for a later
+/// run, with its state.
 #[derive(Debug)]
 pub(super) struct Part {
-    file: Arc<File>,
+    store: Arc<Store>,
     path: PathBuf,
     wanted: PathBuf,
     number: u32,
+    existing: Existing,
+    given: Arc<Given>,
+}
+
+impl Given {
+    fn add(&self, target: &Path) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(self.hasher.hash_one(target));
+    }
+
+    fn has(&self, target: &Path) -> bool {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.contains(&self.hasher.hash_one(target))
+    }
 }
 
 impl Names {
     /// Opens the part of the first name from `wanted` on (`f`, `f.1`, `f.2` …) that neither a
-    /// file nor another transfer has. Missing folders are made.
-    pub(super) fn claim(&self, wanted: PathBuf) -> Result<Part, DownloadError> {
+    /// file nor another transfer has; or finds that none is needed. Missing folders are made.
+    pub(super) fn claim(
+        &self,
+        wanted: PathBuf,
+        url: &Url,
+        config: &Config,
+    ) -> Result<Claim, DownloadError> {
+        if config.resume
+            && let Some(part) = self.left_by_earlier_run(&wanted, url, config.existing)
+        {
+            return Ok(Claim::Part(part));
+        }
+        let keeps = config.existing == Existing::Skip
+            || config.resume && config.existing == Existing::Number;
+        if keeps && is_taken(&wanted) && !self.given.has(&wanted) {
+            return Ok(Claim::Present(wanted));
+        }
+        let part = self.open_new(wanted, config.existing)?;
+        if config.resume || config.existing != Existing::Number {
+            self.given.add(&part.target());
+        }
+        Ok(Claim::Part(part))
+    }
+
+    fn open_new(&self, wanted: PathBuf, existing: Existing) -> Result<Part, DownloadError> {
         let mut number = self.first_to_try(&wanted);
         loop {
             let target = choice(&wanted, number);
             let path = part_of(&target);
-            if !is_taken(&target)
+            let may_replace = existing == Existing::Replace;
+            let is_free = !self.given.has(&target) && (may_replace || !is_taken(&target));
+            if may_replace && target.is_dir() {
+                return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
+            }
+            if is_free
                 && let Some(file) =
                     open_part(&path).map_err(|error| failed("create", &path, error))?
             {
                 self.remember(&wanted, number);
-                return Ok(Part { file: Arc::new(file), path, wanted, number });
+                State::remove(&path);
+                let store = Arc::new(Store::file(file, path.clone(), 0, None));
+                return Ok(self.part(store, path, &wanted, number, existing));
             }
             number += 1;
         }
+    }
+
+    /// Finds the part of `url` that an earlier run has left and nobody holds, under this name or
+    /// one of its numbers.
+    fn left_by_earlier_run(&self, wanted: &Path, url: &Url, existing: Existing) -> Option<Part> {
+        let mut unfit = None;
+        for number in 0.. {
+            let target = choice(wanted, number);
+            let path = part_of(&target);
+            if !is_taken(&path) {
+                if !is_taken(&target) {
+                    break;
+                }
+                continue;
+            }
+            match reopen_part(&path, url) {
+                Some(Ok((file, length, state))) => {
+                    let store = Arc::new(Store::file(file, path.clone(), length, Some(state)));
+                    return Some(self.part(store, path, wanted, number, existing));
+                }
+                Some(Err(error)) if number == 0 => unfit = Some((path, error)),
+                _ => {}
+            }
+        }
+        if let Some((path, error)) = unfit {
+            let path = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
+            warn!(path, "a part of an earlier run is not gone on with: {error}");
+        }
+        None
+    }
+
+    fn part(
+        &self,
+        store: Arc<Store>,
+        path: PathBuf,
+        wanted: &Path,
+        number: u32,
+        existing: Existing,
+    ) -> Part {
+        let (wanted, given) = (wanted.to_owned(), Arc::clone(&self.given));
+        Part { store, path, wanted, number, existing, given }
     }
 
     fn first_to_try(&self, wanted: &Path) -> u32 {
@@ -77,14 +188,9 @@ impl Names {
 }
 
 impl Part {
-    /// The file, to be written from its start.
-    pub(super) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
-    }
-
-    /// The name under which it is written.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// What the bytes are put into.
+    pub(super) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// The name that it gets when it is whole, unless that is taken then.
@@ -92,17 +198,21 @@ impl Part {
         choice(&self.wanted, self.number)
     }
 
-    /// Gives the file its final name, which is returned. What is there stays: where the name has
-    /// been taken meanwhile, the file gets the next free one.
+    /// Gives the file its final name, which is returned. What is there stays, unless it is to be
+    /// replaced: where the name has been taken meanwhile, the file gets the next free one.
     pub(super) fn finish(mut self) -> Result<PathBuf, DownloadError> {
         loop {
             let target = self.target();
-            match rename_to_free(&self.path, &target) {
+            let renamed = match self.existing {
+                Existing::Replace => rename(&self.path, &target),
+                Existing::Number | Existing::Skip => rename_to_free(&self.path, &target),
+            };
+            match renamed {
                 Ok(()) => {
-                    self.path = PathBuf::new();
+                    State::remove(&std::mem::take(&mut self.path));
                     return Ok(target);
                 }
-                Err(Errno::EXIST) => self.number += 1,
+                Err(Errno::EXIST) if self.existing != Existing::Replace => self.number += 1,
                 Err(errno) => return Err(failed("rename", &self.path, errno.into())),
             }
         }
@@ -111,9 +221,16 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // What led here is told; that a useless file stays behind would add nothing.
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
+        if self.store.leave() {
+            // To another of this name in this run it is not a part that nobody holds.
+            self.given.add(&self.target());
+        } else {
+            // What led here is told; that an empty file stays behind would add nothing.
             let _ = fs::remove_file(&self.path);
+            State::remove(&self.path);
         }
     }
 }
@@ -157,7 +274,7 @@ fn open_part(path: &Path) -> io::Result<Option<File>> {
 }
 
 fn create(path: &Path) -> rustix::io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     open(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
@@ -169,6 +286,19 @@ fn lock_new(file: &File) -> bool {
         // A file system without locks: that the file was made new must do.
         Err(TryLockError::Error(_)) => true,
     }
+}
+
+/// Opens and locks the part at `path` as an earlier run has left it, with its length and state.
+/// `None` if it is held, or nothing of ours.
+fn reopen_part(path: &Path, url: &Url) -> Option<Result<(File, u64, State), StateError>> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty()).ok()?);
+    // Without locks nobody can tell whether it is held.
+    if !is_ours(&file).ok()? || file.try_lock().is_err() || !is_same(&file, path) {
+        return None;
+    }
+    let length = file.metadata().ok()?.len();
+    Some(State::load(path, url).map(|state| (file, length, state)))
 }
 
 /// Removes the part at `path` if no transfer holds it, and tells whether the name may be free.
@@ -204,7 +334,7 @@ fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::download::resume::Known;
     use std::os::unix::fs::symlink;
 
     struct Folder(tempfile::TempDir, Names);
@@ -220,7 +350,14 @@ mod tests {
 
         #[track_caller]
         fn claim(&self, name: &str) -> Part {
-            self.1.claim(self.path(name)).unwrap()
+            match self.try_claim(name, &Config::default()).unwrap() {
+                Claim::Part(part) => part,
+                Claim::Present(path) => panic!("{} is there", path.display()),
+            }
+        }
+
+        fn try_claim(&self, name: &str, config: &Config) -> Result<Claim, DownloadError> {
+            self.1.claim(self.path(name), &"http://a/f".parse().unwrap(), config)
         }
 
         #[track_caller]
@@ -241,7 +378,7 @@ mod tests {
     fn a_file_gets_its_name_when_it_is_whole() {
         let folder = Folder::new();
         let part = folder.claim("f");
-        part.file().write_all(b"x").unwrap();
+        part.store().write(b"x").unwrap();
         assert_eq!(folder.names(), ["f.part"]);
         assert_eq!(part.finish().unwrap(), folder.path("f"));
         assert_eq!(folder.names(), ["f"]);
@@ -252,6 +389,60 @@ mod tests {
         let folder = Folder::new();
         drop(folder.claim("f"));
         assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_part_with_bytes_stays_and_is_gone_on_with_where_that_is_wanted() {
+        let folder = Folder::new();
+        let resume = Config { resume: true, ..Config::default() };
+        let url = "http://a/f".parse().unwrap();
+        let part = folder.claim("f");
+        part.store().begin(State::new(&url, &url, Known::default())).unwrap();
+        part.store().write(b"abc").unwrap();
+        drop(part);
+        assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else { panic!() };
+        assert_eq!(part.store().length(), 3);
+        // While it is held, another run takes another name.
+        folder.claims("f", "f.1");
+        drop(part);
+        let folder = Folder(folder.0, Names::default());
+        let part = folder.claim("f");
+        assert_eq!((part.store().length(), folder.names()), (0, vec!["f.part".to_owned()]));
+    }
+
+    #[test]
+    fn a_part_with_another_name_is_not_gone_on_with() {
+        let folder = Folder::new();
+        let url = "http://a/f".parse().unwrap();
+        State::new(&url, &url, Known::default()).save(&folder.path("f.part")).unwrap();
+        fs::write(folder.path("f.part"), "old").unwrap();
+        fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
+        let resume = Config { resume: true, ..Config::default() };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else { panic!() };
+        assert_eq!(part.store().length(), 0);
+        assert_eq!(fs::read(folder.path("other")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_kept_skipped_or_replaced() {
+        let folder = Folder::new();
+        fs::write(folder.path("f"), "mine").unwrap();
+        for config in [
+            Config { resume: true, ..Config::default() },
+            Config { existing: Existing::Skip, ..Config::default() },
+        ] {
+            let claim = folder.try_claim("f", &config).unwrap();
+            assert!(matches!(claim, Claim::Present(path) if path == folder.path("f")));
+        }
+        let replace = Config { existing: Existing::Replace, ..Config::default() };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"mine");
+        assert_eq!(part.finish().unwrap(), folder.path("f"));
+        assert_eq!(fs::read(folder.path("f")).unwrap(), b"");
+        // The second of one run does not replace the first.
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
+        assert_eq!(part.target(), folder.path("f.1"));
     }
 
     #[test]
@@ -317,7 +508,7 @@ mod tests {
         let folder = Folder::new();
         folder.claims("a/b/f", "a/b/f");
         fs::write(folder.path("file"), "x").unwrap();
-        let error = folder.1.claim(folder.path("file/f")).unwrap_err();
+        let error = folder.try_claim("file/f", &Config::default()).unwrap_err();
         assert!(error.to_string().contains("file/f"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
 use crate::download::http::Login;
 use crate::download::report::Failure;
@@ -21,6 +22,10 @@ pub struct Item {
     pub login: Option<Login>,
     /// Where it goes.
     pub target: Target,
+    /// What its bytes are to add up to; if there is none, [`Config::checksums`] counts.
+    ///
+    /// [`Config::checksums`]: super::Config::checksums
+    pub checksum: Option<Checksum>,
 }
 
 /// Where the bytes of an [`Item`] go.
@@ -64,7 +69,7 @@ impl Item {
         // An http URL always has a host, so neither call can fail.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        Ok(Self { url, login, target: Target::Named })
+        Ok(Self { url, login, target: Target::Named, checksum: None })
     }
 }
 

@@ -13,6 +13,8 @@ use crate::escape::Escaped;
 pub struct Report {
     /// Files that are whole.
     pub saved: u64,
+    /// Files that were there already and stayed as they were.
+    pub skipped: u64,
     /// Files that failed.
     pub failed: u64,
     /// Files that were begun when the run was told to stop.
@@ -36,6 +38,8 @@ pub struct Saved {
     pub bytes: u64,
     /// How long it took, from its turn to its final name.
     pub elapsed: Duration,
+    /// Whether it was there before, and nothing was fetched.
+    pub skipped: bool,
 }
 
 /// A file that failed.

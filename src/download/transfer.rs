@@ -1,30 +1,28 @@
 //! One file, from its URL to its final name.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
-use futures_lite::io::{copy, sink};
-use tracing::{debug, warn};
+use smol::Timer;
+use tracing::warn;
 use url::Url;
 
-use crate::download::body::{Body, CopyError};
+use crate::download::attempt::Attempt;
+use crate::download::checksum::{Checksum, hex};
 use crate::download::config::Config;
 use crate::download::error::DownloadError;
-use crate::download::http::{Client, HttpError, Login, Response, shown};
+use crate::download::hosts::Hosts;
+use crate::download::http::{Client, Login, shown};
 use crate::download::naming;
-use crate::download::part::{Names, Part, failed};
+use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
 use crate::download::progress::Event;
-use crate::download::redirect::{Route, is_redirect};
 use crate::download::report::Saved;
-use crate::escape::Escaped;
-use crate::limits::deadline::within;
-
-/// The rest of an answer that nobody wants is read, so that its connection can be used again,
-/// if it is no longer than this and comes that soon.
-const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
+use crate::download::retry::{Tries, Verdict};
+use crate::download::store::Store;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -32,12 +30,15 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) client: Client,
     pub(super) names: Names,
+    pub(super) hosts: Hosts,
 }
 
 /// Where the bytes go, open before the first request: what cannot be written is not asked for.
 enum Output {
     Part(Part),
-    Writer(Box<dyn Write + Send>),
+    Writer(Arc<Store>),
+    /// The file is there already, and stays as it is.
+    Present(PathBuf),
 }
 
 impl Shared {
@@ -48,40 +49,51 @@ impl Shared {
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
         let start = Instant::now();
-        let Item { url, login, target } = item;
+        let Item { url, login, target, checksum } = item;
+        let checksum = self.checksum(&url, &target, checksum)?;
         let output = self.open(&url, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let response = self.request(&url, login).await?;
-        let length = response.length();
-        tell(Event::Answered { length });
-        let body = Body::new(response, |position| tell(Event::Received { position }));
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let unwritten = |error| failed("write", part.path(), error);
-                let saved = body.save(length, part.file()).await;
-                let bytes = saved.map_err(|error| explain(error, unwritten))?;
-                (Some(part.finish()?), bytes)
+                let bytes = self.fill(&url, login, part.store(), checksum, &tell, start).await?;
+                let path = part.finish()?;
+                self.sync_folder(&path).await?;
+                (Some(path), bytes)
             }
-            Output::Writer(writer) => {
-                let unwritten = |source| DownloadError::Sink { source };
-                let sent = body.send(writer).await;
-                (None, sent.map_err(|error| explain(error, unwritten))?)
+            Output::Writer(store) => {
+                (None, self.fill(&url, login, store, checksum, &tell, start).await?)
+            }
+            Output::Present(path) => {
+                return Ok(Saved {
+                    url,
+                    path: Some(path),
+                    bytes: 0,
+                    elapsed: start.elapsed(),
+                    skipped: true,
+                });
             }
         };
-        Ok(Saved { url, path, bytes, elapsed: start.elapsed() })
+        Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
     }
 
     /// Opens what the bytes go to.
     async fn open(&self, url: &Url, target: Target) -> Result<Output, DownloadError> {
         let dir = &self.config.dir;
         match target {
-            Target::Named => self.names.claim(dir.join(naming::from_url(url))).map(Output::Part),
-            Target::File(path) => self.open_file(dir.join(path)).await,
-            Target::Sink(writer) => Ok(Output::Writer(writer)),
+            Target::Named => self.claim(dir.join(naming::from_url(url)), url),
+            Target::File(path) => self.open_file(dir.join(path), url).await,
+            Target::Sink(writer) => Ok(Output::Writer(Arc::new(Store::writer(writer)))),
         }
     }
 
-    async fn open_file(&self, path: PathBuf) -> Result<Output, DownloadError> {
+    fn claim(&self, path: PathBuf, url: &Url) -> Result<Output, DownloadError> {
+        Ok(match self.names.claim(path, url, &self.config)? {
+            Claim::Part(part) => Output::Part(part),
+            Claim::Present(path) => Output::Present(path),
+        })
+    }
+
+    async fn open_file(&self, path: PathBuf, url: &Url) -> Result<Output, DownloadError> {
         match fs::metadata(&path) {
             Ok(data) if data.is_dir() => {
                 Err(failed("create", &path, io::ErrorKind::IsADirectory.into()))
@@ -91,27 +103,112 @@ impl Shared {
                 let writer = path.clone();
                 let open = smol::unblock(move || OpenOptions::new().write(true).open(writer));
                 let file = open.await.map_err(|error| failed("open", &path, error))?;
-                Ok(Output::Writer(Box::new(file)))
+                Ok(Output::Writer(Arc::new(Store::writer(Box::new(file)))))
             }
             Err(_) if path.file_name().is_none() => {
                 Err(failed("create", &path, io::ErrorKind::InvalidFilename.into()))
             }
-            _ => self.names.claim(path).map(Output::Part),
+            _ => self.claim(path, url),
         }
     }
 
-    /// Asks for `url`, follows redirects, and returns an answer whose body is the file.
-    async fn request(&self, url: &Url, login: Option<Login>) -> Result<Response, DownloadError> {
-        let mut route = Route::new(url.clone(), login, &self.config);
-        loop {
-            let response = self.client.get(route.url(), route.headers()).await?;
-            if !is_redirect(response.status()) {
-                return accept(response, &route).await;
-            }
-            route.follow(response.header("location"), &self.config)?;
-            debug!(to = %shown(route.url()), "redirected");
-            drain(response).await;
+    /// What the bytes are to add up to.
+    fn checksum(
+        &self,
+        url: &Url,
+        target: &Target,
+        own: Option<Checksum>,
+    ) -> Result<Option<Checksum>, DownloadError> {
+        let (None, Some(list)) = (&own, &self.config.checksums) else { return Ok(own) };
+        let name = match target {
+            Target::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Target::Named | Target::Sink(_) => naming::from_url(url),
+        };
+        list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
+    }
+
+    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length.
+    async fn fill(
+        &self,
+        url: &Url,
+        login: Option<Login>,
+        store: Arc<Store>,
+        checksum: Option<Checksum>,
+        tell: impl Fn(Event<'_>),
+        start: Instant,
+    ) -> Result<u64, DownloadError> {
+        if let Some(checksum) = &checksum {
+            store.add_up(checksum.algorithm());
         }
+        let modified = self.fetch_all(url, login, Arc::clone(&store), tell, start).await?;
+        let bytes = store.end()?;
+        if let Some(checksum) = checksum {
+            verify(&store, &checksum).await?;
+        }
+        if let Some(modified) = modified.filter(|_| self.config.remote_time) {
+            store.set_modified(modified).map_err(|error| store.failed(error))?;
+        }
+        if self.config.sync {
+            let synced = Arc::clone(&store);
+            smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
+        }
+        Ok(bytes)
+    }
+
+    /// A name is on the disk when its folder is.
+    async fn sync_folder(&self, path: &Path) -> Result<(), DownloadError> {
+        if !self.config.sync {
+            return Ok(());
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let synced = folder.clone();
+        let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
+        sync.await.map_err(|error| failed("sync", &folder, error))
+    }
+
+    /// Fetches all bytes of `url`, in as many tries as are allowed; returns when the server says
+    /// that they changed last.
+    async fn fetch_all(
+        &self,
+        url: &Url,
+        login: Option<Login>,
+        store: Arc<Store>,
+        tell: impl Fn(Event<'_>),
+        start: Instant,
+    ) -> Result<Option<SystemTime>, DownloadError> {
+        let mut tries = Tries::new(&self.config);
+        let mut attempt = Attempt::new(self, url, login, store, tell);
+        loop {
+            let Err(error) = attempt.run().await else { return Ok(attempt.modified()) };
+            let may_pass = error.is_transient() && attempt.can_go_on();
+            match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
+                Verdict::Final => return Err(error),
+                Verdict::TooLate { wait, left } => {
+                    return Err(DownloadError::TooLate { wait, left, source: Box::new(error) });
+                }
+                Verdict::Again(wait) => {
+                    warn!(url = %shown(url), ?wait, "trying again: {}", error.with_causes());
+                    Timer::after(wait).await;
+                }
+            }
+        }
+    }
+}
+
+/// Compares the digest of what has been written; what an earlier run wrote is read for it.
+async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), DownloadError> {
+    let read = Arc::clone(store);
+    let digest = smol::unblock(move || read.digest()).await.map_err(|error| store.failed(error))?;
+    match digest {
+        Some(digest) if !checksum.is(&digest) => Err(DownloadError::Checksum {
+            algorithm: checksum.algorithm(),
+            expected: checksum.hex(),
+            found: hex(&digest),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -120,48 +217,7 @@ impl Output {
         match self {
             Self::Part(part) => Some(part.target()),
             Self::Writer(_) => None,
+            Self::Present(path) => Some(path.clone()),
         }
-    }
-}
-
-/// Lets through what answers a plain GET with a file (RFC 9110 section 15.3).
-async fn accept(response: Response, route: &Route) -> Result<Response, DownloadError> {
-    match response.status() {
-        status @ 400.. => {
-            drain(response).await;
-            let url = route.is_redirected().then(|| shown(route.url()));
-            Err(DownloadError::Status { status, url })
-        }
-        // A part would be taken for the whole.
-        206 => Err(DownloadError::Unasked { status: 206 }),
-        200..300 => {
-            warn_of_encoding(&response, route.url());
-            Ok(response)
-        }
-        status => Err(DownloadError::Unasked { status }),
-    }
-}
-
-/// The bytes are saved as they come: that they are compressed, although nobody asked for it,
-/// should surprise nobody later.
-fn warn_of_encoding(response: &Response, url: &Url) {
-    let encoding = response.header("content-encoding").unwrap_or_default();
-    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-        warn!(url = %shown(url), encoding = %Escaped(encoding), "saved as it came, still encoded");
-    }
-}
-
-async fn drain(response: Response) {
-    let (longest, limit) = DRAINED;
-    if response.length().is_some_and(|length| length <= longest) {
-        // If it does not come, the connection is closed: that is all.
-        let _ = within(Some(limit), copy(response, sink())).await;
-    }
-}
-
-fn explain(error: CopyError, unwritten: impl FnOnce(io::Error) -> DownloadError) -> DownloadError {
-    match error {
-        CopyError::Read(error) => HttpError::from_io(error).into(),
-        CopyError::Write(error) => unwritten(error),
     }
 }

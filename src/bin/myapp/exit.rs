@@ -25,6 +25,8 @@ pub(crate) enum Code {
     Protocol = 7,
     /// HTTP status 400 or above.
     Status = 8,
+    /// A checksum that is not the one asked for, or not to be had.
+    Checksum = 9,
     /// A timeout, or too slow.
     Timeout = 10,
     /// Over the size limit.

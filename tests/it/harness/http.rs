@@ -73,6 +73,12 @@ impl Answer {
         Self { status, ..Self::body(format!("this is no file but the page of a {status}")) }
     }
 
+    /// The bytes of `whole` from `first` up to but not with `end`, as the answer to a range.
+    pub fn part(whole: &[u8], first: usize, end: usize) -> Self {
+        let range = format!("bytes {first}-{}/{}", end - 1, whole.len());
+        Self { status: 206, ..Self::body(&whole[first..end]) }.header("Content-Range", &range)
+    }
+
     pub fn redirect(status: u16, location: impl AsRef<str>) -> Self {
         Self::status(status).header("Location", location.as_ref())
     }
@@ -148,6 +154,7 @@ impl Answer {
     fn send(&self, stream: &mut Wire, running: Running<'_>) -> io::Result<bool> {
         thread::sleep(self.delay);
         let wire = self.on_the_wire();
+        running.0.sent.fetch_add(wire.len(), SeqCst);
         stream.write_all(self.head().as_bytes())?;
         match self.fault {
             Fault::None => {
@@ -155,6 +162,7 @@ impl Answer {
                 stream.write_all(&wire)?;
             }
             Fault::Cut(at) => {
+                running.0.sent.fetch_sub(wire.len() - at, SeqCst);
                 drop(running);
                 stream.write_all(&wire[..at])?;
                 return Ok(false);
@@ -192,6 +200,29 @@ impl Request {
         self.fields.iter().find_map(|field| {
             let (found, value) = field.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// Where the range that is asked for begins.
+    pub fn first(&self) -> Option<usize> {
+        let range = self.field("Range")?.strip_prefix("bytes=").expect("a range in bytes");
+        Some(range.strip_suffix('-').expect("a range without an end").parse().expect("a number"))
+    }
+
+    /// What an honest server with `whole` under this ETag answers, and under none if that is
+    /// empty.
+    pub fn honestly(&self, whole: &[u8], etag: &str) -> Answer {
+        let version = |answer: Answer| match etag {
+            "" => answer,
+            etag => answer.header("ETag", etag),
+        };
+        let holds = self.field("If-Range").is_none_or(|condition| condition == etag);
+        version(match self.first().filter(|_| holds) {
+            None => Answer::body(whole),
+            Some(first) if first < whole.len() => Answer::part(whole, first, whole.len()),
+            Some(_) => {
+                Answer::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
+            }
         })
     }
 
@@ -257,6 +288,7 @@ struct State {
     running: AtomicUsize,
     most: AtomicUsize,
     connections: AtomicUsize,
+    sent: AtomicUsize,
     stopping: AtomicBool,
 }
 
@@ -284,6 +316,7 @@ impl Server {
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
@@ -335,6 +368,11 @@ impl Server {
 
     pub fn connections(&self) -> usize {
         self.state.connections.load(SeqCst)
+    }
+
+    /// The bytes of bodies that were sent.
+    pub fn sent(&self) -> usize {
+        self.state.sent.load(SeqCst)
     }
 
     /// Waits until so many requests have come.

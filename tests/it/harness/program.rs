@@ -184,6 +184,11 @@ impl Running {
         self.stdout = None;
     }
 
+    /// Whether it has come to its end.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("look at the program").is_some()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -1,7 +1,10 @@
 //! `myapp download`.
 
+mod checksums;
 mod connection;
 mod credentials;
+mod files;
+mod retry;
 
 use std::cell::Cell;
 use std::env;
@@ -56,7 +59,7 @@ Examples:
 
 A file appears under its name when it is whole; until then it is called NAME.part.
 Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
-What fails or is interrupted leaves no part behind.";
+What broke off goes on with -c, if the server still has the same file.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -71,6 +74,10 @@ pub(crate) struct Options {
     /// The file for a single URL; - for stdout
     #[arg(short, long, value_name = "PATH", help_heading = "Files")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    files: files::FileOptions,
+    #[command(flatten)]
+    checksums: checksums::ChecksumOptions,
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
@@ -87,6 +94,8 @@ pub(crate) struct Options {
     /// How long a server may send nothing
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
+    #[command(flatten)]
+    retry: retry::RetryOptions,
 
     /// Add a header field; one that looks like a credential stays with the first server
     #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = secret::<Header>(), help_heading = "Requests")]
@@ -121,7 +130,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = Config::default();
+        let default = self.retry.apply(self.files.apply(Config::default()));
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -135,9 +144,7 @@ impl Options {
             user_agent: self.user_agent.clone().unwrap_or(default.user_agent),
             connect_timeout: self.connect_timeout,
             idle_timeout: self.timeout,
-            tls: default.tls,
-            proxies: default.proxies,
-            lookup: default.lookup,
+            ..default
         }
     }
 
@@ -149,12 +156,11 @@ impl Options {
         }
         if self.foreign_n.is_some() {
             return Err(Failure::usage("there is no -n or -nc")
-                .hint("a file that is there is never touched: the new one becomes NAME.1"));
+                .hint("--no-clobber keeps a file that is there and fetches nothing"));
         }
         if self.foreign_c {
-            return Err(
-                Failure::usage("there is no -C").hint("a file is always fetched from its start")
-            );
+            return Err(Failure::usage("there is no -C")
+                .hint("-c goes on with what an earlier run has left"));
         }
         if self.urls.is_empty() {
             return Err(Failure::usage("no URL to download")
@@ -163,6 +169,10 @@ impl Options {
         if self.output.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
             return Err(Failure::usage("-o names the file of a single URL, and here are several")
                 .hint("-d DIR names the folder for all"));
+        }
+        if self.checksums.checksum.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+            return Err(Failure::usage("--checksum is that of a single URL, and here are several")
+                .hint("--checksums FILE holds those of many"));
         }
         self.check_dir()
     }
@@ -207,8 +217,13 @@ impl Options {
         if let [url] = &self.urls[..]
             && url != "-"
         {
-            let target = self.target()?;
-            return Ok(stream::once(Item::parse(url).map(|item| Item { target, ..item })).boxed());
+            let (target, checksum) = (self.target()?, self.checksums.checksum.clone());
+            return Ok(stream::once(Item::parse(url).map(|item| Item {
+                target,
+                checksum,
+                ..item
+            }))
+            .boxed());
         }
         let items = stream::iter(self.urls.clone()).flat_map(|url| match url.as_str() {
             "-" => from_stdin().boxed(),
@@ -224,7 +239,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
     options.connection.apply(&mut config, |name| env::var(name).ok())?;
-    let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
+    let downloader = Downloader::new(options.checksums.read(config)?)
+        .map_err(|error| Failure::new(code(&error), error))?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
@@ -318,6 +334,9 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
 /// A line for a file that is whole; what went to stdout needs none.
 fn saved_line(saved: &Saved) -> Option<String> {
     let path = terminal::path(saved.path.as_deref()?);
+    if saved.skipped {
+        return Some(format!("kept {path}: it is there already\n"));
+    }
     let elapsed = Elapsed(saved.elapsed);
     Some(format!("saved {path}: {} in {elapsed}\n", Size(saved.bytes)))
 }
@@ -344,10 +363,10 @@ fn cause(failed: &Failed) -> String {
 
 fn hint(error: &DownloadError) -> Option<&'static str> {
     match error {
-        DownloadError::Status { status: 401, url: None } => {
+        DownloadError::Status { status: 401, url: None, .. } => {
             Some("-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials")
         }
-        DownloadError::Status { status: 401, url: Some(_) } => {
+        DownloadError::Status { status: 401, url: Some(_), .. } => {
             Some("credentials stay with the first server; --location-trusted sends them on")
         }
         DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
@@ -356,6 +375,9 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
         }
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
             Some("--allow-http-redirect follows it")
+        }
+        DownloadError::Checksum { .. } => {
+            Some("the bytes are in the .part; -c takes them with the right checksum")
         }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             Some("-d DIR names the folder for files")
@@ -386,6 +408,10 @@ fn code(error: &DownloadError) -> Code {
         DownloadError::Http(error) => http_code(error),
         DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
+        DownloadError::TooLate { source, .. } => code(source),
+        DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
+        DownloadError::TooLarge { .. } => Code::TooLarge,
+        DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
         DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
         _ => Code::Failure,
     }
@@ -413,7 +439,7 @@ fn http_code(error: &HttpError) -> Code {
 /// What a run of several files has done, and what failed in it; nothing about a single file, of
 /// which all has been said.
 fn summary(report: &Report, interrupted: bool) -> String {
-    let asked = report.saved + report.failed + report.stopped;
+    let asked = report.saved + report.skipped + report.failed + report.stopped;
     if asked <= 1 && !interrupted {
         return String::new();
     }
@@ -422,7 +448,11 @@ fn summary(report: &Report, interrupted: bool) -> String {
     text += &format!("{} of {asked} files saved", report.saved);
     text += &format!(", {} in {}", Size(report.bytes), Elapsed(report.elapsed));
     text += &format!(" ({}/s)", Size(rate as u64));
-    for (count, what) in [(report.failed, "failed"), (report.stopped, "not finished")] {
+    for (count, what) in [
+        (report.skipped, "there already"),
+        (report.failed, "failed"),
+        (report.stopped, "not finished"),
+    ] {
         if count > 0 {
             text += &format!(", {count} {what}");
         }
@@ -442,6 +472,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
+    use myapp::download::Existing;
 
     #[derive(Parser)]
     struct Line {
@@ -462,7 +493,9 @@ mod tests {
     #[test]
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
-                    -T 1 -A me u";
+                    -T 1 -A me -c --overwrite --fsync --remote-time \
+                    --max-filesize 1K --retry 7 --retry-delay 2s \
+                    --retry-max-time 3s u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -474,6 +507,10 @@ mod tests {
         assert_eq!(config.idle_timeout, Duration::from_secs(1));
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.headers.len(), 2);
+        assert!(config.sync && config.remote_time && config.max_size == Some(1024));
+        assert!(config.resume && config.existing == Existing::Replace);
+        assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
+        assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! What becomes of files: those that are there already, parts, and how the new ones are kept.
+
+use clap::Args;
+use myapp::download::{Config, Existing};
+use myapp::units::parse_size;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+pub(super) struct FileOptions {
+    /// Go on with what an earlier run has left, skip what it has finished
+    #[arg(short = 'c', long = "continue")]
+    resume: bool,
+    /// Fetch nothing where a file of that name is there
+    #[arg(long, visible_alias = "skip-existing", overrides_with = "overwrite")]
+    no_clobber: bool,
+    /// Replace a file of that name, once the new one is whole
+    #[arg(long)]
+    overwrite: bool,
+    /// Give files the time of change that the server tells
+    #[arg(long)]
+    remote_time: bool,
+    /// Name a file only when it is on the disk for good
+    #[arg(long)]
+    fsync: bool,
+    /// Fetch no file that is longer
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_filesize: Option<u64>,
+}
+
+impl FileOptions {
+    pub(super) fn apply(&self, config: Config) -> Config {
+        let existing = match (self.no_clobber, self.overwrite) {
+            (true, _) => Existing::Skip,
+            (false, true) => Existing::Replace,
+            (false, false) => config.existing,
+        };
+        Config {
+            existing,
+            resume: self.resume,
+            remote_time: self.remote_time,
+            sync: self.fsync,
+            max_size: self.max_filesize,
+            ..config
+        }
+    }
+}

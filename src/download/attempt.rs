@@ -1,0 +1,245 @@
+//! One try to get a file, or what is missing of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_lite::io::{copy, sink};
+use futures_lite::{AsyncRead, AsyncReadExt as _};
+use tracing::{debug, warn};
+use url::Url;
+
+use crate::download::body::{Body, CopyError};
+use crate::download::error::DownloadError;
+use crate::download::http::{HttpError, Login, Response, shown};
+use crate::download::progress::Event;
+use crate::download::redirect::{Route, is_redirect};
+use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
+use crate::download::retry::retry_after;
+use crate::download::state::State;
+use crate::download::store::Store;
+use crate::download::transfer::Shared;
+use crate::escape::Escaped;
+use crate::limits::deadline::within;
+
+/// The rest of an answer that nobody wants is read, so that its connection can be used again,
+/// if it is no longer than this and comes that soon.
+const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
+
+/// What the tries of one file have in common.
+pub(super) struct Attempt<'a, T> {
+    shared: &'a Shared,
+    url: &'a Url,
+    login: Option<Login>,
+    store: Arc<Store>,
+    tell: T,
+    known: Option<Known>,
+    /// Whether what is there came in this run.
+    in_run: bool,
+    /// Whether a redirect has been followed anew because where it led had expired.
+    renewed: bool,
+}
+
+impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        url: &'a Url,
+        login: Option<Login>,
+        store: Arc<Store>,
+        tell: T,
+    ) -> Self {
+        let known = store.state().map(|state| state.known);
+        Self { shared, url, login, store, tell, known, in_run: false, renewed: false }
+    }
+
+    /// Asks until the file is whole, or something goes wrong.
+    pub(super) async fn run(&mut self) -> Result<(), DownloadError> {
+        while !self.step().await? {}
+        Ok(())
+    }
+
+    /// Whether another try could add anything: what has gone into a writer cannot be taken back.
+    pub(super) fn can_go_on(&self) -> bool {
+        let have = self.store.length();
+        self.store.is_file() || have == 0 || ask(self.known.as_ref(), have, false) != Ask::Whole
+    }
+
+    /// Asks for what is missing and takes what comes; whether the file is whole then. Each
+    /// question is plainer than the one before, so there are at most three.
+    async fn step(&mut self) -> Result<bool, DownloadError> {
+        let have = self.store.length();
+        let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
+        loop {
+            let (mut response, route) = self.request(&question).await?;
+            let answer =
+                Answer::new(response.status(), response.length(), |name| response.header(name));
+            let action = judge(self.known.as_ref(), have, &question, &answer);
+            debug!(url = %shown(self.url), have, ?question, ?action, "asked");
+            match (action, &question) {
+                (Action::Begin { changed }, _) => {
+                    self.begin(answer.known, &route, changed)?;
+                    self.take(response, answer.length).await?;
+                    return Ok(true);
+                }
+                (Action::Overtake, _) => {
+                    self.store.overtake()?;
+                    self.take(response, answer.length).await?;
+                    return Ok(true);
+                }
+                (Action::Append { count, total }, Ask::Rest { from, .. }) => {
+                    if self.overlaps(&mut response, have - from).await? {
+                        return self
+                            .append(response, count - (have - from).min(count), total)
+                            .await;
+                    }
+                    self.start_over(Mismatch::Overlap);
+                    question = Ask::Whole;
+                }
+                (Action::Finished, _) => return Ok(true),
+                (Action::AskPlainly, _) => question = Ask::Rest { from: have, if_range: None },
+                (Action::StartOver(mismatch), _) => {
+                    self.start_over(mismatch);
+                    question = Ask::Whole;
+                }
+                (Action::Refused | Action::Append { .. }, _) => {
+                    let error = self.refusal(response, &route).await;
+                    let expired = matches!(error, DownloadError::Status { status: 403 | 410, .. });
+                    if !expired || have == 0 || !route.is_redirected() || self.renewed {
+                        return Err(error);
+                    }
+                    // Signed links expire: the first URL leads to a new one.
+                    self.renewed = true;
+                }
+            }
+        }
+    }
+
+    fn start_over(&self, mismatch: Mismatch) {
+        warn!(url = %shown(self.url), "cannot go on with what is here, starting over: {mismatch}");
+    }
+
+    /// Takes the file for another than what is there, and for one that is not here yet.
+    fn begin(&mut self, known: Known, route: &Route, changed: bool) -> Result<(), DownloadError> {
+        if changed {
+            warn!(url = %shown(self.url), "changed on the server, starting over");
+        }
+        if let Some(encoding) = &known.encoding {
+            // The bytes are saved as they come: that should surprise nobody later.
+            let encoding = Escaped(encoding.as_bytes());
+            warn!(url = %shown(route.url()), %encoding, "saved as it came, still encoded");
+        }
+        self.store.begin(State::new(self.url, route.url(), known.clone()))?;
+        (self.known, self.in_run) = (Some(known), true);
+        Ok(())
+    }
+
+    /// Whether an answer begins with the last `count` bytes that are there.
+    async fn overlaps(&self, response: &mut Response, count: u64) -> Result<bool, DownloadError> {
+        let here = self.store.tail(count).map_err(|error| self.store.failed(error))?;
+        let mut theirs = Vec::with_capacity(here.len());
+        let read = response.take(here.len() as u64).read_to_end(&mut theirs).await;
+        read.map_err(HttpError::from_io)?;
+        Ok(here == theirs)
+    }
+
+    async fn append(
+        &mut self,
+        response: Response,
+        count: u64,
+        total: Option<u64>,
+    ) -> Result<bool, DownloadError> {
+        self.store.append();
+        if let Some(known) = &mut self.known {
+            known.total = total;
+        }
+        let before = self.store.length();
+        self.take(response.take(count), Some(count)).await?;
+        let have = self.store.length();
+        if have == before && Some(have) != total {
+            return Err(DownloadError::Nothing);
+        }
+        Ok(Some(have) == total)
+    }
+
+    /// Takes a body, of `length` bytes if that is known.
+    async fn take(
+        &self,
+        body: impl AsyncRead + Unpin,
+        length: Option<u64>,
+    ) -> Result<(), DownloadError> {
+        let total = self.known.as_ref().and_then(|known| known.total);
+        let (tell, start) = (&self.tell, self.store.position());
+        let limit = self.shared.config.max_size.unwrap_or(u64::MAX);
+        if total.is_some_and(|total| total > limit) {
+            return Err(DownloadError::TooLarge { limit });
+        }
+        tell(Event::Answered { length: total });
+        // One byte more shows that there are too many.
+        let body = body.take(limit.saturating_sub(start).saturating_add(1));
+        let body = Body::new(body, start, |position| tell(Event::Received { position }));
+        let store = Arc::clone(&self.store);
+        let taken = match store.is_file() {
+            true => body.save(length, store).await,
+            false => body.send(store).await,
+        };
+        match taken {
+            Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
+            Ok(()) => Ok(()),
+            Err(CopyError::Read(error)) => Err(HttpError::from_io(error).into()),
+            Err(CopyError::Write(error)) => Err(self.store.failed(error)),
+        }
+    }
+
+    /// When the server says that the file changed last.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.known.as_ref()?.last_modified.as_deref()?).ok()
+    }
+
+    /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
+    /// time: where that leads may have expired.
+    async fn request(&self, question: &Ask) -> Result<(Response, Route), DownloadError> {
+        let Shared { config, client, hosts, .. } = self.shared;
+        let mut route = Route::new(self.url.clone(), self.login.clone(), config);
+        loop {
+            hosts.wait(route.url()).await;
+            let fields = [route.headers(), &fields(question)].concat();
+            let response = client.get(route.url(), &fields).await?;
+            if !is_redirect(response.status()) {
+                return Ok((response, route));
+            }
+            route.follow(response.header("location"), config)?;
+            debug!(to = %shown(route.url()), "redirected");
+            drain(response).await;
+        }
+    }
+
+    /// Why an answer is no file (RFC 9110 section 15).
+    async fn refusal(&self, response: Response, route: &Route) -> DownloadError {
+        let status = response.status();
+        if status < 400 {
+            return DownloadError::Unasked { status };
+        }
+        let asked = response.header("retry-after");
+        let wait = asked.and_then(|asked| retry_after(asked, response.header("date")));
+        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
+            self.shared.hosts.hold(route.url(), until);
+        }
+        drain(response).await;
+        let url = route.is_redirected().then(|| shown(route.url()));
+        DownloadError::Status { status, url, retry_after: wait }
+    }
+}
+
+fn fields(question: &Ask) -> Vec<(String, String)> {
+    let Ask::Rest { from, if_range } = question else { return Vec::new() };
+    let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
+    fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
+    fields
+}
+
+async fn drain(response: Response) {
+    let (longest, limit) = DRAINED;
+    if response.length().is_some_and(|length| length <= longest) {
+        // If it does not come, the connection is closed: that is all.
+        let _ = within(Some(limit), copy(response, sink())).await;
+    }
+}

@@ -1,0 +1,79 @@
+//! Servers that asked to be left alone for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use smol::Timer;
+use url::{Position, Url};
+
+/// So many are remembered at once; one more would only be asked too early.
+const REMEMBERED: usize = 1024;
+
+/// Until when nobody asks which server. One is the host and the port together.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    held: Mutex<HashMap<String, Instant>>,
+}
+
+impl Hosts {
+    /// Leaves the server of `url` alone until then, or longer if that has been said before.
+    pub(super) fn hold(&self, url: &Url, until: Instant) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        held.retain(|_, until| *until > now);
+        if held.len() < REMEMBERED {
+            let until = until.max(held.get(server(url)).copied().unwrap_or(until));
+            held.insert(server(url).to_owned(), until);
+        }
+    }
+
+    /// Waits until the server of `url` may be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped halfway.
+    pub(super) async fn wait(&self, url: &Url) {
+        while let Some(until) = self.until(url) {
+            Timer::at(until).await;
+        }
+    }
+
+    fn until(&self, url: &Url) -> Option<Instant> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_empty() {
+            return None;
+        }
+        held.get(server(url)).copied().filter(|until| *until > Instant::now())
+    }
+}
+
+fn server(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_server_is_held_as_a_whole_and_no_other() {
+        let hosts = Hosts::default();
+        let url = |text: &str| text.parse::<Url>().unwrap();
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        hosts.hold(&url("http://a:1/f"), now + 2 * minute);
+        hosts.hold(&url("http://a:1/g"), now + minute);
+        assert_eq!(hosts.until(&url("http://user@a:1/h?x")), Some(now + 2 * minute));
+        assert_eq!(hosts.until(&url("http://a:2/f")), None);
+        assert_eq!(hosts.until(&url("http://b:1/f")), None);
+    }
+
+    #[test]
+    fn what_is_over_holds_nobody() {
+        let hosts = Hosts::default();
+        let url = "http://a/".parse().unwrap();
+        hosts.hold(&url, Instant::now());
+        assert_eq!(hosts.until(&url), None);
+    }
+}

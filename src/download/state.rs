@@ -1,0 +1,199 @@
+//! What stands beside a part (`f.part.json`), so that a later run can go on with it.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::download::http::shown;
+use crate::download::resume::Known;
+
+/// Other versions of this format are not read.
+const VERSION: u32 = 1;
+
+/// A longer file is none of ours.
+const LONGEST: u64 = 256 * 1024;
+
+/// What is known of a part, and which of its bytes are written. Secrets are left out: a URL is
+/// told without its user, password and query, and known again by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    version: u32,
+    url: String,
+    url_sha256: String,
+    /// Where the redirects led.
+    final_url: String,
+    #[serde(flatten)]
+    pub(super) known: Known,
+    /// The bytes that are written: from the first, up to but not with the second number.
+    ranges: Vec<(u64, u64)>,
+}
+
+/// Why there is no state to go on with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StateError {
+    #[error("nothing is known about it")]
+    Missing,
+    #[error("it belongs to another URL")]
+    Other,
+    #[error("what is known about it is damaged")]
+    Damaged,
+    #[error("another version of this program wrote it")]
+    Version,
+}
+
+impl State {
+    pub(super) fn new(url: &Url, final_url: &Url, known: Known) -> Self {
+        Self {
+            version: VERSION,
+            url: shown(url),
+            url_sha256: digest(url),
+            final_url: shown(final_url),
+            known,
+            ranges: vec![(0, 0)],
+        }
+    }
+
+    /// Notes that the first `count` bytes are written.
+    pub(super) fn wrote(&mut self, count: u64) {
+        self.ranges = vec![(0, count)];
+    }
+
+    /// Reads the state of the part at `path`, which is to be one of `url`.
+    pub(super) fn load(part: &Path, url: &Url) -> Result<Self, StateError> {
+        let text = read(&beside(part, ".json")).map_err(|_| StateError::Damaged)?;
+        let text = text.ok_or(StateError::Missing)?;
+        let state: Self = serde_json::from_slice(&text).map_err(|_| StateError::Damaged)?;
+        match () {
+            () if state.version != VERSION => Err(StateError::Version),
+            () if state.url_sha256 != digest(url) => Err(StateError::Other),
+            // A part with gaps cannot be gone on with from its end.
+            () if !matches!(state.ranges[..], [(0, _)]) => Err(StateError::Damaged),
+            () => Ok(state),
+        }
+    }
+
+    /// Writes the state of the part at `path`: the old one stays until the new one is whole.
+    pub(super) fn save(&self, part: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let (new, path) = (beside(part, ".new"), beside(part, ".json"));
+        // Whoever holds the part holds these names too; what a dead run left is overwritten.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let file = open(&new, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
+        File::from(file).write_all(&text)?;
+        fs::rename(&new, path)
+    }
+
+    /// Removes the state of the part at `path`, if there is one.
+    pub(super) fn remove(part: &Path) {
+        for ending in [".json", ".new"] {
+            // A state that stays is found out: it fits no part.
+            let _ = fs::remove_file(beside(part, ending));
+        }
+    }
+}
+
+/// `f.part.json` for `f.part`.
+fn beside(part: &Path, ending: &str) -> PathBuf {
+    let mut path = part.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
+/// Reads a file that this user wrote; `None` if there is none.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if !is_ours(&file)? {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Whether a file is a plain one that this user owns, with no other name: in a folder that others
+/// can write to, they could put bytes of their own at the start of a file.
+pub(super) fn is_ours(file: &File) -> io::Result<bool> {
+    let data = file.metadata()?;
+    Ok(data.is_file() && data.nlink() == 1 && data.uid() == geteuid().as_raw())
+}
+
+fn digest(url: &Url) -> String {
+    let mut url = url.clone();
+    // A short password could be guessed from a digest. (Neither call fails on an http URL.)
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    Sha256::digest(url.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn state(at: &str) -> State {
+        let known = Known { total: Some(9), etag: Some("\"a\"".into()), ..Known::default() };
+        let mut state = State::new(&url(at), &url("http://b/g?token=secret"), known);
+        state.wrote(7);
+        state
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_for_the_same_url_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("f.part");
+        let first = url("http://user:secret@a/f?x=secret#y");
+        state(first.as_str()).save(&part).unwrap();
+        assert_eq!(State::load(&part, &url("http://a/f?x=secret")).unwrap(), state(first.as_str()));
+        let other = State::load(&part, &url("http://a/f?x=other"));
+        assert!(matches!(other, Err(StateError::Other)), "{other:?}");
+        let path = folder.path().join("f.part.json");
+        assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        State::remove(&part);
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_is_no_state_is_told_from_a_missing_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("f.part");
+        let load = || State::load(&part, &url("http://a/f")).unwrap_err();
+        assert!(matches!(load(), StateError::Missing));
+        state("http://a/f").save(&part).unwrap();
+        let path = folder.path().join("f.part.json");
+        let good = fs::read_to_string(&path).unwrap();
+        for (text, damaged) in [
+            (String::new(), true),
+            (good[..good.len() / 2].to_owned(), true),
+            ("{}".to_owned(), true),
+            (good.replace("[[0,7]]", "[[0,3],[5,7]]"), true),
+            (good.replace("[[0,7]]", "[[1,7]]"), true),
+            (good.replace("\"version\":1", "\"version\":2"), false),
+        ] {
+            assert_ne!(text, good);
+            fs::write(&path, &text).unwrap();
+            assert_eq!(matches!(load(), StateError::Damaged), damaged, "{text}");
+        }
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(matches!(load(), StateError::Damaged));
+    }
+}

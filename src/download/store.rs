@@ -1,0 +1,290 @@
+//! Where the bytes of one file are put, in their order, and what is noted about them.
+//!
+//! It is shared between the task that reads a body and the thread that writes it, and it outlives
+//! both when they are cut off: what has been written is known at any time.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use tracing::debug;
+
+use crate::download::checksum::{Algorithm, Hasher};
+use crate::download::error::DownloadError;
+use crate::download::state::State;
+
+/// How often it is noted how far a part is.
+const NOTED: Duration = Duration::from_secs(1);
+
+/// What an earlier run has written is read in pieces of this size.
+const READ: usize = 256 * 1024;
+
+/// The bytes of one file so far.
+#[derive(Debug)]
+pub(super) struct Store(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    /// Where the next byte goes.
+    position: u64,
+    /// The bytes that are there: more than `position` while they are written once more.
+    length: u64,
+    state: Option<State>,
+    noted: Option<Instant>,
+    sum: Option<Sum>,
+}
+
+/// The digest of the first `count` bytes.
+#[derive(Debug)]
+struct Sum {
+    algorithm: Algorithm,
+    hasher: Hasher,
+    count: u64,
+}
+
+enum Place {
+    File { file: File, path: PathBuf },
+    Writer(Box<dyn Write + Send>),
+}
+
+impl Store {
+    /// A part that holds `length` bytes already; `state` is what is known of them.
+    pub(super) fn file(file: File, path: PathBuf, length: u64, state: Option<State>) -> Self {
+        Self::new(Place::File { file, path }, length, state)
+    }
+
+    /// A writer, from which nothing can be taken back.
+    pub(super) fn writer(writer: Box<dyn Write + Send>) -> Self {
+        Self::new(Place::Writer(writer), 0, None)
+    }
+
+    fn new(place: Place, length: u64, state: Option<State>) -> Self {
+        Self(Mutex::new(Inner { place, position: length, length, state, noted: None, sum: None }))
+    }
+
+    /// Computes the digest of what is written, as it is written.
+    pub(super) fn add_up(&self, algorithm: Algorithm) {
+        self.lock().sum = Some(Sum::new(algorithm));
+    }
+
+    /// The digest of all bytes; `None` where none was asked for. What was there before is read.
+    pub(super) fn digest(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut inner = self.lock();
+        let Some(mut sum) = inner.sum.take() else { return Ok(None) };
+        if let Place::File { file, .. } = &inner.place {
+            let mut buffer = vec![0; READ];
+            while sum.count < inner.length {
+                match file.read_at(&mut buffer, sum.count)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => sum.update(sum.count, &buffer[..count]),
+                }
+            }
+        }
+        Ok(Some(sum.hasher.finish()))
+    }
+
+    /// Gives the file this time of its last change.
+    pub(super) fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        match &self.lock().place {
+            Place::File { file, .. } => file.set_modified(time),
+            Place::Writer(_) => Ok(()),
+        }
+    }
+
+    /// Returns when what is written is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match &self.lock().place {
+            Place::File { file, .. } => file.sync_all(),
+            Place::Writer(_) => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is a file: it can be written anew, and read.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.lock().place, Place::File { .. })
+    }
+
+    /// How many bytes are there.
+    pub(super) fn length(&self) -> u64 {
+        self.lock().length
+    }
+
+    /// Where the next byte goes.
+    pub(super) fn position(&self) -> u64 {
+        self.lock().position
+    }
+
+    /// What is known of what is there.
+    pub(super) fn state(&self) -> Option<State> {
+        self.lock().state.clone()
+    }
+
+    /// Throws away what is there; what comes next belongs to `state`.
+    pub(super) fn begin(&self, state: State) -> Result<(), DownloadError> {
+        let mut inner = self.lock();
+        if inner.length > 0 {
+            let Place::File { file, path } = &inner.place else {
+                return Err(DownloadError::TakeBack);
+            };
+            // In this order: at no time may the new state stand beside old bytes.
+            State::remove(path);
+            file.set_len(0).map_err(|error| inner.place.failed(error))?;
+        }
+        (inner.position, inner.length) = (0, 0);
+        (inner.state, inner.noted) = (Some(state), None);
+        inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
+        Ok(())
+    }
+
+    /// What comes next are the bytes that are there already, and then more.
+    pub(super) fn overtake(&self) -> Result<(), DownloadError> {
+        let mut inner = self.lock();
+        if !matches!(inner.place, Place::File { .. }) {
+            return Err(DownloadError::TakeBack);
+        }
+        inner.position = 0;
+        inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
+        Ok(())
+    }
+
+    /// What comes next goes behind what is there.
+    pub(super) fn append(&self) {
+        let mut inner = self.lock();
+        inner.position = inner.length;
+    }
+
+    /// Sets room aside for a file of `length` bytes: a disk that is too full fails now, and what
+    /// is written later lies together.
+    pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
+        let inner = self.lock();
+        let Place::File { file, .. } = &inner.place else { return Ok(()) };
+        match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno.into()),
+            // Not every file system can.
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the next bytes.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.lock().write(bytes)
+    }
+
+    /// Writes the next bytes, and notes now and then how far it is.
+    pub(super) fn write_and_note(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
+            inner.note();
+            inner.noted = Some(Instant::now());
+        }
+        inner.write(bytes)
+    }
+
+    /// The last bytes that are there, at most `count`; none of a writer.
+    pub(super) fn tail(&self, count: u64) -> io::Result<Vec<u8>> {
+        let inner = self.lock();
+        let Place::File { file, .. } = &inner.place else { return Ok(Vec::new()) };
+        let count = count.min(inner.length);
+        let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, inner.length - count)?;
+        Ok(bytes)
+    }
+
+    /// Ends with the last byte that was written: nothing old stays behind it.
+    pub(super) fn end(&self) -> Result<u64, DownloadError> {
+        let mut inner = self.lock();
+        if inner.length > inner.position
+            && let Place::File { file, .. } = &inner.place
+        {
+            file.set_len(inner.position).map_err(|error| inner.place.failed(error))?;
+        }
+        inner.length = inner.position;
+        Ok(inner.length)
+    }
+
+    /// Notes for a later run how far it is; whether there is anything to go on with.
+    pub(super) fn leave(&self) -> bool {
+        // If something is being written this very moment, its last note must do.
+        let Ok(mut inner) = self.0.try_lock() else { return true };
+        if inner.length > 0 {
+            inner.note();
+        }
+        inner.length > 0
+    }
+
+    /// The error of what could not be written.
+    pub(super) fn failed(&self, error: io::Error) -> DownloadError {
+        self.lock().place.failed(error)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.place {
+            Place::File { file, .. } => file.write_all_at(bytes, self.position)?,
+            Place::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush())?,
+        }
+        if let Some(sum) = &mut self.sum {
+            sum.update(self.position, bytes);
+        }
+        self.position += bytes.len() as u64;
+        self.length = self.length.max(self.position);
+        Ok(())
+    }
+
+    fn note(&mut self) {
+        let (Place::File { path, .. }, Some(state)) = (&self.place, &mut self.state) else {
+            return;
+        };
+        state.wrote(self.length);
+        // Without it only a later run is worse off.
+        if let Err(error) = state.save(path) {
+            debug!(%error, "the state of a part cannot be written");
+        }
+    }
+}
+
+impl Sum {
+    fn new(algorithm: Algorithm) -> Self {
+        Self { algorithm, hasher: Hasher::new(algorithm), count: 0 }
+    }
+
+    /// Takes in the bytes at `position`, if they are the next.
+    fn update(&mut self, position: u64, bytes: &[u8]) {
+        if position == self.count {
+            self.hasher.update(bytes);
+            self.count += bytes.len() as u64;
+        }
+    }
+}
+
+impl Place {
+    fn failed(&self, source: io::Error) -> DownloadError {
+        match self {
+            Self::File { path, .. } => {
+                DownloadError::File { action: "write", path: path.clone(), source }
+            }
+            Self::Writer(_) => DownloadError::Sink { source },
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => f.debug_tuple("File").field(path).finish(),
+            Self::Writer(_) => f.write_str("Writer"),
+        }
+    }
+}

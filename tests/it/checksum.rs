@@ -1,0 +1,151 @@
+//! `myapp download` and checksums: a file that is not the one meant never gets its name.
+
+use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::{Folder, Ran};
+
+const LARGE: usize = (8 << 20) + 12_345;
+
+/// The SHA-256 of `abc`.
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// That of no bytes.
+const NONE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[track_caller]
+fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+    folder.myapp([&["download", "--retry-delay", "1ms"], arguments].concat()).run().prints("")
+}
+
+fn abc() -> Server {
+    Server::start(|request| match &request.path[..] {
+        "/list" => Answer::body(format!("{ABC}  f\n{NONE} *g\r\n")),
+        "/no-list" => Answer::body("<html>"),
+        _ => Answer::body("abc"),
+    })
+}
+
+#[test]
+fn a_right_checksum_of_every_kind_lets_a_file_through() {
+    for checksum in [
+        &format!("sha256={ABC}"),
+        &format!("sha-256={}", ABC.to_uppercase()),
+        "sha512=ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+         2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        "sha1=a9993e364706816aba3e25717850c26c9cd0d89d",
+        "md5=900150983cd24fb0d6963f7d28e17f72",
+        "blake3=6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+    ] {
+        let (folder, server) = (Folder::new(), abc());
+        fetch(&folder, &["--checksum", checksum, &server.url("/f")]).code(0);
+        assert_eq!(folder.names(), ["f"]);
+    }
+}
+
+#[test]
+fn a_wrong_file_never_gets_its_name_and_is_asked_for_once() {
+    let (folder, server) = (Folder::new(), abc());
+    let wrong = format!("sha256={NONE}");
+    fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
+        .code(9)
+        .says(&format!("the sha256 is {ABC}, not {NONE}"))
+        .says("hint: the bytes are in the .part");
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn with_the_right_checksum_a_second_run_takes_what_is_there() {
+    let body = seeded(1, LARGE);
+    let folder = Folder::new();
+    let server = Server::start(move |request| request.honestly(&seeded(1, LARGE), "\"a\""));
+    let url = server.url("/f");
+    fetch(&folder, &["--checksum", &format!("sha256={NONE}"), &url]).code(9);
+    let sum = sha256sum(&folder, "f.part");
+    fetch(&folder, &["-c", "--checksum", &format!("sha256={sum}"), &url]).code(0);
+    assert!(folder.read("f") == body);
+    assert_eq!(server.requests()[1].first(), Some(LARGE));
+}
+
+/// What coreutils say.
+fn sha256sum(folder: &Folder, name: &str) -> String {
+    let output = std::process::Command::new("sha256sum").arg(folder.path(name)).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+#[test]
+fn a_file_that_came_in_pieces_is_added_up_as_a_whole() {
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    folder.write("whole", &body);
+    let sum = format!("sha256={}", sha256sum(&folder, "whole"));
+    for etag in ["\"a\"", ""] {
+        let whole = body.clone();
+        let server = Server::start(move |request| match request.first() {
+            None if etag == "\"a\"" => request.honestly(&whole, etag).cut_at(3 << 20),
+            None => request.honestly(&whole, etag).cut_at(1 << 20),
+            Some(first) if first < 4 << 20 => request.honestly(&whole, etag).cut_at(2 << 20),
+            Some(_) => request.honestly(&whole, etag),
+        });
+        let folder = Folder::new();
+        fetch(&folder, &["--checksum", &sum, &server.url("/f")]).code(0);
+        assert!(folder.read("f") == body);
+    }
+}
+
+#[test]
+fn a_list_is_read_from_a_file_or_a_url_in_all_its_forms() {
+    let (folder, server) = (Folder::new(), abc());
+    for list in [
+        format!("{ABC}  f\n"),
+        format!("{ABC} *f\n"),
+        format!("{NONE}  other\r\n{ABC}  f\r\n"),
+        format!("SHA256 (f) = {ABC}\n"),
+        format!("{ABC}  ./f\n"),
+    ] {
+        folder.write("SHA256SUMS", &list);
+        fetch(&folder, &["--overwrite", "--checksums", "SHA256SUMS", &server.url("/f")]).code(0);
+    }
+    let list = server.url("/list");
+    fetch(&folder, &["--overwrite", "--checksums", &list, &server.url("/f")]).code(0);
+    fetch(&folder, &["--checksums", &list, &server.url("/g")]).code(9);
+    assert!(!folder.path("g").exists());
+}
+
+#[test]
+fn a_name_that_a_list_does_not_have_is_not_fetched_and_the_others_are() {
+    let (folder, server) = (Folder::new(), abc());
+    folder.write("sums", format!("{ABC}  f\n"));
+    fetch(&folder, &["--checksums", "sums", &server.url("/missing"), &server.url("/f")])
+        .code(9)
+        .says("the list of checksums does not have it")
+        .says("1 of 2 files saved");
+    assert_eq!(folder.names(), ["f", "sums"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_list_that_is_none_ends_the_run_before_it_begins() {
+    let (folder, server) = (Folder::new(), abc());
+    let f = server.url("/f");
+    folder.write("empty", "");
+    for (list, code, says) in [
+        ("empty".to_owned(), 9, "read checksums from empty: no line holds"),
+        ("nowhere".to_owned(), 3, "read checksums from nowhere: No such file"),
+        (server.url("/no-list"), 9, "no line holds"),
+        (server.url("/404").replace("http", "ftp"), 2, "ftp is not supported"),
+    ] {
+        fetch(&folder, &["--checksums", &list, &f]).code(code).says(says);
+    }
+    assert_eq!(folder.names(), ["empty"]);
+    fetch(&folder, &["--checksum", "md5=1", &f]).code(2).says("not 32 hexadecimal digits");
+    let sum = format!("sha256={ABC}");
+    fetch(&folder, &["--checksum", &sum, &f, &f]).code(2).says("--checksums FILE");
+}
+
+#[test]
+fn stdout_is_added_up_too() {
+    let (folder, server) = (Folder::new(), abc());
+    let sum = format!("sha256={NONE}");
+    let line = ["download", "-o", "-", "--checksum", &sum, &server.url("/f")];
+    folder.myapp(line).run().code(9).prints("abc");
+}

@@ -1,0 +1,110 @@
+//! `myapp download` and the files that are there: kept, skipped, replaced; how new ones are kept.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::{Folder, Ran};
+
+#[track_caller]
+fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+    folder.myapp([&["download", "--retry=0"], arguments].concat()).run().prints("")
+}
+
+/// A folder in which `f` is there, and a server that has another one.
+fn old_and_new() -> (Folder, Server) {
+    let folder = Folder::new();
+    folder.write("f", "old");
+    (folder, Server::with([("/f", Answer::body("new")), ("/cut", Answer::body("new").cut_at(1))]))
+}
+
+#[test]
+fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
+    for option in ["--no-clobber", "--skip-existing", "-c"] {
+        let (folder, server) = old_and_new();
+        let server = server.may_be_idle();
+        fetch(&folder, &[option, &server.url("/f")]).code(0).says("kept f: it is there already");
+        assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"old".to_vec()));
+        assert!(server.requests().is_empty());
+    }
+}
+
+#[test]
+fn two_urls_of_one_name_are_two_files_also_where_files_are_skipped_or_replaced() {
+    for option in ["--no-clobber", "-c", "--overwrite"] {
+        let (folder, server) =
+            (Folder::new(), Server::start(|request| Answer::body(request.path.as_bytes())));
+        fetch(&folder, &["-j1", option, &server.url("/1/f"), &server.url("/2/f")]).code(0);
+        assert_eq!(folder.names(), ["f", "f.1"], "{option}");
+    }
+}
+
+#[test]
+fn a_file_is_replaced_in_one_step_and_only_by_a_whole_one() {
+    let (folder, server) = old_and_new();
+    fetch(&folder, &["--overwrite", "-o", "f", &server.url("/cut")]).code(4);
+    assert_eq!(folder.read("f"), b"old");
+    fetch(&folder, &["--no-clobber", "--overwrite", &server.url("/f")]).code(0);
+    assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"new".to_vec()));
+}
+
+#[test]
+fn what_a_symlink_leads_to_is_never_touched() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", Answer::body("new"))]));
+    let target = folder.write("target", "mine");
+    symlink(&target, folder.path("f")).unwrap();
+    symlink(&target, folder.path("f.part.json")).unwrap();
+    symlink(&target, folder.path("f.part.new")).unwrap();
+    fetch(&folder, &["--overwrite", &server.url("/f")]).code(0);
+    assert_eq!((folder.read("f"), folder.read("target")), (b"new".to_vec(), b"mine".to_vec()));
+    symlink(&target, folder.path("f.part")).unwrap();
+    fetch(&folder, &["--overwrite", &server.url("/f")]).code(0).says("saved f.1");
+    assert_eq!(folder.read("target"), b"mine");
+}
+
+#[test]
+fn a_folder_is_never_replaced() {
+    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body("new")).may_be_idle());
+    fs::create_dir(folder.path("f")).unwrap();
+    fetch(&folder, &["--overwrite", &server.url("/f")]).code(3).says("replace f: ");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_file_gets_the_time_that_the_server_tells() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let (folder, server) =
+        (Folder::new(), Server::start(move |_| Answer::body("new").header("Last-Modified", date)));
+    fetch(&folder, &["--remote-time", "--fsync", &server.url("/f")]).code(0);
+    let modified = fs::metadata(folder.path("f")).unwrap().modified().unwrap();
+    assert_eq!(modified, UNIX_EPOCH + Duration::from_secs(784_111_777));
+    fetch(&folder, &[&server.url("/g")]).code(0);
+    assert_ne!(fs::metadata(folder.path("g")).unwrap().modified().unwrap(), modified);
+}
+
+#[test]
+fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
+    let body = seeded(1, 2 << 20);
+    let server = Server::with([
+        ("/length", Answer::body(body.clone()).stalled_at(0)),
+        ("/chunked", Answer::body(body.clone()).chunked()),
+        ("/close", Answer::body(body.clone()).until_close()),
+        ("/just", Answer::body(&body[..1 << 20])),
+        ("/just-chunked", Answer::body(&body[..1 << 20]).chunked()),
+    ]);
+    for (path, kept) in [("/length", 0), ("/chunked", 1), ("/close", 1)] {
+        let folder = Folder::new();
+        fetch(&folder, &["--max-filesize", "1M", &server.url(path)])
+            .code(11)
+            .says("longer than 1048576 bytes");
+        assert!(!folder.path(&path[1..]).exists());
+        let part = fs::metadata(folder.path(&format!("{}.part", &path[1..])));
+        assert_eq!(part.map_or(0, |data| data.len()), kept * ((1 << 20) + 1), "{path}");
+    }
+    for path in ["/just", "/just-chunked"] {
+        let folder = Folder::new();
+        fetch(&folder, &["--max-filesize", "1M", &server.url(path)]).code(0);
+        assert!(folder.read(&path[1..]) == body[..1 << 20]);
+    }
+}

@@ -1,0 +1,479 @@
+//! `myapp download` goes on where it broke, and never puts two versions of a file together.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::http::{Answer, Request, Server, seeded};
+use crate::harness::{Folder, Ran};
+
+const LARGE: usize = (8 << 20) + 12_345;
+
+/// Where the first answer is cut.
+const CUT: usize = 3 << 20;
+
+const OLD: (&str, &str) = ("Last-Modified", "Sun, 06 Nov 1994 08:00:00 GMT");
+const LATER: (&str, &str) = ("Date", "Sun, 06 Nov 1994 09:00:00 GMT");
+
+/// What the server gives to the n-th request, from 0.
+fn serve(answer: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Server {
+    let asked = Mutex::new(0);
+    Server::start(move |request| {
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        answer(*asked - 1, request)
+    })
+}
+
+#[track_caller]
+fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
+    let url = server.url("/f");
+    folder.myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat()).run()
+}
+
+/// Runs once into a cut, and again with `-c`; then the file is this, and nothing else is there.
+#[track_caller]
+fn second_run_gives(server: &Server, body: &[u8]) -> Ran {
+    let folder = Folder::new();
+    fetch(&folder, server, &["--retry", "0"]).code(4);
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+    let ran = fetch(&folder, server, &["-c", "--retry", "0"]).code(0).prints("");
+    is_exact(&folder, body);
+    ran
+}
+
+#[track_caller]
+fn is_exact(folder: &Folder, body: &[u8]) {
+    assert_eq!(folder.names(), ["f"]);
+    assert!(folder.read("f") == body, "other bytes, {} of them", folder.read("f").len());
+}
+
+/// Where the ranges began that were asked for; `None` for the whole file.
+fn firsts(server: &Server) -> Vec<Option<usize>> {
+    server.requests().iter().map(Request::first).collect()
+}
+
+// Within a run.
+
+#[test]
+fn a_cut_file_goes_on_where_it_broke() {
+    let body = seeded(1, LARGE);
+    let (folder, whole) = (Folder::new(), body.clone());
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    fetch(&folder, &server, &[]).code(0).says("cut short after 3145728");
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, Some(CUT)]);
+    assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
+    assert!(server.sent() <= LARGE + (64 << 10), "{} bytes sent", server.sent());
+}
+
+#[test]
+fn a_settled_date_serves_where_there_is_no_etag() {
+    let body = seeded(1, LARGE);
+    let (folder, whole) = (Folder::new(), body.clone());
+    let server = serve(move |number, request| match number {
+        0 => Answer::body(&whole[..]).header(OLD.0, OLD.1).header(LATER.0, LATER.1).cut_at(CUT),
+        _ => Answer::part(&whole, request.first().unwrap(), LARGE).header(OLD.0, OLD.1),
+    });
+    fetch(&folder, &server, &[]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!(server.requests()[1].field("If-Range"), Some(OLD.1));
+}
+
+#[test]
+fn without_a_version_the_end_of_what_is_here_is_asked_for_again_and_compared() {
+    for etag in ["", "W/\"weak\""] {
+        let body = seeded(1, LARGE);
+        let (folder, whole) = (Folder::new(), body.clone());
+        let server = serve(move |number, request| match number {
+            0 => request.honestly(&whole, etag).cut_at(CUT),
+            _ => request.honestly(&whole, etag),
+        });
+        fetch(&folder, &server, &[]).code(0);
+        is_exact(&folder, &body);
+        assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10))]);
+        assert_eq!(server.requests()[1].field("If-Range"), None);
+        assert!(server.sent() <= LARGE + (64 << 10), "{} bytes sent", server.sent());
+    }
+}
+
+#[test]
+fn where_that_end_differs_the_file_is_fetched_anew() {
+    let (old, new) = (seeded(1, LARGE), seeded(2, LARGE));
+    let (folder, body) = (Folder::new(), new.clone());
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&old, "").cut_at(CUT),
+        _ => request.honestly(&new, ""),
+    });
+    fetch(&folder, &server, &[]).code(0).says("differs from what the server has");
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10)), None]);
+}
+
+#[test]
+fn a_server_that_sends_a_little_at_a_time_is_asked_until_all_is_there() {
+    let body = seeded(1, 100_000);
+    let (folder, whole) = (Folder::new(), body.clone());
+    let server = serve(move |number, request| match request.first() {
+        None => request.honestly(&whole, "\"a\"").cut_at(1000),
+        Some(first) if number < 9 => {
+            Answer::part(&whole, first, first + 10_000).header("ETag", "\"a\"")
+        }
+        Some(_) => request.honestly(&whole, "\"a\""),
+    });
+    fetch(&folder, &server, &["--retry", "1"]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!(server.requests().len(), 10);
+}
+
+#[test]
+fn an_expired_link_behind_a_redirect_is_asked_for_anew() {
+    for status in [403, 410] {
+        let body = seeded(1, LARGE);
+        let (folder, whole) = (Folder::new(), body.clone());
+        let server = serve(move |number, request| match (&request.path[..], number) {
+            ("/f", 0) => Answer::redirect(302, "/signed?1"),
+            ("/f", 2) => Answer::redirect(302, "/signed?1"),
+            ("/f", _) => Answer::redirect(302, "/signed?2"),
+            ("/signed?1", 1) => request.honestly(&whole, "\"a\"").cut_at(CUT),
+            ("/signed?1", _) => Answer::status(status),
+            _ => request.honestly(&whole, "\"a\""),
+        });
+        fetch(&folder, &server, &[]).code(0);
+        is_exact(&folder, &body);
+        assert_eq!(server.requests().len(), 6);
+    }
+}
+
+#[test]
+fn stdout_goes_on_in_the_middle_or_says_that_it_cannot() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    let ran = fetch(&Folder::new(), &server, &["-o", "-"]).code(0);
+    assert!(ran.stdout == body);
+    let (old, new) = (seeded(1, LARGE), seeded(2, LARGE));
+    let begin = old[..CUT].to_vec();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&old, "\"a\"").cut_at(CUT),
+        _ => request.honestly(&new, "\"b\""),
+    });
+    let ran = fetch(&Folder::new(), &server, &["-o", "-"]).code(4).says("cannot be taken back");
+    assert!(ran.stdout == begin);
+}
+
+// Across runs.
+
+#[test]
+fn a_later_run_goes_on_where_the_first_one_broke() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    second_run_gives(&server, &body);
+    assert_eq!(firsts(&server), [None, Some(CUT)]);
+    assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
+}
+
+#[test]
+fn without_c_an_old_part_is_started_over() {
+    let body = seeded(1, LARGE);
+    let (folder, whole) = (Folder::new(), body.clone());
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    fetch(&folder, &server, &["--retry", "0"]).code(4);
+    fetch(&folder, &server, &[]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, None]);
+}
+
+#[test]
+fn a_file_that_changed_on_the_server_is_fetched_anew_and_never_spliced() {
+    for length in [LARGE, LARGE - 1, LARGE + 1, CUT, 100] {
+        let (old, new) = (seeded(1, LARGE), seeded(2, length));
+        let body = new.clone();
+        let server = serve(move |number, request| match number {
+            0 => request.honestly(&old, "\"a\"").cut_at(CUT),
+            _ => request.honestly(&new, "\"b\""),
+        });
+        second_run_gives(&server, &body).says("changed on the server");
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_starts_the_file_over() {
+    let body = seeded(1, LARGE);
+    let part = |first, end| Answer::part(&seeded(1, LARGE), first, end).header("ETag", "\"a\"");
+    let other = Answer::part(&seeded(2, LARGE + 1), CUT, LARGE).header("ETag", "\"a\"");
+    let plain = Answer::part(&seeded(2, LARGE), CUT, LARGE);
+    let multipart = part(CUT, LARGE).header("Content-Type", "multipart/byteranges; boundary=x");
+    let encoded = part(CUT, LARGE).header("Content-Encoding", "gzip");
+    for (wrong, says) in [
+        (part(CUT - 1, LARGE), "another byte"),
+        (part(0, LARGE), "another byte"),
+        (other, "another length"),
+        (plain.clone().header("ETag", "\"b\""), "another ETag"),
+        (plain, "another ETag"),
+        (multipart, "does not tell which bytes"),
+        (encoded, "encoded in another way"),
+        (Answer::status(416), "not the file"),
+        (Answer::status(416).header("Content-Range", "bytes */100"), "not the file"),
+    ] {
+        let whole = body.clone();
+        let server = serve(move |number, request| match number {
+            0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+            1 => wrong.clone(),
+            _ => request.honestly(&whole, "\"a\""),
+        });
+        second_run_gives(&server, &body).says(says);
+        assert_eq!(firsts(&server), [None, Some(CUT), None], "{says}");
+    }
+}
+
+#[test]
+fn a_206_without_a_range_of_its_own_starts_the_file_over() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        1 => Answer::status(206).header("ETag", "\"a\""),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    second_run_gives(&server, &body).says("does not tell which bytes");
+}
+
+#[test]
+fn a_server_that_misreads_if_range_is_asked_without_it() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        _ if request.field("If-Range").is_some() => {
+            Answer::body(&whole[..]).header("ETag", "\"a\"")
+        }
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    second_run_gives(&server, &body);
+    assert_eq!(firsts(&server), [None, Some(CUT), Some(CUT)]);
+}
+
+#[test]
+fn a_server_without_ranges_sends_all_and_the_part_stays_until_it_is_overtaken() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let (folder, server) = (
+        Folder::new(),
+        serve(move |number, _| {
+            let answer = Answer::body(&whole[..]).header("ETag", "\"a\"");
+            match number {
+                0 => answer.cut_at(CUT),
+                2 => answer.cut_at(1 << 20),
+                _ => answer,
+            }
+        }),
+    );
+    fetch(&folder, &server, &["--retry", "0"]).code(4);
+    fetch(&folder, &server, &["-c", "--retry", "0"]).code(4);
+    assert_eq!(folder.read("f.part").len(), CUT);
+    fetch(&folder, &server, &["-c"]).code(0);
+    is_exact(&folder, &body);
+}
+
+#[test]
+fn without_a_version_a_later_run_starts_over() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "").cut_at(CUT),
+        _ => request.honestly(&whole, ""),
+    });
+    second_run_gives(&server, &body);
+    assert_eq!(firsts(&server), [None, None]);
+}
+
+/// A folder with a part of these bytes, and the state that a cut of `whole` leaves.
+fn with_part(whole: &[u8], part: &[u8]) -> (Folder, Server) {
+    let (folder, whole) = (Folder::new(), whole.to_vec());
+    let server = serve(move |number, request| match number {
+        0 => request.honestly(&whole, "\"a\"").cut_at(whole.len() / 2),
+        _ => request.honestly(&whole, "\"a\""),
+    });
+    fetch(&folder, &server, &["--retry", "0"]).code(4);
+    folder.write("f.part", part);
+    (folder, server)
+}
+
+#[test]
+fn a_part_that_is_whole_already_is_done_and_one_that_is_too_long_is_not() {
+    let body = seeded(1, 100_000);
+    let (folder, server) = with_part(&body, &body);
+    fetch(&folder, &server, &["-c"]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, Some(100_000)]);
+
+    let (folder, server) = with_part(&body, &[&body[..], b"more"].concat());
+    fetch(&folder, &server, &["-c"]).code(0).says("not the file");
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, Some(100_004), None]);
+}
+
+#[test]
+fn what_is_on_disk_counts_and_not_what_was_noted() {
+    let body = seeded(1, 100_000);
+    let (folder, server) = with_part(&body, &body[..1000]);
+    fetch(&folder, &server, &["-c"]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!(firsts(&server), [None, Some(1000)]);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
+    let body = seeded(1, 100_000);
+    for (state, says) in [
+        (Some("{"), "damaged"),
+        (Some(""), "damaged"),
+        (None, "nothing is known"),
+        (Some("other"), "another URL"),
+    ] {
+        let (folder, server) = with_part(&body, &seeded(9, 1000));
+        let good = String::from_utf8(folder.read("f.part.json")).unwrap();
+        match state {
+            Some("other") => {
+                let (before, after) = good.split_once("\"url_sha256\":\"").unwrap();
+                let other = format!("{before}\"url_sha256\":\"{}{}", "0".repeat(64), &after[64..]);
+                drop(folder.write("f.part.json", other));
+            }
+            Some(text) => drop(folder.write("f.part.json", text)),
+            None => fs::remove_file(folder.path("f.part.json")).unwrap(),
+        }
+        fetch(&folder, &server, &["-c"]).code(0).says(says);
+        is_exact(&folder, &body);
+        assert_eq!(firsts(&server), [None, None]);
+    }
+}
+
+#[test]
+fn the_state_is_private_and_holds_no_secrets() {
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|_| Answer::body(seeded(1, LARGE)).header("ETag", "\"a\"").cut_at(CUT)),
+    );
+    let url = server.url("/f?token=secret");
+    let line = ["download", "--retry=0", "-H", "Authorization: secret", "-H", "Cookie: secret"];
+    folder.myapp([&line[..], &[&url]].concat()).run().code(4);
+    let state = String::from_utf8(folder.read("f.part.json")).unwrap();
+    assert!(!state.contains("secret"), "{state}");
+    let mode = fs::metadata(folder.path("f.part.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn several_files_of_one_name_each_go_on_with_their_own_part() {
+    let server = serve(|number, request| {
+        let whole = seeded(request.path.len() as u64, LARGE);
+        let answer = request.honestly(&whole, &format!("\"{}\"", request.path));
+        if number < 3 { answer.cut_at(CUT) } else { answer }
+    });
+    let folder = Folder::new();
+    let urls = ["/1/f", "/22/f", "/333/f"].map(|path| server.url(path));
+    let line = |option| ["download", "-j1", option, &urls[0], &urls[1], &urls[2]];
+    folder.myapp(line("--retry=0")).run().code(4);
+    folder.myapp(line("-c")).run().code(0).says("3 of 3 files saved");
+    assert_eq!(folder.names(), ["f", "f.1", "f.2"]);
+    for (name, seed) in [("f", 4), ("f.1", 5), ("f.2", 6)] {
+        assert!(folder.read(name) == seeded(seed, LARGE), "{name}");
+    }
+    assert_eq!(firsts(&server)[3..], [Some(CUT); 3]);
+    // Everything is there: nothing is asked for any more.
+    let ran = folder.myapp(line("-c")).run().code(0);
+    assert!(ran.stderr.contains("kept f: it is there already"), "{}", ran.stderr);
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[test]
+fn two_programs_at_one_part_do_not_mix() {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let server = serve(move |number, request| {
+        let answer = request.honestly(&whole, "\"a\"");
+        if number == 0 { answer.cut_at(CUT) } else { answer.delayed(Duration::from_millis(300)) }
+    });
+    let folder = Folder::new();
+    fetch(&folder, &server, &["--retry", "0"]).code(4);
+    let first = folder.myapp(["download", "-c", &server.url("/f")]).start();
+    server.wait_for(2);
+    fetch(&folder, &server, &["-c"]).code(0);
+    first.wait().code(0);
+    assert_eq!(folder.names(), ["f", "f.1"]);
+    assert!(folder.read("f") == body && folder.read("f.1") == body);
+}
+
+// Killed.
+
+/// Kills the program at a random moment, again and again, until a run ends by itself; returns how
+/// often it was killed.
+fn killed_until_done(random: &mut fastrand::Rng) -> usize {
+    let body = seeded(1, LARGE);
+    let whole = body.clone();
+    let folder = Folder::new();
+    let server = Server::start(move |request| {
+        request.honestly(&whole, "\"a\"").dripping(256 << 10, Duration::from_millis(4))
+    });
+    let (mut least, mut kills) = (0, 0);
+    loop {
+        let mut running = folder.myapp(["download", "-c", &server.url("/f")]).start();
+        let end = Instant::now() + Duration::from_millis(random.u64(..300));
+        while Instant::now() < end && !running.has_ended() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if running.has_ended() {
+            running.wait().code(0);
+            break;
+        }
+        running.signal(Signal::KILL);
+        drop(running);
+        kills += 1;
+        assert!(!folder.path("f").exists() || folder.read("f") == body);
+        // What is on disk is never less than before.
+        let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
+        assert!(part >= least || folder.path("f").exists(), "{part} after {least}");
+        least = part;
+    }
+    is_exact(&folder, &body);
+    kills
+}
+
+fn killed(times: usize) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut kills = 0;
+    while kills < times {
+        kills += killed_until_done(&mut random);
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
+    killed(20);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn killed_two_hundred_times_it_goes_on_and_the_file_is_exact() {
+    killed(200);
+}

@@ -1,0 +1,140 @@
+//! `myapp download` tries again: when, how often, and when not.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::{Folder, Ran};
+
+/// Tries again at once, or nearly so.
+const SOON: [&str; 3] = ["download", "--retry-delay", "10ms"];
+
+#[track_caller]
+fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+    folder.myapp([&SOON, arguments].concat()).run()
+}
+
+/// Answers so the first `count` times, and with a file from then on.
+fn at_first(count: usize, answer: Answer) -> Server {
+    let asked = AtomicUsize::new(0);
+    Server::start(move |_| match asked.fetch_add(1, SeqCst) {
+        before if before < count => answer.clone(),
+        _ => Answer::body("good"),
+    })
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    for answer in [408, 425, 429, 500, 502, 503, 504]
+        .map(Answer::status)
+        .into_iter()
+        .chain([Answer::body("good").cut_at(2), Answer::body("good").chunked().cut_at(0)])
+    {
+        let (folder, server) = (Folder::new(), at_first(2, answer));
+        fetch(&folder, &[&server.url("/f")]).code(0).prints("").says("trying again");
+        assert_eq!(folder.names(), ["f"]);
+        assert_eq!((folder.read("f"), server.requests().len()), (b"good".to_vec(), 3));
+    }
+}
+
+#[test]
+fn what_will_not_pass_is_asked_once() {
+    for (status, code) in [(400, 8), (401, 6), (403, 8), (404, 8), (410, 8), (501, 8)] {
+        let (folder, server) = (Folder::new(), at_first(1, Answer::status(status)));
+        fetch(&folder, &[&server.url("/f")]).code(code);
+        assert!(folder.names().is_empty());
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn a_silent_server_is_asked_again() {
+    let silent = Answer::body(seeded(1, 5000)).stalled_at(100);
+    let (folder, server) = (Folder::new(), at_first(1, silent));
+    fetch(&folder, &["-T", "500ms", &server.url("/f")]).code(0);
+    assert_eq!(folder.read("f"), b"good");
+}
+
+#[test]
+fn who_refuses_connections_is_tried_as_often_as_asked_for() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = fetch(&Folder::new(), &["--retry", "3", &format!("http://{closed}/f")]).code(4);
+    assert_eq!(ran.stderr.matches("trying again").count(), 3, "{}", ran.stderr);
+}
+
+#[test]
+fn eight_files_of_a_server_that_is_down_end_after_three_tries_each() {
+    let (folder, server) = (Folder::new(), Server::start(|_| Answer::status(503)));
+    let urls: Vec<_> = (0..8).map(|number| server.url(&format!("/{number}"))).collect();
+    let line = ["-j4", "--retry", "2"].into_iter().chain(urls.iter().map(String::as_str));
+    fetch(&folder, &line.collect::<Vec<_>>()).code(8).says("HTTP status 503");
+    assert_eq!(server.requests().len(), 24);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_server_that_wants_to_be_left_alone_is_while_others_go_on() {
+    let busy = Answer::status(429).header("Retry-After", "1");
+    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let other = Server::start(|_| Answer::body("good"));
+    let start = Instant::now();
+    let mut running =
+        folder.myapp(["download", "-j3", "--retry-delay", "10ms", "-"]).hold_stdin().start();
+    running.write(format!("{}\n", server.url("/a")));
+    server.wait_for(1);
+    // The answer is on its way; what is asked for now may come too early by that much.
+    std::thread::sleep(Duration::from_millis(300));
+    running.write(format!("{}\n{}\n", server.url("/b"), other.url("/c")));
+    other.wait_for(1);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(server.requests().len(), 1);
+    running.close_stdin();
+    running.wait().code(0).says("3 of 3 files saved");
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_date_is_measured_against_the_servers_own_clock() {
+    let busy = Answer::status(503)
+        .header("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT")
+        .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let start = Instant::now();
+    fetch(&folder, &[&server.url("/f")]).code(0);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn nonsense_is_not_waited_for() {
+    for nonsense in ["soon", "-1", "", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+        let busy = Answer::status(503).header("Retry-After", nonsense);
+        let (folder, server) = (Folder::new(), at_first(1, busy));
+        fetch(&folder, &[&server.url("/f")]).code(0);
+    }
+}
+
+#[test]
+fn a_wait_that_is_too_long_is_a_failure_now_that_says_so() {
+    let busy = Answer::status(503).header("Retry-After", "3600");
+    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let start = Instant::now();
+    fetch(&folder, &["--retry-max-time", "5s", &server.url("/f")])
+        .code(8)
+        .says("not tried again: 3600s to wait")
+        .says("HTTP status 503");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_wait_ends_with_a_signal() {
+    let busy = Answer::status(503).header("Retry-After", "3600");
+    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let running = folder.myapp(["download", &server.url("/f")]).start();
+    server.wait_for(1);
+    running.signal(rustix::process::Signal::INT);
+    running.wait().code(130);
+    assert!(folder.names().is_empty());
+}
