@@ -42,8 +42,8 @@ pub(crate) struct LogOptions {
     /// Append the log to FILE, not to stderr
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Colors; auto: on a terminal without NO_COLOR
-    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "auto|always|never")]
+    /// Colors: auto (on a terminal, without NO_COLOR), always, never
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     #[arg(hide_possible_values = true)]
     color: ColorChoice,
 }
