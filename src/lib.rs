@@ -28,7 +28,8 @@
 //! A tool is one future with an executor of its own inside: it runs on the thread that polls it,
 //! and ends with all its tasks when it is dropped. Reading and writing files happens on smol's
 //! pool for blocking work; sockets and timers wake through smol's reactor thread. Only [`serve`]
-//! has threads of its own, each of which waits for its own connections; they end with its future.
+//! has threads of its own, each of which waits for its own connections (one more for metrics); they
+//! end with its future.
 
 #![warn(unreachable_pub)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]

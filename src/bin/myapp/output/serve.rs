@@ -24,9 +24,12 @@ impl Events {
     ) -> Result<(), Failure> {
         let served = served.iter().map(|address| format!("tcp://{address}"));
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
-        let line = |address| match self.json {
-            true => format!("{}\n", json!({ "event": "listening", "address": address })),
-            false => format!("listening on {address}\n"),
+        let line = |address| {
+            if self.json {
+                format!("{}\n", json!({ "event": "listening", "address": address }))
+            } else {
+                format!("listening on {address}\n")
+            }
         };
         print(served.chain(metrics).map(line).collect::<String>().into_bytes()).await
     }
