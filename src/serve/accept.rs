@@ -64,9 +64,7 @@ impl Acceptor {
             let permit = self.permits.take().await;
             match self.incoming.try_accept().await {
                 Ok(None) => return,
-                Ok(Some((stream, peer))) => {
-                    self.admit(permit, stream, peer);
-                }
+                Ok(Some((stream, peer))) => self.admit(permit, stream, peer),
                 // It was over before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::net::address::Address;
+
 /// How a server answers, and within which limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -43,6 +45,9 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long connections may take to end once the server has been stopped. Default: 10 s.
     pub drain: Duration,
+    /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
+    /// format. Default: nowhere.
+    pub metrics: Option<Address>,
     /// Faults that are made on purpose, for trying a client's patience. In [`Mode::Discard`]
     /// there are none, as there are no answers. Default: none.
     pub faults: Option<Faults>,
@@ -94,6 +99,7 @@ impl Default for Config {
             deny: Vec::new(),
             idle_timeout: None,
             drain: Duration::from_secs(10),
+            metrics: None,
             faults: None,
         }
     }

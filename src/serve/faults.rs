@@ -72,7 +72,8 @@ impl LateAnswers {
 
     /// What is to be sent next, if its time has come.
     pub(super) fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let (_, bytes) = self.waiting.pop_front_if(|(due, _)| *due <= now)?;
+        self.next_due().filter(|due| *due <= now)?;
+        let (_, bytes) = self.waiting.pop_front()?;
         self.memory -= bytes.len() + size_of::<(Instant, Vec<u8>)>();
         Some(bytes)
     }

@@ -16,8 +16,10 @@ mod admission;
 mod config;
 mod connections;
 mod error;
+mod exporter;
 mod faults;
 mod held;
+mod metrics;
 mod modes;
 mod session;
 mod shard;
@@ -25,6 +27,7 @@ mod stats;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::limits::descriptors;
@@ -46,13 +49,15 @@ pub use stats::{Figures, Summary};
 pub struct Server {
     workers: Vec<Worker<()>>,
     addresses: Vec<SocketAddr>,
+    exporter: Option<(Worker<()>, SocketAddr)>,
     figures: Arc<Figures>,
     starter: Stopper,
     stopper: Stopper,
 }
 
 impl Server {
-    /// Listens on all `addresses`, and starts the threads that will serve.
+    /// Listens on all `addresses` and on [`Config::metrics`], and starts the threads that will
+    /// serve.
     ///
     /// # Errors
     ///
@@ -71,6 +76,10 @@ impl Server {
             shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
         }
         let figures = Arc::new(Figures::new());
+        let exporter = match &config.metrics {
+            Some(address) => Some(start_exporter(address, &figures).await?),
+            None => None,
+        };
         let admission = Arc::new(Admission::new(&config));
         let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
         let (starter, started) = stop();
@@ -88,13 +97,19 @@ impl Server {
         };
         let workers = shards.into_iter().map(start).collect::<Result<_, _>>();
         let workers = workers.map_err(Error::Thread)?;
-        Ok(Self { workers, addresses: bound, figures, starter, stopper })
+        Ok(Self { workers, addresses: bound, exporter, figures, starter, stopper })
     }
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
     /// that the system chose where 0 was asked.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The address of [`Config::metrics`], with the port that the system chose where 0 was asked.
+    /// It is answered on until [`run`](Self::run) has ended.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.exporter.as_ref().map(|(_, address)| *address)
     }
 
     /// The counters of this server, to be read while it runs and afterwards.
@@ -118,4 +133,16 @@ impl Server {
         }
         self.figures.summary()
     }
+}
+
+/// Starts the thread that tells the figures, and returns where it listens.
+async fn start_exporter(
+    address: &Address,
+    figures: &Arc<Figures>,
+) -> Result<(Worker<()>, SocketAddr), Error> {
+    let mut listeners = Listener::bind(address, NonZeroUsize::MIN).await?;
+    let listener = listeners.remove(0);
+    let (local, figures) = (listener.local_addr(), Arc::clone(figures));
+    let worker = Worker::start("metrics", || exporter::export(listener, figures));
+    Ok((worker.map_err(Error::Thread)?, local))
 }

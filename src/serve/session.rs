@@ -351,6 +351,10 @@ impl Late {
     }
 }
 
+fn is_reset(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
 /// Writes answers until all are written, or the other side takes no more.
 fn poll_write<S: AsyncWrite + Unpin>(
     stream: &mut S,
@@ -385,6 +389,9 @@ impl<S> Drop for Session<S> {
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Relaxed);
+        }
+        if matches!(self.phase, Phase::Ended(End::Failed(kind)) if is_reset(kind)) {
+            figures.broken.fetch_add(1, Relaxed);
         }
         figures.closed.fetch_add(1, Relaxed);
         let Self { peer, messages, received, sent, opened, .. } = self;

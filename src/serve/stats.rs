@@ -13,6 +13,7 @@ pub struct Figures {
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) failed: AtomicU64,
+    pub(super) broken: AtomicU64,
     pub(super) too_long: AtomicU64,
     pub(super) denied: AtomicU64,
     pub(super) crowded: AtomicU64,
@@ -37,6 +38,8 @@ pub struct Summary {
     pub sent: u64,
     /// Connections that ended in an error: mostly resets by the other side.
     pub failed: u64,
+    /// Those of them that the other side has reset.
+    pub broken: u64,
     /// Connections that were closed because of a line that was too long.
     pub too_long: u64,
     /// Connections that were closed at once, and count nowhere else, because their address may
@@ -68,6 +71,7 @@ impl Figures {
             received: zero(),
             sent: zero(),
             failed: zero(),
+            broken: zero(),
             too_long: zero(),
             denied: zero(),
             crowded: zero(),
@@ -90,6 +94,7 @@ impl Figures {
             received: self.received.load(Relaxed),
             sent: self.sent.load(Relaxed),
             failed: self.failed.load(Relaxed),
+            broken: self.broken.load(Relaxed),
             too_long: self.too_long.load(Relaxed),
             denied: self.denied.load(Relaxed),
             crowded: self.crowded.load(Relaxed),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod faults;
+mod figures;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -22,6 +22,16 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
         let pointer = name.strip_prefix('#').expect("a reference inside the schema");
         return check(root, root.pointer(pointer).expect("its target"), value, at);
     }
+    if let Some(kinds) = schema["oneOf"].as_array() {
+        let is_meant = |kind: &&Value| kind["properties"]["event"]["const"] == value["event"];
+        let kind = kinds.iter().find(is_meant);
+        return check(
+            root,
+            kind.unwrap_or_else(|| panic!("{at}: no such event: {value}")),
+            value,
+            at,
+        );
+    }
     let types = match &schema["type"] {
         Value::Array(types) => types.clone(),
         one => vec![one.clone()],

@@ -43,6 +43,12 @@ impl Server {
         &self.addresses
     }
 
+    /// The next line on its stdout.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        self.running.line()
+    }
+
     /// A connection to it, on which nothing is waited for longer than ten seconds.
     #[track_caller]
     pub fn connect(&self) -> TcpStream {

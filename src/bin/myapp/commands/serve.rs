@@ -1,22 +1,24 @@
 //! `myapp serve`.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
-use futures_lite::future;
+use futures_lite::{StreamExt as _, future};
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::Address;
 use myapp::net::listener::ListenError;
-use myapp::serve::{Config, Error, Faults, IpNet, Mode, Server, Summary};
+use myapp::serve::{Config, Error, Faults, Figures, IpNet, Mode, Server};
 use myapp::units::{UnitError, parse_duration, parse_size};
+use smol::Timer;
 use tracing::{info, warn};
 
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
+use crate::output::serve::Events;
 use crate::signals::Ending;
 
 const EXAMPLES: &str = "\
@@ -28,6 +30,7 @@ Examples:
   myapp serve --idle-timeout 1m --max-connections 1000
   myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
   myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
+  myapp serve --stats 10s --metrics 9100
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
 interface); port 0 lets the system choose. When all of them accept, each is
@@ -84,6 +87,16 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     faults: FaultOptions,
+
+    /// Log a line of figures this often
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Figures")]
+    stats: Option<Duration>,
+    /// Answer HTTP requests for /metrics here, for Prometheus
+    #[arg(long, value_name = "ADDRESS", help_heading = "Figures")]
+    metrics: Option<Address>,
+    /// Tell addresses, figures and summary as JSON lines on stdout
+    #[arg(long, help_heading = "Figures")]
+    json: bool,
 }
 
 /// Faults on purpose, for trying a client's patience.
@@ -165,6 +178,7 @@ impl Options {
             deny: self.deny.clone(),
             idle_timeout: self.idle_timeout,
             drain: self.drain,
+            metrics: self.metrics.clone(),
             faults: self.faults.to_config(),
         })
     }
@@ -183,6 +197,9 @@ impl Options {
         if self.idle_timeout == Some(Duration::ZERO) {
             let failure = Failure::usage("--idle-timeout 0 would close every connection at once");
             return Err(failure.hint("leave it out to close none"));
+        }
+        if self.stats == Some(Duration::ZERO) {
+            return Err(Failure::usage("--stats 0 would never stop telling figures"));
         }
         self.faults.check(self.mode)
     }
@@ -233,13 +250,14 @@ pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
     if let Some(faults) = config.faults.as_ref().filter(|_| options.faults.are_random()) {
         info!(seed = faults.seed, "faults at random; --seed repeats them");
     }
-    myapp::runtime::run(serve(&options.addresses, config))
+    myapp::runtime::run(serve(&options, config))
 }
 
-async fn serve(addresses: &[Address], config: Config) -> Result<Code, Failure> {
+async fn serve(options: &Options, config: Config) -> Result<Code, Failure> {
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
-    let server = Server::bind(addresses, config).await.map_err(not_started)?;
-    announce(&server).map_err(not_announced)?;
+    let server = Server::bind(&options.addresses, config).await.map_err(not_started)?;
+    let events = Events { json: options.json };
+    events.listening(server.local_addrs(), server.metrics_addr()).await?;
     let figures = server.figures();
     let (stopper, stop) = stop::stop();
     let all = async {
@@ -251,25 +269,30 @@ async fn serve(addresses: &[Address], config: Config) -> Result<Code, Failure> {
         stopper.stop();
         ending.next().await;
     };
-    future::or(all, signals).await;
-    log_summary(&figures.summary());
+    let end = async {
+        future::or(all, signals).await;
+        Ok(())
+    };
+    future::or(end, tell_stats(options.stats, &figures, events)).await?;
+    events.summary(&figures.summary()).await?;
     Ok(Code::Success)
 }
 
-/// Says where the server listens: a line an address.
-fn announce(server: &Server) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    for address in server.local_addrs() {
-        writeln!(stdout, "listening on tcp://{address}")?;
+/// Tells figures this often, or never, until stdout takes no more.
+async fn tell_stats(
+    period: Option<Duration>,
+    figures: &Figures,
+    events: Events,
+) -> Result<(), Failure> {
+    let Some(period) = period else { return future::pending().await };
+    let mut ticks = Timer::interval(period);
+    let mut before = figures.summary();
+    while ticks.next().await.is_some() {
+        let now = figures.summary();
+        events.stats(&before, &now).await?;
+        before = now;
     }
-    stdout.flush()
-}
-
-fn not_announced(error: io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Failure::new(Code::BrokenPipe, error),
-        _ => Failure::new(Code::LocalFile, anyhow::Error::new(error).context("write to stdout")),
-    }
+    Ok(())
 }
 
 fn not_started(error: Error) -> Failure {
@@ -294,28 +317,6 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-fn log_summary(summary: &Summary) {
-    let Summary { connections, messages, received, sent, .. } = summary;
-    let Summary { failed, too_long, denied, crowded, lost, reset, idle, cut, .. } = summary;
-    let seconds = summary.elapsed.as_secs_f64();
-    info!(
-        connections,
-        messages,
-        received,
-        sent,
-        failed,
-        too_long,
-        denied,
-        crowded,
-        lost,
-        reset,
-        idle,
-        cut,
-        seconds,
-        "summary"
-    );
 }
 
 #[cfg(test)]
@@ -352,12 +353,19 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
-        let doors = ["--max-per-ip=2", "--allow=10.0.0.0/8", "--allow=::1", "--deny=10.1.0.0/16"];
+        let doors = [
+            "--max-per-ip=2",
+            "--allow=10.0.0.0/8",
+            "--allow=::1",
+            "--deny=10.1.0.0/16",
+            "--metrics=9100",
+        ];
         let network = |text: &str| text.parse().unwrap();
         let wanted = Config {
             max_per_ip: NonZeroUsize::new(2),
             allow: vec![network("10.0.0.0/8"), network("::1/128")],
             deny: vec![network("10.1.0.0/16")],
+            metrics: Some(Address::loopback(9100)),
             ..Config::default()
         };
         assert_eq!(config(&doors).unwrap(), wanted);
@@ -394,6 +402,7 @@ mod tests {
             &["--mode", "chunk", "--max-line", "100"],
             &["--mode", "discard", "--prefix", "x"],
             &["--idle-timeout", "0"],
+            &["--stats", "0"],
             &["--seed", "7", "--delay", "1s"],
             &["--mode", "discard", "--reset-after", "1"],
         ] {

@@ -5,4 +5,5 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod results;
 pub(crate) mod screen;
+pub(crate) mod serve;
 pub(crate) mod terminal;

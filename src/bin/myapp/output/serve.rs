@@ -1,0 +1,109 @@
+//! What `myapp serve` tells while it runs: where it listens, its figures, a summary.
+
+use std::net::SocketAddr;
+
+use myapp::serve::Summary;
+use serde_json::{Value, json};
+use tracing::info;
+
+use crate::exit::Failure;
+use crate::output::results::print;
+
+/// Where figures go: to the log, and with `--json` to stdout too.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Events {
+    pub(crate) json: bool,
+}
+
+impl Events {
+    /// Says where the server listens: a line an address, those of figures last.
+    pub(crate) async fn listening(
+        self,
+        served: &[SocketAddr],
+        metrics: Option<SocketAddr>,
+    ) -> Result<(), Failure> {
+        let served = served.iter().map(|address| format!("tcp://{address}"));
+        let metrics = metrics.map(|address| format!("http://{address}/metrics"));
+        let line = |address| {
+            if self.json {
+                format!("{}\n", json!({ "event": "listening", "address": address }))
+            } else {
+                format!("listening on {address}\n")
+            }
+        };
+        print(served.chain(metrics).map(line).collect::<String>().into_bytes()).await
+    }
+
+    /// Tells the figures, and what has changed since `before` as rates.
+    pub(crate) async fn stats(self, before: &Summary, now: &Summary) -> Result<(), Failure> {
+        let seconds = (now.elapsed - before.elapsed).as_secs_f64();
+        let rate = |count: fn(&Summary) -> u64| (count(now) - count(before)) as f64 / seconds;
+        let messages = rate(|summary| summary.messages);
+        let received = rate(|summary| summary.received);
+        let sent = rate(|summary| summary.sent);
+        info!(
+            open = now.open,
+            connections = now.connections,
+            messages_rate = messages.round(),
+            received_rate = received.round(),
+            sent_rate = sent.round(),
+            "stats"
+        );
+        let mut event = figures("stats", now);
+        event["messages_rate"] = json!(messages);
+        event["received_rate"] = json!(received);
+        event["sent_rate"] = json!(sent);
+        self.print(&event).await
+    }
+
+    /// Tells all that has been done.
+    pub(crate) async fn summary(self, summary: &Summary) -> Result<(), Failure> {
+        let Summary { connections, messages, received, sent, .. } = summary;
+        let Summary { failed, too_long, denied, crowded, lost, reset, idle, cut, .. } = summary;
+        let seconds = summary.elapsed.as_secs_f64();
+        info!(
+            connections,
+            messages,
+            received,
+            sent,
+            failed,
+            too_long,
+            denied,
+            crowded,
+            lost,
+            reset,
+            idle,
+            cut,
+            seconds,
+            "summary"
+        );
+        self.print(&figures("summary", summary)).await
+    }
+
+    async fn print(self, event: &Value) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        print(format!("{event}\n").into_bytes()).await
+    }
+}
+
+fn figures(event: &str, summary: &Summary) -> Value {
+    json!({
+        "event": event,
+        "elapsed": summary.elapsed.as_secs_f64(),
+        "connections": summary.connections,
+        "open": summary.open,
+        "messages": summary.messages,
+        "received": summary.received,
+        "sent": summary.sent,
+        "failed": summary.failed,
+        "too_long": summary.too_long,
+        "denied": summary.denied,
+        "crowded": summary.crowded,
+        "lost": summary.lost,
+        "reset": summary.reset,
+        "idle": summary.idle,
+        "cut": summary.cut,
+    })
+}
