@@ -1,7 +1,7 @@
 //! One try to get a file, or what is missing of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
@@ -11,6 +11,7 @@ use url::Url;
 use crate::download::body::{Body, CopyError};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
+use crate::download::pace::{Paced, TooSlow};
 use crate::download::progress::Event;
 use crate::download::redirect::{Route, is_redirect};
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
@@ -168,6 +169,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         tell(Event::Answered { length: total });
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1));
+        let body = Paced::new(body, self.shared.config.slowest);
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
@@ -177,14 +179,17 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         match taken {
             Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
             Ok(()) => Ok(()),
-            Err(CopyError::Read(error)) => Err(HttpError::from_io(error).into()),
+            Err(CopyError::Read(error)) => Err(match error.downcast::<TooSlow>() {
+                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
+                Err(error) => HttpError::from_io(error).into(),
+            }),
             Err(CopyError::Write(error)) => Err(self.store.failed(error)),
         }
     }
 
-    /// When the server says that the file changed last.
-    pub(super) fn modified(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.known.as_ref()?.last_modified.as_deref()?).ok()
+    /// What the server has told about the file.
+    pub(super) fn known(self) -> Known {
+        self.known.unwrap_or_default()
     }
 
     /// Asks, and follows redirects to an answer that is none. It begins at the first URL each

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::download::checksum::ChecksumList;
 use crate::download::headers::Header;
+use crate::download::pace::SlowestPace;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
 #[derive(Debug, Clone)]
@@ -20,6 +21,13 @@ pub struct Config {
     /// Whether to go on with what an earlier run has left. A file that is there under its final
     /// name is then taken for done. Default: false.
     pub resume: bool,
+    /// Whether a file gets the name that its server says, made safe, instead of that of its URL.
+    /// Default: false.
+    pub server_names: bool,
+    /// How long one file may take in all. Default: no limit.
+    pub max_time: Option<Duration>,
+    /// A body that comes more slowly is given up, and asked for again. Default: none.
+    pub slowest: Option<SlowestPace>,
     /// Whether a file is on the disk for good before it gets its name. Default: false.
     pub sync: bool,
     /// Whether a file gets the time at which the server says that it changed. Default: false.
@@ -80,6 +88,9 @@ impl Default for Config {
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,
+            server_names: false,
+            max_time: None,
+            slowest: None,
             sync: false,
             remote_time: false,
             max_size: None,

@@ -1,10 +1,11 @@
 //! One file, from its URL to its final name.
 
 use std::fs::{self, OpenOptions};
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use smol::Timer;
 use tracing::warn;
@@ -21,8 +22,10 @@ use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
 use crate::download::progress::Event;
 use crate::download::report::Saved;
+use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
+use crate::limits::deadline::within;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -51,16 +54,22 @@ impl Shared {
         let start = Instant::now();
         let Item { url, target, checksum } = item;
         let checksum = self.checksum(&url, &target, checksum)?;
+        let is_named = matches!(target, Target::Named);
         let output = self.open(&url, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let bytes = self.fill(&url, part.store(), checksum, &tell, start).await?;
-                let path = part.finish()?;
+                let fill = self.fill(&url, part.store(), checksum, &tell, start);
+                let (bytes, known) = self.in_time(fill).await?;
+                let name = known.name.filter(|_| is_named && self.config.server_names);
+                let path = part.finish(name.as_deref().and_then(naming::from_server))?;
                 self.sync_folder(&path).await?;
                 (Some(path), bytes)
             }
-            Output::Writer(store) => (None, self.fill(&url, store, checksum, &tell, start).await?),
+            Output::Writer(store) => {
+                let fill = self.fill(&url, store, checksum, &tell, start);
+                (None, self.in_time(fill).await?.0)
+            }
             Output::Present(path) => {
                 return Ok(Saved {
                     url,
@@ -125,7 +134,17 @@ impl Shared {
         list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
     }
 
-    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, DownloadError>>,
+    ) -> Result<T, DownloadError> {
+        let limit = self.config.max_time;
+        let late = |_| DownloadError::OutOfTime { limit: limit.unwrap_or_default() };
+        within(limit, work).await.map_err(late)?
+    }
+
+    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length
+    /// and what the server has told about it.
     async fn fill(
         &self,
         url: &Url,
@@ -133,23 +152,25 @@ impl Shared {
         checksum: Option<Checksum>,
         tell: impl Fn(Event<'_>),
         start: Instant,
-    ) -> Result<u64, DownloadError> {
+    ) -> Result<(u64, Known), DownloadError> {
         if let Some(checksum) = &checksum {
             store.add_up(checksum.algorithm());
         }
-        let modified = self.fetch_all(url, Arc::clone(&store), tell, start).await?;
+        let known = self.fetch_all(url, Arc::clone(&store), tell, start).await?;
         let bytes = store.end()?;
         if let Some(checksum) = checksum {
             verify(&store, &checksum).await?;
         }
-        if let Some(modified) = modified.filter(|_| self.config.remote_time) {
+        if self.config.remote_time
+            && let Some(modified) = known.modified()
+        {
             store.set_modified(modified).map_err(|error| store.failed(error))?;
         }
         if self.config.sync {
             let synced = Arc::clone(&store);
             smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
         }
-        Ok(bytes)
+        Ok((bytes, known))
     }
 
     /// A name is on the disk when its folder is.
@@ -166,19 +187,19 @@ impl Shared {
         sync.await.map_err(|error| failed("sync", &folder, error))
     }
 
-    /// Fetches all bytes of `url`, in as many tries as are allowed; returns when the server says
-    /// that they changed last.
+    /// Fetches all bytes of `url`, in as many tries as are allowed; returns what the server has
+    /// told about them.
     async fn fetch_all(
         &self,
         url: &Url,
         store: Arc<Store>,
         tell: impl Fn(Event<'_>),
         start: Instant,
-    ) -> Result<Option<SystemTime>, DownloadError> {
+    ) -> Result<Known, DownloadError> {
         let mut tries = Tries::new(&self.config);
         let mut attempt = Attempt::new(self, url, store, tell);
         loop {
-            let Err(error) = attempt.run().await else { return Ok(attempt.modified()) };
+            let Err(error) = attempt.run().await else { return Ok(attempt.known()) };
             let may_pass = error.is_transient() && attempt.can_go_on();
             match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
                 Verdict::Final => return Err(error),

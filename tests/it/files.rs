@@ -108,3 +108,41 @@ fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
         assert!(folder.read(&path[1..]) == body[..1 << 20]);
     }
 }
+
+// Names that servers choose.
+
+#[test]
+fn a_name_that_a_server_chose_is_made_safe() {
+    for (said, name) in [
+        ("filename=\"../../etc/passwd\"", "passwd"),
+        (r"filename=..\\x", "x"),
+        ("filename=/abs", "abs"),
+        (r#"filename="C:\x""#, "x"),
+        ("filename=.", "f"),
+        ("filename*=UTF-8''a%00b%1B%E2%80%AEc", "a_b__c"),
+        ("filename=CON", "_CON"),
+        ("filename=.bashrc", "_.bashrc"),
+        ("filename=-rf", "_-rf"),
+        ("filename=x; filename*=UTF-8''%E2%82%AC.txt", "€.txt"),
+    ] {
+        let said = format!("attachment; {said}");
+        let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+        let folder = Folder::new();
+        fetch(&folder, &["-J", &server.url("/f")]).code(0);
+        assert_eq!(folder.names(), [name]);
+        // Nobody asked for it, or another name was asked for.
+        fetch(&folder, &["-d", "d", &server.url("/f")]).code(0);
+        fetch(&folder, &["-J", "-o", "o", &server.url("/f")]).code(0);
+        assert!(folder.path("d/f").exists() && folder.path("o").exists());
+    }
+}
+
+#[test]
+fn a_long_name_that_a_server_chose_is_cut_and_a_taken_one_numbered() {
+    let said = format!("attachment; filename={}.txt", "x".repeat(400));
+    let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+    let folder = Folder::new();
+    fetch(&folder, &["-J", &server.url("/f"), &server.url("/f")]).code(0);
+    let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
+    assert_eq!(lengths, [245, 245]);
+}

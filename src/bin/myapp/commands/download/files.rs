@@ -16,6 +16,9 @@ pub(super) struct FileOptions {
     /// Replace a file of that name, once the new one is whole
     #[arg(long)]
     overwrite: bool,
+    /// Name files as the server says, made safe
+    #[arg(short = 'J', long)]
+    content_disposition: bool,
     /// Give files the time of change that the server tells
     #[arg(long)]
     remote_time: bool,
@@ -38,6 +41,7 @@ impl FileOptions {
             existing,
             resume: self.resume,
             remote_time: self.remote_time,
+            server_names: self.content_disposition,
             sync: self.fsync,
             max_size: self.max_filesize,
             ..config
