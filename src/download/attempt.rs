@@ -12,6 +12,7 @@ use crate::download::body::{Body, CopyError};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::{Paced, TooSlow};
+use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::redirect::{Route, is_redirect};
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
@@ -26,6 +27,15 @@ use crate::limits::deadline::within;
 /// if it is no longer than this and comes that soon.
 const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
 
+/// How a try ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The file is whole.
+    Whole,
+    /// The server has no other file than the one that was there before.
+    Unchanged,
+}
+
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
@@ -35,20 +45,31 @@ pub(super) struct Attempt<'a, T> {
     known: Option<Known>,
     /// Whether what is there came in this run.
     in_run: bool,
+    /// The file is fetched unless it is this one.
+    previous: Option<Previous>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
 }
 
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
-    pub(super) fn new(shared: &'a Shared, url: &'a Url, store: Arc<Store>, tell: T) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        url: &'a Url,
+        store: Arc<Store>,
+        previous: Option<Previous>,
+        tell: T,
+    ) -> Self {
         let known = store.state().map(|state| state.known);
-        Self { shared, url, store, tell, known, in_run: false, renewed: false }
+        Self { shared, url, store, tell, known, in_run: false, previous, renewed: false }
     }
 
     /// Asks until the file is whole, or something goes wrong.
-    pub(super) async fn run(&mut self) -> Result<(), DownloadError> {
-        while !self.step().await? {}
-        Ok(())
+    pub(super) async fn run(&mut self) -> Result<End, DownloadError> {
+        loop {
+            if let Some(end) = self.step().await? {
+                return Ok(end);
+            }
+        }
     }
 
     /// Whether another try could add anything: what has gone into a writer cannot be taken back.
@@ -57,9 +78,9 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         self.store.is_file() || have == 0 || ask(self.known.as_ref(), have, false) != Ask::Whole
     }
 
-    /// Asks for what is missing and takes what comes; whether the file is whole then. Each
+    /// Asks for what is missing and takes what comes; `None` if more is missing then. Each
     /// question is plainer than the one before, so there are at most three.
-    async fn step(&mut self) -> Result<bool, DownloadError> {
+    async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
         let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
         loop {
@@ -69,15 +90,16 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url), have, ?question, ?action, "asked");
             match (action, &question) {
+                (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
-                    return Ok(true);
+                    return Ok(Some(End::Whole));
                 }
                 (Action::Overtake, _) => {
                     self.store.overtake()?;
                     self.take(response, answer.length).await?;
-                    return Ok(true);
+                    return Ok(Some(End::Whole));
                 }
                 (Action::Append { count, total }, Ask::Rest { from, .. }) => {
                     if self.overlaps(&mut response, have - from).await? {
@@ -88,7 +110,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                     self.start_over(Mismatch::Overlap);
                     question = Ask::Whole;
                 }
-                (Action::Finished, _) => return Ok(true),
+                (Action::Finished, _) => return Ok(Some(End::Whole)),
                 (Action::AskPlainly, _) => question = Ask::Rest { from: have, if_range: None },
                 (Action::StartOver(mismatch), _) => {
                     self.start_over(mismatch);
@@ -105,6 +127,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                 }
             }
         }
+    }
+
+    fn is_unchanged(&self, answer: &Answer) -> bool {
+        let Some(previous) = &self.previous else { return false };
+        answer.status == 304 || answer.status == 200 && previous.is(&answer.known)
     }
 
     fn start_over(&self, mismatch: Mismatch) {
@@ -140,7 +167,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         response: Response,
         count: u64,
         total: Option<u64>,
-    ) -> Result<bool, DownloadError> {
+    ) -> Result<Option<End>, DownloadError> {
         self.store.append();
         if let Some(known) = &mut self.known {
             known.total = total;
@@ -151,7 +178,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         if have == before && Some(have) != total {
             return Err(DownloadError::Nothing);
         }
-        Ok(Some(have) == total)
+        Ok((Some(have) == total).then_some(End::Whole))
     }
 
     /// Takes a body, of `length` bytes if that is known.
@@ -199,7 +226,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let mut route = Route::new(self.url.clone(), config);
         loop {
             hosts.wait(route.url()).await;
-            let fields = [route.headers(), &fields(question)].concat();
+            let fields = [route.headers(), &self.fields(question)].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {
                 return Ok((response, route));
@@ -207,6 +234,18 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             route.follow(response.header("location"), config)?;
             debug!(to = %shown(route.url()), "redirected");
             drain(response).await;
+        }
+    }
+
+    /// The fields that a question adds to the request.
+    fn fields(&self, question: &Ask) -> Vec<(String, String)> {
+        match question {
+            Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
+            Ask::Rest { from, if_range } => {
+                let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
+                fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
+                fields
+            }
         }
     }
 
@@ -225,13 +264,6 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let url = route.is_redirected().then(|| shown(route.url()));
         DownloadError::Status { status, url, retry_after: wait }
     }
-}
-
-fn fields(question: &Ask) -> Vec<(String, String)> {
-    let Ask::Rest { from, if_range } = question else { return Vec::new() };
-    let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
-    fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
-    fields
 }
 
 async fn drain(response: Response) {

@@ -70,6 +70,17 @@ pub enum Existing {
     Skip,
     /// The new file takes its place, in one step, when it is whole.
     Replace,
+    /// The same, but nothing is fetched where the server has no other file: told by an ETag that
+    /// is kept in an extended attribute of the file, else by date and length. Files get the time
+    /// at which the server says that they changed.
+    Update,
+}
+
+impl Existing {
+    /// Whether the new file takes the place of the old one.
+    pub(super) fn replaces(self) -> bool {
+        matches!(self, Self::Replace | Self::Update)
+    }
 }
 
 /// What a redirect from https to http means.

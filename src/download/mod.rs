@@ -37,6 +37,7 @@ mod naming;
 mod pace;
 mod part;
 mod plan;
+mod previous;
 mod progress;
 mod redirect;
 mod report;

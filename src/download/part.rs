@@ -111,7 +111,7 @@ impl Names {
         loop {
             let target = choice(&wanted, number);
             let path = part_of(&target);
-            let may_replace = existing == Existing::Replace;
+            let may_replace = existing.replaces();
             let is_free = !self.given.has(&target) && (may_replace || !is_taken(&target));
             if may_replace && target.is_dir() {
                 return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
@@ -208,7 +208,7 @@ impl Part {
         loop {
             let target = self.target();
             let renamed = match self.existing {
-                Existing::Replace => rename(&self.path, &target),
+                Existing::Replace | Existing::Update => rename(&self.path, &target),
                 Existing::Number | Existing::Skip => rename_to_free(&self.path, &target),
             };
             match renamed {
@@ -216,7 +216,7 @@ impl Part {
                     State::remove(&std::mem::take(&mut self.path));
                     return Ok(target);
                 }
-                Err(Errno::EXIST) if self.existing != Existing::Replace => self.number += 1,
+                Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
                 Err(errno) => return Err(failed("rename", &self.path, errno.into())),
             }
         }

@@ -11,15 +11,16 @@ use smol::Timer;
 use tracing::warn;
 use url::Url;
 
-use crate::download::attempt::Attempt;
+use crate::download::attempt::{Attempt, End};
 use crate::download::checksum::{Checksum, hex};
-use crate::download::config::Config;
+use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
 use crate::download::hosts::Hosts;
 use crate::download::http::{Client, shown};
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
+use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::report::Saved;
 use crate::download::resume::Known;
@@ -59,26 +60,22 @@ impl Shared {
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let fill = self.fill(&url, part.store(), checksum, &tell, start);
-                let (bytes, known) = self.in_time(fill).await?;
+                let previous = Some(part.target()).filter(|_| self.updates());
+                let previous = previous.and_then(|path| Previous::look(&path));
+                let fill = self.fill(&url, part.store(), previous, checksum, &tell, start);
+                let Some((bytes, known)) = self.in_time(fill).await? else {
+                    return Ok(kept(url, part.target(), start));
+                };
                 let name = known.name.filter(|_| is_named && self.config.server_names);
                 let path = part.finish(name.as_deref().and_then(naming::from_server))?;
                 self.sync_folder(&path).await?;
                 (Some(path), bytes)
             }
             Output::Writer(store) => {
-                let fill = self.fill(&url, store, checksum, &tell, start);
-                (None, self.in_time(fill).await?.0)
+                let fill = self.fill(&url, store, None, checksum, &tell, start);
+                (None, self.in_time(fill).await?.map_or(0, |(bytes, _)| bytes))
             }
-            Output::Present(path) => {
-                return Ok(Saved {
-                    url,
-                    path: Some(path),
-                    bytes: 0,
-                    elapsed: start.elapsed(),
-                    skipped: true,
-                });
-            }
+            Output::Present(path) => return Ok(kept(url, path, start)),
         };
         Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
     }
@@ -134,6 +131,10 @@ impl Shared {
         list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
     }
 
+    fn updates(&self) -> bool {
+        self.config.existing == Existing::Update
+    }
+
     async fn in_time<T>(
         &self,
         work: impl Future<Output = Result<T, DownloadError>>,
@@ -144,24 +145,32 @@ impl Shared {
     }
 
     /// Fetches a whole file, and looks whether it is the one that is meant; returns its length
-    /// and what the server has told about it.
+    /// and what the server has told about it, or `None` if it is the `previous` one.
     async fn fill(
         &self,
         url: &Url,
         store: Arc<Store>,
+        previous: Option<Previous>,
         checksum: Option<Checksum>,
         tell: impl Fn(Event<'_>),
         start: Instant,
-    ) -> Result<(u64, Known), DownloadError> {
+    ) -> Result<Option<(u64, Known)>, DownloadError> {
         if let Some(checksum) = &checksum {
             store.add_up(checksum.algorithm());
         }
-        let known = self.fetch_all(url, Arc::clone(&store), tell, start).await?;
+        let mut attempt = Attempt::new(self, url, Arc::clone(&store), previous, tell);
+        if self.fetch_all(url, &mut attempt, start).await? == End::Unchanged {
+            return Ok(None);
+        }
+        let known = attempt.known();
         let bytes = store.end()?;
         if let Some(checksum) = checksum {
             verify(&store, &checksum).await?;
         }
-        if self.config.remote_time
+        if let Some(etag) = known.etag.as_ref().filter(|_| self.updates()) {
+            store.keep_etag(etag);
+        }
+        if (self.config.remote_time || self.updates())
             && let Some(modified) = known.modified()
         {
             store.set_modified(modified).map_err(|error| store.failed(error))?;
@@ -170,7 +179,7 @@ impl Shared {
             let synced = Arc::clone(&store);
             smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
         }
-        Ok((bytes, known))
+        Ok(Some((bytes, known)))
     }
 
     /// A name is on the disk when its folder is.
@@ -187,19 +196,19 @@ impl Shared {
         sync.await.map_err(|error| failed("sync", &folder, error))
     }
 
-    /// Fetches all bytes of `url`, in as many tries as are allowed; returns what the server has
-    /// told about them.
+    /// Fetches all bytes of `url`, in as many tries as are allowed.
     async fn fetch_all(
         &self,
         url: &Url,
-        store: Arc<Store>,
-        tell: impl Fn(Event<'_>),
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>)>,
         start: Instant,
-    ) -> Result<Known, DownloadError> {
+    ) -> Result<End, DownloadError> {
         let mut tries = Tries::new(&self.config);
-        let mut attempt = Attempt::new(self, url, store, tell);
         loop {
-            let Err(error) = attempt.run().await else { return Ok(attempt.known()) };
+            let error = match attempt.run().await {
+                Ok(end) => return Ok(end),
+                Err(error) => error,
+            };
             let may_pass = error.is_transient() && attempt.can_go_on();
             match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
                 Verdict::Final => return Err(error),
@@ -213,6 +222,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// A file that was there before.
+fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
+    Saved { url, path: Some(path), bytes: 0, elapsed: start.elapsed(), skipped: true }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.

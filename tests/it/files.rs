@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::harness::http::{Answer, Server, seeded};
@@ -106,6 +107,35 @@ fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
         let folder = Folder::new();
         fetch(&folder, &["--max-filesize", "1M", &server.url(path)]).code(0);
         assert!(folder.read(&path[1..]) == body[..1 << 20]);
+    }
+}
+
+#[test]
+fn a_file_is_fetched_again_only_if_the_server_has_another() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for with in [("ETag", "\"a\""), ("Last-Modified", date)] {
+        let asked = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            let condition = request.field("If-None-Match").or(request.field("If-Modified-Since"));
+            let number = asked.fetch_add(1, SeqCst);
+            match (number, condition) {
+                (0, None) => Answer::body("old").header(with.0, with.1),
+                (1, Some(condition)) => {
+                    assert_eq!(condition, with.1);
+                    Answer::empty(304)
+                }
+                // This one heeds no condition.
+                (2, Some(_)) => Answer::body("old").header(with.0, with.1),
+                _ => Answer::body("newer").header("ETag", "\"b\""),
+            }
+        });
+        let folder = Folder::new();
+        for (said, body) in
+            [("saved f", "old"), ("kept f", "old"), ("kept f", "old"), ("saved f", "newer")]
+        {
+            fetch(&folder, &["-N", &server.url("/f")]).code(0).says(said);
+            assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], body.into()));
+        }
     }
 }
 
