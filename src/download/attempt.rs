@@ -1,7 +1,7 @@
 //! One try to get a file, or what is missing of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
@@ -11,6 +11,8 @@ use url::Url;
 use crate::download::body::{Body, CopyError};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Login, Response, shown};
+use crate::download::pace::{Paced, TooSlow};
+use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::redirect::{Route, is_redirect};
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
@@ -25,6 +27,15 @@ use crate::limits::deadline::within;
 /// if it is no longer than this and comes that soon.
 const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
 
+/// How a try ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The file is whole.
+    Whole,
+    /// The server has no other file than the one that was there before.
+    Unchanged,
+}
+
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
@@ -35,6 +46,8 @@ pub(super) struct Attempt<'a, T> {
     known: Option<Known>,
     /// Whether what is there came in this run.
     in_run: bool,
+    /// The file is fetched unless it is this one.
+    previous: Option<Previous>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
 }
@@ -45,16 +58,30 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         url: &'a Url,
         login: Option<Login>,
         store: Arc<Store>,
+        previous: Option<Previous>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        Self { shared, url, login, store, tell, known, in_run: false, renewed: false }
+        Self { shared, url, login, store, tell, known, in_run: false, previous, renewed: false }
+    }
+
+    /// What is asked for.
+    pub(super) fn url(&self) -> &Url {
+        self.url
+    }
+
+    /// What the bytes go to.
+    pub(super) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// Asks until the file is whole, or something goes wrong.
-    pub(super) async fn run(&mut self) -> Result<(), DownloadError> {
-        while !self.step().await? {}
-        Ok(())
+    pub(super) async fn run(&mut self) -> Result<End, DownloadError> {
+        loop {
+            if let Some(end) = self.step().await? {
+                return Ok(end);
+            }
+        }
     }
 
     /// Whether another try could add anything: what has gone into a writer cannot be taken back.
@@ -63,9 +90,9 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         self.store.is_file() || have == 0 || ask(self.known.as_ref(), have, false) != Ask::Whole
     }
 
-    /// Asks for what is missing and takes what comes; whether the file is whole then. Each
+    /// Asks for what is missing and takes what comes; `None` if more is missing then. Each
     /// question is plainer than the one before, so there are at most three.
-    async fn step(&mut self) -> Result<bool, DownloadError> {
+    async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
         let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
         loop {
@@ -75,15 +102,16 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url), have, ?question, ?action, "asked");
             match (action, &question) {
+                (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
-                    return Ok(true);
+                    return Ok(Some(End::Whole));
                 }
                 (Action::Overtake, _) => {
                     self.store.overtake()?;
                     self.take(response, answer.length).await?;
-                    return Ok(true);
+                    return Ok(Some(End::Whole));
                 }
                 (Action::Append { count, total }, Ask::Rest { from, .. }) => {
                     if self.overlaps(&mut response, have - from).await? {
@@ -94,7 +122,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                     self.start_over(Mismatch::Overlap);
                     question = Ask::Whole;
                 }
-                (Action::Finished, _) => return Ok(true),
+                (Action::Finished, _) => return Ok(Some(End::Whole)),
                 (Action::AskPlainly, _) => question = Ask::Rest { from: have, if_range: None },
                 (Action::StartOver(mismatch), _) => {
                     self.start_over(mismatch);
@@ -111,6 +139,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                 }
             }
         }
+    }
+
+    fn is_unchanged(&self, answer: &Answer) -> bool {
+        let Some(previous) = &self.previous else { return false };
+        answer.status == 304 || answer.status == 200 && previous.is(&answer.known)
     }
 
     fn start_over(&self, mismatch: Mismatch) {
@@ -146,7 +179,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         response: Response,
         count: u64,
         total: Option<u64>,
-    ) -> Result<bool, DownloadError> {
+    ) -> Result<Option<End>, DownloadError> {
         self.store.append();
         if let Some(known) = &mut self.known {
             known.total = total;
@@ -157,7 +190,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         if have == before && Some(have) != total {
             return Err(DownloadError::Nothing);
         }
-        Ok(Some(have) == total)
+        Ok((Some(have) == total).then_some(End::Whole))
     }
 
     /// Takes a body, of `length` bytes if that is known.
@@ -175,6 +208,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         tell(Event::Answered { length: total });
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1));
+        let body = Paced::new(body, self.shared.config.slowest);
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
@@ -184,14 +218,17 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         match taken {
             Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
             Ok(()) => Ok(()),
-            Err(CopyError::Read(error)) => Err(HttpError::from_io(error).into()),
+            Err(CopyError::Read(error)) => Err(match error.downcast::<TooSlow>() {
+                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
+                Err(error) => HttpError::from_io(error).into(),
+            }),
             Err(CopyError::Write(error)) => Err(self.store.failed(error)),
         }
     }
 
-    /// When the server says that the file changed last.
-    pub(super) fn modified(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.known.as_ref()?.last_modified.as_deref()?).ok()
+    /// What the server has told about the file.
+    pub(super) fn known(self) -> Known {
+        self.known.unwrap_or_default()
     }
 
     /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
@@ -201,7 +238,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let mut route = Route::new(self.url.clone(), self.login.clone(), config);
         loop {
             hosts.wait(route.url()).await;
-            let fields = [route.headers(), &fields(question)].concat();
+            let fields = [route.headers(), &self.fields(question)].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {
                 return Ok((response, route));
@@ -209,6 +246,18 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             route.follow(response.header("location"), config)?;
             debug!(to = %shown(route.url()), "redirected");
             drain(response).await;
+        }
+    }
+
+    /// The fields that a question adds to the request.
+    fn fields(&self, question: &Ask) -> Vec<(String, String)> {
+        match question {
+            Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
+            Ask::Rest { from, if_range } => {
+                let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
+                fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
+                fields
+            }
         }
     }
 
@@ -227,13 +276,6 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let url = route.is_redirected().then(|| shown(route.url()));
         DownloadError::Status { status, url, retry_after: wait }
     }
-}
-
-fn fields(question: &Ask) -> Vec<(String, String)> {
-    let Ask::Rest { from, if_range } = question else { return Vec::new() };
-    let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
-    fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
-    fields
 }
 
 async fn drain(response: Response) {

@@ -8,6 +8,7 @@ use crate::download::checksum::ChecksumList;
 use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
 use crate::download::http::Proxies;
+use crate::download::pace::SlowestPace;
 use crate::net::names::Lookup;
 use crate::net::tls::TlsConfig;
 
@@ -24,6 +25,13 @@ pub struct Config {
     /// Whether to go on with what an earlier run has left. A file that is there under its final
     /// name is then taken for done. Default: false.
     pub resume: bool,
+    /// Whether a file gets the name that its server says, made safe, instead of that of its URL.
+    /// Default: false.
+    pub server_names: bool,
+    /// How long one file may take in all. Default: no limit.
+    pub max_time: Option<Duration>,
+    /// A body that comes more slowly is given up, and asked for again. Default: none.
+    pub slowest: Option<SlowestPace>,
     /// Whether a file is on the disk for good before it gets its name. Default: false.
     pub sync: bool,
     /// Whether a file gets the time at which the server says that it changed. Default: false.
@@ -73,6 +81,17 @@ pub enum Existing {
     Skip,
     /// The new file takes its place, in one step, when it is whole.
     Replace,
+    /// The same, but nothing is fetched where the server has no other file: told by an ETag that
+    /// is kept in an extended attribute of the file, else by date and length. Files get the time
+    /// at which the server says that they changed.
+    Update,
+}
+
+impl Existing {
+    /// Whether the new file takes the place of the old one.
+    pub(super) fn replaces(self) -> bool {
+        matches!(self, Self::Replace | Self::Update)
+    }
 }
 
 /// What a redirect from https to http means.
@@ -91,6 +110,9 @@ impl Default for Config {
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,
+            server_names: false,
+            max_time: None,
+            slowest: None,
             sync: false,
             remote_time: false,
             max_size: None,

@@ -51,6 +51,18 @@ pub enum DownloadError {
         /// How long the server wants to be left alone.
         retry_after: Option<Duration>,
     },
+    /// The file took longer than it may.
+    #[error("not whole after {limit:?}")]
+    OutOfTime {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The body came too slowly.
+    #[error("{text}")]
+    TooSlow {
+        /// How slowly.
+        text: String,
+    },
     /// The file has more bytes than are wanted.
     #[error("longer than {limit} bytes")]
     TooLarge {
@@ -127,7 +139,7 @@ impl DownloadError {
         match self {
             Self::Http(error) => error.is_transient(),
             Self::Status { status, .. } => retry::is_transient(*status),
-            Self::Nothing => true,
+            Self::Nothing | Self::TooSlow { .. } => true,
             _ => false,
         }
     }

@@ -30,6 +30,28 @@ pub(super) fn from_url(url: &Url) -> String {
     make_safe(decoded.as_deref().unwrap_or(segment))
 }
 
+/// The file name out of what a server says, made safe as [`from_url`] does, and more: strangers
+/// choose neither hidden files nor names that other systems take for devices or streams. `None`
+/// if nothing is left.
+pub(super) fn from_server(said: &str) -> Option<String> {
+    let last = said.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = last.replace(|c| c == ':' || is_unsafe(c), "_");
+    let name = name.trim_start_matches(' ').trim_end_matches(['.', ' ']);
+    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    let guard = if name.starts_with(['.', '-']) || is_device(stem) { "_" } else { "" };
+    (!name.is_empty()).then(|| shorten(&format!("{guard}{name}"), LONGEST))
+}
+
+/// Whether Windows takes a name for a device.
+fn is_device(stem: &str) -> bool {
+    let stem = stem.to_ascii_uppercase();
+    let numbered = |kind| {
+        let number = stem.strip_prefix(kind);
+        number.is_some_and(|number| matches!(number.as_bytes(), [b'1'..=b'9']))
+    };
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT")
+}
+
 fn make_safe(text: &str) -> String {
     let last = text.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut name = last.replace(is_unsafe, "_");
@@ -125,6 +147,61 @@ mod tests {
         names(&format!("{}.tar", x(400)), &format!("{}.tar", x(241)));
         names(&format!("{}.jpg", "é".repeat(200)), &format!("{}.jpg", "é".repeat(120)));
         names(&format!("a.{}", x(400)), &format!("a.{}", x(243)));
+    }
+
+    #[test]
+    fn a_name_that_a_server_chose_is_no_danger() {
+        for (said, name) in [
+            ("f.txt", Some("f.txt")),
+            ("../../etc/passwd", Some("passwd")),
+            ("..\\x", Some("x")),
+            ("/abs", Some("abs")),
+            ("C:\\x", Some("x")),
+            ("C:x", Some("C_x")),
+            ("a\0b", Some("a_b")),
+            ("\u{1b}[31m", Some("_[31m")),
+            ("gpj.\u{202e}exe", Some("gpj._exe")),
+            ("CON", Some("_CON")),
+            ("nul.txt", Some("_nul.txt")),
+            ("COM1 .x", Some("_COM1 .x")),
+            ("COM0", Some("COM0")),
+            ("console", Some("console")),
+            (".bashrc", Some("_.bashrc")),
+            (" .bashrc", Some("_.bashrc")),
+            ("-rf", Some("_-rf")),
+            ("f. . ", Some("f")),
+            ("100%25", Some("100%25")),
+            (".", None),
+            ("..", None),
+            ("", None),
+            ("a/", None),
+            (" ", None),
+        ] {
+            assert_eq!(from_server(said).as_deref(), name, "{said:?}");
+        }
+        assert_eq!(from_server(&"x".repeat(400)).unwrap().len(), LONGEST);
+    }
+
+    #[test]
+    fn whatever_is_said_a_name_stays_in_its_folder() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let letters: Vec<char> = "ab./\\:-_ \0\n\u{1b}\u{202e}é%€".chars().collect();
+        for _ in 0..20_000 {
+            let length = random.usize(..300);
+            let said: String =
+                (0..length).map(|_| letters[random.usize(..letters.len())]).collect();
+            let url = Url::parse("http://h/").unwrap().join(&said).ok();
+            for name in from_server(&said).into_iter().chain(url.as_ref().map(from_url)) {
+                let is_safe = !name.is_empty()
+                    && name.len() <= LONGEST
+                    && !matches!(name.as_str(), "." | "..")
+                    && !name.starts_with('-')
+                    && !name.contains(['/', '\\'])
+                    && !name.contains(is_unsafe);
+                assert!(is_safe, "seed {seed}: {said:?} becomes {name:?}");
+            }
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Names {
         loop {
             let target = choice(&wanted, number);
             let path = part_of(&target);
-            let may_replace = existing == Existing::Replace;
+            let may_replace = existing.replaces();
             let is_free = !self.given.has(&target) && (may_replace || !is_taken(&target));
             if may_replace && target.is_dir() {
                 return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
@@ -198,13 +198,17 @@ impl Part {
         choice(&self.wanted, self.number)
     }
 
-    /// Gives the file its final name, which is returned. What is there stays, unless it is to be
+    /// Gives the file its final name, which is returned: the one that was wanted, or `other` in
+    /// the same folder. What is there stays, unless it is to be
     /// replaced: where the name has been taken meanwhile, the file gets the next free one.
-    pub(super) fn finish(mut self) -> Result<PathBuf, DownloadError> {
+    pub(super) fn finish(mut self, other: Option<String>) -> Result<PathBuf, DownloadError> {
+        if let Some(name) = other {
+            (self.wanted, self.number) = (self.wanted.with_file_name(name), 0);
+        }
         loop {
             let target = self.target();
             let renamed = match self.existing {
-                Existing::Replace => rename(&self.path, &target),
+                Existing::Replace | Existing::Update => rename(&self.path, &target),
                 Existing::Number | Existing::Skip => rename_to_free(&self.path, &target),
             };
             match renamed {
@@ -212,7 +216,7 @@ impl Part {
                     State::remove(&std::mem::take(&mut self.path));
                     return Ok(target);
                 }
-                Err(Errno::EXIST) if self.existing != Existing::Replace => self.number += 1,
+                Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
                 Err(errno) => return Err(failed("rename", &self.path, errno.into())),
             }
         }
@@ -380,7 +384,7 @@ mod tests {
         let part = folder.claim("f");
         part.store().write(b"x").unwrap();
         assert_eq!(folder.names(), ["f.part"]);
-        assert_eq!(part.finish().unwrap(), folder.path("f"));
+        assert_eq!(part.finish(None).unwrap(), folder.path("f"));
         assert_eq!(folder.names(), ["f"]);
     }
 
@@ -438,7 +442,7 @@ mod tests {
         let replace = Config { existing: Existing::Replace, ..Config::default() };
         let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"mine");
-        assert_eq!(part.finish().unwrap(), folder.path("f"));
+        assert_eq!(part.finish(None).unwrap(), folder.path("f"));
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"");
         // The second of one run does not replace the first.
         let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
@@ -463,7 +467,7 @@ mod tests {
     fn transfers_of_one_name_get_a_file_each() {
         let folder = Folder::new();
         let parts: Vec<_> = (0..20).map(|_| folder.claim("f")).collect();
-        assert!(parts.into_iter().all(|part| part.finish().is_ok()));
+        assert!(parts.into_iter().all(|part| part.finish(None).is_ok()));
         assert_eq!(folder.names().len(), 20);
         folder.claims("f", "f.20");
     }
@@ -472,8 +476,8 @@ mod tests {
     fn a_name_that_is_anothers_part_is_not_taken_from_it() {
         let folder = Folder::new();
         let (part_like, plain) = (folder.claim("f.part"), folder.claim("f"));
-        assert_eq!(part_like.finish().unwrap(), folder.path("f.part.1"));
-        assert_eq!(plain.finish().unwrap(), folder.path("f"));
+        assert_eq!(part_like.finish(None).unwrap(), folder.path("f.part.1"));
+        assert_eq!(plain.finish(None).unwrap(), folder.path("f"));
     }
 
     #[test]
@@ -481,7 +485,7 @@ mod tests {
         let folder = Folder::new();
         fs::write(folder.path("f.part"), "old").unwrap();
         fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
-        folder.claim("f").finish().unwrap();
+        folder.claim("f").finish(None).unwrap();
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"");
         assert_eq!(fs::read(folder.path("other")).unwrap(), b"old");
     }
@@ -499,7 +503,7 @@ mod tests {
         let folder = Folder::new();
         let part = folder.claim("f");
         fs::write(folder.path("f"), "mine").unwrap();
-        assert_eq!(part.finish().unwrap(), folder.path("f.1"));
+        assert_eq!(part.finish(None).unwrap(), folder.path("f.1"));
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"mine");
     }
 

@@ -5,9 +5,12 @@
 //! server proves that it still has the same file. Wherever it does not, the file is fetched anew
 //! from its start; nothing fails because of it.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use crate::download::content_range::ContentRange;
+use crate::download::disposition::file_name;
 use crate::download::retry::seconds;
 
 /// Where a server tells nothing by which a version is known, so many bytes at the end of what is
@@ -27,6 +30,8 @@ pub(super) struct Known {
     pub(super) date: Option<String>,
     /// The `Content-Encoding`, if the bytes are encoded.
     pub(super) encoding: Option<String>,
+    /// The name in `Content-Disposition`.
+    pub(super) name: Option<String>,
 }
 
 /// What of an answer's head counts here.
@@ -90,6 +95,11 @@ pub(super) enum Mismatch {
 }
 
 impl Known {
+    /// When the file changed last.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
+    }
+
     /// What proves the version of the file to its server. A weak ETag does not: it may stay the
     /// same when bytes change (RFC 9110 section 8.8.1).
     fn condition(&self) -> Option<&str> {
@@ -119,6 +129,7 @@ impl Answer {
             etag: text("etag").filter(|etag| !etag.is_empty()),
             last_modified: text("last-modified"),
             date: text("date"),
+            name: field("content-disposition").and_then(file_name),
             encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
         };
         // Several parts in one answer have their ranges inside the body (RFC 9110 section 14.6).

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
+use crate::download::previous::keep_etag;
 use crate::download::state::State;
 
 /// How often it is noted how far a part is.
@@ -95,6 +96,13 @@ impl Store {
         match &self.lock().place {
             Place::File { file, .. } => file.set_modified(time),
             Place::Writer(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the version that the server tells with the file.
+    pub(super) fn keep_etag(&self, etag: &str) {
+        if let Place::File { file, .. } = &self.lock().place {
+            keep_etag(file, etag);
         }
     }
 

@@ -1,28 +1,32 @@
 //! One file, from its URL to its final name.
 
 use std::fs::{self, OpenOptions};
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use smol::Timer;
 use tracing::warn;
 use url::Url;
 
-use crate::download::attempt::Attempt;
+use crate::download::attempt::{Attempt, End};
 use crate::download::checksum::{Checksum, hex};
-use crate::download::config::Config;
+use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
 use crate::download::hosts::Hosts;
-use crate::download::http::{Client, Login, shown};
+use crate::download::http::{Client, shown};
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
+use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::report::Saved;
+use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
+use crate::limits::deadline::within;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -51,27 +55,28 @@ impl Shared {
         let start = Instant::now();
         let Item { url, login, target, checksum } = item;
         let checksum = self.checksum(&url, &target, checksum)?;
+        let is_named = matches!(target, Target::Named);
         let output = self.open(&url, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
+        let attempt = |store, previous| Attempt::new(self, &url, login, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let bytes = self.fill(&url, login, part.store(), checksum, &tell, start).await?;
-                let path = part.finish()?;
+                let previous = Some(part.target()).filter(|_| self.updates());
+                let previous = previous.and_then(|path| Previous::look(&path));
+                let fill = self.fill(attempt(part.store(), previous), checksum, start);
+                let Some((bytes, known)) = self.in_time(fill).await? else {
+                    return Ok(kept(url, part.target(), start));
+                };
+                let name = known.name.filter(|_| is_named && self.config.server_names);
+                let path = part.finish(name.as_deref().and_then(naming::from_server))?;
                 self.sync_folder(&path).await?;
                 (Some(path), bytes)
             }
             Output::Writer(store) => {
-                (None, self.fill(&url, login, store, checksum, &tell, start).await?)
+                let fill = self.fill(attempt(store, None), checksum, start);
+                (None, self.in_time(fill).await?.map_or(0, |(bytes, _)| bytes))
             }
-            Output::Present(path) => {
-                return Ok(Saved {
-                    url,
-                    path: Some(path),
-                    bytes: 0,
-                    elapsed: start.elapsed(),
-                    skipped: true,
-                });
-            }
+            Output::Present(path) => return Ok(kept(url, path, start)),
         };
         Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
     }
@@ -127,32 +132,52 @@ impl Shared {
         list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
     }
 
-    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length.
+    fn updates(&self) -> bool {
+        self.config.existing == Existing::Update
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, DownloadError>>,
+    ) -> Result<T, DownloadError> {
+        let limit = self.config.max_time;
+        let late = |_| DownloadError::OutOfTime { limit: limit.unwrap_or_default() };
+        within(limit, work).await.map_err(late)?
+    }
+
+    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length
+    /// and what the server has told about it, or `None` if it is the `previous` one.
     async fn fill(
         &self,
-        url: &Url,
-        login: Option<Login>,
-        store: Arc<Store>,
+        mut attempt: Attempt<'_, impl Fn(Event<'_>)>,
         checksum: Option<Checksum>,
-        tell: impl Fn(Event<'_>),
         start: Instant,
-    ) -> Result<u64, DownloadError> {
+    ) -> Result<Option<(u64, Known)>, DownloadError> {
+        let store = attempt.store();
         if let Some(checksum) = &checksum {
             store.add_up(checksum.algorithm());
         }
-        let modified = self.fetch_all(url, login, Arc::clone(&store), tell, start).await?;
+        if self.fetch_all(&mut attempt, start).await? == End::Unchanged {
+            return Ok(None);
+        }
+        let known = attempt.known();
         let bytes = store.end()?;
         if let Some(checksum) = checksum {
             verify(&store, &checksum).await?;
         }
-        if let Some(modified) = modified.filter(|_| self.config.remote_time) {
+        if let Some(etag) = known.etag.as_ref().filter(|_| self.updates()) {
+            store.keep_etag(etag);
+        }
+        if (self.config.remote_time || self.updates())
+            && let Some(modified) = known.modified()
+        {
             store.set_modified(modified).map_err(|error| store.failed(error))?;
         }
         if self.config.sync {
             let synced = Arc::clone(&store);
             smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
         }
-        Ok(bytes)
+        Ok(Some((bytes, known)))
     }
 
     /// A name is on the disk when its folder is.
@@ -169,20 +194,18 @@ impl Shared {
         sync.await.map_err(|error| failed("sync", &folder, error))
     }
 
-    /// Fetches all bytes of `url`, in as many tries as are allowed; returns when the server says
-    /// that they changed last.
+    /// Fetches all bytes, in as many tries as are allowed.
     async fn fetch_all(
         &self,
-        url: &Url,
-        login: Option<Login>,
-        store: Arc<Store>,
-        tell: impl Fn(Event<'_>),
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>)>,
         start: Instant,
-    ) -> Result<Option<SystemTime>, DownloadError> {
+    ) -> Result<End, DownloadError> {
         let mut tries = Tries::new(&self.config);
-        let mut attempt = Attempt::new(self, url, login, store, tell);
         loop {
-            let Err(error) = attempt.run().await else { return Ok(attempt.modified()) };
+            let error = match attempt.run().await {
+                Ok(end) => return Ok(end),
+                Err(error) => error,
+            };
             let may_pass = error.is_transient() && attempt.can_go_on();
             match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
                 Verdict::Final => return Err(error),
@@ -190,12 +213,17 @@ impl Shared {
                     return Err(DownloadError::TooLate { wait, left, source: Box::new(error) });
                 }
                 Verdict::Again(wait) => {
-                    warn!(url = %shown(url), ?wait, "trying again: {}", error.with_causes());
+                    warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
                     Timer::after(wait).await;
                 }
             }
         }
     }
+}
+
+/// A file that was there before.
+fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
+    Saved { url, path: Some(path), bytes: 0, elapsed: start.elapsed(), skipped: true }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::harness::http::{Answer, Server, seeded};
@@ -107,4 +108,71 @@ fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
         fetch(&folder, &["--max-filesize", "1M", &server.url(path)]).code(0);
         assert!(folder.read(&path[1..]) == body[..1 << 20]);
     }
+}
+
+#[test]
+fn a_file_is_fetched_again_only_if_the_server_has_another() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for with in [("ETag", "\"a\""), ("Last-Modified", date)] {
+        let asked = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            let condition = request.field("If-None-Match").or(request.field("If-Modified-Since"));
+            let number = asked.fetch_add(1, SeqCst);
+            match (number, condition) {
+                (0, None) => Answer::body("old").header(with.0, with.1),
+                (1, Some(condition)) => {
+                    assert_eq!(condition, with.1);
+                    Answer::empty(304)
+                }
+                // This one heeds no condition.
+                (2, Some(_)) => Answer::body("old").header(with.0, with.1),
+                _ => Answer::body("newer").header("ETag", "\"b\""),
+            }
+        });
+        let folder = Folder::new();
+        for (said, body) in
+            [("saved f", "old"), ("kept f", "old"), ("kept f", "old"), ("saved f", "newer")]
+        {
+            fetch(&folder, &["-N", &server.url("/f")]).code(0).says(said);
+            assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], body.into()));
+        }
+    }
+}
+
+// Names that servers choose.
+
+#[test]
+fn a_name_that_a_server_chose_is_made_safe() {
+    for (said, name) in [
+        ("filename=\"../../etc/passwd\"", "passwd"),
+        (r"filename=..\\x", "x"),
+        ("filename=/abs", "abs"),
+        (r#"filename="C:\x""#, "x"),
+        ("filename=.", "f"),
+        ("filename*=UTF-8''a%00b%1B%E2%80%AEc", "a_b__c"),
+        ("filename=CON", "_CON"),
+        ("filename=.bashrc", "_.bashrc"),
+        ("filename=-rf", "_-rf"),
+        ("filename=x; filename*=UTF-8''%E2%82%AC.txt", "€.txt"),
+    ] {
+        let said = format!("attachment; {said}");
+        let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+        let folder = Folder::new();
+        fetch(&folder, &["-J", &server.url("/f")]).code(0);
+        assert_eq!(folder.names(), [name]);
+        // Nobody asked for it, or another name was asked for.
+        fetch(&folder, &["-d", "d", &server.url("/f")]).code(0);
+        fetch(&folder, &["-J", "-o", "o", &server.url("/f")]).code(0);
+        assert!(folder.path("d/f").exists() && folder.path("o").exists());
+    }
+}
+
+#[test]
+fn a_long_name_that_a_server_chose_is_cut_and_a_taken_one_numbered() {
+    let said = format!("attachment; filename={}.txt", "x".repeat(400));
+    let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+    let folder = Folder::new();
+    fetch(&folder, &["-J", &server.url("/f"), &server.url("/f")]).code(0);
+    let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
+    assert_eq!(lengths, [245, 245]);
 }

@@ -138,3 +138,34 @@ fn a_wait_ends_with_a_signal() {
     running.wait().code(130);
     assert!(folder.names().is_empty());
 }
+
+#[test]
+fn a_body_that_drips_is_given_up_and_gone_on_with() {
+    let body = seeded(1, 100_000);
+    let (folder, whole, asked) = (Folder::new(), body.clone(), AtomicUsize::new(0));
+    let server = Server::start(move |request| {
+        let answer = request.honestly(&whole, "\"a\"");
+        match asked.fetch_add(1, SeqCst) {
+            0 => answer.dripping(1, Duration::from_millis(100)),
+            _ => answer,
+        }
+    });
+    let line = ["--speed-limit", "1000", "--speed-time", "1"];
+    fetch(&folder, &[&line[..], &[&server.url("/f")]].concat()).code(0).says("fewer than 1000");
+    assert!(folder.read("f") == body);
+    assert!(server.requests()[1].first().is_some_and(|first| first > 0));
+}
+
+#[test]
+fn what_takes_too_long_is_given_up_and_its_part_stays() {
+    let stalled = Answer::body(seeded(1, 8 << 20)).stalled_at(4 << 20);
+    let (folder, server) = (Folder::new(), Server::start(move |_| stalled.clone()));
+    fetch(&folder, &["--max-time", "1s", &server.url("/f")]).code(10).says("not whole after 1s");
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+    assert_eq!(server.requests().len(), 1);
+    let drip = Answer::body(seeded(1, 9000)).dripping(1, Duration::from_millis(100));
+    let (folder, server) = (Folder::new(), Server::start(move |_| drip.clone()));
+    let line = ["--retry=0", "--speed-limit=1000", "--speed-time=500ms"];
+    fetch(&folder, &[&line[..], &[&server.url("/f")]].concat()).code(10);
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+}

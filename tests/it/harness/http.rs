@@ -41,6 +41,8 @@ enum Framing {
     Chunked,
     /// By closing the connection.
     Close,
+    /// By the status: there is none.
+    None,
 }
 
 /// Where sending goes wrong, counted in bytes of the body as it is on the wire.
@@ -71,6 +73,11 @@ impl Answer {
 
     pub fn status(status: u16) -> Self {
         Self { status, ..Self::body(format!("this is no file but the page of a {status}")) }
+    }
+
+    /// An answer that has no body and no length of one.
+    pub fn empty(status: u16) -> Self {
+        Self { status, framing: Framing::None, ..Self::body("") }
     }
 
     /// The bytes of `whole` from `first` up to but not with `end`, as the answer to a range.
@@ -125,6 +132,7 @@ impl Answer {
         match self.framing {
             Framing::Length => head += &format!("Content-Length: {}\r\n", self.body.len()),
             Framing::Chunked => head += "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n",
+            Framing::None => {}
             Framing::Close => head += "Connection: close\r\n",
         }
         for header in &self.headers {

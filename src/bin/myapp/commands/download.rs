@@ -411,6 +411,7 @@ fn code(error: &DownloadError) -> Code {
         DownloadError::TooLate { source, .. } => code(source),
         DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
         DownloadError::TooLarge { .. } => Code::TooLarge,
+        DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
         DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
         DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
         _ => Code::Failure,
@@ -472,7 +473,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
-    use myapp::download::Existing;
+    use myapp::download::{Existing, SlowestPace};
 
     #[derive(Parser)]
     struct Line {
@@ -494,7 +495,7 @@ mod tests {
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
-                    --max-filesize 1K --retry 7 --retry-delay 2s \
+                    --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
                     --retry-max-time 3s u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
@@ -508,6 +509,9 @@ mod tests {
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
+        assert!(config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
+        assert_eq!(config.slowest, Some(slowest));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));

@@ -16,6 +16,12 @@ pub(super) struct FileOptions {
     /// Replace a file of that name, once the new one is whole
     #[arg(long)]
     overwrite: bool,
+    /// Replace a file only if the server has another; implies --remote-time
+    #[arg(short = 'N', long, overrides_with_all = ["no_clobber", "overwrite"])]
+    timestamping: bool,
+    /// Name files as the server says, made safe
+    #[arg(short = 'J', long)]
+    content_disposition: bool,
     /// Give files the time of change that the server tells
     #[arg(long)]
     remote_time: bool,
@@ -29,15 +35,17 @@ pub(super) struct FileOptions {
 
 impl FileOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
-        let existing = match (self.no_clobber, self.overwrite) {
-            (true, _) => Existing::Skip,
-            (false, true) => Existing::Replace,
-            (false, false) => config.existing,
+        let existing = match () {
+            () if self.no_clobber => Existing::Skip,
+            () if self.overwrite => Existing::Replace,
+            () if self.timestamping => Existing::Update,
+            () => config.existing,
         };
         Config {
             existing,
             resume: self.resume,
             remote_time: self.remote_time,
+            server_names: self.content_disposition,
             sync: self.fsync,
             max_size: self.max_filesize,
             ..config

@@ -1,10 +1,10 @@
-//! How often and when a transfer that broke is tried again.
+//! When a transfer is given up, and how often and when it is tried again.
 
 use std::time::Duration;
 
 use clap::Args;
-use myapp::download::Config;
-use myapp::units::parse_duration;
+use myapp::download::{Config, SlowestPace};
+use myapp::units::{parse_duration, parse_size};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
@@ -18,6 +18,15 @@ pub(super) struct RetryOptions {
     /// Begin no try later than this after a file's start [default: no limit]
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     retry_max_time: Option<Duration>,
+    /// How long a file may take in all [default: no limit]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    max_time: Option<Duration>,
+    /// Give a body up that comes more slowly, in bytes a second
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    speed_limit: Option<u64>,
+    /// The time over which --speed-limit is measured
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "30s")]
+    speed_time: Duration,
 }
 
 impl RetryOptions {
@@ -26,6 +35,8 @@ impl RetryOptions {
             retries: self.retry,
             retry_delay: self.retry_delay,
             retry_time: self.retry_max_time,
+            max_time: self.max_time,
+            slowest: self.speed_limit.map(|rate| SlowestPace { rate, time: self.speed_time }),
             ..config
         }
     }
