@@ -140,9 +140,9 @@ fn an_address_for_metrics_that_cannot_be_had_is_named() {
 /// The next event, which is as the schema says.
 #[track_caller]
 fn event(running: &mut Running, name: &str) -> serde_json::Value {
-    let event = schema::json("serve", &running.line());
-    assert_eq!(event["event"], name, "{event}");
-    event
+    let line = running.line();
+    assert!(line.starts_with(&format!("{{\"event\":\"{name}\",")), "{line}");
+    schema::json("serve", &line)
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Events {
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let line = |address| {
             if self.json {
-                format!("{}\n", json!({ "event": "listening", "address": address }))
+                event("listening", &json!({ "address": address }))
             } else {
                 format!("listening on {address}\n")
             }
@@ -44,16 +44,16 @@ impl Events {
         info!(
             open = now.open,
             connections = now.connections,
-            messages_rate = messages.round(),
-            received_rate = received.round(),
-            sent_rate = sent.round(),
+            messages_rate = messages.round() as u64,
+            received_rate = received.round() as u64,
+            sent_rate = sent.round() as u64,
             "stats"
         );
-        let mut event = figures("stats", now);
-        event["messages_rate"] = json!(messages);
-        event["received_rate"] = json!(received);
-        event["sent_rate"] = json!(sent);
-        self.print(&event).await
+        let mut fields = figures(now);
+        fields["messages_rate"] = json!(messages);
+        fields["received_rate"] = json!(received);
+        fields["sent_rate"] = json!(sent);
+        self.print("stats", &fields).await
     }
 
     /// Tells all that has been done.
@@ -77,20 +77,24 @@ impl Events {
             seconds,
             "summary"
         );
-        self.print(&figures("summary", summary)).await
+        self.print("summary", &figures(summary)).await
     }
 
-    async fn print(self, event: &Value) -> Result<(), Failure> {
+    async fn print(self, name: &str, fields: &Value) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
         }
-        print(format!("{event}\n").into_bytes()).await
+        print(event(name, fields).into_bytes()).await
     }
 }
 
-fn figures(event: &str, summary: &Summary) -> Value {
+/// A line of JSON that begins with the event's name, as people read it; serde_json sorts names.
+fn event(name: &str, fields: &Value) -> String {
+    format!("{{\"event\":\"{name}\",{}\n", fields.to_string().trim_start_matches('{'))
+}
+
+fn figures(summary: &Summary) -> Value {
     json!({
-        "event": event,
         "elapsed": summary.elapsed.as_secs_f64(),
         "connections": summary.connections,
         "open": summary.open,
