@@ -112,6 +112,23 @@ fn what_came_compressed_is_saved_as_it_came_with_a_warning() {
     assert_eq!(folder.read("f"), b"not really gzip");
 }
 
+#[test]
+fn what_is_no_http_is_refused_at_a_limit() {
+    let fields =
+        (0..100_000).fold(ok(), |answer, number| answer.header(&format!("X-{number}"), ""));
+    for (answer, says) in [
+        (ok().header("X", &"x".repeat(10 << 20)), "longer than 256 KiB"),
+        (fields, "the head"),
+        (Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"), "not a chunk size: \"zz\""),
+        (
+            Answer::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),
+            "not a chunk size",
+        ),
+    ] {
+        fails(answer, &[], 7, says);
+    }
+}
+
 // Many files.
 
 #[test]
