@@ -87,8 +87,9 @@ impl State {
         // Whoever holds the part holds these names too; what a dead run left is overwritten.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let file = open(&new, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
-        File::from(file).write_all(&text)?;
-        fs::rename(&new, path)
+        let saved = File::from(file).write_all(&text).and_then(|()| fs::rename(&new, path));
+        // On a full disk half a state would only take room.
+        saved.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
     /// Removes the state of the part at `path`, if there is one.
