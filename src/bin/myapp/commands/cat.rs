@@ -52,7 +52,7 @@ pub(crate) struct Options {
     log: LogOptions,
 }
 
-/// GNU's options.
+// GNU's options.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Display")]
 struct DisplayOptions {

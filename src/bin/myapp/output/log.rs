@@ -28,7 +28,7 @@ const QUEUE: usize = 8192;
 /// Lines a second about single connections and messages, unless `-v` asks for all.
 const TRAFFIC_PER_SECOND: u64 = 100;
 
-/// How the log looks and where it goes.
+// How the log looks and where it goes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogOptions {
