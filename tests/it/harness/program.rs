@@ -90,18 +90,31 @@ impl Program {
     }
 
     /// Lets it have at most so many descriptors.
-    pub fn descriptors(mut self, limit: u32) -> Self {
+    pub fn descriptors(self, limit: u32) -> Self {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
-        shell.arg(self.command.get_program()).args(self.command.get_args());
+        self.through(shell)
+    }
+
+    /// Has signals end it that it does not catch, also where whoever runs the tests ignores them
+    /// (as a shell has its background jobs ignore SIGINT).
+    pub fn with_default_signals(self) -> Self {
+        let mut env = Command::new("env");
+        env.arg("--default-signal=INT,TERM");
+        self.through(env)
+    }
+
+    /// Has `starter`, which is given the program and its arguments, start it.
+    fn through(mut self, mut starter: Command) -> Self {
+        starter.arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
+                Some(value) => starter.env(name, value),
+                None => starter.env_remove(name),
             };
         }
-        shell.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
-        self.command = shell;
+        starter.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
+        self.command = starter;
         self
     }
 
