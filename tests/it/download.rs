@@ -537,9 +537,13 @@ fn a_host_is_where_it_is_said_to_be() {
     let open = format!("no.such.host.invalid:{port}:127.0.0.1");
     fetch(&folder, ["--resolve", &closed, "--resolve", &open, &url]).code(0);
     assert_eq!(server.requests()[0].field("Host"), url.split('/').nth(2));
-    fetch(&folder, ["--resolve", &open, "-6", &url]).code(4).says("it has no IPv6 address");
+    fetch(&folder, ["--retry=0", "--resolve", &open, "-6", &url])
+        .code(4)
+        .says("it has no IPv6 address");
     fetch(&folder, ["-4", &server.url("/f")]).code(0);
-    fetch(&folder, ["-4", "http://[::1]:1/f"]).code(4).says("resolve [::1]: it has no IPv4");
+    fetch(&folder, ["--retry=0", "-4", "http://[::1]:1/f"])
+        .code(4)
+        .says("resolve [::1]: it has no IPv4");
     fetch(&folder, ["--resolve", "a:1", "u"]).code(2).says("not of the form HOST:PORT:IP");
 }
 

@@ -136,7 +136,7 @@ fn ok() -> Answer {
 }
 
 fn program(folder: &Folder, line: &[&str]) -> Program {
-    folder.myapp([&["download", "-o", "-"], line].concat())
+    folder.myapp([&["download", "--retry", "0", "-o", "-"], line].concat())
 }
 
 fn fetch(line: &[&str]) -> Ran {
