@@ -140,6 +140,10 @@ impl Names {
                 if !is_taken(&target) {
                     break;
                 }
+                if !existing.replaces() {
+                    // A run that was killed right after it had named its file has left this.
+                    State::remove(&path);
+                }
                 continue;
             }
             match reopen_part(&path, url) {
@@ -413,6 +417,17 @@ mod tests {
         let folder = Folder(folder.0, Names::default());
         let part = folder.claim("f");
         assert_eq!((part.store().length(), folder.names()), (0, vec!["f.part".to_owned()]));
+    }
+
+    #[test]
+    fn a_state_that_a_killed_run_left_beside_the_whole_file_is_taken_away() {
+        let folder = Folder::new();
+        let url = "http://a/f".parse().unwrap();
+        fs::write(folder.path("f"), "whole").unwrap();
+        State::new(&url, &url, Known::default()).save(&folder.path("f.part")).unwrap();
+        let resume = Config { resume: true, ..Config::default() };
+        assert!(matches!(folder.try_claim("f", &resume), Ok(Claim::Present(_))));
+        assert_eq!(folder.names(), ["f"]);
     }
 
     #[test]
