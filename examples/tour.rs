@@ -10,14 +10,11 @@ use std::path::Path;
 
 use futures_lite::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use futures_lite::{StreamExt, future, stream};
-use myapp::limits::stop::stop;
 use myapp::net::address::Address;
-use myapp::{cat, download, echo, serve};
+use myapp::{cat, download, echo, limits::stop::stop, serve};
 use smol::net::TcpListener;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const FILES: usize = 12;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -35,14 +32,19 @@ fn main() -> Result<()> {
         let (summary, ()) = future::try_zip(serving, clients).await?;
         println!("   the server answered {} messages and has ended", summary.messages);
 
-        println!("3. download: {FILES} files, three at a time, each whole or not there");
+        println!("3. download: twelve files, three at a time, each whole or not there");
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let report = future::or(fetch(port, folder.path()), answer(listener)).await?;
         println!("   {} saved, {} failed, {} bytes", report.saved, report.failed, report.bytes);
 
         println!("4. cat: all of them read side by side, written in order into one file");
-        let report = join(folder.path()).await?;
+        let name = |n| cat::Source::Path(folder.path().join(format!("{n}.txt")));
+        let (path, mode) = (folder.path().join("all.txt"), cat::Mode::Replace);
+        let sink = cat::Sink::File { path, mode, fsync: false, tee: None };
+        let report =
+            cat::run((0..12).map(name).collect::<Vec<_>>(), Default::default(), sink, |_| {})
+                .await?;
         println!("   {} files, {} bytes", report.files, report.written);
         Ok(())
     })
@@ -63,31 +65,18 @@ async fn talk(address: Address) -> Result<()> {
 async fn fetch(port: u16, folder: &Path) -> Result<download::Report> {
     let jobs = NonZeroUsize::MIN.saturating_add(2);
     let config = download::Config { jobs, dir: folder.to_owned(), ..Default::default() };
-    let urls = (0..FILES).map(|n| format!("http://127.0.0.1:{port}/{n}.txt"));
-    let list = stream::iter(urls.map(|url| download::Item::parse(&url)));
-    Ok(download::Downloader::new(config)?.run(list, &|_, _| {}, future::pending()).await)
-}
-
-async fn join(folder: &Path) -> Result<cat::Report> {
-    let names = (0..FILES).map(|n| folder.join(format!("{n}.txt")));
-    let sources: Vec<_> = names.map(cat::Source::Path).collect();
-    let (path, mode) = (folder.join("all.txt"), cat::Mode::Replace);
-    let sink = cat::Sink::File { path, mode, fsync: false, tee: None };
-    Ok(cat::run(sources, Default::default(), sink, |_| {}).await?)
+    let urls = (0..12).map(|n| download::Item::parse(&format!("http://127.0.0.1:{port}/{n}.txt")));
+    let downloader = download::Downloader::new(config)?;
+    Ok(downloader.run(stream::iter(urls), &|_, _| {}, future::pending()).await)
 }
 
 /// An HTTP server that answers with a thousand lines, one request a connection.
 async fn answer<T>(listener: TcpListener) -> Result<T> {
-    let body = "a line of a file\n".repeat(1000);
-    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}", body.len());
     loop {
         let (mut stream, _) = listener.accept().await?;
-        let mut request = BufReader::new(stream.clone());
-        let mut line = String::new();
-        while request.read_line(&mut line).await? > "\r\n".len() {
-            line.clear();
-        }
-        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
-        stream.close().await?;
+        let mut head = BufReader::new(stream.clone()).lines();
+        while head.next().await.transpose()?.is_some_and(|line| !line.is_empty()) {}
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 17000\r\n\r\n").await?;
+        stream.write_all(&b"a line of a file\n".repeat(1000)).await?;
     }
 }

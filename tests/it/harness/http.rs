@@ -278,6 +278,11 @@ impl Certificate {
             .with_single_cert(vec![cert.der().clone()], key);
         Self { pem: cert.pem(), config: Arc::new(config.unwrap()) }
     }
+
+    /// A server that shows this certificate.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
 }
 
 /// A running server; stops listening when dropped, and fails the test if nobody called it.
