@@ -34,6 +34,7 @@ mod error;
 mod headers;
 mod hosts;
 pub mod http;
+mod list;
 mod naming;
 mod netrc;
 mod pace;
@@ -45,6 +46,7 @@ mod redirect;
 mod report;
 mod resume;
 mod retry;
+mod shard;
 mod state;
 mod store;
 mod transfer;
@@ -67,11 +69,13 @@ pub use config::{Config, Downgrade, Existing};
 pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
+pub use list::{LineError, List};
 pub use netrc::{Netrc, NetrcError};
 pub use pace::SlowestPace;
 pub use plan::{Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
+pub use shard::{Shard, ShardError};
 
 /// Fetches files. Its connections live as long as it does, for one run or for many.
 #[derive(Debug)]

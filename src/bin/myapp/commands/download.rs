@@ -5,26 +5,25 @@ mod connection;
 mod credentials;
 mod failed;
 mod files;
+mod list;
 mod retry;
 
 use std::cell::Cell;
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use futures_lite::stream::Boxed;
-use futures_lite::{Stream, StreamExt as _, future, stream};
+use futures_lite::{StreamExt as _, future};
 use myapp::download::{
-    Config, Downgrade, DownloadError, Downloader, Event, Failure as Failed, Header, Item, Report,
-    Saved, Target,
+    Config, Downgrade, Downloader, Event, Failure as Failed, Header, Item, Report, Saved, Target,
 };
 use myapp::escape::Escaped;
 use myapp::limits::stop::stop;
@@ -41,19 +40,14 @@ use crate::output::terminal;
 use crate::secret::secret;
 use crate::signals::Ending;
 
-/// A line of standard input that is longer is no URL.
-const LONGEST_LINE: u64 = 64 * 1024;
-
-/// Lines that are read ahead: to wake the other thread for each would cost more than the line.
-const LINES_AHEAD: usize = 64;
-
 /// Failures that the summary names; a line has told each already when it happened.
 const NAMED: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
   myapp download https://example.com/a.iso https://example.org/b.iso
-  myapp download -d isos -j 3 - < urls.txt
+  myapp download -d isos -j 3 -i urls.txt
+  generate-urls | myapp download -
   myapp download -o - https://example.com/data.csv | head
 
 A file appears under its name when it is whole; until then it is called NAME.part.
@@ -63,9 +57,8 @@ What broke off goes on with -c, if the server still has the same file.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// What to fetch; without :// https:// is meant; - reads URLs from stdin, one a line
-    #[arg(value_name = "URL")]
-    urls: Vec<String>,
+    #[command(flatten)]
+    list: list::ListOptions,
 
     /// The folder for the files, made if missing [default: the current one]
     #[arg(short, long, visible_alias = "output-dir", value_name = "DIR", help_heading = "Files")]
@@ -161,15 +154,16 @@ impl Options {
             return Err(Failure::usage("there is no -C")
                 .hint("-c goes on with what an earlier run has left"));
         }
-        if self.urls.is_empty() {
+        if self.list.is_empty() {
             return Err(Failure::usage("no URL to download")
                 .hint("name one, or write - to read URLs from stdin"));
         }
-        if self.output.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+        let is_single = self.list.single().is_some();
+        if self.output.is_some() && !is_single {
             return Err(Failure::usage("-o names the file of a single URL, and here are several")
                 .hint("-d DIR names the folder for all"));
         }
-        if self.checksums.checksum.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+        if self.checksums.checksum.is_some() && !is_single {
             return Err(Failure::usage("--checksum is that of a single URL, and here are several")
                 .hint("--checksums FILE holds those of many"));
         }
@@ -185,12 +179,6 @@ impl Options {
         }
         let text = format!("-d names a folder, and there is none called {}", terminal::path(dir));
         Err(Failure::usage(text).hint("make the folder first if you mean it; data cannot be sent"))
-    }
-
-    /// The number of files, if it is known before stdin has been read.
-    fn expected(&self) -> Option<u64> {
-        let known = !self.urls.iter().any(|url| url == "-");
-        known.then_some(self.urls.len() as u64)
     }
 
     fn is_to_stdout(&self) -> bool {
@@ -211,24 +199,18 @@ impl Options {
         }
     }
 
-    /// The list of what to fetch, in the order of the arguments.
+    /// What to fetch, in the order of the arguments.
     fn items(&self) -> Result<Boxed<Result<Item, Failed>>, Failure> {
-        if let [url] = &self.urls[..]
-            && url != "-"
-        {
-            let (target, checksum) = (self.target()?, self.checksums.checksum.clone());
-            return Ok(stream::once(Item::parse(url).map(|item| Item {
-                target,
-                checksum,
-                ..item
-            }))
-            .boxed());
+        let items = self.list.items()?;
+        if self.list.single().is_none() {
+            return Ok(items);
         }
-        let items = stream::iter(self.urls.clone()).flat_map(|url| match url.as_str() {
-            "-" => from_stdin().boxed(),
-            url => stream::once(Item::parse(url)).boxed(),
-        });
-        Ok(items.boxed())
+        let mut own = Some((self.target()?, self.checksums.checksum.clone()));
+        let with_own = move |item: Result<Item, Failed>| {
+            let Some((target, checksum)) = own.take() else { return item };
+            item.map(|item| Item { target, checksum, ..item })
+        };
+        Ok(items.map(with_own).boxed())
     }
 }
 
@@ -245,7 +227,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let codes = Mutex::new(Code::Success);
     // Bars between the lines of the file itself would be no help.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
-    let progress = Progress::start(&log.screen, quiet, options.expected());
+    let progress = Progress::start(&log.screen, quiet, options.list.expected());
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,45 +255,6 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(ended.get().unwrap_or(code))
-}
-
-/// URLs from stdin, a line each, as the lines come, no more than a few ahead.
-fn from_stdin() -> impl Stream<Item = Result<Item, Failed>> + Send {
-    let (send, items) = smol::channel::bounded(LINES_AHEAD);
-    // A thread of its own: nothing else can wait for a line without holding up the others.
-    thread::spawn(move || {
-        let mut input = io::stdin().lock();
-        let mut line = Vec::new();
-        while let Some(item) = next_item(&mut input, &mut line) {
-            let is_last = matches!(&item, Err(Failed { source: DownloadError::List { .. }, .. }));
-            // Nobody receives any more when the run has been stopped.
-            if send.send_blocking(item).is_err() || is_last {
-                break;
-            }
-        }
-    });
-    items
-}
-
-/// The URL in the next line that is not blank.
-fn next_item(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> Option<Result<Item, Failed>> {
-    let failed =
-        |source| Some(Err(Failed { url: "-".to_owned(), source: DownloadError::List { source } }));
-    loop {
-        line.clear();
-        match input.take(LONGEST_LINE).read_until(b'\n', line) {
-            Ok(0) => return None,
-            Ok(count) if count as u64 == LONGEST_LINE => {
-                return failed(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
-            }
-            Ok(_) => {}
-            Err(error) => return failed(error),
-        }
-        let text = String::from_utf8_lossy(line);
-        if !text.trim().is_empty() {
-            return Some(Item::parse(text.trim()));
-        }
-    }
 }
 
 /// Hands on what the run tells.
@@ -418,25 +361,5 @@ mod tests {
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
-    }
-
-    #[test]
-    fn lines_are_urls_and_blank_ones_are_none() {
-        let mut input = io::Cursor::new("\n http://a/1 \r\n\t\nhttp://a/2");
-        let mut line = Vec::new();
-        let mut next =
-            || next_item(&mut input, &mut line).map(|item| item.unwrap().source.url.to_string());
-        assert_eq!(next().as_deref(), Some("http://a/1"));
-        assert_eq!(next().as_deref(), Some("http://a/2"));
-        assert_eq!(next(), None);
-    }
-
-    #[test]
-    fn a_line_without_end_is_an_error_and_costs_no_memory() {
-        let mut endless = io::BufReader::new(io::repeat(b'x'));
-        let mut line = Vec::new();
-        let failed = next_item(&mut endless, &mut line).unwrap().unwrap_err();
-        assert!(matches!(failed.source, DownloadError::List { .. }));
-        assert!(line.len() as u64 <= LONGEST_LINE);
     }
 }
