@@ -24,6 +24,7 @@ use crate::download::store::Store;
 use crate::download::transfer::Shared;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
+use crate::limits::rate::{Share, SharedRate};
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -52,6 +53,8 @@ pub(super) struct Attempt<'a, T> {
     previous: Option<Previous>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
+    /// How fast this file may come.
+    rate: Option<SharedRate>,
 }
 
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
@@ -74,6 +77,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             in_run: false,
             previous,
             renewed: false,
+            rate: shared.config.rate_per_file.map(SharedRate::new),
         }
     }
 
@@ -220,7 +224,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         tell(Event::Answered { length: total });
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1));
-        let body = Paced::new(body, self.shared.config.slowest);
+        let body = Paced::new(body, self.shared.config.slowest, self.shares());
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
@@ -236,6 +240,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             }),
             Err(CopyError::Write(error)) => Err(self.store.failed(error)),
         }
+    }
+
+    /// How fast a body may come.
+    fn shares(&self) -> Vec<Share> {
+        self.shared.rate.iter().chain(&self.rate).map(SharedRate::share).collect()
     }
 
     /// What the server has told about the file.

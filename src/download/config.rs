@@ -1,6 +1,6 @@
 //! What can be chosen about a run.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ pub struct Config {
     pub max_time: Option<Duration>,
     /// A body that comes more slowly is given up, and asked for again. Default: none.
     pub slowest: Option<SlowestPace>,
+    /// Bytes a second that all files together may come at. Default: no limit.
+    pub rate: Option<NonZeroU64>,
+    /// Bytes a second that each file may come at. Default: no limit.
+    pub rate_per_file: Option<NonZeroU64>,
     /// Whether a file is on the disk for good before it gets its name. Default: false.
     pub sync: bool,
     /// Whether a file gets the time at which the server says that it changed. Default: false.
@@ -113,6 +117,8 @@ impl Default for Config {
             server_names: false,
             max_time: None,
             slowest: None,
+            rate: None,
+            rate_per_file: None,
             sync: false,
             remote_time: false,
             max_size: None,

@@ -58,6 +58,7 @@ use std::time::Instant;
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
 use crate::limits::permits::for_each;
+use crate::limits::rate::SharedRate;
 use crate::limits::stop::{Stop, stop};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
@@ -98,7 +99,8 @@ impl Downloader {
             idle_per_origin: config.jobs.get(),
         })?;
         let (names, hosts) = (Names::default(), Hosts::default());
-        Ok(Self(Shared { config, client, names, hosts }))
+        let rate = config.rate.map(SharedRate::new);
+        Ok(Self(Shared { config, client, names, hosts, rate }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;

@@ -27,6 +27,7 @@ use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
+use crate::limits::rate::SharedRate;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) names: Names,
     pub(super) hosts: Hosts,
+    /// How fast all files together may come.
+    pub(super) rate: Option<SharedRate>,
 }
 
 /// Where the bytes go, open before the first request: what cannot be written is not asked for.

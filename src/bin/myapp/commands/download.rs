@@ -5,6 +5,7 @@ mod connection;
 mod credentials;
 mod failed;
 mod files;
+mod limits;
 mod list;
 mod retry;
 
@@ -87,6 +88,8 @@ pub(crate) struct Options {
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
     #[command(flatten)]
+    limits: limits::LimitOptions,
+    #[command(flatten)]
     retry: retry::RetryOptions,
 
     /// Add a header field; one that looks like a credential stays with the first server
@@ -122,7 +125,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = self.retry.apply(self.files.apply(Config::default()));
+        let default = self.limits.apply(self.retry.apply(self.files.apply(Config::default())));
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -320,6 +323,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use myapp::download::{Existing, SlowestPace};
+    use std::num::NonZeroU64;
 
     #[derive(Parser)]
     struct Line {
@@ -342,7 +346,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s u";
+                    --retry-max-time 3s --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -356,8 +360,10 @@ mod tests {
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
         assert!(config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));
+        assert_eq!((config.rate, config.rate_per_file), (rate(1 << 20), rate(64 << 10)));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
