@@ -86,6 +86,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         &self.source.url
     }
 
+    /// Tells that another try follows.
+    pub(super) fn retry(&self, wait: Duration, error: &DownloadError) {
+        (self.tell)(Event::Retrying { wait, error });
+    }
+
     /// What the bytes go to.
     pub(super) fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
@@ -113,6 +118,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
         loop {
             let (mut response, route) = self.request(&question).await?;
+            (self.tell)(Event::Responded { url: route.url(), status: response.status() });
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
@@ -221,7 +227,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
-        tell(Event::Answered { length: total });
+        tell(Event::Answered { from: start, length: total });
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1));
         let body = Paced::new(body, self.shared.config.slowest, self.shares());

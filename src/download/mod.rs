@@ -73,7 +73,7 @@ pub use headers::{Header, HeaderError};
 pub use list::{LineError, List};
 pub use netrc::{Netrc, NetrcError};
 pub use pace::SlowestPace;
-pub use plan::{Item, Source, Target};
+pub use plan::{Foreseen, Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
 pub use shard::{Shard, ShardError};
@@ -136,6 +136,12 @@ impl Downloader {
         future::or(stopping, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { elapsed: start.elapsed(), ..report }
+    }
+
+    /// Tells what [`Downloader::run`] would do with an item, as far as that can be known without
+    /// asking its server, and keeps its name from the items after it. Nothing is made or asked for.
+    pub fn foresee(&self, item: Item) -> Foreseen {
+        self.0.foresee(item)
     }
 
     async fn fetch(

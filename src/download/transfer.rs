@@ -19,7 +19,7 @@ use crate::download::hosts::Hosts;
 use crate::download::http::{Client, shown};
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
-use crate::download::plan::{Item, Target};
+use crate::download::plan::{Foreseen, Item, Source, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::report::Saved;
@@ -59,7 +59,7 @@ impl Shared {
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
-        let is_named = matches!(target, Target::Named);
+        let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let attempt =
@@ -83,7 +83,8 @@ impl Shared {
             }
             Output::Present(path) => return Ok(kept(url, path, start)),
         };
-        Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
+        let (elapsed, checksum) = (start.elapsed(), verified);
+        Ok(Saved { url, path, bytes, elapsed, checksum, skipped: false })
     }
 
     /// Opens what the bytes go to.
@@ -219,6 +220,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
+                    attempt.retry(wait, &error);
                     Timer::after(wait).await;
                 }
             }
@@ -228,7 +230,8 @@ impl Shared {
 
 /// A file that was there before.
 fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
-    Saved { url, path: Some(path), bytes: 0, elapsed: start.elapsed(), skipped: true }
+    let (path, elapsed) = (Some(path), start.elapsed());
+    Saved { url, path, bytes: 0, elapsed, checksum: None, skipped: true }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.
