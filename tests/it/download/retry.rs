@@ -117,7 +117,8 @@ fn files_of_a_server_that_is_left_alone_keep_no_place_from_others() {
     // The rest comes while the pipe is open, in no more than two places.
     until(|| (0..60).all(|name| folder.path(&name.to_string()).exists()));
     assert!(start.elapsed() >= Duration::from_secs(3));
-    assert_eq!((held.requests().len(), held.most_at_once()), (40 + early, 2));
+    assert_eq!(held.requests().len(), 40 + early);
+    assert!(held.most_at_once() <= 2, "{} at once", held.most_at_once());
     running.close_stdin();
     running.wait().code(0).says("60 of 60 files saved");
 }
