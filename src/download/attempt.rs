@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
+use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -24,6 +25,7 @@ use crate::download::store::Store;
 use crate::download::transfer::Shared;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 use crate::limits::rate::{Share, SharedRate};
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
@@ -42,6 +44,7 @@ pub(super) enum End {
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
+    slot: &'a Slot,
     source: &'a Source,
     headers: &'a [Header],
     store: Arc<Store>,
@@ -60,6 +63,7 @@ pub(super) struct Attempt<'a, T> {
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     pub(super) fn new(
         shared: &'a Shared,
+        slot: &'a Slot,
         source: &'a Source,
         headers: &'a [Header],
         store: Arc<Store>,
@@ -69,6 +73,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let known = store.state().map(|state| state.known);
         Self {
             shared,
+            slot,
             source,
             headers,
             store,
@@ -86,9 +91,16 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         &self.source.url
     }
 
-    /// Tells that another try follows.
-    pub(super) fn retry(&self, wait: Duration, error: &DownloadError) {
+    /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
+    pub(super) async fn pause(&self, wait: Duration, error: &DownloadError) {
         (self.tell)(Event::Retrying { wait, error });
+        let timer = async {
+            Timer::after(wait).await;
+        };
+        match error.retry_after() {
+            Some(_) => self.slot.aside(timer).await,
+            None => timer.await,
+        }
     }
 
     /// What the bytes go to.
@@ -264,7 +276,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let Shared { config, client, hosts, .. } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
-            hosts.wait(route.url()).await;
+            route.hold(hosts.enter(route.url(), self.slot).await);
             let fields = [route.headers(), &self.fields(question)].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {

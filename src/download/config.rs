@@ -17,6 +17,9 @@ use crate::net::tls::TlsConfig;
 pub struct Config {
     /// Files at once. Default: 5.
     pub jobs: NonZeroUsize,
+    /// Connections to one server at once; files that wait for one leave their place among the
+    /// `jobs` to others. Default: no limit but that of all.
+    pub per_host: Option<NonZeroUsize>,
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
     pub dir: PathBuf,
@@ -111,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
+            per_host: None,
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,

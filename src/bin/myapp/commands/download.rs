@@ -243,7 +243,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     if options.dry_run {
         return runtime::run(foresee(&downloader, items));
     }
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let ending = Ending::catch().and_then(Ending::second_ends_at_once);
+    let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
     let lines = options.json.then(Lines::start);
@@ -398,7 +399,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s --limit-rate 1M --limit-rate-per-file 64K u";
+                    --retry-max-time 3s -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -415,6 +416,7 @@ mod tests {
         let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));
+        assert_eq!(config.per_host, NonZeroUsize::new(2));
         assert_eq!((config.rate, config.rate_per_file), (rate(1 << 20), rate(64 << 10)));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));

@@ -1,6 +1,6 @@
 //! How many connections, and how fast.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use clap::Args;
 use myapp::download::Config;
@@ -9,6 +9,9 @@ use myapp::units::parse_rate;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct LimitOptions {
+    /// Connections to one server at once [default: the -j]
+    #[arg(short = 'x', long, value_name = "N")]
+    per_host: Option<NonZeroUsize>,
     /// Bytes a second, all files together [default: no limit]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_rate: Option<NonZeroU64>,
@@ -19,6 +22,11 @@ pub(super) struct LimitOptions {
 
 impl LimitOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
-        Config { rate: self.limit_rate, rate_per_file: self.limit_rate_per_file, ..config }
+        Config {
+            per_host: self.per_host,
+            rate: self.limit_rate,
+            rate_per_file: self.limit_rate_per_file,
+            ..config
+        }
     }
 }
