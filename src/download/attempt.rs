@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
+use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -24,6 +25,8 @@ use crate::download::store::Store;
 use crate::download::transfer::Shared;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
+use crate::limits::rate::{Share, SharedRate};
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -41,6 +44,7 @@ pub(super) enum End {
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
+    slot: &'a Slot,
     source: &'a Source,
     headers: &'a [Header],
     store: Arc<Store>,
@@ -52,11 +56,14 @@ pub(super) struct Attempt<'a, T> {
     previous: Option<Previous>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
+    /// How fast this file may come.
+    rate: Option<SharedRate>,
 }
 
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     pub(super) fn new(
         shared: &'a Shared,
+        slot: &'a Slot,
         source: &'a Source,
         headers: &'a [Header],
         store: Arc<Store>,
@@ -66,6 +73,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let known = store.state().map(|state| state.known);
         Self {
             shared,
+            slot,
             source,
             headers,
             store,
@@ -74,12 +82,25 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             in_run: false,
             previous,
             renewed: false,
+            rate: shared.config.rate_per_file.map(SharedRate::new),
         }
     }
 
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
         &self.source.url
+    }
+
+    /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
+    pub(super) async fn pause(&self, wait: Duration, error: &DownloadError) {
+        (self.tell)(Event::Retrying { wait, error });
+        let timer = async {
+            Timer::after(wait).await;
+        };
+        match error.retry_after() {
+            Some(_) => self.slot.aside(timer).await,
+            None => timer.await,
+        }
     }
 
     /// What the bytes go to.
@@ -109,6 +130,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
         loop {
             let (mut response, route) = self.request(&question).await?;
+            (self.tell)(Event::Responded { url: route.url(), status: response.status() });
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
@@ -217,10 +239,10 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
-        tell(Event::Answered { length: total });
+        tell(Event::Answered { from: start, length: total });
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1));
-        let body = Paced::new(body, self.shared.config.slowest);
+        let body = Paced::new(body, self.shared.config.slowest, self.shares());
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
@@ -238,6 +260,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         }
     }
 
+    /// How fast a body may come.
+    fn shares(&self) -> Vec<Share> {
+        self.shared.rate.iter().chain(&self.rate).map(SharedRate::share).collect()
+    }
+
     /// What the server has told about the file.
     pub(super) fn known(self) -> Known {
         self.known.unwrap_or_default()
@@ -249,7 +276,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let Shared { config, client, hosts, .. } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
-            hosts.wait(route.url()).await;
+            route.hold(hosts.enter(route.url(), self.slot).await);
             let fields = [route.headers(), &self.fields(question)].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {

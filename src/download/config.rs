@@ -1,6 +1,6 @@
 //! What can be chosen about a run.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::net::tls::TlsConfig;
 pub struct Config {
     /// Files at once. Default: 5.
     pub jobs: NonZeroUsize,
+    /// Connections to one server at once; files that wait for one leave their place among the
+    /// `jobs` to others. Default: no limit but that of all.
+    pub per_host: Option<NonZeroUsize>,
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
     pub dir: PathBuf,
@@ -32,6 +35,10 @@ pub struct Config {
     pub max_time: Option<Duration>,
     /// A body that comes more slowly is given up, and asked for again. Default: none.
     pub slowest: Option<SlowestPace>,
+    /// Bytes a second that all files together may come at. Default: no limit.
+    pub rate: Option<NonZeroU64>,
+    /// Bytes a second that each file may come at. Default: no limit.
+    pub rate_per_file: Option<NonZeroU64>,
     /// Whether a file is on the disk for good before it gets its name. Default: false.
     pub sync: bool,
     /// Whether a file gets the time at which the server says that it changed. Default: false.
@@ -107,12 +114,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
+            per_host: None,
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,
             server_names: false,
             max_time: None,
             slowest: None,
+            rate: None,
+            rate_per_file: None,
             sync: false,
             remote_time: false,
             max_size: None,

@@ -51,7 +51,7 @@ pub struct List {
 enum Last {
     None,
     /// It may get options still.
-    Open(Result<Item, Failure>),
+    Open(Box<Result<Item, Failure>>),
     /// It has been given away; its URL.
     Given(String),
     /// It is in another part of the list.
@@ -121,7 +121,8 @@ impl List {
             Some(b' ' | b'\t') => self.option(line),
             Some(_) => {
                 let before = self.flush();
-                self.last = self.item(line).map_or(Last::Elsewhere, Last::Open);
+                let item = self.item(line).map(Box::new);
+                self.last = item.map_or(Last::Elsewhere, Last::Open);
                 before
             }
         }
@@ -132,12 +133,12 @@ impl List {
     pub fn flush(&mut self) -> Option<Result<Item, Failure>> {
         match std::mem::replace(&mut self.last, Last::None) {
             Last::Open(item) => {
-                let url = match &item {
+                let url = match &*item {
                     Ok(item) => item.source.url.to_string(),
                     Err(failure) => failure.url.clone(),
                 };
                 self.last = Last::Given(url);
-                Some(item)
+                Some(*item)
             }
             last => {
                 self.last = last;
@@ -177,15 +178,17 @@ impl List {
                 self.last = Last::Given(url);
                 late
             }
-            // Whatever it says, the item fails, or is nothing to us.
-            last @ (Last::Open(Err(_)) | Last::Elsewhere) => {
-                self.last = last;
+            Last::Open(item) => {
+                let item = item.and_then(|item| {
+                    let url = item.source.url.to_string();
+                    let item = text(line).and_then(|text| with_option(item, text.trim_start()));
+                    item.map_err(|error| self.wrong(&url, error))
+                });
+                self.last = Last::Open(Box::new(item));
                 None
             }
-            Last::Open(Ok(item)) => {
-                let url = item.source.url.to_string();
-                let item = text(line).and_then(|text| with_option(item, text.trim_start()));
-                self.last = Last::Open(item.map_err(|error| self.wrong(&url, error)));
+            Last::Elsewhere => {
+                self.last = Last::Elsewhere;
                 None
             }
         }

@@ -52,12 +52,14 @@ mod store;
 mod transfer;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
-use crate::limits::permits::for_each;
+use crate::limits::permits::{Slot, for_each_slot};
+use crate::limits::rate::SharedRate;
 use crate::limits::stop::{Stop, stop};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
@@ -72,10 +74,14 @@ pub use headers::{Header, HeaderError};
 pub use list::{LineError, List};
 pub use netrc::{Netrc, NetrcError};
 pub use pace::SlowestPace;
-pub use plan::{Item, Source, Target};
+pub use plan::{Foreseen, Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
 pub use shard::{Shard, ShardError};
+
+/// Files that wait because their server has asked to be left alone, beside those that are being
+/// fetched: so far ahead in the list files of other servers are found.
+const ASIDE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// Fetches files. Its connections live as long as it does, for one run or for many.
 #[derive(Debug)]
@@ -97,13 +103,15 @@ impl Downloader {
             lookup: config.lookup.clone(),
             idle_per_origin: config.jobs.get(),
         })?;
-        let (names, hosts) = (Names::default(), Hosts::default());
-        Ok(Self(Shared { config, client, names, hosts }))
+        let (names, hosts) = (Names::default(), Hosts::new(config.per_host));
+        let rate = config.rate.map(SharedRate::new);
+        Ok(Self(Shared { config, client, names, hosts, rate }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
     /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
-    /// its next item only when there is room for it.
+    /// its next item only when there is room for it. Files of a server that has asked to be left
+    /// alone for a while (`Retry-After`) make room for others until then, up to 256 of them.
     ///
     /// # Cancel safety
     ///
@@ -118,11 +126,11 @@ impl Downloader {
         let report = Mutex::new(Report::default());
         let (stopper, stop) = stop();
         let items = until_stopped(list, stop.clone()).enumerate();
-        let all = for_each(self.0.config.jobs, items, |(number, item)| {
+        let all = for_each_slot(self.0.config.jobs, ASIDE, items, |(number, item), slot| {
             let (report, stop) = (&report, stop.clone());
             async move {
                 let tell = |event: Event<'_>| observer(number as u64, event);
-                let ended = self.fetch(item, &tell, stop).await;
+                let ended = self.fetch(item, &slot, &tell, stop).await;
                 settle(ended, &tell, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
             }
         });
@@ -136,9 +144,16 @@ impl Downloader {
         Report { elapsed: start.elapsed(), ..report }
     }
 
+    /// Tells what [`Downloader::run`] would do with an item, as far as that can be known without
+    /// asking its server, and keeps its name from the items after it. Nothing is made or asked for.
+    pub fn foresee(&self, item: Item) -> Foreseen {
+        self.0.foresee(item)
+    }
+
     async fn fetch(
         &self,
         item: Result<Item, Failure>,
+        slot: &Slot,
         tell: &(impl Fn(Event<'_>) + Sync),
         stop: Stop,
     ) -> Result<Saved, Failure> {
@@ -148,7 +163,7 @@ impl Downloader {
             stop.stopped().await;
             Err(DownloadError::Stopped)
         };
-        let ended = future::or(stopped, self.0.fetch(item, tell)).await;
+        let ended = future::or(stopped, self.0.fetch(item, slot, tell)).await;
         ended.map_err(|source| Failure { url, source })
     }
 }

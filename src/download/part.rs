@@ -106,6 +106,29 @@ impl Names {
         Ok(Claim::Part(part))
     }
 
+    /// The path that a transfer would get, as long as the folder stays as it is, and whether it is
+    /// left alone because a file is there. It is kept from others, but nothing is made.
+    pub(super) fn foresee(&self, wanted: PathBuf, config: &Config) -> (PathBuf, bool) {
+        let is_promised = |path: &Path| self.given.has(path);
+        let keeps = config.existing == Existing::Skip
+            || config.resume && config.existing == Existing::Number;
+        let goes_on = config.resume && is_taken(&part_of(&wanted));
+        if keeps && !goes_on && is_taken(&wanted) && !is_promised(&wanted) {
+            return (wanted, true);
+        }
+        let is_free = |path: &Path| {
+            !is_promised(path) && (config.existing.replaces() || goes_on || !is_taken(path))
+        };
+        let mut number = self.first_to_try(&wanted);
+        while !is_free(&choice(&wanted, number)) {
+            number += 1;
+        }
+        self.remember(&wanted, number);
+        let path = choice(&wanted, number);
+        self.given.add(&path);
+        (path, false)
+    }
+
     fn open_new(&self, wanted: PathBuf, existing: Existing) -> Result<Part, DownloadError> {
         let mut number = self.first_to_try(&wanted);
         loop {

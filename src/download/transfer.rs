@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use smol::Timer;
 use tracing::warn;
 use url::Url;
 
@@ -19,7 +18,7 @@ use crate::download::hosts::Hosts;
 use crate::download::http::{Client, shown};
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
-use crate::download::plan::{Item, Target};
+use crate::download::plan::{Foreseen, Item, Source, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::report::Saved;
@@ -27,6 +26,8 @@ use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
+use crate::limits::rate::SharedRate;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) names: Names,
     pub(super) hosts: Hosts,
+    /// How fast all files together may come.
+    pub(super) rate: Option<SharedRate>,
 }
 
 /// Where the bytes go, open before the first request: what cannot be written is not asked for.
@@ -50,17 +53,19 @@ impl Shared {
     pub(super) async fn fetch(
         &self,
         item: Item,
+        slot: &Slot,
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
+        self.hosts.wait(&item.source.url, slot).await;
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
-        let is_named = matches!(target, Target::Named);
+        let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let attempt =
-            |store, previous| Attempt::new(self, &source, &headers, store, previous, &tell);
+            |store, previous| Attempt::new(self, slot, &source, &headers, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let previous = Some(part.target()).filter(|_| self.updates());
@@ -80,7 +85,8 @@ impl Shared {
             }
             Output::Present(path) => return Ok(kept(url, path, start)),
         };
-        Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
+        let (elapsed, checksum) = (start.elapsed(), verified);
+        Ok(Saved { url, path, bytes, elapsed, checksum, skipped: false })
     }
 
     /// Opens what the bytes go to.
@@ -216,7 +222,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
-                    Timer::after(wait).await;
+                    attempt.pause(wait, &error).await;
                 }
             }
         }
@@ -225,7 +231,8 @@ impl Shared {
 
 /// A file that was there before.
 fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
-    Saved { url, path: Some(path), bytes: 0, elapsed: start.elapsed(), skipped: true }
+    let (path, elapsed) = (Some(path), start.elapsed());
+    Saved { url, path, bytes: 0, elapsed, checksum: None, skipped: true }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.

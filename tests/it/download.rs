@@ -7,6 +7,7 @@ mod credentials;
 mod files;
 mod http_peers;
 mod https;
+mod limits;
 mod lists;
 mod many;
 mod names;

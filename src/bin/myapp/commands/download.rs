@@ -5,6 +5,7 @@ mod connection;
 mod credentials;
 mod failed;
 mod files;
+mod limits;
 mod list;
 mod retry;
 
@@ -23,7 +24,8 @@ use clap::Args;
 use futures_lite::stream::Boxed;
 use futures_lite::{StreamExt as _, future};
 use myapp::download::{
-    Config, Downgrade, Downloader, Event, Failure as Failed, Header, Item, Report, Saved, Target,
+    Config, Downgrade, Downloader, Event, Failure as Failed, Foreseen, Header, Item, Report, Saved,
+    Target,
 };
 use myapp::escape::Escaped;
 use myapp::limits::stop::stop;
@@ -34,8 +36,10 @@ use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::failed::{cause, code, problem};
 use crate::exit::{Code, Failure};
+use crate::output::download::Lines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
+use crate::output::results::print;
 use crate::output::terminal;
 use crate::secret::secret;
 use crate::signals::Ending;
@@ -70,6 +74,12 @@ pub(crate) struct Options {
     files: files::FileOptions,
     #[command(flatten)]
     checksums: checksums::ChecksumOptions,
+    /// Only tell on stdout which file would go where; ask no server, make nothing
+    #[arg(long, help_heading = "Files", conflicts_with = "json")]
+    dry_run: bool,
+    /// Tell on stdout as a line of JSON how each file ended, then how the run did
+    #[arg(long, help_heading = "Files")]
+    json: bool,
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
@@ -86,6 +96,8 @@ pub(crate) struct Options {
     /// How long a server may send nothing
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
+    #[command(flatten)]
+    limits: limits::LimitOptions,
     #[command(flatten)]
     retry: retry::RetryOptions,
 
@@ -122,7 +134,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = self.retry.apply(self.files.apply(Config::default()));
+        let default = self.limits.apply(self.retry.apply(self.files.apply(Config::default())));
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -162,6 +174,10 @@ impl Options {
         if self.output.is_some() && !is_single {
             return Err(Failure::usage("-o names the file of a single URL, and here are several")
                 .hint("-d DIR names the folder for all"));
+        }
+        if self.json && self.is_to_stdout() {
+            return Err(Failure::usage("--json and -o - would both write to stdout")
+                .hint("-o FILE names a file"));
         }
         if self.checksums.checksum.is_some() && !is_single {
             return Err(Failure::usage("--checksum is that of a single URL, and here are several")
@@ -220,11 +236,18 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
     options.connection.apply(&mut config, |name| env::var(name).ok())?;
-    let downloader = Downloader::new(options.checksums.read(config)?)
-        .map_err(|error| Failure::new(code(&error), error))?;
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    if !options.dry_run {
+        config = options.checksums.read(config)?;
+    }
+    let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
+    if options.dry_run {
+        return runtime::run(foresee(&downloader, items));
+    }
+    let ending = Ending::catch().and_then(Ending::second_ends_at_once);
+    let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
+    let lines = options.json.then(Lines::start);
     // Bars between the lines of the file itself would be no help.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
     let progress = Progress::start(&log.screen, quiet, options.list.expected());
@@ -233,28 +256,61 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
             *codes = Code::of_all([*codes, code(&failed.source)]);
         }
+        if let Some(lines) = &lines {
+            lines.tell(number, &event, |failed| (cause(failed), code(&failed.source)));
+        }
         tell(&progress, number, event);
     };
     let ended = Cell::new(None);
     let (stopper, stopped) = stop();
-    let report = runtime::run(future::or(
-        async { Some(downloader.run(items, &observer, stopped.stopped()).await) },
-        async {
-            ended.set(Some(ending.next().await));
-            stopper.stop();
-            // A second signal ends the program at once.
-            ended.set(Some(ending.next().await));
-            None
-        },
-    ));
+    let signal = async {
+        ended.set(Some(ending.next().await));
+        stopper.stop();
+        future::pending().await
+    };
+    let unread = async {
+        match &lines {
+            Some(lines) => Err(lines.failed().await),
+            None => future::pending().await,
+        }
+    };
+    let run = async { Ok(downloader.run(items, &observer, stopped.stopped()).await) };
+    let report = runtime::run(future::or(future::or(run, signal), unread));
     progress.end();
-    if let Some(report) = report
-        && !quiet
-    {
+    let report = report?;
+    if !quiet {
         terminal::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(ended.get().unwrap_or(code))
+    let code = ended.get().unwrap_or(code);
+    lines.map_or(Ok(()), |lines| lines.end(&report, code))?;
+    Ok(code)
+}
+
+/// Tells what a run would do.
+async fn foresee(
+    downloader: &Downloader,
+    mut items: Boxed<Result<Item, Failed>>,
+) -> Result<Code, Failure> {
+    let mut all = Code::Success;
+    while let Some(item) = items.next().await {
+        match item {
+            Ok(item) => print(foreseen_line(&downloader.foresee(item)).into_bytes()).await?,
+            Err(failed) => {
+                all = Code::of_all([all, code(&failed.source)]);
+                terminal::say(&problem(&failed));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn foreseen_line(foreseen: &Foreseen) -> String {
+    let Foreseen { url, path, skipped } = foreseen;
+    let url = Escaped(url.as_str().as_bytes());
+    let path = path.as_deref().map_or_else(|| "stdout".to_owned(), terminal::path);
+    let kept = if *skipped { " (there already)" } else { "" };
+    format!("{url} -> {path}{kept}\n")
 }
 
 /// Hands on what the run tells.
@@ -320,6 +376,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use myapp::download::{Existing, SlowestPace};
+    use std::num::NonZeroU64;
 
     #[derive(Parser)]
     struct Line {
@@ -342,7 +399,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s u";
+                    --retry-max-time 3s -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -356,8 +413,11 @@ mod tests {
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
         assert!(config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));
+        assert_eq!(config.per_host, NonZeroUsize::new(2));
+        assert_eq!((config.rate, config.rate_per_file), (rate(1 << 20), rate(64 << 10)));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
