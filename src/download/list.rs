@@ -116,8 +116,9 @@ impl List {
             _ => line,
         };
         let line = line.trim_ascii_end();
-        match line.first() {
-            None | Some(b'#') => None,
+        let is_comment = line.trim_ascii_start().starts_with(b"#");
+        match line.first().filter(|_| !is_comment) {
+            None => None,
             Some(b' ' | b'\t') => self.option(line),
             Some(_) => {
                 let before = self.flush();

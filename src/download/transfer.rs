@@ -89,6 +89,23 @@ impl Shared {
         Ok(Saved { url, path, bytes, elapsed, checksum, skipped: false })
     }
 
+    /// Where a file would go.
+    pub(super) fn foresee(&self, item: Item) -> Foreseen {
+        let Item { source: Source { url, .. }, target, dir, .. } = item;
+        let dir = self.config.dir.join(dir);
+        let wanted = match target {
+            Target::Named => dir.join(naming::from_url(&url)),
+            Target::File(path) => dir.join(path),
+            Target::Sink(_) => return Foreseen { url, path: None, skipped: false },
+        };
+        let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
+        if fs::metadata(&wanted).is_ok_and(is_special) {
+            return Foreseen { url, path: Some(wanted), skipped: false };
+        }
+        let (path, skipped) = self.names.foresee(wanted, &self.config);
+        Foreseen { url, path: Some(path), skipped }
+    }
+
     /// Opens what the bytes go to.
     async fn open(&self, url: &Url, dir: &Path, target: Target) -> Result<Output, DownloadError> {
         let dir = self.config.dir.join(dir);

@@ -9,6 +9,7 @@ mod http_peers;
 mod https;
 mod limits;
 mod lists;
+mod machine;
 mod many;
 mod names;
 mod outputs;

@@ -320,7 +320,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
             Some(name) => progress.started(number, name.as_bytes()),
             None => progress.started(number, url.as_str().as_bytes()),
         },
-        Event::Answered { length } => progress.answered(number, length),
+        Event::Answered { length, .. } => progress.answered(number, length),
         Event::Received { position } => progress.received(number, position),
         Event::Saved(saved) => progress.saved(number, saved.bytes, saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),
