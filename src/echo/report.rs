@@ -1,6 +1,7 @@
 //! What a run comes to.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -52,9 +53,11 @@ pub struct LoadReport {
     pub service: Latency,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
-    /// The share of its time in which the thread that sent was busy, from 0 to 1.
+    /// The share of their time in which the threads that sent were busy, from 0 to 1.
     pub cpu: f64,
     pub(crate) last_answer: Option<Instant>,
+    /// When the last connection had no more to do.
+    pub(crate) ended: Option<Instant>,
 }
 
 /// What went wrong in one phase.
@@ -117,6 +120,24 @@ impl LoadReport {
     pub(crate) fn fail(&mut self, error: EchoError) {
         let entry = self.errors.entry(error.phase());
         entry.or_insert(Failures { count: 0, first: error }).count += 1;
+    }
+
+    /// Adds what another thread has counted in the same run. How long all took, and how busy the
+    /// threads were, is for who knows all of them to say.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.late += other.late;
+        self.connect.merge(&other.connect);
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        for (phase, failures) in other.errors {
+            match self.errors.entry(phase) {
+                Entry::Vacant(entry) => _ = entry.insert(failures),
+                Entry::Occupied(mut entry) => entry.get_mut().count += failures.count,
+            }
+        }
+        self.last_answer = self.last_answer.max(other.last_answer);
+        self.ended = self.ended.max(other.ended);
     }
 
     /// The messages that were answered.

@@ -43,6 +43,12 @@ impl Latency {
         self.0.len()
     }
 
+    /// Adds what another has recorded.
+    pub fn merge(&mut self, other: &Self) {
+        // Both have the same bounds, so that there is nothing that would not fit.
+        let _ = self.0.add(&other.0);
+    }
+
     /// What they come to; nothing if there are none.
     pub fn figures(&self) -> Option<Figures> {
         if self.0.is_empty() {

@@ -1,15 +1,17 @@
 //! From a name to a connection.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_net::TcpStream;
-use smol::Executor;
-use smol::channel::{Receiver, unbounded};
 
 use crate::limits::deadline::within;
 use crate::net::address::{Address, Host};
+use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -79,7 +81,31 @@ pub async fn connect_to(
     address: &Address,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    race(interleave(found))
+    let connect = async |found| {
+        let stream = TcpStream::connect(found).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    race(interleave(found), connect)
+        .await
+        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+}
+
+/// Connects to `address`, which has been resolved to `found`, with a stream that is bound to this
+/// thread; otherwise as [`connect_to`].
+///
+/// # Errors
+///
+/// Those of [`connect_to`].
+///
+/// # Cancel safety
+///
+/// That of [`connect_to`].
+pub(crate) async fn connect_here(
+    address: &Address,
+    found: Vec<SocketAddr>,
+) -> Result<Stream, ConnectError> {
+    race(interleave(found), Stream::connect)
         .await
         .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
@@ -127,45 +153,38 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Connects to the first address that answers.
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let executor = Executor::new();
-    let (done, results) = unbounded();
-    let attempts = async {
-        let mut failed = None;
-        for address in addresses {
-            let done = done.clone();
-            let attempt = async move {
-                // The other side is gone only when an earlier attempt has won.
-                let _ = done.send(TcpStream::connect(address).await).await;
-            };
-            executor.spawn(attempt).detach();
-            if let Ok(result) = within(Some(ATTEMPT_DELAY), results.recv()).await {
-                match result.unwrap_or_else(|_| Err(no_address())) {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-            }
+async fn race<S, F: Future<Output = io::Result<S>>>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<S> {
+    let mut waiting = addresses.into_iter();
+    let (mut running, mut failed) = (Vec::new(), None);
+    loop {
+        running.extend(waiting.next().map(|address| Box::pin(connect(address))));
+        if running.is_empty() {
+            return Err(failed.unwrap_or_else(no_address));
         }
-        drop(done);
-        first_of(&results, failed).await
-    };
-    let stream = executor.run(attempts).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// The first success among the attempts that still run, or else the first error of all.
-async fn first_of(
-    results: &Receiver<io::Result<TcpStream>>,
-    mut failed: Option<io::Error>,
-) -> io::Result<TcpStream> {
-    while let Ok(result) = results.recv().await {
-        match result {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = failed.or(Some(error)),
+        let lead = (waiting.len() > 0).then_some(ATTEMPT_DELAY);
+        match within(lead, first_of(&mut running)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Err(_) => {}
         }
     }
-    Err(failed.unwrap_or_else(no_address))
+}
+
+/// The result of the first that ends, which is taken out.
+async fn first_of<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for index in 0..running.len() {
+            if let Poll::Ready(output) = Pin::new(&mut running[index]).poll(cx) {
+                drop(running.remove(index));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn no_address() -> io::Error {
@@ -195,7 +214,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        let stream = smol::block_on(race(vec![closed, open])).unwrap();
+        let stream = smol::block_on(race(vec![closed, open], TcpStream::connect)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
     }
 
