@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::LocalExecutor;
-use tracing::debug;
 
 use crate::echo::config::{Length, LoadConfig};
 use crate::echo::error::EchoError;
 use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::meter::Meter;
 use crate::echo::opener::Opener;
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::report::LoadReport;
 use crate::limits::backoff::Backoff;
 use crate::limits::stop::{self, Stop};
+use crate::measure::live::Live;
 use crate::net::stream::Stream;
 use crate::runtime::{Timer, Worker, spun};
 
@@ -34,7 +35,8 @@ const GIVE_UP: u32 = 10;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Sends the same message again and again over many connections, until all are sent, the time is
-/// over, or `stop` is done; then tells how it went.
+/// over, or `stop` is done; then tells how it went. `live` has the latest figures meanwhile, the
+/// warm-up not counted.
 ///
 /// Each connection has a schedule of its own when a rate is asked, and a message that the server
 /// holds up does not move those behind it: its response time counts from when it was due. At the
@@ -55,12 +57,13 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn load(
     config: &LoadConfig,
     stop: impl Future<Output = ()>,
+    live: &Live,
 ) -> Result<LoadReport, EchoError> {
     let plan = Arc::new(Plan::new(config));
     let (stopper, stopped) = stop::stop();
     let start = |part| {
-        let (plan, stop) = (Arc::clone(&plan), stopped.clone());
-        let work = move || async move { Load::new(&plan, part).run(stop).await };
+        let (plan, live, stop) = (Arc::clone(&plan), live.clone(), stopped.clone());
+        let work = move || async move { Load::new(&plan, part, live).run(stop).await };
         Worker::start("load", config.busy_poll, work)
     };
     let workers = (0..plan.threads).map(start).collect::<Result<Vec<_>, _>>();
@@ -162,16 +165,16 @@ impl Plan {
 struct Load<'a> {
     plan: &'a Plan,
     part: usize,
-    report: RefCell<LoadReport>,
+    meter: RefCell<Meter>,
     scratch: RefCell<Scratch>,
     /// Whether the server takes no notice of the end of input: then it is waited for no more.
     deaf: Cell<bool>,
 }
 
 impl<'a> Load<'a> {
-    fn new(plan: &'a Plan, part: usize) -> Self {
-        let (report, scratch) = (RefCell::default(), RefCell::default());
-        Self { plan, part, report, scratch, deaf: Cell::new(false) }
+    fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
+        let meter = RefCell::new(Meter::new(plan.measured_from, live));
+        Self { plan, part, meter, scratch: RefCell::default(), deaf: Cell::new(false) }
     }
 
     async fn run(self, stop: Stop) -> LoadReport {
@@ -180,7 +183,7 @@ impl<'a> Load<'a> {
         if stop.is_stopped() {
             self.note_end(Instant::now());
         }
-        let mut report = self.report.into_inner();
+        let mut report = self.meter.into_inner().into_report();
         let busy = cpu_time().saturating_sub(cpu).saturating_sub(spun());
         report.cpu = busy.as_secs_f64() / start.elapsed().as_secs_f64();
         report
@@ -254,7 +257,7 @@ impl<'a> Load<'a> {
         let mut answers = false;
         let told = |event| {
             answers |= matches!(event, Event::Answered { .. });
-            self.count(event);
+            self.meter.borrow_mut().count(event);
         };
         let mut result = flow.run(pace, most, &self.scratch, told).await;
         self.note_end(Instant::now());
@@ -264,7 +267,7 @@ impl<'a> Load<'a> {
         match result {
             Ok(()) => (true, true),
             Err(error) => {
-                self.fail(error);
+                self.meter.borrow_mut().fail(error);
                 (true, answers)
             }
         }
@@ -275,13 +278,11 @@ impl<'a> Load<'a> {
         let start = Instant::now();
         match self.plan.opener.open().await {
             Ok(stream) => {
-                if start >= self.plan.measured_from {
-                    self.report.borrow_mut().connect.record(start.elapsed());
-                }
+                self.meter.borrow_mut().connected(start);
                 Some(stream)
             }
             Err(error) => {
-                self.fail(error.into());
+                self.meter.borrow_mut().fail(error.into());
                 self.note_end(Instant::now());
                 None
             }
@@ -290,29 +291,7 @@ impl<'a> Load<'a> {
 
     /// Notes that there was something to do until this moment.
     fn note_end(&self, at: Instant) {
-        let mut report = self.report.borrow_mut();
-        report.ended = report.ended.max(Some(at));
-    }
-
-    fn count(&self, event: Event) {
-        let mut report = self.report.borrow_mut();
-        match event {
-            Event::Sent { due, late } if due >= self.plan.measured_from => {
-                report.sent += 1;
-                report.late += u64::from(late);
-            }
-            Event::Answered { sent, now } if sent.due >= self.plan.measured_from => {
-                report.response.record(now - sent.due);
-                report.service.record(now - sent.at);
-                report.last_answer = Some(now);
-            }
-            _ => {}
-        }
-    }
-
-    fn fail(&self, error: EchoError) {
-        debug!(target: "myapp::traffic", error = &error as &dyn std::error::Error, "failed");
-        self.report.borrow_mut().fail(error);
+        self.meter.borrow_mut().ended(at);
     }
 }
 

@@ -25,6 +25,7 @@ mod flow;
 mod ledger;
 mod load;
 mod message;
+mod meter;
 mod opener;
 mod pace;
 mod payload;

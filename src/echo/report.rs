@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::echo::error::{EchoError, Phase};
 use crate::measure::latency::Latency;
+use crate::measure::timeline::Timeline;
 
 /// What a ping comes to.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +52,8 @@ pub struct LoadReport {
     pub response: Latency,
     /// From when each message was sent until its reply was whole.
     pub service: Latency,
+    /// What was answered and what went wrong, over time.
+    pub timeline: Timeline,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
     /// The share of their time in which the threads that sent were busy, from 0 to 1.
@@ -130,6 +133,7 @@ impl LoadReport {
         self.connect.merge(&other.connect);
         self.response.merge(&other.response);
         self.service.merge(&other.service);
+        self.timeline.merge(other.timeline);
         for (phase, failures) in other.errors {
             match self.errors.entry(phase) {
                 Entry::Vacant(entry) => _ = entry.insert(failures),
