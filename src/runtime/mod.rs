@@ -15,9 +15,9 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Driver, Socket, Unparker, look_again};
+pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Unparker, look_again};
+pub(crate) use portable::{Driver, Socket, Unparker, give_way, look_again};
 pub(crate) use worker::Worker;
 
 /// What a socket can be ready for.
