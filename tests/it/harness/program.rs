@@ -105,7 +105,7 @@ impl Program {
     }
 
     /// Has `starter`, which is given the program and its arguments, start it.
-    fn through(mut self, mut starter: Command) -> Self {
+    pub fn through(mut self, mut starter: Command) -> Self {
         starter.arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
