@@ -104,6 +104,13 @@ impl Program {
         self.through(env)
     }
 
+    /// Sends its stderr there, where nobody collects it.
+    pub fn stderr_to(self, path: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg("exec \"$0\" \"$@\" 2>>\"$STDERR\"").env("STDERR", path);
+        self.through(shell)
+    }
+
     /// Has `starter`, which is given the program and its arguments, start it.
     pub fn through(mut self, mut starter: Command) -> Self {
         starter.arg(self.command.get_program()).args(self.command.get_args());
