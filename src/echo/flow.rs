@@ -15,7 +15,7 @@ use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::payload::Payload;
 use crate::limits::deadline::before;
-use crate::runtime::Timer;
+use crate::runtime::{Timer, give_way};
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;
@@ -169,7 +169,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
                 None => now = None,
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 

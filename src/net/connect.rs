@@ -66,9 +66,8 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Co
 
 /// Connects to `address`, which has been resolved to `found`.
 ///
-/// The addresses are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn, the next
-/// 250 ms after the last or as soon as one has failed; the first connection wins and the other
-/// attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+/// The addresses are tried as [`first_to`] does. Small messages are sent at once
+/// (`TCP_NODELAY`).
 ///
 /// # Errors
 ///
@@ -81,13 +80,9 @@ pub async fn connect_to(
     address: &Address,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    let connect = async |found| {
-        let stream = TcpStream::connect(found).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    race(interleave(found), connect)
-        .await
+    let stream = first_to(found, TcpStream::connect).await.unwrap_or_else(|| Err(no_address()));
+    stream
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
 
@@ -105,8 +100,9 @@ pub(crate) async fn connect_here(
     address: &Address,
     found: Vec<SocketAddr>,
 ) -> Result<Stream, ConnectError> {
-    race(interleave(found), Stream::connect)
+    first_to(found, Stream::connect)
         .await
+        .unwrap_or_else(|| Err(no_address()))
         .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
 
@@ -152,22 +148,33 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-/// Connects to the first address that answers.
-async fn race<S, F: Future<Output = io::Result<S>>>(
-    addresses: Vec<SocketAddr>,
-    connect: impl Fn(SocketAddr) -> F,
-) -> io::Result<S> {
-    let mut waiting = addresses.into_iter();
+/// Makes `attempt` at each of these addresses until one succeeds, as in RFC 8305 ("Happy
+/// Eyeballs"): the families in turn, the next 250 ms after the last or as soon as one has failed;
+/// the first success wins and the other attempts are dropped. `None` if there is no address.
+///
+/// # Errors
+///
+/// When all attempts fail, the error of the first.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, all attempts are dropped.
+pub async fn first_to<T, E, A: Future<Output = Result<T, E>>>(
+    found: Vec<SocketAddr>,
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Option<Result<T, E>> {
+    let mut waiting = interleave(found).into_iter();
     let (mut running, mut failed) = (Vec::new(), None);
     loop {
-        running.extend(waiting.next().map(|address| Box::pin(connect(address))));
+        running.extend(waiting.next().map(|address| Box::pin(attempt(address))));
         if running.is_empty() {
-            return Err(failed.unwrap_or_else(no_address));
+            return failed.map(Err);
         }
         let lead = (waiting.len() > 0).then_some(ATTEMPT_DELAY);
         match within(lead, first_of(&mut running)).await {
-            Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failed = failed.or(Some(error)),
+            Ok(success) => return Some(success),
+            // It goes on beside the next.
             Err(_) => {}
         }
     }
@@ -214,7 +221,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        let stream = smol::block_on(race(vec![closed, open], TcpStream::connect)).unwrap();
+        let stream = smol::block_on(first_to(vec![closed, open], TcpStream::connect));
+        let stream = stream.unwrap().unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
     }
 

@@ -60,6 +60,15 @@ pub(crate) fn spun() -> Duration {
     CURRENT.with_borrow(|reactor| reactor.as_ref().map_or(Duration::ZERO, |r| r.spun.get()))
 }
 
+/// Has the task of `cx` polled again when all sockets have been looked at: what has come to others
+/// goes first. (A task that wakes itself would be run again and again before.)
+pub(crate) fn give_way(cx: &Context<'_>) {
+    CURRENT.with_borrow(|reactor| match reactor {
+        Some(reactor) => reactor.later.borrow_mut().push(cx.waker().clone()),
+        None => cx.waker().wake_by_ref(),
+    });
+}
+
 /// Runs a future on a thread, and the sockets that it opens there.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -89,6 +98,8 @@ struct Reactor {
     /// How long it has asked in vain instead of sleeping.
     spun: Cell<Duration>,
     sources: RefCell<Slab<Source>>,
+    /// Who has given way.
+    later: RefCell<Vec<Waker>>,
     busy_poll: Duration,
 }
 
@@ -139,6 +150,7 @@ impl Driver {
             rings: Cell::new(None),
             spun: Cell::new(Duration::ZERO),
             sources: RefCell::default(),
+            later: RefCell::default(),
             busy_poll,
         });
         CURRENT.set(Some(Rc::clone(&reactor)));
@@ -192,6 +204,7 @@ impl Reactor {
             }
             self.dispatch(&mut events);
             timers::fire();
+            self.later.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -205,7 +218,7 @@ impl Reactor {
             self.ask(events, true);
             let now = Instant::now();
             let something = !events.is_empty()
-                || unparker.woken.load(SeqCst)
+                || self.has_more_to_do(unparker)
                 || due.is_some_and(|due| due <= now);
             if something || now - start >= self.busy_poll {
                 break (something, now - start);
@@ -218,27 +231,31 @@ impl Reactor {
     /// Waits for events; not at all if there is something else to do.
     fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
         unparker.parked.store(true, SeqCst);
-        let woken = unparker.woken.load(SeqCst);
-        if !woken {
+        let busy = self.has_more_to_do(unparker);
+        if !busy {
             self.set_ring();
         }
-        self.ask(events, woken);
+        self.ask(events, busy);
         // Before wakers run, or each of them would write to the eventfd.
         unparker.parked.store(false, SeqCst);
     }
 
+    /// Has the timerfd ring when the first timer is due.
     fn set_ring(&self) {
-        let first = timers::first();
-        if first.is_none() || first == self.rings.replace(first) {
+        let Some(first) = timers::first() else { return };
+        if self.rings.replace(Some(first)) == Some(first) {
             return;
         }
-        let left = first.map(|first| first.saturating_duration_since(Instant::now()));
         // Nothing at all would switch it off.
-        let left = left.unwrap_or_default().max(Duration::from_nanos(1));
+        let left = first.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let Ok(it_value) = Timespec::try_from(left) else { return };
         let time = Itimerspec { it_interval: Timespec::default(), it_value };
         // A time that is valid cannot be refused.
         let _ = timerfd_settime(&self.timerfd, TimerfdTimerFlags::empty(), &time);
+    }
+
+    fn has_more_to_do(&self, unparker: &Unparker) -> bool {
+        unparker.woken.load(SeqCst) || !self.later.borrow().is_empty()
     }
 
     fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
@@ -484,6 +501,31 @@ mod tests {
             look_again();
             assert_eq!(read().await.unwrap().unwrap(), 4);
         });
+    }
+
+    #[test]
+    fn who_always_gives_way_keeps_no_socket_waiting() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        Driver::new().unwrap().run(|| async {
+            let executor = smol::LocalExecutor::new();
+            let counted = Rc::clone(&turns);
+            let _greedy = executor.spawn(poll_fn(move |cx| {
+                counted.set(counted.get() + 1);
+                give_way(cx);
+                Poll::<()>::Pending
+            }));
+            let socket = Socket::new(ours).unwrap();
+            let reading = executor.spawn(async move {
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                poll_fn(|cx| socket.poll(Direction::Read, cx, read)).await
+            });
+            let writing = executor.spawn(async { theirs.write_all(b"here").unwrap() });
+            assert_eq!(executor.run(reading).await.unwrap(), 4);
+            writing.await;
+        });
+        assert!(turns.get() <= 3, "{} turns until the socket was looked at", turns.get());
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub(crate) fn spun() -> std::time::Duration {
     std::time::Duration::ZERO
 }
 
+/// Has the task of `cx` polled again, after others.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn give_way(cx: &Context<'_>) {
+    cx.waker().wake_by_ref();
+}
+
 /// Runs a future on a thread.
 #[derive(Debug)]
 pub(crate) struct Driver {
