@@ -7,7 +7,7 @@ use myapp::download::Config;
 use myapp::units::parse_rate;
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Transfers")]
+#[command(next_help_heading = "Limits")]
 pub(super) struct LimitOptions {
     /// Connections to one server at once [default: the -j]
     #[arg(short = 'x', long, value_name = "N")]
