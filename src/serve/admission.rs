@@ -42,7 +42,6 @@ impl Admission {
 
     /// Lets a connection from `ip` in, or says why not.
     pub(super) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Admitted, Refusal> {
-        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
         let ip = ip.to_canonical();
         if !self.is_allowed(ip) {
             return Err(Refusal::Denied);
@@ -57,7 +56,10 @@ impl Admission {
         Ok(Admitted(Some(Box::new((Arc::clone(self), ip)))))
     }
 
-    fn is_allowed(&self, ip: IpAddr) -> bool {
+    /// Whether `ip` is served at all.
+    pub(super) fn is_allowed(&self, ip: IpAddr) -> bool {
+        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        let ip = ip.to_canonical();
         let in_any = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
         !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
     }

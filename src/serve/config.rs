@@ -20,6 +20,9 @@ pub struct Config {
     pub chunk: NonZeroUsize,
     /// In [`Mode::Line`] the bytes that a line may have, its `\n` not counted. Default: 1 MiB.
     pub max_line: usize,
+    /// The longest datagram that is answered, in bytes; a longer one is counted and dropped.
+    /// Default: 65,507, the longest of IPv4.
+    pub udp_max: usize,
     /// The memory in bytes that the unfinished lines of all connections may take together; when
     /// they take more, the connection with the longest is closed. Each thread has an equal share.
     /// Default: 256 MiB.
@@ -56,13 +59,15 @@ pub struct Config {
 /// Faults that a server makes on purpose.
 ///
 /// What happens to a message depends on the seed, on how many connections came before its own,
-/// and on how many messages came before it there, and on nothing else.
+/// and on how many messages came before it there, and on nothing else; to a datagram, on the seed
+/// and on how many datagrams came before it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
-    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, no more
-    /// is read from it. Default: not at all.
+    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, or 4 MiB
+    /// on a socket for datagrams, no more is read from it. Default: not at all.
     pub delay: Duration,
-    /// Up to how much later still; answers keep their order. Default: not at all.
+    /// Up to how much later still. On a connection answers keep their order; in datagrams one may
+    /// overtake another. Default: not at all.
     pub jitter: Duration,
     /// The share of answers that are not sent, from 0 to 1. Default: 0.
     pub drop_rate: f64,
@@ -91,6 +96,7 @@ impl Default for Config {
             prefix: Vec::new(),
             chunk: const { NonZeroUsize::new(64 << 10).expect("not zero") },
             max_line: 1 << 20,
+            udp_max: 65_507,
             max_partial: 256 << 20,
             threads: half_the_cores(),
             max_connections: None,

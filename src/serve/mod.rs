@@ -15,10 +15,13 @@ mod accept;
 mod admission;
 mod config;
 mod connections;
+mod datagram;
 mod error;
 mod exporter;
 mod faults;
+mod guard;
 mod held;
+mod late_datagrams;
 mod metrics;
 mod modes;
 mod session;
@@ -42,7 +45,7 @@ use crate::serve::shard::Shard;
 pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
-pub use stats::{Figures, Summary};
+pub use stats::{Datagrams, Figures, Summary};
 
 /// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
 #[derive(Debug)]
@@ -87,8 +90,10 @@ impl Server {
         let start = |listeners| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
+            let (sockets, guard) = (Vec::new(), Arc::new(guard::Guard::new(Vec::new())));
             let admission = Arc::clone(&admission);
-            let shard = Shard { listeners, config, figures, admission, permits, stop };
+            let shard =
+                Shard { sockets, guard, listeners, config, figures, admission, permits, stop };
             let started = started.clone();
             Worker::start("serve", || async move {
                 started.stopped().await;

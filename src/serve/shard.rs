@@ -1,6 +1,7 @@
 //! One thread of a server: its sockets, its connections, and what they share.
 
 use std::cell::RefCell;
+use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tracing::error;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{self, Stop};
+use crate::net::datagram::Datagrams;
 use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::runtime;
@@ -19,6 +21,8 @@ use crate::serve::accept::Acceptor;
 use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Faults, Mode};
 use crate::serve::connections::Connections;
+use crate::serve::datagram::Answerer;
+use crate::serve::guard::Guard;
 use crate::serve::modes::Framing;
 use crate::serve::stats::Figures;
 
@@ -33,9 +37,12 @@ const TASKS: usize = 200;
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) listeners: Vec<Listener>,
+    /// The sockets to which datagrams come.
+    pub(super) sockets: Vec<UdpSocket>,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
     pub(super) admission: Arc<Admission>,
+    pub(super) guard: Arc<Guard>,
     pub(super) permits: Permits,
     pub(super) stop: Stop,
 }
@@ -44,6 +51,8 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) framing: Framing,
+    /// The longest datagram that is answered.
+    pub(super) udp_max: usize,
     /// With faults, answers are made before they wait: they get this prefix, and none when they
     /// are written.
     pub(super) faults: Option<(Faults, Vec<u8>)>,
@@ -59,7 +68,7 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { listeners, config, figures, admission, permits, stop } = self;
+        let Self { listeners, sockets, config, figures, admission, guard, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
@@ -81,6 +90,19 @@ impl Shard {
                 draining: draining.clone(),
             };
             executor.spawn(acceptor.run()).detach();
+        }
+        for socket in sockets {
+            let socket = match Datagrams::new(socket) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    error!(%error, "cannot wait for datagrams");
+                    continue;
+                }
+            };
+            let (shared, admission) = (Rc::clone(&shared), Arc::clone(&admission));
+            let (guard, draining) = (Arc::clone(&guard), draining.clone());
+            let answerer = Answerer::new(socket, shared, admission, guard, draining);
+            executor.spawn(answerer.run()).detach();
         }
         let sweeper =
             config.idle_timeout.map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
@@ -110,7 +132,7 @@ async fn finish(executor: &LocalExecutor<'_>) {
 }
 
 impl Shared {
-    fn new(config: &Config, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(config: &Config, figures: Arc<Figures>) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
@@ -120,6 +142,7 @@ impl Shared {
         Self {
             faults: faults.map(|faults| (faults, framing.take_prefix())),
             framing,
+            udp_max: config.udp_max,
             figures,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),

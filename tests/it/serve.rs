@@ -3,6 +3,7 @@
 mod admission;
 mod faults;
 mod figures;
+mod udp;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use myapp::serve::Summary;
+use myapp::serve::{Datagrams, Summary};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -74,6 +74,8 @@ impl Events {
             reset,
             idle,
             cut,
+            datagrams = summary.datagrams.taken,
+            unanswered = summary.datagrams.unanswered(),
             seconds,
             "summary"
         );
@@ -109,5 +111,17 @@ fn figures(summary: &Summary) -> Value {
         "reset": summary.reset,
         "idle": summary.idle,
         "cut": summary.cut,
+        "datagrams": datagrams(summary.datagrams),
+    })
+}
+
+fn datagrams(datagrams: Datagrams) -> Value {
+    let Datagrams { taken, denied, looped, too_long, unsent } = datagrams;
+    json!({
+        "taken": taken,
+        "denied": denied,
+        "looped": looped,
+        "too_long": too_long,
+        "unsent": unsent,
     })
 }
