@@ -32,6 +32,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::limits::descriptors;
 use crate::limits::permits::Permits;
@@ -87,6 +88,7 @@ impl Server {
         let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
         let (starter, started) = stop();
         let (stopper, stop) = stop();
+        let busy_poll = config.busy_poll;
         let start = |listeners| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
@@ -95,7 +97,7 @@ impl Server {
             let shard =
                 Shard { sockets, guard, listeners, config, figures, admission, permits, stop };
             let started = started.clone();
-            Worker::start("serve", || async move {
+            Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
                 shard.run().await;
             })
@@ -148,6 +150,6 @@ async fn start_exporter(
     let mut listeners = Listener::bind(address, NonZeroUsize::MIN).await?;
     let listener = listeners.remove(0);
     let (local, figures) = (listener.local_addr(), Arc::clone(figures));
-    let worker = Worker::start("metrics", || exporter::export(listener, figures));
+    let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));
     Ok((worker.map_err(Error::Thread)?, local))
 }
