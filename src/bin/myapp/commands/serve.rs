@@ -26,6 +26,7 @@ Examples:
   myapp serve                    echo lines on 127.0.0.1:8888
   myapp serve :9000              on every interface, IPv4 and IPv6
   myapp serve 8888 '[::1]:8888'  on several addresses
+  myapp serve 8888 udp://8888    connections and datagrams
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
   myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
@@ -60,6 +61,9 @@ pub(crate) struct Options {
     /// In line mode, refuse longer lines [default: 1M]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Answers")]
     max_line: Option<NonZeroUsize>,
+    /// Drop longer datagrams [default: 65507]
+    #[arg(long, value_name = "SIZE", value_parser = datagram_size, help_heading = "Answers")]
+    udp_max: Option<usize>,
 
     /// Threads that serve; 0 means one a core [default: half the cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
@@ -136,6 +140,13 @@ fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
     wide_size(text)?.try_into().map_err(|_| UnitError::Size)
 }
 
+/// A size that a datagram can have.
+fn datagram_size(text: &str) -> Result<usize, String> {
+    let size = size(text).map_err(|error| error.to_string())?.get();
+    let possible = Some(size).filter(|size| *size <= LONGEST_DATAGRAM);
+    possible.ok_or_else(|| format!("no datagram is longer than {LONGEST_DATAGRAM} bytes"))
+}
+
 fn wide_size(text: &str) -> Result<NonZeroU64, UnitError> {
     NonZeroU64::new(parse_size(text)?).ok_or(UnitError::Size)
 }
@@ -175,6 +186,7 @@ impl Options {
             prefix: self.prefix.clone().unwrap_or_default().into(),
             chunk: self.chunk.unwrap_or(default.chunk),
             max_line: self.max_line.map_or(default.max_line, NonZeroUsize::get),
+            udp_max: self.udp_max.unwrap_or(default.udp_max),
             max_partial: default.max_partial,
             threads: self.threads.map_or(default.threads, threads),
             max_connections: self.max_connections,
@@ -196,6 +208,10 @@ impl Options {
         }
         if self.max_line.is_some() && self.mode != ModeName::Line {
             return Err(Failure::usage("--max-line has no effect without --mode line"));
+        }
+        let over_udp = |address: &Address| matches!(address, Address::Udp(_));
+        if self.udp_max.is_some() && !self.addresses.iter().any(over_udp) {
+            return Err(Failure::usage("--udp-max has no effect without a udp:// address"));
         }
         if self.prefix.is_some() && self.mode == ModeName::Discard {
             return Err(Failure::usage("--prefix has no effect with --mode discard"));
