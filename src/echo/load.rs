@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use async_net::TcpStream;
 use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::{LocalExecutor, Timer};
@@ -17,6 +16,7 @@ use crate::echo::open;
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::report::LoadReport;
 use crate::limits::backoff::Backoff;
+use crate::net::connect::Plain;
 
 /// The longest wait after the first connection in a row that came to nothing, and after later
 /// ones.
@@ -155,7 +155,7 @@ impl Load<'_> {
     }
 
     /// Connects, and counts how long it took or that it failed.
-    async fn open(&self) -> Option<TcpStream> {
+    async fn open(&self) -> Option<Plain> {
         let start = Instant::now();
         let opened = open(&self.config.server).await;
         if opened.is_ok() && start >= self.measured_from {
