@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use fundu::{DurationParser, TimeUnit};
+use fundu::{CustomDurationParser, CustomTimeUnit, TimeUnit};
 use parse_size::{ByteSuffix, Config};
 
 /// A text that is no size or no duration.
@@ -35,7 +35,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .map_err(|_| UnitError::Size)
 }
 
-/// Reads a duration: a number, then one of `ns`, `us`, `ms`, `s`, `m`, `h`, `d`, or nothing,
+/// Reads a duration: a number, then one of `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, or nothing,
 /// which means seconds.
 ///
 /// # Errors
@@ -44,8 +44,17 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     use TimeUnit::{Day, Hour, MicroSecond, MilliSecond, Minute, NanoSecond, Second};
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let units = [NanoSecond, MicroSecond, MilliSecond, Second, Minute, Hour, Day];
-    let duration = DurationParser::with_time_units(&units)
+    // Named here: fundu's own name of the microsecond is `Ms`.
+    let units = [
+        CustomTimeUnit::with_default(NanoSecond, &["ns"]),
+        CustomTimeUnit::with_default(MicroSecond, &["us", "µs"]),
+        CustomTimeUnit::with_default(MilliSecond, &["ms"]),
+        CustomTimeUnit::with_default(Second, &["s"]),
+        CustomTimeUnit::with_default(Minute, &["m"]),
+        CustomTimeUnit::with_default(Hour, &["h"]),
+        CustomTimeUnit::with_default(Day, &["d"]),
+    ];
+    let duration = CustomDurationParser::with_time_units(&units)
         .parse(text)
         .ok()
         .and_then(|parsed| Duration::try_from(parsed).ok())
@@ -137,6 +146,9 @@ mod tests {
             [("0", 0), ("1", 1000), ("0.5", 500), ("100ms", 100), ("1.5s", 1500), ("2m", 120_000)]
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["50us", "50µs", "0.05ms"] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_micros(50)), "{text}");
         }
         assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
         for text in ["", "s", "-1s", "1x", "inf", "1e300", "1 s 2"] {

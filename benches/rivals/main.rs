@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo bench --bench rivals            # all
-//! cargo bench --bench rivals -- cat     # one
+//! cargo bench --bench rivals -- cat     # one of: cat, start, download, or of the last a part:
+//!                                       # download-small, download-medium, download-large
 //! ```
 //!
 //! Each case runs ours and each rival in turn (A B C A B C …), so that a machine whose speed
@@ -11,6 +12,7 @@
 //! named and left out. A table goes to stdout, the same as JSON to `target/rivals.json`.
 
 mod cases;
+mod download;
 mod machine;
 mod measure;
 mod report;
@@ -20,7 +22,12 @@ use std::path::Path;
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench` by itself.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|name| name != "--bench").collect();
-    let known = ["cat", "start"];
+    if let [mode, script] = &wanted[..]
+        && mode == download::usage::MEASURE
+    {
+        return download::usage::child(script);
+    }
+    let known = [&["cat", "start", "download"][..], &download::NAMES].concat();
     if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no comparison is named {name}; there are: {}", known.join(", "));
     }
@@ -32,6 +39,10 @@ fn main() -> anyhow::Result<()> {
     }
     if asked("start") {
         cases::start(folder.path(), &mut report)?;
+    }
+    let parts = |name: &str| asked(name) || asked("download");
+    if download::NAMES.iter().any(|name| parts(name)) {
+        download::all(&mut report, parts)?;
     }
     report.save(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("rivals.json"))
 }

@@ -25,7 +25,7 @@ pub(crate) struct Figures {
 pub(crate) struct Quartiles(pub(crate) [f64; 3]);
 
 impl Quartiles {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
         Self([at(0.25), at(0.5), at(0.75)])

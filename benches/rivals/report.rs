@@ -38,6 +38,11 @@ impl Report {
         self.cases.push(json!({"case": case, "figures": rows}));
     }
 
+    /// Keeps a case that has been printed.
+    pub(crate) fn keep(&mut self, case: Value) {
+        self.cases.push(case);
+    }
+
     /// Writes all cases as JSON.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let all = json!({"machine": self.machine, "cases": self.cases});

@@ -10,8 +10,10 @@ use url::Url;
 
 use crate::download::body::{Body, CopyError};
 use crate::download::error::DownloadError;
-use crate::download::http::{HttpError, Login, Response, shown};
+use crate::download::headers::Header;
+use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::{Paced, TooSlow};
+use crate::download::plan::Source;
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::redirect::{Route, is_redirect};
@@ -39,8 +41,8 @@ pub(super) enum End {
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
-    url: &'a Url,
-    login: Option<Login>,
+    source: &'a Source,
+    headers: &'a [Header],
     store: Arc<Store>,
     tell: T,
     known: Option<Known>,
@@ -55,19 +57,29 @@ pub(super) struct Attempt<'a, T> {
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     pub(super) fn new(
         shared: &'a Shared,
-        url: &'a Url,
-        login: Option<Login>,
+        source: &'a Source,
+        headers: &'a [Header],
         store: Arc<Store>,
         previous: Option<Previous>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        Self { shared, url, login, store, tell, known, in_run: false, previous, renewed: false }
+        Self {
+            shared,
+            source,
+            headers,
+            store,
+            tell,
+            known,
+            in_run: false,
+            previous,
+            renewed: false,
+        }
     }
 
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
-        self.url
+        &self.source.url
     }
 
     /// What the bytes go to.
@@ -100,7 +112,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
-            debug!(url = %shown(self.url), have, ?question, ?action, "asked");
+            debug!(url = %shown(self.url()), have, ?question, ?action, "asked");
             match (action, &question) {
                 (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
@@ -147,20 +159,20 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     }
 
     fn start_over(&self, mismatch: Mismatch) {
-        warn!(url = %shown(self.url), "cannot go on with what is here, starting over: {mismatch}");
+        warn!(url = %shown(self.url()), "cannot go on with what is here, starting over: {mismatch}");
     }
 
     /// Takes the file for another than what is there, and for one that is not here yet.
     fn begin(&mut self, known: Known, route: &Route, changed: bool) -> Result<(), DownloadError> {
         if changed {
-            warn!(url = %shown(self.url), "changed on the server, starting over");
+            warn!(url = %shown(self.url()), "changed on the server, starting over");
         }
         if let Some(encoding) = &known.encoding {
             // The bytes are saved as they come: that should surprise nobody later.
             let encoding = Escaped(encoding.as_bytes());
             warn!(url = %shown(route.url()), %encoding, "saved as it came, still encoded");
         }
-        self.store.begin(State::new(self.url, route.url(), known.clone()))?;
+        self.store.begin(State::new(self.url(), route.url(), known.clone()))?;
         (self.known, self.in_run) = (Some(known), true);
         Ok(())
     }
@@ -235,7 +247,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     /// time: where that leads may have expired.
     async fn request(&self, question: &Ask) -> Result<(Response, Route), DownloadError> {
         let Shared { config, client, hosts, .. } = self.shared;
-        let mut route = Route::new(self.url.clone(), self.login.clone(), config);
+        let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
             hosts.wait(route.url()).await;
             let fields = [route.headers(), &self.fields(question)].concat();

@@ -69,7 +69,7 @@ pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
 pub use netrc::{Netrc, NetrcError};
 pub use pace::SlowestPace;
-pub use plan::{Item, Target};
+pub use plan::{Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
 
@@ -139,7 +139,7 @@ impl Downloader {
         stop: Stop,
     ) -> Result<Saved, Failure> {
         let item = item?;
-        let url = item.url.to_string();
+        let url = item.source.url.to_string();
         let stopped = async {
             stop.stopped().await;
             Err(DownloadError::Stopped)

@@ -8,32 +8,48 @@ use url::Url;
 
 use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
+use crate::download::headers::Header;
 use crate::download::http::Login;
 use crate::download::report::Failure;
 
 /// One file to fetch.
 #[derive(Debug)]
 pub struct Item {
-    /// Where it comes from; http or https. A user name or password in it is not sent: those are
-    /// the `login`.
-    pub url: Url,
-    /// Who asks for it, where it is somebody else than
-    /// [`Credentials`](super::Credentials) say.
-    pub login: Option<Login>,
+    /// Where it comes from, and what it is named after.
+    pub source: Source,
+    /// Where the same bytes come from too.
+    pub mirrors: Vec<Source>,
     /// Where it goes.
     pub target: Target,
+    /// The folder of the `target`, relative to the run's; empty for that itself.
+    pub dir: PathBuf,
+    /// Header fields that are added to its requests; each counts instead of those of its name in
+    /// [`Config::headers`].
+    ///
+    /// [`Config::headers`]: super::Config::headers
+    pub headers: Vec<Header>,
     /// What its bytes are to add up to; if there is none, [`Config::checksums`] counts.
     ///
     /// [`Config::checksums`]: super::Config::checksums
     pub checksum: Option<Checksum>,
 }
 
+/// Where a file comes from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its URL; http or https. A user name or password in it is not sent: those are the `login`.
+    pub url: Url,
+    /// Who asks for it, where it is somebody else than
+    /// [`Credentials`](super::Credentials) say.
+    pub login: Option<Login>,
+}
+
 /// Where the bytes of an [`Item`] go.
 pub enum Target {
-    /// To a file in the run's folder, named after the URL; where that name is taken, to the next
-    /// free one (`f.1`).
+    /// To a file in the folder, named after the URL; where that name is taken, to the next free
+    /// one (`f.1`).
     Named,
-    /// To the file of this path, taken as it is, relative to the run's folder; where a file is
+    /// To the file of this path, taken as it is, relative to the folder; where a file is
     /// there, to the next free name. What is neither a file nor a folder (`/dev/null`, a FIFO) is
     /// written into.
     File(PathBuf),
@@ -52,9 +68,32 @@ impl fmt::Debug for Target {
 }
 
 impl Item {
-    /// Reads a URL as a person types it (without `://`, `https://` is meant), to be saved under
-    /// its own name. A user name and password in it become the item's login, and are hidden from
-    /// whoever is shown the URL.
+    /// Reads a URL as [`Source::parse`] does; the file is to be saved under its own name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::parse`].
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        Source::parse(text).map(Self::from)
+    }
+}
+
+impl From<Source> for Item {
+    fn from(source: Source) -> Self {
+        Self {
+            source,
+            mirrors: Vec::new(),
+            target: Target::Named,
+            dir: PathBuf::new(),
+            headers: Vec::new(),
+            checksum: None,
+        }
+    }
+}
+
+impl Source {
+    /// Reads a URL as a person types it (without `://`, `https://` is meant). A user name and
+    /// password in it become the login, and are hidden from whoever is shown the URL.
     ///
     /// # Errors
     ///
@@ -69,7 +108,7 @@ impl Item {
         // An http URL always has a host, so neither call can fail.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        Ok(Self { url, login, target: Target::Named, checksum: None })
+        Ok(Self { url, login })
     }
 }
 
@@ -108,13 +147,13 @@ mod tests {
             ("a.example/f?u=http:x", "https://a.example/f?u=http:x"),
             ("localhost:8000/f", "https://localhost:8000/f"),
         ] {
-            assert_eq!(Item::parse(text).unwrap().url.as_str(), url, "{text}");
+            assert_eq!(Source::parse(text).unwrap().url.as_str(), url, "{text}");
         }
     }
 
     #[test]
     fn what_cannot_be_fetched_is_refused_with_its_reason() {
-        let error = |text| Item::parse(text).unwrap_err().source;
+        let error = |text| Source::parse(text).unwrap_err().source;
         for text in ["", "http://", "http://a b/", "http://[::1/"] {
             assert!(matches!(error(text), DownloadError::Url { .. }), "{text}");
         }
@@ -127,14 +166,17 @@ mod tests {
 
     #[test]
     fn a_password_leaves_the_url_and_is_not_shown() {
-        let item = Item::parse("user:se@cret@a/f").unwrap();
-        assert_eq!((item.url.as_str(), item.login), ("https://a/f", "user:se@cret".parse().ok()));
+        let source = Source::parse("user:se@cret@a/f").unwrap();
+        assert_eq!(
+            (source.url.as_str(), source.login),
+            ("https://a/f", "user:se@cret".parse().ok())
+        );
         for (text, shown) in [
             ("ftp://user:secret@a/f@g", "ftp://***@a/f@g"),
             ("user:se@cret@a b", "***@a b"),
             ("ftp://user:secret@a:x/", "ftp://***@a:x/"),
         ] {
-            assert_eq!(Item::parse(text).unwrap_err().url, shown);
+            assert_eq!(Source::parse(text).unwrap_err().url, shown);
         }
     }
 }

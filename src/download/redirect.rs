@@ -6,8 +6,9 @@ use url::Url;
 use crate::download::config::{Config, Downgrade};
 use crate::download::credentials::Scope;
 use crate::download::error::{DownloadError, RedirectError};
-use crate::download::headers::is_secret;
+use crate::download::headers::{Header, is_secret};
 use crate::download::http::{Login, shown};
+use crate::download::plan::Source;
 use crate::escape::Escaped;
 
 /// The way of one request through its redirects.
@@ -17,6 +18,8 @@ pub(super) struct Route {
     passed: Vec<Url>,
     /// Whether a redirect has led to another origin, at some time.
     strayed: bool,
+    /// What people want to be sent.
+    given: Vec<Header>,
     headers: Vec<(String, String)>,
 }
 
@@ -26,10 +29,14 @@ pub(super) fn is_redirect(status: u16) -> bool {
 }
 
 impl Route {
-    /// `login` is what the URL itself said who asks.
-    pub(super) fn new(url: Url, login: Option<Login>, config: &Config) -> Self {
+    /// `own` are the fields for this file alone.
+    pub(super) fn new(source: Source, own: &[Header], config: &Config) -> Self {
+        let Source { url, login } = source;
+        let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
+        let common = config.headers.iter().filter(|header| !is_own(header.name()));
+        let given = own.iter().chain(common).cloned().collect();
         let (passed, headers) = (Vec::new(), Vec::new());
-        let mut route = Self { url, login, passed, strayed: false, headers };
+        let mut route = Self { url, login, passed, strayed: false, given, headers };
         route.headers = route.fields(config);
         route
     }
@@ -76,7 +83,7 @@ impl Route {
         let fits = |name: &str| {
             (trusted || !is_secret(name)) && !(self.strayed && name.eq_ignore_ascii_case("host"))
         };
-        let given = config.headers.iter().filter(|header| fits(header.name()));
+        let given = self.given.iter().filter(|header| fits(header.name()));
         let mut fields: Vec<_> =
             given.map(|header| (header.name().to_owned(), header.value().to_owned())).collect();
         let cookie = || config.credentials.cookie().filter(|_| trusted);
@@ -131,8 +138,12 @@ mod tests {
         Config { headers, ..Config::default() }
     }
 
+    fn source(url: &str) -> Source {
+        Source::parse(url).unwrap()
+    }
+
     fn route(url: &str) -> Route {
-        Route::new(Url::parse(url).unwrap(), None, &config())
+        Route::new(source(url), &[], &config())
     }
 
     fn names(route: &Route) -> Vec<&str> {
@@ -222,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn a_field_for_one_file_counts_instead_of_that_for_all() {
+        let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
+        let mut route = Route::new(source("http://a/"), &own, &config());
+        assert_eq!(
+            names(&route),
+            ["accept", "Cookie", "X-Own", "Authorization", "X-Api-Key", "Host"]
+        );
+        route.follow(Some(b"http://b/"), &config()).unwrap();
+        assert_eq!(names(&route), ["accept", "X-Own"]);
+    }
+
+    #[test]
     fn a_login_goes_where_it_belongs() {
         let credentials = Credentials {
             authorization: Some(Authorization::Bearer("t".parse().unwrap())),
@@ -234,7 +257,7 @@ mod tests {
         let basic = |text: &str| text.parse::<Login>().unwrap().to_basic();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
 
-        let mut route = Route::new("http://a/".parse().unwrap(), own, &config);
+        let mut route = Route::new(Source { login: own, ..source("http://a/") }, &[], &config);
         let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
         assert_eq!(route.headers(), all);
         route.follow(Some(b"http://b/"), &config).unwrap();
@@ -242,7 +265,7 @@ mod tests {
         route.follow(Some(b"http://c/"), &config).unwrap();
         assert!(route.headers().is_empty());
 
-        let route = Route::new("http://a/".parse().unwrap(), None, &config);
+        let route = Route::new(source("http://a/"), &[], &config);
         assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
     }
 }

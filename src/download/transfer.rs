@@ -53,12 +53,14 @@ impl Shared {
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
         let start = Instant::now();
-        let Item { url, login, target, checksum } = item;
+        let Item { source, target, dir, checksum, headers, .. } = item;
+        let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
         let is_named = matches!(target, Target::Named);
-        let output = self.open(&url, target).await?;
+        let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let attempt = |store, previous| Attempt::new(self, &url, login, store, previous, &tell);
+        let attempt =
+            |store, previous| Attempt::new(self, &source, &headers, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let previous = Some(part.target()).filter(|_| self.updates());
@@ -82,8 +84,8 @@ impl Shared {
     }
 
     /// Opens what the bytes go to.
-    async fn open(&self, url: &Url, target: Target) -> Result<Output, DownloadError> {
-        let dir = &self.config.dir;
+    async fn open(&self, url: &Url, dir: &Path, target: Target) -> Result<Output, DownloadError> {
+        let dir = self.config.dir.join(dir);
         match target {
             Target::Named => self.claim(dir.join(naming::from_url(url)), url),
             Target::File(path) => self.open_file(dir.join(path), url).await,

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -53,6 +54,7 @@ pub(crate) fn look_again() {
 pub(crate) struct Driver {
     epoll: OwnedFd,
     unparker: Arc<Unparker>,
+    busy_poll: Duration,
 }
 
 /// Wakes the thread of a [`Driver`] from any other.
@@ -69,6 +71,7 @@ pub(crate) struct Unparker {
 struct Reactor {
     epoll: OwnedFd,
     sources: RefCell<Slab<Source>>,
+    busy_poll: Duration,
 }
 
 /// What is known of a registered socket.
@@ -92,7 +95,13 @@ impl Driver {
         epoll::add(&epoll, &eventfd, EventData::new_u64(UNPARK), EventFlags::IN | EventFlags::ET)?;
         let flag = AtomicBool::default;
         let unparker = Unparker { eventfd, parked: flag(), woken: flag(), cancelled: flag() };
-        Ok(Self { epoll, unparker: Arc::new(unparker) })
+        Ok(Self { epoll, unparker: Arc::new(unparker), busy_poll: Duration::ZERO })
+    }
+
+    /// Keeps asking for events for so long before the thread sleeps: it then needs no wake-up,
+    /// but has a core for itself.
+    pub(crate) fn busy_poll(self, busy_poll: Duration) -> Self {
+        Self { busy_poll, ..self }
     }
 
     pub(crate) fn unparker(&self) -> Arc<Unparker> {
@@ -102,8 +111,8 @@ impl Driver {
     /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
     /// before.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
-        let Self { epoll, unparker } = self;
-        let reactor = Rc::new(Reactor { epoll, sources: RefCell::default() });
+        let Self { epoll, unparker, busy_poll } = self;
+        let reactor = Rc::new(Reactor { epoll, sources: RefCell::default(), busy_poll });
         CURRENT.set(Some(Rc::clone(&reactor)));
         let result = reactor.drive(&unparker, make());
         CURRENT.set(None);
@@ -150,19 +159,41 @@ impl Reactor {
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                 return Some(output);
             }
-            unparker.parked.store(true, SeqCst);
-            let woken = unparker.woken.load(SeqCst);
-            self.wait(&mut events, woken);
-            // Before wakers run, or each of them would write to the eventfd.
-            unparker.parked.store(false, SeqCst);
+            if !self.poll_busily(unparker, &mut events) {
+                self.sleep(unparker, &mut events);
+            }
             self.dispatch(&mut events);
         }
     }
 
+    /// Asks again and again until something happens; `false` when it took too long.
+    fn poll_busily(&self, unparker: &Unparker, events: &mut Vec<Event>) -> bool {
+        if self.busy_poll.is_zero() {
+            return false;
+        }
+        let start = Instant::now();
+        loop {
+            self.ask(events, true);
+            if !events.is_empty() || unparker.woken.load(SeqCst) {
+                return true;
+            }
+            if start.elapsed() >= self.busy_poll {
+                return false;
+            }
+        }
+    }
+
     /// Waits for events; not at all if there is something else to do.
-    fn wait(&self, events: &mut Vec<Event>, busy: bool) {
+    fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
+        unparker.parked.store(true, SeqCst);
+        self.ask(events, unparker.woken.load(SeqCst));
+        // Before wakers run, or each of them would write to the eventfd.
+        unparker.parked.store(false, SeqCst);
+    }
+
+    fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = busy.then_some(&AT_ONCE);
+        let timeout = at_once.then_some(&AT_ONCE);
         // A signal ends the wait early: then there are no events. Nothing else can fail here.
         let _ = epoll::wait(&self.epoll, spare_capacity(events), timeout);
     }
@@ -418,6 +449,35 @@ mod tests {
                 assert_eq!(socket.number.get(), 0);
             }
         });
+    }
+
+    #[test]
+    fn who_polls_busily_misses_neither_sockets_nor_wakes_nor_the_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (wake, woken) = smol::channel::bounded(1);
+        let driver = Driver::new().unwrap().busy_poll(Duration::from_secs(3600));
+        let unparker = driver.unparker();
+        let running = std::thread::spawn(move || {
+            driver.run(|| async {
+                let socket = Socket::new(ours).unwrap();
+                let mut ours = socket.get_ref();
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                let count = poll_fn(|cx| socket.poll(Direction::Read, cx, read)).await.unwrap();
+                ours.write_all(&[count as u8]).unwrap();
+                woken.recv().await.unwrap();
+                ours.write_all(b"woken").unwrap();
+                std::future::pending::<()>().await;
+            })
+        });
+        theirs.write_all(b"seven b").unwrap();
+        let mut answer = [0; 6];
+        theirs.read_exact(&mut answer[..1]).unwrap();
+        wake.send_blocking(()).unwrap();
+        theirs.read_exact(&mut answer[1..]).unwrap();
+        assert_eq!(&answer, b"\x07woken");
+        unparker.cancel();
+        assert_eq!(running.join().unwrap(), None);
     }
 
     #[test]

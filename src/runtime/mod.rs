@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_worker_hands_over_what_its_future_returns() {
-        let worker = Worker::start("test", || async { 7 }).unwrap();
+        let worker = Worker::start("test", Duration::ZERO, || async { 7 }).unwrap();
         assert_eq!(smol::block_on(worker.finish()), Some(7));
     }
 
@@ -227,7 +227,7 @@ mod tests {
             let _flag = flag;
             std::future::pending::<()>().await;
         };
-        drop(Worker::start("test", work).unwrap());
+        drop(Worker::start("test", Duration::ZERO, work).unwrap());
         assert!(dropped.load(SeqCst));
     }
 }

@@ -37,6 +37,12 @@ impl Driver {
         Arc::clone(&self.unparker)
     }
 
+    /// Does nothing: smol's reactor always sleeps.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn busy_poll(self, _: std::time::Duration) -> Self {
+        self
+    }
+
     /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
     /// before.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {

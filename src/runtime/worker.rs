@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use smol::channel::{Receiver, bounded};
 
@@ -19,16 +20,18 @@ pub(crate) struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts a thread for the future that `make` makes there.
+    /// Starts a thread for the future that `make` makes there. For `busy_poll` after each event it
+    /// keeps asking for the next one before it sleeps.
     ///
     /// # Errors
     ///
     /// When the system has no thread or no descriptor left.
     pub(crate) fn start<F: Future<Output = T>>(
         name: &str,
+        busy_poll: Duration,
         make: impl FnOnce() -> F + Send + 'static,
     ) -> io::Result<Self> {
-        let driver = Driver::new()?;
+        let driver = Driver::new()?.busy_poll(busy_poll);
         let unparker = driver.unparker();
         let (sender, result) = bounded(1);
         let work = move || {

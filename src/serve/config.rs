@@ -48,6 +48,9 @@ pub struct Config {
     /// The permissions of a Unix socket's path, whatever the umask. Default: `0o600`, only its
     /// owner may connect.
     pub unix_mode: u32,
+    /// How long each thread keeps asking for events before it sleeps: a message that comes in this
+    /// time needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
+    pub busy_poll: Duration,
     /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
     /// format. Default: nowhere.
     pub metrics: Option<Endpoint>,
@@ -103,6 +106,7 @@ impl Default for Config {
             idle_timeout: None,
             drain: Duration::from_secs(10),
             unix_mode: 0o600,
+            busy_poll: Duration::ZERO,
             metrics: None,
             faults: None,
         }

@@ -28,6 +28,7 @@ mod stats;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::limits::descriptors;
 use crate::limits::permits::Permits;
@@ -83,13 +84,14 @@ impl Server {
         let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
         let (starter, started) = stop();
         let (stopper, stop) = stop();
+        let busy_poll = config.busy_poll;
         let start = |listeners| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
             let admission = Arc::clone(&admission);
             let shard = Shard { listeners, config, figures, admission, permits, stop };
             let started = started.clone();
-            Worker::start("serve", || async move {
+            Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
                 shard.run().await;
             })
@@ -151,6 +153,6 @@ async fn start_exporter(
     let mut listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await?;
     let listener = listeners.remove(0);
     let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
-    let worker = Worker::start("metrics", || exporter::export(listener, figures));
+    let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));
     Ok((worker.map_err(Error::Thread)?, local))
 }

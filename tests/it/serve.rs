@@ -1,6 +1,7 @@
 //! `myapp serve`, as its clients see it.
 
 mod admission;
+mod cost;
 mod faults;
 mod figures;
 mod unix;

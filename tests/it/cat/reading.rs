@@ -193,19 +193,13 @@ fn a_fifo_that_nobody_opens_is_left_by_a_signal() {
     fifo(&folder, "f");
     for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
         let running = folder.myapp(["cat", "f"]).with_default_signals().start();
-        let status = format!("/proc/{}/wchan", running.id());
-        until("it waits", || fs::read_to_string(&status).is_ok_and(|at| at.contains("poll")));
+        until("it waits", || running.has_open(&folder.path("f")));
         running.signal(signal);
         // Ended by the signal itself, which a shell shows as 130 and 143.
         ended_by(&running.wait(), number);
     }
     let running = folder.myapp(["cat", "-o", "f", "/dev/null"]).start();
-    let threads = format!("/proc/{}/task", running.id());
-    until("the pool waits for a reader", || {
-        let tasks = fs::read_dir(&threads).unwrap().flatten();
-        let mut states = tasks.map(|task| fs::read_to_string(task.path().join("wchan")));
-        states.any(|at| at.is_ok_and(|at| at.contains("partner")))
-    });
+    until("it waits for a reader", || running.catches(Signal::INT) && running.sleeps());
     running.signal(Signal::INT);
     running.wait().code(130).silent();
 }

@@ -213,6 +213,37 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it catches a signal by now.
+    pub fn catches(&self, signal: Signal) -> bool {
+        let caught = status(&self.proc("status"), "SigCgt:");
+        let mask = u64::from_str_radix(&caught, 16).unwrap_or(0);
+        mask >> (signal.as_raw() - 1) & 1 == 1
+    }
+
+    /// Whether all its threads wait for something.
+    pub fn sleeps(&self) -> bool {
+        let threads = fs::read_dir(self.proc("task")).expect("list the threads");
+        let mut states =
+            threads.flatten().map(|thread| status(&thread.path().join("status"), "State:"));
+        states.all(|state| state.starts_with('S'))
+    }
+
+    /// Whether it has a file of this name open.
+    pub fn has_open(&self, path: &Path) -> bool {
+        let open = fs::read_dir(self.proc("fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+    }
+
+    /// The most memory that it has had at once, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let peak = status(&self.proc("status"), "VmHWM:");
+        peak.trim_end_matches(" kB").parse().expect("a peak of memory")
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/{name}", self.id()).into()
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("send a signal");
@@ -242,6 +273,13 @@ impl Running {
             stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
         }
     }
+}
+
+/// A field of what the kernel tells of a process or thread; empty where it is gone.
+fn status(path: &Path, field: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let found = text.lines().find_map(|line| line.strip_prefix(field));
+    found.unwrap_or_default().trim().to_owned()
 }
 
 impl Drop for Running {

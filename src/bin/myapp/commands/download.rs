@@ -3,6 +3,7 @@
 mod checksums;
 mod connection;
 mod credentials;
+mod failed;
 mod files;
 mod retry;
 
@@ -21,20 +22,18 @@ use std::time::Duration;
 use clap::Args;
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
-use myapp::download::http::{HttpError, ProxyError};
 use myapp::download::{
-    Config, Downgrade, DownloadError, Downloader, Event, Failure as Failed, Header, Item,
-    RedirectError, Report, Saved, Target,
+    Config, Downgrade, DownloadError, Downloader, Event, Failure as Failed, Header, Item, Report,
+    Saved, Target,
 };
 use myapp::escape::Escaped;
 use myapp::limits::stop::stop;
-use myapp::net::connect::ConnectError;
-use myapp::net::tls::TlsError;
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
+use self::failed::{cause, code, problem};
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::progress::Progress;
@@ -341,102 +340,6 @@ fn saved_line(saved: &Saved) -> Option<String> {
     Some(format!("saved {path}: {} in {elapsed}\n", Size(saved.bytes)))
 }
 
-/// Why a file failed; nothing if it is that nobody reads stdout any more.
-fn problem(failed: &Failed) -> String {
-    if code(&failed.source) == Code::BrokenPipe {
-        return String::new();
-    }
-    let text = format!("{failed}: {}", cause(failed));
-    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source))
-}
-
-/// Why a file failed, without its URL: the client names the one that it asked for, which is only
-/// news when a redirect led there.
-fn cause(failed: &Failed) -> String {
-    let text = terminal::describe(&failed.source);
-    let asked = text.strip_prefix("get ").and_then(|rest| rest.split_once(": "));
-    match asked {
-        Some((url, rest)) if failed.url.split('?').next() == url.split('?').next() => rest.into(),
-        _ => text,
-    }
-}
-
-fn hint(error: &DownloadError) -> Option<&'static str> {
-    match error {
-        DownloadError::Status { status: 401, url: None, .. } => {
-            Some("-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials")
-        }
-        DownloadError::Status { status: 401, url: Some(_), .. } => {
-            Some("credentials stay with the first server; --location-trusted sends them on")
-        }
-        DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
-        DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
-            Some("--proxy http://USER:PASSWORD@HOST:PORT says who asks it")
-        }
-        DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
-            Some("--allow-http-redirect follows it")
-        }
-        DownloadError::Checksum { .. } => {
-            Some("the bytes are in the .part; -c takes them with the right checksum")
-        }
-        DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
-            Some("-d DIR names the folder for files")
-        }
-        _ => None,
-    }
-}
-
-fn tls_hint(error: &TlsError) -> Option<&'static str> {
-    match error {
-        TlsError::UnknownIssuer => Some("--cacert FILE names the issuer's certificate"),
-        TlsError::CertificateRequired => Some("--cert FILE names yours, --key FILE its key"),
-        _ => None,
-    }
-}
-
-fn code(error: &DownloadError) -> Code {
-    match error {
-        DownloadError::Url { .. }
-        | DownloadError::Scheme { .. }
-        | DownloadError::Userinfo { .. } => Code::Usage,
-        DownloadError::Sink { source } if source.kind() == io::ErrorKind::BrokenPipe => {
-            Code::BrokenPipe
-        }
-        DownloadError::List { .. } | DownloadError::File { .. } | DownloadError::Sink { .. } => {
-            Code::LocalFile
-        }
-        DownloadError::Http(error) => http_code(error),
-        DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
-        DownloadError::Status { .. } => Code::Status,
-        DownloadError::TooLate { source, .. } => code(source),
-        DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
-        DownloadError::TooLarge { .. } => Code::TooLarge,
-        DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
-        DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
-        DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
-        _ => Code::Failure,
-    }
-}
-
-fn http_code(error: &HttpError) -> Code {
-    match error {
-        HttpError::Field { .. } | HttpError::Url { .. } => Code::Usage,
-        HttpError::Connect(ConnectError::TimedOut { .. }) | HttpError::TimedOut { .. } => {
-            Code::Timeout
-        }
-        HttpError::Connect(_) | HttpError::CutShort { .. } | HttpError::Io { .. } => Code::Network,
-        HttpError::TlsSetup(_) => Code::LocalFile,
-        HttpError::Proxy { source, .. } if source.is_login() => Code::Credentials,
-        HttpError::Proxy {
-            source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::Silent { .. },
-            ..
-        } => Code::Timeout,
-        HttpError::Proxy { .. } => Code::Network,
-        HttpError::Tls { .. } => Code::Tls,
-        HttpError::Protocol { .. } => Code::Protocol,
-    }
-}
-
 /// What a run of several files has done, and what failed in it; nothing about a single file, of
 /// which all has been said.
 fn summary(report: &Report, interrupted: bool) -> String {
@@ -522,7 +425,7 @@ mod tests {
         let mut input = io::Cursor::new("\n http://a/1 \r\n\t\nhttp://a/2");
         let mut line = Vec::new();
         let mut next =
-            || next_item(&mut input, &mut line).map(|item| item.unwrap().url.to_string());
+            || next_item(&mut input, &mut line).map(|item| item.unwrap().source.url.to_string());
         assert_eq!(next().as_deref(), Some("http://a/1"));
         assert_eq!(next().as_deref(), Some("http://a/2"));
         assert_eq!(next(), None);

@@ -86,6 +86,11 @@ pub(crate) struct Options {
     #[arg(help_heading = "Limits")]
     drain: Duration,
 
+    /// Keep asking for so long before sleeping: a core for latency
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "0")]
+    #[arg(help_heading = "Limits")]
+    busy_poll: Duration,
+
     /// Permissions of Unix sockets, in octal
     #[arg(long, value_name = "OCTAL", value_parser = permissions, help_heading = "Listening")]
     #[arg(default_value = "600")]
@@ -105,7 +110,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// Faults on purpose, for trying a client's patience.
+// No doc comment: it would become that of the whole command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
 struct FaultOptions {
@@ -200,6 +205,7 @@ impl Options {
             idle_timeout: self.idle_timeout,
             drain: self.drain,
             unix_mode: self.unix_mode,
+            busy_poll: self.busy_poll,
             metrics: self.metrics.clone(),
             faults: self.faults.to_config(),
         })
@@ -222,6 +228,9 @@ impl Options {
         }
         if self.stats == Some(Duration::ZERO) {
             return Err(Failure::usage("--stats 0 would never stop telling figures"));
+        }
+        if !self.busy_poll.is_zero() && cfg!(not(target_os = "linux")) {
+            return Err(Failure::usage("--busy-poll works on Linux alone"));
         }
         self.faults.check(self.mode)
     }
@@ -402,13 +411,20 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config(&doors).unwrap(), wanted);
-        let chunk =
-            ["--mode=chunk", "--chunk=100", "--idle-timeout=90s", "--drain=1m", "--threads=3"];
+        let chunk = [
+            "--mode=chunk",
+            "--chunk=100",
+            "--idle-timeout=90s",
+            "--drain=1m",
+            "--threads=3",
+            "--busy-poll=50us",
+        ];
         let wanted = Config {
             mode: Mode::Chunk,
             chunk: NonZeroUsize::new(100).unwrap(),
             idle_timeout: Some(Duration::from_secs(90)),
             drain: Duration::from_secs(60),
+            busy_poll: Duration::from_micros(50),
             threads: NonZeroUsize::new(3).unwrap(),
             ..Config::default()
         };

@@ -11,7 +11,7 @@ use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Target};
 use myapp::escape::Escaped;
 use myapp::runtime;
 
-use super::{cause, code};
+use super::failed::{cause, code};
 use crate::exit::{Code, Failure};
 
 /// A longer list is none.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::https;
 use crate::harness::http::{Answer, Server};
 use crate::harness::{Folder, Program, Ran};
-use crate::https;
 
 /// `Basic` of `user:secret`.
 const LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";

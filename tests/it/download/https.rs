@@ -2,12 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::thread;
 
 use rustls::{ServerConnection, StreamOwned};
 
+use super::*;
 use crate::harness::http::Certificate;
-use crate::harness::{Folder, Ran};
 
 /// A server for `localhost` whose certificate nobody vouches for but the file `ca.pem`.
 pub fn serve(folder: &Folder) -> SocketAddr {
@@ -28,7 +27,7 @@ pub fn serve(folder: &Folder) -> SocketAddr {
     address
 }
 
-fn fetch(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
+fn from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
     let url = format!("https://{host}:{port}/f");
     folder.myapp([&["download", "-o", "-"], line, &[&url]].concat()).run()
 }
@@ -37,21 +36,21 @@ fn fetch(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
 fn a_server_is_trusted_for_its_issuer_its_pin_or_not_at_all() {
     let folder = Folder::new();
     let port = serve(&folder).port();
-    fetch(&folder, &[], "localhost", port)
+    from(&folder, &[], "localhost", port)
         .code(5)
         .says("the issuer of the certificate is unknown")
         .says("hint: --cacert FILE");
-    fetch(&folder, &["--cacert", "ca.pem"], "localhost", port).code(0).prints("good");
-    fetch(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
+    from(&folder, &["--cacert", "ca.pem"], "localhost", port).code(0).prints("good");
+    from(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
         .code(5)
         .says("the certificate is not for this name, but for localhost");
-    fetch(&folder, &["--insecure"], "127.0.0.1", port).code(0).prints("good");
+    from(&folder, &["--insecure"], "127.0.0.1", port).code(0).prints("good");
 
     let wrong = "0".repeat(64);
-    let ran = fetch(&folder, &["--pinned-sha256", &wrong], "127.0.0.1", port).code(5);
+    let ran = from(&folder, &["--pinned-sha256", &wrong], "127.0.0.1", port).code(5);
     let pin = ran.stderr.trim_end().rsplit(' ').next().unwrap();
     assert!(ran.stderr.contains("not the pinned one, its SHA-256 is"), "{}", ran.stderr);
-    fetch(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
+    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
 }
 
 #[test]
@@ -66,7 +65,7 @@ fn openssl_prints_the_same_fingerprint() {
         .unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let pin = printed.trim().rsplit('=').next().unwrap();
-    fetch(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
+    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
 }
 
 #[test]
@@ -83,6 +82,32 @@ fn files_and_choices_that_make_no_sense_are_told() {
         (&["--pinned-sha256", &pin, "--insecure"], 2, "cannot be used with"),
         (&["--cacert", "empty", "--insecure"], 2, "cannot be used with"),
     ] {
-        fetch(&folder, line, "127.0.0.1", 1).code(code).says(says);
+        from(&folder, line, "127.0.0.1", 1).code(code).says(says);
     }
+}
+
+#[test]
+fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
+    let certificate = Certificate::of(&["127.0.0.1"]);
+    let body = seeded(4, LARGE);
+    let answer = Answer::body(body.clone());
+    let server = Server::start_tls(&certificate, move |_| answer.clone());
+    let (folder, url) = (Folder::new(), server.url("/f"));
+    folder.write("ca.pem", &certificate.pem);
+    fetch(&folder, [&url]).code(5).says("the issuer of the certificate is unknown");
+    fetch(&folder, ["--cacert", "ca.pem", &url]).code(0);
+    assert!(folder.read("f") == body);
+    folder.write("other.pem", &Certificate::of(&["127.0.0.1"]).pem);
+    fetch(&folder, ["--cacert", "other.pem", &url]).code(5);
+    fetch(&folder, ["--cacert", "missing.pem", &url]).code(3).says("missing.pem: No such file");
+    assert_eq!(folder.names(), ["ca.pem", "f", "other.pem"]);
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let certificate = Certificate::of(&["example.com"]);
+    let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
+    let folder = Folder::new();
+    folder.write("ca.pem", &certificate.pem);
+    fetch(&folder, ["--cacert", "ca.pem", &server.url("/f")]).code(5).says("example.com");
 }

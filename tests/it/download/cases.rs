@@ -13,16 +13,16 @@ const CASES: &[Case] = &[
         "a length, chunks with trailers, an end by closing, nothing at all: saved, by a rename",
         &[0],
         &[
-            "download::every_framing_is_understood",
-            "download::a_file_of_any_size_is_saved_whole",
-            "download::while_a_file_comes_it_has_another_name",
+            "bodies::every_framing_is_understood",
+            "bodies::a_file_of_any_size_is_saved_whole",
+            "outputs::while_a_file_comes_it_has_another_name",
         ],
     ),
     (
         "a body that is always cut: what came stays, with its state",
         &[4],
         &[
-            "download::a_body_that_is_cut_is_never_taken_for_a_file",
+            "bodies::a_body_that_is_cut_is_never_taken_for_a_file",
             "resume::a_later_run_goes_on_where_the_first_one_broke",
         ],
     ),
@@ -38,20 +38,20 @@ const CASES: &[Case] = &[
         "no last chunk, a chunk size that is none: never a file",
         &[4, 7],
         &[
-            "download::a_body_that_is_cut_is_never_taken_for_a_file",
-            "download::what_is_no_http_is_refused_at_a_limit",
+            "bodies::a_body_that_is_cut_is_never_taken_for_a_file",
+            "bodies::what_is_no_http_is_refused_at_a_limit",
         ],
     ),
     (
         "more bytes than the length: they harm nobody",
         &[0],
-        &["download::surplus_bytes_harm_neither_the_file_nor_the_next"],
+        &["bodies::surplus_bytes_harm_neither_the_file_nor_the_next"],
     ),
     (
         "silence, a drip: given up, gone on with or kept",
         &[0, 10],
         &[
-            "download::a_server_that_falls_silent_is_given_up",
+            "servers::a_server_that_falls_silent_is_given_up",
             "retry::a_silent_server_is_asked_again",
             "retry::a_body_that_drips_is_given_up_and_gone_on_with",
             "retry::what_takes_too_long_is_given_up_and_its_part_stays",
@@ -97,7 +97,7 @@ const CASES: &[Case] = &[
         "two processes, one URL, one folder: never mixed",
         &[0],
         &[
-            "download::two_programs_at_one_name_do_not_mix",
+            "names::two_programs_at_one_name_do_not_mix",
             "resume::two_programs_at_one_part_do_not_mix",
         ],
     ),
@@ -105,7 +105,7 @@ const CASES: &[Case] = &[
         "404, 401, always 503: no page is saved, an end after as many tries as asked for",
         &[6, 8],
         &[
-            "download::the_page_of_an_error_is_never_saved",
+            "servers::the_page_of_an_error_is_never_saved",
             "retry::eight_files_of_a_server_that_is_down_end_after_three_tries_each",
         ],
     ),
@@ -118,22 +118,22 @@ const CASES: &[Case] = &[
         "one of three fails: two are saved, the third is named",
         &[4, 8],
         &[
-            "download::one_that_fails_does_not_stop_the_others_wherever_it_stands",
-            "download::of_several_failures_the_lowest_code_wins",
+            "many::one_that_fails_does_not_stop_the_others_wherever_it_stands",
+            "many::of_several_failures_the_lowest_code_wins",
         ],
     ),
     (
         "redirects in a loop, too many, to what is not http: refused",
         &[7],
         &[
-            "download::twenty_redirects_are_followed_and_no_more",
-            "download::a_redirect_that_leads_nowhere_or_astray_is_refused",
+            "redirects::twenty_redirects_are_followed_and_no_more",
+            "redirects::a_redirect_that_leads_nowhere_or_astray_is_refused",
         ],
     ),
     (
         "a redirect to another origin: no credentials",
         &[0],
-        &["download::credentials_do_not_go_to_another_origin"],
+        &["redirects::credentials_do_not_go_to_another_origin"],
     ),
     (
         "names that servers choose: safe, inside the folder",
@@ -147,7 +147,7 @@ const CASES: &[Case] = &[
         "the file is there: numbered, skipped, replaced when whole, fetched if another",
         &[0, 4],
         &[
-            "download::whatever_has_the_name_keeps_it",
+            "names::whatever_has_the_name_keeps_it",
             "files::a_file_that_is_there_is_skipped_where_that_is_wanted",
             "files::a_file_is_replaced_in_one_step_and_only_by_a_whole_one",
             "files::a_file_is_fetched_again_only_if_the_server_has_another",
@@ -162,14 +162,14 @@ const CASES: &[Case] = &[
         "a full disk, a folder that cannot be written to: told, before anything is asked for",
         &[3],
         &[
-            "download::a_full_disk_is_told_before_the_body_where_its_length_is_known",
-            "download::what_cannot_be_written_is_not_asked_for",
+            "outputs::a_full_disk_is_told_before_the_body_where_its_length_is_known",
+            "outputs::what_cannot_be_written_is_not_asked_for",
         ],
     ),
     (
         "SIGINT at half of four files: parts and states stay",
         &[130, 143],
-        &["download::a_signal_ends_it_soon_and_leaves_parts_to_go_on_with"],
+        &["signals::a_signal_ends_it_soon_and_leaves_parts_to_go_on_with"],
     ),
     (
         "checksums, right, wrong, in lists of all forms, missing",
@@ -189,27 +189,27 @@ const CASES: &[Case] = &[
     (
         "a head without end: cut at a limit",
         &[7],
-        &["download::what_is_no_http_is_refused_at_a_limit"],
+        &["bodies::what_is_no_http_is_refused_at_a_limit"],
     ),
     (
         "certificates of other names and issuers: refused at once; trusted ones: good",
         &[0, 5],
         &[
-            "download::a_certificate_that_is_trusted_is_good_and_any_other_is_refused",
-            "download::a_certificate_for_another_name_is_refused",
+            "https::a_certificate_that_is_trusted_is_good_and_any_other_is_refused",
+            "https::a_certificate_for_another_name_is_refused",
         ],
     ),
     (
         "stderr is no terminal: plain lines, one a file",
         &[0],
-        &["download::without_a_terminal_each_file_has_a_plain_line"],
+        &["telling::without_a_terminal_each_file_has_a_plain_line"],
     ),
 ];
 
 /// The text of the test `file::function`, from its attribute to its end.
 fn test(named: &str) -> Option<String> {
     let (file, function) = named.split_once("::")?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{file}.rs"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/download/{file}.rs"));
     let text = fs::read_to_string(path).ok()?;
     let at = text.find(&format!("\nfn {function}() {{\n"))?;
     let start = text[..at].rfind("#[test]")?;

@@ -13,6 +13,7 @@ use myapp::limits::permits::for_each;
 use myapp::net::tls::{TlsConfig, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
+use super::{LARGE, fetch, seeded};
 use crate::harness::Folder;
 
 const FILES: usize = 500;
@@ -173,4 +174,18 @@ fn a_server_of_http_1_0_is_good() {
     command.args(["-m", "http.server", "--bind", "127.0.0.1", "-d"]).arg(folder.path("files"));
     let server = Server::start(command.arg(port.to_string()), port);
     fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_file_comes_from_pythons_server() {
+    let (folder, site) = (Folder::new(), Folder::new());
+    let body = seeded(9, LARGE);
+    let path = site.write("f", &body);
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", "127.0.0.1"]).current_dir(path.parent().unwrap());
+    let port = free_port();
+    let server = Server::start(command.arg(port.to_string()), port);
+    fetch(&folder, [&format!("http://127.0.0.1:{}/f", server.port)]).code(0);
+    assert!(folder.read("f") == body);
 }

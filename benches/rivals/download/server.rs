@@ -1,0 +1,105 @@
+//! nginx on loopback, on the second core.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::ensure;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+/// A server that is killed when dropped.
+pub(crate) struct Nginx {
+    child: Child,
+    ports: [u16; 2],
+    /// What it serves.
+    pub(crate) root: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) version: String,
+}
+
+impl Nginx {
+    /// Starts one in `folder`, for http and https; `None` where it is not installed.
+    pub(crate) fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(version) = version() else { return Ok(None) };
+        let root = folder.join("root");
+        fs::create_dir_all(&root)?;
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let certificate = folder.join("cert.pem");
+        fs::write(&certificate, cert.pem())?;
+        fs::write(folder.join("key.pem"), signing_key.serialize_pem())?;
+        let ports = [free_port()?, free_port()?];
+        fs::write(folder.join("nginx.conf"), config(folder, ports))?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", "1"]).arg(program()).arg("-p").arg(folder);
+        command.arg("-c").arg(folder.join("nginx.conf"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut nginx = Self { child, ports, root, certificate, version };
+        nginx.wait()?;
+        Ok(Some(nginx))
+    }
+
+    pub(crate) fn base(&self, scheme: &str) -> String {
+        let port = if scheme == "http" { self.ports[0] } else { self.ports[1] };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        for _ in 0..1000 {
+            ensure!(self.child.try_wait()?.is_none(), "nginx ended at once");
+            if TcpStream::connect(("127.0.0.1", self.ports[1])).is_ok() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10));
+        }
+        anyhow::bail!("nginx does not listen")
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian keeps it where only root's PATH leads.
+fn program() -> &'static str {
+    if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
+}
+
+fn version() -> Option<String> {
+    Command::new("taskset").arg("--version").output().ok()?;
+    let output = Command::new(program()).arg("-v").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some(text.trim().rsplit(' ').next()?.to_owned())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn config(folder: &Path, [http, https]: [u16; 2]) -> String {
+    let folder = folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
+        .concat();
+    format!(
+        "daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;
+         events {{ worker_connections 1024; }}
+         http {{
+           {temporary} access_log off; root {folder}/root;
+           sendfile on; keepalive_requests 1000000;
+           server {{
+             listen 127.0.0.1:{http};
+             listen 127.0.0.1:{https} ssl;
+             ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+             ssl_session_cache shared:it:1m;
+           }}
+         }}"
+    )
+}

@@ -1,0 +1,107 @@
+//! What is said of a file that failed, what may help, and the exit code that it means.
+
+use std::io;
+
+use myapp::download::http::{HttpError, ProxyError};
+use myapp::download::{DownloadError, Failure, RedirectError};
+use myapp::net::connect::ConnectError;
+use myapp::net::tls::TlsError;
+
+use crate::exit::Code;
+use crate::output::terminal;
+
+/// Why a file failed; nothing if it is that nobody reads stdout any more.
+pub(super) fn problem(failed: &Failure) -> String {
+    if code(&failed.source) == Code::BrokenPipe {
+        return String::new();
+    }
+    let text = format!("{failed}: {}", cause(failed));
+    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source))
+}
+
+/// Why a file failed, without its URL: the client names the one that it asked for, which is only
+/// news when a redirect led there.
+pub(super) fn cause(failed: &Failure) -> String {
+    let text = terminal::describe(&failed.source);
+    let asked = text.strip_prefix("get ").and_then(|rest| rest.split_once(": "));
+    match asked {
+        Some((url, rest)) if failed.url.split('?').next() == url.split('?').next() => rest.into(),
+        _ => text,
+    }
+}
+
+fn hint(error: &DownloadError) -> Option<&'static str> {
+    match error {
+        DownloadError::Status { status: 401, url: None, .. } => {
+            Some("-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials")
+        }
+        DownloadError::Status { status: 401, url: Some(_), .. } => {
+            Some("credentials stay with the first server; --location-trusted sends them on")
+        }
+        DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
+        DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
+            Some("--proxy http://USER:PASSWORD@HOST:PORT says who asks it")
+        }
+        DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
+            Some("--allow-http-redirect follows it")
+        }
+        DownloadError::Checksum { .. } => {
+            Some("the bytes are in the .part; -c takes them with the right checksum")
+        }
+        DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+            Some("-d DIR names the folder for files")
+        }
+        _ => None,
+    }
+}
+
+fn tls_hint(error: &TlsError) -> Option<&'static str> {
+    match error {
+        TlsError::UnknownIssuer => Some("--cacert FILE names the issuer's certificate"),
+        TlsError::CertificateRequired => Some("--cert FILE names yours, --key FILE its key"),
+        _ => None,
+    }
+}
+
+pub(super) fn code(error: &DownloadError) -> Code {
+    match error {
+        DownloadError::Url { .. }
+        | DownloadError::Scheme { .. }
+        | DownloadError::Userinfo { .. } => Code::Usage,
+        DownloadError::Sink { source } if source.kind() == io::ErrorKind::BrokenPipe => {
+            Code::BrokenPipe
+        }
+        DownloadError::List { .. } | DownloadError::File { .. } | DownloadError::Sink { .. } => {
+            Code::LocalFile
+        }
+        DownloadError::Http(error) => http_code(error),
+        DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
+        DownloadError::Status { .. } => Code::Status,
+        DownloadError::TooLate { source, .. } => code(source),
+        DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
+        DownloadError::TooLarge { .. } => Code::TooLarge,
+        DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
+        DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
+        DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
+        _ => Code::Failure,
+    }
+}
+
+fn http_code(error: &HttpError) -> Code {
+    match error {
+        HttpError::Field { .. } | HttpError::Url { .. } => Code::Usage,
+        HttpError::Connect(ConnectError::TimedOut { .. }) | HttpError::TimedOut { .. } => {
+            Code::Timeout
+        }
+        HttpError::Connect(_) | HttpError::CutShort { .. } | HttpError::Io { .. } => Code::Network,
+        HttpError::TlsSetup(_) => Code::LocalFile,
+        HttpError::Proxy { source, .. } if source.is_login() => Code::Credentials,
+        HttpError::Proxy {
+            source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::Silent { .. },
+            ..
+        } => Code::Timeout,
+        HttpError::Proxy { .. } => Code::Network,
+        HttpError::Tls { .. } => Code::Tls,
+        HttpError::Protocol { .. } => Code::Protocol,
+    }
+}

@@ -1,0 +1,99 @@
+//! Many files in one run.
+
+use super::*;
+
+#[test]
+fn three_hundred_files_come_three_at_a_time() {
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|request| {
+            let number: u64 = request.path[1..].parse().unwrap();
+            Answer::body(seeded(number, 1000)).delayed(Duration::from_millis(3))
+        }),
+    );
+    let urls: Vec<_> = (0..300).map(|number| server.url(&format!("/{number}"))).collect();
+    let line = ["download", "-j", "3"].into_iter().chain(urls.iter().map(String::as_str));
+    folder.myapp(line).run().code(0).prints("").says("300 of 300 files saved");
+    for number in 0..300 {
+        assert_eq!(folder.read(&number.to_string()), seeded(number, 1000), "{number}");
+    }
+    assert_eq!(folder.names().len(), 300);
+    assert_eq!(server.most_at_once(), 3);
+    assert!(server.connections() <= 10, "{} connections", server.connections());
+}
+
+#[test]
+fn one_that_fails_does_not_stop_the_others_wherever_it_stands() {
+    for broken in 0..3 {
+        let (folder, server) =
+            (Folder::new(), Server::with([("/0", ok()), ("/1", ok()), ("/2", ok())]));
+        let mut urls = [0, 1, 2].map(|number| server.url(&format!("/{number}")));
+        urls[broken] = server.url("/missing");
+        fetch(&folder, [&urls[0], &urls[1], &urls[2]])
+            .code(8)
+            .says("2 of 3 files saved")
+            .says(&format!("download {}: HTTP status 404", urls[broken]));
+        assert_eq!(folder.names().len(), 2);
+    }
+}
+
+#[test]
+fn of_several_failures_the_lowest_code_wins() {
+    let (folder, server) =
+        (Folder::new(), Server::with([("/401", Answer::status(401)), ("/cut", ok().cut_at(1))]));
+    let urls = ["/404", "/401", "/cut"].map(|path| server.url(path));
+    fetch(&folder, ["--retry", "0", &urls[0], &urls[1], "ftp://x", &urls[2]]).code(4);
+}
+
+#[test]
+fn the_list_is_fetched_as_its_lines_come() {
+    let (folder, server) = (Folder::new(), Server::with([("/a", ok()), ("/b", ok())]));
+    let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
+    running.write(format!("\n{}\r\n", server.url("/a")));
+    server.wait_for(1);
+    running.write(format!("not a url\n{}", server.url("/b")));
+    running.close_stdin();
+    running.wait().code(2).says("download not a url: not a URL").says("2 of 3 files saved");
+    assert_eq!(folder.names(), ["a", "b"]);
+}
+
+#[test]
+fn a_list_may_stand_between_other_urls() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let [a, b, c] = ["/a", "/b", "/c"].map(|path| server.url(path));
+    folder.myapp(["download", "-j1", &a, "-", &c]).stdin(b).run().code(0);
+    let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/a", "/b", "/c"]);
+}
+
+/// Feeds so many URLs through a pipe that stays open.
+fn fetch_a_list_without_end(count: usize) {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let mut running = folder.myapp(["download", "-q", "-j8", "-"]).hold_stdin().start();
+    running.write(format!("{}\n", server.url("/0")));
+    server.wait_for(1);
+    for start in (1..count).step_by(1000) {
+        let lines = start..count.min(start + 1000);
+        running.write(lines.map(|n| server.url(&format!("/{n}\n"))).collect::<String>());
+    }
+    server.wait_for(count);
+    until(|| folder.path(&(count - 1).to_string()).exists());
+    let peak = running.peak_memory();
+    assert!(peak < 100 << 10, "{peak} KiB of memory");
+    assert!(!running.has_ended());
+    running.close_stdin();
+    running.wait().code(0).prints("").silent();
+    let names = folder.names();
+    assert!(names.len() == count && names.iter().all(|name| !name.contains('.')));
+}
+
+#[test]
+fn a_list_without_end_costs_no_memory() {
+    fetch_a_list_without_end(5_000);
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn a_list_of_a_hundred_thousand_costs_no_memory() {
+    fetch_a_list_without_end(100_000);
+}

@@ -1,0 +1,86 @@
+//! What a file is called.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+#[test]
+fn names_are_made_safe() {
+    for (path, name) in [
+        ("/a%20b?c#d", "a b"),
+        ("/", "index.html"),
+        ("/..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("/..%5Cx", "x"),
+        ("/%2Ftmp%2Fabs", "abs"),
+        ("/a%00b%1Bc", "a_b_c"),
+        ("/%E2%80%AEx", "_x"),
+        ("/-rf", "_-rf"),
+        ("/.bashrc", ".bashrc"),
+        ("/CON", "CON"),
+    ] {
+        let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+        fetch(&folder, [&server.url(path)]).code(0);
+        assert_eq!(folder.names(), [name], "{path}");
+    }
+}
+
+#[test]
+fn a_name_of_four_hundred_bytes_is_cut() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let long = server.url(&format!("/{}.tar", "x".repeat(396)));
+    fetch(&folder, [&long, &long]).code(0);
+    let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
+    assert_eq!(lengths, [245, 245]);
+    assert!(folder.names().iter().any(|name| name.ends_with(".tar")));
+    assert!(folder.names().iter().any(|name| name.ends_with(".tar.1")));
+}
+
+#[test]
+fn twenty_urls_of_one_name_give_twenty_files() {
+    let (folder, server) =
+        (Folder::new(), Server::start(|request| Answer::body(request.path.as_bytes())));
+    let urls: Vec<_> = (0..20).map(|number| server.url(&format!("/{number}/f"))).collect();
+    let line = ["download", "-j8"].into_iter().chain(urls.iter().map(String::as_str));
+    folder.myapp(line).run().code(0);
+    let mut bodies: Vec<_> = folder.names().iter().map(|name| folder.read(name)).collect();
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 20);
+}
+
+#[test]
+fn whatever_has_the_name_keeps_it() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let target = folder.write("target", "mine");
+    folder.write("file", "mine");
+    fs::create_dir(folder.path("folder")).unwrap();
+    symlink(&target, folder.path("link")).unwrap();
+    symlink(&target, folder.path("f.part")).unwrap();
+    for name in ["file", "folder", "link", "f"] {
+        fetch(&folder, [&server.url(&format!("/{name}"))]).code(0).says(&format!("{name}.1: "));
+        assert_eq!(folder.read(&format!("{name}.1")), b"good");
+    }
+    assert_eq!((folder.read("target"), folder.read("file")), (b"mine".to_vec(), b"mine".to_vec()));
+}
+
+#[test]
+fn a_part_left_by_a_dead_run_is_started_over() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    folder.write("f.part", "old and longer than the new one");
+    fetch(&folder, [&server.url("/f")]).code(0);
+    assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"good".to_vec()));
+}
+
+#[test]
+fn two_programs_at_one_name_do_not_mix() {
+    let body = seeded(3, LARGE);
+    let slow = Answer::body(body.clone()).delayed(Duration::from_millis(300));
+    let (folder, server) = (Folder::new(), Server::with([("/f", slow)]));
+    let first = folder.myapp(["download", &server.url("/f")]).start();
+    server.wait_for(1);
+    fetch(&folder, [&server.url("/f")]).code(0);
+    first.wait().code(0);
+    assert_eq!(folder.names(), ["f", "f.1"]);
+    assert!(folder.read("f") == body && folder.read("f.1") == body);
+}

@@ -1,0 +1,129 @@
+//! Where the bytes go, and what is left where they cannot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::*;
+use crate::harness::myapp;
+
+#[test]
+fn a_file_appears_with_the_usual_permissions() {
+    let (folder, ran) = fetch_f(ok(), &[]);
+    ran.code(0);
+    let plain = fs::metadata(folder.write("plain", "")).unwrap().permissions().mode();
+    assert_eq!(fs::metadata(folder.path("f")).unwrap().permissions().mode(), plain);
+}
+
+#[test]
+fn the_folder_is_made_if_it_is_missing() {
+    for option in ["-d", "--dir", "--output-dir"] {
+        let (folder, ran) = fetch_f(ok(), &[option, "a/b"]);
+        ran.code(0);
+        assert_eq!(folder.read("a/b/f"), b"good");
+    }
+}
+
+#[test]
+fn an_output_is_taken_as_typed() {
+    for (path, file) in [("x y", "x y"), ("a/b/c", "a/b/c"), ("./z", "z")] {
+        let (folder, ran) = fetch_f(ok(), &["-o", path]);
+        ran.code(0);
+        assert_eq!(folder.read(file), b"good");
+    }
+    let (folder, ran) = fetch_f(ok(), &["-d", "dir", "--output", "name"]);
+    ran.code(0);
+    assert_eq!(folder.read("dir/name"), b"good");
+}
+
+#[test]
+fn an_output_that_is_there_is_kept_and_a_folder_refused() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    folder.write("name", "mine");
+    fetch(&folder, ["-o", "name", &server.url("/f")]).code(0).says("saved name.1");
+    assert_eq!((folder.read("name"), folder.read("name.1")), (b"mine".to_vec(), b"good".to_vec()));
+    let server = server.may_be_idle();
+    fetch(&folder, ["-o", ".", &server.url("/f")]).code(3).says("hint: -d DIR");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_device_is_written_into() {
+    let (folder, ran) = fetch_f(Answer::body(seeded(1, LARGE)), &["-o", "/dev/null"]);
+    ran.code(0);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn stdout_gets_the_bytes_and_nothing_else() {
+    let body = seeded(5, LARGE);
+    let (folder, ran) = fetch_f(Answer::body(body.clone()), &["-o", "-"]);
+    let ran = ran.code(0).silent();
+    assert!(ran.stdout == body);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn stdout_gets_what_came_before_a_failure() {
+    let (_, ran) = fetch_f(Answer::body("abcdef").cut_at(3), &["-o", "-"]);
+    ran.code(4).prints("abc").says("cut short after 3");
+}
+
+#[test]
+fn nobody_reading_stdout_ends_it_quietly() {
+    let server = Server::with([("/f", Answer::body(seeded(1, LARGE)))]);
+    let mut running = myapp(["download", "-o-", &server.url("/f")]).start();
+    running.close_stdout();
+    running.wait().code(141).silent();
+}
+
+#[test]
+fn what_cannot_be_written_is_not_asked_for() {
+    let server = Server::start(|_| ok()).may_be_idle();
+    let folder = Folder::new();
+    folder.write("file", "");
+    for arguments in [["-d", "file/sub"], ["-d", "/proc/nowhere"], ["-o", "file/f"]] {
+        fetch(&folder, [arguments[0], arguments[1], &server.url("/f")])
+            .code(3)
+            .says(&format!("create {}", arguments[1]));
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+#[ignore = "needs to mount a tmpfs"]
+fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
+    let folder = Folder::new();
+    let mounted = folder.path("small");
+    fs::create_dir(&mounted).unwrap();
+    let mount = |line: &[&str]| {
+        assert!(Command::new(line[0]).args(&line[1..]).arg(&mounted).status().unwrap().success());
+    };
+    mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+    let long = Answer::body(seeded(1, LARGE));
+    for (answer, kept) in [(long.clone(), 0), (long.chunked(), 2)] {
+        let server = Server::with([("/f", answer)]);
+        let ran = fetch(&folder, ["-d", "small", &server.url("/f")]);
+        let left = fs::read_dir(&mounted).unwrap().count();
+        if ran.status.code() != Some(3) || left > kept {
+            mount(&["umount"]);
+            panic!("{left} files are left");
+        }
+        ran.says("No space left on device");
+    }
+    mount(&["umount"]);
+}
+
+#[test]
+fn while_a_file_comes_it_has_another_name() {
+    let stalled = Answer::body(seeded(1, LARGE)).stalled_at(HALF);
+    let (folder, server) = (Folder::new(), Server::with([("/f", stalled)]));
+    let running = folder.myapp(["download", &server.url("/f")]).start();
+    server.wait_for(1);
+    assert_eq!(folder.names()[0], "f.part");
+    assert!(!folder.path("f").exists());
+    running.signal(Signal::INT);
+    running.wait().code(130);
+}

@@ -1,0 +1,67 @@
+//! What servers answer, and what keeps them from it.
+
+use std::net::TcpListener;
+
+use super::*;
+
+#[test]
+fn the_page_of_an_error_is_never_saved() {
+    for (status, code) in [(400, 8), (404, 8), (500, 8), (503, 8), (401, 6), (407, 6)] {
+        fails(Answer::status(status), &[], code, &format!("HTTP status {status}"));
+    }
+    fails(Answer::status(206), &[], 7, "HTTP status 206 does not answer");
+    fails(Answer::status(304), &[], 7, "HTTP status 304 does not answer");
+}
+
+#[test]
+fn what_cannot_be_reached_is_named_with_its_cause() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = Folder::new();
+    fetch(&folder, ["--retry", "0", &format!("http://{closed}/f")])
+        .code(4)
+        .says(&format!("connect to {closed}: Connection refused"));
+    fetch(&folder, ["--retry=0", "http://no.such.host.invalid/f"])
+        .code(4)
+        .says("resolve no.such.host.invalid");
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_host_is_where_it_is_said_to_be() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    let url = format!("http://no.such.host.invalid:{port}/f");
+    let closed = format!("No.such.host.invalid:{port}:127.0.0.2");
+    let open = format!("no.such.host.invalid:{port}:127.0.0.1");
+    fetch(&folder, ["--resolve", &closed, "--resolve", &open, &url]).code(0);
+    assert_eq!(server.requests()[0].field("Host"), url.split('/').nth(2));
+    fetch(&folder, ["--retry=0", "--resolve", &open, "-6", &url])
+        .code(4)
+        .says("it has no IPv6 address");
+    fetch(&folder, ["-4", &server.url("/f")]).code(0);
+    fetch(&folder, ["--retry=0", "-4", "http://[::1]:1/f"])
+        .code(4)
+        .says("resolve [::1]: it has no IPv4");
+    fetch(&folder, ["--resolve", "a:1", "u"]).code(2).says("not of the form HOST:PORT:IP");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    for answer in [
+        Answer::body(seeded(1, LARGE)).stalled_at(1 << 20),
+        Answer::body(seeded(1, LARGE)).stalled_at(10),
+        ok().delayed(Duration::from_secs(4)),
+    ] {
+        let start = Instant::now();
+        breaks(answer, &["-T", "1"], 10, "not a byte for 1s");
+        assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_server_that_drips_is_waited_for() {
+    let drip = Answer::body(seeded(2, 30)).dripping(1, Duration::from_millis(50));
+    let (folder, ran) = fetch_f(drip, &["-T", "1"]);
+    ran.code(0);
+    assert_eq!(folder.read("f"), seeded(2, 30));
+}

@@ -1,0 +1,59 @@
+//! SIGINT and SIGTERM.
+
+use std::fs;
+
+use futures_lite::stream;
+use myapp::download::{Config, Downloader, Item};
+use myapp::limits::stop::stop;
+use myapp::runtime;
+use rustix::process::Signal;
+
+use super::*;
+
+#[test]
+fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let stalled = |_: &_| Answer::body(seeded(1, LARGE)).stalled_at(HALF);
+        let (folder, server) = (Folder::new(), Server::start(stalled));
+        let urls = ["/a", "/b", "/c", "/d"].map(|path| server.url(path));
+        let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
+        running.write(urls.join("\n") + "\n");
+        server.wait_for(4);
+        // A part has its name at once, and bytes a little later.
+        let has_bytes = |name| fs::metadata(folder.path(name)).is_ok_and(|data| data.len() > 0);
+        while !["a.part", "b.part", "c.part", "d.part"].into_iter().all(has_bytes) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        running.signal(signal);
+        let start = Instant::now();
+        running.wait().code(code).says("interrupted: 0 of 4 files saved").says("4 not finished");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let parts = ["a", "b", "c", "d"].map(|f| [format!("{f}.part"), format!("{f}.part.json")]);
+        assert_eq!(folder.names(), parts.concat());
+    }
+}
+
+#[test]
+fn a_signal_ends_it_while_it_waits_for_a_line() {
+    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
+    running.write(server.url("/f") + "\n");
+    server.wait_for(1);
+    until(|| folder.names() == ["f"]);
+    running.signal(Signal::INT);
+    running.wait().code(130).says("interrupted: 1 of 1 files saved");
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
+    let url = server.url("/f");
+    let endless = stream::repeat_with(|| Item::parse(&url));
+    let config = Config { dir: folder.path("."), ..Config::default() };
+    let downloader = Downloader::new(config).unwrap();
+    let (stopper, stopped) = stop();
+    stopper.stop();
+    let report = runtime::run(downloader.run(endless, &|_, _| {}, stopped.stopped()));
+    assert_eq!((report.saved, report.failed), (0, 0));
+    assert!(server.requests().is_empty() && folder.names().is_empty());
+}

@@ -1,0 +1,132 @@
+//! What is told: usage errors, lines, progress as the library tells it.
+
+use std::sync::Mutex;
+
+use futures_lite::{StreamExt as _, future, stream};
+use myapp::download::{Config, Downloader, Event, Item};
+use myapp::runtime;
+
+use super::*;
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
+    for (line, says) in [
+        (&["-O", "u"][..], "hint: files are named after their URLs"),
+        (&["-nc", "u"], "hint: --no-clobber"),
+        (&["-C", "-", "u"], "hint: -c goes on"),
+        (&[], "no URL"),
+        (&["-o", "f", "a", "b"], "hint: -d DIR"),
+        (&["-o", "f", "-"], "hint: -d DIR"),
+        (&["-d", "a=b", "u"], "hint: make the folder first"),
+        (&["-d", "@data", "u"], "hint: make the folder first"),
+        (&["-j", "0", "u"], "--jobs"),
+        (&["-T", "soon", "u"], "not a duration"),
+        (&["-H", "no colon", "u"], "NAME: VALUE"),
+        (&["-H", "A: b\r\nC: d", "u"], "control character"),
+        (&["-H", "Range: bytes=0-1", "u"], "set by the program itself"),
+        (&["-A", "a\nb", "u"], "User-Agent"),
+        (&["ftp://127.0.0.1/f"], "ftp is not supported"),
+        (
+            &["http://user:secret%0A@127.0.0.1/f"],
+            "download http://***@127.0.0.1/f: read the URL's user",
+        ),
+        (&["http://user:secret@127.0.0.1:x/"], "download http://***@127.0.0.1:x/: not a URL"),
+    ] {
+        let folder = Folder::new();
+        let ran = folder.myapp([&["download"], line].concat()).run();
+        assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+        ran.code(2).prints("").says(says);
+        assert!(folder.names().is_empty(), "{line:?}");
+    }
+}
+
+#[test]
+fn what_fingers_type_for_curl_and_wget_is_understood() {
+    let arguments =
+        ["-L", "--location", "-f", "--fail", "-Z", "--remote-name-all", "--create-dirs", "-LfZ"];
+    let (folder, ran) = fetch_f(ok(), &arguments);
+    ran.code(0);
+    assert_eq!(folder.names(), ["f"]);
+}
+
+#[test]
+fn without_a_terminal_each_file_has_a_plain_line() {
+    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body(seeded(1, 5000))));
+    let ran = fetch(&folder, [&server.url("/a"), &server.url("/b")]).code(0);
+    assert!(!ran.stderr.contains(['\r', '\x1b']), "{:?}", ran.stderr);
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().filter(|line| line.starts_with("saved ")).count() == 2, "{lines:?}");
+    assert!(lines[2].starts_with("2 of 2 files saved, 9.77 KiB in "), "{lines:?}");
+}
+
+#[test]
+fn quiet_says_only_what_failed() {
+    let (folder, server) = (Folder::new(), Server::with([("/a", ok())]));
+    fetch(&folder, ["-q", &server.url("/a")]).code(0).silent();
+    let missing = server.url("/missing");
+    let ran = fetch(&folder, ["-q", &missing, &server.url("/a")]).code(8);
+    assert_eq!(ran.stderr, format!("myapp: download {missing}: HTTP status 404\n"));
+}
+
+#[test]
+fn names_from_strangers_cannot_write_to_the_terminal() {
+    let server = Server::with([("/f", Answer::redirect(302, "x:\u{1b}]0;t\u{7}\u{9b}"))]);
+    let ran = fetch(&Folder::new(), [&server.url("/f")]).code(7);
+    assert!(!ran.stderr.contains(['\x1b', '\x07', '\u{9b}']), "{:?}", ran.stderr);
+}
+
+#[test]
+fn what_is_told_adds_up_also_after_failures() {
+    let (folder, server) = (
+        Folder::new(),
+        Server::with([
+            ("/whole", Answer::body(seeded(1, LARGE))),
+            ("/chunked", Answer::body(seeded(2, 1000)).chunked()),
+            ("/cut", Answer::body(seeded(3, LARGE)).cut_at(HALF)),
+        ]),
+    );
+    let told = Mutex::new(vec![Vec::new(); 4]);
+    let observer = |number: u64, event: Event<'_>| {
+        let step = match event {
+            Event::Started { .. } => Told::Started,
+            Event::Answered { length } => Told::Length(length),
+            Event::Received { position } => Told::Position(position),
+            Event::Saved(saved) => Told::Saved(saved.bytes),
+            Event::Failed(_) => Told::Failed,
+            other => panic!("{other:?}"),
+        };
+        told.lock().unwrap()[number as usize].push(step);
+    };
+    let config = Config { dir: folder.path("."), retries: 0, ..Config::default() };
+    let urls = ["/whole", "/chunked", "/cut", "/missing"].map(|path| server.url(path));
+    let list = stream::iter(urls).map(|url| Item::parse(&url));
+    let downloader = Downloader::new(config).unwrap();
+    let report = runtime::run(downloader.run(list, &observer, future::pending()));
+    assert_eq!((report.saved, report.failed, report.stopped), (2, 2, 0));
+    assert_eq!(report.bytes, LARGE as u64 + 1000);
+
+    let told = told.into_inner().unwrap();
+    for (steps, length, last) in [
+        (&told[0], Some(LARGE as u64), Told::Saved(LARGE as u64)),
+        (&told[1], None, Told::Saved(1000)),
+        (&told[2], Some(LARGE as u64), Told::Failed),
+    ] {
+        assert_eq!(steps[..2], [Told::Started, Told::Length(length)]);
+        assert_eq!(*steps.last().unwrap(), last);
+        let positions = &steps[2..steps.len() - 1];
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert!(positions.iter().all(|position| matches!(position, Told::Position(_))));
+        assert!(*positions.last().unwrap() <= Told::Position(LARGE as u64));
+    }
+    assert_eq!(told[3], [Told::Started, Told::Failed]);
+}
+
+#[derive(Clone, Debug, PartialEq, PartialOrd)]
+enum Told {
+    Started,
+    Length(Option<u64>),
+    Position(u64),
+    Saved(u64),
+    Failed,
+}
