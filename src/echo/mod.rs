@@ -25,6 +25,7 @@ mod flow;
 mod ledger;
 mod load;
 mod message;
+mod meter;
 mod pace;
 mod payload;
 mod ping;
@@ -33,7 +34,6 @@ mod report;
 
 use std::time::Duration;
 
-use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::channel::bounded;
 use smol::lock::Mutex;
@@ -42,7 +42,7 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, Plain, connect};
 use connection::Connection;
 
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
@@ -148,11 +148,7 @@ pub async fn stream(
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(
-    kept: &mut Option<Connection<TcpStream>>,
-    message: &Message,
-    config: &Config,
-) -> Reply {
+async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config: &Config) -> Reply {
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => match open(&config.server).await {
@@ -166,7 +162,7 @@ async fn answer(
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
+async fn open(server: &Server) -> Result<Plain, ConnectError> {
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
     for _ in 0..server.retries {
         match connect(&server.address, server.timeout).await {

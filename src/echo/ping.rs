@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use async_net::TcpStream;
 use futures_lite::future;
 use smol::Timer;
 
@@ -14,6 +13,7 @@ use crate::echo::flow::{Event, Flow, Rules, Scratch};
 use crate::echo::open;
 use crate::echo::pace::Pace;
 use crate::echo::report::PingReport;
+use crate::net::connect::Plain;
 
 /// What a longer interval counts as: a moment in the future must have a place in time.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -65,7 +65,7 @@ pub async fn ping<E>(
 
 /// Sends one message over the connection that was kept, or else a new one.
 async fn one<'a>(
-    kept: &mut Option<Flow<'a, TcpStream>>,
+    kept: &mut Option<Flow<'a, Plain>>,
     rules: Rules<'a>,
     scratch: &RefCell<Scratch>,
 ) -> Result<Duration, EchoError> {

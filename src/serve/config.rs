@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::net::address::Address;
+use crate::net::address::Endpoint;
 
 /// How a server answers, and within which limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,11 +35,11 @@ pub struct Config {
     /// as the limit of file descriptors allows
     /// ([`descriptors::room`](crate::limits::descriptors::room)).
     pub max_connections: Option<NonZeroUsize>,
-    /// Connections of one address at once; further ones are closed at once. Default: `None`, as
-    /// many as there may be in all.
+    /// Connections of one address at once; further ones are closed at once. Those over Unix
+    /// sockets have none, and do not count. Default: `None`, as many as there may be in all.
     pub max_per_ip: Option<NonZeroUsize>,
-    /// The networks from which connections are served; others are closed at once. Default: none,
-    /// which means all.
+    /// The networks from which connections are served; others are closed at once, but not those
+    /// over Unix sockets. Default: none, which means all.
     pub allow: Vec<IpNet>,
     /// The networks from which connections are closed at once, also those in
     /// [`allow`](Self::allow). Default: none.
@@ -48,12 +48,15 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long connections may take to end once the server has been stopped. Default: 10 s.
     pub drain: Duration,
+    /// The permissions of a Unix socket's path, whatever the umask. Default: `0o600`, only its
+    /// owner may connect.
+    pub unix_mode: u32,
     /// How long each thread keeps asking for events before it sleeps: a message that comes in this
     /// time needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
     pub busy_poll: Duration,
     /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
     /// format. Default: nowhere.
-    pub metrics: Option<Address>,
+    pub metrics: Option<Endpoint>,
     /// Faults that are made on purpose, for trying a client's patience. In [`Mode::Discard`]
     /// there are none, as there are no answers. Default: none.
     pub faults: Option<Faults>,
@@ -108,6 +111,7 @@ impl Default for Config {
             deny: Vec::new(),
             idle_timeout: None,
             drain: Duration::from_secs(10),
+            unix_mode: 0o600,
             busy_poll: Duration::ZERO,
             metrics: None,
             faults: None,

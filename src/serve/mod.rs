@@ -29,7 +29,6 @@ mod shard;
 mod stats;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +36,7 @@ use std::time::Duration;
 use crate::limits::descriptors;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{Stopper, stop};
-use crate::net::address::Address;
+use crate::net::address::{Address, Endpoint};
 use crate::net::listener::Listener;
 use crate::runtime::Worker;
 use crate::serve::admission::Admission;
@@ -52,8 +51,8 @@ pub use stats::{Datagrams, Figures, Summary};
 #[derive(Debug)]
 pub struct Server {
     workers: Vec<Worker<()>>,
-    addresses: Vec<SocketAddr>,
-    exporter: Option<(Worker<()>, SocketAddr)>,
+    addresses: Vec<Address>,
+    exporter: Option<(Worker<()>, Address)>,
     figures: Arc<Figures>,
     starter: Stopper,
     stopper: Stopper,
@@ -75,8 +74,8 @@ impl Server {
         let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let listeners = Listener::bind(address, config.threads).await?;
-            bound.extend(listeners.first().map(Listener::local_addr));
+            let listeners = listen(address, &config).await?;
+            bound.extend(listeners.first().map(Listener::local_addr).cloned());
             shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
         }
         let figures = Arc::new(Figures::new());
@@ -109,14 +108,14 @@ impl Server {
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
     /// that the system chose where 0 was asked.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
 
     /// The address of [`Config::metrics`], with the port that the system chose where 0 was asked.
     /// It is answered on until [`run`](Self::run) has ended.
-    pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.exporter.as_ref().map(|(_, address)| *address)
+    pub fn metrics_addr(&self) -> Option<&Address> {
+        self.exporter.as_ref().map(|(_, address)| address)
     }
 
     /// The counters of this server, to be read while it runs and afterwards.
@@ -142,14 +141,23 @@ impl Server {
     }
 }
 
+/// Listens on an address, with a socket for each thread.
+async fn listen(address: &Address, config: &Config) -> Result<Vec<Listener>, Error> {
+    match address {
+        Address::Tcp(endpoint) => Ok(Listener::bind(endpoint, config.threads).await?),
+        Address::Unix(path) => Ok(Listener::bind_unix(path, config.unix_mode, config.threads)?),
+        Address::Udp(_) | Address::Tls(_) => Err(Error::Unsupported { address: address.clone() }),
+    }
+}
+
 /// Starts the thread that tells the figures, and returns where it listens.
 async fn start_exporter(
-    address: &Address,
+    endpoint: &Endpoint,
     figures: &Arc<Figures>,
-) -> Result<(Worker<()>, SocketAddr), Error> {
-    let mut listeners = Listener::bind(address, NonZeroUsize::MIN).await?;
+) -> Result<(Worker<()>, Address), Error> {
+    let mut listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await?;
     let listener = listeners.remove(0);
-    let (local, figures) = (listener.local_addr(), Arc::clone(figures));
+    let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
     let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));
     Ok((worker.map_err(Error::Thread)?, local))
 }

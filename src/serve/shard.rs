@@ -73,7 +73,7 @@ impl Shard {
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
         for listener in listeners {
-            let address = listener.local_addr();
+            let address = listener.local_addr().clone();
             let incoming = match Incoming::new(listener) {
                 Ok(incoming) => incoming,
                 Err(error) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, value_parser};
 use futures_lite::{StreamExt as _, future};
 use myapp::limits::{descriptors, stop};
-use myapp::net::address::Address;
+use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
 use myapp::serve::{Config, Error, Faults, Figures, IpNet, Mode, Server};
 use myapp::units::{UnitError, parse_duration, parse_size};
@@ -25,7 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   myapp serve                    echo lines on 127.0.0.1:8888
   myapp serve :9000              on every interface, IPv4 and IPv6
-  myapp serve 8888 '[::1]:8888'  on several addresses
+  myapp serve 8888 '[::1]:8888' unix:/run/echo.sock
   myapp serve 8888 udp://8888    connections and datagrams
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
@@ -33,11 +33,12 @@ Examples:
   myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
   myapp serve --stats 10s --metrics 9100
 
-ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
-interface); port 0 lets the system choose. When all of them accept, each is
-printed. SIZE is a number with nothing, K, M or G behind it (powers of 1024);
-DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
-2001:db8::/32, or an address. --allow and --deny may be given several times.
+ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, :PORT (on every
+interface) or unix:PATH; port 0 lets the system choose. When all of them
+accept, each is printed. SIZE is a number with nothing, K, M or G behind it
+(powers of 1024); DUR a number with ms, s, m or h; CIDR a network such as
+10.0.0.0/8 or 2001:db8::/32, or an address. --allow and --deny may be given
+several times; they and --max-per-ip are not for Unix sockets.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
@@ -94,6 +95,11 @@ pub(crate) struct Options {
     #[arg(help_heading = "Limits")]
     busy_poll: Duration,
 
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, value_name = "OCTAL", value_parser = permissions, help_heading = "Listening")]
+    #[arg(default_value = "600")]
+    unix_mode: u32,
+
     #[command(flatten)]
     faults: FaultOptions,
 
@@ -101,8 +107,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Figures")]
     stats: Option<Duration>,
     /// Answer HTTP requests for /metrics here, for Prometheus
-    #[arg(long, value_name = "ADDRESS", help_heading = "Figures")]
-    metrics: Option<Address>,
+    #[arg(long, value_name = "ADDRESS", value_parser = tcp, help_heading = "Figures")]
+    metrics: Option<Endpoint>,
     /// Tell addresses, figures and summary as JSON lines on stdout
     #[arg(long, help_heading = "Figures")]
     json: bool,
@@ -167,6 +173,21 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse().or_else(single).map_err(unread)
 }
 
+/// An address for TCP.
+fn tcp(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        Ok(Address::Tcp(endpoint)) => Ok(endpoint),
+        Ok(_) => Err("only TCP is possible here (HOST:PORT)".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The permissions of a file.
+fn permissions(text: &str) -> Result<u32, &'static str> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777).ok_or("not permissions in octal, such as 660")
+}
+
 /// A number of threads; for 0, one a core.
 fn threads(count: u16) -> NonZeroUsize {
     let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -195,6 +216,7 @@ impl Options {
             deny: self.deny.clone(),
             idle_timeout: self.idle_timeout,
             drain: self.drain,
+            unix_mode: self.unix_mode,
             busy_poll: self.busy_poll,
             metrics: self.metrics.clone(),
             faults: self.faults.to_config(),
@@ -322,7 +344,12 @@ async fn tell_stats(
 
 fn not_started(error: Error) -> Failure {
     let hint = hint(&error);
-    let failure = Failure::new(Code::Network, error);
+    let code = match &error {
+        Error::Unsupported { .. } => Code::Usage,
+        Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
+        _ => Code::Network,
+    };
+    let failure = Failure::new(code, error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -331,8 +358,14 @@ fn not_started(error: Error) -> Failure {
 
 /// What helps against an address that cannot be had.
 fn hint(error: &Error) -> Option<&'static str> {
-    let Error::Listen(ListenError::Bind { source, .. }) = error else { return None };
+    let Error::Listen(ListenError::Bind { address, source }) = error else { return None };
+    let is_path = matches!(address, Address::Unix(_));
     match source.kind() {
+        ErrorKind::AddrInUse if is_path => {
+            Some("another program listens there; choose another path")
+        }
+        ErrorKind::AlreadyExists => Some("only a stale socket is taken over; choose another path"),
+        _ if is_path => None,
         ErrorKind::AddrInUse => Some("choose another port, or 0 to have a free one chosen"),
         ErrorKind::PermissionDenied => {
             Some("ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose a higher one")
@@ -390,7 +423,7 @@ mod tests {
             max_per_ip: NonZeroUsize::new(2),
             allow: vec![network("10.0.0.0/8"), network("::1/128")],
             deny: vec![network("10.1.0.0/16")],
-            metrics: Some(Address::loopback(9100)),
+            metrics: Some(Endpoint::loopback(9100)),
             ..Config::default()
         };
         assert_eq!(config(&doors).unwrap(), wanted);

@@ -1,7 +1,6 @@
 //! What `myapp serve` tells while it runs: where it listens, its figures, a summary.
 
-use std::net::SocketAddr;
-
+use myapp::net::address::Address;
 use myapp::serve::{Datagrams, Summary};
 use serde_json::{Value, json};
 use tracing::info;
@@ -19,10 +18,10 @@ impl Events {
     /// Says where the server listens: a line an address, those of figures last.
     pub(crate) async fn listening(
         self,
-        served: &[SocketAddr],
-        metrics: Option<SocketAddr>,
+        served: &[Address],
+        metrics: Option<&Address>,
     ) -> Result<(), Failure> {
-        let served = served.iter().map(|address| format!("tcp://{address}"));
+        let served = served.iter().map(Address::to_url);
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let line = |address| {
             if self.json {
