@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::task::{Context, Poll};
 
 use nix::cmsg_space;
@@ -13,60 +13,78 @@ use nix::sys::socket::sockopt::{
     Ipv4PacketInfo, Ipv4RecvTtl, Ipv6RecvHopLimit, Ipv6RecvPacketInfo,
 };
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SetSockOpt, SockaddrStorage, recvmsg,
-    sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, sendmsg,
+    setsockopt,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use rustix::net::{SocketType, sockopt};
 
+use crate::net::address::{Address, Endpoint};
+use crate::net::listener::{ListenError, bind_first, bind_together, socket_for};
 use crate::runtime::{Direction, Socket};
 
 /// The longest datagram there is, that of IPv6 without jumbograms: what is read into a buffer of
 /// this size is never cut.
-pub(crate) const LONGEST: usize = 65_527;
+pub const LONGEST: usize = 65_527;
 
 /// Bytes in which datagrams may wait for us. The system cuts this to `net.core.rmem_max`; what
 /// comes on top is lost.
 const WAITING: usize = 4 << 20;
 
-/// Opens `count` sockets on `address` between which the system shares the peers out
-/// (`SO_REUSEPORT`): all datagrams of a peer come to the same socket, in their order.
-///
-/// # Errors
-///
-/// Those of `bind(2)`.
-pub(crate) fn bind_to(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<UdpSocket>> {
-    let first = open(address)?;
-    bind(&first, &address)?;
-    let mut sockets = vec![UdpSocket::from(first)];
-    if count.get() > 1 {
-        let local = sockets[0].local_addr()?;
-        // Not before the first is bound: with the option, it would share a port that is in use
-        // with another program of ours instead of failing.
-        sockopt::set_socket_reuseport(&sockets[0], true)?;
-        for _ in 1..count.get() {
-            let sibling = open(local)?;
-            sockopt::set_socket_reuseport(&sibling, true)?;
-            bind(&sibling, &local)?;
-            sockets.push(sibling.into());
-        }
-    }
-    Ok(sockets)
+/// A UDP socket that is bound to an address, and not yet to a thread. It does not block.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: UdpSocket,
+    local: SocketAddr,
 }
 
-fn open(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, false)?;
+impl Bound {
+    /// Binds `count` sockets to `endpoint`, as [`Listener::bind`](crate::net::listener::Listener)
+    /// does, one for each thread. Of a peer, all datagrams come to the same one, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`]; of several addresses, that of the first.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, nothing is bound.
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        count: NonZeroUsize,
+    ) -> Result<Vec<Self>, ListenError> {
+        let open = |address| {
+            let socket = socket_for(address, SocketType::DGRAM)?;
+            // Before datagrams can come: of those that came earlier nothing would be told.
+            prepare(&socket, address)?;
+            Ok(socket)
+        };
+        let bound = bind_first(endpoint, |address| bind_together(address, count, open)).await?;
+        let failed = |source| ListenError::Bind { address: Address::Udp(endpoint.clone()), source };
+        let (sockets, local) = bound.map_err(failed)?;
+        let bound = |socket: OwnedFd| Self { socket: socket.into(), local };
+        Ok(sockets.into_iter().map(bound).collect())
     }
-    Ok(socket)
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl TryFrom<UdpSocket> for Bound {
+    type Error = io::Error;
+
+    fn try_from(socket: UdpSocket) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        socket.set_nonblocking(true)?;
+        prepare(&socket, local)?;
+        Ok(Self { socket, local })
+    }
 }
 
 /// Whether an address is one of this machine's: whether a socket can have it.
 pub(crate) fn is_of_this_machine(mut address: SocketAddr) -> bool {
     address.set_port(0);
-    open(address).is_ok_and(|socket| bind(&socket, &address).is_ok())
+    UdpSocket::bind(address).is_ok()
 }
 
 /// A UDP socket whose datagrams are answered.
@@ -89,27 +107,13 @@ pub(crate) struct Origin {
 }
 
 impl Datagrams {
-    /// Takes over a socket that is bound, and binds it to this thread.
+    /// Binds a socket to this thread.
     ///
     /// # Errors
     ///
-    /// Those of `setsockopt(2)`, or on a thread that the runtime does not drive.
-    pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let local = socket.local_addr()?;
-        sockopt::set_socket_recv_buffer_size(&socket, WAITING)?;
-        tell(&socket, Ipv4RecvTtl)?;
-        if local.is_ipv6() {
-            tell(&socket, Ipv6RecvHopLimit)?;
-        }
-        if local.ip().is_unspecified() {
-            // IPv4 comes to a socket of both families too, and tells better what was asked there:
-            // an address of ours also where a broadcast was sent.
-            tell(&socket, Ipv4PacketInfo)?;
-            if local.is_ipv6() {
-                tell(&socket, Ipv6RecvPacketInfo)?;
-            }
-        }
+    /// On a thread that the runtime does not drive.
+    pub(crate) fn new(bound: Bound) -> io::Result<Self> {
+        let Bound { socket, local } = bound;
         let control = cmsg_space!(in_pktinfo, in6_pktinfo, c_int, c_int);
         Ok(Self { socket: Socket::new(socket)?, local, control })
     }
@@ -182,9 +186,22 @@ impl Datagrams {
     }
 }
 
-/// Has the system tell something with each datagram.
-fn tell(socket: &UdpSocket, what: impl SetSockOpt<Val = bool>) -> io::Result<()> {
-    Ok(setsockopt(socket, what, &true)?)
+/// Has the system keep enough datagrams for a socket, and tell all that is to be known of each.
+fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
+    sockopt::set_socket_recv_buffer_size(socket, WAITING)?;
+    setsockopt(socket, Ipv4RecvTtl, &true)?;
+    if local.is_ipv6() {
+        setsockopt(socket, Ipv6RecvHopLimit, &true)?;
+    }
+    if local.ip().is_unspecified() {
+        // IPv4 comes to a socket of both families too, and tells better what was asked there: an
+        // address of ours also where a broadcast was sent.
+        setsockopt(socket, Ipv4PacketInfo, &true)?;
+        if local.is_ipv6() {
+            setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
+        }
+    }
+    Ok(())
 }
 
 fn from_v4(asked: Option<IpAddr>) -> Option<in_pktinfo> {
@@ -241,22 +258,27 @@ mod tests {
     use super::*;
     use crate::runtime::Driver;
 
+    fn bind(text: &str, count: usize) -> Result<Vec<Bound>, ListenError> {
+        let count = NonZeroUsize::new(count).unwrap();
+        smol::block_on(Bound::bind(&text.parse().unwrap(), count))
+    }
+
     #[test]
     fn several_sockets_share_a_port_but_not_with_those_of_another() {
-        let count = |count| NonZeroUsize::new(count).unwrap();
-        let sockets = bind_to("127.0.0.1:0".parse().unwrap(), count(3)).unwrap();
-        let address = sockets[0].local_addr().unwrap();
-        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+        let sockets = bind("127.0.0.1:0", 3).unwrap();
+        let address = sockets[0].local_addr();
         for others in [1, 3] {
-            let error = bind_to(address, count(others)).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{others} sockets");
+            let error = bind(&address.to_string(), others).unwrap_err();
+            assert_eq!(error.to_string(), format!("listen on udp://{address}"));
+            let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+            assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{others} sockets");
         }
         let clients: Vec<_> = (0..100).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         for client in &clients {
             client.send_to(b"x", address).unwrap();
         }
         let waiting =
-            |socket: &UdpSocket| std::iter::from_fn(|| socket.recv(&mut [0]).ok()).count();
+            |bound: &Bound| std::iter::from_fn(|| bound.socket.recv(&mut [0]).ok()).count();
         let shares: Vec<_> = sockets.iter().map(waiting).collect();
         assert_eq!(shares.iter().sum::<usize>(), clients.len());
         assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
@@ -266,8 +288,7 @@ mod tests {
     #[track_caller]
     fn asks(bound: &str, asked: &str, known: Option<&str>) {
         let receive = async {
-            let socket = bind_to(bound.parse().unwrap(), NonZeroUsize::MIN).unwrap().remove(0);
-            let mut datagrams = Datagrams::new(socket).unwrap();
+            let mut datagrams = Datagrams::new(bind(bound, 1).unwrap().remove(0)).unwrap();
             let asked: IpAddr = asked.parse().unwrap();
             let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
             let client = UdpSocket::bind(any).unwrap();

@@ -70,28 +70,9 @@ impl Listener {
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
-        let candidates = match &endpoint.host {
-            Host::Any => {
-                let both: [IpAddr; 2] =
-                    [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-                both.map(|ip| SocketAddr::new(ip, endpoint.port)).into()
-            }
-            _ => resolve(endpoint).await?,
-        };
-        let mut failed = None;
-        for candidate in candidates {
-            match listen_on(candidate, count) {
-                Ok(listeners) => return Ok(listeners),
-                // An address in use must not send `:PORT` silently to IPv4 alone.
-                Err(error) if endpoint.host == Host::Any && !lacks_ipv6(&error) => {
-                    failed = Some(error);
-                    break;
-                }
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        let source = failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-        Err(ListenError::Bind { address: Address::Tcp(endpoint.clone()), source })
+        let bound = bind_first(endpoint, |address| listen_on(address, count)).await?;
+        bound
+            .map_err(|source| ListenError::Bind { address: Address::Tcp(endpoint.clone()), source })
     }
 
     /// Listens on a Unix socket at `path`, for `count` threads that accept, with the permissions
@@ -184,8 +165,44 @@ fn lacks_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
-    let first = open_socket(address)?;
+/// Does `bind` with the first address of `endpoint` with which it can be done.
+///
+/// # Errors
+///
+/// Where the name does not resolve; inside, what `bind` said of the first address.
+pub(super) async fn bind_first<T>(
+    endpoint: &Endpoint,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<io::Result<T>, ConnectError> {
+    let candidates = match &endpoint.host {
+        Host::Any => {
+            let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            both.map(|ip| SocketAddr::new(ip, endpoint.port)).into()
+        }
+        _ => resolve(endpoint).await?,
+    };
+    let mut failed = None;
+    for candidate in candidates {
+        match bind(candidate) {
+            Ok(bound) => return Ok(Ok(bound)),
+            // An address in use must not send `:PORT` silently to IPv4 alone.
+            Err(error) if endpoint.host == Host::Any && !lacks_ipv6(&error) => {
+                return Ok(Err(error));
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Ok(Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+}
+
+/// Binds `count` sockets, made by `open`, to one address, between which the system shares out what
+/// comes (`SO_REUSEPORT`); returns the address that they have.
+pub(super) fn bind_together(
+    address: SocketAddr,
+    count: NonZeroUsize,
+    open: impl Fn(SocketAddr) -> io::Result<OwnedFd>,
+) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    let first = open(address)?;
     bind(&first, &address)?;
     let local = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
@@ -194,12 +211,17 @@ fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listene
         // with another program of ours instead of failing.
         sockopt::set_socket_reuseport(&sockets[0], true)?;
         for _ in 1..count.get() {
-            let sibling = open_socket(local)?;
+            let sibling = open(local)?;
             sockopt::set_socket_reuseport(&sibling, true)?;
             bind(&sibling, &local)?;
             sockets.push(sibling);
         }
     }
+    Ok((sockets, local))
+}
+
+fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
+    let (sockets, local) = bind_together(address, count, open_socket)?;
     for socket in &sockets {
         listen(socket, BACKLOG)?;
     }
@@ -208,15 +230,21 @@ fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listene
 }
 
 fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = socket_for(address, SocketType::STREAM)?;
     // A restart must not wait for the connections of the last run to be forgotten (TIME-WAIT).
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    prepare_accepted(&socket)?;
+    Ok(socket)
+}
+
+/// A socket for an address; of IPv6, for both families.
+pub(super) fn socket_for(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, kind, flags, None)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    prepare_accepted(&socket)?;
     Ok(socket)
 }
 

@@ -252,25 +252,26 @@ fn is_undelivered(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::UdpSocket;
 
     use smol::LocalExecutor;
 
     use crate::limits::stop::stop;
+    use crate::net::address::Address;
     use crate::runtime::Driver;
     use crate::serve::config::Config;
     use crate::serve::stats::{Datagrams as Counted, Figures};
 
     fn answerer(
         socket: UdpSocket,
-        own: &[SocketAddr],
+        own: &[Address],
         figures: &Arc<Figures>,
         draining: &Stop,
     ) -> Answerer {
         let config = Config::default();
         let shared = Rc::new(Shared::new(&config, Arc::clone(figures)));
-        let (admission, guard) = (Admission::new(&config), Guard::new(own.into()));
-        let socket = Datagrams::new(socket).unwrap();
+        let (admission, guard) = (Admission::new(&config), Guard::new(own));
+        let socket = Datagrams::new(socket.try_into().unwrap()).unwrap();
         Answerer::new(socket, shared, Arc::new(admission), Arc::new(guard), draining.clone())
     }
 
@@ -279,13 +280,14 @@ mod tests {
     fn circle(at: &str, together: bool) -> Counted {
         let sockets = [(); 2].map(|()| UdpSocket::bind(at).unwrap());
         let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+        let own = addresses.map(|address| Address::Udp(address.into()));
         let claiming = sockets[0].try_clone().unwrap();
         let figures = Arc::new(Figures::new());
         let servers = async {
             let executor = LocalExecutor::new();
             let (_stopper, draining) = stop();
             for (at, socket) in sockets.into_iter().enumerate() {
-                let own = if together { &addresses[..] } else { &addresses[at..=at] };
+                let own = if together { &own[..] } else { &own[at..=at] };
                 executor.spawn(answerer(socket, own, &figures, &draining).run()).detach();
             }
             claiming.send_to(b"round and round", addresses[1]).unwrap();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::net::address::Address;
 use crate::net::datagram::is_of_this_machine;
 
 /// Ports of services that answer whatever they get, echo (RFC 862) and chargen (RFC 864); and 0,
@@ -16,8 +17,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(own: Vec<SocketAddr>) -> Self {
-        Self { own }
+    /// Starts for a server that listens on these addresses.
+    pub(super) fn new(listening: &[Address]) -> Self {
+        let over_udp = listening.iter().filter(|address| matches!(address, Address::Udp(_)));
+        Self { own: over_udp.filter_map(Address::socket_addr).collect() }
     }
 
     /// Whether what comes from `peer` must not be answered. Whoever sends it can put any address
@@ -39,7 +42,8 @@ mod tests {
 
     #[track_caller]
     fn refuses(own: &[&str], peer: &str, refused: bool) {
-        let guard = Guard::new(own.iter().map(|own| own.parse().unwrap()).collect());
+        let own: Vec<_> = own.iter().map(|own| format!("udp://{own}").parse().unwrap()).collect();
+        let guard = Guard::new(&own);
         assert_eq!(guard.refuses(peer.parse().unwrap()), refused, "{peer} at {own:?}");
     }
 
@@ -61,6 +65,8 @@ mod tests {
         refuses(&["[::]:8888"], "127.0.0.2:8888", true);
         refuses(&["[::]:8888"], "[::ffff:127.0.0.2]:8888", true);
         refuses(&["[::]:8888"], "[::1]:8888", true);
+        let connections = Guard::new(&["tcp://127.0.0.1:8888".parse().unwrap()]);
+        assert!(!connections.refuses("127.0.0.1:8888".parse().unwrap()));
         refuses(&["0.0.0.0:8888"], "192.0.2.1:8888", false);
         refuses(&["[::]:8888"], "[2001:db8::1]:8888", false);
     }

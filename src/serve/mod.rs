@@ -37,11 +37,14 @@ use crate::limits::descriptors;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{Stopper, stop};
 use crate::net::address::{Address, Endpoint};
+use crate::net::datagram::Bound;
 use crate::net::listener::Listener;
 use crate::runtime::Worker;
 use crate::serve::admission::Admission;
-use crate::serve::shard::Shard;
+use crate::serve::guard::Guard;
+use crate::serve::shard::{Shard, Sockets};
 
+pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
 pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
@@ -71,12 +74,10 @@ impl Server {
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
-        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Vec::new()).collect();
+        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Sockets::default()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let listeners = listen(address, &config).await?;
-            bound.extend(listeners.first().map(Listener::local_addr).cloned());
-            shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
+            bound.extend(listen(address, &config, &mut shards).await?);
         }
         let figures = Arc::new(Figures::new());
         let exporter = match &config.metrics {
@@ -88,13 +89,12 @@ impl Server {
         let (starter, started) = stop();
         let (stopper, stop) = stop();
         let busy_poll = config.busy_poll;
-        let start = |listeners| {
+        let guard = Arc::new(Guard::new(&bound));
+        let start = |sockets| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
-            let (sockets, guard) = (Vec::new(), Arc::new(guard::Guard::new(Vec::new())));
-            let admission = Arc::clone(&admission);
-            let shard =
-                Shard { sockets, guard, listeners, config, figures, admission, permits, stop };
+            let (admission, guard) = (Arc::clone(&admission), Arc::clone(&guard));
+            let shard = Shard { sockets, config, figures, admission, guard, permits, stop };
             let started = started.clone();
             Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
@@ -141,13 +141,27 @@ impl Server {
     }
 }
 
-/// Listens on an address, with a socket for each thread.
-async fn listen(address: &Address, config: &Config) -> Result<Vec<Listener>, Error> {
-    match address {
-        Address::Tcp(endpoint) => Ok(Listener::bind(endpoint, config.threads).await?),
-        Address::Unix(path) => Ok(Listener::bind_unix(path, config.unix_mode, config.threads)?),
-        Address::Udp(_) | Address::Tls(_) => Err(Error::Unsupported { address: address.clone() }),
-    }
+/// Listens on an address, with a socket for each thread; returns the address that they have.
+async fn listen(
+    address: &Address,
+    config: &Config,
+    shards: &mut [Sockets],
+) -> Result<Option<Address>, Error> {
+    let count = config.threads;
+    let listeners = match address {
+        Address::Tcp(endpoint) => Listener::bind(endpoint, count).await?,
+        Address::Unix(path) => Listener::bind_unix(path, config.unix_mode, count)?,
+        Address::Udp(endpoint) => {
+            let sockets = Bound::bind(endpoint, count).await?;
+            let local = sockets.first().map(|bound| Address::Udp(bound.local_addr().into()));
+            shards.iter_mut().zip(sockets).for_each(|(shard, bound)| shard.datagrams.push(bound));
+            return Ok(local);
+        }
+        Address::Tls(_) => return Err(Error::Unsupported { address: address.clone() }),
+    };
+    let local = listeners.first().map(Listener::local_addr).cloned();
+    shards.iter_mut().zip(listeners).for_each(|(shard, one)| shard.listeners.push(one));
+    Ok(local)
 }
 
 /// Starts the thread that tells the figures, and returns where it listens.

@@ -1,7 +1,6 @@
 //! One thread of a server: its sockets, its connections, and what they share.
 
 use std::cell::RefCell;
-use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tracing::error;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{self, Stop};
-use crate::net::datagram::Datagrams;
+use crate::net::datagram::{Bound, Datagrams};
 use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::runtime;
@@ -33,12 +32,17 @@ const BUFFER: usize = 64 << 10;
 /// Tasks that are run in a row before sockets and the deadline are looked at.
 const TASKS: usize = 200;
 
+/// The sockets of a thread.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) datagrams: Vec<Bound>,
+}
+
 /// What a thread is given to serve.
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) listeners: Vec<Listener>,
-    /// The sockets to which datagrams come.
-    pub(super) sockets: Vec<UdpSocket>,
+    pub(super) sockets: Sockets,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
     pub(super) admission: Arc<Admission>,
@@ -68,11 +72,11 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { listeners, sockets, config, figures, admission, guard, permits, stop } = self;
+        let Self { sockets, config, figures, admission, guard, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
-        for listener in listeners {
+        for listener in sockets.listeners {
             let address = listener.local_addr().clone();
             let incoming = match Incoming::new(listener) {
                 Ok(incoming) => incoming,
@@ -91,11 +95,12 @@ impl Shard {
             };
             executor.spawn(acceptor.run()).detach();
         }
-        for socket in sockets {
-            let socket = match Datagrams::new(socket) {
+        for bound in sockets.datagrams {
+            let address = bound.local_addr();
+            let socket = match Datagrams::new(bound) {
                 Ok(socket) => socket,
                 Err(error) => {
-                    error!(%error, "cannot wait for datagrams");
+                    error!(%address, %error, "cannot wait for datagrams");
                     continue;
                 }
             };

@@ -1,14 +1,16 @@
 //! `myapp serve` over UDP, as its clients see it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::figures::until;
 use super::{MIB, noise};
 use crate::harness::serve::ask;
-use crate::harness::{Server, myapp};
+use crate::harness::{Server, myapp, schema};
 
 /// How long is waited for an answer that is expected.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -146,14 +148,16 @@ fn who_is_denied_is_not_answered() {
 fn many_clients_are_answered_by_several_threads_each_in_its_order() {
     let server = serve(&["--threads", "3", "-q"], "127.0.0.1:0");
     let clients: Vec<_> = (0..50).map(|_| client(server.address())).collect();
-    for number in 0..20_u8 {
+    for round in 0..5 {
+        // No more at once than wait in the buffers of the system.
+        let numbers = round * 4..(round + 1) * 4_u8;
         for client in &clients {
-            client.send(&[number]).unwrap();
+            numbers.clone().for_each(|number| assert_eq!(client.send(&[number]).unwrap(), 1));
         }
-    }
-    for client in &clients {
-        let answers: Vec<_> = (0..20).map(|_| receive(client)[0]).collect();
-        assert!(answers.iter().copied().eq(0..20), "{answers:?}");
+        for client in &clients {
+            let answers: Vec<_> = numbers.clone().map(|_| receive(client)[0]).collect();
+            assert!(answers.iter().copied().eq(numbers.clone()), "{answers:?}");
+        }
     }
 }
 
@@ -213,6 +217,80 @@ fn a_limit_beyond_every_datagram_is_a_usage_error() {
     }
     let ran = myapp(["serve", "0", "--udp-max", "100"]).run().code(2).prints("");
     ran.says("--udp-max has no effect without a udp:// address");
+}
+
+#[test]
+fn datagrams_have_figures_of_their_own() {
+    let arguments = ["serve", "--json", "--udp-max", "10", "--metrics", "0", "udp://0"];
+    let mut running = myapp(arguments).start();
+    let mut address = |scheme: &str| {
+        let event = schema::json("serve", &running.line());
+        let address = event["address"].as_str().and_then(|url| url.strip_prefix(scheme));
+        address.unwrap().trim_end_matches("/metrics").parse().unwrap()
+    };
+    let client = client(address("udp://"));
+    let metrics = address("http://");
+    client.send(&noise(11)).unwrap();
+    exchange(&client, b"one");
+    exchange(&client, b"four");
+    until(
+        metrics,
+        &[
+            "myapp_connections_total 0",
+            "myapp_messages_total 2",
+            "myapp_received_bytes_total 7",
+            "myapp_sent_bytes_total 7",
+            "myapp_datagrams_total 2",
+            "myapp_datagrams_dropped_total{reason=\"too_long\"} 1",
+            "myapp_datagrams_dropped_total{reason=\"loop\"} 0",
+            "myapp_datagrams_unsent_total 0",
+        ],
+    );
+    running.signal(Signal::TERM);
+    let ran = running.wait().code(0);
+    let summary = schema::json("serve", ran.text().lines().last().unwrap());
+    let datagrams = &summary["datagrams"];
+    assert_eq!((&datagrams["taken"], &datagrams["too_long"]), (&2.into(), &1.into()));
+}
+
+// --- real peers
+
+/// What comes back for `message` while the program's stdin stays open, and then nothing more.
+#[track_caller]
+fn talks(program: &str, arguments: &[&str], message: &[u8]) {
+    let mut command = Command::new(program);
+    let piped = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().expect("start the peer");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    let read = child.stdout.take().unwrap().read_exact(&mut answer);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    read.expect("an answer");
+    assert!(answer == message, "{program}: {} bytes differ", message.len());
+}
+
+#[test]
+#[ignore = "needs ncat"]
+fn ncat_gets_its_datagrams_back() {
+    for (address, host) in [("127.0.0.1:0", "127.0.0.1"), (":0", "::1")] {
+        let server = serve(&["-q"], address);
+        let port = server.address().port().to_string();
+        for length in [1, 1472, 8000] {
+            talks("ncat", &["-u", host, &port], &noise(length));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_gets_its_datagrams_back() {
+    let server = serve(&["-q"], ":0");
+    let to = format!("UDP4:127.0.0.2:{}", server.address().port());
+    for length in [1, 1472, 8192, 60_000] {
+        talks("socat", &["-b", "65536", "-", &to], &noise(length));
+    }
 }
 
 // --- faults

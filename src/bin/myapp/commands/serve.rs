@@ -11,7 +11,7 @@ use futures_lite::{StreamExt as _, future};
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
-use myapp::serve::{Config, Error, Faults, Figures, IpNet, Mode, Server};
+use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
 use myapp::units::{UnitError, parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
