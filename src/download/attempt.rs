@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
+use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -24,6 +25,7 @@ use crate::download::store::Store;
 use crate::download::transfer::Shared;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -41,6 +43,7 @@ pub(super) enum End {
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     shared: &'a Shared,
+    slot: &'a Slot,
     source: &'a Source,
     headers: &'a [Header],
     store: Arc<Store>,
@@ -57,6 +60,7 @@ pub(super) struct Attempt<'a, T> {
 impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     pub(super) fn new(
         shared: &'a Shared,
+        slot: &'a Slot,
         source: &'a Source,
         headers: &'a [Header],
         store: Arc<Store>,
@@ -66,6 +70,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let known = store.state().map(|state| state.known);
         Self {
             shared,
+            slot,
             source,
             headers,
             store,
@@ -80,6 +85,18 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
         &self.source.url
+    }
+
+    /// Waits for as long as the server has `asked` for, and lets others run meanwhile; or for
+    /// `wait`, in its own time.
+    pub(super) async fn pause(&self, wait: Duration, asked: Option<Duration>) {
+        let timer = async {
+            Timer::after(wait).await;
+        };
+        match asked {
+            Some(_) => self.slot.aside(timer).await,
+            None => timer.await,
+        }
     }
 
     /// What the bytes go to.
@@ -249,7 +266,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let Shared { config, client, hosts, .. } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
-            hosts.wait(route.url()).await;
+            hosts.wait(route.url(), self.slot).await;
             let fields = [route.headers(), &self.fields(question)].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {

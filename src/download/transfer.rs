@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use smol::Timer;
 use tracing::warn;
 use url::Url;
 
@@ -27,6 +26,7 @@ use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -50,8 +50,10 @@ impl Shared {
     pub(super) async fn fetch(
         &self,
         item: Item,
+        slot: &Slot,
         tell: impl Fn(Event<'_>),
     ) -> Result<Saved, DownloadError> {
+        self.hosts.wait(&item.source.url, slot).await;
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
@@ -60,7 +62,7 @@ impl Shared {
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let attempt =
-            |store, previous| Attempt::new(self, &source, &headers, store, previous, &tell);
+            |store, previous| Attempt::new(self, slot, &source, &headers, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let previous = Some(part.target()).filter(|_| self.updates());
@@ -216,7 +218,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
-                    Timer::after(wait).await;
+                    attempt.pause(wait, error.retry_after()).await;
                 }
             }
         }

@@ -10,7 +10,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{noise, peer};
+use super::clients::peer;
+use super::noise;
 use crate::harness::{Folder, Program, Running, myapp};
 
 /// Starts `myapp serve ARGUMENTS unix:socket` in a folder.

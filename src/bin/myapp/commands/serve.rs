@@ -399,6 +399,7 @@ mod tests {
         let default = Config::default();
         assert_eq!(default.chunk.get(), 64 << 10, "the help says 64K");
         assert_eq!(default.max_line, 1 << 20, "the help says 1M");
+        assert_eq!(default.udp_max, 65_507, "the help says so");
     }
 
     #[test]
@@ -411,6 +412,8 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
+        let datagrams = config(&["udp://1", "--udp-max=1K"]);
+        assert_eq!(datagrams.unwrap(), Config { udp_max: 1024, ..Config::default() });
         let doors = [
             "--max-per-ip=2",
             "--allow=10.0.0.0/8",
