@@ -33,12 +33,13 @@ Examples:
   myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
   myapp serve --stats 10s --metrics 9100
 
-ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, :PORT (on every
-interface) or unix:PATH; port 0 lets the system choose. When all of them
-accept, each is printed. SIZE is a number with nothing, K, M or G behind it
-(powers of 1024); DUR a number with ms, s, m or h; CIDR a network such as
-10.0.0.0/8 or 2001:db8::/32, or an address. --allow and --deny may be given
-several times; they and --max-per-ip are not for Unix sockets.
+ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
+interface), for datagrams with udp:// before it, or unix:PATH; port 0 lets the
+system choose. When all of them accept, each is printed. SIZE is a number with
+nothing, K, M or G behind it (powers of 1024); DUR a number with ms, s, m or h;
+CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an address. --allow and
+--deny may be given several times; they and --max-per-ip are not for Unix
+sockets.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
