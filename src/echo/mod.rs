@@ -26,12 +26,14 @@ mod ledger;
 mod load;
 mod message;
 mod meter;
+mod opener;
 mod pace;
 mod payload;
 mod ping;
 mod raw;
 mod report;
 
+use std::future::Future;
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
@@ -163,9 +165,17 @@ async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config:
 
 /// Connects, as often as `server` allows.
 async fn open(server: &Server) -> Result<Plain, ConnectError> {
+    retrying(server, || connect(&server.address, server.timeout)).await
+}
+
+/// Tries to connect, as often as `server` allows.
+async fn retrying<S, F>(server: &Server, attempt: impl Fn() -> F) -> Result<S, ConnectError>
+where
+    F: Future<Output = Result<S, ConnectError>>,
+{
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
     for _ in 0..server.retries {
-        match connect(&server.address, server.timeout).await {
+        match attempt().await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let delay = backoff.next_delay();
@@ -174,7 +184,7 @@ async fn open(server: &Server) -> Result<Plain, ConnectError> {
             }
         }
     }
-    connect(&server.address, server.timeout).await
+    attempt().await
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -16,6 +15,7 @@ use myapp::units::{UnitError, parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
 
+use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
@@ -187,12 +187,6 @@ fn tcp(text: &str) -> Result<Endpoint, String> {
 fn permissions(text: &str) -> Result<u32, &'static str> {
     let mode = u32::from_str_radix(text, 8).ok();
     mode.filter(|mode| *mode <= 0o777).ok_or("not permissions in octal, such as 660")
-}
-
-/// A number of threads; for 0, one a core.
-fn threads(count: u16) -> NonZeroUsize {
-    let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    NonZeroUsize::new(count.into()).unwrap_or_else(one_a_core)
 }
 
 impl Options {
@@ -382,6 +376,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::thread::available_parallelism;
 
     #[derive(Parser)]
     struct Only {
