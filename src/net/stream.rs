@@ -246,6 +246,7 @@ impl Incoming {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 
