@@ -22,6 +22,7 @@ use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
+use crate::download::question::Asking;
 use crate::download::report::Saved;
 use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
@@ -50,7 +51,7 @@ impl Shared {
     pub(super) async fn fetch(
         &self,
         item: Item,
-        tell: impl Fn(Event<'_>),
+        tell: impl Fn(Event<'_>) + Sync,
     ) -> Result<Saved, DownloadError> {
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
@@ -59,8 +60,8 @@ impl Shared {
         let is_named = matches!(target, Target::Named);
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let attempt =
-            |store, previous| Attempt::new(self, &source, &headers, store, previous, &tell);
+        let asking = Asking { shared: self, source: &source, headers: &headers, start };
+        let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let previous = Some(part.target()).filter(|_| self.updates());
@@ -151,7 +152,7 @@ impl Shared {
     /// and what the server has told about it, or `None` if it is the `previous` one.
     async fn fill(
         &self,
-        mut attempt: Attempt<'_, impl Fn(Event<'_>)>,
+        mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
         checksum: Option<Checksum>,
         start: Instant,
     ) -> Result<Option<(u64, Known)>, DownloadError> {
@@ -199,7 +200,7 @@ impl Shared {
     /// Fetches all bytes, in as many tries as are allowed.
     async fn fetch_all(
         &self,
-        attempt: &mut Attempt<'_, impl Fn(Event<'_>)>,
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
         start: Instant,
     ) -> Result<End, DownloadError> {
         let mut tries = Tries::new(&self.config);
