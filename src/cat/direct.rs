@@ -1,7 +1,7 @@
 //! Ways for bytes from an input to the output that never pass through our memory.
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
@@ -60,8 +60,55 @@ impl Way {
 
 /// Makes a pipe hold more, if it is one and the system allows it.
 pub(super) fn widen(pipe: BorrowedFd<'_>) {
-    if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE) {
+    make_hold(pipe, PIPE);
+}
+
+fn make_hold(pipe: BorrowedFd<'_>, bytes: usize) {
+    if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < bytes) {
         // Only speed depends on it.
-        let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);
+    }
+}
+
+/// A pipe of our own between a file and the pipe that is written to. While the system fills a
+/// pipe from a file, nobody can read from it; handing on from pipe to pipe takes next to no time,
+/// so the reader works while the next pages are fetched.
+#[derive(Debug)]
+pub(super) struct Relay {
+    entry: PipeWriter,
+    exit: PipeReader,
+}
+
+impl Relay {
+    /// What it holds; more was measured to be slower.
+    const HOLDS: usize = 256 << 10;
+
+    pub(super) fn new() -> io::Result<Self> {
+        let (exit, entry) = io::pipe()?;
+        make_hold(entry.as_fd(), Self::HOLDS);
+        Ok(Self { entry, exit })
+    }
+
+    /// Where bytes are put in. It must be empty.
+    pub(super) fn entry(&self) -> BorrowedFd<'_> {
+        self.entry.as_fd()
+    }
+
+    /// Hands on the `count` bytes that were put in, and tells how many; if that fails, the others
+    /// are appended to `rest`, and a write of them will tell why.
+    pub(super) fn hand_on(
+        &self,
+        count: usize,
+        to: BorrowedFd<'_>,
+        rest: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        let mut handed = 0;
+        while let Ok(moved @ 1..) = retry_on_intr(|| {
+            rustix::pipe::splice(&self.exit, None, to, None, count - handed, SpliceFlags::empty())
+        }) {
+            handed += moved;
+        }
+        (&self.exit).take((count - handed) as u64).read_to_end(rest)?;
+        Ok(handed)
     }
 }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::direct;
+use super::direct::{self, Relay, Way};
 use super::error::Error;
 use super::pace::Pace;
 use super::sink::Target;
@@ -23,6 +23,8 @@ pub(super) struct Output {
     files: Vec<Written>,
     /// What waits to be written.
     pending: Vec<u8>,
+    /// On the way of large files to a pipe; made when it is first needed.
+    relay: Option<Relay>,
     pace: Pace,
     /// Whether somebody watches: nothing is gathered then.
     watched: bool,
@@ -45,7 +47,7 @@ impl Output {
         let files = targets.into_iter().map(Written::new).collect::<Result<Vec<_>, _>>()?;
         let watched = files.iter().any(|file| rustix::termios::isatty(&file.target.fd));
         let pending = Vec::with_capacity(2 * GATHERED);
-        Ok(Self { files, pending, pace, watched, bytes: 0 })
+        Ok(Self { files, pending, relay: None, pace, watched, bytes: 0 })
     }
 
     /// Whether reading this input would read what has been written here, without end. A copy
@@ -122,11 +124,21 @@ impl Output {
         };
         self.flush()?;
         self.files[0].widen();
-        let got = input.send(way, self.files[0].target.fd.as_fd()).transpose();
-        if let Some(Ok(Got::Bytes(count))) = got {
-            self.bytes += count as u64;
+        let relayed = way == Way::Splice && !input.may_wait();
+        if relayed && self.relay.is_none() {
+            // Without a descriptor for one it goes without.
+            self.relay = Relay::new().ok();
         }
-        Ok(got)
+        let to = self.files[0].target.fd.as_fd();
+        let relay = self.relay.as_ref().filter(|_| relayed);
+        let got = input.send(way, relay.map_or(to, Relay::entry));
+        if let Ok(Some(Got::Bytes(count))) = got {
+            let handed_on =
+                relay.map_or(Ok(count), |relay| relay.hand_on(count, to, &mut self.pending));
+            let failed = |source| Error::Write { to: self.files[0].target.path.clone(), source };
+            self.bytes += handed_on.map_err(failed)? as u64;
+        }
+        Ok(got.transpose())
     }
 
     /// Writes all that is pending.

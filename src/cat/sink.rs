@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{CWD, Gid, Uid};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
@@ -61,8 +61,23 @@ pub(super) struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Finish {
     pub(super) fsync: bool,
-    /// The file that takes its place then; removed if it never does.
-    replacement: Option<(TempPath, PathBuf)>,
+    replacement: Option<Replacement>,
+}
+
+/// The file that takes another's place when it is whole, and is gone if it never is.
+#[derive(Debug)]
+struct Replacement {
+    new: New,
+    path: PathBuf,
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+enum New {
+    /// Without a name until it is whole, so that nothing of it stays however the program ends.
+    Unnamed(File),
+    /// For file systems that have no files without a name.
+    Named(TempPath),
 }
 
 impl Sink {
@@ -112,18 +127,63 @@ impl Finish {
     /// Puts the new file in the old one's place. Whoever opens it finds the old or the new one,
     /// never a part.
     pub(super) fn commit(self) -> Result<(), Error> {
-        let Some((temporary, path)) = self.replacement else { return Ok(()) };
-        let renamed = temporary.persist(&path).map_err(|error| error.error);
+        let Some(Replacement { new, path }) = self.replacement else { return Ok(()) };
+        let renamed = new.take_place_of(&path);
         let synced = renamed.and_then(|()| if self.fsync { sync_folder(&path) } else { Ok(()) });
         synced.map_err(|source| Error::Replace { path, source })
     }
+}
+
+impl New {
+    /// Makes a file in the folder of `path`, with the permissions of any new file if `public`.
+    fn beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        Self::unnamed_beside(path, public).or_else(|_| Self::named_beside(path, public))
+    }
+
+    fn unnamed_beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        let file = writing(public).custom_flags(TMPFILE).open(folder(path)?)?;
+        // What is to lead to it later may not be there.
+        fs::metadata(opened(&file))?;
+        Ok((file.try_clone()?, Self::Unnamed(file)))
+    }
+
+    fn named_beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        let create = |name: &Path| writing(public).create_new(true).open(name);
+        let (file, name) = with_name_beside(path, create)?;
+        Ok((file, Self::Named(name)))
+    }
+
+    fn take_place_of(self, path: &Path) -> io::Result<()> {
+        let name = match self {
+            Self::Named(name) => name,
+            Self::Unnamed(file) => {
+                let link = |name: &Path| {
+                    let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+                    Ok(rustix::fs::linkat(CWD, opened(&file), CWD, name, follow)?)
+                };
+                with_name_beside(path, link)?.1
+            }
+        };
+        name.persist(path).map_err(|error| error.error)
+    }
+}
+
+fn writing(public: bool) -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).mode(if public { 0o666 } else { 0o600 });
+    options
+}
+
+/// A path that leads to an open file, also to one without a name.
+fn opened(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 fn append(path: &Path) -> io::Result<OwnedFd> {
     Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.into())
 }
 
-fn replace(path: &Path) -> io::Result<(OwnedFd, Option<(TempPath, PathBuf)>)> {
+fn replace(path: &Path) -> io::Result<(OwnedFd, Option<Replacement>)> {
     let old = match fs::metadata(path) {
         Ok(old) if !old.is_file() => {
             // Neither made nor cut: it may have gone since, and a regular file come.
@@ -135,30 +195,32 @@ fn replace(path: &Path) -> io::Result<(OwnedFd, Option<(TempPath, PathBuf)>)> {
         Err(error) => return Err(error),
     };
     let path = std::path::absolute(resolve(path)?)?;
-    let (file, temporary) = temporary(&path, old.is_none())?;
+    let (file, new) = New::beside(&path, old.is_none())?;
     if let Some(old) = old {
         take_after(&file, &old)?;
     }
-    Ok((file.into(), Some((temporary, path))))
+    Ok((file.into(), Some(Replacement { new, path })))
 }
 
 const NOCTTY: i32 = rustix::fs::OFlags::NOCTTY.bits() as i32;
+const TMPFILE: i32 = rustix::fs::OFlags::TMPFILE.bits() as i32;
 
-/// Makes a file beside `path`, with the permissions of any new file if `public`.
-fn temporary(path: &Path, public: bool) -> io::Result<(File, TempPath)> {
+/// Makes something beside `path` under a hidden name that nothing has yet; it is removed when the
+/// name is dropped.
+fn with_name_beside<T>(
+    path: &Path,
+    mut make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<(T, TempPath)> {
     let name = path.file_name().ok_or(Errno::ISDIR)?.as_bytes();
     // With what is put around it, a name must not grow over 255 bytes.
     let name = OsStr::from_bytes(&name[..name.len().min(240)]);
-    let mode = if public { 0o666 } else { 0o600 };
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
     loop {
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{:08x}", fastrand::u32(..)));
-        let temporary = path.with_file_name(hidden);
-        match options.open(&temporary) {
-            Ok(file) => return Ok((file, TempPath::try_from_path(temporary)?)),
+        let hidden = path.with_file_name(hidden);
+        match make(&hidden) {
+            Ok(made) => return Ok((made, TempPath::try_from_path(hidden)?)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -192,6 +254,41 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder(path)?)?.sync_all()
+}
+
+/// The folder of an absolute path.
+fn folder(path: &Path) -> io::Result<&Path> {
+    Ok(path.parent().ok_or(Errno::ISDIR)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_takes_the_place_of_another_with_and_without_a_name_before() {
+        for make in [New::unnamed_beside, New::named_beside] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("n".repeat(255));
+            fs::write(&path, "old").unwrap();
+            let (mut file, new) = make(&path, false).unwrap();
+            file.write_all(b"new").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            new.take_place_of(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_never_takes_its_place_is_gone() {
+        for make in [New::unnamed_beside, New::named_beside] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(make(&folder.path().join("f"), true).unwrap());
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! One try to get a file, or what is missing of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt as _};
+use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -60,6 +62,18 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
         &self.asking.source.url
+    }
+
+    /// Waits for as long as the server has `asked` for, and lets others run meanwhile; or for
+    /// `wait`, in its own time.
+    pub(super) async fn pause(&self, wait: Duration, asked: Option<Duration>) {
+        let timer = async {
+            Timer::after(wait).await;
+        };
+        match self.asking.slot.filter(|_| asked.is_some()) {
+            Some(slot) => slot.aside(timer).await,
+            None => timer.await,
+        }
     }
 
     /// What the bytes go to.

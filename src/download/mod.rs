@@ -54,12 +54,13 @@ mod store;
 mod transfer;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
-use crate::limits::permits::for_each;
+use crate::limits::permits::{Slot, for_each_slot};
 use crate::limits::stop::{Stop, stop};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
@@ -76,6 +77,10 @@ pub use pace::SlowestPace;
 pub use plan::{Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
+
+/// Files that wait because their server has asked to be left alone, beside those that are being
+/// fetched: so far ahead in the list files of other servers are found.
+const ASIDE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// Fetches files. Its connections live as long as it does, for one run or for many.
 #[derive(Debug)]
@@ -103,7 +108,8 @@ impl Downloader {
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
     /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
-    /// its next item only when there is room for it.
+    /// its next item only when there is room for it. Files of a server that has asked to be left
+    /// alone for a while (`Retry-After`) make room for others until then, up to 256 of them.
     ///
     /// # Cancel safety
     ///
@@ -118,11 +124,11 @@ impl Downloader {
         let report = Mutex::new(Report::default());
         let (stopper, stop) = stop();
         let items = until_stopped(list, stop.clone()).enumerate();
-        let all = for_each(self.0.config.jobs, items, |(number, item)| {
+        let all = for_each_slot(self.0.config.jobs, ASIDE, items, |(number, item), slot| {
             let (report, stop) = (&report, stop.clone());
             async move {
                 let tell = |event: Event<'_>| observer(number as u64, event);
-                let ended = self.fetch(item, &tell, stop).await;
+                let ended = self.fetch(item, &slot, &tell, stop).await;
                 settle(ended, &tell, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
             }
         });
@@ -139,6 +145,7 @@ impl Downloader {
     async fn fetch(
         &self,
         item: Result<Item, Failure>,
+        slot: &Slot,
         tell: &(impl Fn(Event<'_>) + Sync),
         stop: Stop,
     ) -> Result<Saved, Failure> {
@@ -148,7 +155,7 @@ impl Downloader {
             stop.stopped().await;
             Err(DownloadError::Stopped)
         };
-        let ended = future::or(stopped, self.0.fetch(item, tell)).await;
+        let ended = future::or(stopped, self.0.fetch(item, slot, tell)).await;
         ended.map_err(|source| Failure { url, source })
     }
 }

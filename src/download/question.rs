@@ -13,6 +13,7 @@ use crate::download::redirect::{Route, is_redirect};
 use crate::download::retry::retry_after;
 use crate::download::transfer::Shared;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -25,6 +26,8 @@ pub(super) struct Asking<'a> {
     pub(super) source: &'a Source,
     /// The fields for this file alone.
     pub(super) headers: &'a [Header],
+    /// The place that others may have while a server wants to be left alone.
+    pub(super) slot: Option<&'a Slot>,
     /// When the turn of the file has come.
     pub(super) start: Instant,
 }
@@ -39,7 +42,7 @@ impl Asking<'_> {
         let Shared { config, client, hosts, .. } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
-            hosts.wait(route.url()).await;
+            hosts.wait(route.url(), self.slot).await;
             let fields = [route.headers(), fields].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {

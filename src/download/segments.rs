@@ -65,6 +65,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             return None;
         }
         let (spans, lost) = (Mutex::new(spans), Mutex::default());
+        // While one connection waits, the others work.
+        let asking = Asking { slot: None, ..asking };
         Some(Self { asking, known, total, store, tell, spans, lost })
     }
 

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use smol::Timer;
 use tracing::warn;
 use url::Url;
 
@@ -28,6 +27,7 @@ use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ impl Shared {
     pub(super) async fn fetch(
         &self,
         item: Item,
+        slot: &Slot,
         tell: impl Fn(Event<'_>) + Sync,
     ) -> Result<Saved, DownloadError> {
+        self.hosts.wait(&item.source.url, Some(slot)).await;
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
@@ -60,7 +62,8 @@ impl Shared {
         let is_named = matches!(target, Target::Named);
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let asking = Asking { shared: self, source: &source, headers: &headers, start };
+        let (slot, headers) = (Some(slot), &headers[..]);
+        let asking = Asking { shared: self, source: &source, headers, slot, start };
         let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
@@ -217,7 +220,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
-                    Timer::after(wait).await;
+                    attempt.pause(wait, error.retry_after()).await;
                 }
             }
         }

@@ -8,15 +8,15 @@ use async_net::TcpStream;
 use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::{LocalExecutor, Timer};
-use tracing::debug;
 
 use crate::echo::config::{Length, LoadConfig};
-use crate::echo::error::EchoError;
 use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::meter::Meter;
 use crate::echo::open;
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::report::LoadReport;
 use crate::limits::backoff::Backoff;
+use crate::measure::live::Live;
 
 /// The longest wait after the first connection in a row that came to nothing, and after later
 /// ones.
@@ -29,7 +29,8 @@ const GIVE_UP: u32 = 10;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Sends the same message again and again over many connections, until all are sent, the time is
-/// over, or `stop` is done; then tells how it went.
+/// over, or `stop` is done; then tells how it went. `live` has the latest figures meanwhile, the
+/// warm-up not counted.
 ///
 /// Each connection has a schedule of its own when a rate is asked, and a message that the server
 /// holds up does not move those behind it: its response time counts from when it was due. At the
@@ -43,17 +44,17 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// When this is dropped halfway, all connections are closed and the report is lost. `stop` is the
 /// way to end it early.
-pub async fn load(config: &LoadConfig, stop: impl Future<Output = ()>) -> LoadReport {
+pub async fn load(config: &LoadConfig, stop: impl Future<Output = ()>, live: &Live) -> LoadReport {
     let (start, cpu) = (Instant::now(), cpu_time());
     let measured_from = start + config.warmup.min(LONGEST);
     let end = match config.length {
         Length::Time(time) => Some(measured_from + time.min(LONGEST)),
         Length::Count(_) => None,
     };
-    let report = RefCell::default();
-    let load = Load { config, start, measured_from, end, report, scratch: RefCell::default() };
+    let meter = RefCell::new(Meter::new(measured_from, live.clone()));
+    let load = Load { config, start, end, meter, scratch: RefCell::default() };
     load.run(stop).await;
-    let mut report = load.report.into_inner();
+    let mut report = load.meter.into_inner().into_report();
     let (now, last) = (Instant::now(), report.last_answer.unwrap_or(start));
     let until = end.map_or(now, |end| now.min(end).max(last));
     report.elapsed = until.saturating_duration_since(measured_from);
@@ -71,9 +72,8 @@ fn cpu_time() -> Duration {
 struct Load<'a> {
     config: &'a LoadConfig,
     start: Instant,
-    measured_from: Instant,
     end: Option<Instant>,
-    report: RefCell<LoadReport>,
+    meter: RefCell<Meter>,
     scratch: RefCell<Scratch>,
 }
 
@@ -143,12 +143,12 @@ impl Load<'_> {
         let mut answers = false;
         let told = |event| {
             answers |= matches!(event, Event::Answered { .. });
-            self.count(event);
+            self.meter.borrow_mut().count(event);
         };
         match flow.run(pace, most, &self.scratch, told).await {
             Ok(()) => (true, true),
             Err(error) => {
-                self.fail(error);
+                self.meter.borrow_mut().fail(error);
                 (true, answers)
             }
         }
@@ -157,11 +157,16 @@ impl Load<'_> {
     /// Connects, and counts how long it took or that it failed.
     async fn open(&self) -> Option<TcpStream> {
         let start = Instant::now();
-        let opened = open(&self.config.server).await;
-        if opened.is_ok() && start >= self.measured_from {
-            self.report.borrow_mut().connect.record(start.elapsed());
+        match open(&self.config.server).await {
+            Ok(stream) => {
+                self.meter.borrow_mut().connected(start);
+                Some(stream)
+            }
+            Err(error) => {
+                self.meter.borrow_mut().fail(error.into());
+                None
+            }
         }
-        opened.map_err(|error| self.fail(error.into())).ok()
     }
 
     /// The schedule of a connection.
@@ -182,27 +187,6 @@ impl Load<'_> {
         let at_once = self.config.new_connections.then_some(Duration::ZERO);
         let start = now + time(index).unwrap_or_default();
         Pace { start, every: time(connections).or(at_once), end: self.end, left }
-    }
-
-    fn count(&self, event: Event) {
-        let mut report = self.report.borrow_mut();
-        match event {
-            Event::Sent { due, late } if due >= self.measured_from => {
-                report.sent += 1;
-                report.late += u64::from(late);
-            }
-            Event::Answered { sent, now } if sent.due >= self.measured_from => {
-                report.response.record(now - sent.due);
-                report.service.record(now - sent.at);
-                report.last_answer = Some(now);
-            }
-            _ => {}
-        }
-    }
-
-    fn fail(&self, error: EchoError) {
-        debug!(target: "myapp::traffic", error = &error as &dyn std::error::Error, "failed");
-        self.report.borrow_mut().fail(error);
     }
 }
 

@@ -25,6 +25,7 @@ mod flow;
 mod ledger;
 mod load;
 mod message;
+mod meter;
 mod pace;
 mod payload;
 mod ping;

@@ -1,11 +1,13 @@
 //! What a run comes to.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::echo::error::{EchoError, Phase};
 use crate::measure::latency::Latency;
+use crate::measure::timeline::Timeline;
 
 /// What a ping comes to.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,8 @@ pub struct LoadReport {
     pub response: Latency,
     /// From when each message was sent until its reply was whole.
     pub service: Latency,
+    /// What was answered and what went wrong, over time.
+    pub timeline: Timeline,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
     /// The share of its time in which the thread that sent was busy, from 0 to 1.
@@ -117,6 +121,24 @@ impl LoadReport {
     pub(crate) fn fail(&mut self, error: EchoError) {
         let entry = self.errors.entry(error.phase());
         entry.or_insert(Failures { count: 0, first: error }).count += 1;
+    }
+
+    /// Adds what another thread has counted in the same run. How long all took, and how busy the
+    /// threads were, is for who knows all of them to say.
+    pub fn merge(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.late += other.late;
+        self.connect.merge(&other.connect);
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.timeline.merge(other.timeline);
+        for (phase, failures) in other.errors {
+            match self.errors.entry(phase) {
+                Entry::Vacant(entry) => _ = entry.insert(failures),
+                Entry::Occupied(mut entry) => entry.get_mut().count += failures.count,
+            }
+        }
+        self.last_answer = self.last_answer.max(other.last_answer);
     }
 
     /// The messages that were answered.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Longer durations count as this long.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Durations from a nanosecond to an hour, kept with three digits.
 #[derive(Debug, Clone)]
@@ -43,6 +43,26 @@ impl Latency {
         self.0.len()
     }
 
+    /// Adds what another has recorded.
+    pub fn merge(&mut self, other: &Self) {
+        // Both have the same bounds, so that there is nothing that would not fit.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// How many are longer than `low` and not longer than `high`.
+    pub fn count_between(&self, low: Duration, high: Duration) -> u64 {
+        let (low, high) = (self.0.next_non_equivalent(nanos(low)), nanos(high));
+        if low <= high { self.0.count_between(low, high) } else { 0 }
+    }
+
+    /// Points of the curve of latency by percentile: shares from 0 to 1 with the duration that
+    /// such a share did not exceed. The nearer to 1, the closer together they are: the part above
+    /// is halved again and again, with ten steps in each half.
+    pub fn curve(&self) -> impl Iterator<Item = (f64, Duration)> {
+        let points = self.0.iter_quantiles(10);
+        points.map(|point| (point.quantile(), Duration::from_nanos(point.value_iterated_to())))
+    }
+
     /// What they come to; nothing if there are none.
     pub fn figures(&self) -> Option<Figures> {
         if self.0.is_empty() {
@@ -62,13 +82,16 @@ impl Latency {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// The nanoseconds of a duration, or of the longest there is.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    // The histogram itself would put what is beyond its bounds somewhere behind them.
+    u64::try_from(duration.min(LONGEST).as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fastrand::Rng;
 
     #[track_caller]
     fn near(found: Duration, micros: u64) {
@@ -94,14 +117,83 @@ mod tests {
         assert_eq!(latency.count(), 10_000);
     }
 
+    /// Many durations of some random distribution, in nanoseconds.
+    fn sample(random: &mut Rng) -> Vec<u64> {
+        let shape = random.u8(..6);
+        let scale = 1_u64 << random.u32(0..36);
+        let one = |random: &mut Rng| match shape {
+            0 => scale,
+            1 => random.u64(0..=scale),
+            // Exponential.
+            2 => (-(1.0 - random.f64()).ln() * scale as f64) as u64,
+            // Two peaks far apart.
+            3 => [scale, scale << random.u32(0..12)][usize::from(random.u8(..) == 0)],
+            // All orders of magnitude.
+            4 => random.u64(..) >> random.u32(0..64),
+            // A heavy tail.
+            _ => (scale as f64 / (1.0 - random.f64()).powf(1.5)) as u64,
+        };
+        let count = 1 << random.u32(0..14);
+        (0..random.usize(1..=count)).map(|_| one(random)).collect()
+    }
+
     #[test]
-    fn figures_never_contradict_each_other() {
-        for durations in [vec![0], vec![7], vec![1, 1_000_003], vec![u64::MAX, 3, 3]] {
+    fn figures_are_those_of_the_sorted_durations_and_never_contradict_each_other() {
+        let seed = fastrand::u64(..);
+        let mut random = Rng::with_seed(seed);
+        for round in 0..300 {
+            let mut sample = sample(&mut random);
             let mut latency = Latency::default();
-            durations.iter().for_each(|n| latency.record(Duration::from_nanos(*n)));
+            sample.iter().for_each(|nanos| latency.record(Duration::from_nanos(*nanos)));
+            sample.iter_mut().for_each(|n| *n = (*n).min(3_600_000_000_000));
+            sample.sort_unstable();
             let f = latency.figures().unwrap();
-            let sorted = [f.min, f.p50, f.p90, f.p99, f.p99_9, f.max].is_sorted();
-            assert!(sorted && f.min <= f.mean && f.mean <= f.max, "{f:?}");
+            let case = format!("seed {seed}, round {round}: {f:?}");
+            let exact = |share: f64| {
+                let rank = (share * sample.len() as f64).ceil() as usize;
+                sample[rank.clamp(1, sample.len()) - 1]
+            };
+            let mean = sample.iter().map(|n| *n as f64).sum::<f64>() / sample.len() as f64;
+            for (found, exact) in [
+                (f.min, exact(0.0)),
+                (f.mean, mean as u64),
+                (f.p50, exact(0.5)),
+                (f.p90, exact(0.9)),
+                (f.p99, exact(0.99)),
+                (f.p99_9, exact(0.999)),
+                (f.max, exact(1.0)),
+            ] {
+                assert!(nanos(found).abs_diff(exact) <= exact / 1000 + 1, "{exact} in {case}");
+            }
+            assert!([f.min, f.p50, f.p90, f.p99, f.p99_9, f.max].is_sorted(), "{case}");
+            assert!(f.min <= f.mean && f.mean <= f.max, "{case}");
+            let (first, last) = (latency.curve().next().unwrap(), latency.curve().last().unwrap());
+            assert!(latency.curve().is_sorted(), "{case}");
+            assert!(first.0 > 0.0 && last == (1.0, f.max), "{first:?}, {last:?} in {case}");
         }
+    }
+
+    #[test]
+    fn parts_come_to_what_the_whole_would() {
+        let (mut whole, mut parts) = (Latency::default(), [(); 3].map(|()| Latency::default()));
+        for number in 0..3000_usize {
+            let duration = Duration::from_nanos(1 << (number % 40));
+            whole.record(duration);
+            parts[number % 3].record(duration);
+        }
+        let [mut merged, second, third] = parts;
+        merged.merge(&second);
+        merged.merge(&third);
+        assert_eq!((merged.count(), merged.figures()), (3000, whole.figures()));
+    }
+
+    #[test]
+    fn each_duration_lies_between_two_bounds_and_in_no_other_pair() {
+        let mut latency = Latency::default();
+        let micros = Duration::from_micros;
+        (0..=10_000).for_each(|n| latency.record(micros(n)));
+        let between = |low, high| latency.count_between(micros(low), micros(high));
+        assert_eq!((between(100, 200), between(200, 500), between(500, 1000)), (100, 300, 500));
+        assert_eq!((between(0, 5000) + between(5000, 20_000), between(7, 7)), (10_000, 0));
     }
 }

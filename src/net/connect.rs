@@ -1,5 +1,6 @@
 //! From a name to a connection.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -64,9 +65,8 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Co
 
 /// Connects to `address`, which has been resolved to `found`.
 ///
-/// The addresses are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn, the next
-/// 250 ms after the last or as soon as one has failed; the first connection wins and the other
-/// attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+/// The addresses are tried as [`first_to`] does. Small messages are sent at once
+/// (`TCP_NODELAY`).
 ///
 /// # Errors
 ///
@@ -79,8 +79,10 @@ pub async fn connect_to(
     address: &Address,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    race(interleave(found))
-        .await
+    let stream = first_to(found, TcpStream::connect).await;
+    let stream = stream.unwrap_or_else(|| Err(no_address()));
+    stream
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
 
@@ -126,46 +128,60 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-/// Connects to the first address that answers.
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// Makes `attempt` at each of these addresses until one succeeds, as in RFC 8305 ("Happy
+/// Eyeballs"): the families in turn, the next 250 ms after the last or as soon as one has failed;
+/// the first success wins and the other attempts are dropped. `None` if there is no address.
+///
+/// # Errors
+///
+/// When all attempts fail, the error of the first.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, all attempts are dropped.
+pub async fn first_to<T: Send, E: Send, A>(
+    found: Vec<SocketAddr>,
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Option<Result<T, E>>
+where
+    A: Future<Output = Result<T, E>> + Send,
+{
     let executor = Executor::new();
     let (done, results) = unbounded();
     let attempts = async {
         let mut failed = None;
-        for address in addresses {
-            let done = done.clone();
+        for address in interleave(found) {
+            let (done, attempt) = (done.clone(), attempt(address));
             let attempt = async move {
                 // The other side is gone only when an earlier attempt has won.
-                let _ = done.send(TcpStream::connect(address).await).await;
+                let _ = done.send(attempt.await).await;
             };
             executor.spawn(attempt).detach();
-            if let Ok(result) = within(Some(ATTEMPT_DELAY), results.recv()).await {
-                match result.unwrap_or_else(|_| Err(no_address())) {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
+            match within(Some(ATTEMPT_DELAY), results.recv()).await {
+                Ok(Ok(Err(error))) => failed = failed.or(Some(error)),
+                Ok(Ok(success)) => return Some(success),
+                // It goes on beside the next.
+                Ok(Err(_)) | Err(_) => {}
             }
         }
         drop(done);
         first_of(&results, failed).await
     };
-    let stream = executor.run(attempts).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    executor.run(attempts).await
 }
 
 /// The first success among the attempts that still run, or else the first error of all.
-async fn first_of(
-    results: &Receiver<io::Result<TcpStream>>,
-    mut failed: Option<io::Error>,
-) -> io::Result<TcpStream> {
+async fn first_of<T, E>(
+    results: &Receiver<Result<T, E>>,
+    mut failed: Option<E>,
+) -> Option<Result<T, E>> {
     while let Ok(result) = results.recv().await {
         match result {
-            Ok(stream) => return Ok(stream),
             Err(error) => failed = failed.or(Some(error)),
+            success => return Some(success),
         }
     }
-    Err(failed.unwrap_or_else(no_address))
+    failed.map(Err)
 }
 
 fn no_address() -> io::Error {
@@ -195,7 +211,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        let stream = smol::block_on(race(vec![closed, open])).unwrap();
+        let stream = smol::block_on(first_to(vec![closed, open], TcpStream::connect));
+        let stream = stream.unwrap().unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
     }
 

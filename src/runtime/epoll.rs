@@ -49,6 +49,15 @@ pub(crate) fn look_again() {
     });
 }
 
+/// Has the task of `cx` polled again when all sockets have been looked at: what has come to others
+/// goes first. (A task that wakes itself would be run again and again before.)
+pub(crate) fn give_way(cx: &Context<'_>) {
+    CURRENT.with_borrow(|reactor| match reactor {
+        Some(reactor) => reactor.later.borrow_mut().push(cx.waker().clone()),
+        None => cx.waker().wake_by_ref(),
+    });
+}
+
 /// Runs a future on a thread, and the sockets that it opens there.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -71,6 +80,8 @@ pub(crate) struct Unparker {
 struct Reactor {
     epoll: OwnedFd,
     sources: RefCell<Slab<Source>>,
+    /// Who has given way.
+    later: RefCell<Vec<Waker>>,
     busy_poll: Duration,
 }
 
@@ -112,7 +123,8 @@ impl Driver {
     /// before.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
         let Self { epoll, unparker, busy_poll } = self;
-        let reactor = Rc::new(Reactor { epoll, sources: RefCell::default(), busy_poll });
+        let (sources, later) = Default::default();
+        let reactor = Rc::new(Reactor { epoll, sources, later, busy_poll });
         CURRENT.set(Some(Rc::clone(&reactor)));
         let result = reactor.drive(&unparker, make());
         CURRENT.set(None);
@@ -163,6 +175,7 @@ impl Reactor {
                 self.sleep(unparker, &mut events);
             }
             self.dispatch(&mut events);
+            self.later.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -174,7 +187,7 @@ impl Reactor {
         let start = Instant::now();
         loop {
             self.ask(events, true);
-            if !events.is_empty() || unparker.woken.load(SeqCst) {
+            if !events.is_empty() || self.has_more_to_do(unparker) {
                 return true;
             }
             if start.elapsed() >= self.busy_poll {
@@ -186,9 +199,13 @@ impl Reactor {
     /// Waits for events; not at all if there is something else to do.
     fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
         unparker.parked.store(true, SeqCst);
-        self.ask(events, unparker.woken.load(SeqCst));
+        self.ask(events, self.has_more_to_do(unparker));
         // Before wakers run, or each of them would write to the eventfd.
         unparker.parked.store(false, SeqCst);
+    }
+
+    fn has_more_to_do(&self, unparker: &Unparker) -> bool {
+        unparker.woken.load(SeqCst) || !self.later.borrow().is_empty()
     }
 
     fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
@@ -434,6 +451,31 @@ mod tests {
             look_again();
             assert_eq!(read().await.unwrap().unwrap(), 4);
         });
+    }
+
+    #[test]
+    fn who_always_gives_way_keeps_no_socket_waiting() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        Driver::new().unwrap().run(|| async {
+            let executor = smol::LocalExecutor::new();
+            let counted = Rc::clone(&turns);
+            let _greedy = executor.spawn(poll_fn(move |cx| {
+                counted.set(counted.get() + 1);
+                give_way(cx);
+                Poll::<()>::Pending
+            }));
+            let socket = Socket::new(ours).unwrap();
+            let reading = executor.spawn(async move {
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                poll_fn(|cx| socket.poll(Direction::Read, cx, read)).await
+            });
+            let writing = executor.spawn(async { theirs.write_all(b"here").unwrap() });
+            assert_eq!(executor.run(reading).await.unwrap(), 4);
+            writing.await;
+        });
+        assert!(turns.get() <= 3, "{} turns until the socket was looked at", turns.get());
     }
 
     #[test]

@@ -16,6 +16,12 @@ use crate::runtime::Direction;
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn look_again() {}
 
+/// Has the task of `cx` polled again, after others.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn give_way(cx: &Context<'_>) {
+    cx.waker().wake_by_ref();
+}
+
 /// Runs a future on a thread.
 #[derive(Debug)]
 pub(crate) struct Driver {

@@ -23,6 +23,7 @@ use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
 use crate::net::stream::Reset;
+use crate::runtime::give_way;
 use crate::serve::admission::Admitted;
 use crate::serve::connections::Call;
 use crate::serve::faults::LateAnswers;
@@ -145,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
                 Err(error) => return Poll::Ready(End::Failed(error.kind())),
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
@@ -338,7 +339,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
                 Ok(_) => {}
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 }

@@ -87,10 +87,17 @@ fn ended_by(ran: &Ran, signal: i32) {
     assert_eq!(ran.status.signal(), Some(signal), "{}\n{}", ran.status, ran.stderr);
 }
 
-/// The size of the temporary file beside `out`.
-fn size_beside(folder: &Folder) -> u64 {
-    let names = folder.names().into_iter().find(|name| name.starts_with(".out."));
-    names.and_then(|name| fs::metadata(folder.path(&name)).ok()).map_or(0, |file| file.len())
+/// The size of the new file that a process writes in the folder before it takes its place, with
+/// or without a name.
+fn size_of_new(folder: &Folder, process: u32) -> u64 {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().map_while(Result::ok);
+    let new = open.filter(|file| {
+        let path = fs::read_link(file.path()).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        path.parent() == Some(&folder.path(""))
+            && (name.starts_with("#") || name.starts_with(".out."))
+    });
+    new.filter_map(|file| Some(fs::metadata(file.path()).ok()?.len())).max().unwrap_or(0)
 }
 
 #[test]
@@ -207,7 +214,7 @@ fn a_dropped_run_leaves_the_old_file_and_nothing_beside() {
     future::block_on(async {
         let mut halfway = Box::pin(run(&folder, &["a", "f"]));
         let start = Instant::now();
-        while size_beside(&folder) != 1 {
+        while size_of_new(&folder, std::process::id()) != 1 {
             assert!(future::poll_once(&mut halfway).await.is_none());
             assert!(start.elapsed() < Duration::from_secs(30), "never got halfway");
         }

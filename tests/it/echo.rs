@@ -314,7 +314,7 @@ fn a_stdout_that_nobody_reads_ends_it_quietly() {
         running.write("first\n");
         assert_eq!(running.line(), "first");
         running.close_stdout();
-        running.write("second\n");
+        running.write_until_it_ends("again\n");
         running.wait().code(141).silent();
     }
 }

@@ -1,5 +1,6 @@
 //! A connection through a proxy.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_net::TcpStream;
@@ -10,7 +11,7 @@ use super::exchange::ask;
 use super::proxy::{Kind, Proxy};
 use super::socks;
 use crate::net::address::{Address, Host};
-use crate::net::connect::{ConnectError, connect_to};
+use crate::net::connect::{ConnectError, connect_to, first_to};
 use crate::net::names::Names;
 
 /// Connects to the proxy, and through it to `to`, unless the proxy takes whole requests, as one
@@ -22,19 +23,27 @@ pub(super) async fn open(
     names: &Names,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
-    let mut stream = dial(&proxy.address, names).await?;
-    let login = proxy.login.as_ref();
+    let socks = async |host: &Host| {
+        let mut stream = dial(&proxy.address, names).await?;
+        socks::connect(&mut stream, proxy.login.as_ref(), host, to.port).await?;
+        Ok(stream)
+    };
     match proxy.kind {
-        Kind::Http if tls => return tunnel(stream, proxy, to, idle).await,
-        Kind::Http => {}
+        Kind::Http if tls => tunnel(dial(&proxy.address, names).await?, proxy, to, idle).await,
+        Kind::Http => Ok(dial(&proxy.address, names).await?),
+        Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
             let found = names.resolve(to).await?;
-            let ip = found.first().ok_or(ProxyError::Name)?.ip();
-            socks::connect(&mut stream, login, &Host::Ip(ip), to.port).await?;
+            let reached = first_to(found, async |address: SocketAddr| {
+                match socks(&Host::Ip(address.ip())).await {
+                    // Only this address is to blame: another may be reached.
+                    Err(error @ ProxyError::Socks { .. }) => Err(error),
+                    ended => Ok(ended),
+                }
+            });
+            reached.await.unwrap_or(Err(ProxyError::Name)).flatten()
         }
-        Kind::Socks5h => socks::connect(&mut stream, login, &to.host, to.port).await?,
     }
-    Ok(stream)
 }
 
 /// Connects without a proxy, or to one.

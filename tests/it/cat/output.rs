@@ -119,17 +119,23 @@ fn the_owner_of_the_old_file_stays_the_owner() {
 #[test]
 fn the_output_appears_only_when_it_is_whole() {
     let folder = Folder::new();
-    fifo(&folder, "f");
-    folder.write("out", "old");
-    let running = folder.myapp(["cat", "-o", "out", "f"]).start();
-    let mut f = OpenOptions::new().write(true).open(folder.path("f")).unwrap();
-    f.write_all(b"new").unwrap();
-    until("the new file grows beside", || size_beside(&folder) == 3);
+    let (running, f) = start_on_fifo(&folder);
     assert_eq!(folder.read("out"), b"old");
     drop(f);
     running.wait().code(0).silent();
     assert_eq!(folder.read("out"), b"new");
     assert_eq!(folder.names(), ["f", "out"]);
+}
+
+#[test]
+fn killed_halfway_the_old_file_is_whole_and_a_rerun_replaces_it() {
+    let folder = Folder::new();
+    let (running, _f) = start_on_fifo(&folder);
+    running.signal(Signal::KILL);
+    running.wait();
+    assert_eq!(folder.read("out"), b"old");
+    folder.myapp(["cat", "-o", "out", "out", "out"]).run().code(0).silent();
+    assert_eq!(folder.read("out"), b"oldold");
 }
 
 #[track_caller]
@@ -139,7 +145,7 @@ fn start_on_fifo(folder: &Folder) -> (Running, fs::File) {
     let running = folder.myapp(["cat", "-o", "out", "f"]).start();
     let mut f = OpenOptions::new().write(true).open(folder.path("f")).unwrap();
     f.write_all(b"new").unwrap();
-    until("the new file grows beside", || size_beside(folder) == 3);
+    until("the new file grows", || size_of_new(folder, running.id()) == 3);
     (running, f)
 }
 

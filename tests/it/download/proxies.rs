@@ -221,6 +221,24 @@ fn socks5_resolves_here_and_socks5h_there() {
 }
 
 #[test]
+fn every_address_of_a_name_is_tried_through_socks5() {
+    let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    let named = proxy.url("socks5").replace("//", "//user:secret@");
+    let [closed, open] = ["127.0.0.2", "127.0.0.1"].map(|ip| format!("a.invalid:{port}:{ip}"));
+    let url = format!("http://a.invalid:{port}/f");
+    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &named, &url]).code(0);
+    assert_eq!(proxy.asked(), ["127.0.0.2", "127.0.0.1"].map(|ip| format!("{ip}:{port}")));
+    fetch(&["--resolve", &closed, "--resolve", &closed, "--proxy", &named, &url])
+        .code(4)
+        .says("the host refuses its connection");
+    // Whoever is not let in knocks once.
+    let (asked, wrong) = (proxy.asked().len(), named.replace("secret", "wrong"));
+    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &wrong, &url]).code(6);
+    assert_eq!(proxy.asked()[asked..], ["wrong login"]);
+}
+
+#[test]
 fn tls_goes_through_socks_too() {
     let (folder, proxy) = (Folder::new(), socks_proxy());
     let url = format!("https://localhost:{}/f", https::serve(&folder).port());

@@ -245,7 +245,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     options.connection.apply(&mut config, |name| env::var(name).ok())?;
     let downloader = Downloader::new(options.checksums.read(config)?)
         .map_err(|error| Failure::new(code(&error), error))?;
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let ending = Ending::catch().and_then(Ending::second_ends_at_once);
+    let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
     // Bars between the lines of the file itself would be no help.
@@ -260,20 +261,15 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     };
     let ended = Cell::new(None);
     let (stopper, stopped) = stop();
-    let report = runtime::run(future::or(
-        async { Some(downloader.run(items, &observer, stopped.stopped()).await) },
-        async {
-            ended.set(Some(ending.next().await));
-            stopper.stop();
-            // A second signal ends the program at once.
-            ended.set(Some(ending.next().await));
-            None
-        },
-    ));
+    let signal = async {
+        ended.set(Some(ending.next().await));
+        stopper.stop();
+        future::pending().await
+    };
+    let run = downloader.run(items, &observer, stopped.stopped());
+    let report = runtime::run(future::or(run, signal));
     progress.end();
-    if let Some(report) = report
-        && !quiet
-    {
+    if !quiet {
         terminal::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use myapp::echo::{
     PingConfig, Reply, Server,
 };
 use myapp::escape::Escaped;
+use myapp::measure::live::Live;
 use myapp::net::address::Address;
 use myapp::{runtime, units};
 use smol::Unblock;
@@ -275,7 +276,8 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
 async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
     let ended = Cell::new(None);
-    let report = echo::load(&config, async { ended.set(Some(ending.next().await)) }).await;
+    let stop = async { ended.set(Some(ending.next().await)) };
+    let report = echo::load(&config, stop, &Live::default()).await;
     let text = match options.json {
         true => output::load_json(&config, &report),
         false => output::load_report(&config, &report),
