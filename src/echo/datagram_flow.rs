@@ -71,7 +71,7 @@ impl<'a> DatagramFlow<'a> {
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..READS_A_TURN {
             let now = Instant::now();
-            let expires = self.give_up(now, told);
+            self.give_up(now, told);
             let next = self.send(cx, now, pace, most, scratch, told)?;
             if next == Some(Turn::Over) && self.roll.on_way() == 0 {
                 return Poll::Ready(Ok(()));
@@ -80,8 +80,7 @@ impl<'a> DatagramFlow<'a> {
                 continue;
             }
             let due = if let Some(Turn::At(due)) = next { Some(due) } else { None };
-            let until = [expires, due].into_iter().flatten().min();
-            if self.waits(cx, until) {
+            if self.waits(cx, due) {
                 return Poll::Pending;
             }
         }
@@ -89,17 +88,17 @@ impl<'a> DatagramFlow<'a> {
         Poll::Pending
     }
 
-    /// Gives up what has been on the way for too long, and tells when the next is.
-    fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) -> Option<Instant> {
-        loop {
-            let expires = self.roll.oldest()?.at.checked_add(self.rules.server.timeout)?;
-            if expires > now {
-                return Some(expires);
-            }
-            if let Some(sent) = self.roll.give_up() {
-                told(Event::Lost { sent });
-            }
+    /// Gives up what has been on the way for too long.
+    fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) {
+        while self.expires().is_some_and(|expires| expires <= now) {
+            let Some(sent) = self.roll.give_up() else { return };
+            told(Event::Lost { sent });
         }
+    }
+
+    /// When the message that has been on the way for longest is given up.
+    fn expires(&self) -> Option<Instant> {
+        self.roll.oldest()?.at.checked_add(self.rules.server.timeout)
     }
 
     /// Sends the messages whose turn it is, as far as they may be on the way and the system takes
@@ -160,9 +159,10 @@ impl<'a> DatagramFlow<'a> {
         Ok(true)
     }
 
-    /// Whether that moment is still to come; then the task is woken at it.
-    fn waits(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> bool {
-        let Some(until) = until else { return true };
+    /// Whether there is nothing to do before the next message is `due`; the task is woken then
+    /// when there is.
+    fn waits(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
+        let Some(until) = self.expires().into_iter().chain(due).min() else { return true };
         self.timer.set_at(until);
         Pin::new(&mut self.timer).poll(cx).is_pending()
     }
