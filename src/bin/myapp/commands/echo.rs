@@ -55,14 +55,14 @@ pub(crate) struct Options {
     /// What to send; without any, each line of standard input, as it comes
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
-    /// [tcp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
+    /// [udp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
     #[arg(short, long, value_name = "ADDRESS", value_parser = server, help_heading = "Server")]
     connect: Option<Address>,
     /// For connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     #[arg(help_heading = "Server")]
     timeout: Duration,
-    /// Try a failed connection again so many times, after growing delays
+    /// Try a failed connection, or a lost datagram, again so many times
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
     /// Connections at once; each message has one of its own
