@@ -39,6 +39,7 @@ mod naming;
 mod netrc;
 mod pace;
 mod part;
+mod pipe;
 mod plan;
 mod previous;
 mod progress;
