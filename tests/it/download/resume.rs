@@ -434,6 +434,7 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
         request.honestly(&whole, "\"a\"").dripping(256 << 10, Duration::from_millis(4))
     });
     let (mut least, mut kills) = (0, 0);
+    let mut lengths = vec![0];
     loop {
         let mut running = folder.myapp(["download", "-c", &server.url("/f")]).start();
         let end = Instant::now() + Duration::from_millis(random.u64(..300));
@@ -452,8 +453,17 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
         let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
         assert!(part >= least || folder.path("f").exists(), "{part} after {least}");
         least = part;
+        lengths.push(part as usize);
     }
     is_exact(&folder, &body);
+    // What is on disk is never asked for again.
+    for request in server.requests() {
+        let first = request.first().unwrap_or(0);
+        assert!(lengths.contains(&first), "{first} of {lengths:?}");
+        assert_eq!(request.field("If-Range").is_some(), first > 0);
+    }
+    // What a kill loses is on its way to the disk: a piece that is written and one that is read.
+    assert!(server.sent() <= LARGE + kills * (3 << 20), "{} sent, {kills} kills", server.sent());
     kills
 }
 
