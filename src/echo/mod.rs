@@ -26,15 +26,16 @@ mod ledger;
 mod load;
 mod message;
 mod meter;
+mod opener;
 mod pace;
 mod payload;
 mod ping;
 mod raw;
 mod report;
 
+use std::future::Future;
 use std::time::Duration;
 
-use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::channel::bounded;
 use smol::lock::Mutex;
@@ -43,7 +44,7 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, Plain, connect};
 use connection::Connection;
 
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
@@ -149,11 +150,7 @@ pub async fn stream(
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(
-    kept: &mut Option<Connection<TcpStream>>,
-    message: &Message,
-    config: &Config,
-) -> Reply {
+async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config: &Config) -> Reply {
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => match open(&config.server).await {
@@ -167,10 +164,18 @@ async fn answer(
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
+async fn open(server: &Server) -> Result<Plain, ConnectError> {
+    retrying(server, || connect(&server.address, server.timeout)).await
+}
+
+/// Tries to connect, as often as `server` allows.
+async fn retrying<S, F>(server: &Server, attempt: impl Fn() -> F) -> Result<S, ConnectError>
+where
+    F: Future<Output = Result<S, ConnectError>>,
+{
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
     for _ in 0..server.retries {
-        match connect(&server.address, server.timeout).await {
+        match attempt().await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let delay = backoff.next_delay();
@@ -179,7 +184,7 @@ async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
             }
         }
     }
-    connect(&server.address, server.timeout).await
+    attempt().await
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod proxies;
 mod redirects;
 mod resume;
 mod retry;
+mod segments;
 mod servers;
 mod signals;
 mod telling;
