@@ -13,6 +13,7 @@ mod machine;
 mod many;
 mod names;
 mod outputs;
+mod peers;
 mod proxies;
 mod redirects;
 mod resume;
