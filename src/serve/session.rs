@@ -25,7 +25,7 @@ use crate::limits::permits::Permit;
 use crate::net::stream::Reset;
 use crate::runtime::give_way;
 use crate::serve::admission::Admitted;
-use crate::serve::connections::Call;
+use crate::serve::connections::{Call, Number};
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
 use crate::serve::modes::Answers;
@@ -47,7 +47,6 @@ pub(super) struct Session<S> {
     stream: S,
     place: Place,
     peer: SocketAddr,
-    opened: Instant,
     held: Option<Box<Held>>,
     /// With faults, the answers that wait for their time.
     late: Option<Box<Late>>,
@@ -64,7 +63,9 @@ type Permits = (Permit, Admitted);
 #[derive(Debug)]
 struct Place {
     shared: Rc<Shared>,
-    number: usize,
+    number: Number,
+    /// In milliseconds after the start of the thread.
+    opened: u32,
     _permits: Permits,
 }
 
@@ -79,7 +80,7 @@ enum Phase {
     /// Reads and answers.
     Echoing,
     /// Is about to say that a line is longer than so many bytes.
-    Refusing(usize),
+    Refusing(u32),
     /// Writes what is left.
     Ending(End),
     Ended(End),
@@ -106,14 +107,13 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         Self {
             stream,
             peer,
-            opened: Instant::now(),
             held: None,
             late: Late::new(&shared, number),
             phase: Phase::Echoing,
             messages: 0,
             received: 0,
             sent: 0,
-            place: Place { number: shared.connections.join(), shared, _permits: permits },
+            place: Place::take(shared, permits),
         }
     }
 
@@ -283,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         self.note_messages(whole);
         let begin = if cut.too_long { &[] } else { begin };
         if cut.too_long {
-            self.phase = Phase::Refusing(shared.framing.max_line());
+            self.phase = Phase::refusing(shared.framing.max_line());
         }
         if self.late.is_some() {
             self.put_off([first, whole]);
@@ -303,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Drops the begin of a line, and will say that it has become too long.
     fn give_up_line(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        self.phase = Phase::Refusing(held.bytes.len() - held.whole);
+        self.phase = Phase::refusing(held.bytes.len() - held.whole);
         held.bytes.truncate(held.whole);
         self.held = Some(held).filter(|held| held.whole > 0);
     }
@@ -341,6 +341,14 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         }
         give_way(cx);
         Poll::Pending
+    }
+}
+
+impl Phase {
+    /// A line longer than so many bytes is to be refused. It is longer than 4 GiB, too, if it is
+    /// longer than more.
+    fn refusing(limit: usize) -> Self {
+        Self::Refusing(u32::try_from(limit).unwrap_or(u32::MAX))
     }
 }
 
@@ -395,14 +403,34 @@ impl<S> Drop for Session<S> {
             figures.broken.fetch_add(1, Relaxed);
         }
         figures.closed.fetch_add(1, Relaxed);
-        let Self { peer, messages, received, sent, opened, .. } = self;
-        let seconds = opened.elapsed().as_secs_f64();
+        let Self { peer, messages, received, sent, place, .. } = self;
+        let open = place.shared.milliseconds().wrapping_sub(place.opened);
+        let seconds = f64::from(open) / 1000.0;
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
+    }
+}
+
+impl Place {
+    fn take(shared: Rc<Shared>, permits: Permits) -> Self {
+        let opened = shared.milliseconds();
+        Self { number: shared.connections.join(), shared, opened, _permits: permits }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.connections.leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::stream::Stream;
+
+    #[test]
+    fn a_connection_that_waits_takes_little_memory() {
+        let size = size_of::<Session<Stream>>();
+        assert!(size <= 128, "{size} bytes for each open connection");
     }
 }

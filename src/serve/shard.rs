@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use smol::{LocalExecutor, Timer};
@@ -50,6 +50,7 @@ pub(super) struct Shared {
     pub(super) figures: Arc<Figures>,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
+    started: Instant,
 }
 
 impl Shard {
@@ -123,7 +124,13 @@ impl Shared {
             figures,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),
+            started: Instant::now(),
         }
+    }
+
+    /// Milliseconds since the start; after 49 days they begin anew.
+    pub(super) fn milliseconds(&self) -> u32 {
+        self.started.elapsed().as_millis() as u32
     }
 }
 
