@@ -75,9 +75,13 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
     } else {
         report.left_out("ncat (Debian package ncat)");
     }
-    if machine::version("socat").is_some() {
+    if let Some(version) = machine::version("socat") {
         let listen = "TCP-LISTEN:PORT,bind=127.0.0.1,fork,reuseaddr,backlog=4096,nodelay";
-        servers.push(Server::on_port("socat", "socat", &[listen, "PIPE"])?);
+        servers.push(Server::on_port(
+            version.split(" on ").next().unwrap_or(&version),
+            "socat",
+            &[listen, "PIPE"],
+        )?);
     } else {
         report.left_out("socat (Debian package socat)");
     }

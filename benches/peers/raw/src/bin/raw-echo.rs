@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
         events.clear();
         epoll::wait(&epoll, spare_capacity(&mut events), timeout.as_ref())?;
         for event in &events {
-            let number = event.data.u64();
+            let (number, happened) = (event.data.u64(), event.flags);
             if number == u64::MAX {
                 while let Ok(fd) = accept_with(&listener, flags) {
                     let at = fd.as_raw_fd() as usize;
@@ -51,8 +51,8 @@ fn main() -> io::Result<()> {
                     connections[at] = Some(Connection { fd, waiting: Vec::new() });
                 }
             } else if let Some(Some(connection)) = connections.get_mut(number as usize) {
-                let ended = event.flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
-                let reads = ended || event.flags.contains(EventFlags::IN);
+                let ended = happened.intersects(EventFlags::RDHUP | EventFlags::HUP);
+                let reads = ended || happened.contains(EventFlags::IN);
                 if !connection.echo(&mut buffer, reads, ended) {
                     connections[number as usize] = None;
                 }
