@@ -79,6 +79,11 @@ impl Meter {
         }
     }
 
+    /// Notes that there was something to do until this moment.
+    pub(crate) fn ended(&mut self, at: Instant) {
+        self.report.ended = self.report.ended.max(Some(at));
+    }
+
     /// The report, but for how long all took.
     pub(crate) fn into_report(self) -> LoadReport {
         self.report

@@ -26,12 +26,14 @@ mod ledger;
 mod load;
 mod message;
 mod meter;
+mod opener;
 mod pace;
 mod payload;
 mod ping;
 mod raw;
 mod report;
 
+use std::future::Future;
 use std::time::Duration;
 
 use async_net::TcpStream;
@@ -168,9 +170,17 @@ async fn answer(
 
 /// Connects, as often as `server` allows.
 async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
+    retrying(server, || connect(&server.address, server.timeout)).await
+}
+
+/// Tries to connect, as often as `server` allows.
+async fn retrying<S, F>(server: &Server, attempt: impl Fn() -> F) -> Result<S, ConnectError>
+where
+    F: Future<Output = Result<S, ConnectError>>,
+{
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
     for _ in 0..server.retries {
-        match connect(&server.address, server.timeout).await {
+        match attempt().await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let delay = backoff.next_delay();
@@ -179,7 +189,7 @@ async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
             }
         }
     }
-    connect(&server.address, server.timeout).await
+    attempt().await
 }
 
 #[cfg(test)]

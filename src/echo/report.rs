@@ -56,9 +56,11 @@ pub struct LoadReport {
     pub timeline: Timeline,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
-    /// The share of its time in which the thread that sent was busy, from 0 to 1.
+    /// The share of their time in which the threads that sent were busy, from 0 to 1.
     pub cpu: f64,
     pub(crate) last_answer: Option<Instant>,
+    /// When the last connection had no more to do.
+    pub(crate) ended: Option<Instant>,
 }
 
 /// What went wrong in one phase.
@@ -125,7 +127,7 @@ impl LoadReport {
 
     /// Adds what another thread has counted in the same run. How long all took, and how busy the
     /// threads were, is for who knows all of them to say.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.sent += other.sent;
         self.late += other.late;
         self.connect.merge(&other.connect);
@@ -139,6 +141,7 @@ impl LoadReport {
             }
         }
         self.last_answer = self.last_answer.max(other.last_answer);
+        self.ended = self.ended.max(other.ended);
     }
 
     /// The messages that were answered.

@@ -1,16 +1,17 @@
 //! From a name to a connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_net::TcpStream;
-use smol::Executor;
-use smol::channel::{Receiver, unbounded};
 
 use crate::limits::deadline::within;
 use crate::net::address::{Address, Host};
+use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -79,10 +80,29 @@ pub async fn connect_to(
     address: &Address,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    let stream = first_to(found, TcpStream::connect).await;
-    let stream = stream.unwrap_or_else(|| Err(no_address()));
+    let stream = first_to(found, TcpStream::connect).await.unwrap_or_else(|| Err(no_address()));
     stream
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+}
+
+/// Connects to `address`, which has been resolved to `found`, with a stream that is bound to this
+/// thread; otherwise as [`connect_to`].
+///
+/// # Errors
+///
+/// Those of [`connect_to`].
+///
+/// # Cancel safety
+///
+/// That of [`connect_to`].
+pub(crate) async fn connect_here(
+    address: &Address,
+    found: Vec<SocketAddr>,
+) -> Result<Stream, ConnectError> {
+    first_to(found, Stream::connect)
+        .await
+        .unwrap_or_else(|| Err(no_address()))
         .map_err(|source| ConnectError::Connect { address: address.clone(), source })
 }
 
@@ -139,49 +159,39 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// # Cancel safety
 ///
 /// When this is dropped halfway, all attempts are dropped.
-pub async fn first_to<T: Send, E: Send, A>(
+pub async fn first_to<T, E, A: Future<Output = Result<T, E>>>(
     found: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> A,
-) -> Option<Result<T, E>>
-where
-    A: Future<Output = Result<T, E>> + Send,
-{
-    let executor = Executor::new();
-    let (done, results) = unbounded();
-    let attempts = async {
-        let mut failed = None;
-        for address in interleave(found) {
-            let (done, attempt) = (done.clone(), attempt(address));
-            let attempt = async move {
-                // The other side is gone only when an earlier attempt has won.
-                let _ = done.send(attempt.await).await;
-            };
-            executor.spawn(attempt).detach();
-            match within(Some(ATTEMPT_DELAY), results.recv()).await {
-                Ok(Ok(Err(error))) => failed = failed.or(Some(error)),
-                Ok(Ok(success)) => return Some(success),
-                // It goes on beside the next.
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        drop(done);
-        first_of(&results, failed).await
-    };
-    executor.run(attempts).await
-}
-
-/// The first success among the attempts that still run, or else the first error of all.
-async fn first_of<T, E>(
-    results: &Receiver<Result<T, E>>,
-    mut failed: Option<E>,
 ) -> Option<Result<T, E>> {
-    while let Ok(result) = results.recv().await {
-        match result {
-            Err(error) => failed = failed.or(Some(error)),
-            success => return Some(success),
+    let mut waiting = interleave(found).into_iter();
+    let (mut running, mut failed) = (Vec::new(), None);
+    loop {
+        running.extend(waiting.next().map(|address| Box::pin(attempt(address))));
+        if running.is_empty() {
+            return failed.map(Err);
+        }
+        let lead = (waiting.len() > 0).then_some(ATTEMPT_DELAY);
+        match within(lead, first_of(&mut running)).await {
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Ok(success) => return Some(success),
+            // It goes on beside the next.
+            Err(_) => {}
         }
     }
-    failed.map(Err)
+}
+
+/// The result of the first that ends, which is taken out.
+async fn first_of<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for index in 0..running.len() {
+            if let Poll::Ready(output) = Pin::new(&mut running[index]).poll(cx) {
+                drop(running.remove(index));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn no_address() -> io::Error {

@@ -11,8 +11,8 @@ use futures_lite::{AsyncRead, AsyncWrite, future};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send,
-    sendmsg, shutdown, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    acceptfrom_with, connect, recv, send, sendmsg, shutdown, socket_with, sockopt,
 };
 
 use crate::net::listener::Listener;
@@ -39,6 +39,31 @@ impl AsyncRead for Stream {
 }
 
 impl Stream {
+    /// Connects to an address. Small messages are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the socket is closed.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        let socket = Socket::new(fd)?;
+        // To connect again tells how the first time ended (connect(2), on EINPROGRESS).
+        let attempt = |fd: &OwnedFd| match connect(fd, &address) {
+            Err(Errno::INPROGRESS | Errno::ALREADY) => Err(Errno::WOULDBLOCK.into()),
+            Ok(()) | Err(Errno::ISCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        poll_fn(|cx| socket.poll(Direction::Write, cx, attempt)).await?;
+        Ok(Self(socket))
+    }
+
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -151,5 +176,44 @@ impl Incoming {
         let (fd, peer) = accepted?;
         let peer = peer.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
         Ok(Some((Stream(Socket::new(fd)?), peer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use crate::runtime::Driver;
+
+    #[test]
+    fn who_connects_sends_and_receives() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        });
+        let exchange = || async {
+            let mut stream = Stream::connect(address).await.unwrap();
+            stream.write_all(b"one way").await.unwrap();
+            stream.close().await.unwrap();
+            let mut back = String::new();
+            stream.read_to_string(&mut back).await.unwrap();
+            back
+        };
+        assert_eq!(Driver::new().unwrap().run(exchange).unwrap(), "one way");
+        peer.join().unwrap();
+    }
+
+    #[test]
+    fn where_nobody_listens_the_cause_is_told() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = Driver::new().unwrap().run(|| Stream::connect(address)).unwrap();
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -9,15 +9,22 @@
 mod epoll;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod timers;
 mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again};
+pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again, spun};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Unparker, give_way, look_again};
+pub(crate) use portable::{Driver, Socket, Unparker, give_way, look_again, spun};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use smol::Timer;
+#[cfg(target_os = "linux")]
+pub(crate) use timers::Timer;
 pub(crate) use worker::Worker;
 
 /// What a socket can be ready for.
@@ -39,6 +46,12 @@ const BLOCKING_THREADS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     blocking::set_max_blocking_threads(BLOCKING_THREADS);
     smol::block_on(future)
+}
+
+/// Half as many threads as there are processor cores, at least one.
+pub(crate) fn half_the_cores() -> NonZeroUsize {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

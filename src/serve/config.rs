@@ -1,12 +1,12 @@
 //! What a server can be told.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::net::address::Address;
+use crate::runtime::half_the_cores;
 
 /// How a server answers, and within which limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,9 +107,4 @@ impl Default for Config {
             faults: None,
         }
     }
-}
-
-fn half_the_cores() -> NonZeroUsize {
-    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }

@@ -7,7 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, value_parser};
 use futures_lite::{Stream, StreamExt, future, stream};
 use myapp::echo::{
     self, Config, Connections, EchoError, LONGEST, Length, LoadConfig, Message, Payload,
@@ -19,6 +19,7 @@ use myapp::net::address::Address;
 use myapp::{runtime, units};
 use smol::Unblock;
 
+use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::input;
 use crate::output::log::Log;
@@ -91,6 +92,10 @@ pub(crate) struct Options {
     /// Do not check every reply byte for byte
     #[arg(long, help_heading = "Ping and load", requires = "repeat", conflicts_with = "verify")]
     no_verify: bool,
+    /// Keep asking for so long before sleeping: a core for latency
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
+    #[arg(help_heading = "Ping and load", requires = "repeat")]
+    busy_poll: Duration,
     /// Send a message again and again over C connections [default: 1]
     #[arg(long, value_name = "C", help_heading = "Load", groups = ["repeat", "load"])]
     connections: Option<NonZeroU32>,
@@ -113,6 +118,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
     #[arg(help_heading = "Load", requires = "load")]
     ramp_up: Duration,
+    /// Threads that send; 0 means one a core [default: half the cores]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(help_heading = "Load", requires = "load")]
+    threads: Option<u16>,
     /// A new connection for each message, to measure connecting too
     #[arg(long, help_heading = "Load", requires = "load", conflicts_with = "in_flight")]
     new_connections: bool,
@@ -192,6 +201,8 @@ impl Options {
             ramp_up: self.ramp_up,
             new_connections: self.new_connections,
             verify: !self.no_verify,
+            threads: self.threads.map_or(default.threads, threads),
+            busy_poll: self.busy_poll,
         })
     }
 
@@ -203,6 +214,7 @@ impl Options {
             count: self.count.map(NonZeroU64::get),
             interval: self.interval.unwrap_or(default.interval),
             verify: !self.no_verify,
+            busy_poll: self.busy_poll,
         })
     }
 
@@ -264,7 +276,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
             }
             Err(error) => tally.count(Some(number), failure(error, tally.default_address)),
         }
-        Ok(())
+        Ok::<_, Failure>(())
     };
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
@@ -277,7 +289,7 @@ async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
-    let report = echo::load(&config, stop, &Live::default()).await;
+    let report = echo::load(&config, stop, &Live::default()).await?;
     let text = match options.json {
         true => output::load_json(&config, &report),
         false => output::load_report(&config, &report),
@@ -316,7 +328,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
         if let Err(error) = reply.outcome {
             tally.count(Some(number), failure(error, tally.default_address));
         }
-        Ok(())
+        Ok::<_, Failure>(())
     };
     if options.messages.is_empty() {
         echo::run(typed(&tally), &config, print).await?;
@@ -366,9 +378,17 @@ impl Tally {
     }
 }
 
+impl From<EchoError> for Failure {
+    fn from(error: EchoError) -> Self {
+        failure(error, false)
+    }
+}
+
 fn failure(error: EchoError, default_address: bool) -> Failure {
     let code = match &error {
-        EchoError::Differs { .. } | EchoError::Mismatch { .. } => Code::Failure,
+        EchoError::Differs { .. } | EchoError::Mismatch { .. } | EchoError::Thread { .. } => {
+            Code::Failure
+        }
         EchoError::TooLong { .. } => Code::TooLarge,
         error if error.is_timeout() => Code::Timeout,
         _ => Code::Network,

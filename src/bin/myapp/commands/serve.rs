@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -16,6 +15,7 @@ use myapp::units::{UnitError, parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
 
+use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
@@ -154,12 +154,6 @@ fn network(text: &str) -> Result<IpNet, String> {
     let single = |_| text.parse().map(|ip: IpAddr| IpNet::from(ip));
     let unread = |_: AddrParseError| "not a network such as 10.0.0.0/8 or 2001:db8::/32".into();
     text.parse().or_else(single).map_err(unread)
-}
-
-/// A number of threads; for 0, one a core.
-fn threads(count: u16) -> NonZeroUsize {
-    let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    NonZeroUsize::new(count.into()).unwrap_or_else(one_a_core)
 }
 
 impl Options {
@@ -332,6 +326,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::thread::available_parallelism;
 
     #[derive(Parser)]
     struct Only {
