@@ -30,17 +30,20 @@ impl Hosts {
         }
     }
 
-    /// Waits until the server of `url` may be asked, and lets others run meanwhile.
+    /// Waits until the server of `url` may be asked, and lets others have the `slot` meanwhile.
     ///
     /// # Cancel safety
     ///
     /// That of [`Slot::aside`].
-    pub(super) async fn wait(&self, url: &Url, slot: &Slot) {
+    pub(super) async fn wait(&self, url: &Url, slot: Option<&Slot>) {
         while let Some(until) = self.until(url) {
             let over = async {
                 Timer::at(until).await;
             };
-            slot.aside(over).await;
+            match slot {
+                Some(slot) => slot.aside(over).await,
+                None => over.await,
+            }
         }
     }
 

@@ -41,10 +41,14 @@ mod part;
 mod plan;
 mod previous;
 mod progress;
+mod question;
+mod ranges;
 mod redirect;
 mod report;
 mod resume;
 mod retry;
+mod segments;
+mod spans;
 mod state;
 mod store;
 mod transfer;
@@ -96,7 +100,7 @@ impl Downloader {
             tls: config.tls.clone(),
             proxies: config.proxies.clone(),
             lookup: config.lookup.clone(),
-            idle_per_origin: config.jobs.get(),
+            idle_per_origin: config.jobs.max(config.split).get(),
         })?;
         let (names, hosts) = (Names::default(), Hosts::default());
         Ok(Self(Shared { config, client, names, hosts }))

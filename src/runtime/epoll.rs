@@ -27,8 +27,9 @@ use slab::Slab;
 
 use crate::runtime::{Direction, timers};
 
-/// Events that are taken at once.
-const EVENTS: usize = 1024;
+/// Events that are taken at once. Of more, what the first have brought into the processor's cache
+/// was measured to be gone when their tasks run.
+const EVENTS: usize = 128;
 
 /// The number under which the eventfd is registered.
 const UNPARK: u64 = u64::MAX;

@@ -1,9 +1,7 @@
 //! Takes connections from the system, as many as are permitted.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -13,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
-use crate::net::stream::{Incoming, Stream};
-use crate::serve::admission::{Admission, Refusal};
+use crate::net::stream::{Incoming, Peer, Stream};
+use crate::serve::admission::Refusal;
 use crate::serve::session::{Session, TRAFFIC};
 use crate::serve::shard::Shared;
 
@@ -28,7 +26,6 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
     pub(super) shared: Rc<Shared>,
-    pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
@@ -78,19 +75,18 @@ impl Acceptor {
     }
 
     /// Serves a connection, or closes it at once.
-    fn admit(&self, permit: Permit, stream: Stream, peer: SocketAddr) {
+    fn admit(&self, permit: Permit, stream: Stream, peer: Peer) {
         let Some(executor) = self.executor.upgrade() else { return };
-        match self.admission.admit(peer.ip()) {
-            Ok(admitted) => {
-                let permits = (permit, admitted);
-                let session = Session::open(Rc::clone(&self.shared), permits, stream, peer);
+        match self.shared.admission.admit(&peer) {
+            Ok(()) => {
+                let session = Session::open(Rc::clone(&self.shared), permit, stream, peer);
                 executor.spawn(session.run()).detach();
             }
-            Err(refusal) => self.refuse(refusal, peer),
+            Err(refusal) => self.refuse(refusal, &peer),
         }
     }
 
-    fn refuse(&self, refusal: Refusal, peer: SocketAddr) {
+    fn refuse(&self, refusal: Refusal, peer: &Peer) {
         let figures = &self.shared.figures;
         let (counter, why) = match refusal {
             Refusal::Denied => (&figures.denied, "its address may not connect"),

@@ -7,7 +7,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,9 +21,8 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
-use crate::net::stream::Reset;
+use crate::net::stream::{Peer, Reset};
 use crate::runtime::give_way;
-use crate::serve::admission::Admitted;
 use crate::serve::connections::{Call, Number};
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
@@ -46,7 +44,6 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Session<S> {
     stream: S,
     place: Place,
-    peer: SocketAddr,
     held: Option<Box<Held>>,
     /// With faults, the answers that wait for their time.
     late: Option<Box<Late>>,
@@ -56,17 +53,15 @@ pub(super) struct Session<S> {
     sent: u64,
 }
 
-/// What a connection has been given to be open; given back when dropped.
-type Permits = (Permit, Admitted);
-
-/// A connection's place among all that are open.
+/// A connection's place among all that are open; given back when dropped.
 #[derive(Debug)]
 struct Place {
     shared: Rc<Shared>,
     number: Number,
     /// In milliseconds after the start of the thread.
     opened: u32,
-    _permits: Permits,
+    peer: Peer,
+    _permit: Permit,
 }
 
 #[derive(Debug)]
@@ -100,20 +95,19 @@ enum End {
 }
 
 impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
-    /// Starts to serve `stream`, which came from `peer`.
-    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: SocketAddr) -> Self {
+    /// Starts to serve `stream`, which came from `peer`, which has been admitted.
+    pub(super) fn open(shared: Rc<Shared>, permit: Permit, stream: S, peer: Peer) -> Self {
         info!(target: TRAFFIC, %peer, "opened");
         let number = shared.figures.opened.fetch_add(1, Relaxed);
         Self {
             stream,
-            peer,
             held: None,
             late: Late::new(&shared, number),
             phase: Phase::Echoing,
             messages: 0,
             received: 0,
             sent: 0,
-            place: Place::take(shared, permits),
+            place: Place::take(shared, permit, peer),
         }
     }
 
@@ -313,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         let mut count = 0;
         for message in shared.framing.messages(bytes) {
             count += 1;
-            let (peer, bytes) = (self.peer, message.len());
+            let (peer, bytes) = (&self.place.peer, message.len());
             let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
             info!(target: TRAFFIC, %peer, bytes, %text, "received");
         }
@@ -403,23 +397,24 @@ impl<S> Drop for Session<S> {
             figures.broken.fetch_add(1, Relaxed);
         }
         figures.closed.fetch_add(1, Relaxed);
-        let Self { peer, messages, received, sent, place, .. } = self;
-        let open = place.shared.milliseconds().wrapping_sub(place.opened);
+        let Self { messages, received, sent, place: Place { shared, opened, peer, .. }, .. } = self;
+        let open = shared.milliseconds().wrapping_sub(*opened);
         let seconds = f64::from(open) / 1000.0;
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
     }
 }
 
 impl Place {
-    fn take(shared: Rc<Shared>, permits: Permits) -> Self {
+    fn take(shared: Rc<Shared>, permit: Permit, peer: Peer) -> Self {
         let opened = shared.milliseconds();
-        Self { number: shared.connections.join(), shared, opened, _permits: permits }
+        Self { number: shared.connections.join(), shared, opened, peer, _permit: permit }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.connections.leave(self.number);
+        self.shared.admission.leave(&self.peer);
     }
 }
 
@@ -431,6 +426,6 @@ mod tests {
     #[test]
     fn a_connection_that_waits_takes_little_memory() {
         let size = size_of::<Session<Stream>>();
-        assert!(size <= 128, "{size} bytes for each open connection");
+        assert!(size <= 104, "{size} bytes for each open connection");
     }
 }
