@@ -23,6 +23,7 @@ use rustix::net::{
 
 use crate::net::address::{Address, UnixPath};
 use crate::net::listener::{Claim, Listener};
+use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
 /// A connection over TCP or a Unix socket.
@@ -151,6 +152,12 @@ pub(crate) trait Reset {
     fn reset_when_closed(&self) -> io::Result<()>;
 }
 
+impl<S: Reset> Reset for Box<AcceptedStream<S>> {
+    fn reset_when_closed(&self) -> io::Result<()> {
+        self.get_ref().0.reset_when_closed()
+    }
+}
+
 impl Reset for Stream {
     fn reset_when_closed(&self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(self.0.get_ref(), Some(Duration::ZERO))?)
@@ -180,9 +187,7 @@ impl Peer {
         let who = getsockopt(socket, PeerCredentials)?;
         Ok(Self::Unix { process: who.pid(), user: who.uid() })
     }
-}
 
-impl Peer {
     /// The address, if it has one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {

@@ -20,8 +20,8 @@ use crate::net::datagram::{Datagrams, LONGEST, Origin};
 use crate::runtime::give_way;
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
-use crate::serve::session::TRAFFIC;
 use crate::serve::shard::Shared;
+use crate::serve::visit::TRAFFIC;
 
 /// Datagrams in a row before others have their turn.
 const TURNS: usize = 16;
