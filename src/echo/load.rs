@@ -14,6 +14,7 @@ use smol::LocalExecutor;
 use crate::echo::config::{Length, LoadConfig};
 use crate::echo::error::EchoError;
 use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::link::Link;
 use crate::echo::meter::Meter;
 use crate::echo::opener::Opener;
 use crate::echo::pace::{Pace, Turn};
@@ -274,7 +275,7 @@ impl<'a> Load<'a> {
     }
 
     /// Connects, and counts how long it took or that it failed.
-    async fn open(&self) -> Option<Stream> {
+    async fn open(&self) -> Option<Link<Stream>> {
         let start = Instant::now();
         match self.plan.opener.open().await {
             Ok(stream) => {
@@ -282,7 +283,7 @@ impl<'a> Load<'a> {
                 Some(stream)
             }
             Err(error) => {
-                self.meter.borrow_mut().fail(error.into());
+                self.meter.borrow_mut().fail(error);
                 self.note_end(Instant::now());
                 None
             }

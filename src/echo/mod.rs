@@ -23,6 +23,7 @@ mod connection;
 mod error;
 mod flow;
 mod ledger;
+mod link;
 mod load;
 mod message;
 mod meter;
@@ -46,6 +47,7 @@ use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
 use crate::net::connect::{ConnectError, Plain, connect};
 use connection::Connection;
+use link::{Gate, Link};
 
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
 pub use error::{EchoError, Mismatch, Phase};
@@ -65,7 +67,7 @@ const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration:
 ///
 /// When this is dropped halfway, the connection is closed.
 pub async fn send(message: &Message, config: &Config) -> Reply {
-    answer(&mut None, message, config).await
+    answer(&mut None, message, config, &Gate::default()).await
 }
 
 /// Sends messages as they come and hands each reply with its number, counted from 1, to `sink`
@@ -92,9 +94,10 @@ pub async fn run<E>(
     let at_once = config.connections.at_once();
     let permits = Permits::new(at_once);
     let kept = Mutex::new(None);
+    let gate = Gate::default();
     let executor = Executor::new();
     let (started, window) = bounded(at_once.get());
-    let (executor, kept) = (&executor, &kept);
+    let (executor, kept, gate) = (&executor, &kept, &gate);
     let feed = async move {
         pin!(messages);
         let mut number = 0_u64;
@@ -105,8 +108,10 @@ pub async fn run<E>(
             let work = async move {
                 let _permit = permit;
                 match config.connections {
-                    Connections::Each(_) => send(&message, config).await,
-                    Connections::One => answer(&mut *kept.lock().await, &message, config).await,
+                    Connections::Each(_) => answer(&mut None, &message, config, gate).await,
+                    Connections::One => {
+                        answer(&mut *kept.lock().await, &message, config, gate).await
+                    }
                 }
             };
             let span = info_span!(target: "myapp::traffic", "message", number);
@@ -145,17 +150,22 @@ pub async fn stream(
     output: impl AsyncWrite + Unpin,
     server: &Server,
 ) -> Result<(), EchoError> {
-    raw::carry(open(server).await?, input, output, server).await
+    raw::carry(open(server, &Gate::default()).await?, input, output, server).await
 }
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config: &Config) -> Reply {
+async fn answer(
+    kept: &mut Option<Connection<Link<Plain>>>,
+    message: &Message,
+    config: &Config,
+    gate: &Gate,
+) -> Reply {
     let mut connection = match kept.take() {
         Some(connection) => connection,
-        None => match open(&config.server).await {
+        None => match open(&config.server, gate).await {
             Ok(stream) => Connection::new(stream),
-            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error.into()) },
+            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error) },
         },
     };
     let reply = connection.exchange(message, config).await;
@@ -164,8 +174,9 @@ async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config:
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<Plain, ConnectError> {
-    retrying(server, || connect(&server.address, server.timeout)).await
+async fn open(server: &Server, gate: &Gate) -> Result<Link<Plain>, EchoError> {
+    let stream = retrying(server, || connect(&server.address, server.timeout)).await?;
+    gate.pass(server, stream).await
 }
 
 /// Tries to connect, as often as `server` allows.

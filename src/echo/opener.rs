@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use crate::echo::config::Server;
+use crate::echo::error::EchoError;
+use crate::echo::link::{Gate, Link};
 use crate::echo::retrying;
 use crate::limits::deadline::before;
 use crate::net::address::Address;
@@ -17,16 +19,18 @@ use crate::runtime::Timer;
 pub(crate) struct Opener {
     server: Server,
     names: Names,
+    gate: Gate,
 }
 
 impl Opener {
     pub(crate) fn new(server: &Server) -> Self {
-        Self { server: server.clone(), names: Names::default() }
+        Self { server: server.clone(), names: Names::default(), gate: Gate::default() }
     }
 
     /// Connects, as often as the server allows, on a thread of the runtime.
-    pub(crate) async fn open(&self) -> Result<Stream, ConnectError> {
-        retrying(&self.server, || self.attempt()).await
+    pub(crate) async fn open(&self) -> Result<Link<Stream>, EchoError> {
+        let stream = retrying(&self.server, || self.attempt()).await?;
+        self.gate.pass(&self.server, stream).await
     }
 
     async fn attempt(&self) -> Result<Stream, ConnectError> {

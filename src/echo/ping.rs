@@ -10,6 +10,7 @@ use smol::channel::{Sender, bounded};
 use crate::echo::config::PingConfig;
 use crate::echo::error::EchoError;
 use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::link::Link;
 use crate::echo::opener::Opener;
 use crate::echo::pace::Pace;
 use crate::echo::report::PingReport;
@@ -71,7 +72,7 @@ pub async fn ping<E: From<EchoError>>(
 struct Pinger<'a> {
     config: &'a PingConfig,
     opener: Opener,
-    kept: Option<Flow<'a, Stream>>,
+    kept: Option<Flow<'a, Link<Stream>>>,
     scratch: RefCell<Scratch>,
 }
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsConnector;
 use rustls::CertificateError::{
-    Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+    BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
     NotValidYetContext, UnknownIssuer,
 };
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConfig, HandshakeType, InvalidMessage};
 
 use super::address::Host;
 use crate::escape::Escaped;
@@ -150,7 +150,8 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Makes a client. TLS 1.3 and 1.2 are spoken, and within them HTTP/1.1.
+    /// Makes a client. TLS 1.3 and 1.2 are spoken; within them, where the server is to know, one
+    /// of `protocols` (RFC 7301).
     ///
     /// # Errors
     ///
@@ -159,8 +160,9 @@ impl TlsClient {
     /// # Cancel safety
     ///
     /// The files are read in the pool for blocking work, which goes on when this is dropped.
-    pub async fn load(config: TlsConfig) -> Result<Self, TlsSetupError> {
-        let config = smol::unblock(move || client_config(&config)).await?;
+    pub async fn load(config: TlsConfig, protocols: &[&[u8]]) -> Result<Self, TlsSetupError> {
+        let mut config = smol::unblock(move || client_config(&config)).await?;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Self { config: Arc::new(config) })
     }
 
@@ -197,7 +199,7 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
         }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(trusting(None)),
     };
-    let mut client = match &config.identity {
+    Ok(match &config.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let (certificates, key) = load_identity(identity)?;
@@ -206,9 +208,7 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
                 .with_client_auth_cert(certificates, key)
                 .map_err(|source| TlsSetupError::Identity { path: path(), source })?
         }
-    };
-    client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(client)
+    })
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
@@ -230,6 +230,11 @@ impl TlsError {
         error.downcast().map(|error| match error {
             rustls::Error::InvalidCertificate(error) => Self::from(error),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            // It is an echo server, and has sent back what we said.
+            rustls::Error::InappropriateHandshakeMessage {
+                got_type: HandshakeType::ClientHello,
+                ..
+            } => Self::NotTls,
             rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
                 Self::CertificateRequired
             }
@@ -249,7 +254,8 @@ impl From<CertificateError> for TlsError {
         match error {
             Expired | ExpiredContext { .. } => Self::Expired,
             NotValidYet | NotValidYetContext { .. } => Self::NotValidYet,
-            UnknownIssuer => Self::UnknownIssuer,
+            // The signature is another's when a trusted root only has the issuer's name.
+            UnknownIssuer | BadSignature => Self::UnknownIssuer,
             NotValidForName => Self::WrongName { presented: "others".into() },
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { presented: list_names(&presented) }
