@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncReadExt as _};
+use futures_lite::AsyncReadExt as _;
 use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::Body;
+use crate::download::body::{Body, Source};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::Paced;
@@ -232,7 +232,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// Takes a body, of `length` bytes if that is known.
     async fn take(
         &mut self,
-        body: impl AsyncRead + Unpin + Send,
+        body: impl Source + Send,
         length: Option<u64>,
     ) -> Result<(), DownloadError> {
         let (total, tell, start) = (self.total(), &self.tell, self.store.position());

@@ -4,6 +4,7 @@ mod load;
 mod ping;
 mod raw;
 mod tls;
+mod udp;
 
 use std::net::TcpListener;
 use std::thread;
@@ -345,5 +346,4 @@ fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
     drop(server);
     let ran = folder.myapp(["echo", "-c", "unix:s", "x"]).run().code(4);
     ran.says("myapp: connect to unix:s: Connection refused");
-    myapp(["echo", "-c", "udp://1", "x"]).run().code(2).says("only tcp://, tls:// and unix:");
 }
