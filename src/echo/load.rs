@@ -80,6 +80,7 @@ pub async fn load(
     };
     let mut report = future::or(stopping, collect(workers)).await;
     report.elapsed = plan.elapsed(&report);
+    report.slept = config.busy_poll.is_zero();
     Ok(report)
 }
 

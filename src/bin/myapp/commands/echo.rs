@@ -16,10 +16,12 @@ use myapp::echo::{
     Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
 };
 use myapp::escape::Escaped;
+use myapp::limits::descriptors;
 use myapp::measure::live::Live;
 use myapp::net::address::Address;
 use myapp::{runtime, units};
 use smol::Unblock;
+use tracing::warn;
 
 use crate::commands::threads;
 use crate::exit::{Code, Failure};
@@ -340,6 +342,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
 
 async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
+    find_room(config.connections)?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
     let report = echo::load(&config, stop, &Live::default()).await?;
@@ -360,6 +363,19 @@ async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     }
     tally.count_silence(answered, lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
+}
+
+/// Raises the limit of file descriptors, and refuses more connections than it then has room for.
+fn find_room(connections: NonZeroU32) -> Result<(), Failure> {
+    if let Err(error) = descriptors::raise() {
+        warn!(%error, "cannot raise the limit of file descriptors");
+    }
+    let room = descriptors::room();
+    if usize::try_from(connections.get()).is_ok_and(|wanted| wanted <= room.get()) {
+        return Ok(());
+    }
+    let text = format!("open {connections} connections: the descriptor limit allows {room}");
+    Err(Failure::usage(text).hint("'ulimit -Hn' shows the limit; several runs share the load"))
 }
 
 /// Prints what is told at the end. If nobody reads it, another signal ends that too.
