@@ -1,5 +1,6 @@
 //! One try to get a file, or what is missing of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use crate::download::body::{Body, Source};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::Paced;
+use crate::download::part::Part;
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
-use crate::download::question::{Asking, range};
+use crate::download::question::{Asking, drain, range};
 use crate::download::redirect::Route;
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
 use crate::download::segments::Segments;
@@ -23,12 +25,22 @@ use crate::download::store::Store;
 use crate::escape::Escaped;
 
 /// How a try ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// The file is whole.
     Whole,
-    /// The server has no other file than the one that was there before.
-    Unchanged,
+    /// The server has no other file than one that was there before: that of the name which is
+    /// wanted, or this.
+    Needless { there: Option<PathBuf> },
+}
+
+/// Which answers make the body that follows needless.
+pub(super) enum Needless<'a> {
+    Never,
+    /// Those that tell of the same file as this.
+    Same(Previous),
+    /// Those that name a file which an earlier run has finished.
+    Finished(&'a Part),
 }
 
 /// What the tries of one file have in common.
@@ -39,8 +51,7 @@ pub(super) struct Attempt<'a, T> {
     known: Option<Known>,
     /// Whether what is there came in this run.
     in_run: bool,
-    /// The file is fetched unless it is this one.
-    previous: Option<Previous>,
+    needless: Needless<'a>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
     /// Whether one connection is to do, because others brought nothing.
@@ -51,12 +62,12 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     pub(super) fn new(
         asking: Asking<'a>,
         store: Arc<Store>,
-        previous: Option<Previous>,
+        needless: Needless<'a>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
         let (in_run, renewed, alone) = (false, false, false);
-        Self { asking, store, tell, known, in_run, previous, renewed, alone }
+        Self { asking, store, tell, known, in_run, needless, renewed, alone }
     }
 
     /// What is asked for.
@@ -111,8 +122,13 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url()), have, ?question, ?action, "asked");
+            if question == Ask::Whole
+                && let Some(end) = self.needless(&answer)
+            {
+                drain(response).await;
+                return Ok(Some(end));
+            }
             match (action, &question) {
-                (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
@@ -153,9 +169,17 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
     }
 
-    fn is_unchanged(&self, answer: &Answer) -> bool {
-        let Some(previous) = &self.previous else { return false };
-        answer.status == 304 || answer.status == 200 && previous.is(&answer.known)
+    /// Whether the file that an answer tells of is there already.
+    fn needless(&self, answer: &Answer) -> Option<End> {
+        match &self.needless {
+            Needless::Same(_) if answer.status == 304 => Some(None),
+            Needless::Same(file) if answer.status == 200 => file.is(&answer.known).then_some(None),
+            Needless::Finished(part) if answer.status == 200 => {
+                part.finished_before(&answer.known).map(Some)
+            }
+            _ => None,
+        }
+        .map(|there| End::Needless { there })
     }
 
     fn start_over(&self, mismatch: Mismatch) {
@@ -271,7 +295,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// The fields that a question adds to the request.
     fn fields(&self, question: &Ask) -> Vec<(String, String)> {
         match question {
-            Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
+            Ask::Whole => match &self.needless {
+                Needless::Same(file) => vec![file.condition()],
+                Needless::Never | Needless::Finished(_) => Vec::new(),
+            },
             Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }
     }

@@ -10,6 +10,7 @@ mod https;
 mod many;
 mod names;
 mod outputs;
+mod peers;
 mod proxies;
 mod redirects;
 mod resume;
