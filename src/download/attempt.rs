@@ -1,36 +1,26 @@
 //! One try to get a file, or what is missing of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_lite::io::{copy, sink};
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::{Body, CopyError};
+use crate::download::body::Body;
 use crate::download::error::DownloadError;
-use crate::download::headers::Header;
 use crate::download::http::{HttpError, Response, shown};
-use crate::download::pace::{Paced, TooSlow};
-use crate::download::plan::Source;
+use crate::download::pace::Paced;
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
-use crate::download::redirect::{Route, is_redirect};
+use crate::download::question::{Asking, range};
+use crate::download::redirect::Route;
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
-use crate::download::retry::retry_after;
+use crate::download::segments::Segments;
 use crate::download::state::State;
 use crate::download::store::Store;
-use crate::download::transfer::Shared;
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
-use crate::limits::permits::Slot;
-use crate::limits::rate::{Share, SharedRate};
-
-/// The rest of an answer that nobody wants is read, so that its connection can be used again,
-/// if it is no longer than this and comes that soon.
-const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
 
 /// How a try ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +33,7 @@ pub(super) enum End {
 
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
-    shared: &'a Shared,
-    slot: &'a Slot,
-    source: &'a Source,
-    headers: &'a [Header],
+    asking: Asking<'a>,
     store: Arc<Store>,
     tell: T,
     known: Option<Known>,
@@ -56,39 +43,27 @@ pub(super) struct Attempt<'a, T> {
     previous: Option<Previous>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
-    /// How fast this file may come.
-    rate: Option<SharedRate>,
+    /// Whether one connection is to do, because others brought nothing.
+    alone: bool,
+    /// Who has sent the last answer.
+    server: Option<Url>,
 }
 
-impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
+impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     pub(super) fn new(
-        shared: &'a Shared,
-        slot: &'a Slot,
-        source: &'a Source,
-        headers: &'a [Header],
+        asking: Asking<'a>,
         store: Arc<Store>,
         previous: Option<Previous>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        Self {
-            shared,
-            slot,
-            source,
-            headers,
-            store,
-            tell,
-            known,
-            in_run: false,
-            previous,
-            renewed: false,
-            rate: shared.config.rate_per_file.map(SharedRate::new),
-        }
+        let (in_run, renewed, alone, server) = (false, false, false, None);
+        Self { asking, store, tell, known, in_run, previous, renewed, alone, server }
     }
 
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
-        &self.source.url
+        &self.asking.source.url
     }
 
     /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
@@ -97,8 +72,8 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         let timer = async {
             Timer::after(wait).await;
         };
-        match error.retry_after() {
-            Some(_) => self.slot.aside(timer).await,
+        match self.asking.slot.filter(|_| error.retry_after().is_some()) {
+            Some(slot) => slot.aside(timer).await,
             None => timer.await,
         }
     }
@@ -127,10 +102,15 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     /// question is plainer than the one before, so there are at most three.
     async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
-        let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
+        let mut question = match self.condition().filter(|_| self.store.has_gaps(self.total())) {
+            // Where the first bytes are missing, others may be there.
+            Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
+            None => ask(self.known.as_ref(), have, self.in_run && self.store.is_file()),
+        };
         loop {
-            let (mut response, route) = self.request(&question).await?;
+            let (mut response, route) = self.asking.ask(&self.fields(&question)).await?;
             (self.tell)(Event::Responded { url: route.url(), status: response.status() });
+            self.server = Some(route.url().clone());
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
@@ -140,12 +120,14 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                 (Action::Begin { changed }, _) => {
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
-                    return Ok(Some(End::Whole));
+                    return self.end(0);
                 }
                 (Action::Overtake, _) => {
+                    // It sends no parts.
+                    self.alone = true;
                     self.store.overtake()?;
                     self.take(response, answer.length).await?;
-                    return Ok(Some(End::Whole));
+                    return self.end(have);
                 }
                 (Action::Append { count, total }, Ask::Rest { from, .. }) => {
                     if self.overlaps(&mut response, have - from).await? {
@@ -163,7 +145,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                     question = Ask::Whole;
                 }
                 (Action::Refused | Action::Append { .. }, _) => {
-                    let error = self.refusal(response, &route).await;
+                    let error = self.asking.refusal(response, &route).await;
                     let expired = matches!(error, DownloadError::Status { status: 403 | 410, .. });
                     if !expired || have == 0 || !route.is_redirected() || self.renewed {
                         return Err(error);
@@ -227,42 +209,65 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         Ok((Some(have) == total).then_some(End::Whole))
     }
 
+    /// What follows on a whole body, before which `before` bytes were there: where several
+    /// connections have taken it, something may be missing still.
+    fn end(&self, before: u64) -> Result<Option<End>, DownloadError> {
+        match self.store.has_gaps(self.total()) {
+            false => Ok(Some(End::Whole)),
+            true if self.store.length() == before => Err(DownloadError::Nothing),
+            true => Ok(None),
+        }
+    }
+
+    fn condition(&self) -> Option<&str> {
+        self.known.as_ref()?.condition()
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.known.as_ref().and_then(|known| known.total)
+    }
+
+    /// Whether several connections may fetch this file: its version must be certain.
+    fn splits(&self) -> bool {
+        let is_wanted = self.asking.shared.config.split.get() > 1 && !self.alone;
+        is_wanted && self.condition().is_some() && self.store.takes_parts()
+    }
+
     /// Takes a body, of `length` bytes if that is known.
     async fn take(
-        &self,
-        body: impl AsyncRead + Unpin,
+        &mut self,
+        body: impl AsyncRead + Unpin + Send,
         length: Option<u64>,
     ) -> Result<(), DownloadError> {
-        let total = self.known.as_ref().and_then(|known| known.total);
-        let (tell, start) = (&self.tell, self.store.position());
-        let limit = self.shared.config.max_size.unwrap_or(u64::MAX);
+        let (total, tell, start) = (self.total(), &self.tell, self.store.position());
+        let limit = self.asking.shared.config.max_size.unwrap_or(u64::MAX);
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
         tell(Event::Answered { from: start, length: total });
+        if let (true, Some(known), Some(length)) = (self.splits(), &self.known, length)
+            && let Some(segments) = Segments::new(self.asking, known, &self.store, tell)
+        {
+            let hosts = &self.asking.shared.hosts;
+            let more = self.asking.shared.config.split.get() - 1;
+            let places = self.server.as_ref().map(|url| hosts.spare(url, more));
+            self.alone = segments.run(body, start + length, places.unwrap_or_default()).await?;
+            return Ok(());
+        }
+        // Behind a gap are bytes that are here already.
+        let gap = self.store.gap(total);
+        let length = length.map(|length| length.min(gap));
         // One byte more shows that there are too many.
-        let body = body.take(limit.saturating_sub(start).saturating_add(1));
-        let body = Paced::new(body, self.shared.config.slowest, self.shares());
+        let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
+        let body = Paced::new(body, self.asking.shared.config.slowest, self.asking.shares());
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
             true => body.save(length, store).await,
             false => body.send(store).await,
         };
-        match taken {
-            Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
-            Ok(()) => Ok(()),
-            Err(CopyError::Read(error)) => Err(match error.downcast::<TooSlow>() {
-                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
-                Err(error) => HttpError::from_io(error).into(),
-            }),
-            Err(CopyError::Write(error)) => Err(self.store.failed(error)),
-        }
-    }
-
-    /// How fast a body may come.
-    fn shares(&self) -> Vec<Share> {
-        self.shared.rate.iter().chain(&self.rate).map(SharedRate::share).collect()
+        taken.map_err(|error| error.into_error(&self.store))?;
+        if self.store.position() > limit { Err(DownloadError::TooLarge { limit }) } else { Ok(()) }
     }
 
     /// What the server has told about the file.
@@ -270,57 +275,11 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         self.known.unwrap_or_default()
     }
 
-    /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
-    /// time: where that leads may have expired.
-    async fn request(&self, question: &Ask) -> Result<(Response, Route), DownloadError> {
-        let Shared { config, client, hosts, .. } = self.shared;
-        let mut route = Route::new(self.source.clone(), self.headers, config);
-        loop {
-            route.hold(hosts.enter(route.url(), self.slot).await);
-            let fields = [route.headers(), &self.fields(question)].concat();
-            let response = client.get(route.url(), &fields).await?;
-            if !is_redirect(response.status()) {
-                return Ok((response, route));
-            }
-            route.follow(response.header("location"), config)?;
-            debug!(to = %shown(route.url()), "redirected");
-            drain(response).await;
-        }
-    }
-
     /// The fields that a question adds to the request.
     fn fields(&self, question: &Ask) -> Vec<(String, String)> {
         match question {
             Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
-            Ask::Rest { from, if_range } => {
-                let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
-                fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
-                fields
-            }
+            Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }
-    }
-
-    /// Why an answer is no file (RFC 9110 section 15).
-    async fn refusal(&self, response: Response, route: &Route) -> DownloadError {
-        let status = response.status();
-        if status < 400 {
-            return DownloadError::Unasked { status };
-        }
-        let asked = response.header("retry-after");
-        let wait = asked.and_then(|asked| retry_after(asked, response.header("date")));
-        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
-            self.shared.hosts.hold(route.url(), until);
-        }
-        drain(response).await;
-        let url = route.is_redirected().then(|| shown(route.url()));
-        DownloadError::Status { status, url, retry_after: wait }
-    }
-}
-
-async fn drain(response: Response) {
-    let (longest, limit) = DRAINED;
-    if response.length().is_some_and(|length| length <= longest) {
-        // If it does not come, the connection is closed: that is all.
-        let _ = within(Some(limit), copy(response, sink())).await;
     }
 }

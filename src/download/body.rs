@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 
+use crate::download::error::DownloadError;
+use crate::download::http::HttpError;
+use crate::download::pace::TooSlow;
 use crate::download::store::Store;
 
 /// A body up to this long is one write, made where it was read: it goes into the page cache,
@@ -37,10 +40,23 @@ pub(super) struct Body<R, S> {
 }
 
 /// What a read has put into a buffer.
-struct Filled {
-    count: usize,
+pub(super) struct Filled {
+    pub(super) count: usize,
     /// How the body ended, if it did.
-    end: Option<Result<(), io::Error>>,
+    pub(super) end: Option<Result<(), io::Error>>,
+}
+
+impl CopyError {
+    /// What it means for the file.
+    pub(super) fn into_error(self, store: &Store) -> DownloadError {
+        match self {
+            Self::Read(error) => match error.downcast::<TooSlow>() {
+                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
+                Err(error) => HttpError::from_io(error).into(),
+            },
+            Self::Write(error) => store.failed(error),
+        }
+    }
 }
 
 impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
@@ -115,7 +131,7 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
 
     /// Reads at least `least` bytes into `buffer`; fewer at the end of the body, and when that
     /// takes long.
-    async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
+    pub(super) async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
         let (mut count, start) = (0, Instant::now());
         while count < least && (count == 0 || start.elapsed() < OVERDUE) {
             match self.reader.read(&mut buffer[count..]).await {

@@ -17,8 +17,13 @@ use crate::net::tls::TlsConfig;
 pub struct Config {
     /// Files at once. Default: 5.
     pub jobs: NonZeroUsize,
+    /// Connections that fetch one large file together, where its server can send parts of it.
+    /// Default: 1.
+    pub split: NonZeroUsize,
+    /// No connection is opened for a smaller part of a file, in bytes. Default: 20 MiB.
+    pub min_split: u64,
     /// Connections to one server at once; files that wait for one leave their place among the
-    /// `jobs` to others. Default: no limit but that of all.
+    /// `jobs` to others. Default: the larger of `jobs` and `split`.
     pub per_host: Option<NonZeroUsize>,
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
@@ -117,6 +122,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
+            split: NonZeroUsize::MIN,
+            min_split: 20 << 20,
             per_host: None,
             dir: PathBuf::new(),
             existing: Existing::Number,

@@ -36,7 +36,7 @@ impl Hosts {
     /// That of [`Slot::aside`].
     pub(super) async fn enter(&self, url: &Url, slot: &Slot) -> Option<Permit> {
         loop {
-            self.wait(url, slot).await;
+            self.wait(url, Some(slot)).await;
             let permits = self.places(url)?;
             let mut place = permits.try_take();
             if place.is_none() {
@@ -45,6 +45,16 @@ impl Hosts {
             // It may have been held up while we waited.
             if self.until(url).is_none() {
                 return place;
+            }
+        }
+    }
+
+    /// As many places as are free for further connections to the server of `url`, up to `most`.
+    pub(super) fn spare(&self, url: &Url, most: usize) -> Vec<Option<Permit>> {
+        match self.places(url) {
+            None => std::iter::repeat_with(|| None).take(most).collect(),
+            Some(permits) => {
+                std::iter::from_fn(|| permits.try_take()).map(Some).take(most).collect()
             }
         }
     }
@@ -70,17 +80,20 @@ impl Hosts {
         }
     }
 
-    /// Waits until the server of `url` may be asked, and lets others run meanwhile.
+    /// Waits until the server of `url` may be asked, and lets others have the `slot` meanwhile.
     ///
     /// # Cancel safety
     ///
     /// That of [`Slot::aside`].
-    pub(super) async fn wait(&self, url: &Url, slot: &Slot) {
+    pub(super) async fn wait(&self, url: &Url, slot: Option<&Slot>) {
         while let Some(until) = self.until(url) {
             let over = async {
                 Timer::at(until).await;
             };
-            slot.aside(over).await;
+            match slot {
+                Some(slot) => slot.aside(over).await,
+                None => over.await,
+            }
         }
     }
 

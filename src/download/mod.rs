@@ -43,11 +43,15 @@ mod part;
 mod plan;
 mod previous;
 mod progress;
+mod question;
+mod ranges;
 mod redirect;
 mod report;
 mod resume;
 mod retry;
+mod segments;
 mod shard;
+mod spans;
 mod state;
 mod store;
 mod transfer;
@@ -102,9 +106,11 @@ impl Downloader {
             tls: config.tls.clone(),
             proxies: config.proxies.clone(),
             lookup: config.lookup.clone(),
-            idle_per_origin: config.jobs.get(),
+            idle_per_origin: config.jobs.max(config.split).get(),
         })?;
-        let (names, hosts) = (Names::default(), Hosts::new(config.per_host));
+        let most = config.jobs.max(config.split);
+        let per_host = config.per_host.or((config.split.get() > 1).then_some(most));
+        let (names, hosts) = (Names::default(), Hosts::new(per_host));
         let rate = config.rate.map(SharedRate::new);
         Ok(Self(Shared { config, client, names, hosts, rate }))
     }

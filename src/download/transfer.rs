@@ -21,6 +21,7 @@ use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Foreseen, Item, Source, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
+use crate::download::question::Asking;
 use crate::download::report::Saved;
 use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
@@ -54,9 +55,9 @@ impl Shared {
         &self,
         item: Item,
         slot: &Slot,
-        tell: impl Fn(Event<'_>),
+        tell: impl Fn(Event<'_>) + Sync,
     ) -> Result<Saved, DownloadError> {
-        self.hosts.wait(&item.source.url, slot).await;
+        self.hosts.wait(&item.source.url, Some(slot)).await;
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
@@ -64,8 +65,11 @@ impl Shared {
         let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let attempt =
-            |store, previous| Attempt::new(self, slot, &source, &headers, store, previous, &tell);
+        let (slot, headers) = (Some(slot), &headers[..]);
+        let rate = self.config.rate_per_file.map(SharedRate::new);
+        let rate = rate.as_ref();
+        let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
+        let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let previous = Some(part.target()).filter(|_| self.updates());
@@ -174,7 +178,7 @@ impl Shared {
     /// and what the server has told about it, or `None` if it is the `previous` one.
     async fn fill(
         &self,
-        mut attempt: Attempt<'_, impl Fn(Event<'_>)>,
+        mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
         checksum: Option<Checksum>,
         start: Instant,
     ) -> Result<Option<(u64, Known)>, DownloadError> {
@@ -222,7 +226,7 @@ impl Shared {
     /// Fetches all bytes, in as many tries as are allowed.
     async fn fetch_all(
         &self,
-        attempt: &mut Attempt<'_, impl Fn(Event<'_>)>,
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
         start: Instant,
     ) -> Result<End, DownloadError> {
         let mut tries = Tries::new(&self.config);

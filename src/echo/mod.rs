@@ -36,7 +36,6 @@ mod report;
 use std::future::Future;
 use std::time::Duration;
 
-use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::channel::bounded;
 use smol::lock::Mutex;
@@ -45,7 +44,7 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, Plain, connect};
 use connection::Connection;
 
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
@@ -151,11 +150,7 @@ pub async fn stream(
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(
-    kept: &mut Option<Connection<TcpStream>>,
-    message: &Message,
-    config: &Config,
-) -> Reply {
+async fn answer(kept: &mut Option<Connection<Plain>>, message: &Message, config: &Config) -> Reply {
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => match open(&config.server).await {
@@ -169,7 +164,7 @@ async fn answer(
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
+async fn open(server: &Server) -> Result<Plain, ConnectError> {
     retrying(server, || connect(&server.address, server.timeout)).await
 }
 

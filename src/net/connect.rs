@@ -1,16 +1,18 @@
 //! From a name to a connection.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_net::TcpStream;
+use async_net::unix::UnixStream;
+use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::limits::deadline::within;
-use crate::net::address::{Address, Host};
+use crate::net::address::{Address, Endpoint, Host};
 use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
@@ -45,26 +47,44 @@ pub enum ConnectError {
     },
 }
 
-/// Resolves `address` and connects to it as [`connect_to`] does, for at most `limit`.
+/// A stream of bytes as the system carries it: without TLS.
+#[derive(Debug, Clone)]
+pub enum Plain {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Connects to `address`, for at most `limit`; where that is of TCP, it is resolved, and
+/// connected to as [`connect_to`] does. A handshake of TLS is the caller's to make.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]; when all addresses fail, the error of the first.
+/// [`ConnectError`]; when all addresses fail, the error of the first. There are no connections
+/// over UDP: `Unsupported`.
 ///
 /// # Cancel safety
 ///
 /// When this is dropped halfway, the sockets of all attempts are closed.
-pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ConnectError> {
+pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, ConnectError> {
     let work = async {
-        let found = resolve(address).await?;
-        connect_to(address, found).await
+        let failed = |source| ConnectError::Connect { address: address.clone(), source };
+        match address {
+            Address::Tcp(endpoint) | Address::Tls(endpoint) => {
+                let found = resolve(endpoint).await?;
+                dial(found).await.map(Plain::Tcp).map_err(failed)
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Plain::Unix).map_err(failed),
+            Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        }
     };
     within(Some(limit), work)
         .await
         .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
 }
 
-/// Connects to `address`, which has been resolved to `found`.
+/// Connects to `endpoint`, which has been resolved to `found`.
 ///
 /// The addresses are tried as [`first_to`] does. Small messages are sent at once
 /// (`TCP_NODELAY`).
@@ -77,16 +97,23 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Co
 ///
 /// When this is dropped halfway, the sockets of all attempts are closed.
 pub async fn connect_to(
-    address: &Address,
+    endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    let stream = first_to(found, TcpStream::connect).await.unwrap_or_else(|| Err(no_address()));
-    stream
-        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+    dial(found).await.map_err(|source| {
+        let address = Address::Tcp(endpoint.clone());
+        ConnectError::Connect { address, source }
+    })
 }
 
-/// Connects to `address`, which has been resolved to `found`, with a stream that is bound to this
+async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let stream = first_to(found, TcpStream::connect).await;
+    let stream = stream.unwrap_or_else(|| Err(no_address()))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Connects to `endpoint`, which has been resolved to `found`, with a stream that is bound to this
 /// thread; otherwise as [`connect_to`].
 ///
 /// # Errors
@@ -97,16 +124,17 @@ pub async fn connect_to(
 ///
 /// That of [`connect_to`].
 pub(crate) async fn connect_here(
-    address: &Address,
+    endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<Stream, ConnectError> {
-    first_to(found, Stream::connect)
-        .await
-        .unwrap_or_else(|| Err(no_address()))
-        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+    let stream = first_to(found, Stream::connect).await;
+    stream.unwrap_or_else(|| Err(no_address())).map_err(|source| {
+        let address = Address::Tcp(endpoint.clone());
+        ConnectError::Connect { address, source }
+    })
 }
 
-/// Finds the socket addresses of `address`, off the executor where a name must be resolved.
+/// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
 ///
 /// # Errors
 ///
@@ -115,9 +143,9 @@ pub(crate) async fn connect_here(
 /// # Cancel safety
 ///
 /// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
-pub async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
-    let port = address.port;
-    let name = match &address.host {
+pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
+    let port = endpoint.port;
+    let name = match &endpoint.host {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
         Host::Any => {
             let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
@@ -198,10 +226,77 @@ fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no address")
 }
 
+impl AsyncRead for Plain {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
+            Self::Unix(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
+        }
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_close(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use crate::net::address::UnixPath;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -239,10 +334,41 @@ mod tests {
     fn a_name_is_resolved() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let localhost = Address { host: Host::Name("localhost".into()), port };
+        let named = |name: &str| Address::Tcp(Endpoint { host: Host::Name(name.into()), port });
+        let localhost = named("localhost");
         assert!(smol::block_on(connect(&localhost, LIMIT)).is_ok());
-        let nowhere = Address { host: Host::Name("no.such.host.invalid".into()), port };
+        let nowhere = named("no.such.host.invalid");
         let error = smol::block_on(connect(&nowhere, LIMIT)).unwrap_err();
         assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_path_is_connected_to_and_bytes_go_both_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address = Address::Unix(UnixPath::new(path).unwrap());
+        smol::block_on(async {
+            let mut stream = connect(&address, LIMIT).await.unwrap();
+            stream.write_all(b"one way").await.unwrap();
+            stream.close().await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            std::io::copy(&mut peer.try_clone().unwrap(), &mut peer).unwrap();
+            drop(peer);
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).await.unwrap();
+            assert_eq!(back, b"one way");
+        });
+        drop(listener);
+        let error = smol::block_on(connect(&address, LIMIT)).unwrap_err();
+        assert_eq!(error.to_string(), format!("connect to {address}"));
+    }
+
+    #[test]
+    fn there_is_no_connection_over_udp() {
+        let udp = "udp://127.0.0.1:1".parse().unwrap();
+        let error = smol::block_on(connect(&udp, LIMIT)).unwrap_err();
+        let ConnectError::Connect { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::Unsupported);
     }
 }

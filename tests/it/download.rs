@@ -17,6 +17,7 @@ mod proxies;
 mod redirects;
 mod resume;
 mod retry;
+mod segments;
 mod servers;
 mod signals;
 mod telling;

@@ -12,6 +12,8 @@ mod library;
 mod limits;
 mod long_lines;
 mod replies;
+mod udp;
+mod unix;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;

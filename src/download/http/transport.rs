@@ -21,7 +21,7 @@ use super::proxy::{Kind, Proxy};
 use super::request::write_get;
 use super::tunnel;
 use crate::limits::deadline::within;
-use crate::net::address::{Address, Host};
+use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::names::Names;
 use crate::net::tls::TlsClient;
@@ -113,7 +113,7 @@ impl Transport {
         let Way { origin: Origin { tls, address }, proxy } = way;
         let secure = if *tls { Some(self.tls().await?) } else { None };
         let limit = self.config.connect_timeout;
-        let late = ConnectError::TimedOut { address: address.clone(), limit };
+        let late = ConnectError::TimedOut { address: Address::Tcp(address.clone()), limit };
         let opened = within(Some(limit), self.open(way, secure)).await;
         let stream = opened.unwrap_or_else(|_| {
             self.names.forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
@@ -173,7 +173,7 @@ fn origin_of(url: &Url) -> Option<Origin> {
         UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
         UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
     };
-    Some(Origin { tls, address: Address { host, port: url.port_or_known_default()? } })
+    Some(Origin { tls, address: Endpoint { host, port: url.port_or_known_default()? } })
 }
 
 /// The status as http-types knows it: one that it does not know counts as the first of its class

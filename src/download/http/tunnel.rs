@@ -10,7 +10,7 @@ use super::error::{Failure, ProxyError};
 use super::exchange::ask;
 use super::proxy::{Kind, Proxy};
 use super::socks;
-use crate::net::address::{Address, Host};
+use crate::net::address::{Endpoint, Host};
 use crate::net::connect::{ConnectError, connect_to, first_to};
 use crate::net::names::Names;
 
@@ -18,7 +18,7 @@ use crate::net::names::Names;
 /// for HTTP does where there is no TLS.
 pub(super) async fn open(
     proxy: &Proxy,
-    to: &Address,
+    to: &Endpoint,
     tls: bool,
     names: &Names,
     idle: Duration,
@@ -47,7 +47,7 @@ pub(super) async fn open(
 }
 
 /// Connects without a proxy, or to one.
-pub(super) async fn dial(address: &Address, names: &Names) -> Result<TcpStream, ConnectError> {
+pub(super) async fn dial(address: &Endpoint, names: &Names) -> Result<TcpStream, ConnectError> {
     let found = names.resolve(address).await?;
     // Its name may lead elsewhere by now.
     connect_to(address, found).await.inspect_err(|_| names.forget(address))
@@ -57,7 +57,7 @@ pub(super) async fn dial(address: &Address, names: &Names) -> Result<TcpStream, 
 async fn tunnel(
     stream: TcpStream,
     proxy: &Proxy,
-    to: &Address,
+    to: &Endpoint,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
     let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
@@ -78,7 +78,7 @@ async fn tunnel(
     }
 }
 
-fn request(proxy: &Proxy, to: &Address) -> String {
+fn request(proxy: &Proxy, to: &Endpoint) -> String {
     let login = proxy.login.as_ref();
     let login = login.map(|login| format!("Proxy-Authorization: {}\r\n", login.to_basic()));
     format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", login.unwrap_or_default())

@@ -426,7 +426,7 @@ fn two_programs_at_one_part_do_not_mix() {
 
 /// Kills the program at a random moment, again and again, until a run ends by itself; returns how
 /// often it was killed.
-fn killed_until_done(random: &mut fastrand::Rng) -> usize {
+fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let folder = Folder::new();
@@ -435,7 +435,9 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
     });
     let (mut least, mut kills) = (0, 0);
     loop {
-        let mut running = folder.myapp(["download", "-c", &server.url("/f")]).start();
+        let url = server.url("/f");
+        let line = [&["download", "-c", &url], arguments].concat();
+        let mut running = folder.myapp(line).start();
         let end = Instant::now() + Duration::from_millis(random.u64(..300));
         while Instant::now() < end && !running.has_ended() {
             thread::sleep(Duration::from_millis(1));
@@ -457,23 +459,23 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
     kills
 }
 
-fn killed(times: usize) {
+pub(super) fn killed(times: usize, arguments: &[&str]) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
     while kills < times {
-        kills += killed_until_done(&mut random);
+        kills += killed_until_done(&mut random, arguments);
     }
 }
 
 #[test]
 fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
-    killed(20);
+    killed(20, &[]);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn killed_two_hundred_times_it_goes_on_and_the_file_is_exact() {
-    killed(200);
+    killed(200, &[]);
 }

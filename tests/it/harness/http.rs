@@ -213,8 +213,15 @@ impl Request {
 
     /// Where the range that is asked for begins.
     pub fn first(&self) -> Option<usize> {
+        Some(self.range()?.0)
+    }
+
+    /// Where the range that is asked for begins, and where it ends if that is told.
+    pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let range = self.field("Range")?.strip_prefix("bytes=").expect("a range in bytes");
-        Some(range.strip_suffix('-').expect("a range without an end").parse().expect("a number"))
+        let (first, last) = range.split_once('-').expect("a single range");
+        let last = (!last.is_empty()).then(|| last.parse::<usize>().expect("a number"));
+        Some((first.parse().expect("a number"), last.map(|last| last + 1)))
     }
 
     /// What an honest server with `whole` under this ETag answers, and under none if that is
@@ -225,9 +232,11 @@ impl Request {
             etag => answer.header("ETag", etag),
         };
         let holds = self.field("If-Range").is_none_or(|condition| condition == etag);
-        version(match self.first().filter(|_| holds) {
+        version(match self.range().filter(|_| holds) {
             None => Answer::body(whole),
-            Some(first) if first < whole.len() => Answer::part(whole, first, whole.len()),
+            Some((first, end)) if first < whole.len() => {
+                Answer::part(whole, first, end.unwrap_or(whole.len()).min(whole.len()))
+            }
             Some(_) => {
                 Answer::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
             }

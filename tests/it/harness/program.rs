@@ -96,6 +96,13 @@ impl Program {
         self.through(shell)
     }
 
+    /// Starts it with this umask.
+    pub fn umask(self, mask: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("umask {mask} && exec \"$0\" \"$@\""));
+        self.through(shell)
+    }
+
     /// Has signals end it that it does not catch, also where whoever runs the tests ignores them
     /// (as a shell has its background jobs ignore SIGINT).
     pub fn with_default_signals(self) -> Self {

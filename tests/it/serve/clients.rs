@@ -8,7 +8,7 @@ use super::noise;
 use crate::harness::Server;
 
 /// What a program prints for `input`.
-fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -22,7 +22,7 @@ fn bind(config: serve::Config) -> serve::Server {
 #[track_caller]
 fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T, serve::Summary) {
     let server = bind(config);
-    let address = server.local_addrs()[0];
+    let address = server.local_addrs()[0].socket_addr().unwrap();
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         let running = scope.spawn(move || smol::block_on(server.run(stop.stopped())));
@@ -60,7 +60,7 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
 #[test]
 fn a_run_that_is_dropped_cuts_everything_at_once() {
     let server = bind(serve::Config::default());
-    let (address, figures) = (server.local_addrs()[0], server.figures());
+    let (address, figures) = (server.local_addrs()[0].socket_addr().unwrap(), server.figures());
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         scope.spawn(move || {

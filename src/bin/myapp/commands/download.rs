@@ -8,6 +8,7 @@ mod files;
 mod limits;
 mod list;
 mod retry;
+mod split;
 
 use std::cell::Cell;
 use std::env;
@@ -53,6 +54,7 @@ Examples:
   myapp download -d isos -j 3 -i urls.txt
   generate-urls | myapp download -
   myapp download -o - https://example.com/data.csv | head
+  myapp download -s 8 -c https://example.com/a.iso
 
 A file appears under its name when it is whole; until then it is called NAME.part.
 Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
@@ -99,6 +101,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     limits: limits::LimitOptions,
     #[command(flatten)]
+    split: split::SplitOptions,
+    #[command(flatten)]
     retry: retry::RetryOptions,
 
     /// Add a header field; one that looks like a credential stays with the first server
@@ -134,7 +138,9 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = self.limits.apply(self.retry.apply(self.files.apply(Config::default())));
+        let default = self.files.apply(Config::default());
+        let default = self.split.apply(self.retry.apply(default));
+        let default = self.limits.apply(default);
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -399,7 +405,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --compressed --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
+                    --retry-max-time 3s -s 4 -k 5M -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -421,5 +427,6 @@ mod tests {
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
+        assert_eq!((config.split.get(), config.min_split), (4, 5 << 20));
     }
 }

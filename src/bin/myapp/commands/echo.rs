@@ -54,8 +54,8 @@ pub(crate) struct Options {
     /// What to send; without any, each line of standard input, as it comes
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
-    /// PORT, HOST:PORT, [::1]:PORT or :PORT [default: 127.0.0.1:8888]
-    #[arg(short, long, value_name = "ADDRESS", help_heading = "Server")]
+    /// [tcp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
+    #[arg(short, long, value_name = "ADDRESS", value_parser = server, help_heading = "Server")]
     connect: Option<Address>,
     /// For connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
@@ -157,6 +157,15 @@ fn some_rate(text: &str) -> Result<f64, String> {
     rate.ok()
         .filter(|rate| rate.is_finite() && *rate > 0.0)
         .ok_or_else(|| "not a number of messages a second such as 0.5, 1000, 20k or 1M".into())
+}
+
+/// The address of a server that is spoken to over a stream without TLS.
+fn server(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
+        Ok(_) => Err("only tcp:// and unix: are spoken yet".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Options {

@@ -9,7 +9,8 @@ use myapp::units::parse_rate;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitOptions {
-    /// Connections to one server at once [default: the -j]
+    /// Connections to one server at once [default: the larger of -j
+    /// and -s]
     #[arg(short = 'x', long, value_name = "N")]
     per_host: Option<NonZeroUsize>,
     /// Bytes a second, all files together [default: no limit]
