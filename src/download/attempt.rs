@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::Body;
+use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::Paced;
@@ -103,6 +104,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
         let mut question = match self.condition().filter(|_| self.store.has_gaps(self.total())) {
+            // What is unpacked has no place in the bytes that the server has.
+            _ if self.asking.shared.config.compressed => Ask::Whole,
             // Where the first bytes are missing, others may be there.
             Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
             None => ask(self.known.as_ref(), have, self.in_run && self.store.is_file()),
@@ -118,6 +121,12 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             match (action, &question) {
                 (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
+                    if let Some(codings) = self.codings(&response, &answer) {
+                        self.begin(answer.known.decoded(), &route, changed)?;
+                        let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
+                        self.take(body, None).await?;
+                        return Ok(self.end());
+                    }
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
                     return self.end(0);
@@ -155,6 +164,14 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                 }
             }
         }
+    }
+
+    /// How a body is compressed that is to be unpacked. An empty one is no compressed one, though
+    /// some servers say so.
+    fn codings(&self, response: &Response, answer: &Answer) -> Option<Vec<Coding>> {
+        let wanted = self.asking.shared.config.compressed && answer.length != Some(0);
+        let codings = wanted.then(|| codings(response.headers("content-encoding")))?;
+        codings.filter(|codings| !codings.is_empty())
     }
 
     fn is_unchanged(&self, answer: &Answer) -> bool {
@@ -278,7 +295,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// The fields that a question adds to the request.
     fn fields(&self, question: &Ask) -> Vec<(String, String)> {
         match question {
-            Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
+            Ask::Whole => {
+                let accepted = self.asking.shared.config.compressed.then(accept);
+                self.previous.iter().map(Previous::condition).chain(accepted).collect()
+            }
             Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }
     }

@@ -14,14 +14,16 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::unpack::{self, CHUNK};
 
-/// What a request says can be unpacked.
-pub(super) const ACCEPTED: &str = "gzip, br, zstd";
-
 /// More codings than these on one body are nothing that an honest server sends.
 const MOST: usize = 4;
 
 /// Pieces on their way between two threads.
 const AHEAD: usize = 2;
+
+/// The field with which a request says what can be unpacked.
+pub(super) fn accept() -> (String, String) {
+    ("Accept-Encoding".to_owned(), "gzip, br, zstd".to_owned())
+}
 
 /// A way of compressing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,7 +235,10 @@ mod tests {
         assert_eq!(read(&[]), Some(vec![]));
         assert_eq!(read(&["", "identity"]), Some(vec![]));
         assert_eq!(read(&["GZip"]), Some(vec![Coding::Gzip]));
-        assert_eq!(read(&["x-gzip ,br", "zstd"]), Some(vec![Coding::Gzip, Coding::Brotli, Coding::Zstd]));
+        assert_eq!(
+            read(&["x-gzip ,br", "zstd"]),
+            Some(vec![Coding::Gzip, Coding::Brotli, Coding::Zstd])
+        );
         assert_eq!(read(&["gzip, compress"]), None);
         assert_eq!(read(&["gzip,gzip,gzip,gzip,gzip"]), None);
     }

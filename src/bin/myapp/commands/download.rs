@@ -418,7 +418,11 @@ mod tests {
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
-        assert!(config.compressed && config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        assert!(
+            config.compressed
+                && config.server_names
+                && config.max_time == Some(Duration::from_secs(9))
+        );
         let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));
