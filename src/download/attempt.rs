@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncReadExt as _};
+use futures_lite::AsyncReadExt as _;
 use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::Body;
+use crate::download::body::{Body, Source};
 use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
@@ -125,7 +125,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                         self.begin(answer.known.decoded(), &route, changed)?;
                         let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
                         self.take(body, None).await?;
-                        return Ok(self.end());
+                        return self.end(0);
                     }
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
@@ -253,7 +253,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// Takes a body, of `length` bytes if that is known.
     async fn take(
         &mut self,
-        body: impl AsyncRead + Unpin + Send,
+        body: impl Source + Send,
         length: Option<u64>,
     ) -> Result<(), DownloadError> {
         let (total, tell, start) = (self.total(), &self.tell, self.store.position());

@@ -12,6 +12,7 @@ use std::thread;
 use futures_lite::{AsyncRead, AsyncReadExt as _, Stream as _};
 use smol::channel::{Receiver, Sender, bounded};
 
+use crate::download::body::Source;
 use crate::unpack::{self, CHUNK};
 
 /// More codings than these on one body are nothing that an honest server sends.
@@ -98,7 +99,8 @@ async fn pump(
 ) -> io::Result<bool> {
     loop {
         let mut piece = vec![0; CHUNK];
-        piece.truncate(body.read(&mut piece).await?);
+        let count = body.read(&mut piece).await?;
+        piece.truncate(count);
         if piece.is_empty() {
             return Ok(true);
         }
@@ -111,6 +113,12 @@ async fn pump(
 fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Damaged(text))
 }
+
+fn is_damage(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<Damaged>())
+}
+
+impl Source for Decoded<'_> {}
 
 impl AsyncRead for Decoded<'_> {
     fn poll_read(
@@ -134,7 +142,7 @@ impl AsyncRead for Decoded<'_> {
                 // That the body broke off counts more than what was missing for it.
                 Some(Err(error)) => {
                     return Poll::Ready(match decoded.end() {
-                        Err(broken) if broken.downcast_ref::<Damaged>().is_none() => Err(broken),
+                        Err(broken) if !is_damage(&broken) => Err(broken),
                         _ => Err(damaged(error.to_string())),
                     });
                 }

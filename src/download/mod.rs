@@ -40,6 +40,7 @@ mod naming;
 mod netrc;
 mod pace;
 mod part;
+mod pipe;
 mod plan;
 mod previous;
 mod progress;

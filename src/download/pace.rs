@@ -2,6 +2,7 @@
 
 use std::future::Future as _;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, ready};
 use smol::Timer;
 
+use crate::download::body::Source;
 use crate::limits::rate::Share;
 
 /// How slowly a body may come.
@@ -108,6 +110,30 @@ impl<R: AsyncRead + Unpin> AsyncRead for Paced<R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => match paced.poll_pace(cx) {
+                Ok(()) => Poll::Pending,
+                Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
+            },
+        }
+    }
+}
+
+impl<R: Source> Source for Paced<R> {
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        let most = ready!(self.poll_due(cx)).min(most);
+        match self.reader.poll_splice(cx, pipe, most) {
+            Poll::Ready(Ok(Some(count))) => {
+                if count > 0 {
+                    self.read(count);
+                }
+                Poll::Ready(Ok(Some(count)))
+            }
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending => match self.poll_pace(cx) {
                 Ok(()) => Poll::Pending,
                 Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
             },

@@ -144,7 +144,7 @@ impl Names {
                     open_part(&path).map_err(|error| failed("create", &path, error))?
             {
                 self.remember(&wanted, number);
-                State::remove(&path);
+                State::remove_saved(&path);
                 let store = Arc::new(Store::file(file, path.clone(), 0, None));
                 return Ok(self.part(store, path, &wanted, number, existing));
             }
@@ -240,7 +240,10 @@ impl Part {
             };
             match renamed {
                 Ok(()) => {
-                    State::remove(&std::mem::take(&mut self.path));
+                    let path = std::mem::take(&mut self.path);
+                    if self.store.is_noted() {
+                        State::remove(&path);
+                    }
                     return Ok(target);
                 }
                 Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
@@ -344,7 +347,12 @@ fn remove_abandoned(path: &Path) -> bool {
         return false;
     }
     // The lock is on the file that was opened; the name may be another's by now.
-    !is_same(&file, path) || fs::remove_file(path).is_ok()
+    if !is_same(&file, path) {
+        return true;
+    }
+    // First, for with the part go the rights to its other names.
+    State::remove_unsaved(path);
+    fs::remove_file(path).is_ok()
 }
 
 fn is_same(file: &File, path: &Path) -> bool {

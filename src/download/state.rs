@@ -103,10 +103,19 @@ impl State {
 
     /// Removes the state of the part at `path`, if there is one.
     pub(super) fn remove(part: &Path) {
-        for ending in [".json", ".new"] {
-            // A state that stays is found out: it fits no part.
-            let _ = fs::remove_file(beside(part, ending));
-        }
+        Self::remove_saved(part);
+        Self::remove_unsaved(part);
+    }
+
+    /// Removes the state itself: alone where nobody was killed while saving one.
+    pub(super) fn remove_saved(part: &Path) {
+        // A state that stays is found out: it fits no part.
+        let _ = fs::remove_file(beside(part, ".json"));
+    }
+
+    /// Removes what is left of a state by who was killed while saving it.
+    pub(super) fn remove_unsaved(part: &Path) {
+        let _ = fs::remove_file(beside(part, ".new"));
     }
 }
 

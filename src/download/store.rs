@@ -21,6 +21,7 @@ use tracing::debug;
 
 use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
+use crate::download::pipe::Pipe;
 use crate::download::previous::keep_etag;
 use crate::download::ranges::Ranges;
 use crate::download::state::State;
@@ -47,6 +48,8 @@ struct Inner {
     ranges: Option<Ranges>,
     state: Option<State>,
     noted: Option<Instant>,
+    /// Whether a state stands beside the file, or may.
+    is_noted: bool,
     sum: Option<Sum>,
 }
 
@@ -83,7 +86,8 @@ impl Store {
 
     fn new(place: Place, length: u64, state: Option<State>) -> Self {
         let (position, ranges, noted, sum) = (length, None, None, None);
-        Self(Mutex::new(Inner { place, position, length, ranges, state, noted, sum }))
+        let is_noted = state.is_some();
+        Self(Mutex::new(Inner { place, position, length, ranges, state, noted, is_noted, sum }))
     }
 
     /// Computes the digest of what is written, as it is written.
@@ -132,6 +136,11 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a state stands beside the file.
+    pub(super) fn is_noted(&self) -> bool {
+        self.lock().is_noted
     }
 
     /// Whether this is a file: it can be written anew, and read.
@@ -253,6 +262,26 @@ impl Store {
         }
     }
 
+    /// Whether nothing is computed over what is written, into a file.
+    pub(super) fn wants_no_bytes(&self) -> bool {
+        let inner = self.lock();
+        inner.sum.is_none() && matches!(inner.place, Place::File { .. })
+    }
+
+    /// Writes the next `count` bytes, which are in a pipe.
+    pub(super) fn pour(&self, pipe: &Pipe, count: usize) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.note_if_due();
+        let (at, end) = (inner.position, inner.position + count as u64);
+        let Place::File { file, .. } = &inner.place else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        pipe.pour(file, at, count)?;
+        inner.has_written(at, end);
+        inner.position = end;
+        Ok(())
+    }
+
     /// Writes the next bytes.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         self.lock().write(bytes)
@@ -323,7 +352,11 @@ impl Inner {
         if let Some(sum) = &mut self.sum {
             sum.update(at, bytes);
         }
-        let end = at + bytes.len() as u64;
+        self.has_written(at, at + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn has_written(&mut self, at: u64, end: u64) {
         self.length = match &mut self.ranges {
             None => self.length.max(end),
             Some(ranges) => {
@@ -331,7 +364,6 @@ impl Inner {
                 ranges.prefix()
             }
         };
-        Ok(())
     }
 
     fn note_if_due(&mut self) {
@@ -347,6 +379,7 @@ impl Inner {
             return false;
         };
         state.wrote(self.length, self.ranges.as_ref());
+        self.is_noted = true;
         let saved = state.save(path);
         // Without it only a later run is worse off.
         saved.inspect_err(|error| debug!(%error, "the state of a part cannot be written")).is_ok()

@@ -21,7 +21,7 @@ use crate::runtime::{Timer, give_way};
 const PIECE: usize = 64 << 10;
 
 /// Reads in a row after which the other connections have their turn.
-const READS_A_TURN: usize = 16;
+pub(crate) const READS_A_TURN: usize = 16;
 
 /// How long the server may take to close its side when ours is closed. What comes meanwhile is
 /// too much; a server that does not close is no failure.
@@ -32,14 +32,14 @@ const LAST_WAIT: Duration = Duration::from_millis(250);
 const AHEAD: u64 = PIECE as u64;
 
 /// A message that goes this long after it could have gone is late through our own doing.
-const LATE: Duration = Duration::from_millis(1);
+pub(crate) const LATE: Duration = Duration::from_millis(1);
 
 /// Room for a piece of what came and of what should have come. All connections of a thread share
 /// one: nothing stays in it while a connection waits.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    found: Vec<u8>,
-    wanted: Vec<u8>,
+    pub(crate) found: Vec<u8>,
+    pub(crate) wanted: Vec<u8>,
 }
 
 /// What happened to a message.
@@ -49,6 +49,12 @@ pub(crate) enum Event {
     Sent { due: Instant, late: bool },
     /// Its reply is whole.
     Answered { sent: Sent, now: Instant },
+    /// Its reply came behind that of a later message.
+    Overtaken { sent: Sent },
+    /// A reply came that had come before.
+    Again,
+    /// Its reply did not come in time, in a datagram.
+    Lost { sent: Sent },
 }
 
 /// How the messages of a flow go.

@@ -13,15 +13,15 @@ use smol::LocalExecutor;
 
 use crate::echo::config::{Length, LoadConfig};
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::flow::{Event, Rules, Scratch};
 use crate::echo::meter::Meter;
-use crate::echo::opener::Opener;
+use crate::echo::opener::{Opened, Opener};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::report::LoadReport;
+use crate::echo::route::Route;
 use crate::limits::backoff::Backoff;
 use crate::limits::stop::{self, Stop};
 use crate::measure::live::Live;
-use crate::net::stream::Stream;
 use crate::runtime::{Timer, Worker, spun};
 
 /// The longest wait after the first connection in a row that came to nothing, and after later
@@ -43,6 +43,11 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// end of the time nothing more is sent, and the replies on the way are waited for. A connection
 /// on which something fails is closed, and another takes its place; one that cannot be opened at
 /// all, or fails ten times in a row, is given up.
+///
+/// Over UDP a connection is a socket. Each message then begins with its number, for which it needs
+/// [`SMALLEST_DATAGRAM`](crate::echo::SMALLEST_DATAGRAM) bytes; what gets lost, comes twice or in
+/// another order is counted, and no error. A reply is lost when it has not come after the time limit
+/// of the server, and its message counts as on the way until then.
 ///
 /// The connections are spread over threads of their own, and end with this future.
 ///
@@ -240,7 +245,7 @@ impl<'a> Load<'a> {
             // The next message is due when its connection is begun: that belongs to its response.
             pace.start = Instant::now();
         }
-        let Some(stream) = self.open().await else {
+        let Some(opened) = self.open().await else {
             pace.take();
             return (false, false);
         };
@@ -253,16 +258,16 @@ impl<'a> Load<'a> {
             false => (in_flight.get(), u64::MAX),
         };
         let rules = Rules { server, payload, verify: *verify, in_flight };
-        let mut flow = Flow::new(stream, rules, u64::from(index) + 1);
+        let mut route = Route::new(opened, rules, u64::from(index) + 1);
         let mut answers = false;
         let told = |event| {
             answers |= matches!(event, Event::Answered { .. });
             self.meter.borrow_mut().count(event);
         };
-        let mut result = flow.run(pace, most, &self.scratch, told).await;
+        let mut result = route.run(pace, most, &self.scratch, told).await;
         self.note_end(Instant::now());
         if result.is_ok() && *verify {
-            result = flow.finish(&self.scratch, &self.deaf).await;
+            result = route.finish(&self.scratch, &self.deaf).await;
         }
         match result {
             Ok(()) => (true, true),
@@ -274,12 +279,12 @@ impl<'a> Load<'a> {
     }
 
     /// Connects, and counts how long it took or that it failed.
-    async fn open(&self) -> Option<Stream> {
+    async fn open(&self) -> Option<Opened> {
         let start = Instant::now();
         match self.plan.opener.open().await {
-            Ok(stream) => {
+            Ok(opened) => {
                 self.meter.borrow_mut().connected(start);
-                Some(stream)
+                Some(opened)
             }
             Err(error) => {
                 self.meter.borrow_mut().fail(error.into());

@@ -9,11 +9,11 @@ use smol::channel::{Sender, bounded};
 
 use crate::echo::config::PingConfig;
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::flow::{Event, Rules, Scratch};
 use crate::echo::opener::Opener;
 use crate::echo::pace::Pace;
 use crate::echo::report::PingReport;
-use crate::net::stream::Stream;
+use crate::echo::route::Route;
 use crate::runtime::{Timer, Worker};
 
 /// What a longer interval counts as: a moment in the future must have a place in time.
@@ -24,6 +24,10 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// A message goes when the one before it has been answered or has failed, and not before its
 /// time. After one that failed, the next opens the connection anew; connecting is not timed.
+///
+/// Over UDP each message begins with its number, for which it needs
+/// [`SMALLEST_DATAGRAM`](crate::echo::SMALLEST_DATAGRAM) bytes. One whose reply does not come in time
+/// is lost; that is counted, and `sink` is not told.
 ///
 /// The messages go out on a thread of their own, which ends with this future.
 ///
@@ -50,10 +54,13 @@ pub async fn ping<E: From<EchoError>>(
     let worker = worker.map_err(|source| EchoError::Thread { source })?;
     let work = async {
         let mut number = 0;
-        while let Ok(outcome) = told.recv().await {
+        while let Ok(Outcome { time, again }) = told.recv().await {
             number += 1;
-            report.count(&outcome);
-            sink(number, outcome).await?;
+            report.count(&time);
+            report.duplicates += again;
+            if let Some(time) = time.transpose() {
+                sink(number, time).await?;
+            }
         }
         Ok(())
     };
@@ -67,11 +74,19 @@ pub async fn ping<E: From<EchoError>>(
     Ok(report)
 }
 
+/// What became of a message.
+struct Outcome {
+    /// How long its reply took; nothing if it was lost.
+    time: Result<Option<Duration>, EchoError>,
+    /// How many replies came meanwhile that had come before.
+    again: u64,
+}
+
 /// What sends the messages, and the connection that it keeps from one to the next.
 struct Pinger<'a> {
     config: &'a PingConfig,
     opener: Opener,
-    kept: Option<Flow<'a, Stream>>,
+    kept: Option<Route<'a>>,
     scratch: RefCell<Scratch>,
 }
 
@@ -81,14 +96,14 @@ impl<'a> Pinger<'a> {
         Self { config, opener, kept: None, scratch: RefCell::default() }
     }
 
-    async fn run(mut self, outcomes: Sender<Result<Duration, EchoError>>) {
+    async fn run(mut self, outcomes: Sender<Outcome>) {
         let mut due = Instant::now();
         let count = self.config.count.unwrap_or(u64::MAX);
         for number in 1..=count {
             Timer::at(due).await;
             let mut outcome = self.one().await;
             if number == count && self.config.verify {
-                outcome = self.finish().await.and(outcome);
+                outcome.time = self.finish().await.and(outcome.time);
             }
             if outcomes.send(outcome).await.is_err() {
                 return;
@@ -98,22 +113,27 @@ impl<'a> Pinger<'a> {
     }
 
     /// Sends one message over the connection that was kept, or else a new one.
-    async fn one(&mut self) -> Result<Duration, EchoError> {
+    async fn one(&mut self) -> Outcome {
+        let (mut answered, mut again) = (None, 0);
+        let told = |event| match event {
+            Event::Answered { sent, now } => answered = Some(now - sent.at),
+            Event::Again => again += 1,
+            _ => {}
+        };
+        let time = self.exchange(told).await.map(|()| answered);
+        Outcome { time, again }
+    }
+
+    async fn exchange(&mut self, told: impl FnMut(Event)) -> Result<(), EchoError> {
         let PingConfig { server, payload, verify, .. } = self.config;
         let rules = Rules { server, payload, verify: *verify, in_flight: 1 };
-        let mut flow = match self.kept.take() {
-            Some(flow) => flow,
-            None => Flow::new(self.opener.open().await?, rules, 1),
+        let mut route = match self.kept.take() {
+            Some(route) => route,
+            None => Route::new(self.opener.open().await?, rules, 1),
         };
-        let mut time = Duration::ZERO;
-        let told = |event| {
-            if let Event::Answered { sent, now } = event {
-                time = now - sent.at;
-            }
-        };
-        flow.run(&mut Pace::once(Instant::now()), 1, &self.scratch, told).await?;
-        self.kept = Some(flow);
-        Ok(time)
+        route.run(&mut Pace::once(Instant::now()), 1, &self.scratch, told).await?;
+        self.kept = Some(route);
+        Ok(())
     }
 
     /// Looks whether something comes behind the last reply.

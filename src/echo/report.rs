@@ -16,14 +16,16 @@ pub struct PingReport {
     pub sent: u64,
     /// The round-trip time of each that was answered.
     pub times: Latency,
+    /// The replies that came once more, in datagrams.
+    pub duplicates: u64,
     /// How long all took.
     pub elapsed: Duration,
 }
 
 impl PingReport {
-    pub(crate) fn count(&mut self, outcome: &Result<Duration, EchoError>) {
+    pub(crate) fn count(&mut self, outcome: &Result<Option<Duration>, EchoError>) {
         self.sent += 1;
-        if let Ok(time) = outcome {
+        if let Ok(Some(time)) = outcome {
             self.times.record(*time);
         }
     }
@@ -54,6 +56,12 @@ pub struct LoadReport {
     pub service: Latency,
     /// What was answered and what went wrong, over time.
     pub timeline: Timeline,
+    /// Those whose reply did not come in time, in a datagram.
+    pub lost: u64,
+    /// The replies that came once more, in datagrams.
+    pub duplicates: u64,
+    /// The replies that came behind that of a later message, in datagrams.
+    pub reordered: u64,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
     /// The share of their time in which the threads that sent were busy, from 0 to 1.
@@ -130,6 +138,9 @@ impl LoadReport {
     pub(crate) fn merge(&mut self, other: Self) {
         self.sent += other.sent;
         self.late += other.late;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
         self.connect.merge(&other.connect);
         self.response.merge(&other.response);
         self.service.merge(&other.service);

@@ -101,6 +101,14 @@ impl Address {
         Self::Tcp(Endpoint::loopback(port))
     }
 
+    /// The machine and port, where this is no path.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::Tcp(endpoint) | Self::Udp(endpoint) | Self::Tls(endpoint) => Some(endpoint),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The address and port, where this is no path and the machine no name.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {

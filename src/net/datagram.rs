@@ -95,6 +95,62 @@ pub(crate) struct Datagrams {
     control: Vec<u8>,
 }
 
+/// A UDP socket that exchanges datagrams with one peer alone.
+#[derive(Debug)]
+pub(crate) struct Connected(Socket<UdpSocket>);
+
+impl Connected {
+    /// Opens a socket that sends to `peer`, and is told when nobody is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
+        let socket = connect(peer)?;
+        sockopt::set_socket_recv_buffer_size(&socket, WAITING)?;
+        Ok(Self(Socket::new(socket)?))
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    ///
+    /// Those of `send(2)`; also of what was sent before.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Write, cx, |socket| socket.send(datagram))
+    }
+
+    /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
+    /// length.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv(2)`; mostly what has become of something that was sent before.
+    pub(crate) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Read, cx, |socket| socket.recv(buffer))
+    }
+}
+
+/// A socket that sends to `peer`, and takes what comes from there alone. It does not block.
+pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// Where a datagram came from and what it asked, which is all that its answer must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {

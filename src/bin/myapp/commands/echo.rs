@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, value_parser};
 use futures_lite::{Stream, StreamExt, future, stream};
 use myapp::echo::{
-    self, Config, Connections, EchoError, LONGEST, Length, LoadConfig, Message, Payload,
-    PingConfig, Reply, Server,
+    self, Config, Connections, EchoError, LONGEST, LONGEST_DATAGRAM, Length, LoadConfig, Message,
+    Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
 };
 use myapp::escape::Escaped;
 use myapp::measure::live::Live;
@@ -37,6 +37,7 @@ Examples:
   myapp echo -n 5
   myapp echo --interval 100ms --size 1K
   myapp echo --connections 50 --duration 30s --rate 10k
+  myapp echo -c udp://8888 -n 100 --interval 10ms --timeout 1s
 
 Replies come in the order of the messages. What could harm a terminal is shown
 escaped on one, but not with --raw.
@@ -54,14 +55,14 @@ pub(crate) struct Options {
     /// What to send; without any, each line of standard input, as it comes
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
-    /// [tcp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
+    /// [udp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
     #[arg(short, long, value_name = "ADDRESS", value_parser = server, help_heading = "Server")]
     connect: Option<Address>,
     /// For connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     #[arg(help_heading = "Server")]
     timeout: Duration,
-    /// Try a failed connection again so many times, after growing delays
+    /// Try a failed connection, or a lost datagram, again so many times
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
     /// Connections at once; each message has one of its own
@@ -159,11 +160,11 @@ fn some_rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "not a number of messages a second such as 0.5, 1000, 20k or 1M".into())
 }
 
-/// The address of a server that is spoken to over a stream without TLS.
+/// The address of a server that is spoken to without TLS.
 fn server(text: &str) -> Result<Address, String> {
     match text.parse() {
-        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
-        Ok(_) => Err("only tcp:// and unix: are spoken yet".into()),
+        Ok(Address::Tls(_)) => Err("only tcp://, udp:// and unix: are spoken yet".into()),
+        Ok(address) => Ok(address),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -227,8 +228,34 @@ impl Options {
         })
     }
 
+    fn is_over_udp(&self) -> bool {
+        matches!(self.connect, Some(Address::Udp(_)))
+    }
+
+    /// Refuses what has no number in it, or no room for one.
+    fn check_datagram(&self, payload: &Payload) -> Result<(), Failure> {
+        let (smallest, longest) = (SMALLEST_DATAGRAM as u64, LONGEST_DATAGRAM as u64);
+        let failure = match payload {
+            _ if !self.is_over_udp() => return Ok(()),
+            Payload::Message(_) => "a message over udp:// again and again: it has no number in it",
+            Payload::Generated(size) if size.get() < smallest => "--size is too small for udp://",
+            Payload::Generated(size) if size.get() > longest => "--size is too large for udp://",
+            Payload::Generated(_) => return Ok(()),
+        };
+        let hint = format!(
+            "--size SIZE, from {smallest} to {longest}, makes messages that begin with their number"
+        );
+        Err(Failure::usage(failure).hint(hint))
+    }
+
     /// What is sent again and again.
     fn to_payload(&self) -> Result<Payload, Failure> {
+        let payload = self.any_payload()?;
+        self.check_datagram(&payload)?;
+        Ok(payload)
+    }
+
+    fn any_payload(&self) -> Result<Payload, Failure> {
         match (self.messages.as_slice(), self.size) {
             ([], None) => Ok(Payload::default()),
             ([], Some(size)) => Ok(Payload::Generated(size)),
@@ -263,6 +290,10 @@ pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
 }
 
 async fn raw(options: &Options) -> Result<Code, Failure> {
+    if options.is_over_udp() {
+        let failure = Failure::usage("--raw needs a stream, with an end to wait for: not udp://");
+        return Err(failure.hint("without it, each line of standard input is a datagram"));
+    }
     let stdin = input::unbuffered().map_err(unreadable)?;
     let stdin = Unblock::with_capacity(PIECE, stdin);
     let stdout = Unblock::with_capacity(PIECE, results::unbuffered()?);
@@ -291,6 +322,8 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let stop = async { ended.set(Some(ending.next().await)) };
     let report = echo::ping(&config, stop, sink).await?;
     print_last(output::ping_summary(&config, &report), ending).await?;
+    let lost = report.sent - report.times.count() - tally.failures.get();
+    tally.count_silence(report.times.count(), lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
@@ -305,6 +338,7 @@ async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     };
     print_last(text, ending).await?;
     let tally = options.to_tally(false);
+    let (answered, lost) = (report.answered(), report.lost);
     for failures in report.errors.into_values() {
         let more = failures.count - 1;
         let mut failure = failure(failures.first, tally.default_address);
@@ -313,6 +347,7 @@ async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
         }
         tally.count(None, failure);
     }
+    tally.count_silence(answered, lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
@@ -373,10 +408,21 @@ struct Tally {
     default_address: bool,
     hinted: Cell<bool>,
     code: Cell<Code>,
+    failures: Cell<u64>,
 }
 
 impl Tally {
+    /// Datagrams get lost; if not one came back, that is a failure.
+    fn count_silence(&self, answered: u64, lost: u64, server: &Server) {
+        if answered == 0 && lost > 0 {
+            let (address, limit) = (server.address.clone(), server.timeout);
+            let error = EchoError::TimedOut { address, limit, received: 0 };
+            self.count(None, failure(error, false));
+        }
+    }
+
     fn count(&self, number: Option<u64>, mut failure: Failure) {
+        self.failures.set(self.failures.get() + 1);
         self.code.set(Code::of_all([self.code.get(), failure.code]));
         if let Some(number) = number.filter(|_| self.numbered) {
             failure.error = failure.error.context(format!("message {number}"));

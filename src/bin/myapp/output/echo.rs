@@ -5,6 +5,7 @@ use std::time::Duration;
 use myapp::echo::{Length, LoadConfig, LoadReport, Phase, PingConfig, PingReport, without_end};
 use myapp::escape::Escaped;
 use myapp::measure::latency::{Figures, Latency};
+use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 use serde_json::{Value, json};
 
@@ -31,11 +32,14 @@ pub(crate) fn ping_line(config: &PingConfig, number: u64, time: Duration) -> Str
 
 /// The lines at the end of a ping.
 pub(crate) fn ping_summary(config: &PingConfig, report: &PingReport) -> String {
-    let PingReport { sent, times, elapsed } = report;
+    let PingReport { sent, times, duplicates, elapsed } = report;
     let (address, answered, elapsed) = (&config.server.address, times.count(), Elapsed(*elapsed));
     let lost = report.loss() * 100.0;
     let mut text =
         format!("--- {address}: {sent} sent, {answered} answered, {lost:.2}% lost, in {elapsed}\n");
+    if *duplicates > 0 {
+        text += &format!("duplicates: {duplicates}\n");
+    }
     if let Some(times) = times.figures() {
         let times = [times.min, times.mean, times.p99, times.max].map(|t| Elapsed(t).to_string());
         text += &format!("round trip min/avg/p99/max = {}\n", times.join(" / "));
@@ -56,6 +60,7 @@ pub(crate) fn load_report(config: &LoadConfig, report: &LoadReport) -> String {
         report.rate(),
         config.rate.map(|asked| format!(" of {asked} asked")).unwrap_or_default(),
     );
+    text += &datagrams_line(config, report);
     for (phase, failures) in &report.errors {
         text += &format!("{} × {} failed\n", failures.count, phase.name().replace('_', " "));
     }
@@ -64,6 +69,18 @@ pub(crate) fn load_report(config: &LoadConfig, report: &LoadReport) -> String {
         text += &format!("doubt: {doubt}\n");
     }
     text
+}
+
+/// What became of datagrams.
+fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
+    let LoadReport { sent, lost, duplicates, reordered, .. } = report;
+    let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
+    match config.server.address {
+        Address::Udp(_) => format!(
+            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {reordered} out of order\n"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What was done to whom.
@@ -128,6 +145,9 @@ pub(crate) fn load_json(config: &LoadConfig, report: &LoadReport) -> String {
         "rate": report.rate(),
         "bytes_rate": report.rate() * config.payload.size() as f64,
         "errors": Value::Object(errors.into_iter().collect()),
+        "lost": report.lost,
+        "duplicates": report.duplicates,
+        "reordered": report.reordered,
         "cpu": report.cpu,
         "doubts": doubts.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
