@@ -1,5 +1,6 @@
 //! One try to get a file, or what is missing of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::Paced;
+use crate::download::part::Part;
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
-use crate::download::question::{Asking, range};
+use crate::download::question::{Asking, drain, range};
 use crate::download::redirect::Route;
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
 use crate::download::segments::Segments;
@@ -24,12 +26,22 @@ use crate::download::store::Store;
 use crate::escape::Escaped;
 
 /// How a try ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// The file is whole.
     Whole,
-    /// The server has no other file than the one that was there before.
-    Unchanged,
+    /// The server has no other file than one that was there before: that of the name which is
+    /// wanted, or this.
+    Needless { there: Option<PathBuf> },
+}
+
+/// Which answers make the body that follows needless.
+pub(super) enum Needless<'a> {
+    Never,
+    /// Those that tell of the same file as this.
+    Same(Previous),
+    /// Those that name a file which an earlier run has finished.
+    Finished(&'a Part),
 }
 
 /// What the tries of one file have in common.
@@ -40,8 +52,7 @@ pub(super) struct Attempt<'a, T> {
     known: Option<Known>,
     /// Whether what is there came in this run.
     in_run: bool,
-    /// The file is fetched unless it is this one.
-    previous: Option<Previous>,
+    needless: Needless<'a>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
     /// Whether one connection is to do, because others brought nothing.
@@ -54,12 +65,12 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     pub(super) fn new(
         asking: Asking<'a>,
         store: Arc<Store>,
-        previous: Option<Previous>,
+        needless: Needless<'a>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
         let (in_run, renewed, alone, server) = (false, false, false, None);
-        Self { asking, store, tell, known, in_run, previous, renewed, alone, server }
+        Self { asking, store, tell, known, in_run, needless, renewed, alone, server }
     }
 
     /// What is asked for.
@@ -118,18 +129,15 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url()), have, ?question, ?action, "asked");
+            if question == Ask::Whole
+                && let Some(end) = self.needless(&answer)
+            {
+                drain(response).await;
+                return Ok(Some(end));
+            }
             match (action, &question) {
-                (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
-                    if let Some(codings) = self.codings(&response, &answer) {
-                        self.begin(answer.known.decoded(), &route, changed)?;
-                        let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
-                        self.take(body, None).await?;
-                        return self.end(0);
-                    }
-                    self.begin(answer.known, &route, changed)?;
-                    self.take(response, answer.length).await?;
-                    return self.end(0);
+                    return self.take_whole(response, answer, &route, changed).await;
                 }
                 (Action::Overtake, _) => {
                     // It sends no parts.
@@ -166,6 +174,28 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
     }
 
+    /// Takes the file from its start.
+    async fn take_whole(
+        &mut self,
+        response: Response,
+        answer: Answer,
+        route: &Route,
+        changed: bool,
+    ) -> Result<Option<End>, DownloadError> {
+        match self.codings(&response, &answer) {
+            None => {
+                self.begin(answer.known, route, changed)?;
+                self.take(response, answer.length).await?;
+            }
+            Some(codings) => {
+                self.begin(answer.known.decoded(), route, changed)?;
+                let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
+                self.take(body, None).await?;
+            }
+        }
+        self.end(0)
+    }
+
     /// How a body is compressed that is to be unpacked. An empty one is no compressed one, though
     /// some servers say so.
     fn codings(&self, response: &Response, answer: &Answer) -> Option<Vec<Coding>> {
@@ -174,9 +204,17 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         codings.filter(|codings| !codings.is_empty())
     }
 
-    fn is_unchanged(&self, answer: &Answer) -> bool {
-        let Some(previous) = &self.previous else { return false };
-        answer.status == 304 || answer.status == 200 && previous.is(&answer.known)
+    /// Whether the file that an answer tells of is there already.
+    fn needless(&self, answer: &Answer) -> Option<End> {
+        match &self.needless {
+            Needless::Same(_) if answer.status == 304 => Some(None),
+            Needless::Same(file) if answer.status == 200 => file.is(&answer.known).then_some(None),
+            Needless::Finished(part) if answer.status == 200 => {
+                part.finished_before(&answer.known).map(Some)
+            }
+            _ => None,
+        }
+        .map(|there| End::Needless { there })
     }
 
     fn start_over(&self, mismatch: Mismatch) {
@@ -297,7 +335,11 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         match question {
             Ask::Whole => {
                 let accepted = self.asking.shared.config.compressed.then(accept);
-                self.previous.iter().map(Previous::condition).chain(accepted).collect()
+                let condition = match &self.needless {
+                    Needless::Same(file) => Some(file.condition()),
+                    Needless::Never | Needless::Finished(_) => None,
+                };
+                condition.into_iter().chain(accepted).collect()
             }
             Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }

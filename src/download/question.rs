@@ -92,7 +92,8 @@ pub(super) fn range(from: u64, end: Option<u64>, if_range: Option<&str>) -> Vec<
     [range].into_iter().chain(condition).collect()
 }
 
-async fn drain(response: Response) {
+/// Reads what little is left of an answer that nobody wants.
+pub(super) async fn drain(response: Response) {
     let (longest, limit) = DRAINED;
     if response.length().is_some_and(|length| length <= longest) {
         // If it does not come, the connection is closed: that is all.

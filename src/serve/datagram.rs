@@ -2,9 +2,11 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem::replace;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -15,6 +17,7 @@ use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
+use crate::runtime::give_way;
 use crate::serve::admission::Admission;
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
@@ -86,13 +89,14 @@ impl Answerer {
     pub(super) async fn run(mut self) {
         loop {
             match self.next().await {
-                Next::Receive => self.receive_all().await,
+                Next::Receive => _ = self.receive_some().await,
                 Next::Send => self.send_due().await,
                 Next::Drain => break,
             }
         }
+        let rest = async { while self.receive_some().await {} };
         // Whether all could be read in time or not: what comes now comes to a closed server.
-        let _ = within(Some(FLOOD), self.receive_all()).await;
+        let _ = within(Some(FLOOD), rest).await;
         while let Some(due) = self.next_due() {
             Timer::at(due).await;
             self.send_due().await;
@@ -130,23 +134,22 @@ impl Answerer {
         self.late.as_ref().is_some_and(LateDatagrams::is_full)
     }
 
-    /// Answers what waits, until no more does, or too many answers wait.
-    async fn receive_all(&mut self) {
-        for turn in 1_usize.. {
+    /// Answers some of what waits, and tells whether more may be taken.
+    async fn receive_some(&mut self) -> bool {
+        for _ in 0..TURNS {
             if self.is_full() {
-                return;
+                return false;
             }
             match self.receive().await {
-                Ok(None) => return,
+                Ok(None) => return false,
                 Ok(Some((length, origin))) => self.take_in(length, origin).await,
                 // What was sent before has not arrived; that says nothing about what comes.
                 Err(error) if is_undelivered(&error) => {}
                 Err(error) => self.pause(&error).await,
             }
-            if turn.is_multiple_of(TURNS) {
-                future::yield_now().await;
-            }
         }
+        others_first().await;
+        true
     }
 
     /// Takes a datagram into the buffer, if one waits.
@@ -219,7 +222,7 @@ impl Answerer {
             let Some((origin, answer)) = late else { return };
             self.send([&[], &answer], &origin).await;
         }
-        future::yield_now().await;
+        others_first().await;
     }
 
     /// Sends an answer; one that cannot be sent is lost, as any datagram may be.
@@ -238,6 +241,19 @@ impl Answerer {
             }
         }
     }
+}
+
+/// Lets all other sockets be looked at.
+async fn others_first() {
+    let mut looked_at = false;
+    poll_fn(|cx| match replace(&mut looked_at, true) {
+        true => Poll::Ready(()),
+        false => {
+            give_way(cx);
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Whether an error tells what has become of something that was sent before.

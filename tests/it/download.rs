@@ -14,6 +14,7 @@ mod machine;
 mod many;
 mod names;
 mod outputs;
+mod peers;
 mod proxies;
 mod redirects;
 mod resume;

@@ -1,11 +1,9 @@
-//! `myapp download` through proxies: scripted ones, and real ones.
+//! `myapp download` through proxies.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::https;
 use crate::harness::http::{Answer, Server};
@@ -311,70 +309,5 @@ fn what_names_no_proxy_is_told_without_the_password() {
             assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
             ran.code(2);
         }
-    }
-}
-
-// Real ones.
-
-/// A program that listens, killed when dropped.
-struct Listening(Child);
-
-impl Listening {
-    fn start(command: &mut Command, port: u16) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut listening = Self(child);
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(listening.0.try_wait().unwrap().is_none(), "it ended: {command:?}");
-            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
-            thread::sleep(Duration::from_millis(10));
-        }
-        listening
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Fetches over http and https through the proxy of this URL, and fails with another password.
-fn goes_through(named: &str) {
-    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
-    let secure = https::serve(&folder).port();
-    for url in [server.url("/f"), format!("https://localhost:{secure}/f")] {
-        let line = ["--cacert", "ca.pem", "--proxy", named, &url];
-        program(&folder, &line).run().code(0).prints("good");
-    }
-    let wrong = named.replace("secret", "wrong");
-    program(&folder, &["--proxy", &wrong, "https://127.0.0.1:1/"]).run().code(6).says("refuses");
-}
-
-#[test]
-#[ignore = "needs tinyproxy"]
-fn files_come_through_tinyproxy() {
-    let (folder, port) = (Folder::new(), free_port());
-    let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
-    let config = folder.write("tinyproxy.conf", config);
-    let _proxy = Listening::start(Command::new("tinyproxy").arg("-d").arg("-c").arg(config), port);
-    goes_through(&format!("http://user:secret@127.0.0.1:{port}"));
-}
-
-#[test]
-#[ignore = "needs microsocks"]
-fn files_come_through_microsocks() {
-    let port = free_port();
-    let mut command = Command::new("microsocks");
-    command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
-    let _proxy = Listening::start(&mut command, port);
-    for scheme in ["socks5", "socks5h"] {
-        goes_through(&format!("{scheme}://user:secret@127.0.0.1:{port}"));
     }
 }

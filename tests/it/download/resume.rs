@@ -434,6 +434,7 @@ fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
         request.honestly(&whole, "\"a\"").dripping(256 << 10, Duration::from_millis(4))
     });
     let (mut least, mut kills) = (0, 0);
+    let mut lengths = vec![0];
     loop {
         let url = server.url("/f");
         let line = [&["download", "-c", &url], arguments].concat();
@@ -454,9 +455,24 @@ fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
         let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
         assert!(part >= least || folder.path("f").exists(), "{part} after {least}");
         least = part;
+        lengths.push(part as usize);
     }
     is_exact(&folder, &body);
+    if arguments.is_empty() {
+        fetches_only_what_was_missing(&server, &lengths, kills);
+    }
     kills
+}
+
+/// Each run has asked for what was behind one of these lengths of its part.
+fn fetches_only_what_was_missing(server: &Server, lengths: &[usize], kills: usize) {
+    for request in server.requests() {
+        let first = request.first().unwrap_or(0);
+        assert!(lengths.contains(&first), "{first} of {lengths:?}");
+        assert_eq!(request.field("If-Range").is_some(), first > 0);
+    }
+    // What a kill loses is on its way to the disk: a piece that is written and one that is read.
+    assert!(server.sent() <= LARGE + kills * (3 << 20), "{} sent, {kills} kills", server.sent());
 }
 
 pub(super) fn killed(times: usize, arguments: &[&str]) {

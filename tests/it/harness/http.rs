@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -182,7 +182,9 @@ impl Answer {
             }
             Fault::Drip(bytes, pause) => {
                 let (last, pieces) = wire.split_last().expect("a body that drips");
+                running.0.sent.fetch_sub(pieces.len(), SeqCst);
                 for piece in pieces.chunks(bytes) {
+                    running.0.sent.fetch_add(piece.len(), SeqCst);
                     stream.write_all(piece)?;
                     thread::sleep(pause);
                 }
@@ -276,8 +278,16 @@ pub struct Certificate {
 impl Certificate {
     /// For these names and addresses.
     pub fn of(names: &[&str]) -> Self {
+        Self::until(4000, names)
+    }
+
+    /// As [`Certificate::of`], good until the start of this year.
+    pub fn until(year: i32, names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        let signing_key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

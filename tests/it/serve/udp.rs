@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -193,6 +195,32 @@ fn connections_and_datagrams_are_served_at_once() {
     }
     drop(stream);
     server.stop().says("summary connections=1 messages=200").says("datagrams=100");
+}
+
+#[test]
+fn a_flood_neither_starves_others_nor_holds_up_the_end() {
+    for faults in [&["--threads", "1"][..], &["--threads", "1", "--jitter", "1ms"]] {
+        let arguments = [&["serve", "-q"], faults, &["0", "udp://0"]].concat();
+        let server = Server::of(myapp(arguments), 2);
+        let (stream, flooder) = (server.connect(), client(server.addresses()[1]));
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // What nobody reads gets lost, and at the end nobody is there.
+                let begun = Instant::now();
+                while !over.load(Relaxed) && begun.elapsed() < LIMIT {
+                    let _ = flooder.send(b"one of too many");
+                }
+            });
+            (0..20).for_each(|_| assert_eq!(ask(&stream, b"a line\n"), b"a line\n"));
+            assert_eq!(receive(&flooder), b"one of too many");
+            drop(stream);
+            let start = Instant::now();
+            server.stop();
+            over.store(true, Relaxed);
+            assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+        });
+    }
 }
 
 #[test]
