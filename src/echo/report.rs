@@ -16,6 +16,8 @@ pub struct PingReport {
     pub sent: u64,
     /// The round-trip time of each that was answered.
     pub times: Latency,
+    /// How often something went wrong.
+    pub errors: BTreeMap<Phase, u64>,
     /// How long all took.
     pub elapsed: Duration,
 }
@@ -23,8 +25,9 @@ pub struct PingReport {
 impl PingReport {
     pub(crate) fn count(&mut self, outcome: &Result<Duration, EchoError>) {
         self.sent += 1;
-        if let Ok(time) = outcome {
-            self.times.record(*time);
+        match outcome {
+            Ok(time) => self.times.record(*time),
+            Err(error) => *self.errors.entry(error.phase()).or_default() += 1,
         }
     }
 

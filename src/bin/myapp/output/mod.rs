@@ -1,6 +1,7 @@
 //! What the program says: results on stdout; the log, progress and the errors on stderr.
 
 pub(crate) mod echo;
+pub(crate) mod file;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod results;
