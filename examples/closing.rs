@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = Config { drain: Duration::from_secs(2), ..Config::default() };
     myapp::runtime::run(async {
         let server = Server::bind(&[Address::loopback(0)], config).await?;
-        let address = server.local_addrs()[0];
+        let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         let (stopper, stop) = stop();
         let clients = async {
             let mut streams = Vec::new();

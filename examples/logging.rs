@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     myapp::runtime::run(async {
         let server = Server::bind(&[Address::loopback(0)], Config::default()).await?;
-        let address = server.local_addrs()[0];
+        let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         info!(%address, "listening");
         let (stopper, stop) = stop();
         let client = async {

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     myapp::runtime::run(async {
         let server = Server::bind(&[Address::loopback(0)], config).await?;
-        let address = server.local_addrs()[0];
+        let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         let (stopper, stop) = stop();
         let clients = async {
             let long = "so long that it comes in two pieces; ".repeat(4);

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     myapp::runtime::run(async {
         let server = serve::Server::bind(&[Address::loopback(0)], Default::default()).await?;
-        let address = Address::loopback(server.local_addrs()[0].port());
+        let address = server.local_addrs()[0].clone();
         println!("1. serve: an echo server listens on tcp://{address}");
         let (stopper, stopped) = stop();
         let clients = async {

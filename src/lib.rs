@@ -26,8 +26,9 @@
 //! # Threads
 //!
 //! A tool is one future with an executor of its own inside: it runs on the thread that polls it,
-//! and ends with all its tasks when it is dropped. [`serve`] alone runs on threads of its own, each
-//! with its own sockets, executor and reactor, that end with its future too. Reading and writing
+//! and ends with all its tasks when it is dropped. [`serve`], and ping and load of [`echo`], run on
+//! threads of their own, each with its own sockets, executor, timers and reactor, that end with its
+//! future too. Reading and writing
 //! files happens on smol's pool for blocking work; all other sockets, and timers, wake through
 //! smol's reactor thread.
 

@@ -1,85 +1,90 @@
 //! One try to get a file, or what is missing of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_lite::io::{copy, sink};
-use futures_lite::{AsyncRead, AsyncReadExt as _};
+use futures_lite::AsyncReadExt as _;
+use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::{Body, CopyError};
+use crate::download::body::{Body, Source};
 use crate::download::error::DownloadError;
-use crate::download::headers::Header;
 use crate::download::http::{HttpError, Response, shown};
-use crate::download::pace::{Paced, TooSlow};
-use crate::download::plan::Source;
+use crate::download::pace::Paced;
+use crate::download::part::Part;
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
-use crate::download::redirect::{Route, is_redirect};
+use crate::download::question::{Asking, drain, range};
+use crate::download::redirect::Route;
 use crate::download::resume::{Action, Answer, Ask, Known, Mismatch, ask, judge};
-use crate::download::retry::retry_after;
+use crate::download::segments::Segments;
 use crate::download::state::State;
 use crate::download::store::Store;
-use crate::download::transfer::Shared;
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
-
-/// The rest of an answer that nobody wants is read, so that its connection can be used again,
-/// if it is no longer than this and comes that soon.
-const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
 
 /// How a try ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// The file is whole.
     Whole,
-    /// The server has no other file than the one that was there before.
-    Unchanged,
+    /// The server has no other file than one that was there before: that of the name which is
+    /// wanted, or this.
+    Needless { there: Option<PathBuf> },
+}
+
+/// Which answers make the body that follows needless.
+pub(super) enum Needless<'a> {
+    Never,
+    /// Those that tell of the same file as this.
+    Same(Previous),
+    /// Those that name a file which an earlier run has finished.
+    Finished(&'a Part),
 }
 
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
-    shared: &'a Shared,
-    source: &'a Source,
-    headers: &'a [Header],
+    asking: Asking<'a>,
     store: Arc<Store>,
     tell: T,
     known: Option<Known>,
     /// Whether what is there came in this run.
     in_run: bool,
-    /// The file is fetched unless it is this one.
-    previous: Option<Previous>,
+    needless: Needless<'a>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
+    /// Whether one connection is to do, because others brought nothing.
+    alone: bool,
 }
 
-impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
+impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     pub(super) fn new(
-        shared: &'a Shared,
-        source: &'a Source,
-        headers: &'a [Header],
+        asking: Asking<'a>,
         store: Arc<Store>,
-        previous: Option<Previous>,
+        needless: Needless<'a>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        Self {
-            shared,
-            source,
-            headers,
-            store,
-            tell,
-            known,
-            in_run: false,
-            previous,
-            renewed: false,
-        }
+        let (in_run, renewed, alone) = (false, false, false);
+        Self { asking, store, tell, known, in_run, needless, renewed, alone }
     }
 
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
-        &self.source.url
+        &self.asking.source.url
+    }
+
+    /// Waits for as long as the server has `asked` for, and lets others run meanwhile; or for
+    /// `wait`, in its own time.
+    pub(super) async fn pause(&self, wait: Duration, asked: Option<Duration>) {
+        let timer = async {
+            Timer::after(wait).await;
+        };
+        match self.asking.slot.filter(|_| asked.is_some()) {
+            Some(slot) => slot.aside(timer).await,
+            None => timer.await,
+        }
     }
 
     /// What the bytes go to.
@@ -106,24 +111,35 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
     /// question is plainer than the one before, so there are at most three.
     async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
-        let mut question = ask(self.known.as_ref(), have, self.in_run && self.store.is_file());
+        let mut question = match self.condition().filter(|_| self.store.has_gaps(self.total())) {
+            // Where the first bytes are missing, others may be there.
+            Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
+            None => ask(self.known.as_ref(), have, self.in_run && self.store.is_file()),
+        };
         loop {
-            let (mut response, route) = self.request(&question).await?;
+            let (mut response, route) = self.asking.ask(&self.fields(&question)).await?;
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url()), have, ?question, ?action, "asked");
+            if question == Ask::Whole
+                && let Some(end) = self.needless(&answer)
+            {
+                drain(response).await;
+                return Ok(Some(end));
+            }
             match (action, &question) {
-                (_, Ask::Whole) if self.is_unchanged(&answer) => return Ok(Some(End::Unchanged)),
                 (Action::Begin { changed }, _) => {
                     self.begin(answer.known, &route, changed)?;
                     self.take(response, answer.length).await?;
-                    return Ok(Some(End::Whole));
+                    return self.end(0);
                 }
                 (Action::Overtake, _) => {
+                    // It sends no parts.
+                    self.alone = true;
                     self.store.overtake()?;
                     self.take(response, answer.length).await?;
-                    return Ok(Some(End::Whole));
+                    return self.end(have);
                 }
                 (Action::Append { count, total }, Ask::Rest { from, .. }) => {
                     if self.overlaps(&mut response, have - from).await? {
@@ -141,7 +157,7 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
                     question = Ask::Whole;
                 }
                 (Action::Refused | Action::Append { .. }, _) => {
-                    let error = self.refusal(response, &route).await;
+                    let error = self.asking.refusal(response, &route).await;
                     let expired = matches!(error, DownloadError::Status { status: 403 | 410, .. });
                     if !expired || have == 0 || !route.is_redirected() || self.renewed {
                         return Err(error);
@@ -153,9 +169,17 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         }
     }
 
-    fn is_unchanged(&self, answer: &Answer) -> bool {
-        let Some(previous) = &self.previous else { return false };
-        answer.status == 304 || answer.status == 200 && previous.is(&answer.known)
+    /// Whether the file that an answer tells of is there already.
+    fn needless(&self, answer: &Answer) -> Option<End> {
+        match &self.needless {
+            Needless::Same(_) if answer.status == 304 => Some(None),
+            Needless::Same(file) if answer.status == 200 => file.is(&answer.known).then_some(None),
+            Needless::Finished(part) if answer.status == 200 => {
+                part.finished_before(&answer.known).map(Some)
+            }
+            _ => None,
+        }
+        .map(|there| End::Needless { there })
     }
 
     fn start_over(&self, mismatch: Mismatch) {
@@ -205,37 +229,62 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         Ok((Some(have) == total).then_some(End::Whole))
     }
 
+    /// What follows on a whole body, before which `before` bytes were there: where several
+    /// connections have taken it, something may be missing still.
+    fn end(&self, before: u64) -> Result<Option<End>, DownloadError> {
+        match self.store.has_gaps(self.total()) {
+            false => Ok(Some(End::Whole)),
+            true if self.store.length() == before => Err(DownloadError::Nothing),
+            true => Ok(None),
+        }
+    }
+
+    fn condition(&self) -> Option<&str> {
+        self.known.as_ref()?.condition()
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.known.as_ref().and_then(|known| known.total)
+    }
+
+    /// Whether several connections may fetch this file: its version must be certain.
+    fn splits(&self) -> bool {
+        let is_wanted = self.asking.shared.config.split.get() > 1 && !self.alone;
+        is_wanted && self.condition().is_some() && self.store.takes_parts()
+    }
+
     /// Takes a body, of `length` bytes if that is known.
     async fn take(
-        &self,
-        body: impl AsyncRead + Unpin,
+        &mut self,
+        body: impl Source + Send,
         length: Option<u64>,
     ) -> Result<(), DownloadError> {
-        let total = self.known.as_ref().and_then(|known| known.total);
-        let (tell, start) = (&self.tell, self.store.position());
-        let limit = self.shared.config.max_size.unwrap_or(u64::MAX);
+        let (total, tell, start) = (self.total(), &self.tell, self.store.position());
+        let limit = self.asking.shared.config.max_size.unwrap_or(u64::MAX);
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
         tell(Event::Answered { length: total });
+        if let (true, Some(known), Some(length)) = (self.splits(), &self.known, length)
+            && let Some(segments) = Segments::new(self.asking, known, &self.store, tell)
+        {
+            self.alone = segments.run(body, start + length).await?;
+            return Ok(());
+        }
+        // Behind a gap are bytes that are here already.
+        let gap = self.store.gap(total);
+        let length = length.map(|length| length.min(gap));
         // One byte more shows that there are too many.
-        let body = body.take(limit.saturating_sub(start).saturating_add(1));
-        let body = Paced::new(body, self.shared.config.slowest);
+        let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
+        let body = Paced::new(body, self.asking.shared.config.slowest);
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
             true => body.save(length, store).await,
             false => body.send(store).await,
         };
-        match taken {
-            Ok(()) if self.store.position() > limit => Err(DownloadError::TooLarge { limit }),
-            Ok(()) => Ok(()),
-            Err(CopyError::Read(error)) => Err(match error.downcast::<TooSlow>() {
-                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
-                Err(error) => HttpError::from_io(error).into(),
-            }),
-            Err(CopyError::Write(error)) => Err(self.store.failed(error)),
-        }
+        taken.map_err(|error| error.into_error(&self.store))?;
+        if self.store.position() > limit { Err(DownloadError::TooLarge { limit }) } else { Ok(()) }
     }
 
     /// What the server has told about the file.
@@ -243,57 +292,14 @@ impl<'a, T: Fn(Event<'_>)> Attempt<'a, T> {
         self.known.unwrap_or_default()
     }
 
-    /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
-    /// time: where that leads may have expired.
-    async fn request(&self, question: &Ask) -> Result<(Response, Route), DownloadError> {
-        let Shared { config, client, hosts, .. } = self.shared;
-        let mut route = Route::new(self.source.clone(), self.headers, config);
-        loop {
-            hosts.wait(route.url()).await;
-            let fields = [route.headers(), &self.fields(question)].concat();
-            let response = client.get(route.url(), &fields).await?;
-            if !is_redirect(response.status()) {
-                return Ok((response, route));
-            }
-            route.follow(response.header("location"), config)?;
-            debug!(to = %shown(route.url()), "redirected");
-            drain(response).await;
-        }
-    }
-
     /// The fields that a question adds to the request.
     fn fields(&self, question: &Ask) -> Vec<(String, String)> {
         match question {
-            Ask::Whole => self.previous.iter().map(Previous::condition).collect(),
-            Ask::Rest { from, if_range } => {
-                let mut fields = vec![("Range".to_owned(), format!("bytes={from}-"))];
-                fields.extend(if_range.clone().map(|version| ("If-Range".to_owned(), version)));
-                fields
-            }
+            Ask::Whole => match &self.needless {
+                Needless::Same(file) => vec![file.condition()],
+                Needless::Never | Needless::Finished(_) => Vec::new(),
+            },
+            Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }
-    }
-
-    /// Why an answer is no file (RFC 9110 section 15).
-    async fn refusal(&self, response: Response, route: &Route) -> DownloadError {
-        let status = response.status();
-        if status < 400 {
-            return DownloadError::Unasked { status };
-        }
-        let asked = response.header("retry-after");
-        let wait = asked.and_then(|asked| retry_after(asked, response.header("date")));
-        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
-            self.shared.hosts.hold(route.url(), until);
-        }
-        drain(response).await;
-        let url = route.is_redirected().then(|| shown(route.url()));
-        DownloadError::Status { status, url, retry_after: wait }
-    }
-}
-
-async fn drain(response: Response) {
-    let (longest, limit) = DRAINED;
-    if response.length().is_some_and(|length| length <= longest) {
-        // If it does not come, the connection is closed: that is all.
-        let _ = within(Some(limit), copy(response, sink())).await;
     }
 }

@@ -1,11 +1,20 @@
 //! Moves a body from its connection to where it is kept.
 
+use std::future::poll_fn;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::poll_once;
+use futures_lite::io::Take;
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 
+use crate::download::error::DownloadError;
+use crate::download::http::{HttpError, Response};
+use crate::download::pace::TooSlow;
+use crate::download::pipe::{Pipe, ROOM};
 use crate::download::store::Store;
 
 /// A body up to this long is one write, made where it was read: it goes into the page cache,
@@ -22,6 +31,49 @@ const SIP: usize = 64 * 1024;
 /// killed, no more is lost.
 const OVERDUE: Duration = Duration::from_secs(1);
 
+/// What a body comes from.
+pub(super) trait Source: AsyncRead + Unpin {
+    /// Moves bytes, at most `most`, into a pipe that has room for some; 0 is the end. `None` where
+    /// they must be read: the bytes of the moment, or all.
+    fn poll_splice(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _pipe: BorrowedFd<'_>,
+        _most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        Poll::Ready(Ok(None))
+    }
+}
+
+impl Source for Response {
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        Response::poll_splice(self, cx, pipe, most)
+    }
+}
+
+impl<R: Source> Source for Take<R> {
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        let limit = self.limit();
+        if limit == 0 {
+            return Poll::Ready(Ok(Some(0)));
+        }
+        let most = usize::try_from(limit).map_or(most, |limit| most.min(limit));
+        let moved = ready!(self.get_mut().poll_splice(cx, pipe, most))?;
+        self.set_limit(limit - moved.unwrap_or(0) as u64);
+        Poll::Ready(Ok(moved))
+    }
+}
+
 /// Which side failed.
 #[derive(Debug)]
 pub(super) enum CopyError {
@@ -37,18 +89,26 @@ pub(super) struct Body<R, S> {
 }
 
 /// What a read has put into a buffer.
-struct Filled {
-    count: usize,
+pub(super) struct Filled {
+    pub(super) count: usize,
     /// How the body ended, if it did.
-    end: Option<Result<(), io::Error>>,
+    pub(super) end: Option<Result<(), io::Error>>,
 }
 
-impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
-    /// A body whose first byte is the one at `position` of the file.
-    pub(super) fn new(reader: R, position: u64, seen: S) -> Self {
-        Self { reader, position, seen }
+impl CopyError {
+    /// What it means for the file.
+    pub(super) fn into_error(self, store: &Store) -> DownloadError {
+        match self {
+            Self::Read(error) => match error.downcast::<TooSlow>() {
+                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
+                Err(error) => HttpError::from_io(error).into(),
+            },
+            Self::Write(error) => store.failed(error),
+        }
     }
+}
 
+impl<R: Source, S: FnMut(u64)> Body<R, S> {
     /// Puts the body, of `length` bytes if that is known, into a file. What came before an error
     /// is written too.
     pub(super) async fn save(
@@ -60,6 +120,11 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
             let (reserved, end) = (Arc::clone(&store), self.position + length);
             let reserve = smol::unblock(move || reserved.reserve(end));
             reserve.await.map_err(CopyError::Write)?;
+            if let Some(pipe) = store.wants_no_bytes().then(Pipe::new).and_then(Result::ok)
+                && self.stream(pipe, &store).await?
+            {
+                return Ok(());
+            }
             return self.pump(store, PIECE, PIECE).await;
         }
         // One byte more than the body shows its end without another buffer.
@@ -76,6 +141,72 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
                 self.pump(store, PIECE, PIECE).await
             }
         }
+    }
+
+    /// Lets the system move the body; whether it can. What comes at once is moved into the file at
+    /// once: little of it here, more on the pool for blocking work.
+    async fn stream(&mut self, mut pipe: Pipe, store: &Arc<Store>) -> Result<bool, CopyError> {
+        let mut filled = self.fill_pipe(&pipe).await;
+        if filled.is_none() {
+            self.sip(store).await?;
+            filled = self.fill_pipe(&pipe).await;
+        }
+        while let Some(Filled { count, end }) = filled {
+            let poured = if count <= SMALL {
+                store.pour(&pipe, count)
+            } else {
+                let store = Arc::clone(store);
+                let (poured, empty) = smol::unblock(move || (store.pour(&pipe, count), pipe)).await;
+                pipe = empty;
+                poured
+            };
+            poured.map_err(CopyError::Write)?;
+            if let Some(end) = end {
+                return end.map(|()| true).map_err(CopyError::Read);
+            }
+            filled = self.fill_pipe(&pipe).await;
+        }
+        Ok(false)
+    }
+
+    /// Reads what came together with the head, and writes it.
+    async fn sip(&mut self, store: &Store) -> Result<(), CopyError> {
+        let mut buffer = vec![0; SIP];
+        let Filled { count, end } = self.fill(&mut buffer, 1).await;
+        store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+        end.unwrap_or(Ok(())).map_err(CopyError::Read)
+    }
+
+    /// Moves what has come into the pipe, which is empty, and waits only for the first of it.
+    async fn fill_pipe(&mut self, pipe: &Pipe) -> Option<Filled> {
+        let (mut count, mut end) = (0, None);
+        while count < ROOM && end.is_none() {
+            let reader = &mut self.reader;
+            let more = poll_fn(|cx| reader.poll_splice(cx, pipe.entry(), ROOM - count));
+            let moved = match count {
+                0 => Some(more.await),
+                _ => poll_once(more).await,
+            };
+            match moved {
+                Some(Ok(None)) if count == 0 => return None,
+                None | Some(Ok(None)) => break,
+                Some(Ok(Some(0))) => end = Some(Ok(())),
+                Some(Err(error)) => end = Some(Err(error)),
+                Some(Ok(Some(more))) => {
+                    count += more;
+                    self.position += more as u64;
+                    (self.seen)(self.position);
+                }
+            }
+        }
+        Some(Filled { count, end })
+    }
+}
+
+impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
+    /// A body whose first byte is the one at `position` of the file.
+    pub(super) fn new(reader: R, position: u64, seen: S) -> Self {
+        Self { reader, position, seen }
     }
 
     /// Puts the body into a writer as it comes.
@@ -115,7 +246,7 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
 
     /// Reads at least `least` bytes into `buffer`; fewer at the end of the body, and when that
     /// takes long.
-    async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
+    pub(super) async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
         let (mut count, start) = (0, Instant::now());
         while count < least && (count == 0 || start.elapsed() < OVERDUE) {
             match self.reader.read(&mut buffer[count..]).await {

@@ -17,6 +17,11 @@ use crate::net::tls::TlsConfig;
 pub struct Config {
     /// Files at once. Default: 5.
     pub jobs: NonZeroUsize,
+    /// Connections that fetch one large file together, where its server can send parts of it.
+    /// Default: 1.
+    pub split: NonZeroUsize,
+    /// No connection is opened for a smaller part of a file, in bytes. Default: 20 MiB.
+    pub min_split: u64,
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
     pub dir: PathBuf,
@@ -107,6 +112,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
+            split: NonZeroUsize::MIN,
+            min_split: 20 << 20,
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,

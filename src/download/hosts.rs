@@ -7,6 +7,8 @@ use std::time::Instant;
 use smol::Timer;
 use url::{Position, Url};
 
+use crate::limits::permits::Slot;
+
 /// So many are remembered at once; one more would only be asked too early.
 const REMEMBERED: usize = 1024;
 
@@ -28,14 +30,20 @@ impl Hosts {
         }
     }
 
-    /// Waits until the server of `url` may be asked.
+    /// Waits until the server of `url` may be asked, and lets others have the `slot` meanwhile.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when this is dropped halfway.
-    pub(super) async fn wait(&self, url: &Url) {
+    /// That of [`Slot::aside`].
+    pub(super) async fn wait(&self, url: &Url, slot: Option<&Slot>) {
         while let Some(until) = self.until(url) {
-            Timer::at(until).await;
+            let over = async {
+                Timer::at(until).await;
+            };
+            match slot {
+                Some(slot) => slot.aside(over).await,
+                None => over.await,
+            }
         }
     }
 

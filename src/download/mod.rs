@@ -38,24 +38,30 @@ mod naming;
 mod netrc;
 mod pace;
 mod part;
+mod pipe;
 mod plan;
 mod previous;
 mod progress;
+mod question;
+mod ranges;
 mod redirect;
 mod report;
 mod resume;
 mod retry;
+mod segments;
+mod spans;
 mod state;
 mod store;
 mod transfer;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
-use crate::limits::permits::for_each;
+use crate::limits::permits::{Slot, for_each_slot};
 use crate::limits::stop::{Stop, stop};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
@@ -72,6 +78,10 @@ pub use pace::SlowestPace;
 pub use plan::{Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
+
+/// Files that wait because their server has asked to be left alone, beside those that are being
+/// fetched: so far ahead in the list files of other servers are found.
+const ASIDE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// Fetches files. Its connections live as long as it does, for one run or for many.
 #[derive(Debug)]
@@ -91,7 +101,7 @@ impl Downloader {
             tls: config.tls.clone(),
             proxies: config.proxies.clone(),
             lookup: config.lookup.clone(),
-            idle_per_origin: config.jobs.get(),
+            idle_per_origin: config.jobs.max(config.split).get(),
         })?;
         let (names, hosts) = (Names::default(), Hosts::default());
         Ok(Self(Shared { config, client, names, hosts }))
@@ -99,7 +109,8 @@ impl Downloader {
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
     /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
-    /// its next item only when there is room for it.
+    /// its next item only when there is room for it. Files of a server that has asked to be left
+    /// alone for a while (`Retry-After`) make room for others until then, up to 256 of them.
     ///
     /// # Cancel safety
     ///
@@ -114,11 +125,11 @@ impl Downloader {
         let report = Mutex::new(Report::default());
         let (stopper, stop) = stop();
         let items = until_stopped(list, stop.clone()).enumerate();
-        let all = for_each(self.0.config.jobs, items, |(number, item)| {
+        let all = for_each_slot(self.0.config.jobs, ASIDE, items, |(number, item), slot| {
             let (report, stop) = (&report, stop.clone());
             async move {
                 let tell = |event: Event<'_>| observer(number as u64, event);
-                let ended = self.fetch(item, &tell, stop).await;
+                let ended = self.fetch(item, &slot, &tell, stop).await;
                 settle(ended, &tell, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
             }
         });
@@ -135,6 +146,7 @@ impl Downloader {
     async fn fetch(
         &self,
         item: Result<Item, Failure>,
+        slot: &Slot,
         tell: &(impl Fn(Event<'_>) + Sync),
         stop: Stop,
     ) -> Result<Saved, Failure> {
@@ -144,7 +156,7 @@ impl Downloader {
             stop.stopped().await;
             Err(DownloadError::Stopped)
         };
-        let ended = future::or(stopped, self.0.fetch(item, tell)).await;
+        let ended = future::or(stopped, self.0.fetch(item, slot, tell)).await;
         ended.map_err(|source| Failure { url, source })
     }
 }

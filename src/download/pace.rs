@@ -2,12 +2,15 @@
 
 use std::future::Future as _;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::AsyncRead;
 use smol::Timer;
+
+use crate::download::body::Source;
 
 /// How slowly a body may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,27 @@ impl<R: AsyncRead + Unpin> AsyncRead for Paced<R> {
             return read;
         }
         match paced.poll_pace(cx) {
+            Ok(()) => Poll::Pending,
+            Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
+        }
+    }
+}
+
+impl<R: Source> Source for Paced<R> {
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        let moved = self.reader.poll_splice(cx, pipe, most);
+        if let Poll::Ready(Ok(Some(count))) = &moved {
+            self.came += *count as u64;
+        }
+        if moved.is_ready() {
+            return moved;
+        }
+        match self.poll_pace(cx) {
             Ok(()) => Poll::Pending,
             Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
         }

@@ -23,7 +23,8 @@ use url::Url;
 
 use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
-use crate::download::naming::{PART, numbered};
+use crate::download::naming::{PART, from_server, numbered};
+use crate::download::resume::Known;
 use crate::download::state::{State, StateError, is_ours};
 use crate::download::store::Store;
 use crate::escape::Escaped;
@@ -65,6 +66,8 @@ pub(super) struct Part {
     wanted: PathBuf,
     number: u32,
     existing: Existing,
+    /// Whether what earlier runs have finished is kept.
+    keeps: bool,
     given: Arc<Given>,
 }
 
@@ -78,6 +81,16 @@ impl Given {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.contains(&self.hasher.hash_one(target))
     }
+
+    /// Takes the first file of this name or one of its numbers that `fits` and that no other of
+    /// this run has.
+    fn first(&self, wanted: &Path, fits: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+        let numbers = (0..).map(|number| choice(wanted, number));
+        let ours =
+            numbers.take_while(|path| is_taken(path) || self.has(path) || is_taken(&part_of(path)));
+        let mut free = ours.filter(|path| is_taken(path) && !self.has(path));
+        free.find(|path| fits(path)).inspect(|path| self.add(path))
+    }
 }
 
 impl Names {
@@ -90,28 +103,38 @@ impl Names {
         config: &Config,
     ) -> Result<Claim, DownloadError> {
         if config.resume
-            && let Some(part) = self.left_by_earlier_run(&wanted, url, config.existing)
+            && let Some(part) = self.left_by_earlier_run(&wanted, url, config)
         {
             return Ok(Claim::Part(part));
         }
-        let keeps = config.existing == Existing::Skip
-            || config.resume && config.existing == Existing::Number;
-        if keeps && is_taken(&wanted) && !self.given.has(&wanted) {
-            return Ok(Claim::Present(wanted));
+        if let Some(present) = self.finished_before(&wanted, config) {
+            return Ok(Claim::Present(present));
         }
-        let part = self.open_new(wanted, config.existing)?;
+        let part = self.open_new(wanted, config)?;
         if config.resume || config.existing != Existing::Number {
             self.given.add(&part.target());
         }
         Ok(Claim::Part(part))
     }
 
-    fn open_new(&self, wanted: PathBuf, existing: Existing) -> Result<Part, DownloadError> {
+    /// The file that makes this one needless. Of several of one name each run gives the same
+    /// number to the same file of its list, so what stands under a number is what was saved there.
+    fn finished_before(&self, wanted: &Path, config: &Config) -> Option<PathBuf> {
+        match config.existing {
+            Existing::Skip => {
+                Some(wanted.to_owned()).filter(|path| is_taken(path) && !self.given.has(path))
+            }
+            Existing::Number if config.resume => self.given.first(wanted, |_| true),
+            Existing::Number | Existing::Replace | Existing::Update => None,
+        }
+    }
+
+    fn open_new(&self, wanted: PathBuf, config: &Config) -> Result<Part, DownloadError> {
         let mut number = self.first_to_try(&wanted);
         loop {
             let target = choice(&wanted, number);
             let path = part_of(&target);
-            let may_replace = existing.replaces();
+            let may_replace = config.existing.replaces();
             let is_free = !self.given.has(&target) && (may_replace || !is_taken(&target));
             if may_replace && target.is_dir() {
                 return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
@@ -121,9 +144,9 @@ impl Names {
                     open_part(&path).map_err(|error| failed("create", &path, error))?
             {
                 self.remember(&wanted, number);
-                State::remove(&path);
+                State::remove_saved(&path);
                 let store = Arc::new(Store::file(file, path.clone(), 0, None));
-                return Ok(self.part(store, path, &wanted, number, existing));
+                return Ok(self.part(store, path, &wanted, number, config));
             }
             number += 1;
         }
@@ -131,7 +154,7 @@ impl Names {
 
     /// Finds the part of `url` that an earlier run has left and nobody holds, under this name or
     /// one of its numbers.
-    fn left_by_earlier_run(&self, wanted: &Path, url: &Url, existing: Existing) -> Option<Part> {
+    fn left_by_earlier_run(&self, wanted: &Path, url: &Url, config: &Config) -> Option<Part> {
         let mut unfit = None;
         for number in 0.. {
             let target = choice(wanted, number);
@@ -140,7 +163,7 @@ impl Names {
                 if !is_taken(&target) {
                     break;
                 }
-                if !existing.replaces() {
+                if !config.existing.replaces() {
                     // A run that was killed right after it had named its file has left this.
                     State::remove(&path);
                 }
@@ -149,7 +172,7 @@ impl Names {
             match reopen_part(&path, url) {
                 Some(Ok((file, length, state))) => {
                     let store = Arc::new(Store::file(file, path.clone(), length, Some(state)));
-                    return Some(self.part(store, path, wanted, number, existing));
+                    return Some(self.part(store, path, wanted, number, config));
                 }
                 Some(Err(error)) if number == 0 => unfit = Some((path, error)),
                 _ => {}
@@ -168,10 +191,12 @@ impl Names {
         path: PathBuf,
         wanted: &Path,
         number: u32,
-        existing: Existing,
+        config: &Config,
     ) -> Part {
         let (wanted, given) = (wanted.to_owned(), Arc::clone(&self.given));
-        Part { store, path, wanted, number, existing, given }
+        let existing = config.existing;
+        let keeps = existing == Existing::Skip || config.resume && existing == Existing::Number;
+        Part { store, path, wanted, number, existing, keeps, given }
     }
 
     fn first_to_try(&self, wanted: &Path) -> u32 {
@@ -202,6 +227,17 @@ impl Part {
         choice(&self.wanted, self.number)
     }
 
+    /// The file that an earlier run has saved under the name that the server says, where such
+    /// files are to be kept. A name proves little: the length must be that of the server's file.
+    pub(super) fn finished_before(&self, known: &Known) -> Option<PathBuf> {
+        let wanted = self.wanted.with_file_name(known.name.as_deref().and_then(from_server)?);
+        let fits = |path: &Path| {
+            let data = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+            data.is_some_and(|data| known.total.is_none_or(|total| total == data.len()))
+        };
+        if self.keeps { self.given.first(&wanted, fits) } else { None }
+    }
+
     /// Gives the file its final name, which is returned: the one that was wanted, or `other` in
     /// the same folder. What is there stays, unless it is to be
     /// replaced: where the name has been taken meanwhile, the file gets the next free one.
@@ -217,7 +253,13 @@ impl Part {
             };
             match renamed {
                 Ok(()) => {
-                    State::remove(&std::mem::take(&mut self.path));
+                    let path = std::mem::take(&mut self.path);
+                    if self.store.is_noted() {
+                        State::remove(&path);
+                    }
+                    if self.keeps {
+                        self.given.add(&target);
+                    }
                     return Ok(target);
                 }
                 Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
@@ -321,7 +363,12 @@ fn remove_abandoned(path: &Path) -> bool {
         return false;
     }
     // The lock is on the file that was opened; the name may be another's by now.
-    !is_same(&file, path) || fs::remove_file(path).is_ok()
+    if !is_same(&file, path) {
+        return true;
+    }
+    // First, for with the part go the rights to its other names.
+    State::remove_unsaved(path);
+    fs::remove_file(path).is_ok()
 }
 
 fn is_same(file: &File, path: &Path) -> bool {
@@ -342,7 +389,6 @@ fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::resume::Known;
     use std::os::unix::fs::symlink;
 
     struct Folder(tempfile::TempDir, Names);
@@ -448,10 +494,11 @@ mod tests {
         let folder = Folder::new();
         fs::write(folder.path("f"), "mine").unwrap();
         for config in [
-            Config { resume: true, ..Config::default() },
             Config { existing: Existing::Skip, ..Config::default() },
+            Config { resume: true, ..Config::default() },
         ] {
-            let claim = folder.try_claim("f", &config).unwrap();
+            let url = "http://a/f".parse().unwrap();
+            let claim = Names::default().claim(folder.path("f"), &url, &config).unwrap();
             assert!(matches!(claim, Claim::Present(path) if path == folder.path("f")));
         }
         let replace = Config { existing: Existing::Replace, ..Config::default() };
@@ -462,6 +509,40 @@ mod tests {
         // The second of one run does not replace the first.
         let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
         assert_eq!(part.target(), folder.path("f.1"));
+    }
+
+    #[test]
+    fn of_several_files_of_one_name_each_is_finished_or_not_by_its_number() {
+        let folder = Folder::new();
+        let resume = Config { resume: true, ..Config::default() };
+        let claim = || folder.try_claim("f", &resume).unwrap();
+        for name in ["f", "f.2"] {
+            fs::write(folder.path(name), "done").unwrap();
+        }
+        // The second of three has nothing to go on with.
+        assert!(matches!(claim(), Claim::Present(path) if path == folder.path("f")));
+        let Claim::Part(second) = claim() else { panic!("nothing is fetched") };
+        assert_eq!(second.target(), folder.path("f.1"));
+        assert!(matches!(claim(), Claim::Present(path) if path == folder.path("f.2")));
+        assert!(matches!(claim(), Claim::Part(part) if part.target() == folder.path("f.3")));
+    }
+
+    #[test]
+    fn a_file_of_the_name_that_the_server_says_is_kept_once_if_its_length_fits() {
+        let folder = Folder::new();
+        fs::write(folder.path("g"), "done").unwrap();
+        fs::create_dir(folder.path("dir")).unwrap();
+        symlink("g", folder.path("link")).unwrap();
+        let known =
+            |name: &str, total| Known { name: Some(name.into()), total, ..Known::default() };
+        let keep = Config { resume: true, ..Config::default() };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &keep) else { panic!() };
+        for (name, total) in [("g", Some(3)), ("h", None), ("dir", None), ("link", None)] {
+            assert_eq!(part.finished_before(&known(name, total)), None, "{name}");
+        }
+        assert_eq!(part.finished_before(&known("../g", Some(4))), Some(folder.path("g")));
+        assert_eq!(part.finished_before(&known("g", Some(4))), None);
+        assert_eq!(folder.claim("e").finished_before(&known("g", Some(4))), None);
     }
 
     #[test]

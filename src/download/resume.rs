@@ -102,7 +102,7 @@ impl Known {
 
     /// What proves the version of the file to its server. A weak ETag does not: it may stay the
     /// same when bytes change (RFC 9110 section 8.8.1).
-    fn condition(&self) -> Option<&str> {
+    pub(super) fn condition(&self) -> Option<&str> {
         match (&self.etag, &self.last_modified) {
             (Some(etag), _) => Some(etag.as_str()).filter(|etag| is_strong(etag)),
             (None, Some(modified)) => {

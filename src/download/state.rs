@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::download::http::shown;
+use crate::download::ranges::Ranges;
 use crate::download::resume::Known;
 
 /// Other versions of this format are not read.
@@ -32,7 +33,8 @@ pub(super) struct State {
     final_url: String,
     #[serde(flatten)]
     pub(super) known: Known,
-    /// The bytes that are written: from the first, up to but not with the second number.
+    /// The bytes that are written: from the first, up to but not with the second number. A
+    /// single range is that of a file written in its order; of one with gaps there are several.
     ranges: Vec<(u64, u64)>,
 }
 
@@ -61,9 +63,17 @@ impl State {
         }
     }
 
-    /// Notes that the first `count` bytes are written.
-    pub(super) fn wrote(&mut self, count: u64) {
-        self.ranges = vec![(0, count)];
+    /// Notes that the first `count` bytes are written, or, of a file with gaps, these `ranges`.
+    pub(super) fn wrote(&mut self, count: u64, ranges: Option<&Ranges>) {
+        self.ranges = match ranges {
+            None => vec![(0, count)],
+            Some(ranges) => ranges.to_list(self.known.total.unwrap_or(u64::MAX)),
+        };
+    }
+
+    /// Which bytes are written of a file with gaps.
+    pub(super) fn ranges(&self) -> Option<Ranges> {
+        Ranges::of(&self.ranges).filter(|_| self.ranges.len() > 1)
     }
 
     /// Reads the state of the part at `path`, which is to be one of `url`.
@@ -74,8 +84,7 @@ impl State {
         match () {
             () if state.version != VERSION => Err(StateError::Version),
             () if state.url_sha256 != digest(url) => Err(StateError::Other),
-            // A part with gaps cannot be gone on with from its end.
-            () if !matches!(state.ranges[..], [(0, _)]) => Err(StateError::Damaged),
+            () if Ranges::of(&state.ranges).is_none() => Err(StateError::Damaged),
             () => Ok(state),
         }
     }
@@ -94,10 +103,19 @@ impl State {
 
     /// Removes the state of the part at `path`, if there is one.
     pub(super) fn remove(part: &Path) {
-        for ending in [".json", ".new"] {
-            // A state that stays is found out: it fits no part.
-            let _ = fs::remove_file(beside(part, ending));
-        }
+        Self::remove_saved(part);
+        Self::remove_unsaved(part);
+    }
+
+    /// Removes the state itself: alone where nobody was killed while saving one.
+    pub(super) fn remove_saved(part: &Path) {
+        // A state that stays is found out: it fits no part.
+        let _ = fs::remove_file(beside(part, ".json"));
+    }
+
+    /// Removes what is left of a state by who was killed while saving it.
+    pub(super) fn remove_unsaved(part: &Path) {
+        let _ = fs::remove_file(beside(part, ".new"));
     }
 }
 
@@ -152,7 +170,7 @@ mod tests {
     fn state(at: &str) -> State {
         let known = Known { total: Some(9), etag: Some("\"a\"".into()), ..Known::default() };
         let mut state = State::new(&url(at), &url("http://b/g?token=secret"), known);
-        state.wrote(7);
+        state.wrote(7, None);
         state
     }
 
@@ -185,7 +203,7 @@ mod tests {
             (String::new(), true),
             (good[..good.len() / 2].to_owned(), true),
             ("{}".to_owned(), true),
-            (good.replace("[[0,7]]", "[[0,3],[5,7]]"), true),
+            (good.replace("[[0,7]]", "[[0,5],[3,7]]"), true),
             (good.replace("[[0,7]]", "[[1,7]]"), true),
             (good.replace("\"version\":1", "\"version\":2"), false),
         ] {

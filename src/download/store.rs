@@ -1,4 +1,8 @@
-//! Where the bytes of one file are put, in their order, and what is noted about them.
+//! Where the bytes of one file are put, and what is noted about them.
+//!
+//! They come in their order, unless several connections fetch one file: then each is written at
+//! its place, and from the first on that could leave a gap, what counts is what was noted, not
+//! the file's length.
 //!
 //! It is shared between the task that reads a body and the thread that writes it, and it outlives
 //! both when they are cut off: what has been written is known at any time.
@@ -17,7 +21,9 @@ use tracing::debug;
 
 use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
+use crate::download::pipe::Pipe;
 use crate::download::previous::keep_etag;
+use crate::download::ranges::Ranges;
 use crate::download::state::State;
 
 /// How often it is noted how far a part is.
@@ -35,10 +41,15 @@ struct Inner {
     place: Place,
     /// Where the next byte goes.
     position: u64,
-    /// The bytes that are there: more than `position` while they are written once more.
+    /// The bytes that are there from the first on: more than `position` while they are written
+    /// once more.
     length: u64,
+    /// Which bytes are there, in a file with gaps.
+    ranges: Option<Ranges>,
     state: Option<State>,
     noted: Option<Instant>,
+    /// Whether a state stands beside the file, or may.
+    is_noted: bool,
     sum: Option<Sum>,
 }
 
@@ -58,7 +69,14 @@ enum Place {
 impl Store {
     /// A part that holds `length` bytes already; `state` is what is known of them.
     pub(super) fn file(file: File, path: PathBuf, length: u64, state: Option<State>) -> Self {
-        Self::new(Place::File { file, path }, length, state)
+        let mut ranges = state.as_ref().and_then(State::ranges);
+        if let Some(ranges) = &mut ranges {
+            ranges.cut(length);
+        }
+        let length = ranges.as_ref().map_or(length, Ranges::prefix);
+        let store = Self::new(Place::File { file, path }, length, state);
+        store.lock().ranges = ranges;
+        store
     }
 
     /// A writer, from which nothing can be taken back.
@@ -67,7 +85,9 @@ impl Store {
     }
 
     fn new(place: Place, length: u64, state: Option<State>) -> Self {
-        Self(Mutex::new(Inner { place, position: length, length, state, noted: None, sum: None }))
+        let (position, ranges, noted, sum) = (length, None, None, None);
+        let is_noted = state.is_some();
+        Self(Mutex::new(Inner { place, position, length, ranges, state, noted, is_noted, sum }))
     }
 
     /// Computes the digest of what is written, as it is written.
@@ -118,12 +138,17 @@ impl Store {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a state stands beside the file.
+    pub(super) fn is_noted(&self) -> bool {
+        self.lock().is_noted
+    }
+
     /// Whether this is a file: it can be written anew, and read.
     pub(super) fn is_file(&self) -> bool {
         matches!(self.lock().place, Place::File { .. })
     }
 
-    /// How many bytes are there.
+    /// How many bytes are there from the first on.
     pub(super) fn length(&self) -> u64 {
         self.lock().length
     }
@@ -141,7 +166,7 @@ impl Store {
     /// Throws away what is there; what comes next belongs to `state`.
     pub(super) fn begin(&self, state: State) -> Result<(), DownloadError> {
         let mut inner = self.lock();
-        if inner.length > 0 {
+        if inner.length > 0 || inner.ranges.is_some() {
             let Place::File { file, path } = &inner.place else {
                 return Err(DownloadError::TakeBack);
             };
@@ -149,7 +174,7 @@ impl Store {
             State::remove(path);
             file.set_len(0).map_err(|error| inner.place.failed(error))?;
         }
-        (inner.position, inner.length) = (0, 0);
+        (inner.position, inner.length, inner.ranges) = (0, 0, None);
         (inner.state, inner.noted) = (Some(state), None);
         inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
         Ok(())
@@ -172,6 +197,59 @@ impl Store {
         inner.position = inner.length;
     }
 
+    /// What is missing of a file of `total` bytes.
+    pub(super) fn gaps(&self, total: u64) -> Vec<(u64, u64)> {
+        let inner = self.lock();
+        match &inner.ranges {
+            Some(ranges) => ranges.gaps(total),
+            None => Ranges::first(inner.length).gaps(total),
+        }
+    }
+
+    /// Whether bytes can be written at their places: not while what is here is overtaken.
+    pub(super) fn takes_parts(&self) -> bool {
+        let inner = self.lock();
+        matches!(inner.place, Place::File { .. }) && inner.position == inner.length
+    }
+
+    /// Whether anything is missing between bytes that are there.
+    pub(super) fn has_gaps(&self, total: Option<u64>) -> bool {
+        let inner = self.lock();
+        let gaps = inner.ranges.as_ref().zip(total).map(|(ranges, total)| ranges.gaps(total));
+        gaps.is_some_and(|gaps| !gaps.is_empty())
+    }
+
+    /// How many bytes are missing where the next one goes, before others that are there.
+    pub(super) fn gap(&self, total: Option<u64>) -> u64 {
+        let inner = self.lock();
+        let gaps = inner.ranges.as_ref().zip(total).map(|(ranges, total)| ranges.gaps(total));
+        let first = gaps.and_then(|gaps| gaps.first().copied());
+        match first {
+            Some((start, end)) if start == inner.position => end - start,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Lets bytes be written at their places. Whether a later run can be told which: otherwise it
+    /// would take a gap for bytes.
+    pub(super) fn allow_gaps(&self) -> bool {
+        let mut inner = self.lock();
+        if inner.ranges.is_none() {
+            inner.ranges = Some(Ranges::first(inner.length));
+            if !inner.note() {
+                inner.ranges = None;
+            }
+        }
+        inner.ranges.is_some()
+    }
+
+    /// Writes bytes at their place, and notes now and then which are there.
+    pub(super) fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.note_if_due();
+        inner.write_at(at, bytes)
+    }
+
     /// Sets room aside for a file of `length` bytes: a disk that is too full fails now, and what
     /// is written later lies together.
     pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
@@ -184,6 +262,26 @@ impl Store {
         }
     }
 
+    /// Whether nothing is computed over what is written, into a file.
+    pub(super) fn wants_no_bytes(&self) -> bool {
+        let inner = self.lock();
+        inner.sum.is_none() && matches!(inner.place, Place::File { .. })
+    }
+
+    /// Writes the next `count` bytes, which are in a pipe.
+    pub(super) fn pour(&self, pipe: &Pipe, count: usize) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.note_if_due();
+        let (at, end) = (inner.position, inner.position + count as u64);
+        let Place::File { file, .. } = &inner.place else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        pipe.pour(file, at, count)?;
+        inner.has_written(at, end);
+        inner.position = end;
+        Ok(())
+    }
+
     /// Writes the next bytes.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         self.lock().write(bytes)
@@ -192,10 +290,7 @@ impl Store {
     /// Writes the next bytes, and notes now and then how far it is.
     pub(super) fn write_and_note(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
-        if inner.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
-            inner.note();
-            inner.noted = Some(Instant::now());
-        }
+        inner.note_if_due();
         inner.write(bytes)
     }
 
@@ -212,6 +307,9 @@ impl Store {
     /// Ends with the last byte that was written: nothing old stays behind it.
     pub(super) fn end(&self) -> Result<u64, DownloadError> {
         let mut inner = self.lock();
+        if let Some(ranges) = &inner.ranges {
+            inner.position = ranges.prefix();
+        }
         if inner.length > inner.position
             && let Place::File { file, .. } = &inner.place
         {
@@ -225,10 +323,11 @@ impl Store {
     pub(super) fn leave(&self) -> bool {
         // If something is being written this very moment, its last note must do.
         let Ok(mut inner) = self.0.try_lock() else { return true };
-        if inner.length > 0 {
+        let is_any = inner.length > 0 || inner.ranges.is_some();
+        if is_any {
             inner.note();
         }
-        inner.length > 0
+        is_any
     }
 
     /// The error of what could not be written.
@@ -238,28 +337,52 @@ impl Store {
 }
 
 impl Inner {
+    /// Writes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.place {
-            Place::File { file, .. } => file.write_all_at(bytes, self.position)?,
-            Place::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush())?,
-        }
-        if let Some(sum) = &mut self.sum {
-            sum.update(self.position, bytes);
-        }
+        self.write_at(self.position, bytes)?;
         self.position += bytes.len() as u64;
-        self.length = self.length.max(self.position);
         Ok(())
     }
 
-    fn note(&mut self) {
-        let (Place::File { path, .. }, Some(state)) = (&self.place, &mut self.state) else {
-            return;
-        };
-        state.wrote(self.length);
-        // Without it only a later run is worse off.
-        if let Err(error) = state.save(path) {
-            debug!(%error, "the state of a part cannot be written");
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.place {
+            Place::File { file, .. } => file.write_all_at(bytes, at)?,
+            Place::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush())?,
         }
+        if let Some(sum) = &mut self.sum {
+            sum.update(at, bytes);
+        }
+        self.has_written(at, at + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn has_written(&mut self, at: u64, end: u64) {
+        self.length = match &mut self.ranges {
+            None => self.length.max(end),
+            Some(ranges) => {
+                ranges.add(at, end);
+                ranges.prefix()
+            }
+        };
+    }
+
+    fn note_if_due(&mut self) {
+        if self.noted.is_none_or(|noted| noted.elapsed() >= NOTED) {
+            self.note();
+            self.noted = Some(Instant::now());
+        }
+    }
+
+    /// Whether it has been noted what is there.
+    fn note(&mut self) -> bool {
+        let (Place::File { path, .. }, Some(state)) = (&self.place, &mut self.state) else {
+            return false;
+        };
+        state.wrote(self.length, self.ranges.as_ref());
+        self.is_noted = true;
+        let saved = state.save(path);
+        // Without it only a later run is worse off.
+        saved.inspect_err(|error| debug!(%error, "the state of a part cannot be written")).is_ok()
     }
 }
 

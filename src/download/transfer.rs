@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use smol::Timer;
 use tracing::warn;
 use url::Url;
 
-use crate::download::attempt::{Attempt, End};
+use crate::download::attempt::{Attempt, End, Needless};
 use crate::download::checksum::{Checksum, hex};
 use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
@@ -22,11 +21,13 @@ use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Item, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
+use crate::download::question::Asking;
 use crate::download::report::Saved;
 use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -45,13 +46,27 @@ enum Output {
     Present(PathBuf),
 }
 
+/// What has come of a file.
+enum Filled {
+    Whole {
+        bytes: u64,
+        known: Known,
+    },
+    /// It was there before, under its own name or that of `there`.
+    Needless {
+        there: Option<PathBuf>,
+    },
+}
+
 impl Shared {
     /// Fetches one file, and tells how it goes on.
     pub(super) async fn fetch(
         &self,
         item: Item,
-        tell: impl Fn(Event<'_>),
+        slot: &Slot,
+        tell: impl Fn(Event<'_>) + Sync,
     ) -> Result<Saved, DownloadError> {
+        self.hosts.wait(&item.source.url, Some(slot)).await;
         let start = Instant::now();
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
@@ -59,24 +74,35 @@ impl Shared {
         let is_named = matches!(target, Target::Named);
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
-        let attempt =
-            |store, previous| Attempt::new(self, &source, &headers, store, previous, &tell);
+        let (slot, headers) = (Some(slot), &headers[..]);
+        let asking = Asking { shared: self, source: &source, headers, slot, start };
+        let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
-                let previous = Some(part.target()).filter(|_| self.updates());
-                let previous = previous.and_then(|path| Previous::look(&path));
-                let fill = self.fill(attempt(part.store(), previous), checksum, start);
-                let Some((bytes, known)) = self.in_time(fill).await? else {
-                    return Ok(kept(url, part.target(), start));
+                let is_renamed = is_named && self.config.server_names;
+                let previous = match self.updates() {
+                    true => Previous::look(&part.target()).map_or(Needless::Never, Needless::Same),
+                    false if is_renamed => Needless::Finished(&part),
+                    false => Needless::Never,
                 };
-                let name = known.name.filter(|_| is_named && self.config.server_names);
+                let fill = self.fill(attempt(part.store(), previous), checksum, start);
+                let (bytes, known) = match self.in_time(fill).await? {
+                    Filled::Whole { bytes, known } => (bytes, known),
+                    Filled::Needless { there } => {
+                        return Ok(kept(url, there.unwrap_or_else(|| part.target()), start));
+                    }
+                };
+                let name = known.name.filter(|_| is_renamed);
                 let path = part.finish(name.as_deref().and_then(naming::from_server))?;
                 self.sync_folder(&path).await?;
                 (Some(path), bytes)
             }
             Output::Writer(store) => {
-                let fill = self.fill(attempt(store, None), checksum, start);
-                (None, self.in_time(fill).await?.map_or(0, |(bytes, _)| bytes))
+                let fill = self.fill(attempt(store, Needless::Never), checksum, start);
+                match self.in_time(fill).await? {
+                    Filled::Whole { bytes, .. } => (None, bytes),
+                    Filled::Needless { .. } => (None, 0),
+                }
             }
             Output::Present(path) => return Ok(kept(url, path, start)),
         };
@@ -147,20 +173,19 @@ impl Shared {
         within(limit, work).await.map_err(late)?
     }
 
-    /// Fetches a whole file, and looks whether it is the one that is meant; returns its length
-    /// and what the server has told about it, or `None` if it is the `previous` one.
+    /// Fetches a whole file, and looks whether it is the one that is meant.
     async fn fill(
         &self,
-        mut attempt: Attempt<'_, impl Fn(Event<'_>)>,
+        mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
         checksum: Option<Checksum>,
         start: Instant,
-    ) -> Result<Option<(u64, Known)>, DownloadError> {
+    ) -> Result<Filled, DownloadError> {
         let store = attempt.store();
         if let Some(checksum) = &checksum {
             store.add_up(checksum.algorithm());
         }
-        if self.fetch_all(&mut attempt, start).await? == End::Unchanged {
-            return Ok(None);
+        if let End::Needless { there } = self.fetch_all(&mut attempt, start).await? {
+            return Ok(Filled::Needless { there });
         }
         let known = attempt.known();
         let bytes = store.end()?;
@@ -179,7 +204,7 @@ impl Shared {
             let synced = Arc::clone(&store);
             smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
         }
-        Ok(Some((bytes, known)))
+        Ok(Filled::Whole { bytes, known })
     }
 
     /// A name is on the disk when its folder is.
@@ -199,7 +224,7 @@ impl Shared {
     /// Fetches all bytes, in as many tries as are allowed.
     async fn fetch_all(
         &self,
-        attempt: &mut Attempt<'_, impl Fn(Event<'_>)>,
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
         start: Instant,
     ) -> Result<End, DownloadError> {
         let mut tries = Tries::new(&self.config);
@@ -216,7 +241,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
-                    Timer::after(wait).await;
+                    attempt.pause(wait, error.retry_after()).await;
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::echo::payload::Payload;
 use crate::net::address::Address;
+use crate::runtime::half_the_cores;
 
 /// The server, and how much patience it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub struct PingConfig {
     pub interval: Duration,
     /// Whether a reply that differs from its message is an error. Default: yes.
     pub verify: bool,
+    /// How long the thread keeps asking for a reply before it sleeps: one that comes in this time
+    /// needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
+    pub busy_poll: Duration,
 }
 
 /// How a server is put under load.
@@ -68,6 +72,13 @@ pub struct LoadConfig {
     pub new_connections: bool,
     /// Whether a reply that differs from its message is an error. Default: yes.
     pub verify: bool,
+    /// Threads that send, each with its share of the connections. Default: half as many as there
+    /// are processor cores, as a server on the same machine and the system's own work take the
+    /// other half; at least one.
+    pub threads: NonZeroUsize,
+    /// How long each thread keeps asking for replies before it sleeps: one that comes in this time
+    /// needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
+    pub busy_poll: Duration,
 }
 
 /// How much is sent.
@@ -120,6 +131,7 @@ impl Default for PingConfig {
             count: None,
             interval: Duration::from_secs(1),
             verify: true,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -137,6 +149,8 @@ impl Default for LoadConfig {
             ramp_up: Duration::ZERO,
             new_connections: false,
             verify: true,
+            threads: half_the_cores(),
+            busy_poll: Duration::ZERO,
         }
     }
 }

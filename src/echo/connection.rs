@@ -100,7 +100,7 @@ fn explain(
     }
 }
 
-fn verify(message: &Message, reply: &[u8], config: &Config) -> Result<(), EchoError> {
+pub(crate) fn verify(message: &Message, reply: &[u8], config: &Config) -> Result<(), EchoError> {
     let Some(offset) = message.difference(reply) else { return Ok(()) };
     Err(EchoError::Differs { address: config.server.address.clone(), offset })
 }

@@ -13,6 +13,12 @@ pub enum EchoError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// There is no thread to work on.
+    #[error("start a thread")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The server took no more, and the reply had not come.
     #[error("send to {address}")]
     Send {
@@ -173,7 +179,7 @@ impl EchoError {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Connect(ConnectError::Resolve { .. }) => Phase::Resolve,
-            Self::Connect(_) => Phase::Connect,
+            Self::Connect(_) | Self::Thread { .. } => Phase::Connect,
             Self::Send { .. } | Self::Input { .. } => Phase::Write,
             Self::Receive { .. } | Self::Output { .. } => Phase::Read,
             Self::Closed { .. } | Self::ClosedEarly { .. } => Phase::EarlyEnd,

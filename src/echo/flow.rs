@@ -1,36 +1,45 @@
 //! Messages over one open connection, several on the way at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
-use smol::Timer;
 
 use crate::echo::config::Server;
 use crate::echo::error::{EchoError, Mismatch};
 use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::payload::Payload;
+use crate::limits::deadline::before;
+use crate::runtime::{Timer, give_way};
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;
 
 /// Reads in a row after which the other connections have their turn.
-const READS_A_TURN: usize = 16;
+pub(crate) const READS_A_TURN: usize = 16;
+
+/// How long the server may take to close its side when ours is closed. What comes meanwhile is
+/// too much; a server that does not close is no failure.
+const LAST_WAIT: Duration = Duration::from_millis(250);
+
+/// Bytes of messages that are begun and not yet written. With more, what is on the way would wait
+/// here and not on the way.
+const AHEAD: u64 = PIECE as u64;
 
 /// A message that goes this long after it could have gone is late through our own doing.
-const LATE: Duration = Duration::from_millis(1);
+pub(crate) const LATE: Duration = Duration::from_millis(1);
 
 /// Room for a piece of what came and of what should have come. All connections of a thread share
 /// one: nothing stays in it while a connection waits.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    found: Vec<u8>,
-    wanted: Vec<u8>,
+    pub(crate) found: Vec<u8>,
+    pub(crate) wanted: Vec<u8>,
 }
 
 /// What happened to a message.
@@ -40,6 +49,12 @@ pub(crate) enum Event {
     Sent { due: Instant, late: bool },
     /// Its reply is whole.
     Answered { sent: Sent, now: Instant },
+    /// Its reply came behind that of a later message.
+    Overtaken { sent: Sent },
+    /// A reply came that had come before.
+    Again,
+    /// Its reply did not come in time, in a datagram.
+    Lost { sent: Sent },
 }
 
 /// How the messages of a flow go.
@@ -61,6 +76,8 @@ pub(crate) struct Flow<'a, S> {
     ledger: Ledger<'a>,
     /// Since when one more message may be on the way.
     free: Instant,
+    /// Whether the system would take no more bytes.
+    stuck: bool,
     timer: Timer,
     rings: Option<Instant>,
 }
@@ -84,7 +101,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     pub(crate) fn new(stream: S, rules: Rules<'a>, number: u64) -> Self {
         let ledger = Ledger::new(rules.payload, number, rules.verify);
         let (free, timer) = (Instant::now(), Timer::never());
-        Self { stream, rules, number, ledger, free, timer, rings: None }
+        Self { stream, rules, number, ledger, free, stuck: false, timer, rings: None }
     }
 
     /// Sends at most `most` messages as they become due and waits for all replies.
@@ -105,6 +122,34 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         result.map_err(|broken| self.explain(broken))
     }
 
+    /// Shuts down writing when all replies have come, and reads to the end: what still comes is
+    /// too much. A server that does not close its side is `deaf` from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`EchoError::Mismatch`] if something comes.
+    pub(crate) async fn finish(
+        &mut self,
+        scratch: &RefCell<Scratch>,
+        deaf: &Cell<bool>,
+    ) -> Result<(), EchoError> {
+        let limit = if deaf.get() { Duration::ZERO } else { LAST_WAIT };
+        let stream = &mut self.stream;
+        let end = poll_fn(|cx| {
+            // A connection that is broken by now brings nothing more.
+            let _ = ready!(Pin::new(&mut *stream).poll_close(cx));
+            Pin::new(&mut *stream).poll_read(cx, &mut scratch.borrow_mut().found)
+        });
+        match before(Timer::at(Instant::now() + limit), end).await {
+            Ok(Ok(0) | Err(_)) => Ok(()),
+            Ok(Ok(_)) => Err(self.explain(Broken::Mismatch(self.ledger.read(), Mismatch::Added))),
+            Err(_) => {
+                deaf.set(true);
+                Ok(())
+            }
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -113,67 +158,66 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         scratch: &mut Scratch,
         told: &mut impl FnMut(Event),
     ) -> Poll<Result<(), Broken>> {
+        // A moment that has just been taken does for what follows: to ask for the time is a good
+        // part of what a message costs here.
+        let mut now = None;
         for _ in 0..READS_A_TURN {
-            let now = Instant::now();
-            let next = self.start(now, pace, most, told);
-            if next == Turn::Over && self.ledger.on_way() == 0 {
+            let next = self.start(&mut now, pace, most, told);
+            if next == Some(Turn::Over) && self.ledger.on_way() == 0 {
                 return Poll::Ready(Ok(()));
             }
             self.write(cx, scratch)?;
-            if self.read(cx, scratch, told)? {
-                continue;
-            }
-            let timeout = self.rules.server.timeout;
-            let late = self.ledger.oldest().and_then(|sent| sent.at.checked_add(timeout));
-            if late.is_some_and(|late| late <= now) {
-                return Poll::Ready(Err(Broken::Late));
-            }
-            let due = if let Turn::At(due) = next { Some(due) } else { None };
-            if self.waits(cx, [late, due].into_iter().flatten().min()) {
-                return Poll::Pending;
+            match self.read(cx, scratch, told)? {
+                Some(read) => now = Some(read),
+                None if self.waits(cx, now.unwrap_or_else(Instant::now), next)? => {
+                    return Poll::Pending;
+                }
+                None => now = None,
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
     /// Starts the messages whose turn it is, as far as they may be on the way, and tells whose
-    /// turn comes then.
+    /// turn comes then, if one more may be.
     fn start(
         &mut self,
-        now: Instant,
+        now: &mut Option<Instant>,
         pace: &mut Pace,
         most: &mut u64,
         told: &mut impl FnMut(Event),
-    ) -> Turn {
-        while self.ledger.on_way() < self.rules.in_flight {
-            match pace.turn(now) {
-                _ if *most == 0 => return Turn::Over,
-                Turn::Now(due) => {
-                    pace.take();
-                    *most -= 1;
-                    self.ledger.start(Sent { due, at: now });
-                    told(Event::Sent { due, late: now - due.max(self.free).min(now) > LATE });
-                }
-                turn => return turn,
-            }
+    ) -> Option<Turn> {
+        let mut next = None;
+        while self.ledger.on_way() < self.rules.in_flight && self.ledger.unwritten() < AHEAD {
+            let now = *now.get_or_insert_with(Instant::now);
+            let turn = if *most == 0 { Turn::Over } else { pace.turn(now) };
+            next = Some(turn);
+            let Turn::Now(due) = turn else { break };
+            pace.take();
+            *most -= 1;
+            self.ledger.start(Sent { due, at: now });
+            told(Event::Sent { due, late: now - due.max(self.free).min(now) > LATE });
         }
-        Turn::Now(now)
+        next
     }
 
     /// Writes what the system takes.
     fn write(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Broken> {
         let mut wrote = false;
-        loop {
-            let count = self.ledger.unwritten(&mut scratch.wanted);
-            if count == 0 {
-                break;
-            }
+        while self.ledger.unwritten() > 0 {
+            let count = self.ledger.fill(&mut scratch.wanted);
             match Pin::new(&mut self.stream).poll_write(cx, &scratch.wanted[..count]) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.stuck = true;
+                    break;
+                }
                 Poll::Ready(Ok(0)) => return Err(Broken::Write(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => self.ledger.wrote(count),
                 Poll::Ready(Err(error)) => return Err(Broken::Write(error)),
+            }
+            if std::mem::take(&mut self.stuck) {
+                self.free = Instant::now();
             }
             wrote = true;
         }
@@ -183,16 +227,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         }
     }
 
-    /// Reads once and tells whether something came.
+    /// Reads once and tells when, if something came.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         told: &mut impl FnMut(Event),
-    ) -> Result<bool, Broken> {
+    ) -> Result<Option<Instant>, Broken> {
         let Scratch { found, wanted } = scratch;
         let count = match Pin::new(&mut self.stream).poll_read(cx, found) {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => return Ok(None),
             Poll::Ready(Ok(0)) => return Err(Broken::Closed),
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => return Err(Broken::Read(error)),
@@ -204,23 +248,31 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         self.ledger
             .received(&found[..count], wanted, |sent| told(Event::Answered { sent, now }))
             .map_err(|(offset, mismatch)| Broken::Mismatch(offset, mismatch))?;
-        Ok(true)
+        Ok(Some(now))
     }
 
-    /// Whether that moment is still to come; then the task is woken at it, or earlier.
-    fn waits(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> bool {
-        let Some(until) = until else { return true };
+    /// Whether there is nothing to do now; the task is woken then when there is.
+    fn waits(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        next: Option<Turn>,
+    ) -> Result<bool, Broken> {
+        let timeout = self.rules.server.timeout;
+        let late = self.ledger.oldest().and_then(|sent| sent.at.checked_add(timeout));
+        if late.is_some_and(|late| late <= now) {
+            return Err(Broken::Late);
+        }
+        let due = if let Some(Turn::At(due)) = next { Some(due) } else { None };
+        let Some(until) = late.into_iter().chain(due).min() else { return Ok(true) };
         // To set a timer costs more than to be woken once in vain: each message has its own time
         // limit, and nearly all are answered long before.
-        if self.rings.is_none_or(|rings| until < rings) {
-            self.timer.set_at(until);
-            self.rings = Some(until);
+        if self.rings.is_some_and(|rings| now < rings && rings <= until) {
+            return Ok(true);
         }
-        if Pin::new(&mut self.timer).poll(cx).is_pending() {
-            return true;
-        }
-        self.rings = None;
-        false
+        self.timer.set_at(until);
+        self.rings = Some(until);
+        Ok(Pin::new(&mut self.timer).poll(cx).is_pending())
     }
 
     fn explain(&self, broken: Broken) -> EchoError {

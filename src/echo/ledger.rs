@@ -56,9 +56,19 @@ impl<'a> Ledger<'a> {
         self.started += self.payload.size();
     }
 
+    /// How many bytes are to be written.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.started - self.written
+    }
+
+    /// How many bytes have come back.
+    pub(crate) fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Puts the next bytes that are to be written into `piece`, and tells how many.
-    pub(crate) fn unwritten(&self, piece: &mut [u8]) -> usize {
-        let count = up_to(self.started - self.written, piece);
+    pub(crate) fn fill(&self, piece: &mut [u8]) -> usize {
+        let count = up_to(self.unwritten(), piece);
         self.payload.fill(self.seed, self.written, &mut piece[..count]);
         count
     }
@@ -157,12 +167,12 @@ mod tests {
         let payload = hola();
         let mut ledger = Ledger::new(&payload, 0, true);
         let (now, mut piece) = (Instant::now(), [0; 7]);
-        assert_eq!(ledger.unwritten(&mut piece), 0);
+        assert_eq!(ledger.fill(&mut piece), 0);
         (0..2).for_each(|_| ledger.start(Sent { due: now, at: now }));
-        assert_eq!((ledger.unwritten(&mut piece), &piece), (7, b"hola\nho"));
+        assert_eq!((ledger.fill(&mut piece), &piece), (7, b"hola\nho"));
         ledger.wrote(4);
-        assert_eq!((ledger.unwritten(&mut piece), &piece[..6]), (6, b"\nhola\n".as_slice()));
+        assert_eq!((ledger.fill(&mut piece), &piece[..6]), (6, b"\nhola\n".as_slice()));
         ledger.wrote(6);
-        assert_eq!(ledger.unwritten(&mut piece), 0);
+        assert_eq!(ledger.fill(&mut piece), 0);
     }
 }

@@ -1,22 +1,28 @@
 //! Load: the same message again and again over many connections.
 
-use std::cell::RefCell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use async_net::TcpStream;
 use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 
 use crate::echo::config::{Length, LoadConfig};
-use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::error::EchoError;
+use crate::echo::flow::{Event, Rules, Scratch};
 use crate::echo::meter::Meter;
-use crate::echo::open;
+use crate::echo::opener::{Opened, Opener};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::report::LoadReport;
+use crate::echo::route::Route;
 use crate::limits::backoff::Backoff;
+use crate::limits::stop::{self, Stop};
 use crate::measure::live::Live;
+use crate::runtime::{Timer, Worker, spun};
 
 /// The longest wait after the first connection in a row that came to nothing, and after later
 /// ones.
@@ -38,27 +44,55 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// on which something fails is closed, and another takes its place; one that cannot be opened at
 /// all, or fails ten times in a row, is given up.
 ///
-/// All connections run on the thread that polls this.
+/// Over UDP a connection is a socket. Each message then begins with its number, for which it needs
+/// [`SMALLEST_DATAGRAM`](crate::echo::SMALLEST_DATAGRAM) bytes; what gets lost, comes twice or in
+/// another order is counted, and no error. A reply is lost when it has not come after the time limit
+/// of the server, and its message counts as on the way until then.
+///
+/// The connections are spread over threads of their own, and end with this future.
+///
+/// # Errors
+///
+/// [`EchoError::Thread`]. What goes wrong with messages is told in the report.
 ///
 /// # Cancel safety
 ///
 /// When this is dropped halfway, all connections are closed and the report is lost. `stop` is the
 /// way to end it early.
-pub async fn load(config: &LoadConfig, stop: impl Future<Output = ()>, live: &Live) -> LoadReport {
-    let (start, cpu) = (Instant::now(), cpu_time());
-    let measured_from = start + config.warmup.min(LONGEST);
-    let end = match config.length {
-        Length::Time(time) => Some(measured_from + time.min(LONGEST)),
-        Length::Count(_) => None,
+pub async fn load(
+    config: &LoadConfig,
+    stop: impl Future<Output = ()>,
+    live: &Live,
+) -> Result<LoadReport, EchoError> {
+    let plan = Arc::new(Plan::new(config));
+    let (stopper, stopped) = stop::stop();
+    let start = |part| {
+        let (plan, live, stop) = (Arc::clone(&plan), live.clone(), stopped.clone());
+        let work = move || async move { Load::new(&plan, part, live).run(stop).await };
+        Worker::start("load", config.busy_poll, work)
     };
-    let meter = RefCell::new(Meter::new(measured_from, live.clone()));
-    let load = Load { config, start, end, meter, scratch: RefCell::default() };
-    load.run(stop).await;
-    let mut report = load.meter.into_inner().into_report();
-    let (now, last) = (Instant::now(), report.last_answer.unwrap_or(start));
-    let until = end.map_or(now, |end| now.min(end).max(last));
-    report.elapsed = until.saturating_duration_since(measured_from);
-    report.cpu = cpu_time().saturating_sub(cpu).as_secs_f64() / (now - start).as_secs_f64();
+    let workers = (0..plan.threads).map(start).collect::<Result<Vec<_>, _>>();
+    let workers = workers.map_err(|source| EchoError::Thread { source })?;
+    let stopping = async {
+        stop.await;
+        stopper.stop();
+        pending().await
+    };
+    let mut report = future::or(stopping, collect(workers)).await;
+    report.elapsed = plan.elapsed(&report);
+    Ok(report)
+}
+
+/// Waits for all threads, and puts together what they have counted.
+async fn collect(workers: Vec<Worker<LoadReport>>) -> LoadReport {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = 1.0 / workers.len().min(cores) as f64;
+    let mut report = LoadReport::default();
+    for worker in workers {
+        let part = worker.finish().await.unwrap_or_default();
+        report.cpu += share * part.cpu;
+        report.merge(part);
+    }
     report
 }
 
@@ -68,105 +102,37 @@ fn cpu_time() -> Duration {
     Duration::new(tv_sec.unsigned_abs(), tv_nsec.try_into().unwrap_or(0))
 }
 
-/// What all connections share.
-struct Load<'a> {
-    config: &'a LoadConfig,
+/// What all threads share.
+#[derive(Debug)]
+struct Plan {
+    config: LoadConfig,
+    opener: Opener,
+    threads: usize,
     start: Instant,
+    measured_from: Instant,
     end: Option<Instant>,
-    meter: RefCell<Meter>,
-    scratch: RefCell<Scratch>,
 }
 
-impl Load<'_> {
-    async fn run(&self, stop: impl Future<Output = ()>) {
-        let executor = LocalExecutor::new();
-        let connections = 0..self.config.connections.get();
-        let all: Vec<_> = connections.map(|index| executor.spawn(self.drive(index))).collect();
-        let work = async {
-            for connection in all {
-                connection.await;
-            }
+impl Plan {
+    fn new(config: &LoadConfig) -> Self {
+        let start = Instant::now();
+        let measured_from = start + config.warmup.min(LONGEST);
+        let end = match config.length {
+            Length::Time(time) => Some(measured_from + time.min(LONGEST)),
+            Length::Count(_) => None,
         };
-        executor.run(future::or(stop, work)).await;
+        let connections = usize::try_from(config.connections.get()).unwrap_or(usize::MAX);
+        let threads = config.threads.get().min(connections);
+        let (config, opener) = (config.clone(), Opener::new(&config.server));
+        Self { config, opener, threads, start, measured_from, end }
     }
 
-    /// Keeps one connection busy, whichever take its place.
-    async fn drive(&self, index: u32) {
-        let LoadConfig { connections, new_connections, ramp_up, .. } = *self.config;
+    /// When a connection is to be opened.
+    fn opening(&self, index: u32) -> Instant {
+        let LoadConfig { connections, ramp_up, .. } = self.config;
         let share = f64::from(index) / f64::from(connections.get());
         let opening = self.start + ramp_up.min(LONGEST).mul_f64(share);
-        Timer::at(self.end.map_or(opening, |end| end.min(opening))).await;
-        let mut pace = self.pace(index, Instant::now());
-        let (mut opened, mut failures, mut backoff) = (false, 0, backoff());
-        loop {
-            match pace.turn(Instant::now()) {
-                Turn::Over => return,
-                Turn::At(due) if opened || new_connections => _ = Timer::at(due).await,
-                _ => {}
-            }
-            let (open, of_use) = self.connect(index, &mut pace, opened).await;
-            opened |= open;
-            if of_use {
-                (failures, backoff) = (0, self::backoff());
-                continue;
-            }
-            failures += 1;
-            if !opened || failures == GIVE_UP {
-                return;
-            }
-            Timer::after(backoff.next_delay()).await;
-        }
-    }
-
-    /// Opens a connection and sends over it until nothing is left to send or it fails; tells
-    /// whether it was open, and whether it was of use: all went well, or something was answered.
-    async fn connect(&self, index: u32, pace: &mut Pace, again: bool) -> (bool, bool) {
-        let LoadConfig { server, payload, verify, in_flight, new_connections, .. } = self.config;
-        if *new_connections && self.config.rate.is_none() {
-            // The next message is due when its connection is begun: that belongs to its response.
-            pace.start = Instant::now();
-        }
-        let Some(stream) = self.open().await else {
-            pace.take();
-            return (false, false);
-        };
-        // A schedule starts when its connection is there, unless connecting is what is timed.
-        if !again && !new_connections {
-            *pace = self.pace(index, Instant::now());
-        }
-        let (in_flight, most) = match new_connections {
-            true => (1, 1),
-            false => (in_flight.get(), u64::MAX),
-        };
-        let rules = Rules { server, payload, verify: *verify, in_flight };
-        let mut flow = Flow::new(stream, rules, u64::from(index) + 1);
-        let mut answers = false;
-        let told = |event| {
-            answers |= matches!(event, Event::Answered { .. });
-            self.meter.borrow_mut().count(event);
-        };
-        match flow.run(pace, most, &self.scratch, told).await {
-            Ok(()) => (true, true),
-            Err(error) => {
-                self.meter.borrow_mut().fail(error);
-                (true, answers)
-            }
-        }
-    }
-
-    /// Connects, and counts how long it took or that it failed.
-    async fn open(&self) -> Option<TcpStream> {
-        let start = Instant::now();
-        match open(&self.config.server).await {
-            Ok(stream) => {
-                self.meter.borrow_mut().connected(start);
-                Some(stream)
-            }
-            Err(error) => {
-                self.meter.borrow_mut().fail(error.into());
-                None
-            }
-        }
+        self.end.map_or(opening, |end| end.min(opening))
     }
 
     /// The schedule of a connection.
@@ -187,6 +153,150 @@ impl Load<'_> {
         let at_once = self.config.new_connections.then_some(Duration::ZERO);
         let start = now + time(index).unwrap_or_default();
         Pace { start, every: time(connections).or(at_once), end: self.end, left }
+    }
+
+    /// How long was measured: until the time was over or nothing was left to do, and at least
+    /// until the last answer.
+    fn elapsed(&self, report: &LoadReport) -> Duration {
+        let ended = report.ended.unwrap_or(self.start);
+        let until = self.end.map_or(ended, |end| end.min(ended));
+        let until = report.last_answer.map_or(until, |last| last.max(until));
+        until.saturating_duration_since(self.measured_from)
+    }
+}
+
+/// One thread and its share of the connections.
+#[derive(Debug)]
+struct Load<'a> {
+    plan: &'a Plan,
+    part: usize,
+    meter: RefCell<Meter>,
+    scratch: RefCell<Scratch>,
+    /// Whether the server takes no notice of the end of input: then it is waited for no more.
+    deaf: Cell<bool>,
+}
+
+impl<'a> Load<'a> {
+    fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
+        let meter = RefCell::new(Meter::new(plan.measured_from, live));
+        Self { plan, part, meter, scratch: RefCell::default(), deaf: Cell::new(false) }
+    }
+
+    async fn run(self, stop: Stop) -> LoadReport {
+        let (start, cpu) = (Instant::now(), cpu_time());
+        self.drive_all(&stop).await;
+        if stop.is_stopped() {
+            self.note_end(Instant::now());
+        }
+        let mut report = self.meter.into_inner().into_report();
+        let busy = cpu_time().saturating_sub(cpu).saturating_sub(spun());
+        report.cpu = busy.as_secs_f64() / start.elapsed().as_secs_f64();
+        report
+    }
+
+    /// Keeps all connections of this thread busy until there is nothing left to do, or the stop.
+    async fn drive_all(&self, stop: &Stop) {
+        let executor = LocalExecutor::new();
+        let indices = (0..self.plan.config.connections.get()).skip(self.part);
+        let mine = indices.step_by(self.plan.threads);
+        let all: Vec<_> = mine.map(|index| executor.spawn(self.drive(index))).collect();
+        let work = async {
+            for connection in all {
+                connection.await;
+            }
+        };
+        // A task of its own: what is run by the executor itself is asked at every wake.
+        let ended = executor.spawn(future::or(stop.stopped(), work));
+        executor.run(ended).await;
+    }
+
+    /// Keeps one connection busy, whichever take its place.
+    async fn drive(&self, index: u32) {
+        let Plan { config, end, .. } = self.plan;
+        Timer::at(self.plan.opening(index)).await;
+        let mut pace = self.plan.pace(index, Instant::now());
+        let (mut opened, mut failures, mut backoff) = (false, 0, backoff());
+        loop {
+            match pace.turn(Instant::now()) {
+                Turn::Over => return end.iter().for_each(|end| self.note_end(*end)),
+                Turn::At(due) if opened || config.new_connections => _ = Timer::at(due).await,
+                _ => {}
+            }
+            let (open, of_use) = self.connect(index, &mut pace, opened).await;
+            opened |= open;
+            if of_use {
+                (failures, backoff) = (0, self::backoff());
+                continue;
+            }
+            failures += 1;
+            if !opened || failures == GIVE_UP {
+                return;
+            }
+            Timer::at(Instant::now() + backoff.next_delay()).await;
+        }
+    }
+
+    /// Opens a connection and sends over it until nothing is left to send or it fails; tells
+    /// whether it was open, and whether it was of use: all went well, or something was answered.
+    async fn connect(&self, index: u32, pace: &mut Pace, again: bool) -> (bool, bool) {
+        let LoadConfig { server, payload, verify, in_flight, new_connections, rate, .. } =
+            &self.plan.config;
+        if *new_connections && rate.is_none() {
+            // The next message is due when its connection is begun: that belongs to its response.
+            pace.start = Instant::now();
+        }
+        let Some(opened) = self.open().await else {
+            pace.take();
+            return (false, false);
+        };
+        // A schedule starts when its connection is there, unless connecting is what is timed.
+        if !again && !new_connections {
+            *pace = self.plan.pace(index, Instant::now());
+        }
+        let (in_flight, most) = match new_connections {
+            true => (1, 1),
+            false => (in_flight.get(), u64::MAX),
+        };
+        let rules = Rules { server, payload, verify: *verify, in_flight };
+        let mut route = Route::new(opened, rules, u64::from(index) + 1);
+        let mut answers = false;
+        let told = |event| {
+            answers |= matches!(event, Event::Answered { .. });
+            self.meter.borrow_mut().count(event);
+        };
+        let mut result = route.run(pace, most, &self.scratch, told).await;
+        self.note_end(Instant::now());
+        if result.is_ok() && *verify {
+            result = route.finish(&self.scratch, &self.deaf).await;
+        }
+        match result {
+            Ok(()) => (true, true),
+            Err(error) => {
+                self.meter.borrow_mut().fail(error);
+                (true, answers)
+            }
+        }
+    }
+
+    /// Connects, and counts how long it took or that it failed.
+    async fn open(&self) -> Option<Opened> {
+        let start = Instant::now();
+        match self.plan.opener.open().await {
+            Ok(opened) => {
+                self.meter.borrow_mut().connected(start);
+                Some(opened)
+            }
+            Err(error) => {
+                self.meter.borrow_mut().fail(error.into());
+                self.note_end(Instant::now());
+                None
+            }
+        }
+    }
+
+    /// Notes that there was something to do until this moment.
+    fn note_end(&self, at: Instant) {
+        self.meter.borrow_mut().ended(at);
     }
 }
 

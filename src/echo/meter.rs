@@ -48,6 +48,9 @@ impl Meter {
                 self.recent.answered(response);
                 self.show(now);
             }
+            Event::Lost { sent } if sent.due >= self.measured_from => report.lost += 1,
+            Event::Overtaken { sent } if sent.due >= self.measured_from => report.reordered += 1,
+            Event::Again => report.duplicates += 1,
             _ => {}
         }
     }
@@ -77,6 +80,11 @@ impl Meter {
             self.recent.clear();
             self.shown = now;
         }
+    }
+
+    /// Notes that there was something to do until this moment.
+    pub(crate) fn ended(&mut self, at: Instant) {
+        self.report.ended = self.report.ended.max(Some(at));
     }
 
     /// The report, but for how long all took.

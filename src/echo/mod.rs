@@ -20,21 +20,27 @@
 
 mod config;
 mod connection;
+mod datagram;
+mod datagram_flow;
 mod error;
 mod flow;
 mod ledger;
 mod load;
 mod message;
 mod meter;
+mod opener;
 mod pace;
 mod payload;
 mod ping;
 mod raw;
 mod report;
+mod roll;
+mod route;
 
+use std::fmt::Display;
+use std::future::Future;
 use std::time::Duration;
 
-use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::channel::bounded;
 use smol::lock::Mutex;
@@ -43,9 +49,12 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
-use crate::net::connect::{ConnectError, connect};
+use crate::net::address::Address;
+use crate::net::connect::{ConnectError, Plain, connect};
 use connection::Connection;
+use datagram::Mailbox;
 
+pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
 pub use error::{EchoError, Mismatch, Phase};
 pub use load::load;
@@ -53,12 +62,16 @@ pub use message::{LONGEST, Message, MessageError, Reply, without_end};
 pub use payload::Payload;
 pub use ping::ping;
 pub use report::{Doubt, Failures, LoadReport, PingReport};
+pub use roll::NUMBER as SMALLEST_DATAGRAM;
 
 /// The longest wait before a failed connection is first tried again, and before any later time.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Sends a message over a connection of its own and waits for the reply: the first line that
 /// comes back. What the server sends behind that line is not read.
+///
+/// Over UDP the message is a datagram, and the reply is the first that comes back. Where none comes
+/// in time, the message is sent again, as often as [`Server::retries`] says.
 ///
 /// # Cancel safety
 ///
@@ -147,31 +160,66 @@ pub async fn stream(
     raw::carry(open(server).await?, input, output, server).await
 }
 
+/// What is kept from one message to the next.
+#[derive(Debug)]
+enum Kept {
+    Connection(Connection<Plain>),
+    Mailbox(Mailbox),
+}
+
+impl Kept {
+    async fn open(server: &Server) -> Result<Self, ConnectError> {
+        match &server.address {
+            Address::Udp(endpoint) => Mailbox::open(endpoint).await.map(Self::Mailbox),
+            _ => open(server).await.map(|stream| Self::Connection(Connection::new(stream))),
+        }
+    }
+
+    async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
+        match self {
+            Self::Connection(connection) => connection.exchange(message, config).await,
+            Self::Mailbox(mailbox) => mailbox.exchange(message, config).await,
+        }
+    }
+
+    fn is_intact(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.is_intact(),
+            Self::Mailbox(mailbox) => mailbox.is_intact(),
+        }
+    }
+}
+
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(
-    kept: &mut Option<Connection<TcpStream>>,
-    message: &Message,
-    config: &Config,
-) -> Reply {
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => match open(&config.server).await {
-            Ok(stream) => Connection::new(stream),
+async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config) -> Reply {
+    let mut way = match kept.take() {
+        Some(way) => way,
+        None => match Kept::open(&config.server).await {
+            Ok(way) => way,
             Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error.into()) },
         },
     };
-    let reply = connection.exchange(message, config).await;
-    *kept = Some(connection).filter(Connection::is_intact);
+    let reply = way.exchange(message, config).await;
+    *kept = Some(way).filter(Kept::is_intact);
     reply
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
+async fn open(server: &Server) -> Result<Plain, ConnectError> {
+    retrying(server, || connect(&server.address, server.timeout)).await
+}
+
+/// Makes an attempt, as often as `server` allows.
+async fn retrying<T, E, F>(server: &Server, attempt: impl Fn() -> F) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
     for _ in 0..server.retries {
-        match connect(&server.address, server.timeout).await {
-            Ok(stream) => return Ok(stream),
+        match attempt().await {
+            Ok(done) => return Ok(done),
             Err(error) => {
                 let delay = backoff.next_delay();
                 warn!(target: "myapp::traffic", ?delay, "{error}, trying again");
@@ -179,13 +227,12 @@ async fn open(server: &Server) -> Result<TcpStream, ConnectError> {
             }
         }
     }
-    connect(&server.address, server.timeout).await
+    attempt().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::address::Address;
     use futures_lite::stream::repeat_with;
     use std::cell::Cell;
     use std::num::NonZeroUsize;

@@ -18,15 +18,19 @@ pub struct PingReport {
     pub times: Latency,
     /// How often something went wrong.
     pub errors: BTreeMap<Phase, u64>,
+    /// The replies that came once more, in datagrams.
+    pub duplicates: u64,
     /// How long all took.
     pub elapsed: Duration,
 }
 
 impl PingReport {
-    pub(crate) fn count(&mut self, outcome: &Result<Duration, EchoError>) {
+    pub(crate) fn count(&mut self, outcome: &Result<Option<Duration>, EchoError>) {
         self.sent += 1;
         match outcome {
-            Ok(time) => self.times.record(*time),
+            Ok(Some(time)) => self.times.record(*time),
+            // A datagram that was lost is no error.
+            Ok(None) => {}
             Err(error) => *self.errors.entry(error.phase()).or_default() += 1,
         }
     }
@@ -57,11 +61,19 @@ pub struct LoadReport {
     pub service: Latency,
     /// What was answered and what went wrong, over time.
     pub timeline: Timeline,
+    /// Those whose reply did not come in time, in a datagram.
+    pub lost: u64,
+    /// The replies that came once more, in datagrams.
+    pub duplicates: u64,
+    /// The replies that came behind that of a later message, in datagrams.
+    pub reordered: u64,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
-    /// The share of its time in which the thread that sent was busy, from 0 to 1.
+    /// The share of their time in which the threads that sent were busy, from 0 to 1.
     pub cpu: f64,
     pub(crate) last_answer: Option<Instant>,
+    /// When the last connection had no more to do.
+    pub(crate) ended: Option<Instant>,
 }
 
 /// What went wrong in one phase.
@@ -128,9 +140,12 @@ impl LoadReport {
 
     /// Adds what another thread has counted in the same run. How long all took, and how busy the
     /// threads were, is for who knows all of them to say.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.sent += other.sent;
         self.late += other.late;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
         self.connect.merge(&other.connect);
         self.response.merge(&other.response);
         self.service.merge(&other.service);
@@ -142,6 +157,7 @@ impl LoadReport {
             }
         }
         self.last_answer = self.last_answer.max(other.last_answer);
+        self.ended = self.ended.max(other.ended);
     }
 
     /// The messages that were answered.

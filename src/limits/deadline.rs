@@ -27,7 +27,7 @@ pub async fn within<T>(
 ) -> Result<T, TimedOut> {
     match limit {
         None => Ok(work.await),
-        Some(limit) => race(work, Timer::after(limit)).await,
+        Some(limit) => before(Timer::after(limit), work).await,
     }
 }
 
@@ -41,12 +41,24 @@ pub async fn within<T>(
 ///
 /// That of `work`.
 pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, TimedOut> {
-    race(work, Timer::at(end)).await
+    before(Timer::at(end), work).await
 }
 
-async fn race<T>(work: impl Future<Output = T>, timer: Timer) -> Result<T, TimedOut> {
+/// Runs `work` until `alarm` is done, else as [`within`].
+///
+/// # Errors
+///
+/// [`TimedOut`] when `alarm` was done first.
+///
+/// # Cancel safety
+///
+/// That of `work`.
+pub async fn before<T, A>(
+    alarm: impl Future<Output = A>,
+    work: impl Future<Output = T>,
+) -> Result<T, TimedOut> {
     future::or(async { Ok(work.await) }, async {
-        timer.await;
+        alarm.await;
         Err(TimedOut)
     })
     .await

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_lite::{Stream, StreamExt, pin};
+use futures_lite::{Stream, StreamExt, future, pin};
 use smol::Executor;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
+
+use crate::limits::stop::stop;
 
 /// A number of permits, shared by all clones.
 #[derive(Debug, Clone)]
@@ -55,10 +57,38 @@ impl Permits {
     }
 }
 
+/// The place of a job among those that run: it is free again when this is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    permits: Permits,
+    aside: Permits,
+    held: Mutex<Option<Permit>>,
+}
+
+impl Slot {
+    /// Waits, and lets another job run meanwhile; returns when there is a place again. Where as
+    /// many have stepped aside as may, the place is kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the place may be another's: the job is to end then.
+    pub async fn aside(&self, wait: impl Future<Output = ()>) {
+        let Some(_room) = self.aside.try_take() else { return wait.await };
+        drop(self.lock().take());
+        wait.await;
+        let permit = self.permits.take().await;
+        *self.lock() = Some(permit);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Permit>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Runs `job` on each item, at most `at_once` at a time, and returns when all have ended.
 ///
-/// The permit is taken before the item is asked for, so an endless or slow list of items costs
-/// no memory: there are never more than `at_once` items and tasks.
+/// There is a place for an item before it is asked for, so an endless list costs no memory; of a
+/// list that is slow one item may come while the last place is taken.
 ///
 /// # Cancel safety
 ///
@@ -70,23 +100,68 @@ pub async fn for_each<I, F>(
 ) where
     F: Future<Output = ()> + Send,
 {
-    let permits = Permits::new(at_once);
+    let job = |item, slot: Slot| {
+        let work = job(item);
+        async move {
+            let _slot = slot;
+            work.await;
+        }
+    };
+    for_each_slot(at_once, NonZeroUsize::MIN, items, job).await;
+}
+
+/// As [`for_each`], with jobs that hold their [`Slot`] themselves; at most `aside` jobs at a time
+/// have stepped aside.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, all jobs are dropped with it.
+pub async fn for_each_slot<I, F>(
+    at_once: NonZeroUsize,
+    aside: NonZeroUsize,
+    items: impl Stream<Item = I>,
+    mut job: impl FnMut(I, Slot) -> F,
+) where
+    F: Future<Output = ()> + Send,
+{
+    let (permits, aside) = (Permits::new(at_once), Permits::new(aside));
     let executor = Executor::new();
+    let (running, ended) = stop();
+    let running = Arc::new(running);
     let feed = async {
         pin!(items);
-        loop {
-            let permit = permits.take().await;
-            let Some(item) = items.next().await else { break };
-            let work = job(item);
+        while let Some((item, permit)) = next_with_permit(&mut items, &permits).await {
+            let held = Mutex::new(Some(permit));
+            let slot = Slot { permits: permits.clone(), aside: aside.clone(), held };
+            let (work, running) = (job(item, slot), Arc::clone(&running));
             let task = async move {
-                let _permit = permit;
                 work.await;
+                drop(running);
             };
             executor.spawn(task).detach();
         }
-        permits.all_back().await;
+        // The last job to end drops the last clone.
+        drop(running);
+        ended.stopped().await;
     };
     executor.run(feed).await;
+}
+
+/// The next item, and a place for it; `None` at the end of the list. While the list makes one
+/// wait, the place is free for a job that comes back from aside.
+async fn next_with_permit<I>(
+    items: &mut (impl Stream<Item = I> + Unpin),
+    permits: &Permits,
+) -> Option<(I, Permit)> {
+    let permit = permits.take().await;
+    let mut next = items.next();
+    match future::poll_once(&mut next).await {
+        Some(item) => Some((item?, permit)),
+        None => {
+            drop(permit);
+            Some((next.await?, permits.take().await))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +197,70 @@ mod tests {
             }
         }));
         assert_eq!(asked.into_inner(), 3);
+    }
+
+    /// What is ready after so many turns of all tasks.
+    async fn turns() {
+        for _ in 0..1000 {
+            future::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn who_steps_aside_makes_room_for_others_but_not_for_an_endless_list() {
+        let (asked, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let endless = stream::repeat_with(|| asked.fetch_add(1, SeqCst));
+        let all = for_each_slot(THREE, THREE, endless, |number, slot| {
+            let inside = &inside;
+            async move {
+                slot.aside(future::pending()).await;
+                inside.fetch_add(number, SeqCst);
+            }
+        });
+        future::block_on(future::or(all, turns()));
+        assert_eq!((asked.into_inner(), inside.into_inner()), (6, 0));
+    }
+
+    #[test]
+    fn who_comes_back_from_aside_waits_for_a_place() {
+        let (stopper, wait) = stop();
+        let (running, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let items = stream::iter(0..6).chain(stream::once_future(async {
+            // All of them are aside or at work now, the last place is free for who comes back.
+            turns().await;
+            stopper.stop();
+            6
+        }));
+        let all = for_each_slot(THREE, THREE, items, |number, slot| {
+            let (running, most, done, wait) = (&running, &most, &done, wait.clone());
+            async move {
+                if number < 3 {
+                    slot.aside(wait.stopped()).await;
+                }
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                future::yield_now().await;
+                running.fetch_sub(1, SeqCst);
+                done.fetch_add(1, SeqCst);
+            }
+        });
+        future::block_on(all);
+        assert_eq!((most.into_inner(), done.into_inner()), (3, 7));
+    }
+
+    #[test]
+    fn a_list_that_is_slow_keeps_no_place_from_who_comes_back() {
+        let (stopper, ended) = stop();
+        let mut stopper = Some(stopper);
+        // The second item comes only after the job of the first has come back and ended.
+        let items = stream::once(()).chain(stream::once_future(ended.stopped()));
+        let all = for_each_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
+            let stopper = stopper.take();
+            async move {
+                slot.aside(turns()).await;
+                drop(stopper);
+            }
+        });
+        future::block_on(all);
     }
 
     #[test]

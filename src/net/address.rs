@@ -1,20 +1,43 @@
 //! Addresses as people type them: `8888`, `localhost:8888`, `[::1]:8888`, `:8888`,
-//! `tcp://localhost:8888`.
+//! `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where to listen or what to connect to.
+/// Where to listen or what to connect to, and how bytes travel there.
+///
+/// It is printed as it is read, `tcp://` left out; [`to_url`](Self::to_url) always says how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Address {
+pub enum Address {
+    /// A stream of bytes over TCP: `HOST:PORT` or `tcp://HOST:PORT`.
+    Tcp(Endpoint),
+    /// Datagrams over UDP: `udp://HOST:PORT`.
+    Udp(Endpoint),
+    /// A stream of bytes inside TLS over TCP: `tls://HOST:PORT`.
+    Tls(Endpoint),
+    /// A stream of bytes over a Unix socket: `unix:PATH`.
+    Unix(UnixPath),
+}
+
+/// A machine and a port on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
     /// The machine.
     pub host: Host,
-    /// The TCP port; 0 lets the system choose one to listen on.
+    /// The port; 0 lets the system choose one to listen on.
     pub port: u16,
 }
 
-/// The machine of an [`Address`].
+/// Makes an address of an endpoint.
+type Transport = fn(Endpoint) -> Address;
+
+const TRANSPORTS: [(&str, Transport); 3] =
+    [("tcp://", Address::Tcp), ("udp://", Address::Udp), ("tls://", Address::Tls)];
+
+/// The machine of an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// Every interface of this machine, IPv4 and IPv6; to connect to, this machine.
@@ -24,6 +47,10 @@ pub enum Host {
     /// A name that is to be resolved.
     Name(String),
 }
+
+/// The path of a Unix socket, of a length that the system takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UnixPath(PathBuf);
 
 /// A text that is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,15 +70,100 @@ pub enum AddressError {
     /// A host name with characters that no host name has.
     #[error("not a host name")]
     Name,
-    /// A scheme other than `tcp://`.
-    #[error("the scheme is not tcp://")]
+    /// A scheme that is not known.
+    #[error("the scheme is none of tcp://, udp://, tls:// and unix:")]
     Scheme,
+    /// Two slashes and then a name: a path, or a host as in other schemes.
+    #[error("a path follows unix: at once (unix:PATH)")]
+    Slashes,
+    /// The path of a Unix socket is none.
+    #[error(transparent)]
+    Path(#[from] UnixPathError),
+}
+
+/// A path that no Unix socket can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnixPathError {
+    /// It is empty.
+    #[error("the path is empty")]
+    Empty,
+    /// It has a NUL byte in it.
+    #[error("the path has a NUL byte in it")]
+    Nul,
+    /// The system has no room for it (`sockaddr_un`).
+    #[error("the path has {0} bytes, and that of a Unix socket has 107 at most")]
+    Long(usize),
 }
 
 impl Address {
-    /// An address on this machine's IPv4 loopback interface.
+    /// An address for TCP on this machine's IPv4 loopback interface.
+    pub const fn loopback(port: u16) -> Self {
+        Self::Tcp(Endpoint::loopback(port))
+    }
+
+    /// The machine and port, where this is no path.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::Tcp(endpoint) | Self::Udp(endpoint) | Self::Tls(endpoint) => Some(endpoint),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address and port, where this is no path and the machine no name.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(Endpoint { host: Host::Ip(ip), port })
+            | Self::Udp(Endpoint { host: Host::Ip(ip), port })
+            | Self::Tls(Endpoint { host: Host::Ip(ip), port }) => Some(SocketAddr::new(*ip, *port)),
+            _ => None,
+        }
+    }
+
+    /// The address with what stands for its transport: `tcp://127.0.0.1:8888`.
+    pub fn to_url(&self) -> String {
+        match self {
+            Self::Tcp(endpoint) => format!("tcp://{endpoint}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// A port of this machine's IPv4 loopback interface.
     pub const fn loopback(port: u16) -> Self {
         Self { host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: Host::Ip(address.ip()), port: address.port() }
+    }
+}
+
+impl UnixPath {
+    /// The most bytes of a path: `sockaddr_un` has room for 108, of which the last is NUL.
+    const LONGEST: usize = 107;
+
+    /// Takes a path.
+    ///
+    /// # Errors
+    ///
+    /// [`UnixPathError`] where no Unix socket can have it.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, UnixPathError> {
+        let path = path.into();
+        match path.as_os_str().as_bytes() {
+            [] => Err(UnixPathError::Empty),
+            bytes if bytes.contains(&0) => Err(UnixPathError::Nul),
+            bytes if bytes.len() > Self::LONGEST => Err(UnixPathError::Long(bytes.len())),
+            _ => Ok(Self(path)),
+        }
+    }
+}
+
+impl AsRef<Path> for UnixPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -59,22 +171,49 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let rest = match text.split_once("://") {
-            None => text,
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => rest,
-            Some(_) => return Err(AddressError::Scheme),
-        };
-        if let Some(bracketed) = rest.strip_prefix('[') {
+        if let Some(path) = without_scheme(text, "unix:") {
+            return parse_path(path).map(Self::Unix);
+        }
+        for (scheme, of) in TRANSPORTS {
+            if let Some(rest) = without_scheme(text, scheme) {
+                return rest.parse().map(of);
+            }
+        }
+        if text.contains("://") { Err(AddressError::Scheme) } else { text.parse().map(Self::Tcp) }
+    }
+}
+
+fn without_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+fn parse_path(text: &str) -> Result<UnixPath, AddressError> {
+    // `unix:///run/x` is how URLs are written; `unix://run/x` could mean two things.
+    let path = match text.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => return Err(AddressError::Slashes),
+        None => text,
+    };
+    Ok(UnixPath::new(path)?)
+}
+
+impl FromStr for Endpoint {
+    type Err = AddressError;
+
+    /// Reads `PORT` (on 127.0.0.1), `HOST:PORT`, `[::1]:PORT`, `:PORT`.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(bracketed) = text.strip_prefix('[') {
             let (ip, port) = bracketed.split_once(']').ok_or(AddressError::Ipv6)?;
             let ip = ip.parse::<Ipv6Addr>().map_err(|_| AddressError::Ipv6)?;
             let port = port.strip_prefix(':').ok_or(AddressError::NoPort)?;
             return Ok(Self { host: Host::Ip(ip.into()), port: parse_port(port)? });
         }
-        match rest.split_once(':') {
+        match text.split_once(':') {
             Some((_, port)) if port.contains(':') => Err(AddressError::Brackets),
             Some((host, port)) => Ok(Self { host: parse_host(host)?, port: parse_port(port)? }),
-            None if rest.bytes().all(|b| b.is_ascii_digit()) => {
-                Ok(Self::loopback(parse_port(rest)?))
+            None if text.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(Self::loopback(parse_port(text)?))
             }
             None => Err(AddressError::NoPort),
         }
@@ -101,6 +240,17 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(endpoint) => write!(f, "{endpoint}"),
+            Self::Udp(endpoint) => write!(f, "udp://{endpoint}"),
+            Self::Tls(endpoint) => write!(f, "tls://{endpoint}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
 }
@@ -116,36 +266,58 @@ impl fmt::Display for Host {
     }
 }
 
+impl fmt::Display for UnixPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.display())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn reads(text: &str, host: Host, port: u16) {
-        assert_eq!(text.parse(), Ok(Address { host, port }), "{text}");
+        let endpoint = Endpoint { host, port };
+        assert_eq!(text.parse(), Ok(endpoint.clone()), "{text}");
+        assert_eq!(text.parse(), Ok(Address::Tcp(endpoint.clone())), "{text}");
+        assert_eq!(format!("TCP://{text}").parse(), Ok(Address::Tcp(endpoint.clone())), "{text}");
+        assert_eq!(format!("udp://{text}").parse(), Ok(Address::Udp(endpoint.clone())), "{text}");
+        assert_eq!(format!("tls://{text}").parse(), Ok(Address::Tls(endpoint)), "{text}");
     }
 
     #[test]
-    fn every_form_of_an_address_is_read() {
+    fn every_form_of_an_endpoint_is_read_with_and_without_a_scheme() {
         let v4 = |ip: [u8; 4]| Host::Ip(IpAddr::from(ip));
-        let localhost = || Host::Name("localhost".into());
+        let name = |name: &str| Host::Name(name.into());
         reads("8888", v4([127, 0, 0, 1]), 8888);
         reads("0", v4([127, 0, 0, 1]), 0);
         reads(":8888", Host::Any, 8888);
-        reads("localhost:8888", localhost(), 8888);
+        reads("localhost:8888", name("localhost"), 8888);
         reads("10.0.0.1:1", v4([10, 0, 0, 1]), 1);
         reads("[::1]:8888", Host::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)), 8888);
-        reads("tcp://localhost:8888", localhost(), 8888);
-        reads("TCP://[::]:0", Host::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), 0);
-        reads(
-            "my_service-1.example.com:65535",
-            Host::Name("my_service-1.example.com".into()),
-            65535,
-        );
+        reads("[::]:0", Host::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), 0);
+        reads("my_service-1.example.com:65535", name("my_service-1.example.com"), 65535);
+    }
+
+    #[test]
+    fn a_path_is_read_as_it_is() {
+        for (text, path) in [
+            ("unix:/run/echo.sock", "/run/echo.sock"),
+            ("UNIX:echo.sock", "echo.sock"),
+            ("unix:8888", "8888"),
+            ("unix:a:b ¿?://", "a:b ¿?://"),
+            ("unix:///run/x", "/run/x"),
+        ] {
+            assert_eq!(text.parse(), Ok(Address::Unix(UnixPath(path.into()))), "{text}");
+        }
+        let most = "x".repeat(107);
+        assert_eq!(UnixPath::new(&most), Ok(UnixPath(most.into())));
     }
 
     #[test]
     fn what_is_no_address_is_refused_with_its_reason() {
+        let long = format!("unix:{}", "x".repeat(108));
         for (text, error) in [
             ("", AddressError::Port),
             ("localhost", AddressError::NoPort),
@@ -159,6 +331,11 @@ mod tests {
             ("[127.0.0.1]:1", AddressError::Ipv6),
             ("a b:1", AddressError::Name),
             ("http://localhost:1", AddressError::Scheme),
+            ("tls://localhost", AddressError::NoPort),
+            ("unix:", AddressError::Path(UnixPathError::Empty)),
+            ("unix:a\0b", AddressError::Path(UnixPathError::Nul)),
+            ("unix://run/x", AddressError::Slashes),
+            (&long, AddressError::Path(UnixPathError::Long(108))),
         ] {
             assert_eq!(text.parse::<Address>(), Err(error), "{text}");
         }
@@ -166,8 +343,30 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_back() {
-        for text in ["127.0.0.1:8888", ":0", "[::1]:1", "localhost:80"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        for (text, url) in [
+            ("127.0.0.1:8888", "tcp://127.0.0.1:8888"),
+            (":0", "tcp://:0"),
+            ("[::1]:1", "tcp://[::1]:1"),
+            ("localhost:80", "tcp://localhost:80"),
+            ("udp://[::1]:1", "udp://[::1]:1"),
+            ("tls://localhost:1", "tls://localhost:1"),
+            ("unix:/run/a b", "unix:/run/a b"),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!((address.to_string().as_str(), address.to_url().as_str()), (text, url));
+            assert_eq!(url.parse(), Ok(address));
+        }
+    }
+
+    #[test]
+    fn only_numbers_are_a_socket_address() {
+        let socket = |text: &str| text.parse::<Address>().unwrap().socket_addr();
+        for text in ["1", "udp://1", "tls://1"] {
+            assert_eq!(socket(text), Some(SocketAddr::from(([127, 0, 0, 1], 1))));
+        }
+        assert_eq!(socket("[::1]:2"), Some("[::1]:2".parse().unwrap()));
+        for text in [":1", "localhost:1", "unix:x"] {
+            assert_eq!(socket(text), None);
         }
     }
 }

@@ -1,15 +1,19 @@
 //! From a name to a connection.
 
-use std::io;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_net::TcpStream;
-use smol::Executor;
-use smol::channel::{Receiver, unbounded};
+use async_net::unix::UnixStream;
+use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::limits::deadline::within;
-use crate::net::address::{Address, Host};
+use crate::net::address::{Address, Endpoint, Host};
+use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -43,30 +47,47 @@ pub enum ConnectError {
     },
 }
 
-/// Resolves `address` and connects to it as [`connect_to`] does, for at most `limit`.
+/// A stream of bytes as the system carries it: without TLS.
+#[derive(Debug, Clone)]
+pub enum Plain {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Connects to `address`, for at most `limit`; where that is of TCP, it is resolved, and
+/// connected to as [`connect_to`] does. A handshake of TLS is the caller's to make.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]; when all addresses fail, the error of the first.
+/// [`ConnectError`]; when all addresses fail, the error of the first. There are no connections
+/// over UDP: `Unsupported`.
 ///
 /// # Cancel safety
 ///
 /// When this is dropped halfway, the sockets of all attempts are closed.
-pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ConnectError> {
+pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, ConnectError> {
     let work = async {
-        let found = resolve(address).await?;
-        connect_to(address, found).await
+        let failed = |source| ConnectError::Connect { address: address.clone(), source };
+        match address {
+            Address::Tcp(endpoint) | Address::Tls(endpoint) => {
+                let found = resolve(endpoint).await?;
+                dial(found).await.map(Plain::Tcp).map_err(failed)
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Plain::Unix).map_err(failed),
+            Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        }
     };
     within(Some(limit), work)
         .await
         .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
 }
 
-/// Connects to `address`, which has been resolved to `found`.
+/// Connects to `endpoint`, which has been resolved to `found`.
 ///
-/// The addresses are tried as in RFC 8305 ("Happy Eyeballs"): the families in turn, the next
-/// 250 ms after the last or as soon as one has failed; the first connection wins and the other
-/// attempts are dropped. Small messages are sent at once (`TCP_NODELAY`).
+/// The addresses are tried as [`first_to`] does. Small messages are sent at once
+/// (`TCP_NODELAY`).
 ///
 /// # Errors
 ///
@@ -76,15 +97,44 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Co
 ///
 /// When this is dropped halfway, the sockets of all attempts are closed.
 pub async fn connect_to(
-    address: &Address,
+    endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    race(interleave(found))
-        .await
-        .map_err(|source| ConnectError::Connect { address: address.clone(), source })
+    dial(found).await.map_err(|source| {
+        let address = Address::Tcp(endpoint.clone());
+        ConnectError::Connect { address, source }
+    })
 }
 
-/// Finds the socket addresses of `address`, off the executor where a name must be resolved.
+async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let stream = first_to(found, TcpStream::connect).await;
+    let stream = stream.unwrap_or_else(|| Err(no_address()))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Connects to `endpoint`, which has been resolved to `found`, with a stream that is bound to this
+/// thread; otherwise as [`connect_to`].
+///
+/// # Errors
+///
+/// Those of [`connect_to`].
+///
+/// # Cancel safety
+///
+/// That of [`connect_to`].
+pub(crate) async fn connect_here(
+    endpoint: &Endpoint,
+    found: Vec<SocketAddr>,
+) -> Result<Stream, ConnectError> {
+    let stream = first_to(found, Stream::connect).await;
+    stream.unwrap_or_else(|| Err(no_address())).map_err(|source| {
+        let address = Address::Tcp(endpoint.clone());
+        ConnectError::Connect { address, source }
+    })
+}
+
+/// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
 ///
 /// # Errors
 ///
@@ -93,9 +143,9 @@ pub async fn connect_to(
 /// # Cancel safety
 ///
 /// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
-pub async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
-    let port = address.port;
-    let name = match &address.host {
+pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
+    let port = endpoint.port;
+    let name = match &endpoint.host {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
         Host::Any => {
             let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
@@ -126,56 +176,127 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-/// Connects to the first address that answers.
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let executor = Executor::new();
-    let (done, results) = unbounded();
-    let attempts = async {
-        let mut failed = None;
-        for address in addresses {
-            let done = done.clone();
-            let attempt = async move {
-                // The other side is gone only when an earlier attempt has won.
-                let _ = done.send(TcpStream::connect(address).await).await;
-            };
-            executor.spawn(attempt).detach();
-            if let Ok(result) = within(Some(ATTEMPT_DELAY), results.recv()).await {
-                match result.unwrap_or_else(|_| Err(no_address())) {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-            }
+/// Makes `attempt` at each of these addresses until one succeeds, as in RFC 8305 ("Happy
+/// Eyeballs"): the families in turn, the next 250 ms after the last or as soon as one has failed;
+/// the first success wins and the other attempts are dropped. `None` if there is no address.
+///
+/// # Errors
+///
+/// When all attempts fail, the error of the first.
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, all attempts are dropped.
+pub async fn first_to<T, E, A: Future<Output = Result<T, E>>>(
+    found: Vec<SocketAddr>,
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Option<Result<T, E>> {
+    let mut waiting = interleave(found).into_iter();
+    let (mut running, mut failed) = (Vec::new(), None);
+    loop {
+        running.extend(waiting.next().map(|address| Box::pin(attempt(address))));
+        if running.is_empty() {
+            return failed.map(Err);
         }
-        drop(done);
-        first_of(&results, failed).await
-    };
-    let stream = executor.run(attempts).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// The first success among the attempts that still run, or else the first error of all.
-async fn first_of(
-    results: &Receiver<io::Result<TcpStream>>,
-    mut failed: Option<io::Error>,
-) -> io::Result<TcpStream> {
-    while let Ok(result) = results.recv().await {
-        match result {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = failed.or(Some(error)),
+        let lead = (waiting.len() > 0).then_some(ATTEMPT_DELAY);
+        match within(lead, first_of(&mut running)).await {
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Ok(success) => return Some(success),
+            // It goes on beside the next.
+            Err(_) => {}
         }
     }
-    Err(failed.unwrap_or_else(no_address))
+}
+
+/// The result of the first that ends, which is taken out.
+async fn first_of<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for index in 0..running.len() {
+            if let Poll::Ready(output) = Pin::new(&mut running[index]).poll(cx) {
+                drop(running.remove(index));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no address")
 }
 
+impl AsyncRead for Plain {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
+            Self::Unix(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
+        }
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_close(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use crate::net::address::UnixPath;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -195,7 +316,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        let stream = smol::block_on(race(vec![closed, open])).unwrap();
+        let stream = smol::block_on(first_to(vec![closed, open], TcpStream::connect));
+        let stream = stream.unwrap().unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
     }
 
@@ -212,10 +334,41 @@ mod tests {
     fn a_name_is_resolved() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let localhost = Address { host: Host::Name("localhost".into()), port };
+        let named = |name: &str| Address::Tcp(Endpoint { host: Host::Name(name.into()), port });
+        let localhost = named("localhost");
         assert!(smol::block_on(connect(&localhost, LIMIT)).is_ok());
-        let nowhere = Address { host: Host::Name("no.such.host.invalid".into()), port };
+        let nowhere = named("no.such.host.invalid");
         let error = smol::block_on(connect(&nowhere, LIMIT)).unwrap_err();
         assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_path_is_connected_to_and_bytes_go_both_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address = Address::Unix(UnixPath::new(path).unwrap());
+        smol::block_on(async {
+            let mut stream = connect(&address, LIMIT).await.unwrap();
+            stream.write_all(b"one way").await.unwrap();
+            stream.close().await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            std::io::copy(&mut peer.try_clone().unwrap(), &mut peer).unwrap();
+            drop(peer);
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).await.unwrap();
+            assert_eq!(back, b"one way");
+        });
+        drop(listener);
+        let error = smol::block_on(connect(&address, LIMIT)).unwrap_err();
+        assert_eq!(error.to_string(), format!("connect to {address}"));
+    }
+
+    #[test]
+    fn there_is_no_connection_over_udp() {
+        let udp = "udp://127.0.0.1:1".parse().unwrap();
+        let error = smol::block_on(connect(&udp, LIMIT)).unwrap_err();
+        let ConnectError::Connect { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::Unsupported);
     }
 }

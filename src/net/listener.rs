@@ -1,25 +1,34 @@
 //! Sockets that wait for connections.
 
+mod unix;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+};
 
-use crate::net::address::{Address, Host};
+use crate::net::address::{Address, Endpoint, Host, UnixPath};
 use crate::net::connect::{ConnectError, resolve};
+pub(super) use unix::Claim;
 
 /// Connections that the system accepts before we do. The 128 of the standard library stall a
 /// burst of connections for a second; the system cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A TCP socket that listens. It does not block.
+/// A socket that listens for connections over TCP or a Unix socket. It does not block.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    local: SocketAddr,
+    /// Stands before the socket, so that it is dropped first: see [`Claim`].
+    pub(super) claim: Option<Arc<Claim>>,
+    pub(super) socket: OwnedFd,
+    pub(super) local: Address,
 }
 
 /// Why a [`Listener`] cannot listen.
@@ -36,13 +45,22 @@ pub enum ListenError {
         /// What the system said.
         source: io::Error,
     },
+    /// A socket that was handed over is of no use.
+    #[error("take over the socket of descriptor {descriptor}")]
+    Adopt {
+        /// The number of its file descriptor.
+        descriptor: i32,
+        /// What is wrong with it.
+        source: io::Error,
+    },
 }
 
 impl Listener {
-    /// Listens on `address`, with `count` sockets between which the system shares the connections
-    /// out (`SO_REUSEPORT`), one for each thread that accepts. [`Host::Any`] and `[::]` listen on
-    /// IPv4 and IPv6, whatever the system's `bindv6only` says; [`Host::Any`] on IPv4 alone where
-    /// there is no IPv6. Of a name with several addresses the first that can be had is taken.
+    /// Listens on `endpoint` for TCP, with `count` sockets between which the system shares the
+    /// connections out (`SO_REUSEPORT`), one for each thread that accepts. [`Host::Any`] and
+    /// `[::]` listen on IPv4 and IPv6, whatever the system's `bindv6only` says; [`Host::Any`] on
+    /// IPv4 alone where there is no IPv6. Of a name with several addresses the first that can be
+    /// had is taken.
     ///
     /// # Errors
     ///
@@ -51,41 +69,94 @@ impl Listener {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, nothing listens.
-    pub async fn bind(address: &Address, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
-        let candidates = match &address.host {
-            Host::Any => {
-                let both: [IpAddr; 2] =
-                    [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-                both.map(|ip| SocketAddr::new(ip, address.port)).into()
-            }
-            _ => resolve(address).await?,
+    pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
+        let bound = bind_first(endpoint, |address| listen_on(address, count)).await?;
+        bound
+            .map_err(|source| ListenError::Bind { address: Address::Tcp(endpoint.clone()), source })
+    }
+
+    /// Listens on a Unix socket at `path`, for `count` threads that accept, with the permissions
+    /// `mode` (`0o600`: its owner alone may connect), whatever the umask; there is no moment at
+    /// which it has more.
+    ///
+    /// A socket that is there already is taken over if nobody listens on it any more; anything
+    /// else that is there stays. When the last of the listeners is dropped, so is the path, if it
+    /// is still theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Bind`].
+    pub fn bind_unix(
+        path: &UnixPath,
+        mode: u32,
+        count: NonZeroUsize,
+    ) -> Result<Vec<Self>, ListenError> {
+        let local = Address::Unix(path.clone());
+        let bind = || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            let claim = Claim::stake(&socket, path, Mode::from_raw_mode(mode))?;
+            listen(&socket, BACKLOG)?;
+            share(Some(Arc::new(claim)), socket, &local, count)
         };
-        let mut failed = None;
-        for candidate in candidates {
-            match listen_on(candidate, count) {
-                Ok(listeners) => return Ok(listeners),
-                // An address in use must not send `:PORT` silently to IPv4 alone.
-                Err(error) if address.host == Host::Any && !lacks_ipv6(&error) => {
-                    failed = Some(error);
-                    break;
-                }
-                Err(error) => failed = failed.or(Some(error)),
+        bind().map_err(|source| ListenError::Bind { address: local.clone(), source })
+    }
+
+    /// Takes over a socket that was bound by somebody else and listens already, over TCP or as a
+    /// Unix socket, for `count` threads that accept. Programs that are started from here on do
+    /// not inherit it. A path stays when the listeners are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Adopt`] where it does not listen, or for something else.
+    pub fn adopt(socket: OwnedFd, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
+        let descriptor = socket.as_raw_fd();
+        let adopt = || {
+            let local = local_address(&socket)?;
+            fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+            fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK)?;
+            if matches!(local, Address::Tcp(_)) {
+                prepare_accepted(&socket)?;
             }
-        }
-        let source = failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-        Err(ListenError::Bind { address: address.clone(), source })
+            share(None, socket, &local, count)
+        };
+        adopt().map_err(|source| ListenError::Adopt { descriptor, source })
     }
 
     /// The address that the socket has: with the port that the system chose where 0 was asked.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
+    pub fn local_addr(&self) -> &Address {
+        &self.local
     }
 }
 
-impl From<Listener> for TcpListener {
-    fn from(listener: Listener) -> Self {
-        listener.socket
+/// The same socket for `count` threads, each of which is told of every connection.
+fn share(
+    claim: Option<Arc<Claim>>,
+    socket: OwnedFd,
+    local: &Address,
+    count: NonZeroUsize,
+) -> io::Result<Vec<Listener>> {
+    let listener = |socket| Listener { claim: claim.clone(), socket, local: local.clone() };
+    let mut listeners = Vec::new();
+    for _ in 1..count.get() {
+        listeners.push(listener(socket.try_clone()?));
     }
+    listeners.push(listener(socket));
+    Ok(listeners)
+}
+
+/// Where a socket that was handed over listens.
+fn local_address(socket: &OwnedFd) -> io::Result<Address> {
+    let wrong = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
+    if sockopt::socket_type(socket)? != SocketType::STREAM || !sockopt::socket_acceptconn(socket)? {
+        return Err(wrong("it does not listen for connections"));
+    }
+    let local = getsockname(socket)?;
+    if let Ok(address) = SocketAddr::try_from(local.clone()) {
+        return Ok(Address::Tcp(address.into()));
+    }
+    let path = unix::name(local).ok_or_else(|| wrong("neither of TCP nor a Unix socket"))?;
+    UnixPath::new(path).map(Address::Unix).map_err(io::Error::other)
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
@@ -94,49 +165,101 @@ fn lacks_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
-    let first = open_socket(address)?;
+/// Does `bind` with the first address of `endpoint` with which it can be done.
+///
+/// # Errors
+///
+/// Where the name does not resolve; inside, what `bind` said of the first address.
+pub(super) async fn bind_first<T>(
+    endpoint: &Endpoint,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<io::Result<T>, ConnectError> {
+    let candidates = match &endpoint.host {
+        Host::Any => {
+            let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+            both.map(|ip| SocketAddr::new(ip, endpoint.port)).into()
+        }
+        _ => resolve(endpoint).await?,
+    };
+    let mut failed = None;
+    for candidate in candidates {
+        match bind(candidate) {
+            Ok(bound) => return Ok(Ok(bound)),
+            // An address in use must not send `:PORT` silently to IPv4 alone.
+            Err(error) if endpoint.host == Host::Any && !lacks_ipv6(&error) => {
+                return Ok(Err(error));
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Ok(Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+}
+
+/// Binds `count` sockets, made by `open`, to one address, between which the system shares out what
+/// comes (`SO_REUSEPORT`); returns the address that they have.
+pub(super) fn bind_together(
+    address: SocketAddr,
+    count: NonZeroUsize,
+    open: impl Fn(SocketAddr) -> io::Result<OwnedFd>,
+) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    let first = open(address)?;
     bind(&first, &address)?;
-    let first = TcpListener::from(first);
-    let local = first.local_addr()?;
+    let local = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
     if count.get() > 1 {
         // Not before the first is bound: with the option, it would share a port that is in use
         // with another program of ours instead of failing.
         sockopt::set_socket_reuseport(&sockets[0], true)?;
         for _ in 1..count.get() {
-            let sibling = open_socket(local)?;
+            let sibling = open(local)?;
             sockopt::set_socket_reuseport(&sibling, true)?;
             bind(&sibling, &local)?;
-            sockets.push(sibling.into());
+            sockets.push(sibling);
         }
     }
+    Ok((sockets, local))
+}
+
+fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
+    let (sockets, local) = bind_together(address, count, open_socket)?;
     for socket in &sockets {
         listen(socket, BACKLOG)?;
     }
-    Ok(sockets.into_iter().map(|socket| Listener { socket, local }).collect())
+    let listener = |socket| Listener { claim: None, socket, local: Address::Tcp(local.into()) };
+    Ok(sockets.into_iter().map(listener).collect())
 }
 
 fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = socket_for(address, SocketType::STREAM)?;
     // A restart must not wait for the connections of the last run to be forgotten (TIME-WAIT).
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    prepare_accepted(&socket)?;
+    Ok(socket)
+}
+
+/// A socket for an address; of IPv6, for both families.
+pub(super) fn socket_for(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, kind, flags, None)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    // Accepted connections inherit both: small answers are sent at once, and urgent data stays
-    // in its place in the stream (RFC 6093 section 5).
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    sockopt::set_socket_oobinline(&socket, true)?;
     Ok(socket)
+}
+
+/// Sets what the connections of a TCP socket inherit: small answers are sent at once, and urgent
+/// data stays in its place in the stream (RFC 6093 section 5).
+fn prepare_accepted(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    Ok(sockopt::set_socket_oobinline(socket, true)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream as Client;
+    use std::net::{TcpListener, TcpStream as Client, UdpSocket};
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     fn listen_on(text: &str) -> Result<Listener, ListenError> {
         shards(text, 1).map(|mut listeners| listeners.remove(0))
@@ -147,12 +270,16 @@ mod tests {
         smol::block_on(Listener::bind(&text.parse().unwrap(), count))
     }
 
+    fn address(listener: &Listener) -> SocketAddr {
+        listener.local_addr().socket_addr().unwrap()
+    }
+
     #[test]
     fn every_interface_means_both_families() {
         let port = listen_on(":0").map(|listener| {
-            let port = listener.local_addr().port();
+            let port = address(&listener).port();
             Client::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-            if listener.local_addr().is_ipv6() {
+            if address(&listener).is_ipv6() {
                 Client::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
             }
             port
@@ -173,24 +300,64 @@ mod tests {
     #[test]
     fn a_port_in_use_on_every_interface_does_not_fall_back_to_one_family() {
         let first = listen_on(":0").unwrap();
-        assert!(listen_on(&format!(":{}", first.local_addr().port())).is_err());
+        assert!(listen_on(&format!(":{}", address(&first).port())).is_err());
     }
 
     #[test]
     fn several_sockets_share_a_port_but_not_with_those_of_another() {
         let listeners = shards("127.0.0.1:0", 3).unwrap();
-        let address = listeners[0].local_addr();
-        assert!(listeners.iter().all(|listener| listener.local_addr() == address));
+        let address = address(&listeners[0]);
+        let same = |listener: &Listener| listener.local_addr().socket_addr() == Some(address);
+        assert!(listeners.iter().all(same));
         for count in [1, 3] {
             let error = shards(&address.to_string(), count).unwrap_err();
             let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
             assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{count} sockets");
         }
         let clients: Vec<_> = (0..100).map(|_| Client::connect(address).unwrap()).collect();
-        let waiting =
-            |listener: &Listener| std::iter::from_fn(|| listener.socket.accept().ok()).count();
+        let accept = |listener: &Listener| rustix::net::accept(&listener.socket).ok();
+        let waiting = |listener: &Listener| std::iter::from_fn(|| accept(listener)).count();
         let shares: Vec<_> = listeners.iter().map(waiting).collect();
         assert_eq!(shares.iter().sum::<usize>(), clients.len());
         assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+    }
+
+    fn adopt(socket: impl Into<OwnedFd>) -> Result<Listener, ListenError> {
+        let mut all = Listener::adopt(socket.into(), NonZeroUsize::MIN)?;
+        Ok(all.remove(0))
+    }
+
+    #[test]
+    fn a_socket_that_listens_already_is_taken_over_and_not_inherited() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bound = tcp.local_addr().unwrap();
+        fcntl_setfd(&tcp, FdFlags::empty()).unwrap();
+        let adopted = adopt(tcp).unwrap();
+        assert_eq!(address(&adopted), bound);
+        assert_eq!(rustix::io::fcntl_getfd(&adopted.socket).unwrap(), FdFlags::CLOEXEC);
+        let accept = || rustix::net::accept(&adopted.socket);
+        assert_eq!(accept().unwrap_err(), Errno::AGAIN, "it does not block");
+        let _client = Client::connect(bound).unwrap();
+        let accepted = accept().unwrap();
+        assert!(sockopt::tcp_nodelay(accepted).unwrap());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let adopted = adopt(UnixListener::bind(&path).unwrap()).unwrap();
+        assert_eq!(adopted.local_addr().to_string(), format!("unix:{}", path.display()));
+        drop(adopted);
+        assert!(path.exists(), "its path stays: it is not ours");
+    }
+
+    #[test]
+    fn what_does_not_listen_is_not_taken_over() {
+        let (stream, _) = UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for socket in [OwnedFd::from(stream), file.into(), udp.into()] {
+            let error = adopt(socket).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with("take over the socket of descriptor "), "{text}");
+        }
     }
 }

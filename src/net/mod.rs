@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod connect;
+pub(crate) mod datagram;
 pub mod listener;
 pub mod names;
 pub(crate) mod stream;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smol::lock::OnceCell;
 
-use super::address::{Address, AddressError, Host};
+use super::address::{AddressError, Endpoint, Host};
 use super::connect::{ConnectError, resolve};
 
 /// The most names that are remembered; with more, all are forgotten.
@@ -42,7 +42,7 @@ pub enum Family {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
     /// The host and port; a name in lower case, as URLs have it.
-    pub address: Address,
+    pub address: Endpoint,
     /// Where it is.
     pub ip: IpAddr,
 }
@@ -71,7 +71,7 @@ impl FromStr for Fixed {
         let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
         let ip = bare.parse().map_err(|_| FixedError::Ip)?;
         match host.to_ascii_lowercase().parse()? {
-            Address { host: Host::Any, .. } => Err(FixedError::Form),
+            Endpoint { host: Host::Any, .. } => Err(FixedError::Form),
             address => Ok(Self { address, ip }),
         }
     }
@@ -79,7 +79,7 @@ impl FromStr for Fixed {
 
 impl Lookup {
     /// The addresses that are known, if there are any.
-    fn known(&self, address: &Address) -> Option<Vec<SocketAddr>> {
+    fn known(&self, address: &Endpoint) -> Option<Vec<SocketAddr>> {
         let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
         let all: Vec<_> = same.map(|fixed| SocketAddr::new(fixed.ip, address.port)).collect();
         (!all.is_empty()).then_some(all)
@@ -88,7 +88,7 @@ impl Lookup {
     /// Leaves out those of the other family.
     fn pick(
         &self,
-        address: &Address,
+        address: &Endpoint,
         mut found: Vec<SocketAddr>,
     ) -> Result<Vec<SocketAddr>, ConnectError> {
         let (v6, missing) = match self.family {
@@ -110,7 +110,7 @@ impl Lookup {
 #[derive(Debug, Default)]
 pub struct Names {
     lookup: Lookup,
-    known: Mutex<HashMap<Address, Found>>,
+    known: Mutex<HashMap<Endpoint, Found>>,
 }
 
 impl Names {
@@ -128,7 +128,7 @@ impl Names {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, others who wait for the same name ask again.
-    pub async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
+    pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
         let found = match self.lookup.known(address) {
             Some(known) => known,
             None => self.entry(address).get_or_try_init(|| resolve(address)).await.cloned()?,
@@ -137,11 +137,11 @@ impl Names {
     }
 
     /// Forgets what `address` resolves to: nobody answers there.
-    pub fn forget(&self, address: &Address) {
+    pub fn forget(&self, address: &Endpoint) {
         self.lock().remove(address);
     }
 
-    fn entry(&self, address: &Address) -> Found {
+    fn entry(&self, address: &Endpoint) -> Found {
         let mut known = self.lock();
         if let Some(found) = known.get(address) {
             return found.clone();
@@ -152,7 +152,7 @@ impl Names {
         known.entry(address.clone()).or_default().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, Found>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Found>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_was_found_is_remembered_until_it_is_forgotten() {
         let names = Names::default();
-        let localhost = Address { host: Host::Name("localhost".into()), port: 80 };
+        let localhost = Endpoint { host: Host::Name("localhost".into()), port: 80 };
         let (one, other) = block_on(zip(names.resolve(&localhost), names.resolve(&localhost)));
         assert_eq!(one.unwrap(), other.unwrap());
         assert!(names.entry(&localhost).is_initialized());
@@ -181,7 +181,7 @@ mod tests {
             ("a:1:::1", Host::Name("a".into()), 1, "::1"),
             ("10.0.0.1:1:127.0.0.1", Host::Ip([10, 0, 0, 1].into()), 1, "127.0.0.1"),
         ] {
-            let fixed = Fixed { address: Address { host, port }, ip: ip.parse().unwrap() };
+            let fixed = Fixed { address: Endpoint { host, port }, ip: ip.parse().unwrap() };
             assert_eq!(text.parse(), Ok(fixed), "{text}");
         }
         for (text, error) in [
@@ -218,7 +218,7 @@ mod tests {
     fn no_more_than_so_many_are_remembered() {
         let names = Names::default();
         for port in 1..=u16::try_from(MOST).unwrap() + 1 {
-            block_on(names.resolve(&Address::loopback(port))).unwrap();
+            block_on(names.resolve(&Endpoint::loopback(port))).unwrap();
         }
         assert_eq!(names.lock().len(), 1);
     }

@@ -1,24 +1,31 @@
-//! TCP connections and the sockets that accept them, bound to a thread of the runtime.
+//! Connections over TCP and Unix sockets, and the sockets that accept them, bound to a thread of
+//! the runtime.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send,
-    sendmsg, shutdown, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
+    SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, connect, recv, send, sendmsg,
+    shutdown, socket_with, sockopt,
 };
 
-use crate::net::listener::Listener;
+use crate::net::address::{Address, UnixPath};
+use crate::net::listener::{Claim, Listener};
 use crate::runtime::{Direction, Socket};
 
-/// A TCP connection.
+/// A connection over TCP or a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Stream(Socket<OwnedFd>);
 
@@ -39,6 +46,53 @@ impl AsyncRead for Stream {
 }
 
 impl Stream {
+    /// Connects to an address. Small messages are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the socket is closed.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let fd = Self::open(family)?;
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        Self::connect_to(fd, &address).await
+    }
+
+    /// Connects to the Unix socket at a path.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, the socket is closed.
+    pub(crate) async fn connect_unix(path: &UnixPath) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path.as_ref())?;
+        Self::connect_to(Self::open(AddressFamily::UNIX)?, &address).await
+    }
+
+    fn open(family: AddressFamily) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+    }
+
+    async fn connect_to(fd: OwnedFd, address: &impl SocketAddrArg) -> io::Result<Self> {
+        let socket = Socket::new(fd)?;
+        // To connect again tells how the first time ended (connect(2), on EINPROGRESS).
+        let attempt = |fd: &OwnedFd| match connect(fd, address) {
+            Err(Errno::INPROGRESS | Errno::ALREADY) => Err(Errno::WOULDBLOCK.into()),
+            Ok(()) | Err(Errno::ISCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        poll_fn(|cx| socket.poll(Direction::Write, cx, attempt)).await?;
+        Ok(Self(socket))
+    }
+
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -88,7 +142,8 @@ impl AsyncWrite for Stream {
 
 /// What can be closed with a reset.
 pub(crate) trait Reset {
-    /// Makes closing drop what has not been sent, and send a reset (RFC 9293 section 3.10.5).
+    /// Makes closing drop what has not been sent, and send a reset (RFC 9293 section 3.10.5). A
+    /// Unix socket knows neither, and is simply closed.
     ///
     /// # Errors
     ///
@@ -102,11 +157,44 @@ impl Reset for Stream {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Ip(SocketAddr),
+    /// The process that has connected, 0 where it cannot be seen from here, and its user.
+    Unix {
+        process: i32,
+        user: u32,
+    },
+}
+
+impl Peer {
+    fn of(socket: &OwnedFd, address: Option<SocketAddrAny>) -> io::Result<Self> {
+        if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
+            return Ok(Self::Ip(address));
+        }
+        // Not with rustix: its process numbers cannot be 0.
+        let who = getsockopt(socket, PeerCredentials)?;
+        Ok(Self::Unix { process: who.pid(), user: who.uid() })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Unix { process, user } => write!(f, "unix:pid={process},uid={user}"),
+        }
+    }
+}
+
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    socket: Socket<TcpListener>,
-    local: SocketAddr,
+    /// Dropped before the socket, as in a [`Listener`].
+    _claim: Option<Arc<Claim>>,
+    socket: Socket<OwnedFd>,
+    local: Address,
 }
 
 impl Incoming {
@@ -116,12 +204,12 @@ impl Incoming {
     ///
     /// On a thread that the runtime does not drive.
     pub(crate) fn new(listener: Listener) -> io::Result<Self> {
-        let local = listener.local_addr();
-        Ok(Self { socket: Socket::new(listener.into())?, local })
+        let Listener { claim, socket, local } = listener;
+        Ok(Self { _claim: claim, socket: Socket::new(socket)?, local })
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.local
+    pub(crate) fn local_addr(&self) -> &Address {
+        &self.local
     }
 
     /// Waits until a connection may wait.
@@ -143,13 +231,53 @@ impl Incoming {
     ///
     /// Those of `accept(2)`: of this one connection (`ECONNABORTED`), or of the process
     /// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), which pass when others end.
-    pub(crate) async fn try_accept(&self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    pub(crate) async fn try_accept(&self) -> io::Result<Option<(Stream, Peer)>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accept = |listener: &TcpListener| Ok(acceptfrom_with(listener, flags)?);
+        let accept = |listener: &OwnedFd| Ok(acceptfrom_with(listener, flags)?);
         let accepted = poll_fn(|cx| self.socket.poll(Direction::Read, cx, accept));
         let Some(accepted) = future::poll_once(accepted).await else { return Ok(None) };
-        let (fd, peer) = accepted?;
-        let peer = peer.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
+        let (fd, address) = accepted?;
+        let peer = Peer::of(&fd, address)?;
         Ok(Some((Stream(Socket::new(fd)?), peer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use crate::runtime::Driver;
+
+    #[test]
+    fn who_connects_sends_and_receives() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        });
+        let exchange = || async {
+            let mut stream = Stream::connect(address).await.unwrap();
+            stream.write_all(b"one way").await.unwrap();
+            stream.close().await.unwrap();
+            let mut back = String::new();
+            stream.read_to_string(&mut back).await.unwrap();
+            back
+        };
+        assert_eq!(Driver::new().unwrap().run(exchange).unwrap(), "one way");
+        peer.join().unwrap();
+    }
+
+    #[test]
+    fn where_nobody_listens_the_cause_is_told() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = Driver::new().unwrap().run(|| Stream::connect(address)).unwrap();
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -20,15 +20,21 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use slab::Slab;
 
-use crate::runtime::Direction;
+use crate::runtime::{Direction, timers};
 
 /// Events that are taken at once.
 const EVENTS: usize = 1024;
 
 /// The number under which the eventfd is registered.
 const UNPARK: u64 = u64::MAX;
+
+/// The number under which the timerfd is registered.
+const RING: u64 = u64::MAX - 1;
 
 /// The number of a socket that is not registered yet.
 const UNREGISTERED: u32 = u32::MAX;
@@ -49,10 +55,25 @@ pub(crate) fn look_again() {
     });
 }
 
+/// How long the driver of this thread has asked for events in vain instead of sleeping.
+pub(crate) fn spun() -> Duration {
+    CURRENT.with_borrow(|reactor| reactor.as_ref().map_or(Duration::ZERO, |r| r.spun.get()))
+}
+
+/// Has the task of `cx` polled again when all sockets have been looked at: what has come to others
+/// goes first. (A task that wakes itself would be run again and again before.)
+pub(crate) fn give_way(cx: &Context<'_>) {
+    CURRENT.with_borrow(|reactor| match reactor {
+        Some(reactor) => reactor.later.borrow_mut().push(cx.waker().clone()),
+        None => cx.waker().wake_by_ref(),
+    });
+}
+
 /// Runs a future on a thread, and the sockets that it opens there.
 #[derive(Debug)]
 pub(crate) struct Driver {
     epoll: OwnedFd,
+    timerfd: OwnedFd,
     unparker: Arc<Unparker>,
     busy_poll: Duration,
 }
@@ -70,7 +91,15 @@ pub(crate) struct Unparker {
 #[derive(Debug)]
 struct Reactor {
     epoll: OwnedFd,
+    /// Rings at the first moment that a timer waits for: the timeout of `epoll_wait` itself has
+    /// only milliseconds, and `epoll_pwait2` needs Linux 5.11.
+    timerfd: OwnedFd,
+    rings: Cell<Option<Instant>>,
+    /// How long it has asked in vain instead of sleeping.
+    spun: Cell<Duration>,
     sources: RefCell<Slab<Source>>,
+    /// Who has given way.
+    later: RefCell<Vec<Waker>>,
     busy_poll: Duration,
 }
 
@@ -93,9 +122,12 @@ impl Driver {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Edge-triggered: each write is told once, and nobody needs to read it away.
         epoll::add(&epoll, &eventfd, EventData::new_u64(UNPARK), EventFlags::IN | EventFlags::ET)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timerfd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        epoll::add(&epoll, &timerfd, EventData::new_u64(RING), EventFlags::IN | EventFlags::ET)?;
         let flag = AtomicBool::default;
         let unparker = Unparker { eventfd, parked: flag(), woken: flag(), cancelled: flag() };
-        Ok(Self { epoll, unparker: Arc::new(unparker), busy_poll: Duration::ZERO })
+        Ok(Self { epoll, timerfd, unparker: Arc::new(unparker), busy_poll: Duration::ZERO })
     }
 
     /// Keeps asking for events for so long before the thread sleeps: it then needs no wake-up,
@@ -111,8 +143,16 @@ impl Driver {
     /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
     /// before.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
-        let Self { epoll, unparker, busy_poll } = self;
-        let reactor = Rc::new(Reactor { epoll, sources: RefCell::default(), busy_poll });
+        let Self { epoll, timerfd, unparker, busy_poll } = self;
+        let reactor = Rc::new(Reactor {
+            epoll,
+            timerfd,
+            rings: Cell::new(None),
+            spun: Cell::new(Duration::ZERO),
+            sources: RefCell::default(),
+            later: RefCell::default(),
+            busy_poll,
+        });
         CURRENT.set(Some(Rc::clone(&reactor)));
         let result = reactor.drive(&unparker, make());
         CURRENT.set(None);
@@ -163,6 +203,8 @@ impl Reactor {
                 self.sleep(unparker, &mut events);
             }
             self.dispatch(&mut events);
+            timers::fire();
+            self.later.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -171,24 +213,49 @@ impl Reactor {
         if self.busy_poll.is_zero() {
             return false;
         }
-        let start = Instant::now();
-        loop {
+        let (start, due) = (Instant::now(), timers::first());
+        let (something, time) = loop {
             self.ask(events, true);
-            if !events.is_empty() || unparker.woken.load(SeqCst) {
-                return true;
+            let now = Instant::now();
+            let something = !events.is_empty()
+                || self.has_more_to_do(unparker)
+                || due.is_some_and(|due| due <= now);
+            if something || now - start >= self.busy_poll {
+                break (something, now - start);
             }
-            if start.elapsed() >= self.busy_poll {
-                return false;
-            }
-        }
+        };
+        self.spun.set(self.spun.get() + time);
+        something
     }
 
     /// Waits for events; not at all if there is something else to do.
     fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
         unparker.parked.store(true, SeqCst);
-        self.ask(events, unparker.woken.load(SeqCst));
+        let busy = self.has_more_to_do(unparker);
+        if !busy {
+            self.set_ring();
+        }
+        self.ask(events, busy);
         // Before wakers run, or each of them would write to the eventfd.
         unparker.parked.store(false, SeqCst);
+    }
+
+    /// Has the timerfd ring when the first timer is due.
+    fn set_ring(&self) {
+        let Some(first) = timers::first() else { return };
+        if self.rings.replace(Some(first)) == Some(first) {
+            return;
+        }
+        // Nothing at all would switch it off.
+        let left = first.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let Ok(it_value) = Timespec::try_from(left) else { return };
+        let time = Itimerspec { it_interval: Timespec::default(), it_value };
+        // A time that is valid cannot be refused.
+        let _ = timerfd_settime(&self.timerfd, TimerfdTimerFlags::empty(), &time);
+    }
+
+    fn has_more_to_do(&self, unparker: &Unparker) -> bool {
+        unparker.woken.load(SeqCst) || !self.later.borrow().is_empty()
     }
 
     fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
@@ -434,6 +501,31 @@ mod tests {
             look_again();
             assert_eq!(read().await.unwrap().unwrap(), 4);
         });
+    }
+
+    #[test]
+    fn who_always_gives_way_keeps_no_socket_waiting() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        Driver::new().unwrap().run(|| async {
+            let executor = smol::LocalExecutor::new();
+            let counted = Rc::clone(&turns);
+            let _greedy = executor.spawn(poll_fn(move |cx| {
+                counted.set(counted.get() + 1);
+                give_way(cx);
+                Poll::<()>::Pending
+            }));
+            let socket = Socket::new(ours).unwrap();
+            let reading = executor.spawn(async move {
+                let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
+                poll_fn(|cx| socket.poll(Direction::Read, cx, read)).await
+            });
+            let writing = executor.spawn(async { theirs.write_all(b"here").unwrap() });
+            assert_eq!(executor.run(reading).await.unwrap(), 4);
+            writing.await;
+        });
+        assert!(turns.get() <= 3, "{} turns until the socket was looked at", turns.get());
     }
 
     #[test]

@@ -9,15 +9,22 @@
 mod epoll;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod timers;
 mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Driver, Socket, Unparker, look_again};
+pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again, spun};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Unparker, look_again};
+pub(crate) use portable::{Driver, Socket, Unparker, give_way, look_again, spun};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use smol::Timer;
+#[cfg(target_os = "linux")]
+pub(crate) use timers::Timer;
 pub(crate) use worker::Worker;
 
 /// What a socket can be ready for.
@@ -41,16 +48,26 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     smol::block_on(future)
 }
 
+/// Half as many threads as there are processor cores, at least one.
+pub(crate) fn half_the_cores() -> NonZeroUsize {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::thread;
     use std::time::Duration;
 
+    use futures_lite::future::poll_once;
+    use rustix::fd::AsFd;
+    use rustix::net::{SendFlags, send, sockopt};
     use smol::LocalExecutor;
     use smol::channel::bounded;
 
@@ -58,6 +75,14 @@ mod tests {
 
     fn pair() -> (UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
         (ours, theirs)
     }
@@ -71,7 +96,10 @@ mod tests {
                 use super::*;
 
                 /// Reads until the end, at most eight bytes at once.
-                async fn read_all(socket: &Socket<UnixStream>) -> Vec<u8> {
+                async fn read_all<T: AsFd>(socket: &Socket<T>) -> Vec<u8>
+                where
+                    for<'a> &'a T: Read,
+                {
                     let mut all = Vec::new();
                     loop {
                         let mut buffer = [0; 8];
@@ -130,6 +158,60 @@ mod tests {
                         assert_eq!(all.unwrap(), b"last");
                         sender.join().unwrap();
                     }
+                }
+
+                #[test]
+                fn urgent_data_makes_no_read_the_last_one() {
+                    let (ours, mut theirs) = tcp_pair();
+                    sockopt::set_socket_oobinline(&ours, true).unwrap();
+                    let sender = thread::spawn(move || {
+                        for _ in 0..100 {
+                            theirs.write_all(b"a").unwrap();
+                            send(&theirs, b"!", SendFlags::OOB).unwrap();
+                            theirs.write_all(b"z").unwrap();
+                            thread::yield_now();
+                        }
+                    });
+                    let driver = Driver::new().unwrap();
+                    let all = driver.run(|| async { read_all(&Socket::new(ours).unwrap()).await });
+                    assert_eq!(all.unwrap(), b"a!z".repeat(100));
+                    sender.join().unwrap();
+                }
+
+                #[test]
+                fn a_reset_is_seen_by_who_waits() {
+                    let (ours, theirs) = tcp_pair();
+                    let resetter = thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(10));
+                        sockopt::set_socket_linger(&theirs, Some(Duration::ZERO)).unwrap();
+                    });
+                    let driver = Driver::new().unwrap();
+                    let read = driver.run(|| async {
+                        let socket = Socket::new(ours).unwrap();
+                        let read = |mut stream: &TcpStream| stream.read(&mut [0; 8]);
+                        poll_fn(|cx| socket.poll(In, cx, read)).await
+                    });
+                    let error = read.unwrap().unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                    resetter.join().unwrap();
+                }
+
+                #[test]
+                fn a_descriptor_that_is_used_again_wakes_its_new_owner() {
+                    let driver = Driver::new().unwrap();
+                    driver.run(|| async {
+                        for round in 0..100 {
+                            let (ours, mut theirs) = pair();
+                            let socket = Socket::new(ours).unwrap();
+                            assert!(poll_once(read_all(&socket)).await.is_none());
+                            // What the old owner was to be told must not be lost on the new one.
+                            theirs.write_all(&[round]).unwrap();
+                            if round % 2 == 0 {
+                                drop(theirs);
+                                assert_eq!(read_all(&socket).await, [round]);
+                            }
+                        }
+                    });
                 }
 
                 #[test]

@@ -16,6 +16,18 @@ use crate::runtime::Direction;
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn look_again() {}
 
+/// How long the driver of this thread has asked for events in vain: here it always sleeps.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn spun() -> std::time::Duration {
+    std::time::Duration::ZERO
+}
+
+/// Has the task of `cx` polled again, after others.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn give_way(cx: &Context<'_>) {
+    cx.waker().wake_by_ref();
+}
+
 /// Runs a future on a thread.
 #[derive(Debug)]
 pub(crate) struct Driver {

@@ -1,7 +1,6 @@
 //! Takes connections from the system, as many as are permitted.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
-use crate::net::stream::{Incoming, Stream};
+use crate::net::stream::{Incoming, Peer, Stream};
 use crate::serve::admission::{Admission, Refusal};
 use crate::serve::session::{Session, TRAFFIC};
 use crate::serve::shard::Shared;
@@ -78,9 +77,9 @@ impl Acceptor {
     }
 
     /// Serves a connection, or closes it at once.
-    fn admit(&self, permit: Permit, stream: Stream, peer: SocketAddr) {
+    fn admit(&self, permit: Permit, stream: Stream, peer: Peer) {
         let Some(executor) = self.executor.upgrade() else { return };
-        match self.admission.admit(peer.ip()) {
+        match self.admission.admit(peer) {
             Ok(admitted) => {
                 let permits = (permit, admitted);
                 let session = Session::open(Rc::clone(&self.shared), permits, stream, peer);
@@ -90,7 +89,7 @@ impl Acceptor {
         }
     }
 
-    fn refuse(&self, refusal: Refusal, peer: SocketAddr) {
+    fn refuse(&self, refusal: Refusal, peer: Peer) {
         let figures = &self.shared.figures;
         let (counter, why) = match refusal {
             Refusal::Denied => (&figures.denied, "its address may not connect"),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
+use crate::net::stream::Peer;
 use crate::serve::config::Config;
 
 /// What every thread of a server asks before it serves a connection.
@@ -40,10 +41,11 @@ impl Admission {
         Self { allow, deny, max_per_ip, inside: Mutex::default() }
     }
 
-    /// Lets a connection from `ip` in, or says why not.
-    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Admitted, Refusal> {
-        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
-        let ip = ip.to_canonical();
+    /// Lets a connection from `peer` in, or says why not. Who comes over a Unix socket has no
+    /// address, and got past the permissions of its path.
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Refusal> {
+        let Peer::Ip(address) = peer else { return Ok(Admitted::default()) };
+        let ip = address.ip().to_canonical();
         if !self.is_allowed(ip) {
             return Err(Refusal::Denied);
         }
@@ -57,7 +59,10 @@ impl Admission {
         Ok(Admitted(Some(Box::new((Arc::clone(self), ip)))))
     }
 
-    fn is_allowed(&self, ip: IpAddr) -> bool {
+    /// Whether `ip` is served at all.
+    pub(super) fn is_allowed(&self, ip: IpAddr) -> bool {
+        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        let ip = ip.to_canonical();
         let in_any = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
         !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
     }
@@ -85,16 +90,21 @@ impl Drop for Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn networks(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn peer(ip: &str) -> Peer {
+        Peer::Ip(SocketAddr::new(ip.parse().unwrap(), 1))
     }
 
     #[track_caller]
     fn decides(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
         let (allow, deny) = (networks(allow), networks(deny));
         let admission = Arc::new(Admission { allow, deny, ..Admission::default() });
-        let decided = admission.admit(ip.parse().unwrap()).map(drop);
+        let decided = admission.admit(peer(ip)).map(drop);
         assert_eq!(decided, if allowed { Ok(()) } else { Err(Refusal::Denied) }, "{ip}");
     }
 
@@ -122,9 +132,9 @@ mod tests {
     fn each_address_has_its_own_places_and_gets_them_back() {
         let max_per_ip = NonZeroUsize::new(2);
         let admission = Arc::new(Admission { max_per_ip, ..Admission::default() });
-        let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(peer);
         let first = admission.admit(one).unwrap();
-        let second = admission.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
+        let second = admission.admit(peer("::ffff:192.0.2.1")).unwrap();
         assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
         let third = admission.admit(other).unwrap();
         drop(first);
@@ -132,5 +142,14 @@ mod tests {
         assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
         drop((second, third, again));
         assert!(admission.inside.lock().unwrap().is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn who_comes_over_a_unix_socket_has_no_address_to_be_refused_for() {
+        let (allow, max_per_ip) = (networks(&["10.0.0.0/8"]), NonZeroUsize::new(1));
+        let admission = Arc::new(Admission { allow, max_per_ip, ..Admission::default() });
+        let local = Peer::Unix { process: 1, user: 0 };
+        let both = [admission.admit(local), admission.admit(local)];
+        assert!(both.iter().all(Result::is_ok));
     }
 }

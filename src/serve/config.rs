@@ -1,12 +1,12 @@
 //! What a server can be told.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::net::address::Address;
+use crate::net::address::Endpoint;
+use crate::runtime::half_the_cores;
 
 /// How a server answers, and within which limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,9 @@ pub struct Config {
     pub chunk: NonZeroUsize,
     /// In [`Mode::Line`] the bytes that a line may have, its `\n` not counted. Default: 1 MiB.
     pub max_line: usize,
+    /// The longest datagram that is answered, in bytes; a longer one is counted and dropped.
+    /// Default: 65,507, the longest of IPv4.
+    pub udp_max: usize,
     /// The memory in bytes that the unfinished lines of all connections may take together; when
     /// they take more, the connection with the longest is closed. Each thread has an equal share.
     /// Default: 256 MiB.
@@ -32,11 +35,11 @@ pub struct Config {
     /// as the limit of file descriptors allows
     /// ([`descriptors::room`](crate::limits::descriptors::room)).
     pub max_connections: Option<NonZeroUsize>,
-    /// Connections of one address at once; further ones are closed at once. Default: `None`, as
-    /// many as there may be in all.
+    /// Connections of one address at once; further ones are closed at once. Those over Unix
+    /// sockets have none, and do not count. Default: `None`, as many as there may be in all.
     pub max_per_ip: Option<NonZeroUsize>,
-    /// The networks from which connections are served; others are closed at once. Default: none,
-    /// which means all.
+    /// The networks from which connections are served; others are closed at once, but not those
+    /// over Unix sockets. Default: none, which means all.
     pub allow: Vec<IpNet>,
     /// The networks from which connections are closed at once, also those in
     /// [`allow`](Self::allow). Default: none.
@@ -45,12 +48,15 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long connections may take to end once the server has been stopped. Default: 10 s.
     pub drain: Duration,
+    /// The permissions of a Unix socket's path, whatever the umask. Default: `0o600`, only its
+    /// owner may connect.
+    pub unix_mode: u32,
     /// How long each thread keeps asking for events before it sleeps: a message that comes in this
     /// time needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
     pub busy_poll: Duration,
     /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
     /// format. Default: nowhere.
-    pub metrics: Option<Address>,
+    pub metrics: Option<Endpoint>,
     /// Faults that are made on purpose, for trying a client's patience. In [`Mode::Discard`]
     /// there are none, as there are no answers. Default: none.
     pub faults: Option<Faults>,
@@ -59,13 +65,15 @@ pub struct Config {
 /// Faults that a server makes on purpose.
 ///
 /// What happens to a message depends on the seed, on how many connections came before its own,
-/// and on how many messages came before it there, and on nothing else.
+/// and on how many messages came before it there, and on nothing else; to a datagram, on the seed
+/// and on how many datagrams came before it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
-    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, no more
-    /// is read from it. Default: not at all.
+    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, or 4 MiB
+    /// on a socket for datagrams, no more is read from it. Default: not at all.
     pub delay: Duration,
-    /// Up to how much later still; answers keep their order. Default: not at all.
+    /// Up to how much later still. On a connection answers keep their order; in datagrams one may
+    /// overtake another. Default: not at all.
     pub jitter: Duration,
     /// The share of answers that are not sent, from 0 to 1. Default: 0.
     pub drop_rate: f64,
@@ -94,6 +102,7 @@ impl Default for Config {
             prefix: Vec::new(),
             chunk: const { NonZeroUsize::new(64 << 10).expect("not zero") },
             max_line: 1 << 20,
+            udp_max: 65_507,
             max_partial: 256 << 20,
             threads: half_the_cores(),
             max_connections: None,
@@ -102,14 +111,10 @@ impl Default for Config {
             deny: Vec::new(),
             idle_timeout: None,
             drain: Duration::from_secs(10),
+            unix_mode: 0o600,
             busy_poll: Duration::ZERO,
             metrics: None,
             faults: None,
         }
     }
-}
-
-fn half_the_cores() -> NonZeroUsize {
-    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }

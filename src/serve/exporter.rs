@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers until it is dropped.
 pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
-    let address = listener.local_addr();
+    let address = listener.local_addr().clone();
     let incoming = match Incoming::new(listener) {
         Ok(incoming) => incoming,
         Err(error) => return error!(%address, %error, "cannot wait for connections"),

@@ -15,11 +15,35 @@ const MOST: usize = 256 << 10;
 /// The latest that an answer can be; a century is as good as never.
 const LATEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// What happens to one message after the other.
+#[derive(Debug)]
+pub(super) struct Fates {
+    faults: Faults,
+    random: Rng,
+}
+
+impl Fates {
+    /// Starts for the connection, or the datagram, with this number. The same seed and the same
+    /// number decide the same of the same messages.
+    pub(super) fn new(faults: &Faults, number: u64) -> Self {
+        // Neighbouring seeds must not give neighbouring connections the same faults.
+        let seed = Rng::with_seed(faults.seed).u64(..).wrapping_add(number);
+        Self { faults: faults.clone(), random: Rng::with_seed(seed) }
+    }
+
+    /// How late the next answer is; `None` if it gets lost.
+    pub(super) fn draw(&mut self) -> Option<Duration> {
+        // Both are drawn for every message: an answer that is lost must not shift the others.
+        let lost = self.random.f64() < self.faults.drop_rate;
+        let jitter = self.faults.jitter.mul_f64(self.random.f64());
+        (!lost).then(|| self.faults.delay.saturating_add(jitter).min(LATEST))
+    }
+}
+
 /// The answers of one connection that wait for their time. They keep their order.
 #[derive(Debug)]
 pub(super) struct LateAnswers {
-    faults: Faults,
-    random: Rng,
+    fates: Fates,
     /// Bytes that may still be sent before the connection is reset.
     left: u64,
     waiting: VecDeque<(Instant, Vec<u8>)>,
@@ -27,14 +51,10 @@ pub(super) struct LateAnswers {
 }
 
 impl LateAnswers {
-    /// Starts for the connection with this number. The same seed and the same number decide the
-    /// same of the same messages.
+    /// Starts for the connection with this number.
     pub(super) fn new(faults: &Faults, number: u64) -> Self {
-        // Neighbouring seeds must not give neighbouring connections the same faults.
-        let seed = Rng::with_seed(faults.seed).u64(..).wrapping_add(number);
         Self {
-            faults: faults.clone(),
-            random: Rng::with_seed(seed),
+            fates: Fates::new(faults, number),
             left: faults.reset_after.map_or(u64::MAX, Into::into),
             waiting: VecDeque::new(),
             memory: 0,
@@ -43,13 +63,7 @@ impl LateAnswers {
 
     /// Takes the answer to a message that has come `now`, unless it gets lost: then `false`.
     pub(super) fn put_off(&mut self, now: Instant, prefix: &[u8], message: &[u8]) -> bool {
-        // Both are drawn for every message: an answer that is lost must not shift the others.
-        let lost = self.random.f64() < self.faults.drop_rate;
-        let jitter = self.faults.jitter.mul_f64(self.random.f64());
-        if lost {
-            return false;
-        }
-        let late = self.faults.delay.saturating_add(jitter).min(LATEST);
+        let Some(late) = self.fates.draw() else { return false };
         let due = now.checked_add(late).unwrap_or(now);
         let bytes = [prefix, message].concat();
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);

@@ -1,6 +1,6 @@
 //! A server's figures as Prometheus reads them, in an answer of HTTP/1.1. Text only.
 
-use crate::serve::stats::Summary;
+use crate::serve::stats::{Datagrams, Summary};
 
 /// The version of Prometheus' text format.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,13 +57,22 @@ fn exposition(summary: &Summary) -> String {
         ("{kind=\"cut\"}", summary.cut),
     ];
     let faults = [("{kind=\"lost\"}", summary.lost), ("{kind=\"reset\"}", summary.reset)];
-    let families: [(&str, &str, &str, Samples<'_>); 8] = [
+    let Datagrams { taken, denied, looped, too_long, unsent } = summary.datagrams;
+    let dropped = [
+        ("{reason=\"denied\"}", denied),
+        ("{reason=\"loop\"}", looped),
+        ("{reason=\"too_long\"}", too_long),
+    ];
+    let families: [(&str, &str, &str, Samples<'_>); 11] = [
         ("connections_open", "gauge", "Connections that are open.", &[("", open)]),
         ("connections_total", "counter", "Connections that were accepted.", &[("", connections)]),
         ("connections_refused_total", "counter", "Connections that were closed at once.", &refused),
         ("messages_total", "counter", "Messages that were received.", &[("", messages)]),
         ("received_bytes_total", "counter", "Bytes that were received.", &[("", received)]),
         ("sent_bytes_total", "counter", "Bytes that were sent.", &[("", sent)]),
+        ("datagrams_total", "counter", "Messages that came as datagrams.", &[("", taken)]),
+        ("datagrams_dropped_total", "counter", "Datagrams that were no messages.", &dropped),
+        ("datagrams_unsent_total", "counter", "Answers that could not be sent.", &[("", unsent)]),
         ("errors_total", "counter", "Connections that did not end well.", &errors),
         ("faults_total", "counter", "Answers and connections lost on purpose.", &faults),
     ];

@@ -15,10 +15,13 @@ mod accept;
 mod admission;
 mod config;
 mod connections;
+mod datagram;
 mod error;
 mod exporter;
 mod faults;
+mod guard;
 mod held;
+mod late_datagrams;
 mod metrics;
 mod modes;
 mod session;
@@ -26,7 +29,6 @@ mod shard;
 mod stats;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,23 +36,26 @@ use std::time::Duration;
 use crate::limits::descriptors;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{Stopper, stop};
-use crate::net::address::Address;
+use crate::net::address::{Address, Endpoint};
+use crate::net::datagram::Bound;
 use crate::net::listener::Listener;
 use crate::runtime::Worker;
 use crate::serve::admission::Admission;
-use crate::serve::shard::Shard;
+use crate::serve::guard::Guard;
+use crate::serve::shard::{Shard, Sockets};
 
+pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
 pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
-pub use stats::{Figures, Summary};
+pub use stats::{Datagrams, Figures, Summary};
 
 /// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
 #[derive(Debug)]
 pub struct Server {
     workers: Vec<Worker<()>>,
-    addresses: Vec<SocketAddr>,
-    exporter: Option<(Worker<()>, SocketAddr)>,
+    addresses: Vec<Address>,
+    exporter: Option<(Worker<()>, Address)>,
     figures: Arc<Figures>,
     starter: Stopper,
     stopper: Stopper,
@@ -69,12 +74,10 @@ impl Server {
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
-        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Vec::new()).collect();
+        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Sockets::default()).collect();
         let mut bound = Vec::new();
         for address in addresses {
-            let listeners = Listener::bind(address, config.threads).await?;
-            bound.extend(listeners.first().map(Listener::local_addr));
-            shards.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
+            bound.extend(listen(address, &config, &mut shards).await?);
         }
         let figures = Arc::new(Figures::new());
         let exporter = match &config.metrics {
@@ -86,11 +89,12 @@ impl Server {
         let (starter, started) = stop();
         let (stopper, stop) = stop();
         let busy_poll = config.busy_poll;
-        let start = |listeners| {
+        let guard = Arc::new(Guard::new(&bound));
+        let start = |sockets| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
-            let admission = Arc::clone(&admission);
-            let shard = Shard { listeners, config, figures, admission, permits, stop };
+            let (admission, guard) = (Arc::clone(&admission), Arc::clone(&guard));
+            let shard = Shard { sockets, config, figures, admission, guard, permits, stop };
             let started = started.clone();
             Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
@@ -104,14 +108,14 @@ impl Server {
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
     /// that the system chose where 0 was asked.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
 
     /// The address of [`Config::metrics`], with the port that the system chose where 0 was asked.
     /// It is answered on until [`run`](Self::run) has ended.
-    pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.exporter.as_ref().map(|(_, address)| *address)
+    pub fn metrics_addr(&self) -> Option<&Address> {
+        self.exporter.as_ref().map(|(_, address)| address)
     }
 
     /// The counters of this server, to be read while it runs and afterwards.
@@ -137,14 +141,37 @@ impl Server {
     }
 }
 
+/// Listens on an address, with a socket for each thread; returns the address that they have.
+async fn listen(
+    address: &Address,
+    config: &Config,
+    shards: &mut [Sockets],
+) -> Result<Option<Address>, Error> {
+    let count = config.threads;
+    let listeners = match address {
+        Address::Tcp(endpoint) => Listener::bind(endpoint, count).await?,
+        Address::Unix(path) => Listener::bind_unix(path, config.unix_mode, count)?,
+        Address::Udp(endpoint) => {
+            let sockets = Bound::bind(endpoint, count).await?;
+            let local = sockets.first().map(|bound| Address::Udp(bound.local_addr().into()));
+            shards.iter_mut().zip(sockets).for_each(|(shard, bound)| shard.datagrams.push(bound));
+            return Ok(local);
+        }
+        Address::Tls(_) => return Err(Error::Unsupported { address: address.clone() }),
+    };
+    let local = listeners.first().map(Listener::local_addr).cloned();
+    shards.iter_mut().zip(listeners).for_each(|(shard, one)| shard.listeners.push(one));
+    Ok(local)
+}
+
 /// Starts the thread that tells the figures, and returns where it listens.
 async fn start_exporter(
-    address: &Address,
+    endpoint: &Endpoint,
     figures: &Arc<Figures>,
-) -> Result<(Worker<()>, SocketAddr), Error> {
-    let mut listeners = Listener::bind(address, NonZeroUsize::MIN).await?;
+) -> Result<(Worker<()>, Address), Error> {
+    let mut listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await?;
     let listener = listeners.remove(0);
-    let (local, figures) = (listener.local_addr(), Arc::clone(figures));
+    let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
     let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));
     Ok((worker.map_err(Error::Thread)?, local))
 }

@@ -33,6 +33,11 @@ impl Framing {
         Self { mode, prefix: config.prefix.clone(), max_line }
     }
 
+    /// Whether messages are answered at all.
+    pub(super) fn answers(&self) -> bool {
+        self.mode != Mode::Discard
+    }
+
     pub(super) fn prefix(&self) -> &[u8] {
         &self.prefix
     }

@@ -7,7 +7,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,7 +21,8 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
-use crate::net::stream::Reset;
+use crate::net::stream::{Peer, Reset};
+use crate::runtime::give_way;
 use crate::serve::admission::Admitted;
 use crate::serve::connections::Call;
 use crate::serve::faults::LateAnswers;
@@ -45,7 +45,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Session<S> {
     stream: S,
     place: Place,
-    peer: SocketAddr,
+    peer: Peer,
     opened: Instant,
     held: Option<Box<Held>>,
     /// With faults, the answers that wait for their time.
@@ -99,7 +99,7 @@ enum End {
 
 impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Starts to serve `stream`, which came from `peer`.
-    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: SocketAddr) -> Self {
+    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: Peer) -> Self {
         info!(target: TRAFFIC, %peer, "opened");
         let number = shared.figures.opened.fetch_add(1, Relaxed);
         Self {
@@ -145,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
                 Err(error) => return Poll::Ready(End::Failed(error.kind())),
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
@@ -338,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
                 Ok(_) => {}
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 }

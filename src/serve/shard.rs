@@ -12,6 +12,7 @@ use tracing::error;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{self, Stop};
+use crate::net::datagram::{Bound, Datagrams};
 use crate::net::listener::Listener;
 use crate::net::stream::Incoming;
 use crate::runtime;
@@ -19,6 +20,8 @@ use crate::serve::accept::Acceptor;
 use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Faults, Mode};
 use crate::serve::connections::Connections;
+use crate::serve::datagram::Answerer;
+use crate::serve::guard::Guard;
 use crate::serve::modes::Framing;
 use crate::serve::stats::Figures;
 
@@ -29,13 +32,21 @@ const BUFFER: usize = 64 << 10;
 /// Tasks that are run in a row before sockets and the deadline are looked at.
 const TASKS: usize = 200;
 
+/// The sockets of a thread.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) datagrams: Vec<Bound>,
+}
+
 /// What a thread is given to serve.
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) listeners: Vec<Listener>,
+    pub(super) sockets: Sockets,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
     pub(super) admission: Arc<Admission>,
+    pub(super) guard: Arc<Guard>,
     pub(super) permits: Permits,
     pub(super) stop: Stop,
 }
@@ -44,6 +55,8 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) framing: Framing,
+    /// The longest datagram that is answered.
+    pub(super) udp_max: usize,
     /// With faults, answers are made before they wait: they get this prefix, and none when they
     /// are written.
     pub(super) faults: Option<(Faults, Vec<u8>)>,
@@ -59,12 +72,12 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { listeners, config, figures, admission, permits, stop } = self;
+        let Self { sockets, config, figures, admission, guard, permits, stop } = self;
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
-        for listener in listeners {
-            let address = listener.local_addr();
+        for listener in sockets.listeners {
+            let address = listener.local_addr().clone();
             let incoming = match Incoming::new(listener) {
                 Ok(incoming) => incoming,
                 Err(error) => {
@@ -81,6 +94,20 @@ impl Shard {
                 draining: draining.clone(),
             };
             executor.spawn(acceptor.run()).detach();
+        }
+        for bound in sockets.datagrams {
+            let address = bound.local_addr();
+            let socket = match Datagrams::new(bound) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    error!(%address, %error, "cannot wait for datagrams");
+                    continue;
+                }
+            };
+            let (shared, admission) = (Rc::clone(&shared), Arc::clone(&admission));
+            let (guard, draining) = (Arc::clone(&guard), draining.clone());
+            let answerer = Answerer::new(socket, shared, admission, guard, draining);
+            executor.spawn(answerer.run()).detach();
         }
         let sweeper =
             config.idle_timeout.map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
@@ -110,7 +137,7 @@ async fn finish(executor: &LocalExecutor<'_>) {
 }
 
 impl Shared {
-    fn new(config: &Config, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(config: &Config, figures: Arc<Figures>) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
@@ -120,6 +147,7 @@ impl Shared {
         Self {
             faults: faults.map(|faults| (faults, framing.take_prefix())),
             framing,
+            udp_max: config.udp_max,
             figures,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),

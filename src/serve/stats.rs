@@ -21,6 +21,17 @@ pub struct Figures {
     pub(super) reset: AtomicU64,
     pub(super) idle: AtomicU64,
     pub(super) cut: AtomicU64,
+    pub(super) datagrams: DatagramFigures,
+}
+
+/// The counters of datagrams.
+#[derive(Debug, Default)]
+pub(super) struct DatagramFigures {
+    pub(super) taken: AtomicU64,
+    pub(super) denied: AtomicU64,
+    pub(super) looped: AtomicU64,
+    pub(super) too_long: AtomicU64,
+    pub(super) unsent: AtomicU64,
 }
 
 /// What a server has done.
@@ -30,7 +41,7 @@ pub struct Summary {
     pub connections: u64,
     /// Connections that are open.
     pub open: u64,
-    /// Messages that were received: lines, pieces or, in discard mode, reads.
+    /// Messages that were received: lines, pieces or, in discard mode, reads; and datagrams.
     pub messages: u64,
     /// Bytes that were received.
     pub received: u64,
@@ -56,8 +67,48 @@ pub struct Summary {
     pub idle: u64,
     /// Connections that were cut by the end of the server.
     pub cut: u64,
+    /// What came in datagrams; of the figures above only messages, bytes and lost answers count
+    /// it.
+    pub datagrams: Datagrams,
     /// For how long the server has run.
     pub elapsed: Duration,
+}
+
+/// What a server has done with datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Those that were taken as messages.
+    pub taken: u64,
+    /// Those that were dropped because their address may not ask.
+    pub denied: u64,
+    /// Those that were dropped because an answer would be answered: their port is that of a
+    /// service that answers everything, or they come from this server, or have been going in a
+    /// circle.
+    pub looped: u64,
+    /// Those that were dropped because they were too long
+    /// ([`Config::udp_max`](crate::serve::Config)).
+    pub too_long: u64,
+    /// Answers that the system could not send.
+    pub unsent: u64,
+}
+
+impl Datagrams {
+    /// Those that came, or were taken, and got no answer for another reason than faults.
+    pub fn unanswered(&self) -> u64 {
+        self.denied + self.looped + self.too_long + self.unsent
+    }
+}
+
+impl DatagramFigures {
+    fn summary(&self) -> Datagrams {
+        Datagrams {
+            taken: self.taken.load(Relaxed),
+            denied: self.denied.load(Relaxed),
+            looped: self.looped.load(Relaxed),
+            too_long: self.too_long.load(Relaxed),
+            unsent: self.unsent.load(Relaxed),
+        }
+    }
 }
 
 impl Figures {
@@ -79,6 +130,7 @@ impl Figures {
             reset: zero(),
             idle: zero(),
             cut: zero(),
+            datagrams: DatagramFigures::default(),
         }
     }
 
@@ -102,6 +154,7 @@ impl Figures {
             reset: self.reset.load(Relaxed),
             idle: self.idle.load(Relaxed),
             cut: self.cut.load(Relaxed),
+            datagrams: self.datagrams.summary(),
             elapsed: self.started.elapsed(),
         }
     }

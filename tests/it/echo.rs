@@ -4,6 +4,7 @@ mod load;
 mod ping;
 mod raw;
 mod report;
+mod udp;
 
 use std::net::TcpListener;
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::program::Running;
-use crate::harness::{Peer, Program, Ran, myapp, peer};
+use crate::harness::{Folder, Peer, Program, Ran, myapp, peer};
 
 /// `myapp echo` told to talk to this peer.
 fn echo(peer: &Peer, arguments: &[&str]) -> Program {
@@ -315,7 +316,7 @@ fn a_stdout_that_nobody_reads_ends_it_quietly() {
         running.write("first\n");
         assert_eq!(running.line(), "first");
         running.close_stdout();
-        running.write("second\n");
+        running.write_until_it_ends("again\n");
         running.wait().code(141).silent();
     }
 }
@@ -332,4 +333,19 @@ fn a_full_disk_is_told() {
     assert_eq!(output.status.code(), Some(3));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr, "myapp: write standard output: No space left on device\n");
+}
+
+#[test]
+fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
+    let folder = Folder::new();
+    let mut server = folder.myapp(["serve", "-q", "unix:s"]).start();
+    assert_eq!(server.line(), "listening on unix:s");
+    folder.myapp(["echo", "-c", "unix:s", "one", "two"]).run().code(0).prints("one\ntwo\n");
+    let raw = folder.myapp(["echo", "-c", "unix:s", "--raw"]).stdin("as it is");
+    raw.run().code(0).prints("as it is").silent();
+    drop(server);
+    let ran = folder.myapp(["echo", "-c", "unix:s", "x"]).run().code(4);
+    ran.says("myapp: connect to unix:s: Connection refused");
+    let ran = myapp(["echo", "-c", "tls://1", "x"]).run().code(2);
+    ran.says("only tcp://, udp:// and unix:");
 }

@@ -1,9 +1,12 @@
 //! SIGINT and SIGTERM, for commands that end in an orderly way.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
+use signal_hook::flag;
 
 use crate::exit::Code;
 
@@ -15,6 +18,18 @@ impl Ending {
     /// Catches the signals: from here on they no longer end the process by themselves.
     pub(crate) fn catch() -> io::Result<Self> {
         Signals::new([Signal::Int, Signal::Term]).map(Self)
+    }
+
+    /// Lets the second signal end the process at once and without a word, also where the end that
+    /// the first has asked for does not come: a disk or a reader of stderr may hang.
+    pub(crate) fn second_ends_at_once(self) -> io::Result<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for (signal, code) in [(Signal::Int, Code::Interrupted), (Signal::Term, Code::Terminated)] {
+            // In this order: the first signal finds that none has come before.
+            flag::register_conditional_shutdown(signal as i32, code as i32, Arc::clone(&asked))?;
+            flag::register(signal as i32, Arc::clone(&asked))?;
+        }
+        Ok(self)
     }
 
     /// Waits for the next signal and returns the code of a program that it ended.

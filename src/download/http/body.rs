@@ -1,11 +1,12 @@
 //! The body of an answer, as it comes.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_lite::{AsyncBufRead, AsyncRead};
+use futures_lite::AsyncRead;
 use url::Url;
 
 use super::connection::{BUFFER, Connection};
@@ -108,6 +109,37 @@ impl Body {
         Poll::Ready(Ok(count))
     }
 
+    /// As [`Response::poll_splice`](super::Response::poll_splice).
+    pub(super) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        let moved = ready!(self.poll_move(cx, pipe, most));
+        Poll::Ready(moved.map_err(|failure| self.broken(failure)))
+    }
+
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<Option<usize>, Failure>> {
+        let data = ready!(self.poll_data(cx))?;
+        let connection = match &mut self.place {
+            Place::Open(connection) if data > 0 => connection,
+            _ => return Poll::Ready(Ok(Some(0))),
+        };
+        let moved = ready!(connection.poll_splice(cx, pipe, at_most(data, most)))?;
+        match moved {
+            None => {}
+            Some(0) => self.end_of_stream()?,
+            Some(count) => self.took(count),
+        }
+        Poll::Ready(Ok(moved))
+    }
+
     fn use_up(&mut self, count: usize) {
         if let Place::Open(connection) = &mut self.place {
             connection.consume(count);
@@ -164,20 +196,5 @@ impl AsyncRead for Body {
         }
         let copied = ready!(body.poll_copy(cx, into));
         Poll::Ready(copied.map_err(|failure| body.broken(failure)))
-    }
-}
-
-// surf wants a body that is buffered.
-impl AsyncBufRead for Body {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let body = self.get_mut();
-        match ready!(body.poll_buffered(cx)) {
-            Ok(count) => Poll::Ready(Ok(&body.buffered()[..count])),
-            Err(failure) => Poll::Ready(Err(body.broken(failure))),
-        }
-    }
-
-    fn consume(self: Pin<&mut Self>, count: usize) {
-        self.get_mut().use_up(count);
     }
 }

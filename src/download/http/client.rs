@@ -1,15 +1,16 @@
 //! The client and what it answers: surf outside, our transport inside.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::AsyncRead;
-use surf::Body;
 use surf::http::{Method, Response as SurfResponse};
 use url::Url;
 
+use super::body::Body;
 use super::error::HttpError;
 use super::head::Head;
 use super::proxy::Proxies;
@@ -94,10 +95,10 @@ impl Client {
         let answered = self.surf.send(request).await;
         let mut response: SurfResponse =
             answered.map_err(|error| HttpError::from_surf(url, error))?.into();
-        let Some(Answer { head, length }) = response.ext_mut().remove() else {
+        let Some(Answer { head, length, body }) = response.ext_mut().remove() else {
             return Err(HttpError::from_surf(url, surf::Error::from_str(500, "not our answer")));
         };
-        Ok(Response { head, length, body: response.take_body() })
+        Ok(Response { head, length, body })
     }
 }
 
@@ -132,6 +133,18 @@ impl Response {
     /// The length of the whole body in bytes, if the framing tells it.
     pub fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Moves bytes of the body, at most `most`, from the socket into a pipe that has room for
+    /// some; 0 is the end. `None` where they must be read first: inside TLS, between chunks,
+    /// and what has come together with the head.
+    pub(in crate::download) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        self.body.poll_splice(cx, pipe, most)
     }
 }
 

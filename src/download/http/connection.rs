@@ -1,7 +1,9 @@
 //! One connection to a server: bytes out, bytes in through a buffer.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use rustix::pipe::{SpliceFlags, splice};
+use smol::Async;
 
 use super::idle::Idle;
 use crate::net::tls::TlsStream;
@@ -74,6 +78,23 @@ impl Connection {
         self.idle.check(self.stream.pinned().poll_read(cx, into), cx)
     }
 
+    /// Moves bytes from the socket into a pipe; 0 at the end of the stream. `None` where they
+    /// must be read: inside TLS, and while something is buffered.
+    pub(super) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        match &self.stream {
+            Stream::Plain(stream) if self.start == self.end => {
+                let moved = poll_splice(stream, cx, pipe, most);
+                self.idle.check(moved, cx).map_ok(Some)
+            }
+            _ => Poll::Ready(Ok(None)),
+        }
+    }
+
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = future::poll_fn(|cx| {
@@ -111,6 +132,23 @@ impl Connection {
             (self.start, self.end) = (0, self.end - self.start);
         } else if self.end == self.buffer.len() {
             self.buffer.resize(2 * self.buffer.len(), 0);
+        }
+    }
+}
+
+fn poll_splice(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    pipe: BorrowedFd<'_>,
+    most: usize,
+) -> Poll<io::Result<usize>> {
+    let socket = Arc::<Async<_>>::from(stream.clone());
+    loop {
+        match splice(stream, None, pipe, None, most, SpliceFlags::NONBLOCK) {
+            // Either nothing has come or the pipe is full; then this wakes once too often.
+            Err(Errno::AGAIN) => ready!(socket.poll_readable(cx))?,
+            Err(Errno::INTR) => {}
+            moved => return Poll::Ready(Ok(moved?)),
         }
     }
 }

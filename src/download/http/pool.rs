@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::proxy::Proxy;
-use crate::net::address::Address;
+use crate::net::address::Endpoint;
 
 /// How long a connection is kept. Most servers close theirs later (nginx after 75 s, some after
 /// 5 s), and one that was closed costs only a try.
@@ -18,7 +18,7 @@ const MOST: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) tls: bool,
-    pub(super) address: Address,
+    pub(super) address: Endpoint,
 }
 
 /// What must be the same for a connection to be used again.
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn origin(tls: bool, port: u16) -> Way {
-        Way { origin: Origin { tls, address: Address::loopback(port) }, proxy: None }
+        Way { origin: Origin { tls, address: Endpoint::loopback(port) }, proxy: None }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use url::{Host as UrlHost, Url};
 
 use super::login::{Login, LoginError};
-use crate::net::address::{Address, AddressError};
+use crate::net::address::{AddressError, Endpoint};
 
 /// The port of a proxy that names none, as for curl.
 const PORT: u16 = 1080;
@@ -35,7 +35,7 @@ impl Proxies {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     pub(super) kind: Kind,
-    pub(super) address: Address,
+    pub(super) address: Endpoint,
     pub(super) login: Option<Login>,
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http_client::http_types::{Request, Response, StatusCode};
 use http_client::{Error, HttpClient, async_trait};
 use smol::lock::OnceCell;
-use surf::Body as SurfBody;
 use tracing::debug;
 use url::{Host as UrlHost, Url};
 
@@ -21,7 +20,7 @@ use super::proxy::{Kind, Proxy};
 use super::request::write_get;
 use super::tunnel;
 use crate::limits::deadline::within;
-use crate::net::address::{Address, Host};
+use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::names::Names;
 use crate::net::tls::TlsClient;
@@ -30,12 +29,14 @@ use crate::net::tls::TlsClient;
 /// alone. They travel in the request's extensions.
 pub(super) struct Fields(pub(super) Vec<(String, String)>);
 
-/// The head of an answer, and the length of its body where it is known. Travels in the response's
-/// extensions: http-types has no place for a value that is not ASCII, or a status of its own.
+/// The head of an answer, the length of its body where it is known, and the body. Travels in the
+/// response's extensions: http-types has no place for a value that is not ASCII, or a status of
+/// its own, and its body hides the socket.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: Head,
     pub(super) length: Option<u64>,
+    pub(super) body: Body,
 }
 
 /// What surf sends its requests through.
@@ -51,9 +52,8 @@ pub(super) struct Transport {
 impl HttpClient for Transport {
     async fn send(&self, request: Request) -> Result<Response, Error> {
         let fields = request.ext().get().map_or(&[][..], |Fields(fields)| fields);
-        let (answer, body) = self.get(request.url(), fields).await?;
+        let answer = self.get(request.url(), fields).await?;
         let mut response = Response::new(status_code(answer.head.status()));
-        response.set_body(SurfBody::from_reader(body, None));
         response.ext_mut().insert(answer);
         Ok(response)
     }
@@ -66,11 +66,7 @@ impl Transport {
         Self { config, pool, names, tls: OnceCell::new() }
     }
 
-    async fn get(
-        &self,
-        url: &Url,
-        fields: &[(String, String)],
-    ) -> Result<(Answer, Body), HttpError> {
+    async fn get(&self, url: &Url, fields: &[(String, String)]) -> Result<Answer, HttpError> {
         let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
         let proxy = self.config.proxies.of(url).cloned();
         let way = Way { origin, proxy };
@@ -88,9 +84,9 @@ impl Transport {
         }
         let framing = Framing::of(&head).map_err(|error| failed(error.into()))?;
         debug!(target: "myapp::traffic", status = head.status(), "answer of {}", way.origin.address);
-        let answer = Answer { length: framing.length(), head };
-        let home = keeps_connection(&answer.head).then(|| Home { pool: self.pool.clone(), way });
-        Ok((answer, Body::new(connection, framing, url.clone(), home)))
+        let home = keeps_connection(&head).then(|| Home { pool: self.pool.clone(), way });
+        let length = framing.length();
+        Ok(Answer { head, length, body: Body::new(connection, framing, url.clone(), home) })
     }
 
     /// Asks over a kept connection; `None` where there is none that is still open. A GET may be
@@ -113,7 +109,7 @@ impl Transport {
         let Way { origin: Origin { tls, address }, proxy } = way;
         let secure = if *tls { Some(self.tls().await?) } else { None };
         let limit = self.config.connect_timeout;
-        let late = ConnectError::TimedOut { address: address.clone(), limit };
+        let late = ConnectError::TimedOut { address: Address::Tcp(address.clone()), limit };
         let opened = within(Some(limit), self.open(way, secure)).await;
         let stream = opened.unwrap_or_else(|_| {
             self.names.forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
@@ -173,7 +169,7 @@ fn origin_of(url: &Url) -> Option<Origin> {
         UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
         UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
     };
-    Some(Origin { tls, address: Address { host, port: url.port_or_known_default()? } })
+    Some(Origin { tls, address: Endpoint { host, port: url.port_or_known_default()? } })
 }
 
 /// The status as http-types knows it: one that it does not know counts as the first of its class

@@ -1,5 +1,6 @@
 //! A connection through a proxy.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_net::TcpStream;
@@ -9,36 +10,44 @@ use super::error::{Failure, ProxyError};
 use super::exchange::ask;
 use super::proxy::{Kind, Proxy};
 use super::socks;
-use crate::net::address::{Address, Host};
-use crate::net::connect::{ConnectError, connect_to};
+use crate::net::address::{Endpoint, Host};
+use crate::net::connect::{ConnectError, connect_to, first_to};
 use crate::net::names::Names;
 
 /// Connects to the proxy, and through it to `to`, unless the proxy takes whole requests, as one
 /// for HTTP does where there is no TLS.
 pub(super) async fn open(
     proxy: &Proxy,
-    to: &Address,
+    to: &Endpoint,
     tls: bool,
     names: &Names,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
-    let mut stream = dial(&proxy.address, names).await?;
-    let login = proxy.login.as_ref();
+    let socks = async |host: &Host| {
+        let mut stream = dial(&proxy.address, names).await?;
+        socks::connect(&mut stream, proxy.login.as_ref(), host, to.port).await?;
+        Ok(stream)
+    };
     match proxy.kind {
-        Kind::Http if tls => return tunnel(stream, proxy, to, idle).await,
-        Kind::Http => {}
+        Kind::Http if tls => tunnel(dial(&proxy.address, names).await?, proxy, to, idle).await,
+        Kind::Http => Ok(dial(&proxy.address, names).await?),
+        Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
             let found = names.resolve(to).await?;
-            let ip = found.first().ok_or(ProxyError::Name)?.ip();
-            socks::connect(&mut stream, login, &Host::Ip(ip), to.port).await?;
+            let reached = first_to(found, async |address: SocketAddr| {
+                match socks(&Host::Ip(address.ip())).await {
+                    // Only this address is to blame: another may be reached.
+                    Err(error @ ProxyError::Socks { .. }) => Err(error),
+                    ended => Ok(ended),
+                }
+            });
+            reached.await.unwrap_or(Err(ProxyError::Name)).flatten()
         }
-        Kind::Socks5h => socks::connect(&mut stream, login, &to.host, to.port).await?,
     }
-    Ok(stream)
 }
 
 /// Connects without a proxy, or to one.
-pub(super) async fn dial(address: &Address, names: &Names) -> Result<TcpStream, ConnectError> {
+pub(super) async fn dial(address: &Endpoint, names: &Names) -> Result<TcpStream, ConnectError> {
     let found = names.resolve(address).await?;
     // Its name may lead elsewhere by now.
     connect_to(address, found).await.inspect_err(|_| names.forget(address))
@@ -48,7 +57,7 @@ pub(super) async fn dial(address: &Address, names: &Names) -> Result<TcpStream, 
 async fn tunnel(
     stream: TcpStream,
     proxy: &Proxy,
-    to: &Address,
+    to: &Endpoint,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
     let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
@@ -69,7 +78,7 @@ async fn tunnel(
     }
 }
 
-fn request(proxy: &Proxy, to: &Address) -> String {
+fn request(proxy: &Proxy, to: &Endpoint) -> String {
     let login = proxy.login.as_ref();
     let login = login.map(|login| format!("Proxy-Authorization: {}\r\n", login.to_basic()));
     format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", login.unwrap_or_default())

@@ -54,6 +54,7 @@ fn what_is_no_http_is_refused_at_a_limit() {
     for (answer, says) in [
         (ok().header("X", &"x".repeat(10 << 20)), "longer than 256 KiB"),
         (fields, "the head"),
+        (Answer::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)), "interim"),
         (Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"), "not a chunk size: \"zz\""),
         (
             Answer::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),

@@ -176,3 +176,39 @@ fn a_long_name_that_a_server_chose_is_cut_and_a_taken_one_numbered() {
     let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
     assert_eq!(lengths, [245, 245]);
 }
+
+/// Each file is named after its path, whatever its URL is called; `/1/f` is cut at first.
+fn naming_server() -> Server {
+    let asked = AtomicUsize::new(0);
+    Server::start(move |request| {
+        let name = request.path[1..].replace("/f", ".pdf");
+        let body = seeded(name.len() as u64, 300_000);
+        let answer = request.honestly(&body, "\"a\"");
+        let answer = answer.header("Content-Disposition", &format!("attachment; filename={name}"));
+        match asked.fetch_add(1, SeqCst) {
+            0 => answer.cut_at(100_000),
+            _ => answer,
+        }
+    })
+}
+
+#[test]
+fn what_has_got_a_name_from_the_server_is_gone_on_with_and_then_kept() {
+    let (folder, server) = (Folder::new(), naming_server());
+    let urls = ["/1/f", "/22/f"].map(|path| server.url(path));
+    let run = || fetch(&folder, &["-J", "-c", "-j1", &urls[0], &urls[1]]);
+    run().code(4);
+    assert_eq!(folder.names(), ["22.pdf", "f.part", "f.part.json"]);
+    run().code(0).says("saved 1.pdf").says("kept 22.pdf: it is there already");
+    assert_eq!(server.requests()[2].first(), Some(100_000));
+    run().code(0).says("kept 1.pdf").says("kept 22.pdf").says("0 of 2 files saved");
+    assert_eq!(folder.names(), ["1.pdf", "22.pdf"]);
+    assert!(
+        folder.read("1.pdf") == seeded(5, 300_000) && folder.read("22.pdf") == seeded(6, 300_000)
+    );
+    // Another file of that name stays as it is, and so does one where nobody says -c.
+    folder.write("1.pdf", "mine");
+    run().code(0).says("saved 1.pdf.1");
+    assert_eq!(folder.read("1.pdf"), b"mine");
+    fetch(&folder, &["-J", &urls[1]]).code(0).says("saved 22.pdf.1");
+}

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, stream};
 use myapp::download::http::{Client, ClientConfig};
@@ -13,64 +10,11 @@ use myapp::limits::permits::for_each;
 use myapp::net::tls::{TlsConfig, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-use super::{LARGE, fetch, seeded};
+use super::peers::{nginx, python};
 use crate::harness::Folder;
 
 const FILES: usize = 500;
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-
-/// A server that is killed when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(command: &mut Command, port: u16) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut server = Self { child, port };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
-            assert!(server.child.try_wait().unwrap().is_none(), "it ended: {command:?}");
-            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Starts nginx, which serves `files` of the folder and logs what it did of each connection.
-fn nginx(folder: &Folder, listen: &str, more: &str) -> Server {
-    let port = free_port();
-    let root = folder.path("");
-    let root = root.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {root}/{kind};"))
-        .concat();
-    let config = format!(
-        "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
-         events {{}}
-         http {{
-           {temporary} log_format it '$connection $ssl_session_reused $request';
-           access_log {root}/log it; root {root}/files;
-           server {{ listen 127.0.0.1:{port} {listen}; {more} }}
-         }}"
-    );
-    let path = folder.write("nginx.conf", config);
-    Server::start(Command::new("nginx").arg("-p").arg(folder.path("")).arg("-c").arg(path), port)
-}
 
 /// Files of all sizes up to 200,000 bytes.
 fn write_files(folder: &Folder) -> Vec<Vec<u8>> {
@@ -169,23 +113,6 @@ fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
 fn a_server_of_http_1_0_is_good() {
     let folder = Folder::new();
     let files = write_files(&folder);
-    let port = free_port();
-    let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1", "-d"]).arg(folder.path("files"));
-    let server = Server::start(command.arg(port.to_string()), port);
+    let server = python(&folder);
     fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
-}
-
-#[test]
-#[ignore = "needs python3"]
-fn a_file_comes_from_pythons_server() {
-    let (folder, site) = (Folder::new(), Folder::new());
-    let body = seeded(9, LARGE);
-    let path = site.write("f", &body);
-    let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1"]).current_dir(path.parent().unwrap());
-    let port = free_port();
-    let server = Server::start(command.arg(port.to_string()), port);
-    fetch(&folder, [&format!("http://127.0.0.1:{}/f", server.port)]).code(0);
-    assert!(folder.read("f") == body);
 }

@@ -104,10 +104,19 @@ fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_refused() {
-    let certificate = Certificate::of(&["example.com"]);
-    let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
-    let folder = Folder::new();
-    folder.write("ca.pem", &certificate.pem);
-    fetch(&folder, ["--cacert", "ca.pem", &server.url("/f")]).code(5).says("example.com");
+fn what_is_wrong_with_a_certificate_is_told_once() {
+    let here = ["127.0.0.1"];
+    for (certificate, trusted, says) in [
+        (Certificate::of(&["example.com"]), true, "not for this name, but for example.com"),
+        (Certificate::until(2001, &here), true, "the certificate has expired"),
+        (Certificate::of(&here), false, "the issuer of the certificate is unknown"),
+    ] {
+        let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
+        let (folder, url) = (Folder::new(), server.url("/f"));
+        folder.write("ca.pem", &certificate.pem);
+        let line = if trusted { &["--cacert", "ca.pem"][..] } else { &[] };
+        folder.myapp([&["download"], line, &[&url]].concat()).run().code(5).says(says);
+        assert_eq!((folder.names(), server.connections()), (vec!["ca.pem".into()], 1));
+        assert!(server.requests().is_empty());
+    }
 }

@@ -107,7 +107,7 @@ fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
         let server = Server::with([("/f", answer)]);
         let ran = fetch(&folder, ["-d", "small", &server.url("/f")]);
         let left = fs::read_dir(&mounted).unwrap().count();
-        if ran.status.code() != Some(3) || left > kept {
+        if ran.status.code() != Some(3) || left != kept {
             mount(&["umount"]);
             panic!("{left} files are left");
         }

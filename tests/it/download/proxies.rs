@@ -1,11 +1,9 @@
-//! `myapp download` through proxies: scripted ones, and real ones.
+//! `myapp download` through proxies.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::https;
 use crate::harness::http::{Answer, Server};
@@ -221,6 +219,24 @@ fn socks5_resolves_here_and_socks5h_there() {
 }
 
 #[test]
+fn every_address_of_a_name_is_tried_through_socks5() {
+    let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    let named = proxy.url("socks5").replace("//", "//user:secret@");
+    let [closed, open] = ["127.0.0.2", "127.0.0.1"].map(|ip| format!("a.invalid:{port}:{ip}"));
+    let url = format!("http://a.invalid:{port}/f");
+    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &named, &url]).code(0);
+    assert_eq!(proxy.asked(), ["127.0.0.2", "127.0.0.1"].map(|ip| format!("{ip}:{port}")));
+    fetch(&["--resolve", &closed, "--resolve", &closed, "--proxy", &named, &url])
+        .code(4)
+        .says("the host refuses its connection");
+    // Whoever is not let in knocks once.
+    let (asked, wrong) = (proxy.asked().len(), named.replace("secret", "wrong"));
+    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &wrong, &url]).code(6);
+    assert_eq!(proxy.asked()[asked..], ["wrong login"]);
+}
+
+#[test]
 fn tls_goes_through_socks_too() {
     let (folder, proxy) = (Folder::new(), socks_proxy());
     let url = format!("https://localhost:{}/f", https::serve(&folder).port());
@@ -293,70 +309,5 @@ fn what_names_no_proxy_is_told_without_the_password() {
             assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
             ran.code(2);
         }
-    }
-}
-
-// Real ones.
-
-/// A program that listens, killed when dropped.
-struct Listening(Child);
-
-impl Listening {
-    fn start(command: &mut Command, port: u16) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut listening = Self(child);
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(listening.0.try_wait().unwrap().is_none(), "it ended: {command:?}");
-            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
-            thread::sleep(Duration::from_millis(10));
-        }
-        listening
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Fetches over http and https through the proxy of this URL, and fails with another password.
-fn goes_through(named: &str) {
-    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
-    let secure = https::serve(&folder).port();
-    for url in [server.url("/f"), format!("https://localhost:{secure}/f")] {
-        let line = ["--cacert", "ca.pem", "--proxy", named, &url];
-        program(&folder, &line).run().code(0).prints("good");
-    }
-    let wrong = named.replace("secret", "wrong");
-    program(&folder, &["--proxy", &wrong, "https://127.0.0.1:1/"]).run().code(6).says("refuses");
-}
-
-#[test]
-#[ignore = "needs tinyproxy"]
-fn files_come_through_tinyproxy() {
-    let (folder, port) = (Folder::new(), free_port());
-    let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
-    let config = folder.write("tinyproxy.conf", config);
-    let _proxy = Listening::start(Command::new("tinyproxy").arg("-d").arg("-c").arg(config), port);
-    goes_through(&format!("http://user:secret@127.0.0.1:{port}"));
-}
-
-#[test]
-#[ignore = "needs microsocks"]
-fn files_come_through_microsocks() {
-    let port = free_port();
-    let mut command = Command::new("microsocks");
-    command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
-    let _proxy = Listening::start(&mut command, port);
-    for scheme in ["socks5", "socks5h"] {
-        goes_through(&format!("{scheme}://user:secret@127.0.0.1:{port}"));
     }
 }

@@ -426,7 +426,7 @@ fn two_programs_at_one_part_do_not_mix() {
 
 /// Kills the program at a random moment, again and again, until a run ends by itself; returns how
 /// often it was killed.
-fn killed_until_done(random: &mut fastrand::Rng) -> usize {
+fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let folder = Folder::new();
@@ -434,8 +434,11 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
         request.honestly(&whole, "\"a\"").dripping(256 << 10, Duration::from_millis(4))
     });
     let (mut least, mut kills) = (0, 0);
+    let mut lengths = vec![0];
     loop {
-        let mut running = folder.myapp(["download", "-c", &server.url("/f")]).start();
+        let url = server.url("/f");
+        let line = [&["download", "-c", &url], arguments].concat();
+        let mut running = folder.myapp(line).start();
         let end = Instant::now() + Duration::from_millis(random.u64(..300));
         while Instant::now() < end && !running.has_ended() {
             thread::sleep(Duration::from_millis(1));
@@ -452,28 +455,43 @@ fn killed_until_done(random: &mut fastrand::Rng) -> usize {
         let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
         assert!(part >= least || folder.path("f").exists(), "{part} after {least}");
         least = part;
+        lengths.push(part as usize);
     }
     is_exact(&folder, &body);
+    if arguments.is_empty() {
+        fetches_only_what_was_missing(&server, &lengths, kills);
+    }
     kills
 }
 
-fn killed(times: usize) {
+/// Each run has asked for what was behind one of these lengths of its part.
+fn fetches_only_what_was_missing(server: &Server, lengths: &[usize], kills: usize) {
+    for request in server.requests() {
+        let first = request.first().unwrap_or(0);
+        assert!(lengths.contains(&first), "{first} of {lengths:?}");
+        assert_eq!(request.field("If-Range").is_some(), first > 0);
+    }
+    // What a kill loses is on its way to the disk: a piece that is written and one that is read.
+    assert!(server.sent() <= LARGE + kills * (3 << 20), "{} sent, {kills} kills", server.sent());
+}
+
+pub(super) fn killed(times: usize, arguments: &[&str]) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
     while kills < times {
-        kills += killed_until_done(&mut random);
+        kills += killed_until_done(&mut random, arguments);
     }
 }
 
 #[test]
 fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
-    killed(20);
+    killed(20, &[]);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn killed_two_hundred_times_it_goes_on_and_the_file_is_exact() {
-    killed(200);
+    killed(200, &[]);
 }

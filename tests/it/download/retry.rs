@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use super::until;
 use crate::harness::http::{Answer, Server, seeded};
 use crate::harness::{Folder, Ran};
 
@@ -93,6 +94,33 @@ fn a_server_that_wants_to_be_left_alone_is_while_others_go_on() {
     running.wait().code(0).says("3 of 3 files saved");
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn files_of_a_server_that_is_left_alone_keep_no_place_from_others() {
+    let start = Instant::now();
+    let held = Server::start(move |_| match start.elapsed() < Duration::from_secs(2) {
+        true => Answer::status(429).header("Retry-After", "3"),
+        false => Answer::body("good"),
+    });
+    let (folder, other) = (Folder::new(), Server::start(|_| Answer::body("good")));
+    let mut running = folder.myapp(["download", "-j2", "-"]).hold_stdin().start();
+    let lines = |server: &Server, names: std::ops::Range<u32>| -> String {
+        names.map(|name| server.url(&format!("/{name}\n"))).collect()
+    };
+    running.write(lines(&held, 0..40) + &lines(&other, 40..60));
+    until(|| (40..60).all(|name| folder.path(&name.to_string()).exists()));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // Two were asked for before the answer came.
+    let early = held.requests().len();
+    assert!(early <= 2, "{early} requests");
+    // The rest comes while the pipe is open, in no more than two places.
+    until(|| (0..60).all(|name| folder.path(&name.to_string()).exists()));
+    assert!(start.elapsed() >= Duration::from_secs(3));
+    assert_eq!(held.requests().len(), 40 + early);
+    assert!(held.most_at_once() <= 2, "{} at once", held.most_at_once());
+    running.close_stdin();
+    running.wait().code(0).says("60 of 60 files saved");
 }
 
 #[test]

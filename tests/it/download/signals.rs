@@ -1,11 +1,14 @@
 //! SIGINT and SIGTERM.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
 
 use futures_lite::stream;
 use myapp::download::{Config, Downloader, Item};
 use myapp::limits::stop::stop;
 use myapp::runtime;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 use rustix::process::Signal;
 
 use super::*;
@@ -30,6 +33,38 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         let parts = ["a", "b", "c", "d"].map(|f| [format!("{f}.part"), format!("{f}.part.json")]);
         assert_eq!(folder.names(), parts.concat());
+    }
+}
+
+/// A FIFO that is full, and stays open for as long as what is returned.
+fn full_fifo(path: &Path) -> File {
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+    let mut fifo = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    fcntl_setfl(&fifo, OFlags::NONBLOCK).unwrap();
+    while fifo.write(b"x").is_ok() {}
+    fifo
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_whatever_it_waits_for() {
+    for (first, second, code) in [
+        (Signal::INT, Signal::INT, 130),
+        (Signal::TERM, Signal::INT, 130),
+        (Signal::INT, Signal::TERM, 143),
+    ] {
+        let stalled = Answer::body(seeded(1, LARGE)).stalled_at(HALF);
+        let (folder, server) = (Folder::new(), Server::with([("/f", stalled)]));
+        let _reader = full_fifo(&folder.path("fifo"));
+        let line = ["download", "-d", "d", &server.url("/f")];
+        let mut running = folder.myapp(line).stderr_to(&folder.path("fifo")).start();
+        until(|| fs::metadata(folder.path("d/f.part")).is_ok_and(|data| data.len() > 0));
+        running.signal(first);
+        // The part is left, and the summary waits for a reader who never comes.
+        until(|| !running.has_open(&folder.path("d/f.part")) && running.sleeps());
+        assert!(!running.has_ended() && folder.path("d/f.part.json").exists());
+        running.signal(second);
+        running.wait().code(code);
     }
 }
 

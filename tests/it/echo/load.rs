@@ -1,8 +1,10 @@
 //! `myapp echo` as a load generator.
 
-use std::net::TcpListener;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -156,6 +158,68 @@ fn what_was_done_to_a_byte_is_found_and_named() {
         assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &0.into()));
         ran.says(&format!("differs at offset {AT} of connection 1: {name}"));
     }
+}
+
+/// Sends this once the client has said all.
+fn echo_and_more(more: &'static [u8]) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync {
+    move |mut stream| {
+        peer::echo(stream)?;
+        stream.write_all(more)
+    }
+}
+
+#[test]
+fn what_comes_behind_the_last_reply_is_found() {
+    let peer = Peer::start(echo_and_more(b"x"));
+    let (ran, report) = load(&peer, "--in-flight 2 -n 3", 1);
+    assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &3.into()));
+    ran.says("differs at offset 192 of connection 1: a byte was added\n");
+    let (_, report) = load(&peer, "--new-connections --connections 1 -n 2", 1);
+    assert_eq!(report["errors"]["mismatch"], 2, "{report}");
+    load(&peer, "--in-flight 2 -n 3 --no-verify", 0);
+    let ran = echo(&peer, &["-n", "2", "--interval", "0"]).run().code(1);
+    ran.says("message 2: the reply of ").says(" at offset 128 of connection 1: a byte was added\n");
+}
+
+#[test]
+fn a_server_that_stays_at_the_end_holds_nobody_up() {
+    let peer = Peer::start(|mut stream| {
+        peer::echo(stream)?;
+        thread::sleep(Duration::from_secs(300));
+        stream.write_all(b"too late")
+    });
+    let start = Instant::now();
+    load(&peer, "--new-connections --connections 1 -n 100", 0);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn connections_are_spread_over_threads() {
+    let peer = Peer::start(peer::echo);
+    let arguments = ["--duration", "1h", "--connections", "5", "--threads", "3", "--json"];
+    let running = echo(&peer, &arguments).start();
+    while peer.connections() < 5 {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let tasks = fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
+    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name == "load\n").count(), 3);
+    running.signal(Signal::INT);
+    schema::json("echo", &running.wait().code(130).text());
+}
+
+#[test]
+fn what_a_server_does_not_take_costs_no_memory() {
+    let peer = Peer::start(peer::do_nothing);
+    let arguments = ["--in-flight", "1000000000", "--duration", "1h", "--timeout", "1h"];
+    let running = echo(&peer, &arguments).start();
+    while peer.connections() == 0 {
+        thread::sleep(Duration::from_millis(2));
+    }
+    thread::sleep(Duration::from_secs(1));
+    assert!(running.peak_memory() < 64 << 10, "{} KiB", running.peak_memory());
+    running.signal(Signal::INT);
+    running.wait().code(130);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -182,7 +182,9 @@ impl Answer {
             }
             Fault::Drip(bytes, pause) => {
                 let (last, pieces) = wire.split_last().expect("a body that drips");
+                running.0.sent.fetch_sub(pieces.len(), SeqCst);
                 for piece in pieces.chunks(bytes) {
+                    running.0.sent.fetch_add(piece.len(), SeqCst);
                     stream.write_all(piece)?;
                     thread::sleep(pause);
                 }
@@ -213,8 +215,15 @@ impl Request {
 
     /// Where the range that is asked for begins.
     pub fn first(&self) -> Option<usize> {
+        Some(self.range()?.0)
+    }
+
+    /// Where the range that is asked for begins, and where it ends if that is told.
+    pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let range = self.field("Range")?.strip_prefix("bytes=").expect("a range in bytes");
-        Some(range.strip_suffix('-').expect("a range without an end").parse().expect("a number"))
+        let (first, last) = range.split_once('-').expect("a single range");
+        let last = (!last.is_empty()).then(|| last.parse::<usize>().expect("a number"));
+        Some((first.parse().expect("a number"), last.map(|last| last + 1)))
     }
 
     /// What an honest server with `whole` under this ETag answers, and under none if that is
@@ -225,9 +234,11 @@ impl Request {
             etag => answer.header("ETag", etag),
         };
         let holds = self.field("If-Range").is_none_or(|condition| condition == etag);
-        version(match self.first().filter(|_| holds) {
+        version(match self.range().filter(|_| holds) {
             None => Answer::body(whole),
-            Some(first) if first < whole.len() => Answer::part(whole, first, whole.len()),
+            Some((first, end)) if first < whole.len() => {
+                Answer::part(whole, first, end.unwrap_or(whole.len()).min(whole.len()))
+            }
             Some(_) => {
                 Answer::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
             }
@@ -267,8 +278,16 @@ pub struct Certificate {
 impl Certificate {
     /// For these names and addresses.
     pub fn of(names: &[&str]) -> Self {
+        Self::until(4000, names)
+    }
+
+    /// As [`Certificate::of`], good until the start of this year.
+    pub fn until(year: i32, names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        let signing_key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

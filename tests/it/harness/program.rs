@@ -96,6 +96,13 @@ impl Program {
         self.through(shell)
     }
 
+    /// Starts it with this umask.
+    pub fn umask(self, mask: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("umask {mask} && exec \"$0\" \"$@\""));
+        self.through(shell)
+    }
+
     /// Has signals end it that it does not catch, also where whoever runs the tests ignores them
     /// (as a shell has its background jobs ignore SIGINT).
     pub fn with_default_signals(self) -> Self {
@@ -104,8 +111,15 @@ impl Program {
         self.through(env)
     }
 
+    /// Sends its stderr there, where nobody collects it.
+    pub fn stderr_to(self, path: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg("exec \"$0\" \"$@\" 2>>\"$STDERR\"").env("STDERR", path);
+        self.through(shell)
+    }
+
     /// Has `starter`, which is given the program and its arguments, start it.
-    fn through(mut self, mut starter: Command) -> Self {
+    pub fn through(mut self, mut starter: Command) -> Self {
         starter.arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
@@ -185,6 +199,20 @@ impl Running {
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("stdin is held");
         stdin.write_all(bytes.as_ref()).expect("write to stdin");
+    }
+
+    /// Writes to the stdin that is held until the program has ended. Once would not do for one that
+    /// is to find nobody reading its stdout: what another test has just forked has a copy of the
+    /// other end for a moment.
+    #[track_caller]
+    pub fn write_until_it_ends(&mut self, bytes: &str) {
+        let start = Instant::now();
+        while !self.has_ended() {
+            assert!(start.elapsed() < HANGS, "still runs: {}", self.line);
+            // It may end before it has read all.
+            let _ = self.stdin.as_mut().expect("stdin is held").write_all(bytes.as_bytes());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Ends the stdin that is held.

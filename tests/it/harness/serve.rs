@@ -28,7 +28,10 @@ impl Server {
     pub fn of(program: Program, addresses: usize) -> Self {
         let mut running = program.start();
         let read = |line: String| {
-            let address = line.strip_prefix("listening on tcp://").and_then(|a| a.parse().ok());
+            let address = line.strip_prefix("listening on ").and_then(|line| {
+                let over = ["tcp://", "udp://"].iter().find_map(|over| line.strip_prefix(over));
+                over?.parse().ok()
+            });
             address.unwrap_or_else(|| panic!("no listening line: {line:?}"))
         };
         let addresses = (0..addresses).map(|_| read(running.line())).collect();

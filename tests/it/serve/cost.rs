@@ -1,10 +1,15 @@
-//! What serving costs: time of the processor.
+//! What serving costs: time of the processor, memory, system calls.
 
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::Server;
+use myapp::limits::descriptors;
+
 use crate::harness::serve::ask;
+use crate::harness::{Folder, Server, myapp};
 
 /// The time of the processor that a server takes for being asked once and a second of silence.
 fn silent_second(arguments: &[&str]) -> Duration {
@@ -27,4 +32,99 @@ fn polling_busily_takes_a_core_for_so_long_and_no_longer() {
     );
     let always = silent_second(&["-q", "--busy-poll", "1h"]);
     assert!(always > Duration::from_millis(300), "{always:?}");
+}
+
+/// Connects so many clients one after another; the longest that one took.
+fn burst(server: &Server, count: usize) -> (Vec<TcpStream>, Duration) {
+    let mut longest = Duration::ZERO;
+    let connect = |_| {
+        let start = Instant::now();
+        let client = server.connect();
+        longest = longest.max(start.elapsed());
+        client
+    };
+    ((0..count).map(connect).collect(), longest)
+}
+
+/// Ten thousand, or as many as the limit of descriptors allows beside other tests.
+fn many() -> usize {
+    descriptors::raise().unwrap();
+    let count = descriptors::room().get().min(10_000 + 2_000).saturating_sub(2_000);
+    assert!(count >= 1000, "the limit of descriptors is too low for this test");
+    count
+}
+
+#[test]
+fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
+    let server = Server::start(&["-q", "--idle-timeout", "1h"]);
+    let open = server.descriptors();
+    ask(&server.connect(), b"warm\n");
+    let before = server.memory();
+    let count = many();
+    let (clients, longest) = burst(&server, count);
+    clients.iter().step_by(97).for_each(|client| drop(ask(client, b"hello\n")));
+    // A connection request that gets lost is sent again after a second.
+    assert!(longest < Duration::from_millis(900), "the slowest connect took {longest:?}");
+    server.until_descriptors(open + count);
+    let each = server.memory().saturating_sub(before) / count as u64;
+    assert!(each < 512, "{each} bytes a connection");
+    let before = server.cpu();
+    thread::sleep(Duration::from_secs(1));
+    let used = server.cpu() - before;
+    assert!(used < Duration::from_millis(20), "{used:?} of a second with idle timeouts");
+    drop(clients);
+    server.until_descriptors(open);
+}
+
+#[test]
+#[ignore = "needs a machine that does nothing else"]
+fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
+    let server = Server::start(&["-q", "--idle-timeout", "10s"]);
+    let count = many();
+    assert_eq!(count, 10_000, "the limit of descriptors is too low for this test");
+    let open = server.descriptors();
+    ask(&server.connect(), b"warm\n");
+    let before = server.memory();
+    let (_clients, longest) = burst(&server, count);
+    assert!(longest < Duration::from_millis(500), "the slowest connect took {longest:?}");
+    server.until_descriptors(open + count);
+    let each = server.memory().saturating_sub(before) / count as u64;
+    assert!(each <= 256, "{each} bytes a connection");
+    let before = server.cpu();
+    thread::sleep(Duration::from_secs(4));
+    let used = server.cpu() - before;
+    assert!(used < Duration::from_millis(40), "{used:?} of four seconds with idle timeouts");
+}
+
+/// The system calls of a server that is asked so often.
+fn system_calls(requests: usize) -> u64 {
+    let folder = Folder::new();
+    let counts = folder.path("counts");
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-c", "-o"]).arg(&counts);
+    let server = Server::of(myapp(["serve", "-q", "127.0.0.1:0"]).through(strace), 1);
+    let client = server.connect();
+    for _ in 0..requests {
+        ask(&client, b"hello\n");
+    }
+    drop(client);
+    server.stop();
+    // % time, seconds, microseconds a call, calls, errors if there are any, "total"
+    let start = Instant::now();
+    loop {
+        let text = fs::read_to_string(&counts).unwrap_or_default();
+        if let Some(total) = text.lines().find(|line| line.ends_with("total")) {
+            return total.split_whitespace().nth(3).unwrap().parse().unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "no total: {text}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_request_costs_three_system_calls() {
+    let (few, many) = (system_calls(100), system_calls(2100));
+    let each = (many - few) as f64 / 2000.0;
+    assert!((2.98..=3.02).contains(&each), "{each} system calls a request");
 }

@@ -47,7 +47,7 @@ fn scrape(address: SocketAddr) -> String {
 
 /// Waits until the metrics hold all these lines: what is answered is counted a moment later.
 #[track_caller]
-fn until(address: SocketAddr, lines: &[&str]) {
+pub(super) fn until(address: SocketAddr, lines: &[&str]) {
     let start = Instant::now();
     loop {
         let text = scrape(address);

@@ -6,6 +6,7 @@ mod credentials;
 mod failed;
 mod files;
 mod retry;
+mod split;
 
 use std::cell::Cell;
 use std::env;
@@ -55,6 +56,7 @@ Examples:
   myapp download https://example.com/a.iso https://example.org/b.iso
   myapp download -d isos -j 3 - < urls.txt
   myapp download -o - https://example.com/data.csv | head
+  myapp download -s 8 -c https://example.com/a.iso
 
 A file appears under its name when it is whole; until then it is called NAME.part.
 Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
@@ -94,6 +96,8 @@ pub(crate) struct Options {
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
     #[command(flatten)]
+    split: split::SplitOptions,
+    #[command(flatten)]
     retry: retry::RetryOptions,
 
     /// Add a header field; one that looks like a credential stays with the first server
@@ -129,7 +133,8 @@ pub(crate) struct Options {
 
 impl Options {
     fn to_config(&self) -> Config {
-        let default = self.retry.apply(self.files.apply(Config::default()));
+        let default = self.files.apply(Config::default());
+        let default = self.split.apply(self.retry.apply(default));
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -240,7 +245,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     options.connection.apply(&mut config, |name| env::var(name).ok())?;
     let downloader = Downloader::new(options.checksums.read(config)?)
         .map_err(|error| Failure::new(code(&error), error))?;
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let ending = Ending::catch().and_then(Ending::second_ends_at_once);
+    let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
     // Bars between the lines of the file itself would be no help.
@@ -255,20 +261,15 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     };
     let ended = Cell::new(None);
     let (stopper, stopped) = stop();
-    let report = runtime::run(future::or(
-        async { Some(downloader.run(items, &observer, stopped.stopped()).await) },
-        async {
-            ended.set(Some(ending.next().await));
-            stopper.stop();
-            // A second signal ends the program at once.
-            ended.set(Some(ending.next().await));
-            None
-        },
-    ));
+    let signal = async {
+        ended.set(Some(ending.next().await));
+        stopper.stop();
+        future::pending().await
+    };
+    let run = downloader.run(items, &observer, stopped.stopped());
+    let report = runtime::run(future::or(run, signal));
     progress.end();
-    if let Some(report) = report
-        && !quiet
-    {
+    if !quiet {
         terminal::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -399,7 +400,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s u";
+                    --retry-max-time 3s -s 4 -k 5M u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -418,6 +419,7 @@ mod tests {
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
+        assert_eq!((config.split.get(), config.min_split), (4, 5 << 20));
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, value_parser};
 use futures_lite::{Stream, StreamExt, future, stream};
 use myapp::echo::{
-    self, Config, Connections, EchoError, LONGEST, Length, LoadConfig, Message, Payload,
-    PingConfig, Reply, Server,
+    self, Config, Connections, EchoError, LONGEST, LONGEST_DATAGRAM, Length, LoadConfig, Message,
+    Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
 };
 use myapp::escape::Escaped;
 use myapp::measure::live::Live;
@@ -20,6 +20,7 @@ use myapp::net::address::Address;
 use myapp::{runtime, units};
 use smol::Unblock;
 
+use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::input;
 use crate::output::echo::live::Line;
@@ -40,6 +41,7 @@ Examples:
   myapp echo -n 5
   myapp echo --interval 100ms --size 1K
   myapp echo --connections 50 --duration 30s --rate 10k --report report.html
+  myapp echo -c udp://8888 -n 100 --interval 10ms --timeout 1s
 
 Replies come in the order of the messages. What could harm a terminal is shown
 escaped on one, but not with --raw.
@@ -57,14 +59,14 @@ pub(crate) struct Options {
     /// What to send; without any, each line of standard input, as it comes
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
-    /// PORT, HOST:PORT, [::1]:PORT or :PORT [default: 127.0.0.1:8888]
-    #[arg(short, long, value_name = "ADDRESS", help_heading = "Server")]
+    /// [udp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
+    #[arg(short, long, value_name = "ADDRESS", value_parser = server, help_heading = "Server")]
     connect: Option<Address>,
     /// For connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     #[arg(help_heading = "Server")]
     timeout: Duration,
-    /// Try a failed connection again so many times, after growing delays
+    /// Try a failed connection, or a lost datagram, again so many times
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
     /// Connections at once; each message has one of its own
@@ -98,6 +100,10 @@ pub(crate) struct Options {
     /// The report as one JSON object
     #[arg(long, help_heading = "Ping and load", requires = "repeat")]
     json: bool,
+    /// Keep asking for so long before sleeping: a core for latency
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
+    #[arg(help_heading = "Ping and load", requires = "repeat")]
+    busy_poll: Duration,
     /// Send a message again and again over C connections [default: 1]
     #[arg(long, value_name = "C", help_heading = "Load", groups = ["repeat", "load"])]
     connections: Option<NonZeroU32>,
@@ -120,6 +126,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
     #[arg(help_heading = "Load", requires = "load")]
     ramp_up: Duration,
+    /// Threads that send; 0 means one a core [default: half the cores]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(help_heading = "Load", requires = "load")]
+    threads: Option<u16>,
     /// A new connection for each message, to measure connecting too
     #[arg(long, help_heading = "Load", requires = "load", conflicts_with = "in_flight")]
     new_connections: bool,
@@ -155,6 +165,15 @@ fn some_rate(text: &str) -> Result<f64, String> {
     rate.ok()
         .filter(|rate| rate.is_finite() && *rate > 0.0)
         .ok_or_else(|| "not a number of messages a second such as 0.5, 1000, 20k or 1M".into())
+}
+
+/// The address of a server that is spoken to without TLS.
+fn server(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(Address::Tls(_)) => Err("only tcp://, udp:// and unix: are spoken yet".into()),
+        Ok(address) => Ok(address),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Options {
@@ -199,6 +218,8 @@ impl Options {
             ramp_up: self.ramp_up,
             new_connections: self.new_connections,
             verify: !self.no_verify,
+            threads: self.threads.map_or(default.threads, threads),
+            busy_poll: self.busy_poll,
         })
     }
 
@@ -210,11 +231,38 @@ impl Options {
             count: self.count.map(NonZeroU64::get),
             interval: self.interval.unwrap_or(default.interval),
             verify: !self.no_verify,
+            busy_poll: self.busy_poll,
         })
+    }
+
+    fn is_over_udp(&self) -> bool {
+        matches!(self.connect, Some(Address::Udp(_)))
+    }
+
+    /// Refuses what has no number in it, or no room for one.
+    fn check_datagram(&self, payload: &Payload) -> Result<(), Failure> {
+        let (smallest, longest) = (SMALLEST_DATAGRAM as u64, LONGEST_DATAGRAM as u64);
+        let failure = match payload {
+            _ if !self.is_over_udp() => return Ok(()),
+            Payload::Message(_) => "a message over udp:// again and again: it has no number in it",
+            Payload::Generated(size) if size.get() < smallest => "--size is too small for udp://",
+            Payload::Generated(size) if size.get() > longest => "--size is too large for udp://",
+            Payload::Generated(_) => return Ok(()),
+        };
+        let hint = format!(
+            "--size SIZE, from {smallest} to {longest}, makes messages that begin with their number"
+        );
+        Err(Failure::usage(failure).hint(hint))
     }
 
     /// What is sent again and again.
     fn to_payload(&self) -> Result<Payload, Failure> {
+        let payload = self.any_payload()?;
+        self.check_datagram(&payload)?;
+        Ok(payload)
+    }
+
+    fn any_payload(&self) -> Result<Payload, Failure> {
         match (self.messages.as_slice(), self.size) {
             ([], None) => Ok(Payload::default()),
             ([], Some(size)) => Ok(Payload::Generated(size)),
@@ -249,6 +297,10 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
 }
 
 async fn raw(options: &Options) -> Result<Code, Failure> {
+    if options.is_over_udp() {
+        let failure = Failure::usage("--raw needs a stream, with an end to wait for: not udp://");
+        return Err(failure.hint("without it, each line of standard input is a datagram"));
+    }
     let stdin = input::unbuffered().map_err(unreadable)?;
     let stdin = Unblock::with_capacity(PIECE, stdin);
     let stdout = Unblock::with_capacity(PIECE, results::unbuffered()?);
@@ -272,7 +324,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
             }
             Err(error) => tally.count(Some(number), failure(error, tally.default_address)),
         }
-        Ok(())
+        Ok::<_, Failure>(())
     };
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
@@ -282,6 +334,8 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
         false => output::ping_summary(&config, &report),
     };
     print_last(text, ending).await?;
+    let lost = report.sent - report.times.count() - tally.failures.get();
+    tally.count_silence(report.times.count(), lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
@@ -295,6 +349,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     let line = (!log.quiet).then(|| Line::start(&log.screen, &config, &live));
     let report = echo::load(&config, stop, &live).await;
     drop(line);
+    let report = report?;
     let written = page.map_or(Ok(()), |file| {
         file.write(output::page::page(&config, &report, &Origin::here()).as_bytes())
     });
@@ -305,6 +360,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     print_last(text, ending).await?;
     written?;
     let tally = options.to_tally(false);
+    let (answered, lost) = (report.answered(), report.lost);
     for failures in report.errors.into_values() {
         let more = failures.count - 1;
         let mut failure = failure(failures.first, tally.default_address);
@@ -313,6 +369,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
         }
         tally.count(None, failure);
     }
+    tally.count_silence(answered, lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
@@ -337,7 +394,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
         if let Err(error) = reply.outcome {
             tally.count(Some(number), failure(error, tally.default_address));
         }
-        Ok(())
+        Ok::<_, Failure>(())
     };
     if options.messages.is_empty() {
         echo::run(typed(&tally), &config, print).await?;
@@ -373,10 +430,21 @@ struct Tally {
     default_address: bool,
     hinted: Cell<bool>,
     code: Cell<Code>,
+    failures: Cell<u64>,
 }
 
 impl Tally {
+    /// Datagrams get lost; if not one came back, that is a failure.
+    fn count_silence(&self, answered: u64, lost: u64, server: &Server) {
+        if answered == 0 && lost > 0 {
+            let (address, limit) = (server.address.clone(), server.timeout);
+            let error = EchoError::TimedOut { address, limit, received: 0 };
+            self.count(None, failure(error, false));
+        }
+    }
+
     fn count(&self, number: Option<u64>, mut failure: Failure) {
+        self.failures.set(self.failures.get() + 1);
         self.code.set(Code::of_all([self.code.get(), failure.code]));
         if let Some(number) = number.filter(|_| self.numbered) {
             failure.error = failure.error.context(format!("message {number}"));
@@ -387,9 +455,17 @@ impl Tally {
     }
 }
 
+impl From<EchoError> for Failure {
+    fn from(error: EchoError) -> Self {
+        failure(error, false)
+    }
+}
+
 fn failure(error: EchoError, default_address: bool) -> Failure {
     let code = match &error {
-        EchoError::Differs { .. } | EchoError::Mismatch { .. } => Code::Failure,
+        EchoError::Differs { .. } | EchoError::Mismatch { .. } | EchoError::Thread { .. } => {
+            Code::Failure
+        }
         EchoError::TooLong { .. } => Code::TooLarge,
         error if error.is_timeout() => Code::Timeout,
         _ => Code::Network,

@@ -3,19 +3,19 @@
 use std::io::ErrorKind;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use futures_lite::{StreamExt as _, future};
 use myapp::limits::{descriptors, stop};
-use myapp::net::address::Address;
+use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
-use myapp::serve::{Config, Error, Faults, Figures, IpNet, Mode, Server};
+use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
 use myapp::units::{UnitError, parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
 
+use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
@@ -25,7 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   myapp serve                    echo lines on 127.0.0.1:8888
   myapp serve :9000              on every interface, IPv4 and IPv6
-  myapp serve 8888 '[::1]:8888'  on several addresses
+  myapp serve 8888 '[::1]:8888' unix:/run/echo.sock
+  myapp serve 8888 udp://8888    connections and datagrams
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
   myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
@@ -33,10 +34,12 @@ Examples:
   myapp serve --stats 10s --metrics 9100
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
-interface); port 0 lets the system choose. When all of them accept, each is
-printed. SIZE is a number with nothing, K, M or G behind it (powers of 1024);
-DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
-2001:db8::/32, or an address. --allow and --deny may be given several times.
+interface), for datagrams with udp:// before it, or unix:PATH; port 0 lets the
+system choose. When all of them accept, each is printed. SIZE is a number with
+nothing, K, M or G behind it (powers of 1024); DUR a number with ms, s, m or h;
+CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an address. --allow and
+--deny may be given several times; they and --max-per-ip are not for Unix
+sockets.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
@@ -60,6 +63,9 @@ pub(crate) struct Options {
     /// In line mode, refuse longer lines [default: 1M]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Answers")]
     max_line: Option<NonZeroUsize>,
+    /// Drop longer datagrams [default: 65507]
+    #[arg(long, value_name = "SIZE", value_parser = datagram_size, help_heading = "Answers")]
+    udp_max: Option<usize>,
 
     /// Threads that serve; 0 means one a core [default: half the cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
@@ -90,6 +96,11 @@ pub(crate) struct Options {
     #[arg(help_heading = "Limits")]
     busy_poll: Duration,
 
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, value_name = "OCTAL", value_parser = permissions, help_heading = "Listening")]
+    #[arg(default_value = "600")]
+    unix_mode: u32,
+
     #[command(flatten)]
     faults: FaultOptions,
 
@@ -97,8 +108,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Figures")]
     stats: Option<Duration>,
     /// Answer HTTP requests for /metrics here, for Prometheus
-    #[arg(long, value_name = "ADDRESS", help_heading = "Figures")]
-    metrics: Option<Address>,
+    #[arg(long, value_name = "ADDRESS", value_parser = tcp, help_heading = "Figures")]
+    metrics: Option<Endpoint>,
     /// Tell addresses, figures and summary as JSON lines on stdout
     #[arg(long, help_heading = "Figures")]
     json: bool,
@@ -136,6 +147,13 @@ fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
     wide_size(text)?.try_into().map_err(|_| UnitError::Size)
 }
 
+/// A size that a datagram can have.
+fn datagram_size(text: &str) -> Result<usize, String> {
+    let size = size(text).map_err(|error| error.to_string())?.get();
+    let possible = Some(size).filter(|size| *size <= LONGEST_DATAGRAM);
+    possible.ok_or_else(|| format!("no datagram is longer than {LONGEST_DATAGRAM} bytes"))
+}
+
 fn wide_size(text: &str) -> Result<NonZeroU64, UnitError> {
     NonZeroU64::new(parse_size(text)?).ok_or(UnitError::Size)
 }
@@ -156,10 +174,19 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse().or_else(single).map_err(unread)
 }
 
-/// A number of threads; for 0, one a core.
-fn threads(count: u16) -> NonZeroUsize {
-    let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    NonZeroUsize::new(count.into()).unwrap_or_else(one_a_core)
+/// An address for TCP.
+fn tcp(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        Ok(Address::Tcp(endpoint)) => Ok(endpoint),
+        Ok(_) => Err("only TCP is possible here (HOST:PORT)".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The permissions of a file.
+fn permissions(text: &str) -> Result<u32, &'static str> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777).ok_or("not permissions in octal, such as 660")
 }
 
 impl Options {
@@ -175,6 +202,7 @@ impl Options {
             prefix: self.prefix.clone().unwrap_or_default().into(),
             chunk: self.chunk.unwrap_or(default.chunk),
             max_line: self.max_line.map_or(default.max_line, NonZeroUsize::get),
+            udp_max: self.udp_max.unwrap_or(default.udp_max),
             max_partial: default.max_partial,
             threads: self.threads.map_or(default.threads, threads),
             max_connections: self.max_connections,
@@ -183,6 +211,7 @@ impl Options {
             deny: self.deny.clone(),
             idle_timeout: self.idle_timeout,
             drain: self.drain,
+            unix_mode: self.unix_mode,
             busy_poll: self.busy_poll,
             metrics: self.metrics.clone(),
             faults: self.faults.to_config(),
@@ -196,6 +225,10 @@ impl Options {
         }
         if self.max_line.is_some() && self.mode != ModeName::Line {
             return Err(Failure::usage("--max-line has no effect without --mode line"));
+        }
+        let over_udp = |address: &Address| matches!(address, Address::Udp(_));
+        if self.udp_max.is_some() && !self.addresses.iter().any(over_udp) {
+            return Err(Failure::usage("--udp-max has no effect without a udp:// address"));
         }
         if self.prefix.is_some() && self.mode == ModeName::Discard {
             return Err(Failure::usage("--prefix has no effect with --mode discard"));
@@ -306,7 +339,12 @@ async fn tell_stats(
 
 fn not_started(error: Error) -> Failure {
     let hint = hint(&error);
-    let failure = Failure::new(Code::Network, error);
+    let code = match &error {
+        Error::Unsupported { .. } => Code::Usage,
+        Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
+        _ => Code::Network,
+    };
+    let failure = Failure::new(code, error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -315,8 +353,14 @@ fn not_started(error: Error) -> Failure {
 
 /// What helps against an address that cannot be had.
 fn hint(error: &Error) -> Option<&'static str> {
-    let Error::Listen(ListenError::Bind { source, .. }) = error else { return None };
+    let Error::Listen(ListenError::Bind { address, source }) = error else { return None };
+    let is_path = matches!(address, Address::Unix(_));
     match source.kind() {
+        ErrorKind::AddrInUse if is_path => {
+            Some("another program listens there; choose another path")
+        }
+        ErrorKind::AlreadyExists => Some("only a stale socket is taken over; choose another path"),
+        _ if is_path => None,
         ErrorKind::AddrInUse => Some("choose another port, or 0 to have a free one chosen"),
         ErrorKind::PermissionDenied => {
             Some("ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose a higher one")
@@ -332,6 +376,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::thread::available_parallelism;
 
     #[derive(Parser)]
     struct Only {
@@ -350,6 +395,7 @@ mod tests {
         let default = Config::default();
         assert_eq!(default.chunk.get(), 64 << 10, "the help says 64K");
         assert_eq!(default.max_line, 1 << 20, "the help says 1M");
+        assert_eq!(default.udp_max, 65_507, "the help says so");
     }
 
     #[test]
@@ -362,6 +408,8 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(line.unwrap(), wanted);
+        let datagrams = config(&["udp://1", "--udp-max=1K"]);
+        assert_eq!(datagrams.unwrap(), Config { udp_max: 1024, ..Config::default() });
         let doors = [
             "--max-per-ip=2",
             "--allow=10.0.0.0/8",
@@ -374,7 +422,7 @@ mod tests {
             max_per_ip: NonZeroUsize::new(2),
             allow: vec![network("10.0.0.0/8"), network("::1/128")],
             deny: vec![network("10.1.0.0/16")],
-            metrics: Some(Address::loopback(9100)),
+            metrics: Some(Endpoint::loopback(9100)),
             ..Config::default()
         };
         assert_eq!(config(&doors).unwrap(), wanted);

@@ -1,8 +1,7 @@
 //! What `myapp serve` tells while it runs: where it listens, its figures, a summary.
 
-use std::net::SocketAddr;
-
-use myapp::serve::Summary;
+use myapp::net::address::Address;
+use myapp::serve::{Datagrams, Summary};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -19,10 +18,10 @@ impl Events {
     /// Says where the server listens: a line an address, those of figures last.
     pub(crate) async fn listening(
         self,
-        served: &[SocketAddr],
-        metrics: Option<SocketAddr>,
+        served: &[Address],
+        metrics: Option<&Address>,
     ) -> Result<(), Failure> {
-        let served = served.iter().map(|address| format!("tcp://{address}"));
+        let served = served.iter().map(Address::to_url);
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let line = |address| {
             if self.json {
@@ -74,6 +73,8 @@ impl Events {
             reset,
             idle,
             cut,
+            datagrams = summary.datagrams.taken,
+            unanswered = summary.datagrams.unanswered(),
             seconds,
             "summary"
         );
@@ -109,5 +110,17 @@ fn figures(summary: &Summary) -> Value {
         "reset": summary.reset,
         "idle": summary.idle,
         "cut": summary.cut,
+        "datagrams": datagrams(summary.datagrams),
+    })
+}
+
+fn datagrams(datagrams: Datagrams) -> Value {
+    let Datagrams { taken, denied, looped, too_long, unsent } = datagrams;
+    json!({
+        "taken": taken,
+        "denied": denied,
+        "looped": looped,
+        "too_long": too_long,
+        "unsent": unsent,
     })
 }

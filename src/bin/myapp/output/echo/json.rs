@@ -23,6 +23,9 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "rate": report.rate(),
         "bytes_rate": report.rate() * config.payload.size() as f64,
         "errors": errors(|phase| report.errors.get(&phase).map_or(0, |failures| failures.count)),
+        "lost": report.lost,
+        "duplicates": report.duplicates,
+        "reordered": report.reordered,
         "cpu": report.cpu,
         "doubts": doubts.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
@@ -43,6 +46,7 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
         "sent": report.sent,
         "answered": report.times.count(),
         "loss": report.loss(),
+        "duplicates": report.duplicates,
         "round_trip": report.times.figures().map_or(Value::Null, figures_json),
         "errors": errors(|phase| report.errors.get(&phase).copied().unwrap_or(0)),
     });

@@ -40,11 +40,14 @@ pub(crate) fn ping_line(config: &PingConfig, number: u64, time: Duration) -> Str
 
 /// The lines at the end of a ping.
 pub(crate) fn ping_summary(config: &PingConfig, report: &PingReport) -> String {
-    let PingReport { sent, times, elapsed, .. } = report;
+    let PingReport { sent, times, duplicates, elapsed, .. } = report;
     let (address, answered, elapsed) = (&config.server.address, times.count(), Elapsed(*elapsed));
     let lost = report.loss() * 100.0;
     let mut text =
         format!("--- {address}: {sent} sent, {answered} answered, {lost:.2}% lost, in {elapsed}\n");
+    if *duplicates > 0 {
+        text += &format!("duplicates: {duplicates}\n");
+    }
     if let Some(times) = times.figures() {
         let times = [times.min, times.mean, times.p99, times.max].map(|t| Elapsed(t).to_string());
         text += &format!("round trip min/avg/p99/max = {}\n", times.join(" / "));

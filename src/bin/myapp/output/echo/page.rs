@@ -60,6 +60,9 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
     }
     let class = if failed > 0 { "bad" } else { "" };
     tiles.push(tile(class, &grouped(failed), "failed"));
+    if report.lost > 0 {
+        tiles.push(tile("bad", &grouped(report.lost), "lost"));
+    }
     tiles.push(tile("", &format!("{bytes}/s"), "each way"));
     tiles.push(tile("", &format!("{:.0}%", 100.0 * report.cpu), "of its time the sender was busy"));
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.concat())

@@ -2,6 +2,7 @@
 
 use myapp::echo::{Length, LoadConfig, LoadReport};
 use myapp::measure::latency::Figures;
+use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
 use crate::output::echo::histogram::histogram;
@@ -20,6 +21,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         report.rate(),
         config.rate.map(|asked| format!(" of {asked} asked")).unwrap_or_default(),
     );
+    text += &datagrams_line(config, report);
     for (phase, failures) in &report.errors {
         text += &format!("{} × {} failed\n", failures.count, phase.name().replace('_', " "));
     }
@@ -32,6 +34,18 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         text += &format!("doubt: {doubt}\n");
     }
     text
+}
+
+/// What became of datagrams.
+fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
+    let LoadReport { sent, lost, duplicates, reordered, .. } = report;
+    let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
+    match config.server.address {
+        Address::Udp(_) => format!(
+            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {reordered} out of order\n"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What was done to whom.

@@ -1,0 +1,90 @@
+//! One question about a file, on its way through redirects.
+
+use std::time::{Duration, Instant};
+
+use futures_lite::io::{copy, sink};
+use tracing::debug;
+
+use crate::download::error::DownloadError;
+use crate::download::headers::Header;
+use crate::download::http::{Response, shown};
+use crate::download::plan::Source;
+use crate::download::redirect::{Route, is_redirect};
+use crate::download::retry::retry_after;
+use crate::download::transfer::Shared;
+use crate::limits::deadline::within;
+use crate::limits::permits::Slot;
+
+/// The rest of an answer that nobody wants is read, so that its connection can be used again,
+/// if it is no longer than this and comes that soon.
+const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
+
+/// Who asks for a file, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) source: &'a Source,
+    /// The fields for this file alone.
+    pub(super) headers: &'a [Header],
+    /// The place that others may have while a server wants to be left alone.
+    pub(super) slot: Option<&'a Slot>,
+    /// When the turn of the file has come.
+    pub(super) start: Instant,
+}
+
+impl Asking<'_> {
+    /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
+    /// time: where that leads may have expired.
+    pub(super) async fn ask(
+        &self,
+        fields: &[(String, String)],
+    ) -> Result<(Response, Route), DownloadError> {
+        let Shared { config, client, hosts, .. } = self.shared;
+        let mut route = Route::new(self.source.clone(), self.headers, config);
+        loop {
+            hosts.wait(route.url(), self.slot).await;
+            let fields = [route.headers(), fields].concat();
+            let response = client.get(route.url(), &fields).await?;
+            if !is_redirect(response.status()) {
+                return Ok((response, route));
+            }
+            route.follow(response.header("location"), config)?;
+            debug!(to = %shown(route.url()), "redirected");
+            drain(response).await;
+        }
+    }
+
+    /// Why an answer is no file (RFC 9110 section 15).
+    pub(super) async fn refusal(&self, response: Response, route: &Route) -> DownloadError {
+        let status = response.status();
+        if status < 400 {
+            return DownloadError::Unasked { status };
+        }
+        let asked = response.header("retry-after");
+        let wait = asked.and_then(|asked| retry_after(asked, response.header("date")));
+        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
+            self.shared.hosts.hold(route.url(), until);
+        }
+        drain(response).await;
+        let url = route.is_redirected().then(|| shown(route.url()));
+        DownloadError::Status { status, url, retry_after: wait }
+    }
+}
+
+/// The fields that ask for the bytes from `from` on, up to but not with `end`, of the version
+/// that the condition names (RFC 9110 sections 13.1.5 and 14.2).
+pub(super) fn range(from: u64, end: Option<u64>, if_range: Option<&str>) -> Vec<(String, String)> {
+    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
+    let range = ("Range".to_owned(), format!("bytes={from}-{last}"));
+    let condition = if_range.map(|version| ("If-Range".to_owned(), version.to_owned()));
+    [range].into_iter().chain(condition).collect()
+}
+
+/// Reads what little is left of an answer that nobody wants.
+pub(super) async fn drain(response: Response) {
+    let (longest, limit) = DRAINED;
+    if response.length().is_some_and(|length| length <= longest) {
+        // If it does not come, the connection is closed: that is all.
+        let _ = within(Some(limit), copy(response, sink())).await;
+    }
+}

@@ -1,0 +1,251 @@
+//! One file over several connections.
+//!
+//! The first connection has asked for the file as always. Where that has a version by which it is
+//! known and enough of it is missing, others take the second half of the largest rest, and again
+//! when they are done. What a connection cannot bring falls to the others; a server that sends no
+//! parts of this version leaves the first one alone, which goes on to the end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_lite::{AsyncRead, AsyncReadExt as _, future};
+use smol::channel::{Sender, bounded};
+use smol::{Executor, Timer};
+use tracing::{debug, warn};
+
+use crate::download::body::{Body, CopyError, Filled};
+use crate::download::error::DownloadError;
+use crate::download::http::shown;
+use crate::download::pace::{Paced, SlowestPace};
+use crate::download::progress::Event;
+use crate::download::question::{Asking, range};
+use crate::download::resume::{Action, Answer, Ask, Known, judge};
+use crate::download::retry::{Tries, Verdict};
+use crate::download::spans::Spans;
+use crate::download::store::Store;
+
+/// Each connection has one buffer of this size.
+const PIECE: usize = 256 * 1024;
+
+/// A file that several connections fetch.
+pub(super) struct Segments<'a, T> {
+    asking: Asking<'a>,
+    known: &'a Known,
+    total: u64,
+    store: &'a Arc<Store>,
+    tell: &'a T,
+    spans: Mutex<Spans>,
+    /// Why a connection was given up for good.
+    lost: Mutex<Option<DownloadError>>,
+}
+
+/// Why a span is not filled by this connection.
+enum Lost {
+    /// The server sends no part of this version.
+    NoPart(String),
+    Failed(DownloadError),
+}
+
+impl From<DownloadError> for Lost {
+    fn from(error: DownloadError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
+    /// Divides what is missing of the file; `None` where one connection is to do.
+    pub(super) fn new(
+        asking: Asking<'a>,
+        known: &'a Known,
+        store: &'a Arc<Store>,
+        tell: &'a T,
+    ) -> Option<Self> {
+        let total = known.total?;
+        let spans = Spans::new(&store.gaps(total), asking.shared.config.min_split);
+        if !spans.are_worth_it() || !store.allow_gaps() {
+            return None;
+        }
+        let (spans, lost) = (Mutex::new(spans), Mutex::default());
+        // While one connection waits, the others work.
+        let asking = Asking { slot: None, ..asking };
+        Some(Self { asking, known, total, store, tell, spans, lost })
+    }
+
+    /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
+    /// `reach`. Whether it is of no use to ask over further connections again.
+    pub(super) async fn run(
+        self,
+        body: impl AsyncRead + Unpin + Send,
+        reach: u64,
+    ) -> Result<bool, DownloadError> {
+        let (room, total) = (Arc::clone(self.store), self.total);
+        let reserve = smol::unblock(move || room.reserve(total)).await;
+        reserve.map_err(|error| self.store.failed(error))?;
+        let connections = self.asking.shared.config.split.get();
+        let (ended, results) = bounded(connections);
+        let (whole, is_whole) = bounded(1);
+        let executor = Executor::new();
+        executor.spawn(async { ended.send(self.begin(body, reach, &whole).await).await }).detach();
+        for _ in 1..connections {
+            let work = async { ended.send(self.work(self.tries(), &whole).await).await };
+            executor.spawn(work).detach();
+        }
+        let all = async {
+            for _ in 0..connections {
+                // The sender is here, so it is never closed.
+                results.recv().await.unwrap_or(Ok(()))?;
+            }
+            Ok::<_, DownloadError>(())
+        };
+        // Who waits to try once more is not waited for when nothing is missing.
+        let whole = async {
+            let _ = is_whole.recv().await;
+            Ok(())
+        };
+        executor.run(future::or(whole, all)).await?;
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Result<bool, DownloadError> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match lost.filter(|_| !self.store.gaps(self.total).is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(self.spans().is_stopped()),
+        }
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Spans> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tries(&self) -> Tries {
+        Tries::new(&self.asking.shared.config)
+    }
+
+    /// The first connection.
+    async fn begin(
+        &self,
+        body: impl AsyncRead + Unpin,
+        reach: u64,
+        whole: &Sender<()>,
+    ) -> Result<(), DownloadError> {
+        let Some(first) = self.spans().take_first(reach) else { return Ok(()) };
+        let mut tries = self.tries();
+        let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
+        match self.settle(first, ended, &mut tries).await? {
+            true => self.work(tries, whole).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Fetches spans until none is worth it.
+    async fn work(&self, mut tries: Tries, whole: &Sender<()>) -> Result<(), DownloadError> {
+        loop {
+            let taken = self.spans().take();
+            let Some(span) = taken else { return Ok(()) };
+            let ended = self.fetch(span, whole).await;
+            if !self.settle(span.0, ended, &mut tries).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether this connection is to go on, after a wait if it has failed. What cannot be written
+    /// ends all of them.
+    async fn settle(
+        &self,
+        span: u64,
+        ended: Result<(), Lost>,
+        tries: &mut Tries,
+    ) -> Result<bool, DownloadError> {
+        self.spans().give_back(span);
+        let url = shown(&self.asking.source.url);
+        let error = match ended {
+            Ok(()) => return Ok(true),
+            Err(Lost::NoPart(reason)) => {
+                debug!(url, "one connection goes on alone: {reason}");
+                self.spans().stop();
+                return Ok(false);
+            }
+            Err(Lost::Failed(error @ DownloadError::File { .. })) => return Err(error),
+            Err(Lost::Failed(error)) => error,
+        };
+        let elapsed = self.asking.start.elapsed();
+        match tries.after_failure(error.is_transient(), error.retry_after(), elapsed) {
+            Verdict::Again(wait) => {
+                warn!(url, ?wait, "trying a part again: {}", error.with_causes());
+                Timer::after(wait).await;
+                Ok(true)
+            }
+            Verdict::Final | Verdict::TooLate { .. } => {
+                debug!(url, "a connection is given up: {}", error.with_causes());
+                *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        (span, at, end): (u64, u64, u64),
+        whole: &Sender<()>,
+    ) -> Result<(), Lost> {
+        let condition = self.known.condition();
+        let (response, route) = self.asking.ask(&range(at, Some(end), condition)).await?;
+        let answer =
+            Answer::new(response.status(), response.length(), |name| response.header(name));
+        let question = Ask::Rest { from: at, if_range: condition.map(str::to_owned) };
+        match judge(Some(self.known), at, &question, &answer) {
+            Action::Append { count, .. } => {
+                Ok(self.copy(span, response.take(count), whole).await?)
+            }
+            Action::Refused => Err(self.asking.refusal(response, &route).await.into()),
+            Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
+            _ => Err(Lost::NoPart("the answer to a range is a whole file".to_owned())),
+        }
+    }
+
+    /// Writes a body to its place, as far as nobody else has taken over the rest.
+    async fn copy(
+        &self,
+        span: u64,
+        body: impl AsyncRead + Unpin,
+        whole: &Sender<()>,
+    ) -> Result<(), DownloadError> {
+        let mut body = Body::new(Paced::new(body, self.slowest()), 0, |_| {});
+        let (mut buffer, mut came) = (vec![0; PIECE], 0);
+        loop {
+            let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);
+            if left == 0 {
+                return Ok(());
+            }
+            let Filled { count, end } = body.fill(&mut buffer[..left], left).await;
+            let (at, count) = self.spans().claim(span, count as u64);
+            let store = Arc::clone(self.store);
+            let write = smol::unblock(move || {
+                let result = store.write_at(at, &buffer[..count as usize]);
+                (buffer, result)
+            });
+            let (empty, written) = write.await;
+            written.map_err(|error| self.store.failed(error))?;
+            (buffer, came) = (empty, came + count);
+            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
+            if self.store.gaps(self.total).is_empty() {
+                // There is room for one, and one is enough.
+                let _ = whole.try_send(());
+            }
+            match end {
+                None => {}
+                Some(Ok(())) if came == 0 => return Err(DownloadError::Nothing),
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => return Err(CopyError::Read(error).into_error(self.store)),
+            }
+        }
+    }
+
+    /// How slowly one of the connections may be.
+    fn slowest(&self) -> Option<SlowestPace> {
+        let connections = self.asking.shared.config.split.get() as u64;
+        let slowest = self.asking.shared.config.slowest;
+        slowest.map(|pace| SlowestPace { rate: pace.rate / connections, ..pace })
+    }
+}

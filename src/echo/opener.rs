@@ -1,0 +1,68 @@
+//! Connections to the server, bound to the thread that opens them.
+
+use std::io::ErrorKind;
+use std::time::Instant;
+
+use crate::echo::config::Server;
+use crate::echo::retrying;
+use crate::limits::deadline::before;
+use crate::net::address::Address;
+use crate::net::connect::{ConnectError, connect_here, first_to};
+use crate::net::datagram::Connected;
+use crate::net::names::Names;
+use crate::net::stream::Stream;
+use crate::runtime::Timer;
+
+/// What messages go over.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Stream(Stream),
+    Datagrams(Connected),
+}
+
+/// Opens connections to one server, whose name is resolved once.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    server: Server,
+    names: Names,
+}
+
+impl Opener {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self { server: server.clone(), names: Names::default() }
+    }
+
+    /// Connects, as often as the server allows, on a thread of the runtime.
+    pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
+        retrying(&self.server, || self.attempt()).await
+    }
+
+    async fn attempt(&self) -> Result<Opened, ConnectError> {
+        let Server { address, timeout: limit, .. } = &self.server;
+        let failed = |source| ConnectError::Connect { address: address.clone(), source };
+        let work = async {
+            match address {
+                Address::Tcp(endpoint) | Address::Tls(endpoint) => {
+                    let found = self.names.resolve(endpoint).await?;
+                    connect_here(endpoint, found).await.map(Opened::Stream)
+                }
+                Address::Unix(path) => {
+                    Stream::connect_unix(path).await.map(Opened::Stream).map_err(failed)
+                }
+                Address::Udp(endpoint) => {
+                    let found = self.names.resolve(endpoint).await?;
+                    let socket = first_to(found, async |peer| Connected::connect(peer)).await;
+                    let socket = socket.unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
+                    socket.map(Opened::Datagrams).map_err(failed)
+                }
+            }
+        };
+        let alarm = Instant::now().checked_add(*limit).map_or_else(Timer::never, Timer::at);
+        let timed_out = ConnectError::TimedOut { address: address.clone(), limit: *limit };
+        let opened = before(alarm, work).await.unwrap_or(Err(timed_out));
+        if let (Err(_), Some(endpoint)) = (&opened, address.endpoint()) {
+            self.names.forget(endpoint);
+        }
+        opened
+    }
+}

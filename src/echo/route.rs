@@ -1,0 +1,57 @@
+//! How messages travel: over a stream, or as datagrams.
+
+use std::cell::{Cell, RefCell};
+
+use crate::echo::datagram_flow::DatagramFlow;
+use crate::echo::error::EchoError;
+use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::opener::Opened;
+use crate::echo::pace::Pace;
+use crate::net::stream::Stream;
+
+/// A connection, or a socket for datagrams, on which messages are on the way.
+#[derive(Debug)]
+pub(crate) enum Route<'a> {
+    Stream(Flow<'a, Stream>),
+    Datagrams(DatagramFlow<'a>),
+}
+
+impl<'a> Route<'a> {
+    pub(crate) fn new(opened: Opened, rules: Rules<'a>, number: u64) -> Self {
+        match opened {
+            Opened::Stream(stream) => Self::Stream(Flow::new(stream, rules, number)),
+            Opened::Datagrams(socket) => Self::Datagrams(DatagramFlow::new(socket, rules, number)),
+        }
+    }
+
+    /// Sends at most `most` messages as they become due and waits for all replies.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that goes wrong; what is on the way then is lost.
+    pub(crate) async fn run(
+        &mut self,
+        pace: &mut Pace,
+        most: u64,
+        scratch: &RefCell<Scratch>,
+        told: impl FnMut(Event),
+    ) -> Result<(), EchoError> {
+        match self {
+            Self::Stream(flow) => flow.run(pace, most, scratch, told).await,
+            Self::Datagrams(flow) => flow.run(pace, most, scratch, told).await,
+        }
+    }
+
+    /// Looks whether something comes behind the last reply, as [`Flow::finish`]; datagrams have
+    /// no end to wait for.
+    pub(crate) async fn finish(
+        &mut self,
+        scratch: &RefCell<Scratch>,
+        deaf: &Cell<bool>,
+    ) -> Result<(), EchoError> {
+        match self {
+            Self::Stream(flow) => flow.finish(scratch, deaf).await,
+            Self::Datagrams(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Sockets for datagrams (UDP, RFC 768), bound to a thread of the runtime.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::task::{Context, Poll};
+
+use nix::cmsg_space;
+use nix::libc::{c_int, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::sockopt::{
+    Ipv4PacketInfo, Ipv4RecvTtl, Ipv6RecvHopLimit, Ipv6RecvPacketInfo,
+};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, sendmsg,
+    setsockopt,
+};
+use rustix::net::{SocketType, sockopt};
+
+use crate::net::address::{Address, Endpoint};
+use crate::net::listener::{ListenError, bind_first, bind_together, socket_for};
+use crate::runtime::{Direction, Socket};
+
+/// The longest datagram there is, that of IPv6 without jumbograms: what is read into a buffer of
+/// this size is never cut.
+pub const LONGEST: usize = 65_527;
+
+/// Bytes in which datagrams may wait for us. The system cuts this to `net.core.rmem_max`; what
+/// comes on top is lost.
+const WAITING: usize = 4 << 20;
+
+/// A UDP socket that is bound to an address, and not yet to a thread. It does not block.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl Bound {
+    /// Binds `count` sockets to `endpoint`, as [`Listener::bind`](crate::net::listener::Listener)
+    /// does, one for each thread. Of a peer, all datagrams come to the same one, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`]; of several addresses, that of the first.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, nothing is bound.
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        count: NonZeroUsize,
+    ) -> Result<Vec<Self>, ListenError> {
+        let open = |address| {
+            let socket = socket_for(address, SocketType::DGRAM)?;
+            // Before datagrams can come: of those that came earlier nothing would be told.
+            prepare(&socket, address)?;
+            Ok(socket)
+        };
+        let bound = bind_first(endpoint, |address| bind_together(address, count, open)).await?;
+        let failed = |source| ListenError::Bind { address: Address::Udp(endpoint.clone()), source };
+        let (sockets, local) = bound.map_err(failed)?;
+        let bound = |socket: OwnedFd| Self { socket: socket.into(), local };
+        Ok(sockets.into_iter().map(bound).collect())
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl TryFrom<UdpSocket> for Bound {
+    type Error = io::Error;
+
+    fn try_from(socket: UdpSocket) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        socket.set_nonblocking(true)?;
+        prepare(&socket, local)?;
+        Ok(Self { socket, local })
+    }
+}
+
+/// Whether an address is one of this machine's: whether a socket can have it.
+pub(crate) fn is_of_this_machine(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_ok()
+}
+
+/// A UDP socket whose datagrams are answered.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    socket: Socket<UdpSocket>,
+    local: SocketAddr,
+    control: Vec<u8>,
+}
+
+/// A UDP socket that exchanges datagrams with one peer alone.
+#[derive(Debug)]
+pub(crate) struct Connected(Socket<UdpSocket>);
+
+impl Connected {
+    /// Opens a socket that sends to `peer`, and is told when nobody is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
+        let socket = connect(peer)?;
+        sockopt::set_socket_recv_buffer_size(&socket, WAITING)?;
+        Ok(Self(Socket::new(socket)?))
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    ///
+    /// Those of `send(2)`; also of what was sent before.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Write, cx, |socket| socket.send(datagram))
+    }
+
+    /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
+    /// length.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv(2)`; mostly what has become of something that was sent before.
+    pub(crate) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Read, cx, |socket| socket.recv(buffer))
+    }
+}
+
+/// A socket that sends to `peer`, and takes what comes from there alone. It does not block.
+pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Where a datagram came from and what it asked, which is all that its answer must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The address of the sender.
+    pub(crate) peer: SocketAddr,
+    /// The address of ours that was asked, where the socket has several.
+    asked: Option<IpAddr>,
+    /// How many hops further the datagram could have gone (the TTL of IPv4).
+    hops: Option<u8>,
+}
+
+impl Datagrams {
+    /// Binds a socket to this thread.
+    ///
+    /// # Errors
+    ///
+    /// On a thread that the runtime does not drive.
+    pub(crate) fn new(bound: Bound) -> io::Result<Self> {
+        let Bound { socket, local } = bound;
+        let control = cmsg_space!(in_pktinfo, in6_pktinfo, c_int, c_int);
+        Ok(Self { socket: Socket::new(socket)?, local, control })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits until a datagram may wait, or an error.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reactor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped halfway.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.socket.poll_ready(Direction::Read, cx)).await
+    }
+
+    /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
+    /// length.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recvmsg(2)`; mostly what has become of something that was sent before.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, Origin)>> {
+        let control = self.control.as_mut_slice();
+        self.socket.poll(Direction::Read, cx, |socket| {
+            let mut pieces = [IoSliceMut::new(buffer)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let message = recvmsg(socket.as_raw_fd(), &mut pieces, Some(&mut *control), flags)?;
+            let origin = Origin::of(&message).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok((message.bytes, origin))
+        })
+    }
+
+    /// Sends an answer, in one datagram and from the address that was asked; returns its length.
+    /// It can go one hop less than what it answers could have gone: datagrams that two servers
+    /// answer each other die out, as they do when routers send them in a circle.
+    ///
+    /// # Errors
+    ///
+    /// Those of `sendmsg(2)`.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+        origin: &Origin,
+    ) -> Poll<io::Result<usize>> {
+        let Origin { peer, asked, hops } = *origin;
+        let hops = hops.map(|hops| c_int::from(hops.saturating_sub(1)));
+        let hops = hops.as_ref().map(|hops| match peer.ip().to_canonical() {
+            IpAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
+            IpAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
+        });
+        let (v4, v6) = (from_v4(asked), from_v6(asked));
+        let v4 = v4.as_ref().map(ControlMessage::Ipv4PacketInfo);
+        let v6 = v6.as_ref().map(ControlMessage::Ipv6PacketInfo);
+        let control: Vec<_> = [hops, v4, v6].into_iter().flatten().collect();
+        let (peer, flags) = (SockaddrStorage::from(peer), MsgFlags::MSG_DONTWAIT);
+        self.socket.poll(Direction::Write, cx, |socket| {
+            Ok(sendmsg(socket.as_raw_fd(), pieces, &control, flags, Some(&peer))?)
+        })
+    }
+}
+
+/// Has the system keep enough datagrams for a socket, and tell all that is to be known of each.
+fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
+    sockopt::set_socket_recv_buffer_size(socket, WAITING)?;
+    setsockopt(socket, Ipv4RecvTtl, &true)?;
+    if local.is_ipv6() {
+        setsockopt(socket, Ipv6RecvHopLimit, &true)?;
+    }
+    if local.ip().is_unspecified() {
+        // IPv4 comes to a socket of both families too, and tells better what was asked there: an
+        // address of ours also where a broadcast was sent.
+        setsockopt(socket, Ipv4PacketInfo, &true)?;
+        if local.is_ipv6() {
+            setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
+        }
+    }
+    Ok(())
+}
+
+fn from_v4(asked: Option<IpAddr>) -> Option<in_pktinfo> {
+    let Some(IpAddr::V4(ip)) = asked else { return None };
+    let address = |ip: Ipv4Addr| in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+    let (ipi_spec_dst, ipi_addr) = (address(ip), address(Ipv4Addr::UNSPECIFIED));
+    Some(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr })
+}
+
+fn from_v6(asked: Option<IpAddr>) -> Option<in6_pktinfo> {
+    let Some(IpAddr::V6(ip)) = asked else { return None };
+    Some(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 })
+}
+
+impl Origin {
+    fn of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
+        let peer = message.address.as_ref()?;
+        let v4 = || Some(SocketAddrV4::from(*peer.as_sockaddr_in()?).into());
+        let v6 = || Some(SocketAddrV6::from(*peer.as_sockaddr_in6()?).into());
+        let mut origin = Self { peer: v4().or_else(v6)?, asked: None, hops: None };
+        for told in message.cmsgs().into_iter().flatten() {
+            origin.note(told);
+        }
+        Some(origin)
+    }
+
+    fn note(&mut self, told: ControlMessageOwned) {
+        match told {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                self.asked = Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into());
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                // IPv4 is told in its own way too, and nothing can be sent from a group.
+                if ip.to_ipv4_mapped().is_none() && !ip.is_multicast() {
+                    self.asked = Some(ip.into());
+                }
+            }
+            ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                self.hops = u8::try_from(hops).ok();
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an answer could not go a single hop.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.hops.is_some_and(|hops| hops <= 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Driver;
+
+    fn bind(text: &str, count: usize) -> Result<Vec<Bound>, ListenError> {
+        let count = NonZeroUsize::new(count).unwrap();
+        smol::block_on(Bound::bind(&text.parse().unwrap(), count))
+    }
+
+    #[test]
+    fn several_sockets_share_a_port_but_not_with_those_of_another() {
+        let sockets = bind("127.0.0.1:0", 3).unwrap();
+        let address = sockets[0].local_addr();
+        for others in [1, 3] {
+            let error = bind(&address.to_string(), others).unwrap_err();
+            assert_eq!(error.to_string(), format!("listen on udp://{address}"));
+            let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+            assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{others} sockets");
+        }
+        let clients: Vec<_> = (0..100).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for client in &clients {
+            client.send_to(b"x", address).unwrap();
+        }
+        let waiting =
+            |bound: &Bound| std::iter::from_fn(|| bound.socket.recv(&mut [0]).ok()).count();
+        let shares: Vec<_> = sockets.iter().map(waiting).collect();
+        assert_eq!(shares.iter().sum::<usize>(), clients.len());
+        assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+    }
+
+    /// What is known of a datagram that came to `bound` by way of `asked`.
+    #[track_caller]
+    fn asks(bound: &str, asked: &str, known: Option<&str>) {
+        let receive = async {
+            let mut datagrams = Datagrams::new(bind(bound, 1).unwrap().remove(0)).unwrap();
+            let asked: IpAddr = asked.parse().unwrap();
+            let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+            let client = UdpSocket::bind(any).unwrap();
+            client.set_broadcast(true).unwrap();
+            client.send_to(b"hello", (asked, datagrams.local_addr().port())).unwrap();
+            let mut buffer = [0; 100];
+            let receive = poll_fn(|cx| datagrams.poll_receive(cx, &mut buffer));
+            let (length, origin) = receive.await.unwrap();
+            assert_eq!(&buffer[..length], b"hello");
+            let [peer, sender] = [origin.peer, client.local_addr().unwrap()]
+                .map(|address| (address.ip().to_canonical(), address.port()));
+            assert_eq!(peer, sender);
+            assert!(origin.hops.is_some_and(|hops| hops > 1), "{origin:?}");
+            assert_eq!(origin.asked, known.map(|ip| ip.parse().unwrap()), "{asked} at {bound}");
+        };
+        Driver::new().unwrap().run(|| receive).unwrap();
+    }
+
+    #[test]
+    fn where_there_are_several_addresses_it_is_known_which_was_asked() {
+        asks("0.0.0.0:0", "127.0.0.2", Some("127.0.0.2"));
+        asks("[::]:0", "127.0.0.2", Some("127.0.0.2"));
+        asks("[::]:0", "::1", Some("::1"));
+        asks("127.0.0.1:0", "127.0.0.1", None);
+        asks("[::1]:0", "::1", None);
+        // A broadcast comes to an address of ours, too.
+        asks("0.0.0.0:0", "127.255.255.255", Some("127.0.0.1"));
+    }
+
+    #[test]
+    fn the_addresses_of_this_machine_are_known() {
+        for (address, ours) in [
+            ("127.0.0.9:7", true),
+            ("[::1]:7", true),
+            ("192.0.2.1:7", false),
+            ("[2001:db8::1]:7", false),
+        ] {
+            assert_eq!(is_of_this_machine(address.parse().unwrap()), ours, "{address}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The path of a Unix socket: who may have it, and who takes it away.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf, absolute};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, chmodat, fchmod, lstat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    socket_with,
+};
+
+use crate::net::address::UnixPath;
+
+/// A path at which a socket of ours was bound. When this is dropped, so is the path, if it is
+/// still that of our socket.
+///
+/// The socket must be open until then: as long as it is, nobody else's file can have its inode.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Claim {
+    /// Binds `socket` at `path` with the permissions `mode`. A socket that is there already is
+    /// taken away first if nobody listens on it any more.
+    pub(super) fn stake(socket: &OwnedFd, path: &UnixPath, mode: Mode) -> io::Result<Self> {
+        // The file gets the permissions of the socket, less the umask: never too many.
+        fchmod(socket, mode)?;
+        let address = SocketAddrUnix::new(path.as_ref())?;
+        match bind(socket, &address) {
+            Err(Errno::ADDRINUSE) => {
+                remove_stale(path.as_ref(), &address)?;
+                bind(socket, &address)?;
+            }
+            result => result?,
+        }
+        let stat = lstat(path.as_ref())?;
+        let claim = Self { path: absolute(path)?, file: identity(&stat) };
+        if Mode::from_raw_mode(stat.st_mode) != mode {
+            chmodat(CWD, path.as_ref(), mode, AtFlags::empty())?;
+        }
+        Ok(claim)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.file) {
+            // What cannot be taken away is taken over by the next.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Takes a socket away that nobody listens on, and nothing else.
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+    let stat = lstat(path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        let text = "there is a file that is no socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&probe, address) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path),
+        Err(error @ Errno::ACCESS) => Err(error.into()),
+        // Taken, waits for others first (EAGAIN), or is for datagrams (EPROTOTYPE).
+        _ => Err(Errno::ADDRINUSE.into()),
+    }
+}
+
+/// The name that a Unix socket has: its path, or `@` and what it is called where it has none.
+pub(super) fn name(address: SocketAddrAny) -> Option<PathBuf> {
+    let address = SocketAddrUnix::try_from(address).ok()?;
+    if let Some(path) = address.path() {
+        return Some(OsStr::from_bytes(path.to_bytes()).into());
+    }
+    let name = [b"@", address.abstract_name()?].concat();
+    Some(OsStr::from_bytes(&name).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ListenError, Listener};
+    use super::*;
+    use std::fs::Permissions;
+    use std::num::NonZeroUsize;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    fn listen(path: &Path) -> io::Result<Vec<Listener>> {
+        let path = UnixPath::new(path).unwrap();
+        match Listener::bind_unix(&path, 0o600, NonZeroUsize::new(2).unwrap()) {
+            Err(ListenError::Bind { source, .. }) => Err(source),
+            result => Ok(result.unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_path_is_there_while_any_of_its_listeners_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let mut listeners = listen(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        listeners.pop();
+        UnixStream::connect(&path).unwrap();
+        listeners.pop();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let _listeners = listen(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_use_or_no_socket_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let _live = UnixListener::bind(path("live")).unwrap();
+        let _datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
+        fs::write(path("file"), "text").unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        symlink("nowhere", path("link")).unwrap();
+        for (name, kind) in [
+            ("live", io::ErrorKind::AddrInUse),
+            ("datagrams", io::ErrorKind::AddrInUse),
+            ("file", io::ErrorKind::AlreadyExists),
+            ("folder", io::ErrorKind::AlreadyExists),
+            ("link", io::ErrorKind::AlreadyExists),
+            ("none/s", io::ErrorKind::NotFound),
+        ] {
+            let before = fs::symlink_metadata(path(name)).ok().map(|found| found.ino());
+            assert_eq!(listen(&path(name)).unwrap_err().kind(), kind, "{name}");
+            let after = fs::symlink_metadata(path(name)).ok().map(|found| found.ino());
+            assert_eq!(before, after, "{name} is still there");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_anothers_by_now_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let ours = listen(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _theirs = UnixListener::bind(&path).unwrap();
+        drop(ours);
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn permissions_are_those_asked_for_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
+            let path = folder.path().join(format!("{mode:o}"));
+            let path = UnixPath::new(path).unwrap();
+            let _listeners = Listener::bind_unix(&path, mode, NonZeroUsize::MIN).unwrap();
+            let found = fs::metadata(&path).unwrap().permissions();
+            assert_eq!(found.mode() & 0o7777, Permissions::from_mode(mode).mode());
+        }
+    }
+}

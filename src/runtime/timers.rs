@@ -1,0 +1,168 @@
+//! The moments at which the tasks of a thread are to be woken.
+//!
+//! They wait in one queue a thread, and its driver sleeps no longer than until the first: to set
+//! one takes no lock and no system call, and wakes no other thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// The moment, and what tells timers of the same moment apart.
+type Key = (Instant, u64);
+
+thread_local! {
+    static QUEUE: RefCell<BTreeMap<Key, Waker>> = const { RefCell::new(BTreeMap::new()) };
+    static NEXT_ID: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The first moment that a task of this thread waits for.
+pub(super) fn first() -> Option<Instant> {
+    QUEUE.with_borrow(|queue| queue.first_key_value().map(|((at, _), _)| *at))
+}
+
+/// Wakes all tasks of this thread whose moment has come.
+pub(super) fn fire() {
+    if first().is_none() {
+        return;
+    }
+    let end = (Instant::now(), u64::MAX);
+    // Woken when nothing is borrowed any more.
+    let due = QUEUE.with_borrow_mut(|queue| {
+        let later = queue.split_off(&end);
+        mem::replace(queue, later)
+    });
+    due.into_values().for_each(Waker::wake);
+}
+
+/// Is done at a moment, on a thread of a driver. Elsewhere it never is.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    id: u64,
+    at: Option<Instant>,
+    queued: Option<Key>,
+    /// Its place in the queue of a thread does not move with it to another.
+    _of_this_thread: PhantomData<Rc<()>>,
+}
+
+impl Timer {
+    /// A timer that is done at that moment.
+    pub(crate) fn at(at: Instant) -> Self {
+        Self { at: Some(at), ..Self::never() }
+    }
+
+    /// A timer that is never done, unless it is set.
+    pub(crate) fn never() -> Self {
+        let id = NEXT_ID.replace(NEXT_ID.get() + 1);
+        Self { id, at: None, queued: None, _of_this_thread: PhantomData }
+    }
+
+    /// Sets it to another moment.
+    pub(crate) fn set_at(&mut self, at: Instant) {
+        self.leave();
+        self.at = Some(at);
+    }
+
+    fn leave(&mut self) {
+        if let Some(key) = self.queued.take() {
+            let waker = QUEUE.with_borrow_mut(|queue| queue.remove(&key));
+            drop(waker);
+        }
+    }
+}
+
+impl Future for Timer {
+    type Output = Instant;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Instant> {
+        let Some(at) = self.at else { return Poll::Pending };
+        if at <= Instant::now() {
+            self.leave();
+            self.at = None;
+            return Poll::Ready(at);
+        }
+        let key = (at, self.id);
+        let old = QUEUE.with_borrow_mut(|queue| match queue.get(&key) {
+            Some(known) if known.will_wake(cx.waker()) => None,
+            _ => queue.insert(key, cx.waker().clone()),
+        });
+        drop(old);
+        self.queued = Some(key);
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use futures_lite::future::{or, poll_once};
+    use smol::LocalExecutor;
+
+    use crate::runtime::Driver;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// The order in which timers of a driver are done that are set in this order.
+    fn order(busy_poll: Duration, millis: &[u32]) -> Vec<u32> {
+        let driver = Driver::new().unwrap().busy_poll(busy_poll);
+        let work = || async {
+            let (start, done) = (Instant::now(), RefCell::default());
+            let executor = LocalExecutor::new();
+            let wait = async |millis: u32| {
+                let at = Timer::at(start + MILLI * millis).await;
+                assert!(at <= Instant::now());
+                RefCell::<Vec<_>>::borrow_mut(&done).push(millis);
+            };
+            let all: Vec<_> = millis.iter().map(|millis| executor.spawn(wait(*millis))).collect();
+            let all = async {
+                for one in all {
+                    one.await;
+                }
+            };
+            executor.run(all).await;
+            done.take()
+        };
+        driver.run(work).unwrap()
+    }
+
+    #[test]
+    fn timers_are_done_in_the_order_of_their_moments() {
+        for busy_poll in [Duration::ZERO, MILLI, Duration::from_secs(3600)] {
+            assert_eq!(order(busy_poll, &[30, 10, 0, 20]), [0, 10, 20, 30]);
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_or_set_anew_waits_no_more() {
+        Driver::new().unwrap().run(|| async {
+            let soon = Instant::now() + MILLI;
+            let mut set_anew = Timer::at(soon);
+            let mut dropped = Timer::at(soon);
+            assert!(poll_once(&mut set_anew).await.is_none());
+            assert!(poll_once(&mut dropped).await.is_none());
+            drop(dropped);
+            let hour = soon + Duration::from_secs(3600);
+            set_anew.set_at(hour);
+            assert_eq!(first(), None);
+            let later = soon + 10 * MILLI;
+            assert_eq!(or(&mut set_anew, Timer::at(later)).await, later);
+            assert_eq!(first(), Some(hour));
+            drop(set_anew);
+            assert_eq!(first(), None);
+            assert!(poll_once(Timer::never()).await.is_none());
+        });
+    }
+}

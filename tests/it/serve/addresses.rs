@@ -1,0 +1,88 @@
+//! Where a server listens, and what it cannot mean.
+
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+
+use crate::harness::serve::ask;
+use crate::harness::{Server, myapp};
+
+#[test]
+fn every_address_is_announced_in_order_with_its_real_port() {
+    let program = myapp(["serve", "127.0.0.2:0", "tcp://127.0.0.1:0", "[::1]:0", "localhost:0"]);
+    let server = Server::of(program, 4);
+    let ips: Vec<_> = server.addresses().iter().map(|address| address.ip().to_string()).collect();
+    assert_eq!(ips[..3], ["127.0.0.2", "127.0.0.1", "::1"]);
+    for address in server.addresses() {
+        assert_eq!(ask(&TcpStream::connect(address).unwrap(), b"hello\n"), b"hello\n");
+    }
+    assert_eq!(server.stop().text(), "", "nothing else is on stdout");
+}
+
+#[test]
+fn every_interface_means_both_families() {
+    for address in [":0", "[::]:0"] {
+        let server = Server::of(myapp(["serve", address]), 1);
+        let port = server.address().port();
+        let v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(ask(&v4, b"four\n"), b"four\n");
+        let v6 = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(ask(&v6, b"six\n"), b"six\n");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_named_with_its_cause() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let in_use = format!("myapp: listen on {taken}: Address already in use\nhint: ");
+    myapp(["serve", "127.0.0.1:0", &taken]).run().code(4).prints("").says(&in_use);
+    let not_ours = "myapp: listen on 192.0.2.1:0: Cannot assign requested address\nhint: ";
+    myapp(["serve", "192.0.2.1:0"]).run().code(4).prints("").says(not_ours);
+    let unknown = "myapp: resolve no.such.host.invalid: ";
+    myapp(["serve", "no.such.host.invalid:1"]).run().code(4).prints("").says(unknown);
+}
+
+#[test]
+fn a_port_of_another_copy_of_the_program_is_in_use() {
+    for threads in ["1", "2"] {
+        let server = Server::start(&["--threads", threads]);
+        let address = server.address().to_string();
+        let copy = myapp(["serve", "--threads", threads, &address]);
+        copy.run().code(4).says("Address already in use");
+    }
+}
+
+#[test]
+fn a_restarted_server_gets_its_port_back_at_once() {
+    let server = Server::start(&[]);
+    let address = server.address();
+    let client = server.connect();
+    ask(&client, b"hello\n");
+    server.stop();
+    let again = Server::of(myapp(["serve", &address.to_string()]), 1);
+    assert_eq!(again.address(), address);
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    for arguments in [
+        &["serve", "localhost"] as &[&str],
+        &["serve", "--mode", "word"],
+        &["serve", "--chunk", "100"],
+        &["serve", "--max-line", "0"],
+        &["serve", "--max-connections", "0"],
+        &["serve", "--idle-timeout", "soon"],
+        &["serve", "--no-such-option"],
+    ] {
+        myapp(arguments).run().code(2).prints("");
+    }
+    myapp(["serve", "--mode", "line", "--max-line", "2", "--chunk", "3"])
+        .run()
+        .code(2)
+        .says("--chunk has no effect without --mode chunk");
+}
+
+#[test]
+fn of_a_repeated_option_the_last_counts() {
+    let server = Server::start(&["--prefix", "first", "--prefix", "-"]);
+    assert_eq!(server.exchange(b"x\n"), b"-x\n");
+}

@@ -1,0 +1,45 @@
+//! Real clients: they get back all that they send.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::noise;
+use crate::harness::Server;
+
+/// What a program prints for `input`.
+pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("start {program}: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap().stdout
+    })
+}
+
+#[test]
+#[ignore = "needs ncat"]
+fn ncat_gets_all_back_after_its_end_of_input() {
+    let server = Server::start(&["-q"]);
+    let port = server.address().port().to_string();
+    for length in [5, 100, 100_000, 4 << 20] {
+        let bytes = noise(length);
+        assert!(peer("ncat", &["127.0.0.1", &port], &bytes) == bytes, "{length} bytes differ");
+    }
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_gets_all_back_after_its_end_of_input() {
+    let server = Server::start(&["-q"]);
+    let address = format!("TCP:{}", server.address());
+    for length in [5, 100, 100_000, 4 << 20] {
+        let bytes = noise(length);
+        assert!(peer("socat", &["-t", "10", "-", &address], &bytes) == bytes, "{length} differ");
+    }
+}

@@ -1,0 +1,128 @@
+//! The end: what has been received is answered, who is stubborn is cut.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::fill;
+use crate::harness::Server;
+use crate::harness::serve::{ask, ends};
+
+#[test]
+fn at_the_end_what_has_been_received_is_answered() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Server::start(&[]);
+        let mut client = server.connect();
+        ask(&client, b"whole\n");
+        client.write_all(b"one\ntwo\nbegun").unwrap();
+        server.signal(signal);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "one\ntwo\nbegun");
+        drop(client);
+        let ran = server.wait().code(0);
+        ran.says("summary connections=1 messages=4 received=19 sent=19").says("why=\"drained\"");
+    }
+}
+
+#[test]
+fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
+    let server = Server::start(&["--max-connections", "1"]);
+    let first = server.connect();
+    ask(&first, b"in\n");
+    let waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    waiting.iter().for_each(|mut client| client.write_all(b"from the backlog\n").unwrap());
+    server.signal(Signal::TERM);
+    ends(&first);
+    drop(first);
+    for mut client in waiting {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "from the backlog\n");
+    }
+    let address = server.address();
+    server.wait().code(0).says("connections=4").says("cut=0");
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn who_does_not_end_is_cut_at_the_deadline() {
+    let server = Server::start(&["--mode", "chunk", "--drain", "500ms"]);
+    let stubborn = server.connect();
+    fill(&stubborn, 64 << 20);
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    let ran = server.wait().code(0);
+    assert!(start.elapsed() > Duration::from_millis(490), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    ran.says("cut=1").says("why=\"cut\"");
+}
+
+#[test]
+fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
+    let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
+    let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let sent = thread::scope(|scope| {
+        for mut client in &clients {
+            scope.spawn(move || while client.write_all(&[b'x'; 1 << 16]).is_ok() {});
+            scope.spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        server.wait().code(0);
+        start.elapsed()
+    });
+    assert!(sent < Duration::from_secs(5), "{sent:?}");
+}
+
+#[test]
+fn what_was_sent_before_the_signal_is_answered_every_time() {
+    for _ in 0..20 {
+        let server = Server::start(&["-q"]);
+        let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        clients.iter().for_each(|client| drop(ask(client, b"warm\n")));
+        clients.iter().for_each(|mut client| client.write_all(b"last\n").unwrap());
+        server.signal(Signal::TERM);
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "last\n");
+        }
+        server.wait().code(0);
+    }
+}
+
+#[test]
+fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
+    let server = Server::start(&[]);
+    let silent = server.connect();
+    ask(&silent, b"hello\n");
+    let start = Instant::now();
+    server.stop().says("cut=0");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let server = Server::start(&["--mode", "chunk", "--drain", "1h"]);
+    let stubborn = server.connect();
+    fill(&stubborn, 64 << 20);
+    server.signal(Signal::INT);
+    // The drain has begun when new connections are refused.
+    let start = Instant::now();
+    while TcpStream::connect(server.address()).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(10), "still accepts");
+        thread::sleep(Duration::from_millis(5));
+    }
+    server.signal(Signal::TERM);
+    server.wait().code(0).says("cut=1");
+}

@@ -1,0 +1,80 @@
+//! The server as another program uses it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future;
+use myapp::limits::stop;
+use myapp::net::address::Address;
+use myapp::serve;
+
+use crate::harness::serve::{ask, ends};
+
+#[track_caller]
+fn bind(config: serve::Config) -> serve::Server {
+    let addresses = [Address::loopback(0)];
+    smol::block_on(serve::Server::bind(&addresses, config)).expect("listen")
+}
+
+/// Runs a server of the library beside `client`, then stops it.
+#[track_caller]
+fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T, serve::Summary) {
+    let server = bind(config);
+    let address = server.local_addrs()[0].socket_addr().unwrap();
+    let (stopper, stop) = stop::stop();
+    thread::scope(|scope| {
+        let running = scope.spawn(move || smol::block_on(server.run(stop.stopped())));
+        let result = client(address);
+        stopper.stop();
+        (result, running.join().unwrap())
+    })
+}
+
+#[test]
+fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
+    let config = serve::Config { max_partial: 100_000, ..serve::Config::default() };
+    let (answer, summary) = beside(config, |address| {
+        let connect = || TcpStream::connect(address).unwrap();
+        let (mut long, mut short, mut last) = (connect(), connect(), connect());
+        long.write_all(&[b'l'; 60_000]).unwrap();
+        short.write_all(&[b's'; 30_000]).unwrap();
+        // What was sent last may be read first.
+        thread::sleep(Duration::from_millis(200));
+        last.write_all(&[b'x'; 20_000]).unwrap();
+        let mut answer = String::new();
+        long.read_to_string(&mut answer).unwrap();
+        drop(long);
+        for (mut client, length) in [(short, 30_000), (last, 20_000)] {
+            client.write_all(b"\n").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), length + 1);
+        }
+        answer
+    });
+    assert_eq!(answer, "error: line longer than 60000 bytes\n");
+    assert_eq!((summary.connections, summary.too_long, summary.cut), (3, 1, 0));
+}
+
+#[test]
+fn a_run_that_is_dropped_cuts_everything_at_once() {
+    let server = bind(serve::Config::default());
+    let (address, figures) = (server.local_addrs()[0].socket_addr().unwrap(), server.figures());
+    let (stopper, stop) = stop::stop();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let run = async {
+                let _ = server.run(std::future::pending()).await;
+            };
+            smol::block_on(future::or(run, stop.stopped()));
+        });
+        let client = TcpStream::connect(address).unwrap();
+        ask(&client, b"hello\n");
+        stopper.stop();
+        ends(&client);
+    });
+    let summary = figures.summary();
+    assert_eq!((summary.connections, summary.open, summary.cut), (1, 0, 1));
+    assert!(TcpStream::connect(address).is_err());
+}

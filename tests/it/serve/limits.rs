@@ -1,0 +1,102 @@
+//! How long, how many, and what happens beyond.
+
+use std::io::{ErrorKind, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::serve::{ask, ends};
+use crate::harness::{Server, myapp};
+
+#[test]
+fn a_silent_connection_is_closed_after_the_idle_timeout() {
+    let server = Server::start(&["--idle-timeout", "1s"]);
+    let client = server.connect();
+    ask(&client, b"first\n");
+    thread::sleep(Duration::from_millis(700));
+    ask(&client, b"starts anew\n");
+    let start = Instant::now();
+    ends(&client);
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(990), "{waited:?}");
+    // 1.125 s on a machine that is not busy.
+    assert!(waited < Duration::from_millis(1500), "{waited:?}");
+    server.stop().says("idle=1");
+}
+
+#[test]
+fn a_connection_that_never_sends_is_closed_after_the_idle_timeout_too() {
+    let server = Server::start(&["--idle-timeout", "200ms"]);
+    ends(&server.connect());
+    server.stop().says("idle=1").says("why=\"idle\"");
+}
+
+#[test]
+fn one_more_than_the_most_waits_until_one_leaves() {
+    let server = Server::start(&["--max-connections", "5"]);
+    let mut five: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    five.iter().for_each(|client| drop(ask(client, b"in\n")));
+    let mut sixth = server.connect();
+    sixth.write_all(b"me too\n").unwrap();
+    sixth.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert_eq!(sixth.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    five.pop();
+    sixth.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = [0; 7];
+    sixth.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"me too\n");
+}
+
+#[test]
+fn without_descriptors_it_waits_quietly_and_recovers() {
+    let program = myapp(["serve", "--max-connections", "1000", "127.0.0.1:0"]).descriptors(64);
+    let server = Server::of(program, 1);
+    let first = server.connect();
+    ask(&first, b"in\n");
+    let others: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    let (before, start) = (server.cpu(), Instant::now());
+    while start.elapsed() < Duration::from_secs(3) {
+        assert_eq!(ask(&first, b"goes on\n"), b"goes on\n");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let used = server.cpu() - before;
+    assert!(used < start.elapsed() / 20, "{used:?} of {:?}", start.elapsed());
+    let short = start.elapsed();
+    drop(others);
+    assert_eq!(server.exchange(b"recovered\n"), b"recovered\n");
+    let ran = server.stop().says("Too many open files").says("fewer connections than wanted");
+    let warned = ran.stderr.lines().filter(|line| line.contains("cannot accept")).count();
+    assert!((1..=2 * short.as_secs() as usize).contains(&warned), "{warned} lines in {short:?}");
+}
+
+#[test]
+fn by_default_so_many_are_taken_as_there_are_descriptors() {
+    let server = Server::of(myapp(["serve", "127.0.0.1:0"]).descriptors(64), 1);
+    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for client in clients {
+        assert_eq!(ask(&client, b"in turn\n"), b"in turn\n");
+    }
+    assert!(!server.stop().stderr.contains("Too many open files"));
+}
+
+#[test]
+fn several_threads_share_the_work_and_the_limits() {
+    let server = Server::start(&["--threads", "3", "--max-connections", "30"]);
+    let clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| drop(ask(client, b"hello\n")));
+    let mut next = server.connect();
+    next.write_all(b"next\n").unwrap();
+    next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert_eq!(next.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    server.signal(Signal::TERM);
+    for client in clients {
+        ends(&client);
+    }
+    let mut answer = String::new();
+    next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    next.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "next\n");
+    drop(next);
+    server.wait().code(0).says("connections=31 messages=31").says("cut=0");
+}

@@ -1,0 +1,52 @@
+//! Lines that are too long, and lines that never end.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::MIB;
+use crate::harness::Server;
+use crate::harness::serve::ask;
+
+#[test]
+fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
+    let server = Server::start(&["--max-line", "10"]);
+    assert_eq!(server.exchange(b"0123456789\n"), b"0123456789\n");
+    assert_eq!(server.exchange(b"0123456789"), b"0123456789");
+    let error = "error: line longer than 10 bytes\n";
+    assert_eq!(server.exchange(b"0123456789a\n"), error.as_bytes());
+    let answer = server.exchange(b"first\nsecond\n0123456789a\nnever\n");
+    assert_eq!(String::from_utf8(answer).unwrap(), format!("first\nsecond\n{error}"));
+    server.stop().says("too_long=2").says("why=\"line too long\"");
+}
+
+#[test]
+fn a_refusal_has_no_prefix() {
+    let server = Server::start(&["--max-line", "4", "--prefix", "> "]);
+    assert_eq!(server.exchange(b"1234\n12345\n"), b"> 1234\nerror: line longer than 4 bytes\n");
+}
+
+#[test]
+fn an_endless_line_is_refused_and_costs_no_memory() {
+    let server = Server::start(&["-q"]);
+    ask(&server.connect(), b"warm\n");
+    let before = server.memory();
+    assert_eq!(server.exchange(&vec![b'x'; 64 << 20]), b"error: line longer than 1048576 bytes\n");
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 3 * MIB, "grown by {grown} bytes");
+}
+
+#[test]
+fn who_is_refused_but_goes_on_sending_is_closed_after_a_second() {
+    let server = Server::start(&["--max-line", "10"]);
+    let before = server.descriptors();
+    let start = Instant::now();
+    let mut client = server.connect();
+    client.write_all(b"0123456789a").unwrap();
+    while client.write_all(b"more").is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(10), "is not closed");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
+    server.until_descriptors(before);
+}

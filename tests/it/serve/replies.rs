@@ -1,0 +1,112 @@
+//! What comes back, and that it is what was sent.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use rustix::net::{SendFlags, send};
+
+use super::noise;
+use crate::harness::Server;
+use crate::harness::serve::ask;
+
+#[test]
+fn all_that_was_sent_before_a_half_close_comes_back_then_the_end() {
+    for mode in ["line", "chunk"] {
+        let server = Server::start(&["--mode", mode, "-q"]);
+        let before = server.descriptors();
+        for length in [0, 1, 5, 100, 100_000, 4 << 20] {
+            let bytes = noise(length);
+            assert!(server.exchange(&bytes) == bytes, "{length} bytes in {mode} mode differ");
+            server.until_descriptors(before);
+        }
+    }
+}
+
+#[test]
+fn every_byte_comes_back_as_it_was() {
+    let all: Vec<u8> = (0..=255).collect();
+    let server = Server::start(&["--mode", "line"]);
+    for bytes in [b"a\r\nb\rc\n\n\r\n\nlast".as_slice(), b"\n", b"\r", b"\0\n\0", b"\xff\xfe", &all]
+    {
+        assert_eq!(server.exchange(bytes), bytes);
+    }
+    assert_eq!(Server::start(&["--mode", "chunk"]).exchange(&all), all);
+    assert_eq!(Server::start(&["--mode", "discard"]).exchange(&all), b"");
+}
+
+#[test]
+fn a_line_is_answered_when_its_end_has_come_and_no_sooner() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for byte in b"one byte a segment" {
+        client.write_all(&[*byte]).unwrap();
+    }
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.write_all(b"\nnext").unwrap();
+    let mut answer = [0; 19];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"one byte a segment\n");
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "next");
+}
+
+#[test]
+fn a_chunk_is_answered_without_a_line_end() {
+    let server = Server::start(&["--mode", "chunk"]);
+    let client = server.connect();
+    assert_eq!(ask(&client, b"no line end"), b"no line end");
+    assert_eq!(ask(&client, "¡Hola, servidor!".as_bytes()), "¡Hola, servidor!".as_bytes());
+}
+
+#[test]
+fn a_prefix_stands_before_each_line() {
+    let server = Server::start(&["--prefix", "You said: "]);
+    let answer = server.exchange(b"one\n\ntwo\r\nlast");
+    assert_eq!(answer, b"You said: one\nYou said: \nYou said: two\r\nYou said: last");
+    let many = noise(1 << 20);
+    let lines = many.split_inclusive(|byte| *byte == b'\n');
+    let wanted: Vec<u8> = lines.flat_map(|line| [b"You said: ", line].concat()).collect();
+    assert!(server.exchange(&many) == wanted, "a megabyte with a prefix before each line differs");
+}
+
+#[test]
+fn a_prefix_stands_before_each_piece_of_at_most_the_chunk() {
+    let server = Server::start(&["--mode", "chunk", "--chunk", "100", "--prefix", "Dijiste: "]);
+    let bytes = [b'x'; 250];
+    let wanted =
+        [b"Dijiste: ", &bytes[..100], b"Dijiste: ", &bytes[..100], b"Dijiste: ", &[b'x'; 50]];
+    assert_eq!(server.exchange(&bytes), wanted.concat());
+}
+
+#[test]
+fn data_and_end_in_one_segment_are_answered_a_thousand_times() {
+    let server = Server::start(&["-q"]);
+    for round in 0..1000 {
+        let message = format!("round {round}\n");
+        let client = server.connect();
+        send(&client, message.as_bytes(), SendFlags::MORE).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        (&client).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, message);
+    }
+    assert!(server.stop().stderr.is_empty());
+}
+
+#[test]
+fn urgent_data_stays_in_its_place_and_nothing_hangs() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for _ in 0..100 {
+        client.write_all(b"before ").unwrap();
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        client.write_all(b" after\n").unwrap();
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"before ! after\n");
+    }
+}

@@ -1,0 +1,373 @@
+//! `myapp serve` over UDP, as its clients see it.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::figures::until;
+use super::{MIB, noise};
+use crate::harness::serve::ask;
+use crate::harness::{Server, myapp, schema};
+
+/// How long is waited for an answer that is expected.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A server with these arguments that listens on `udp://` at `address`.
+#[track_caller]
+fn serve(arguments: &[&str], address: &str) -> Server {
+    let address = format!("udp://{address}");
+    Server::of(myapp([&["serve"], arguments, &[&address]].concat()), 1)
+}
+
+/// A socket that takes answers only from `server`.
+#[track_caller]
+fn client(server: SocketAddr) -> UdpSocket {
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+#[track_caller]
+fn receive(client: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 1 << 16];
+    let length = client.recv(&mut buffer).expect("receive an answer");
+    buffer.truncate(length);
+    buffer
+}
+
+/// Sends a datagram and returns the next that comes.
+#[track_caller]
+fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
+    client.send(message).expect("send a datagram");
+    receive(client)
+}
+
+/// All answers that have come already.
+fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
+    client.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    std::iter::from_fn(|| client.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()))
+        .collect()
+}
+
+#[test]
+fn datagrams_of_every_length_come_back_whole() {
+    for (mode, address) in [("line", "127.0.0.1:0"), ("chunk", "127.0.0.1:0"), ("line", "[::1]:0")]
+    {
+        let server = serve(&["--mode", mode, "-q"], address);
+        let client = client(server.address());
+        for length in [0, 1, 1472, 8192, 65_507] {
+            let message = noise(length);
+            assert!(exchange(&client, &message) == message, "{length} bytes in {mode} mode differ");
+        }
+    }
+    let server = serve(&["--udp-max", "65527"], "[::1]:0");
+    let longest = noise(65_527);
+    assert!(
+        exchange(&client(server.address()), &longest) == longest,
+        "the longest of IPv6 differs"
+    );
+}
+
+#[test]
+fn a_datagram_is_one_message_with_one_prefix_whatever_lines_it_has() {
+    let server = serve(&["--prefix", "> "], "127.0.0.1:0");
+    let client = client(server.address());
+    assert_eq!(exchange(&client, b"two\nlines, no end"), b"> two\nlines, no end");
+    assert_eq!(exchange(&client, b""), b"> ");
+    server.stop().says("messages=2").says("datagrams=2");
+}
+
+#[test]
+fn in_discard_mode_nothing_comes_back() {
+    let server = serve(&["--mode", "discard"], "127.0.0.1:0");
+    let client = client(server.address());
+    client.send(b"gone").unwrap();
+    server.stop().says("messages=1").says("received=4").says("sent=0");
+    assert_eq!(come(&client), [b""; 0]);
+}
+
+#[test]
+fn what_is_too_long_is_counted_and_never_answered_short() {
+    let server = serve(&["--udp-max", "100"], "127.0.0.1:0");
+    let client = client(server.address());
+    client.send(&noise(101)).unwrap();
+    assert_eq!(exchange(&client, &noise(100)), noise(100));
+    let ran = server.stop().says("messages=1").says("datagrams=1 unanswered=1");
+    ran.says("why=\"longer than a datagram may be\"");
+    assert_eq!(come(&client), [b""; 0]);
+}
+
+#[test]
+fn an_answer_comes_from_the_address_that_was_asked() {
+    for (every, asked) in [
+        ("0.0.0.0:0", "127.0.0.2"),
+        (":0", "127.0.0.1"),
+        (":0", "127.0.0.2"),
+        ("[::]:0", "127.0.0.3"),
+        ("[::]:0", "::1"),
+    ] {
+        let server = serve(&[], every);
+        let client = client(SocketAddr::new(asked.parse().unwrap(), server.address().port()));
+        assert_eq!(exchange(&client, asked.as_bytes()), asked.as_bytes(), "{asked} at {every}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_counted_and_ends_nothing() {
+    let server = serve(&["--prefix", "> "], "127.0.0.1:0");
+    let client = client(server.address());
+    // With the prefix it is longer than any datagram.
+    client.send(&noise(65_507)).unwrap();
+    for _ in 0..10 {
+        // Nobody is there any more to take the answer.
+        let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
+        gone.send_to(b"gone", server.address()).unwrap();
+    }
+    assert_eq!(exchange(&client, b"still here"), b"> still here");
+    server.stop().says("datagrams=12 unanswered=1").says("cannot answer");
+}
+
+#[test]
+fn who_is_denied_is_not_answered() {
+    let server = serve(&["--deny", "127.0.0.2"], ":0");
+    let to = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
+    let denied = UdpSocket::bind("127.0.0.2:0").unwrap();
+    denied.send_to(b"let me in", to).unwrap();
+    assert_eq!(exchange(&client(to), b"hello"), b"hello");
+    server.stop().says("datagrams=1 unanswered=1").says("why=\"its address may not ask\"");
+    assert_eq!(come(&denied), [b""; 0]);
+}
+
+#[test]
+fn many_clients_are_answered_by_several_threads_each_in_its_order() {
+    let server = serve(&["--threads", "3", "-q"], "127.0.0.1:0");
+    let clients: Vec<_> = (0..50).map(|_| client(server.address())).collect();
+    for round in 0..5 {
+        // No more at once than wait in the buffers of the system.
+        let numbers = round * 4..(round + 1) * 4_u8;
+        for client in &clients {
+            numbers.clone().for_each(|number| assert_eq!(client.send(&[number]).unwrap(), 1));
+        }
+        for client in &clients {
+            let answers: Vec<_> = numbers.clone().map(|_| receive(client)[0]).collect();
+            assert!(answers.iter().copied().eq(numbers.clone()), "{answers:?}");
+        }
+    }
+}
+
+#[test]
+fn what_waits_when_the_server_ends_is_answered() {
+    let server = serve(&[], "127.0.0.1:0");
+    let client = client(server.address());
+    assert_eq!(exchange(&client, b"it runs"), b"it runs");
+    server.signal(Signal::STOP);
+    let messages: Vec<_> = (0..100_u8).map(|number| vec![number; 10]).collect();
+    for message in &messages {
+        client.send(message).unwrap();
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    server.wait().code(0).says("datagrams=101 unanswered=0");
+    assert_eq!(come(&client), messages);
+    let late = client.set_nonblocking(false).and_then(|()| client.send(b"late"));
+    let refused = late.and_then(|_| client.recv(&mut [0]));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn connections_and_datagrams_are_served_at_once() {
+    let server = Server::of(myapp(["serve", "0", "udp://0"]), 2);
+    let [tcp, udp] = server.addresses() else { panic!("{:?}", server.addresses()) };
+    let stream = server.connect();
+    assert_eq!(stream.peer_addr().unwrap(), *tcp);
+    let client = client(*udp);
+    for _ in 0..100 {
+        assert_eq!(ask(&stream, b"a line\n"), b"a line\n");
+        assert_eq!(exchange(&client, b"a datagram"), b"a datagram");
+    }
+    drop(stream);
+    server.stop().says("summary connections=1 messages=200").says("datagrams=100");
+}
+
+#[test]
+fn a_flood_neither_starves_others_nor_holds_up_the_end() {
+    for faults in [&["--threads", "1"][..], &["--threads", "1", "--jitter", "1ms"]] {
+        let arguments = [&["serve", "-q"], faults, &["0", "udp://0"]].concat();
+        let server = Server::of(myapp(arguments), 2);
+        let (stream, flooder) = (server.connect(), client(server.addresses()[1]));
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // What nobody reads gets lost, and at the end nobody is there.
+                let begun = Instant::now();
+                while !over.load(Relaxed) && begun.elapsed() < LIMIT {
+                    let _ = flooder.send(b"one of too many");
+                }
+            });
+            (0..20).for_each(|_| assert_eq!(ask(&stream, b"a line\n"), b"a line\n"));
+            assert_eq!(receive(&flooder), b"one of too many");
+            drop(stream);
+            let start = Instant::now();
+            server.stop();
+            over.store(true, Relaxed);
+            assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+        });
+    }
+}
+
+#[test]
+fn an_address_in_use_is_refused() {
+    let server = serve(&["--threads", "2"], "127.0.0.1:0");
+    let address = format!("udp://{}", server.address());
+    let ran = myapp(["serve", &address]).run().code(4).prints("");
+    ran.says(&format!("myapp: listen on {address}: Address already in use"));
+}
+
+#[test]
+fn what_a_datagram_says_is_escaped_in_the_log() {
+    let server = serve(&[], "127.0.0.1:0");
+    exchange(&client(server.address()), b"\x1b[2J\n\xff");
+    server.stop().says(r"bytes=6 text=\x1b[2J\n\xff");
+}
+
+#[test]
+fn a_limit_beyond_every_datagram_is_a_usage_error() {
+    for size in ["0", "65528", "1M"] {
+        myapp(["serve", "udp://0", "--udp-max", size]).run().code(2).prints("");
+    }
+    let ran = myapp(["serve", "0", "--udp-max", "100"]).run().code(2).prints("");
+    ran.says("--udp-max has no effect without a udp:// address");
+}
+
+#[test]
+fn datagrams_have_figures_of_their_own() {
+    let arguments = ["serve", "--json", "--udp-max", "10", "--metrics", "0", "udp://0"];
+    let mut running = myapp(arguments).start();
+    let mut address = |scheme: &str| {
+        let event = schema::json("serve", &running.line());
+        let address = event["address"].as_str().and_then(|url| url.strip_prefix(scheme));
+        address.unwrap().trim_end_matches("/metrics").parse().unwrap()
+    };
+    let client = client(address("udp://"));
+    let metrics = address("http://");
+    client.send(&noise(11)).unwrap();
+    exchange(&client, b"one");
+    exchange(&client, b"four");
+    until(
+        metrics,
+        &[
+            "myapp_connections_total 0",
+            "myapp_messages_total 2",
+            "myapp_received_bytes_total 7",
+            "myapp_sent_bytes_total 7",
+            "myapp_datagrams_total 2",
+            "myapp_datagrams_dropped_total{reason=\"too_long\"} 1",
+            "myapp_datagrams_dropped_total{reason=\"loop\"} 0",
+            "myapp_datagrams_unsent_total 0",
+        ],
+    );
+    running.signal(Signal::TERM);
+    let ran = running.wait().code(0);
+    let summary = schema::json("serve", ran.text().lines().last().unwrap());
+    let datagrams = &summary["datagrams"];
+    assert_eq!((&datagrams["taken"], &datagrams["too_long"]), (&2.into(), &1.into()));
+}
+
+// --- real peers
+
+/// What comes back for `message` while the program's stdin stays open, and then nothing more.
+#[track_caller]
+fn talks(program: &str, arguments: &[&str], message: &[u8]) {
+    let mut command = Command::new(program);
+    let piped = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().expect("start the peer");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    let read = child.stdout.take().unwrap().read_exact(&mut answer);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    read.expect("an answer");
+    assert!(answer == message, "{program}: {} bytes differ", message.len());
+}
+
+#[test]
+#[ignore = "needs ncat"]
+fn ncat_gets_its_datagrams_back() {
+    for (address, host) in [("127.0.0.1:0", "127.0.0.1"), (":0", "::1")] {
+        let server = serve(&["-q"], address);
+        let port = server.address().port().to_string();
+        for length in [1, 1472, 8000] {
+            talks("ncat", &["-u", host, &port], &noise(length));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_gets_its_datagrams_back() {
+    let server = serve(&["-q"], ":0");
+    let to = format!("UDP4:127.0.0.2:{}", server.address().port());
+    for length in [1, 1472, 8192, 60_000] {
+        talks("socat", &["-b", "65536", "-", &to], &noise(length));
+    }
+}
+
+// --- faults
+
+#[test]
+fn an_answer_comes_so_much_later() {
+    let server = serve(&["--delay", "300ms", "--prefix", "> "], "127.0.0.1:0");
+    let client = client(server.address());
+    let start = Instant::now();
+    assert_eq!(exchange(&client, b"late"), b"> late");
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    client.send(b"later").unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(receive(&client), b"> later", "also at the end");
+    server.wait().code(0);
+}
+
+#[test]
+fn the_same_seed_loses_the_same_datagrams() {
+    let answers = |seed: &str, threads: &str| {
+        let faults = ["--drop-rate=20%", "--jitter=1ms", "--seed", seed, "--threads", threads];
+        let server = serve(&faults, "127.0.0.1:0");
+        let client = client(server.address());
+        for number in 0..200_u8 {
+            client.send(&[number]).unwrap();
+        }
+        let ran = server.stop();
+        let mut answers = come(&client);
+        ran.says(&format!("lost={} ", 200 - answers.len()));
+        assert!((120..190).contains(&answers.len()), "{} of 200", answers.len());
+        answers.sort();
+        answers
+    };
+    let first = answers("7", "1");
+    assert_eq!(first, answers("7", "2"));
+    assert_ne!(first, answers("8", "1"));
+}
+
+#[test]
+fn while_too_many_answers_wait_nothing_is_read() {
+    let server = serve(&["-q", "--delay", "1h", "--drain", "0"], "127.0.0.1:0");
+    let client = client(server.address());
+    let before = server.memory();
+    let datagram = noise(1000);
+    for _ in 0..100_000 {
+        // What the server does not read gets lost.
+        client.send(&datagram).unwrap();
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 12 * MIB, "grown by {grown} bytes");
+    server.stop();
+}

@@ -1,0 +1,175 @@
+//! Unix sockets: permissions, paths that are there already, what is left behind.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread;
+
+use rustix::process::Signal;
+
+use super::clients::peer;
+use super::noise;
+use crate::harness::{Folder, Program, Running, myapp};
+
+/// Starts `myapp serve ARGUMENTS unix:socket` in a folder.
+#[track_caller]
+fn serve(folder: &Folder, arguments: &[&str]) -> Running {
+    begin(folder.myapp([&["serve"], arguments, &["unix:socket"]].concat()))
+}
+
+#[track_caller]
+fn begin(program: Program) -> Running {
+    let mut running = program.start();
+    assert_eq!(running.line(), "listening on unix:socket");
+    running
+}
+
+/// All that comes back over a path for `bytes` and the end of input.
+#[track_caller]
+fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
+    let stream = UnixStream::connect(path).expect("connect to the path");
+    let mut answer = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(bytes).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        (&stream).read_to_end(&mut answer).expect("read the answer");
+    });
+    answer
+}
+
+#[test]
+fn a_path_is_served_like_a_port_and_is_gone_at_the_end() {
+    let folder = Folder::new();
+    let server = serve(&folder, &["--threads", "3", "--max-per-ip", "1", "--allow", "10.0.0.0/8"]);
+    let path = folder.path("socket");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let _open = UnixStream::connect(&path).unwrap();
+    for length in [0, 5, 100_000, 4 << 20] {
+        assert!(exchange(&path, &noise(length)) == noise(length), "{length} bytes differ");
+    }
+    server.signal(Signal::TERM);
+    let id = std::process::id();
+    server.wait().code(0).says(&format!("opened peer=unix:pid={id},uid="));
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn paths_and_ports_are_served_side_by_side_in_the_order_of_the_arguments() {
+    let folder = Folder::new();
+    let mut server =
+        folder.myapp(["serve", "-q", "unix:b", "tcp://127.0.0.1:0", "unix:./a"]).start();
+    assert_eq!(server.line(), "listening on unix:b");
+    assert!(server.line().starts_with("listening on tcp://127.0.0.1:"));
+    assert_eq!(server.line(), "listening on unix:./a");
+    for path in ["a", "b"] {
+        assert_eq!(exchange(&folder.path(path), b"x\n"), b"x\n");
+    }
+}
+
+#[test]
+fn permissions_are_as_asked_whatever_the_umask() {
+    for (umask, mode) in [("000", "600"), ("077", "666"), ("777", "777")] {
+        let folder = Folder::new();
+        let arguments = ["serve", "-q", "--unix-mode", mode, "unix:socket"];
+        let _server = begin(folder.myapp(arguments).umask(umask));
+        let found = fs::metadata(folder.path("socket")).unwrap().permissions().mode();
+        assert_eq!(format!("{:o}", found & 0o777), mode, "umask {umask}");
+    }
+}
+
+#[test]
+fn the_path_of_a_server_that_was_killed_is_taken_over() {
+    let folder = Folder::new();
+    let killed = serve(&folder, &[]);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert_eq!(folder.names(), ["socket"]);
+    let server = serve(&folder, &[]);
+    assert_eq!(exchange(&folder.path("socket"), b"x\n"), b"x\n");
+    server.signal(Signal::TERM);
+    server.wait().code(0);
+}
+
+#[test]
+fn a_second_signal_leaves_no_path_behind_either() {
+    let folder = Folder::new();
+    let server = serve(&folder, &["-q", "--delay", "1h"]);
+    let mut client = UnixStream::connect(folder.path("socket")).unwrap();
+    client.write_all(b"x\n").unwrap();
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    server.wait().code(0);
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn a_path_that_is_anothers_by_now_stays() {
+    let folder = Folder::new();
+    let server = serve(&folder, &[]);
+    fs::remove_file(folder.path("socket")).unwrap();
+    let _other = UnixListener::bind(folder.path("socket")).unwrap();
+    server.signal(Signal::TERM);
+    server.wait().code(0);
+    assert_eq!(folder.names(), ["socket"]);
+}
+
+#[test]
+fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
+    let folder = Folder::new();
+    let _live = serve(&folder, &["-q"]);
+    folder.write("file", "text");
+    for (path, says) in [
+        ("socket", "myapp: listen on unix:socket: Address already in use\nhint: another program"),
+        ("file", "myapp: listen on unix:file: there is a file that is no socket\nhint: only"),
+        ("none/s", "myapp: listen on unix:none/s: No such file or directory\n"),
+    ] {
+        folder.myapp(["serve", &format!("unix:{path}")]).run().code(3).prints("").says(says);
+    }
+    assert_eq!(folder.read("file"), b"text");
+    assert_eq!(exchange(&folder.path("socket"), b"x\n"), b"x\n");
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let long = format!("unix:{}", "x".repeat(108));
+    for (arguments, says) in [
+        (&[&long as &str] as &[_], "the path has 108 bytes, and that of a Unix socket has 107"),
+        (&["unix:"], "the path is empty"),
+        (&["unix://run/x"], "a path follows unix: at once"),
+        (&["--unix-mode", "1777", "unix:x"], "not permissions in octal"),
+        (&["--unix-mode", "rw", "unix:x"], "not permissions in octal"),
+        (&["--metrics", "unix:x"], "only TCP is possible here"),
+    ] {
+        myapp([&["serve"], arguments].concat()).run().code(2).says(says);
+    }
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_gets_all_back_over_a_path() {
+    let folder = Folder::new();
+    let _server = serve(&folder, &["-q"]);
+    let address = format!("UNIX-CONNECT:{}", folder.path("socket").display());
+    for length in [5, 100_000, 4 << 20] {
+        let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
+        assert!(answer == noise(length), "{length} bytes differ");
+    }
+}
+
+#[test]
+#[ignore = "needs ncat"]
+fn ncat_gets_all_back_over_a_path() {
+    let folder = Folder::new();
+    let _server = serve(&folder, &["-q"]);
+    let path = folder.path("socket");
+    for length in [5, 100_000, 4 << 20] {
+        let answer = peer("ncat", &["-U", path.to_str().unwrap()], &noise(length));
+        assert!(answer == noise(length), "{length} bytes differ");
+    }
+}
