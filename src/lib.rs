@@ -10,7 +10,7 @@
 //! | [`echo`] | sends messages to an echo server and collects the replies |
 //! | [`serve`] | answers each message with itself |
 //! | [`net`] | addresses, connections, TLS, listening sockets |
-//! | [`limits`] | how many at once, how long, how soon again, until when |
+//! | [`limits`] | how many at once, how fast, how long, how soon again, until when |
 //! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end; threads that wait for their sockets with epoll |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |

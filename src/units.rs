@@ -1,6 +1,7 @@
 //! Sizes and durations: read from what a person types, printed as a person reads.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use fundu::{CustomDurationParser, CustomTimeUnit, TimeUnit};
@@ -12,6 +13,9 @@ pub enum UnitError {
     /// Not a size such as `64`, `64K`, `1.5M` or `2G`.
     #[error("not a size such as 64, 64K, 1.5M or 2G")]
     Size,
+    /// Not a rate such as `64`, `64K`, `1.5M` or `2G`, or zero.
+    #[error("not a rate above 0 such as 64, 64K, 1.5M or 2G")]
+    Rate,
     /// Not a duration such as `100ms`, `1.5s`, `2m` or `1h`.
     #[error("not a duration such as 100ms, 1.5s, 2m or 1h")]
     Duration,
@@ -33,6 +37,15 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .with_byte_suffix(ByteSuffix::Allow)
         .parse_size(text)
         .map_err(|_| UnitError::Size)
+}
+
+/// Reads a rate in bytes a second: a size, but not zero, at which nothing would ever come.
+///
+/// # Errors
+///
+/// [`UnitError::Rate`].
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, UnitError> {
+    parse_size(text).ok().and_then(NonZeroU64::new).ok_or(UnitError::Rate)
 }
 
 /// Reads a duration: a number, then one of `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, or nothing,
@@ -137,6 +150,14 @@ mod tests {
         }
         for text in ["", "K", "-1", "1X", "99999999999G", "1 2", "inf"] {
             assert_eq!(parse_size(text), Err(UnitError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_above_zero() {
+        assert_eq!(parse_rate("1.5K").map(NonZeroU64::get), Ok(1536));
+        for text in ["0", "", "-1", "1X"] {
+            assert_eq!(parse_rate(text), Err(UnitError::Rate), "{text}");
         }
     }
 

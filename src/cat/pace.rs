@@ -5,23 +5,20 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
-/// How far writing may be ahead of or behind its rate: short enough to look steady, long enough
-/// for a sleep that came late to be caught up.
-const SLACK: Duration = Duration::from_millis(50);
+use crate::limits::rate::Rate;
 
 /// When the next bytes may be written.
 #[derive(Debug)]
 pub(super) struct Pace {
     delay: Option<Duration>,
-    rate: Option<NonZeroU64>,
-    /// When the bytes written so far are due to have been written, at this rate.
-    paid: Instant,
+    rate: Option<Rate>,
     due: Instant,
 }
 
 impl Pace {
     pub(super) fn new(delay: Option<Duration>, rate: Option<NonZeroU64>, now: Instant) -> Self {
-        Self { delay: delay.filter(|delay| !delay.is_zero()), rate, paid: now, due: now }
+        let rate = rate.map(|rate| Rate::new(rate, now));
+        Self { delay: delay.filter(|delay| !delay.is_zero()), rate, due: now }
     }
 
     /// Whether everything may be written at once.
@@ -37,23 +34,16 @@ impl Pace {
     /// The number of these bytes that may be written together: at most a line, at most what the
     /// rate gives in a moment.
     pub(super) fn piece(&self, bytes: &[u8]) -> usize {
-        let bytes = match self.rate {
-            None => bytes,
-            Some(rate) => {
-                let most = (rate.get() as f64 * SLACK.as_secs_f64()).max(1.0);
-                &bytes[..bytes.len().min(most as usize)]
-            }
-        };
+        let most = self.rate.as_ref().map_or(bytes.len(), Rate::piece);
+        let bytes = &bytes[..bytes.len().min(most)];
         let line = self.delay.and_then(|_| memchr(b'\n', bytes));
         line.map_or(bytes.len(), |end| end + 1)
     }
 
     /// Notes that such a piece was written.
     pub(super) fn wrote(&mut self, piece: &[u8], now: Instant) {
-        if let Some(rate) = self.rate {
-            let start = now.checked_sub(SLACK).map_or(self.paid, |early| self.paid.max(early));
-            self.paid = start + Duration::from_secs_f64(piece.len() as f64 / rate.get() as f64);
-            self.due = self.paid;
+        if let Some(rate) = &mut self.rate {
+            self.due = rate.spend(piece.len(), now);
         }
         if let (Some(delay), Some(b'\n')) = (self.delay, piece.last()) {
             self.due = self.due.max(now + delay);

@@ -56,6 +56,8 @@ pub(super) struct Attempt<'a, T> {
     renewed: bool,
     /// Whether one connection is to do, because others brought nothing.
     alone: bool,
+    /// Who has sent the last answer.
+    server: Option<Url>,
 }
 
 impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
@@ -66,8 +68,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        let (in_run, renewed, alone) = (false, false, false);
-        Self { asking, store, tell, known, in_run, needless, renewed, alone }
+        let (in_run, renewed, alone, server) = (false, false, false, None);
+        Self { asking, store, tell, known, in_run, needless, renewed, alone, server }
     }
 
     /// What is asked for.
@@ -75,13 +77,13 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         &self.asking.source.url
     }
 
-    /// Waits for as long as the server has `asked` for, and lets others run meanwhile; or for
-    /// `wait`, in its own time.
-    pub(super) async fn pause(&self, wait: Duration, asked: Option<Duration>) {
+    /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
+    pub(super) async fn pause(&self, wait: Duration, error: &DownloadError) {
+        (self.tell)(Event::Retrying { wait, error });
         let timer = async {
             Timer::after(wait).await;
         };
-        match self.asking.slot.filter(|_| asked.is_some()) {
+        match self.asking.slot.filter(|_| error.retry_after().is_some()) {
             Some(slot) => slot.aside(timer).await,
             None => timer.await,
         }
@@ -118,6 +120,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         };
         loop {
             let (mut response, route) = self.asking.ask(&self.fields(&question)).await?;
+            (self.tell)(Event::Responded { url: route.url(), status: response.status() });
+            self.server = Some(route.url().clone());
             let answer =
                 Answer::new(response.status(), response.length(), |name| response.header(name));
             let action = judge(self.known.as_ref(), have, &question, &answer);
@@ -264,11 +268,14 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
-        tell(Event::Answered { length: total });
+        tell(Event::Answered { from: start, length: total });
         if let (true, Some(known), Some(length)) = (self.splits(), &self.known, length)
             && let Some(segments) = Segments::new(self.asking, known, &self.store, tell)
         {
-            self.alone = segments.run(body, start + length).await?;
+            let hosts = &self.asking.shared.hosts;
+            let more = self.asking.shared.config.split.get() - 1;
+            let places = self.server.as_ref().map(|url| hosts.spare(url, more));
+            self.alone = segments.run(body, start + length, places.unwrap_or_default()).await?;
             return Ok(());
         }
         // Behind a gap are bytes that are here already.
@@ -276,7 +283,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         let length = length.map(|length| length.min(gap));
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
-        let body = Paced::new(body, self.asking.shared.config.slowest);
+        let body = Paced::new(body, self.asking.shared.config.slowest, self.asking.shares());
         let body = Body::new(body, start, |position| tell(Event::Received { position }));
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {

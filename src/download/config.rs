@@ -1,6 +1,6 @@
 //! What can be chosen about a run.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ pub struct Config {
     pub split: NonZeroUsize,
     /// No connection is opened for a smaller part of a file, in bytes. Default: 20 MiB.
     pub min_split: u64,
+    /// Connections to one server at once; files that wait for one leave their place among the
+    /// `jobs` to others. Default: the larger of `jobs` and `split`.
+    pub per_host: Option<NonZeroUsize>,
     /// The folder that files go to; made if it is missing. Default: the current folder (an empty
     /// path).
     pub dir: PathBuf,
@@ -37,6 +40,10 @@ pub struct Config {
     pub max_time: Option<Duration>,
     /// A body that comes more slowly is given up, and asked for again. Default: none.
     pub slowest: Option<SlowestPace>,
+    /// Bytes a second that all files together may come at. Default: no limit.
+    pub rate: Option<NonZeroU64>,
+    /// Bytes a second that each file may come at. Default: no limit.
+    pub rate_per_file: Option<NonZeroU64>,
     /// Whether a file is on the disk for good before it gets its name. Default: false.
     pub sync: bool,
     /// Whether a file gets the time at which the server says that it changed. Default: false.
@@ -114,12 +121,15 @@ impl Default for Config {
             jobs: NonZeroUsize::MIN.saturating_add(4),
             split: NonZeroUsize::MIN,
             min_split: 20 << 20,
+            per_host: None,
             dir: PathBuf::new(),
             existing: Existing::Number,
             resume: false,
             server_names: false,
             max_time: None,
             slowest: None,
+            rate: None,
+            rate_per_file: None,
             sync: false,
             remote_time: false,
             max_size: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::download::checksum::Algorithm;
 use crate::download::http::{HttpError, LoginError};
+use crate::download::list::LineError;
 use crate::download::retry;
 use crate::escape::Escaped;
 
@@ -37,6 +38,16 @@ pub enum DownloadError {
     List {
         /// What the system said.
         source: io::Error,
+    },
+    /// A line of a list is wrong.
+    #[error("{}, line {line}", Escaped(list.as_bytes()))]
+    Line {
+        /// What the list is called.
+        list: String,
+        /// The number of the line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        source: LineError,
     },
     /// The request or the answer failed.
     #[error(transparent)]

@@ -1,24 +1,74 @@
-//! Servers that asked to be left alone for a while.
+//! Servers: those that asked to be left alone for a while, and how many connections each has.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use smol::Timer;
 use url::{Position, Url};
 
-use crate::limits::permits::Slot;
+use crate::limits::permits::{Permit, Permits, Slot};
 
 /// So many are remembered at once; one more would only be asked too early.
 const REMEMBERED: usize = 1024;
 
-/// Until when nobody asks which server. One is the host and the port together.
+/// Until when nobody asks which server, and who asks it. One is the host and the port together.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     held: Mutex<HashMap<String, Instant>>,
+    /// Connections to one server at once.
+    limit: Option<NonZeroUsize>,
+    places: Mutex<HashMap<String, Permits>>,
 }
 
 impl Hosts {
+    /// At most so many connections to each server at once.
+    pub(super) fn new(limit: Option<NonZeroUsize>) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// Waits until the server of `url` may be asked, and lets others run meanwhile; returns a place
+    /// among those that have a connection to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`Slot::aside`].
+    pub(super) async fn enter(&self, url: &Url, slot: &Slot) -> Option<Permit> {
+        loop {
+            self.wait(url, Some(slot)).await;
+            let permits = self.places(url)?;
+            let mut place = permits.try_take();
+            if place.is_none() {
+                slot.aside(async { place = Some(permits.take().await) }).await;
+            }
+            // It may have been held up while we waited.
+            if self.until(url).is_none() {
+                return place;
+            }
+        }
+    }
+
+    /// As many places as are free for further connections to the server of `url`, up to `most`.
+    pub(super) fn spare(&self, url: &Url, most: usize) -> Vec<Option<Permit>> {
+        match self.places(url) {
+            None => std::iter::repeat_with(|| None).take(most).collect(),
+            Some(permits) => {
+                std::iter::from_fn(|| permits.try_take()).map(Some).take(most).collect()
+            }
+        }
+    }
+
+    fn places(&self, url: &Url) -> Option<Permits> {
+        let limit = self.limit?;
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() >= REMEMBERED {
+            places.retain(|_, permits| !permits.is_idle());
+        }
+        let permits = places.entry(server(url).to_owned()).or_insert_with(|| Permits::new(limit));
+        Some(permits.clone())
+    }
+
     /// Leaves the server of `url` alone until then, or longer if that has been said before.
     pub(super) fn hold(&self, url: &Url, until: Instant) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

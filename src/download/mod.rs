@@ -34,6 +34,7 @@ mod error;
 mod headers;
 mod hosts;
 pub mod http;
+mod list;
 mod naming;
 mod netrc;
 mod pace;
@@ -49,6 +50,7 @@ mod report;
 mod resume;
 mod retry;
 mod segments;
+mod shard;
 mod spans;
 mod state;
 mod store;
@@ -62,6 +64,7 @@ use std::time::Instant;
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
 use crate::limits::permits::{Slot, for_each_slot};
+use crate::limits::rate::SharedRate;
 use crate::limits::stop::{Stop, stop};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
@@ -73,11 +76,13 @@ pub use config::{Config, Downgrade, Existing};
 pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
 pub use error::{DownloadError, RedirectError};
 pub use headers::{Header, HeaderError};
+pub use list::{LineError, List};
 pub use netrc::{Netrc, NetrcError};
 pub use pace::SlowestPace;
-pub use plan::{Item, Source, Target};
+pub use plan::{Foreseen, Item, Source, Target};
 pub use progress::{Event, Observer};
 pub use report::{Failure, Report, Saved};
+pub use shard::{Shard, ShardError};
 
 /// Files that wait because their server has asked to be left alone, beside those that are being
 /// fetched: so far ahead in the list files of other servers are found.
@@ -103,8 +108,11 @@ impl Downloader {
             lookup: config.lookup.clone(),
             idle_per_origin: config.jobs.max(config.split).get(),
         })?;
-        let (names, hosts) = (Names::default(), Hosts::default());
-        Ok(Self(Shared { config, client, names, hosts }))
+        let most = config.jobs.max(config.split);
+        let per_host = config.per_host.or((config.split.get() > 1).then_some(most));
+        let (names, hosts) = (Names::default(), Hosts::new(per_host));
+        let rate = config.rate.map(SharedRate::new);
+        Ok(Self(Shared { config, client, names, hosts, rate }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
@@ -141,6 +149,12 @@ impl Downloader {
         future::or(stopping, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { elapsed: start.elapsed(), ..report }
+    }
+
+    /// Tells what [`Downloader::run`] would do with an item, as far as that can be known without
+    /// asking its server, and keeps its name from the items after it. Nothing is made or asked for.
+    pub fn foresee(&self, item: Item) -> Foreseen {
+        self.0.foresee(item)
     }
 
     async fn fetch(

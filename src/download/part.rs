@@ -117,6 +117,26 @@ impl Names {
         Ok(Claim::Part(part))
     }
 
+    /// The path that a transfer would get, as long as the folder stays as it is, and whether it is
+    /// left alone because a file is there. It is kept from others, but nothing is made.
+    pub(super) fn foresee(&self, wanted: PathBuf, config: &Config) -> (PathBuf, bool) {
+        let goes_on = config.resume && is_taken(&part_of(&wanted));
+        if !goes_on && let Some(present) = self.finished_before(&wanted, config) {
+            return (present, true);
+        }
+        let is_free = |path: &Path| {
+            !self.given.has(path) && (config.existing.replaces() || goes_on || !is_taken(path))
+        };
+        let mut number = self.first_to_try(&wanted);
+        while !is_free(&choice(&wanted, number)) {
+            number += 1;
+        }
+        self.remember(&wanted, number);
+        let path = choice(&wanted, number);
+        self.given.add(&path);
+        (path, false)
+    }
+
     /// The file that makes this one needless. Of several of one name each run gives the same
     /// number to the same file of its list, so what stands under a number is what was saved there.
     fn finished_before(&self, wanted: &Path, config: &Config) -> Option<PathBuf> {

@@ -57,6 +57,17 @@ pub enum Target {
     Sink(Box<dyn Write + Send>),
 }
 
+/// What a run would do with an [`Item`].
+#[derive(Debug)]
+pub struct Foreseen {
+    /// Where it would come from.
+    pub url: Url,
+    /// Where it would go; none for what goes into a writer.
+    pub path: Option<PathBuf>,
+    /// Whether nothing would be fetched, because a file is there.
+    pub skipped: bool,
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

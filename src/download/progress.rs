@@ -1,9 +1,11 @@
 //! What a run tells while it goes on.
 
 use std::path::Path;
+use std::time::Duration;
 
 use url::Url;
 
+use crate::download::error::DownloadError;
 use crate::download::report::{Failure, Saved};
 
 /// Who is told of each [`Event`], with the number of the file in the list, counted from 0.
@@ -22,15 +24,31 @@ pub enum Event<'a> {
         /// The name that the file is to have, if it is a file.
         path: Option<&'a Path>,
     },
-    /// The server has answered: the body follows.
+    /// A server has answered, after all redirects, whatever it says.
+    Responded {
+        /// Who.
+        url: &'a Url,
+        /// The status of the answer.
+        status: u16,
+    },
+    /// The answer is the file, or what is missing of it: the body follows.
     Answered {
-        /// Its length in bytes, if the server tells.
+        /// The bytes that are here before it.
+        from: u64,
+        /// The length of the whole file in bytes, if the server tells.
         length: Option<u64>,
     },
     /// More of the body has come.
     Received {
         /// The bytes that have come in all, never more than the length.
         position: u64,
+    },
+    /// A try has failed; the next one goes on with what is here.
+    Retrying {
+        /// When, from now.
+        wait: Duration,
+        /// Why it has failed.
+        error: &'a DownloadError,
     },
     /// It is done.
     Saved(&'a Saved),

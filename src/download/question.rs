@@ -14,6 +14,7 @@ use crate::download::retry::retry_after;
 use crate::download::transfer::Shared;
 use crate::limits::deadline::within;
 use crate::limits::permits::Slot;
+use crate::limits::rate::{Share, SharedRate};
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -28,6 +29,8 @@ pub(super) struct Asking<'a> {
     pub(super) headers: &'a [Header],
     /// The place that others may have while a server wants to be left alone.
     pub(super) slot: Option<&'a Slot>,
+    /// How fast this file may come.
+    pub(super) rate: Option<&'a SharedRate>,
     /// When the turn of the file has come.
     pub(super) start: Instant,
 }
@@ -42,7 +45,11 @@ impl Asking<'_> {
         let Shared { config, client, hosts, .. } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
-            hosts.wait(route.url(), self.slot).await;
+            // Further connections of a file have their places already.
+            match self.slot {
+                Some(slot) => route.hold(hosts.enter(route.url(), slot).await),
+                None => hosts.wait(route.url(), None).await,
+            }
             let fields = [route.headers(), fields].concat();
             let response = client.get(route.url(), &fields).await?;
             if !is_redirect(response.status()) {
@@ -52,6 +59,11 @@ impl Asking<'_> {
             debug!(to = %shown(route.url()), "redirected");
             drain(response).await;
         }
+    }
+
+    /// How fast a body may come.
+    pub(super) fn shares(&self) -> Vec<Share> {
+        self.shared.rate.iter().chain(self.rate).map(SharedRate::share).collect()
     }
 
     /// Why an answer is no file (RFC 9110 section 15).

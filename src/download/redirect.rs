@@ -10,6 +10,7 @@ use crate::download::headers::{Header, is_secret};
 use crate::download::http::{Login, shown};
 use crate::download::plan::Source;
 use crate::escape::Escaped;
+use crate::limits::permits::Permit;
 
 /// The way of one request through its redirects.
 pub(super) struct Route {
@@ -21,6 +22,7 @@ pub(super) struct Route {
     /// What people want to be sent.
     given: Vec<Header>,
     headers: Vec<(String, String)>,
+    place: Option<Permit>,
 }
 
 /// Whether an answer of this status sends a GET elsewhere (RFC 9110 section 15.4).
@@ -36,7 +38,7 @@ impl Route {
         let common = config.headers.iter().filter(|header| !is_own(header.name()));
         let given = own.iter().chain(common).cloned().collect();
         let (passed, headers) = (Vec::new(), Vec::new());
-        let mut route = Self { url, login, passed, strayed: false, given, headers };
+        let mut route = Self { url, login, passed, strayed: false, given, headers, place: None };
         route.headers = route.fields(config);
         route
     }
@@ -56,6 +58,11 @@ impl Route {
         !self.passed.is_empty()
     }
 
+    /// Keeps a place among the connections to the origin of the moment, until the way ends.
+    pub(super) fn hold(&mut self, place: Option<Permit>) {
+        self.place = place;
+    }
+
     /// Goes where an answer's `Location` says. On another origin the fields that carry
     /// credentials are dropped, and they stay dropped: a stranger may send us back anywhere.
     /// Only what a netrc file has for that origin itself is sent there.
@@ -68,6 +75,7 @@ impl Route {
             .next(location, config)
             .map_err(|source| DownloadError::Redirect { url: shown(&self.url), source })?;
         let elsewhere = next.origin() != self.url.origin();
+        self.place = None;
         self.passed.push(std::mem::replace(&mut self.url, next));
         if elsewhere {
             self.strayed = true;

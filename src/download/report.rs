@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
 use crate::escape::Escaped;
 
@@ -38,6 +39,8 @@ pub struct Saved {
     pub bytes: u64,
     /// How long it took, from its turn to its final name.
     pub elapsed: Duration,
+    /// What its bytes add up to, where that was asked for.
+    pub checksum: Option<Checksum>,
     /// Whether it was there before, and nothing was fetched.
     pub skipped: bool,
 }

@@ -22,6 +22,7 @@ use crate::download::resume::{Action, Answer, Ask, Known, judge};
 use crate::download::retry::{Tries, Verdict};
 use crate::download::spans::Spans;
 use crate::download::store::Store;
+use crate::limits::permits::Permit;
 
 /// Each connection has one buffer of this size.
 const PIECE: usize = 256 * 1024;
@@ -71,22 +72,28 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
     }
 
     /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
-    /// `reach`. Whether it is of no use to ask over further connections again.
+    /// `reach`; there are `places` for further connections. Whether it is of no use to ask over further connections again.
     pub(super) async fn run(
         self,
         body: impl AsyncRead + Unpin + Send,
         reach: u64,
+        places: Vec<Option<Permit>>,
     ) -> Result<bool, DownloadError> {
         let (room, total) = (Arc::clone(self.store), self.total);
         let reserve = smol::unblock(move || room.reserve(total)).await;
         reserve.map_err(|error| self.store.failed(error))?;
-        let connections = self.asking.shared.config.split.get();
+        let connections = places.len() + 1;
         let (ended, results) = bounded(connections);
         let (whole, is_whole) = bounded(1);
         let executor = Executor::new();
         executor.spawn(async { ended.send(self.begin(body, reach, &whole).await).await }).detach();
-        for _ in 1..connections {
-            let work = async { ended.send(self.work(self.tries(), &whole).await).await };
+        for place in places {
+            let (ended, whole) = (&ended, &whole);
+            let this = &self;
+            let work = async move {
+                let _place = place;
+                ended.send(this.work(this.tries(), whole).await).await
+            };
             executor.spawn(work).detach();
         }
         let all = async {
@@ -211,7 +218,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         body: impl AsyncRead + Unpin,
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
-        let mut body = Body::new(Paced::new(body, self.slowest()), 0, |_| {});
+        let mut body = Body::new(Paced::new(body, self.slowest(), self.asking.shares()), 0, |_| {});
         let (mut buffer, mut came) = (vec![0; PIECE], 0);
         loop {
             let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);

@@ -18,7 +18,7 @@ use crate::download::hosts::Hosts;
 use crate::download::http::{Client, shown};
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
-use crate::download::plan::{Item, Target};
+use crate::download::plan::{Foreseen, Item, Source, Target};
 use crate::download::previous::Previous;
 use crate::download::progress::Event;
 use crate::download::question::Asking;
@@ -28,6 +28,7 @@ use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
 use crate::limits::deadline::within;
 use crate::limits::permits::Slot;
+use crate::limits::rate::SharedRate;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) names: Names,
     pub(super) hosts: Hosts,
+    /// How fast all files together may come.
+    pub(super) rate: Option<SharedRate>,
 }
 
 /// Where the bytes go, open before the first request: what cannot be written is not asked for.
@@ -71,11 +74,13 @@ impl Shared {
         let Item { source, target, dir, checksum, headers, .. } = item;
         let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
-        let is_named = matches!(target, Target::Named);
+        let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
         let output = self.open(&url, &dir, target).await?;
         tell(Event::Started { url: &url, path: output.target().as_deref() });
         let (slot, headers) = (Some(slot), &headers[..]);
-        let asking = Asking { shared: self, source: &source, headers, slot, start };
+        let rate = self.config.rate_per_file.map(SharedRate::new);
+        let rate = rate.as_ref();
+        let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
         let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
@@ -106,7 +111,25 @@ impl Shared {
             }
             Output::Present(path) => return Ok(kept(url, path, start)),
         };
-        Ok(Saved { url, path, bytes, elapsed: start.elapsed(), skipped: false })
+        let (elapsed, checksum) = (start.elapsed(), verified);
+        Ok(Saved { url, path, bytes, elapsed, checksum, skipped: false })
+    }
+
+    /// Where a file would go.
+    pub(super) fn foresee(&self, item: Item) -> Foreseen {
+        let Item { source: Source { url, .. }, target, dir, .. } = item;
+        let dir = self.config.dir.join(dir);
+        let wanted = match target {
+            Target::Named => dir.join(naming::from_url(&url)),
+            Target::File(path) => dir.join(path),
+            Target::Sink(_) => return Foreseen { url, path: None, skipped: false },
+        };
+        let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
+        if fs::metadata(&wanted).is_ok_and(is_special) {
+            return Foreseen { url, path: Some(wanted), skipped: false };
+        }
+        let (path, skipped) = self.names.foresee(wanted, &self.config);
+        Foreseen { url, path: Some(path), skipped }
     }
 
     /// Opens what the bytes go to.
@@ -241,7 +264,7 @@ impl Shared {
                 }
                 Verdict::Again(wait) => {
                     warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
-                    attempt.pause(wait, error.retry_after()).await;
+                    attempt.pause(wait, &error).await;
                 }
             }
         }
@@ -250,7 +273,8 @@ impl Shared {
 
 /// A file that was there before.
 fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
-    Saved { url, path: Some(path), bytes: 0, elapsed: start.elapsed(), skipped: true }
+    let (path, elapsed) = (Some(path), start.elapsed());
+    Saved { url, path, bytes: 0, elapsed, checksum: None, skipped: true }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.

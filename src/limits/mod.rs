@@ -1,8 +1,9 @@
-//! How many at once ([`permits`], [`descriptors`]), how long ([`deadline`]), how soon again
-//! ([`backoff`]), until when ([`stop`]).
+//! How many at once ([`permits`], [`descriptors`]), how fast ([`rate`]), how long ([`deadline`]),
+//! how soon again ([`backoff`]), until when ([`stop`]).
 
 pub mod backoff;
 pub mod deadline;
 pub mod descriptors;
 pub mod permits;
+pub mod rate;
 pub mod stop;

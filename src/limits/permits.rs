@@ -43,6 +43,11 @@ impl Permits {
         self.semaphore.try_acquire_arc().map(|guard| Permit { _guard: guard })
     }
 
+    /// Whether nobody has a permit or waits for one.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.semaphore) == 1
+    }
+
     /// Waits until every permit has come back, then keeps them all: who took one has ended.
     ///
     /// # Cancel safety
@@ -61,19 +66,18 @@ impl Permits {
 #[derive(Debug)]
 pub struct Slot {
     permits: Permits,
-    aside: Permits,
     held: Mutex<Option<Permit>>,
+    _admission: Permit,
 }
 
 impl Slot {
-    /// Waits, and lets another job run meanwhile; returns when there is a place again. Where as
-    /// many have stepped aside as may, the place is kept.
+    /// Waits, and lets another job run meanwhile; returns when there is a place again. So nobody
+    /// who has a place ever waits for what another holds who waits for a place.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped halfway, the place may be another's: the job is to end then.
     pub async fn aside(&self, wait: impl Future<Output = ()>) {
-        let Some(_room) = self.aside.try_take() else { return wait.await };
         drop(self.lock().take());
         wait.await;
         let permit = self.permits.take().await;
@@ -110,8 +114,8 @@ pub async fn for_each<I, F>(
     for_each_slot(at_once, NonZeroUsize::MIN, items, job).await;
 }
 
-/// As [`for_each`], with jobs that hold their [`Slot`] themselves; at most `aside` jobs at a time
-/// have stepped aside.
+/// As [`for_each`], with jobs that hold their [`Slot`] themselves; there are at most `aside` jobs
+/// more than places, so that as many may have stepped aside while all places are taken.
 ///
 /// # Cancel safety
 ///
@@ -124,15 +128,18 @@ pub async fn for_each_slot<I, F>(
 ) where
     F: Future<Output = ()> + Send,
 {
-    let (permits, aside) = (Permits::new(at_once), Permits::new(aside));
+    let permits = Permits::new(at_once);
+    let admissions = Permits::new(at_once.saturating_add(aside.get()));
     let executor = Executor::new();
     let (running, ended) = stop();
     let running = Arc::new(running);
     let feed = async {
         pin!(items);
-        while let Some((item, permit)) = next_with_permit(&mut items, &permits).await {
+        loop {
+            let _admission = admissions.take().await;
+            let Some((item, permit)) = next_with_permit(&mut items, &permits).await else { break };
             let held = Mutex::new(Some(permit));
-            let slot = Slot { permits: permits.clone(), aside: aside.clone(), held };
+            let slot = Slot { permits: permits.clone(), held, _admission };
             let (work, running) = (job(item, slot), Arc::clone(&running));
             let task = async move {
                 work.await;

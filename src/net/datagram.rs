@@ -16,6 +16,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, sendmsg,
     setsockopt,
 };
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{SocketType, sockopt};
 
 use crate::net::address::{Address, Endpoint};
@@ -68,6 +69,28 @@ impl Bound {
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
     }
+}
+
+impl Bound {
+    /// Takes over a socket that was bound by somebody else. Programs that are started from here on
+    /// do not inherit it.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Adopt`] where it is not one of UDP.
+    pub(crate) fn adopt(socket: OwnedFd) -> Result<Self, ListenError> {
+        let descriptor = socket.as_raw_fd();
+        let adopt = || {
+            fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+            Self::try_from(UdpSocket::from(socket))
+        };
+        adopt().map_err(|source| ListenError::Adopt { descriptor, source })
+    }
+}
+
+/// Whether datagrams come to a socket, and no connections.
+pub(crate) fn is_for_datagrams(socket: &OwnedFd) -> bool {
+    sockopt::socket_type(socket) == Ok(SocketType::DGRAM)
 }
 
 impl TryFrom<UdpSocket> for Bound {

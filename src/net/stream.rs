@@ -23,6 +23,7 @@ use rustix::net::{
 
 use crate::net::address::{Address, UnixPath};
 use crate::net::listener::{Claim, Listener};
+use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
 /// A connection over TCP or a Unix socket.
@@ -149,6 +150,12 @@ pub(crate) trait Reset {
     ///
     /// Those of `setsockopt(2)`.
     fn reset_when_closed(&self) -> io::Result<()>;
+}
+
+impl<S: Reset> Reset for Box<AcceptedStream<S>> {
+    fn reset_when_closed(&self) -> io::Result<()> {
+        self.get_ref().0.reset_when_closed()
+    }
 }
 
 impl Reset for Stream {

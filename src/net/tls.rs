@@ -1,6 +1,8 @@
-//! TLS for clients: what is trusted, what is shown, and the handshake.
+//! TLS: what is trusted, what is shown, and the handshake, for clients here and for servers in
+//! `server`.
 
 mod files;
+mod server;
 mod verify;
 
 use std::io;
@@ -23,6 +25,7 @@ use files::{load_identity, load_roots};
 use verify::{NotPinned, Verifier};
 
 pub use files::Identity;
+pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
 pub use verify::{Fingerprint, FingerprintError};
 
 /// The names of a certificate that are told when it is for none that was asked for.
@@ -72,7 +75,7 @@ pub enum TlsSetupError {
         /// What is wrong with them.
         source: io::Error,
     },
-    /// The file of the client's private key cannot be used.
+    /// The file of the private key cannot be used.
     #[error("read the private key in {}", path.display())]
     Key {
         /// The file.
@@ -80,13 +83,19 @@ pub enum TlsSetupError {
         /// What is wrong with it.
         source: io::Error,
     },
-    /// The client's certificate and its key do not go together.
+    /// The certificate and its key do not go together.
     #[error("use the certificate in {} with its key", path.display())]
     Identity {
         /// The certificate's file.
         path: PathBuf,
         /// Why not.
         source: rustls::Error,
+    },
+    /// A certificate for one run cannot be made.
+    #[error("make a certificate")]
+    SelfSigned {
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The versions of TLS do not go with the ciphers.
     #[error("set up TLS")]
@@ -150,7 +159,8 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Makes a client. TLS 1.3 and 1.2 are spoken, and within them HTTP/1.1.
+    /// Makes a client. TLS 1.3 and 1.2 are spoken, and within them one of `protocols` (RFC 7301),
+    /// such as `http/1.1`; without any, whatever both sides mean.
     ///
     /// # Errors
     ///
@@ -159,8 +169,9 @@ impl TlsClient {
     /// # Cancel safety
     ///
     /// The files are read in the pool for blocking work, which goes on when this is dropped.
-    pub async fn load(config: TlsConfig) -> Result<Self, TlsSetupError> {
-        let config = smol::unblock(move || client_config(&config)).await?;
+    pub async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
+        let mut config = smol::unblock(move || client_config(&config)).await?;
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Self { config: Arc::new(config) })
     }
 
@@ -197,18 +208,16 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
         }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(trusting(None)),
     };
-    let mut client = match &config.identity {
-        None => builder.with_no_client_auth(),
+    match &config.identity {
+        None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
             let (certificates, key) = load_identity(identity)?;
             let path = || identity.certificates.clone();
             builder
                 .with_client_auth_cert(certificates, key)
-                .map_err(|source| TlsSetupError::Identity { path: path(), source })?
+                .map_err(|source| TlsSetupError::Identity { path: path(), source })
         }
-    };
-    client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(client)
+    }
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {

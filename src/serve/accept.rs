@@ -13,9 +13,12 @@ use tracing::{info, warn};
 use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
 use crate::net::stream::{Incoming, Peer, Stream};
+use crate::net::tls::TlsServer;
 use crate::serve::admission::{Admission, Refusal};
-use crate::serve::session::{Session, TRAFFIC};
+use crate::serve::secure;
+use crate::serve::session::Session;
 use crate::serve::shard::Shared;
+use crate::serve::visit::{TRAFFIC, Visit};
 
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,6 +29,7 @@ const QUIET: Duration = Duration::from_secs(1);
 /// What takes the connections of one listening socket.
 pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
+    pub(super) tls: Option<TlsServer>,
     pub(super) shared: Rc<Shared>,
     pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
@@ -82,8 +86,12 @@ impl Acceptor {
         match self.admission.admit(peer) {
             Ok(admitted) => {
                 let permits = (permit, admitted);
-                let session = Session::open(Rc::clone(&self.shared), permits, stream, peer);
-                executor.spawn(session.run()).detach();
+                let (visit, number) = Visit::begin(Rc::clone(&self.shared), permits, peer);
+                let Some(tls) = self.tls.clone() else {
+                    return executor.spawn(Session::open(visit, number, stream).run()).detach();
+                };
+                let draining = self.draining.clone();
+                executor.spawn(secure::serve(tls, stream, visit, number, draining)).detach();
             }
             Err(refusal) => self.refuse(refusal, peer),
         }

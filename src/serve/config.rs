@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::net::address::Endpoint;
+use crate::net::tls::TlsServerConfig;
 use crate::runtime::half_the_cores;
 
 /// How a server answers, and within which limits.
@@ -54,6 +55,9 @@ pub struct Config {
     /// How long each thread keeps asking for events before it sleeps: a message that comes in this
     /// time needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
     pub busy_poll: Duration,
+    /// What is shown to those who come over TLS, and who of them is let in. Default: nothing, and
+    /// no [`Address::Tls`](crate::net::address::Address::Tls) can be listened on.
+    pub tls: Option<TlsServerConfig>,
     /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
     /// format. Default: nowhere.
     pub metrics: Option<Endpoint>,
@@ -113,6 +117,7 @@ impl Default for Config {
             drain: Duration::from_secs(10),
             unix_mode: 0o600,
             busy_poll: Duration::ZERO,
+            tls: None,
             metrics: None,
             faults: None,
         }

@@ -21,8 +21,8 @@ use crate::runtime::give_way;
 use crate::serve::admission::Admission;
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
-use crate::serve::session::TRAFFIC;
 use crate::serve::shard::Shared;
+use crate::serve::visit::TRAFFIC;
 
 /// Datagrams in a row before others have their turn.
 const TURNS: usize = 16;

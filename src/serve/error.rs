@@ -4,6 +4,7 @@ use std::io;
 
 use crate::net::address::Address;
 use crate::net::listener::ListenError;
+use crate::net::tls::TlsSetupError;
 
 /// Why a server does not start. Once it runs, nothing ends it but its stop.
 #[derive(Debug, thiserror::Error)]
@@ -12,9 +13,13 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// There is nothing yet that serves what comes that way.
-    #[error("listen on {address}: not supported")]
-    Unsupported {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// There is nothing to show to those who come that way
+    /// ([`Config::tls`](crate::serve::Config::tls)).
+    #[error("listen on {address}: a certificate is missing")]
+    NoCertificate {
         /// The address.
         address: Address,
     },

@@ -51,7 +51,12 @@ fn exposition(summary: &Summary) -> String {
         [("{reason=\"denied\"}", summary.denied), ("{reason=\"max_per_ip\"}", summary.crowded)];
     let errors = [
         ("{kind=\"reset\"}", summary.broken),
-        ("{kind=\"other\"}", summary.failed.saturating_sub(summary.broken)),
+        ("{kind=\"other\"}", summary.failed.saturating_sub(summary.broken + summary.tls.sum())),
+        ("{kind=\"not_tls\"}", summary.tls.not_tls),
+        ("{kind=\"unknown_client\"}", summary.tls.unknown_client),
+        ("{kind=\"handshake_timeout\"}", summary.tls.timed_out),
+        ("{kind=\"handshake\"}", summary.tls.other),
+        ("{kind=\"truncated\"}", summary.tls.truncated),
         ("{kind=\"line_too_long\"}", summary.too_long),
         ("{kind=\"idle\"}", summary.idle),
         ("{kind=\"cut\"}", summary.cut),

@@ -16,6 +16,7 @@ mod admission;
 mod config;
 mod connections;
 mod datagram;
+mod doors;
 mod error;
 mod exporter;
 mod faults;
@@ -24,12 +25,15 @@ mod held;
 mod late_datagrams;
 mod metrics;
 mod modes;
+mod secure;
 mod session;
 mod shard;
 mod stats;
+mod visit;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,24 +41,26 @@ use crate::limits::descriptors;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{Stopper, stop};
 use crate::net::address::{Address, Endpoint};
-use crate::net::datagram::Bound;
 use crate::net::listener::Listener;
+use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::Worker;
 use crate::serve::admission::Admission;
+use crate::serve::doors::Doors;
 use crate::serve::guard::Guard;
-use crate::serve::shard::{Shard, Sockets};
+use crate::serve::shard::Shard;
 
 pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
 pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
-pub use stats::{Datagrams, Figures, Summary};
+pub use stats::{Datagrams, Figures, Summary, TlsFailures};
 
 /// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
 #[derive(Debug)]
 pub struct Server {
     workers: Vec<Worker<()>>,
     addresses: Vec<Address>,
+    fingerprint: Option<Fingerprint>,
     exporter: Option<(Worker<()>, Address)>,
     figures: Arc<Figures>,
     starter: Stopper,
@@ -67,17 +73,41 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] of the first address that cannot be had, or [`Error::Thread`]; nothing
+    /// [`Error`] of the first address that cannot be had, or of what else is missing; nothing
     /// listens then.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
-        let mut shards: Vec<_> = (0..config.threads.get()).map(|_| Sockets::default()).collect();
-        let mut bound = Vec::new();
+        Self::bind_with(Vec::new(), addresses, config).await
+    }
+
+    /// As [`bind`](Self::bind), and serves `sockets` too, which are bound already: they listen
+    /// over TCP or as Unix sockets, or take datagrams over UDP. They come first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind); also where one of `sockets` is for something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped halfway, nothing listens.
+    pub async fn bind_with(
+        sockets: Vec<OwnedFd>,
+        addresses: &[Address],
+        config: Config,
+    ) -> Result<Self, Error> {
+        let tls = match config.tls.clone() {
+            Some(tls) => Some(TlsServer::load(tls).await?),
+            None => None,
+        };
+        let mut doors = Doors::new(config.threads);
+        for socket in sockets {
+            doors.adopt(socket, &config)?;
+        }
         for address in addresses {
-            bound.extend(listen(address, &config, &mut shards).await?);
+            doors.open(address, &config, tls.as_ref()).await?;
         }
         let figures = Arc::new(Figures::new());
         let exporter = match &config.metrics {
@@ -89,7 +119,7 @@ impl Server {
         let (starter, started) = stop();
         let (stopper, stop) = stop();
         let busy_poll = config.busy_poll;
-        let guard = Arc::new(Guard::new(&bound));
+        let guard = Arc::new(Guard::new(&doors.addresses));
         let start = |sockets| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
@@ -101,15 +131,21 @@ impl Server {
                 shard.run().await;
             })
         };
-        let workers = shards.into_iter().map(start).collect::<Result<_, _>>();
+        let workers = doors.shards.into_iter().map(start).collect::<Result<_, _>>();
         let workers = workers.map_err(Error::Thread)?;
-        Ok(Self { workers, addresses: bound, exporter, figures, starter, stopper })
+        let (addresses, fingerprint) = (doors.addresses, tls.map(|tls| tls.fingerprint()));
+        Ok(Self { workers, addresses, fingerprint, exporter, figures, starter, stopper })
     }
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
     /// that the system chose where 0 was asked.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// That of the certificate that is shown to those who come over TLS.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
     /// The address of [`Config::metrics`], with the port that the system chose where 0 was asked.
@@ -139,29 +175,6 @@ impl Server {
         }
         self.figures.summary()
     }
-}
-
-/// Listens on an address, with a socket for each thread; returns the address that they have.
-async fn listen(
-    address: &Address,
-    config: &Config,
-    shards: &mut [Sockets],
-) -> Result<Option<Address>, Error> {
-    let count = config.threads;
-    let listeners = match address {
-        Address::Tcp(endpoint) => Listener::bind(endpoint, count).await?,
-        Address::Unix(path) => Listener::bind_unix(path, config.unix_mode, count)?,
-        Address::Udp(endpoint) => {
-            let sockets = Bound::bind(endpoint, count).await?;
-            let local = sockets.first().map(|bound| Address::Udp(bound.local_addr().into()));
-            shards.iter_mut().zip(sockets).for_each(|(shard, bound)| shard.datagrams.push(bound));
-            return Ok(local);
-        }
-        Address::Tls(_) => return Err(Error::Unsupported { address: address.clone() }),
-    };
-    let local = listeners.first().map(Listener::local_addr).cloned();
-    shards.iter_mut().zip(listeners).for_each(|(shard, one)| shard.listeners.push(one));
-    Ok(local)
 }
 
 /// Starts the thread that tells the figures, and returns where it listens.

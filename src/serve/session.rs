@@ -12,41 +12,26 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, future};
 use smol::Timer;
 use tracing::info;
 
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
-use crate::limits::permits::Permit;
-use crate::net::stream::{Peer, Reset};
+use crate::net::stream::Reset;
 use crate::runtime::give_way;
-use crate::serve::admission::Admitted;
 use crate::serve::connections::Call;
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
 use crate::serve::modes::Answers;
 use crate::serve::shard::Shared;
-
-/// Where log lines about single connections and messages go.
-pub(super) const TRAFFIC: &str = "myapp::traffic";
-
-/// Reads in a row before others have their turn.
-const TURNS: usize = 4;
-
-/// How long what still comes is read and dropped after the last answer. Closing with unread input
-/// would send a reset, which can destroy the answer on its way.
-const LINGER: Duration = Duration::from_secs(1);
+use crate::serve::visit::{TRAFFIC, TURNS, Visit, drop_rest};
 
 /// A connection that is being served. When dropped, it is closed and its end is logged.
 #[derive(Debug)]
 pub(super) struct Session<S> {
     stream: S,
-    place: Place,
-    peer: Peer,
-    opened: Instant,
     held: Option<Box<Held>>,
     /// With faults, the answers that wait for their time.
     late: Option<Box<Late>>,
@@ -54,17 +39,9 @@ pub(super) struct Session<S> {
     messages: u64,
     received: u64,
     sent: u64,
-}
-
-/// What a connection has been given to be open; given back when dropped.
-type Permits = (Permit, Admitted);
-
-/// A connection's place among all that are open.
-#[derive(Debug)]
-struct Place {
-    shared: Rc<Shared>,
-    number: usize,
-    _permits: Permits,
+    /// Its place among all that are open.
+    place: usize,
+    visit: Visit,
 }
 
 #[derive(Debug)]
@@ -98,21 +75,18 @@ enum End {
 }
 
 impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
-    /// Starts to serve `stream`, which came from `peer`.
-    pub(super) fn open(shared: Rc<Shared>, permits: Permits, stream: S, peer: Peer) -> Self {
-        info!(target: TRAFFIC, %peer, "opened");
-        let number = shared.figures.opened.fetch_add(1, Relaxed);
+    /// Starts to serve `stream`, the connection with this number.
+    pub(super) fn open(visit: Visit, number: u64, stream: S) -> Self {
         Self {
             stream,
-            peer,
-            opened: Instant::now(),
             held: None,
-            late: Late::new(&shared, number),
+            late: Late::new(&visit.shared, number),
             phase: Phase::Echoing,
             messages: 0,
             received: 0,
             sent: 0,
-            place: Place { number: shared.connections.join(), shared, _permits: permits },
+            place: visit.shared.connections.join(),
+            visit,
         }
     }
 
@@ -126,17 +100,24 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         async move {
             let end = poll_fn(|cx| self.poll_turns(cx)).await;
             self.phase = Phase::Ended(end);
-            if matches!(end, End::Drained | End::TooLong) {
+            match end {
                 // In a box, so that its timer takes no memory in all that are open.
-                let rest = Box::pin(within(Some(LINGER), poll_fn(|cx| self.poll_rest(cx))));
-                // Whether it ended in time or not: all has been said.
-                let _ = rest.await;
+                End::Drained | End::TooLong => {
+                    Box::pin(drop_rest(&mut self.stream, &self.visit.shared)).await;
+                }
+                // Inside TLS the other side is told that this is the end.
+                End::Idle => {
+                    let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
+                    // What cannot be sent at once is not waited for.
+                    let _ = future::poll_once(close).await;
+                }
+                End::Input | End::Reset | End::Failed(_) => {}
             }
         }
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.place.shared.connections.attend(self.place.number, cx.waker());
+        self.visit.shared.connections.attend(self.place, cx.waker());
         for _ in 0..TURNS {
             match ready!(self.poll_turn(cx)) {
                 Ok(None) => {}
@@ -150,19 +131,21 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
-        match self.place.shared.connections.call(self.place.number) {
+        match self.visit.shared.connections.call(self.place) {
             Some(Call::Idle) => return Poll::Ready(Ok(Some(End::Idle))),
             Some(Call::Longest) if matches!(self.phase, Phase::Echoing) => self.give_up_line(),
             _ => {}
         }
         ready!(self.poll_held(cx))?;
+        // Inside TLS, what was written may wait to be sent.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if let Break(end) = ready!(self.poll_late(cx))? {
             return Poll::Ready(Ok(end));
         }
         match self.phase {
             Phase::Echoing => ready!(self.poll_read(cx))?,
             Phase::Refusing(limit) => {
-                self.held = Some(Held::refusal(&self.place.shared.framing, limit));
+                self.held = Some(Held::refusal(&self.visit.shared.framing, limit));
                 self.phase = Phase::Ending(End::TooLong);
             }
             Phase::Ending(end) => {
@@ -180,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
             return Poll::Ready(Ok(()));
         };
         let (whole, begin) = held.bytes.split_at(held.whole);
-        let framing = &self.place.shared.framing;
+        let framing = &self.visit.shared.framing;
         let mut answers = Answers::new(framing, [whole, &[]], held.written);
         let result = poll_write(&mut self.stream, cx, &mut answers);
         let sent = answers.sent;
@@ -220,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
 
     /// Lets the answers to messages wait, all but those that get lost.
     fn put_off(&mut self, parts: [&[u8]; 2]) {
-        let shared = &self.place.shared;
+        let shared = &self.visit.shared;
         let (Some(late), Some((_, prefix))) = (&mut self.late, &shared.faults) else { return };
         let now = Instant::now();
         let messages = parts.into_iter().flat_map(|part| shared.framing.messages(part));
@@ -230,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
 
     /// Reads what has come and answers it as far as the other side takes the answers.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shared = Rc::clone(&self.place.shared);
+        let shared = Rc::clone(&self.visit.shared);
         let mut buffer = shared.buffer.borrow_mut();
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Pending if shared.connections.is_draining() => self.finish(End::Drained),
@@ -308,11 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     }
 
     fn note_messages(&mut self, bytes: &[u8]) {
-        let shared = &self.place.shared;
+        let shared = &self.visit.shared;
         let mut count = 0;
         for message in shared.framing.messages(bytes) {
             count += 1;
-            let (peer, bytes) = (self.peer, message.len());
+            let (peer, bytes) = (self.visit.peer, message.len());
             let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
             info!(target: TRAFFIC, %peer, bytes, %text, "received");
         }
@@ -322,24 +305,11 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
 
     /// Notes that bytes have moved, so many of them out.
     fn note_sent(&mut self, count: usize) {
-        let shared = &self.place.shared;
+        let shared = &self.visit.shared;
         self.sent += count as u64;
         shared.figures.sent.fetch_add(count as u64, Relaxed);
         let partial = self.held.as_ref().map_or(0, |held| held.partial());
-        shared.connections.moved(self.place.number, partial);
-    }
-
-    /// Reads and drops what still comes.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut buffer = self.place.shared.buffer.borrow_mut();
-        for _ in 0..TURNS {
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
-        }
-        give_way(cx);
-        Poll::Pending
+        shared.connections.moved(self.place, partial);
     }
 }
 
@@ -349,10 +319,6 @@ impl Late {
         let (faults, _) = shared.faults.as_ref()?;
         Some(Box::new(Self { answers: LateAnswers::new(faults, number), timer: Timer::never() }))
     }
-}
-
-fn is_reset(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Writes answers until all are written, or the other side takes no more.
@@ -377,7 +343,7 @@ fn poll_write<S: AsyncWrite + Unpin>(
 
 impl<S> Drop for Session<S> {
     fn drop(&mut self) {
-        let figures = &self.place.shared.figures;
+        let figures = &self.visit.shared.figures;
         let (counter, why) = match self.phase {
             Phase::Ended(End::Input) => (None, "end of input".into()),
             Phase::Ended(End::Drained) => (None, "drained".into()),
@@ -390,18 +356,19 @@ impl<S> Drop for Session<S> {
         if let Some(counter) = counter {
             counter.fetch_add(1, Relaxed);
         }
-        if matches!(self.phase, Phase::Ended(End::Failed(kind)) if is_reset(kind)) {
-            figures.broken.fetch_add(1, Relaxed);
+        match self.phase {
+            Phase::Ended(End::Failed(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) => {
+                figures.broken.fetch_add(1, Relaxed);
+            }
+            // Inside TLS an end must be told (RFC 8446 section 6.1).
+            Phase::Ended(End::Failed(ErrorKind::UnexpectedEof)) => {
+                figures.tls.truncated.fetch_add(1, Relaxed);
+            }
+            _ => {}
         }
-        figures.closed.fetch_add(1, Relaxed);
-        let Self { peer, messages, received, sent, opened, .. } = self;
-        let seconds = opened.elapsed().as_secs_f64();
+        self.visit.shared.connections.leave(self.place);
+        let Self { messages, received, sent, visit, .. } = self;
+        let (peer, seconds) = (visit.peer, visit.seconds());
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.connections.leave(self.number);
     }
 }

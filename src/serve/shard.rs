@@ -12,8 +12,7 @@ use tracing::error;
 use crate::limits::deadline::within;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{self, Stop};
-use crate::net::datagram::{Bound, Datagrams};
-use crate::net::listener::Listener;
+use crate::net::datagram::Datagrams;
 use crate::net::stream::Incoming;
 use crate::runtime;
 use crate::serve::accept::Acceptor;
@@ -21,6 +20,7 @@ use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Faults, Mode};
 use crate::serve::connections::Connections;
 use crate::serve::datagram::Answerer;
+use crate::serve::doors::{Door, Sockets};
 use crate::serve::guard::Guard;
 use crate::serve::modes::Framing;
 use crate::serve::stats::Figures;
@@ -31,13 +31,6 @@ const BUFFER: usize = 64 << 10;
 
 /// Tasks that are run in a row before sockets and the deadline are looked at.
 const TASKS: usize = 200;
-
-/// The sockets of a thread.
-#[derive(Debug, Default)]
-pub(super) struct Sockets {
-    pub(super) listeners: Vec<Listener>,
-    pub(super) datagrams: Vec<Bound>,
-}
 
 /// What a thread is given to serve.
 #[derive(Debug)]
@@ -76,7 +69,7 @@ impl Shard {
         let shared = Rc::new(Shared::new(&config, figures));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
-        for listener in sockets.listeners {
+        for Door { listener, tls } in sockets.doors {
             let address = listener.local_addr().clone();
             let incoming = match Incoming::new(listener) {
                 Ok(incoming) => incoming,
@@ -87,6 +80,7 @@ impl Shard {
             };
             let acceptor = Acceptor {
                 incoming,
+                tls,
                 shared: Rc::clone(&shared),
                 admission: Arc::clone(&admission),
                 permits: permits.clone(),

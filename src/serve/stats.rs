@@ -21,7 +21,18 @@ pub struct Figures {
     pub(super) reset: AtomicU64,
     pub(super) idle: AtomicU64,
     pub(super) cut: AtomicU64,
+    pub(super) tls: TlsFigures,
     pub(super) datagrams: DatagramFigures,
+}
+
+/// The counters of what TLS ended.
+#[derive(Debug, Default)]
+pub(super) struct TlsFigures {
+    pub(super) not_tls: AtomicU64,
+    pub(super) unknown_client: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+    pub(super) other: AtomicU64,
+    pub(super) truncated: AtomicU64,
 }
 
 /// The counters of datagrams.
@@ -51,6 +62,8 @@ pub struct Summary {
     pub failed: u64,
     /// Those of them that the other side has reset.
     pub broken: u64,
+    /// Those of them that ended because of TLS.
+    pub tls: TlsFailures,
     /// Connections that were closed because of a line that was too long.
     pub too_long: u64,
     /// Connections that were closed at once, and count nowhere else, because their address may
@@ -111,6 +124,40 @@ impl DatagramFigures {
     }
 }
 
+/// Connections that ended because of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsFailures {
+    /// Those that spoke something else.
+    pub not_tls: u64,
+    /// Clients that showed no certificate, or not one that is accepted.
+    pub unknown_client: u64,
+    /// Handshakes that took too long.
+    pub timed_out: u64,
+    /// Handshakes that failed in another way.
+    pub other: u64,
+    /// Connections on which the other side closed without saying so inside TLS.
+    pub truncated: u64,
+}
+
+impl TlsFailures {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.not_tls + self.unknown_client + self.timed_out + self.other + self.truncated
+    }
+}
+
+impl TlsFigures {
+    fn failures(&self) -> TlsFailures {
+        TlsFailures {
+            not_tls: self.not_tls.load(Relaxed),
+            unknown_client: self.unknown_client.load(Relaxed),
+            timed_out: self.timed_out.load(Relaxed),
+            other: self.other.load(Relaxed),
+            truncated: self.truncated.load(Relaxed),
+        }
+    }
+}
+
 impl Figures {
     pub(super) fn new() -> Self {
         let zero = AtomicU64::default;
@@ -130,6 +177,7 @@ impl Figures {
             reset: zero(),
             idle: zero(),
             cut: zero(),
+            tls: TlsFigures::default(),
             datagrams: DatagramFigures::default(),
         }
     }
@@ -147,6 +195,7 @@ impl Figures {
             sent: self.sent.load(Relaxed),
             failed: self.failed.load(Relaxed),
             broken: self.broken.load(Relaxed),
+            tls: self.tls.failures(),
             too_long: self.too_long.load(Relaxed),
             denied: self.denied.load(Relaxed),
             crowded: self.crowded.load(Relaxed),

@@ -12,6 +12,8 @@ mod library;
 mod limits;
 mod long_lines;
 mod replies;
+mod systemd;
+mod tls;
 mod udp;
 mod unix;
 

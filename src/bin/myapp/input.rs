@@ -24,7 +24,9 @@ pub(crate) fn unbuffered() -> io::Result<File> {
 fn split(mut input: impl BufRead, longest: usize, lines: &Sender<io::Result<Vec<u8>>>) {
     loop {
         let line = next_line(&mut input, longest).transpose();
-        let Some(line) = line else { return };
+        let Some(line) = line.map(|line| line.and_then(|line| within(longest, line))) else {
+            return;
+        };
         let last = line.as_ref().is_err_and(|error| error.kind() != ErrorKind::InvalidData);
         if lines.send_blocking(line).is_err() || last {
             return;
@@ -32,15 +34,23 @@ fn split(mut input: impl BufRead, longest: usize, lines: &Sender<io::Result<Vec<
     }
 }
 
-fn next_line(input: &mut impl BufRead, longest: usize) -> io::Result<Option<Vec<u8>>> {
+fn within(longest: usize, line: Vec<u8>) -> io::Result<Vec<u8>> {
+    if line.len() > longest {
+        let text = format!("a line is longer than {longest} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, text));
+    }
+    Ok(line)
+}
+
+/// The next line without its end. One of more than `longest` bytes is cut to one more than
+/// those: its length tells.
+pub(crate) fn next_line(input: &mut impl BufRead, longest: usize) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     if input.take(longest as u64 + 1).read_until(b'\n', &mut line)? == 0 {
         return Ok(None);
     }
     if line.pop_if(|last| *last == b'\n').is_none() && line.len() > longest {
         input.skip_until(b'\n')?;
-        let text = format!("a line is longer than {longest} bytes");
-        return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
     Ok(Some(line))
 }

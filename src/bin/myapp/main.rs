@@ -11,6 +11,7 @@ mod input;
 mod output;
 mod secret;
 mod signals;
+mod systemd;
 
 use std::process::ExitCode;
 

@@ -144,7 +144,7 @@ impl Transport {
     /// The files are read once, with the first request that needs them.
     async fn tls(&self) -> Result<&TlsClient, HttpError> {
         let config = self.config.tls.clone();
-        Ok(self.tls.get_or_try_init(|| TlsClient::load(config)).await?)
+        Ok(self.tls.get_or_try_init(|| TlsClient::load(config, &["http/1.1"])).await?)
     }
 }
 

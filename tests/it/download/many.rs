@@ -53,7 +53,7 @@ fn the_list_is_fetched_as_its_lines_come() {
     server.wait_for(1);
     running.write(format!("not a url\n{}", server.url("/b")));
     running.close_stdin();
-    running.wait().code(2).says("download not a url: not a URL").says("2 of 3 files saved");
+    running.wait().code(2).says("stdin, line 3: not a URL").says("2 of 3 files saved");
     assert_eq!(folder.names(), ["a", "b"]);
 }
 

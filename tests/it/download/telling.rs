@@ -90,7 +90,8 @@ fn what_is_told_adds_up_also_after_failures() {
     let observer = |number: u64, event: Event<'_>| {
         let step = match event {
             Event::Started { .. } => Told::Started,
-            Event::Answered { length } => Told::Length(length),
+            Event::Responded { .. } => return,
+            Event::Answered { length, .. } => Told::Length(length),
             Event::Received { position } => Told::Position(position),
             Event::Saved(saved) => Told::Saved(saved.bytes),
             Event::Failed(_) => Told::Failed,

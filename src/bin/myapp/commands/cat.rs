@@ -110,7 +110,7 @@ struct ReadingOptions {
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     delay: Option<Duration>,
     /// Write at most this many bytes a second
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     limit_rate: Option<NonZeroU64>,
     /// Tell on stderr when each file was opened and read, and the total time
     #[arg(long)]
@@ -135,11 +135,6 @@ struct OutputOptions {
     /// End only when FILE is on the disk
     #[arg(long, requires = "output")]
     fsync: bool,
-}
-
-fn rate(text: &str) -> Result<NonZeroU64, String> {
-    let rate = units::parse_size(text).map_err(|error| error.to_string())?;
-    NonZeroU64::new(rate).ok_or_else(|| "nothing would ever be written".to_owned())
 }
 
 impl DisplayOptions {

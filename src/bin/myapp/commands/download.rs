@@ -5,27 +5,28 @@ mod connection;
 mod credentials;
 mod failed;
 mod files;
+mod limits;
+mod list;
 mod retry;
 mod split;
 
 use std::cell::Cell;
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use futures_lite::stream::Boxed;
-use futures_lite::{Stream, StreamExt as _, future, stream};
+use futures_lite::{StreamExt as _, future};
 use myapp::download::{
-    Config, Downgrade, DownloadError, Downloader, Event, Failure as Failed, Header, Item, Report,
-    Saved, Target,
+    Config, Downgrade, Downloader, Event, Failure as Failed, Foreseen, Header, Item, Report, Saved,
+    Target,
 };
 use myapp::escape::Escaped;
 use myapp::limits::stop::stop;
@@ -36,17 +37,13 @@ use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::failed::{cause, code, problem};
 use crate::exit::{Code, Failure};
+use crate::output::download::Lines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
+use crate::output::results::print;
 use crate::output::terminal;
 use crate::secret::secret;
 use crate::signals::Ending;
-
-/// A line of standard input that is longer is no URL.
-const LONGEST_LINE: u64 = 64 * 1024;
-
-/// Lines that are read ahead: to wake the other thread for each would cost more than the line.
-const LINES_AHEAD: usize = 64;
 
 /// Failures that the summary names; a line has told each already when it happened.
 const NAMED: usize = 20;
@@ -54,7 +51,8 @@ const NAMED: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   myapp download https://example.com/a.iso https://example.org/b.iso
-  myapp download -d isos -j 3 - < urls.txt
+  myapp download -d isos -j 3 -i urls.txt
+  generate-urls | myapp download -
   myapp download -o - https://example.com/data.csv | head
   myapp download -s 8 -c https://example.com/a.iso
 
@@ -65,9 +63,8 @@ What broke off goes on with -c, if the server still has the same file.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// What to fetch; without :// https:// is meant; - reads URLs from stdin, one a line
-    #[arg(value_name = "URL")]
-    urls: Vec<String>,
+    #[command(flatten)]
+    list: list::ListOptions,
 
     /// The folder for the files, made if missing [default: the current one]
     #[arg(short, long, visible_alias = "output-dir", value_name = "DIR", help_heading = "Files")]
@@ -79,6 +76,12 @@ pub(crate) struct Options {
     files: files::FileOptions,
     #[command(flatten)]
     checksums: checksums::ChecksumOptions,
+    /// Only tell on stdout which file would go where; ask no server, make nothing
+    #[arg(long, help_heading = "Files", conflicts_with = "json")]
+    dry_run: bool,
+    /// Tell on stdout as a line of JSON how each file ended, then how the run did
+    #[arg(long, help_heading = "Files")]
+    json: bool,
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
@@ -95,6 +98,8 @@ pub(crate) struct Options {
     /// How long a server may send nothing
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
+    #[command(flatten)]
+    limits: limits::LimitOptions,
     #[command(flatten)]
     split: split::SplitOptions,
     #[command(flatten)]
@@ -135,6 +140,7 @@ impl Options {
     fn to_config(&self) -> Config {
         let default = self.files.apply(Config::default());
         let default = self.split.apply(self.retry.apply(default));
+        let default = self.limits.apply(default);
         Config {
             jobs: self.jobs,
             dir: self.dir.clone().unwrap_or(default.dir),
@@ -166,15 +172,20 @@ impl Options {
             return Err(Failure::usage("there is no -C")
                 .hint("-c goes on with what an earlier run has left"));
         }
-        if self.urls.is_empty() {
+        if self.list.is_empty() {
             return Err(Failure::usage("no URL to download")
                 .hint("name one, or write - to read URLs from stdin"));
         }
-        if self.output.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+        let is_single = self.list.single().is_some();
+        if self.output.is_some() && !is_single {
             return Err(Failure::usage("-o names the file of a single URL, and here are several")
                 .hint("-d DIR names the folder for all"));
         }
-        if self.checksums.checksum.is_some() && (self.urls.len() > 1 || self.urls[0] == "-") {
+        if self.json && self.is_to_stdout() {
+            return Err(Failure::usage("--json and -o - would both write to stdout")
+                .hint("-o FILE names a file"));
+        }
+        if self.checksums.checksum.is_some() && !is_single {
             return Err(Failure::usage("--checksum is that of a single URL, and here are several")
                 .hint("--checksums FILE holds those of many"));
         }
@@ -190,12 +201,6 @@ impl Options {
         }
         let text = format!("-d names a folder, and there is none called {}", terminal::path(dir));
         Err(Failure::usage(text).hint("make the folder first if you mean it; data cannot be sent"))
-    }
-
-    /// The number of files, if it is known before stdin has been read.
-    fn expected(&self) -> Option<u64> {
-        let known = !self.urls.iter().any(|url| url == "-");
-        known.then_some(self.urls.len() as u64)
     }
 
     fn is_to_stdout(&self) -> bool {
@@ -216,24 +221,18 @@ impl Options {
         }
     }
 
-    /// The list of what to fetch, in the order of the arguments.
+    /// What to fetch, in the order of the arguments.
     fn items(&self) -> Result<Boxed<Result<Item, Failed>>, Failure> {
-        if let [url] = &self.urls[..]
-            && url != "-"
-        {
-            let (target, checksum) = (self.target()?, self.checksums.checksum.clone());
-            return Ok(stream::once(Item::parse(url).map(|item| Item {
-                target,
-                checksum,
-                ..item
-            }))
-            .boxed());
+        let items = self.list.items()?;
+        if self.list.single().is_none() {
+            return Ok(items);
         }
-        let items = stream::iter(self.urls.clone()).flat_map(|url| match url.as_str() {
-            "-" => from_stdin().boxed(),
-            url => stream::once(Item::parse(url)).boxed(),
-        });
-        Ok(items.boxed())
+        let mut own = Some((self.target()?, self.checksums.checksum.clone()));
+        let with_own = move |item: Result<Item, Failed>| {
+            let Some((target, checksum)) = own.take() else { return item };
+            item.map(|item| Item { target, checksum, ..item })
+        };
+        Ok(items.map(with_own).boxed())
     }
 }
 
@@ -243,19 +242,28 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
     options.connection.apply(&mut config, |name| env::var(name).ok())?;
-    let downloader = Downloader::new(options.checksums.read(config)?)
-        .map_err(|error| Failure::new(code(&error), error))?;
+    if !options.dry_run {
+        config = options.checksums.read(config)?;
+    }
+    let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
+    if options.dry_run {
+        return runtime::run(foresee(&downloader, items));
+    }
     let ending = Ending::catch().and_then(Ending::second_ends_at_once);
     let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
+    let lines = options.json.then(Lines::start);
     // Bars between the lines of the file itself would be no help.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
-    let progress = Progress::start(&log.screen, quiet, options.expected());
+    let progress = Progress::start(&log.screen, quiet, options.list.expected());
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
             *codes = Code::of_all([*codes, code(&failed.source)]);
+        }
+        if let Some(lines) = &lines {
+            lines.tell(number, &event, |failed| (cause(failed), code(&failed.source)));
         }
         tell(&progress, number, event);
     };
@@ -266,53 +274,49 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
         stopper.stop();
         future::pending().await
     };
-    let run = downloader.run(items, &observer, stopped.stopped());
-    let report = runtime::run(future::or(run, signal));
+    let unread = async {
+        match &lines {
+            Some(lines) => Err(lines.failed().await),
+            None => future::pending().await,
+        }
+    };
+    let run = async { Ok(downloader.run(items, &observer, stopped.stopped()).await) };
+    let report = runtime::run(future::or(future::or(run, signal), unread));
     progress.end();
+    let report = report?;
     if !quiet {
         terminal::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(ended.get().unwrap_or(code))
+    let code = ended.get().unwrap_or(code);
+    lines.map_or(Ok(()), |lines| lines.end(&report, code))?;
+    Ok(code)
 }
 
-/// URLs from stdin, a line each, as the lines come, no more than a few ahead.
-fn from_stdin() -> impl Stream<Item = Result<Item, Failed>> + Send {
-    let (send, items) = smol::channel::bounded(LINES_AHEAD);
-    // A thread of its own: nothing else can wait for a line without holding up the others.
-    thread::spawn(move || {
-        let mut input = io::stdin().lock();
-        let mut line = Vec::new();
-        while let Some(item) = next_item(&mut input, &mut line) {
-            let is_last = matches!(&item, Err(Failed { source: DownloadError::List { .. }, .. }));
-            // Nobody receives any more when the run has been stopped.
-            if send.send_blocking(item).is_err() || is_last {
-                break;
+/// Tells what a run would do.
+async fn foresee(
+    downloader: &Downloader,
+    mut items: Boxed<Result<Item, Failed>>,
+) -> Result<Code, Failure> {
+    let mut all = Code::Success;
+    while let Some(item) = items.next().await {
+        match item {
+            Ok(item) => print(foreseen_line(&downloader.foresee(item)).into_bytes()).await?,
+            Err(failed) => {
+                all = Code::of_all([all, code(&failed.source)]);
+                terminal::say(&problem(&failed));
             }
-        }
-    });
-    items
-}
-
-/// The URL in the next line that is not blank.
-fn next_item(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> Option<Result<Item, Failed>> {
-    let failed =
-        |source| Some(Err(Failed { url: "-".to_owned(), source: DownloadError::List { source } }));
-    loop {
-        line.clear();
-        match input.take(LONGEST_LINE).read_until(b'\n', line) {
-            Ok(0) => return None,
-            Ok(count) if count as u64 == LONGEST_LINE => {
-                return failed(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
-            }
-            Ok(_) => {}
-            Err(error) => return failed(error),
-        }
-        let text = String::from_utf8_lossy(line);
-        if !text.trim().is_empty() {
-            return Some(Item::parse(text.trim()));
         }
     }
+    Ok(all)
+}
+
+fn foreseen_line(foreseen: &Foreseen) -> String {
+    let Foreseen { url, path, skipped } = foreseen;
+    let url = Escaped(url.as_str().as_bytes());
+    let path = path.as_deref().map_or_else(|| "stdout".to_owned(), terminal::path);
+    let kept = if *skipped { " (there already)" } else { "" };
+    format!("{url} -> {path}{kept}\n")
 }
 
 /// Hands on what the run tells.
@@ -322,7 +326,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
             Some(name) => progress.started(number, name.as_bytes()),
             None => progress.started(number, url.as_str().as_bytes()),
         },
-        Event::Answered { length } => progress.answered(number, length),
+        Event::Answered { length, .. } => progress.answered(number, length),
         Event::Received { position } => progress.received(number, position),
         Event::Saved(saved) => progress.saved(number, saved.bytes, saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),
@@ -378,6 +382,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use myapp::download::{Existing, SlowestPace};
+    use std::num::NonZeroU64;
 
     #[derive(Parser)]
     struct Line {
@@ -400,7 +405,7 @@ mod tests {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
-                    --retry-max-time 3s -s 4 -k 5M u";
+                    --retry-max-time 3s -s 4 -k 5M -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
@@ -414,31 +419,14 @@ mod tests {
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
         assert!(config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));
+        assert_eq!(config.per_host, NonZeroUsize::new(2));
+        assert_eq!((config.rate, config.rate_per_file), (rate(1 << 20), rate(64 << 10)));
         assert!(config.resume && config.existing == Existing::Replace);
         assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
         assert_eq!((config.split.get(), config.min_split), (4, 5 << 20));
-    }
-
-    #[test]
-    fn lines_are_urls_and_blank_ones_are_none() {
-        let mut input = io::Cursor::new("\n http://a/1 \r\n\t\nhttp://a/2");
-        let mut line = Vec::new();
-        let mut next =
-            || next_item(&mut input, &mut line).map(|item| item.unwrap().source.url.to_string());
-        assert_eq!(next().as_deref(), Some("http://a/1"));
-        assert_eq!(next().as_deref(), Some("http://a/2"));
-        assert_eq!(next(), None);
-    }
-
-    #[test]
-    fn a_line_without_end_is_an_error_and_costs_no_memory() {
-        let mut endless = io::BufReader::new(io::repeat(b'x'));
-        let mut line = Vec::new();
-        let failed = next_item(&mut endless, &mut line).unwrap().unwrap_err();
-        assert!(matches!(failed.source, DownloadError::List { .. }));
-        assert!(line.len() as u64 <= LONGEST_LINE);
     }
 }

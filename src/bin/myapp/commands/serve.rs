@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -10,6 +12,7 @@ use futures_lite::{StreamExt as _, future};
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
+use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig, TlsSetupError};
 use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
 use myapp::units::{UnitError, parse_duration, parse_size};
 use smol::Timer;
@@ -19,7 +22,9 @@ use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
+use crate::output::terminal;
 use crate::signals::Ending;
+use crate::systemd;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +32,7 @@ Examples:
   myapp serve :9000              on every interface, IPv4 and IPv6
   myapp serve 8888 '[::1]:8888' unix:/run/echo.sock
   myapp serve 8888 udp://8888    connections and datagrams
+  myapp serve tls://:9443 --tls-cert cert.pem --tls-key key.pem
   myapp serve --mode chunk --chunk 100 --prefix 'You said: '
   myapp serve --idle-timeout 1m --max-connections 1000
   myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
@@ -34,7 +40,7 @@ Examples:
   myapp serve --stats 10s --metrics 9100
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
-interface), for datagrams with udp:// before it, or unix:PATH; port 0 lets the
+interface), with udp:// before it for datagrams or tls:// for TLS, or unix:PATH; port 0 lets the
 system choose. When all of them accept, each is printed. SIZE is a number with
 nothing, K, M or G behind it (powers of 1024); DUR a number with ms, s, m or h;
 CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an address. --allow and
@@ -47,8 +53,8 @@ answered, and the program ends with code 0; a second signal ends it at once.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Where to listen
-    #[arg(value_name = "ADDRESS", default_value = "127.0.0.1:8888")]
+    /// Where to listen [default: 127.0.0.1:8888]
+    #[arg(value_name = "ADDRESS")]
     addresses: Vec<Address>,
 
     /// Answer each line, each chunk as it comes, or nothing
@@ -102,6 +108,9 @@ pub(crate) struct Options {
     unix_mode: u32,
 
     #[command(flatten)]
+    tls: TlsOptions,
+
+    #[command(flatten)]
     faults: FaultOptions,
 
     /// Log a line of figures this often
@@ -113,6 +122,24 @@ pub(crate) struct Options {
     /// Tell addresses, figures and summary as JSON lines on stdout
     #[arg(long, help_heading = "Figures")]
     json: bool,
+}
+
+// What is shown to those who come to a tls:// address.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsOptions {
+    /// Certificate (PEM), with those that lead to its issuer
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Make a certificate for this run; its SHA-256 is told on stderr
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    tls_self_signed: bool,
+    /// Serve only clients with a certificate from a root in FILE (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
 }
 
 // No doc comment: it would become that of the whole command.
@@ -213,6 +240,7 @@ impl Options {
             drain: self.drain,
             unix_mode: self.unix_mode,
             busy_poll: self.busy_poll,
+            tls: self.tls.to_config(),
             metrics: self.metrics.clone(),
             faults: self.faults.to_config(),
         })
@@ -243,7 +271,41 @@ impl Options {
         if !self.busy_poll.is_zero() && cfg!(not(target_os = "linux")) {
             return Err(Failure::usage("--busy-poll works on Linux alone"));
         }
+        self.tls.check(&self.addresses)?;
         self.faults.check(self.mode)
+    }
+}
+
+impl TlsOptions {
+    fn to_config(&self) -> Option<TlsServerConfig> {
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificates), Some(key)) => ServerIdentity::Files(Identity {
+                certificates: certificates.clone(),
+                key: key.clone(),
+            }),
+            _ if self.tls_self_signed => ServerIdentity::SelfSigned,
+            _ => return None,
+        };
+        Some(TlsServerConfig { identity, client_roots: self.tls_client_ca.clone() })
+    }
+
+    /// Refuses addresses without a certificate, and certificates without an address.
+    fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
+        let address = addresses.iter().find(|address| matches!(address, Address::Tls(_)));
+        let has_identity = self.tls_self_signed || self.tls_cert.is_some();
+        match address {
+            Some(address) if !has_identity => {
+                let failure =
+                    Failure::usage(format!("listen on {address}: a certificate is missing"));
+                let hint =
+                    "--tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+                Err(failure.hint(hint))
+            }
+            None if has_identity || self.tls_client_ca.is_some() => {
+                Err(Failure::usage("the TLS options have no effect without a tls:// address"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -282,6 +344,10 @@ impl FaultOptions {
 
 pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
     let config = options.to_config()?;
+    let sockets = systemd::sockets().map_err(|error| {
+        let error = anyhow::Error::new(error).context("take over the sockets of LISTEN_FDS");
+        Failure::new(Code::Usage, error)
+    })?;
     if let Err(error) = descriptors::raise() {
         warn!(%error, "cannot raise the limit of open files");
     }
@@ -292,14 +358,25 @@ pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
     if let Some(faults) = config.faults.as_ref().filter(|_| options.faults.are_random()) {
         info!(seed = faults.seed, "faults at random; --seed repeats them");
     }
-    myapp::runtime::run(serve(&options, config))
+    myapp::runtime::run(serve(&options, sockets, config))
 }
 
-async fn serve(options: &Options, config: Config) -> Result<Code, Failure> {
+async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Result<Code, Failure> {
+    let addresses = match options.addresses.as_slice() {
+        [] if sockets.is_empty() => vec![Address::loopback(8888)],
+        addresses => addresses.to_vec(),
+    };
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
-    let server = Server::bind(&options.addresses, config).await.map_err(not_started)?;
+    let server = Server::bind_with(sockets, &addresses, config).await.map_err(not_started)?;
+    if let Some(fingerprint) = server.fingerprint().filter(|_| options.tls.tls_self_signed) {
+        terminal::say(&format!(
+            "certificate SHA-256: {fingerprint}
+"
+        ));
+    }
     let events = Events { json: options.json };
     events.listening(server.local_addrs(), server.metrics_addr()).await?;
+    systemd::tell_ready();
     let figures = server.figures();
     let (stopper, stop) = stop::stop();
     let all = async {
@@ -309,6 +386,7 @@ async fn serve(options: &Options, config: Config) -> Result<Code, Failure> {
         ending.next().await;
         info!(open = figures.summary().open, "stopping; a second signal ends at once");
         stopper.stop();
+        systemd::tell_stopping();
         ending.next().await;
     };
     let end = async {
@@ -340,8 +418,10 @@ async fn tell_stats(
 fn not_started(error: Error) -> Failure {
     let hint = hint(&error);
     let code = match &error {
-        Error::Unsupported { .. } => Code::Usage,
+        Error::NoCertificate { .. } => Code::Usage,
         Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
+        Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => Code::LocalFile,
+        Error::Tls(_) => Code::Tls,
         _ => Code::Network,
     };
     let failure = Failure::new(code, error);

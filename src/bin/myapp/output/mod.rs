@@ -1,5 +1,6 @@
 //! What the program says: results on stdout; the log, progress and the errors on stderr.
 
+pub(crate) mod download;
 pub(crate) mod echo;
 pub(crate) mod file;
 pub(crate) mod log;

@@ -58,6 +58,7 @@ impl Events {
     /// Tells all that has been done.
     pub(crate) async fn summary(self, summary: &Summary) -> Result<(), Failure> {
         let Summary { connections, messages, received, sent, .. } = summary;
+        let tls_failed = summary.tls.sum();
         let Summary { failed, too_long, denied, crowded, lost, reset, idle, cut, .. } = summary;
         let seconds = summary.elapsed.as_secs_f64();
         info!(
@@ -66,6 +67,7 @@ impl Events {
             received,
             sent,
             failed,
+            tls_failed,
             too_long,
             denied,
             crowded,
@@ -103,6 +105,13 @@ fn figures(summary: &Summary) -> Value {
         "received": summary.received,
         "sent": summary.sent,
         "failed": summary.failed,
+        "tls": {
+            "not_tls": summary.tls.not_tls,
+            "unknown_client": summary.tls.unknown_client,
+            "timed_out": summary.tls.timed_out,
+            "other": summary.tls.other,
+            "truncated": summary.tls.truncated,
+        },
         "too_long": summary.too_long,
         "denied": summary.denied,
         "crowded": summary.crowded,

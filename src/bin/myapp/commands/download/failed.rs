@@ -67,7 +67,8 @@ pub(super) fn code(error: &DownloadError) -> Code {
     match error {
         DownloadError::Url { .. }
         | DownloadError::Scheme { .. }
-        | DownloadError::Userinfo { .. } => Code::Usage,
+        | DownloadError::Userinfo { .. }
+        | DownloadError::Line { .. } => Code::Usage,
         DownloadError::Sink { source } if source.kind() == io::ErrorKind::BrokenPipe => {
             Code::BrokenPipe
         }

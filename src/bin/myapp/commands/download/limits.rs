@@ -1,0 +1,33 @@
+//! How many connections, and how fast.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use clap::Args;
+use myapp::download::Config;
+use myapp::units::parse_rate;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitOptions {
+    /// Connections to one server at once [default: the larger of -j
+    /// and -s]
+    #[arg(short = 'x', long, value_name = "N")]
+    per_host: Option<NonZeroUsize>,
+    /// Bytes a second, all files together [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit_rate: Option<NonZeroU64>,
+    /// Bytes a second, each file [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    limit_rate_per_file: Option<NonZeroU64>,
+}
+
+impl LimitOptions {
+    pub(super) fn apply(&self, config: Config) -> Config {
+        Config {
+            per_host: self.per_host,
+            rate: self.limit_rate,
+            rate_per_file: self.limit_rate_per_file,
+            ..config
+        }
+    }
+}

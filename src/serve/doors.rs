@@ -1,0 +1,98 @@
+//! What a server listens on.
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+
+use crate::net::address::Address;
+use crate::net::datagram::{Bound, is_for_datagrams};
+use crate::net::listener::Listener;
+use crate::net::tls::TlsServer;
+use crate::serve::config::Config;
+use crate::serve::error::Error;
+
+/// A socket of one thread, and how those are spoken to who come through it.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) tls: Option<TlsServer>,
+}
+
+/// The sockets of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) doors: Vec<Door>,
+    pub(super) datagrams: Vec<Bound>,
+}
+
+/// The sockets of all threads.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub(super) shards: Vec<Sockets>,
+    /// Where they listen, in the order in which they were opened.
+    pub(super) addresses: Vec<Address>,
+}
+
+impl Doors {
+    pub(super) fn new(threads: NonZeroUsize) -> Self {
+        Self {
+            shards: (0..threads.get()).map(|_| Sockets::default()).collect(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Listens on an address, with a socket for each thread.
+    pub(super) async fn open(
+        &mut self,
+        address: &Address,
+        config: &Config,
+        tls: Option<&TlsServer>,
+    ) -> Result<(), Error> {
+        let count = config.threads;
+        match (address, tls) {
+            (Address::Tcp(endpoint), _) => {
+                self.add(Listener::bind(endpoint, count).await?, None);
+            }
+            (Address::Tls(endpoint), Some(tls)) => {
+                self.add(Listener::bind(endpoint, count).await?, Some(tls));
+            }
+            (Address::Tls(_), None) => {
+                return Err(Error::NoCertificate { address: address.clone() });
+            }
+            (Address::Unix(path), _) => {
+                self.add(Listener::bind_unix(path, config.unix_mode, count)?, None);
+            }
+            (Address::Udp(endpoint), _) => self.add_bound(Bound::bind(endpoint, count).await?),
+        }
+        Ok(())
+    }
+
+    /// Takes over a socket that is bound already. One for datagrams is served on one thread.
+    pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
+        if is_for_datagrams(&socket) {
+            self.add_bound(vec![Bound::adopt(socket)?]);
+        } else {
+            self.add(Listener::adopt(socket, config.threads)?, None);
+        }
+        Ok(())
+    }
+
+    fn add_bound(&mut self, sockets: Vec<Bound>) {
+        let local = sockets.first().map(|bound| Address::Udp(bound.local_addr().into()));
+        self.addresses.extend(local);
+        for (shard, bound) in self.shards.iter_mut().zip(sockets) {
+            shard.datagrams.push(bound);
+        }
+    }
+
+    fn add(&mut self, listeners: Vec<Listener>, tls: Option<&TlsServer>) {
+        if let Some(first) = listeners.first() {
+            self.addresses.push(match (first.local_addr().clone(), tls) {
+                (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
+                (address, _) => address,
+            });
+        }
+        for (shard, listener) in self.shards.iter_mut().zip(listeners) {
+            shard.doors.push(Door { listener, tls: tls.cloned() });
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A connection that counts as open, from when it was accepted to its end.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_lite::AsyncRead;
+use tracing::info;
+
+use crate::limits::deadline::within;
+use crate::limits::permits::Permit;
+use crate::net::stream::Peer;
+use crate::runtime::give_way;
+use crate::serve::admission::Admitted;
+use crate::serve::shard::Shared;
+
+/// Where log lines about single connections and messages go.
+pub(super) const TRAFFIC: &str = "myapp::traffic";
+
+/// Reads in a row before others have their turn.
+pub(super) const TURNS: usize = 4;
+
+/// How long what still comes is read and dropped after the last answer. Closing with unread input
+/// would send a reset, which can destroy the answer on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection that counts as open until this is dropped.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) shared: Rc<Shared>,
+    pub(super) peer: Peer,
+    opened: Instant,
+    _permits: Permits,
+}
+
+/// What a connection has been given to be open; given back when dropped.
+pub(super) type Permits = (Permit, Admitted);
+
+impl Visit {
+    /// Counts a connection from `peer`, and returns how many there were before it.
+    pub(super) fn begin(shared: Rc<Shared>, permits: Permits, peer: Peer) -> (Self, u64) {
+        info!(target: TRAFFIC, %peer, "opened");
+        let number = shared.figures.opened.fetch_add(1, Relaxed);
+        (Self { shared, peer, opened: Instant::now(), _permits: permits }, number)
+    }
+
+    /// For how long it has been open.
+    pub(super) fn seconds(&self) -> f64 {
+        self.opened.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.shared.figures.closed.fetch_add(1, Relaxed);
+    }
+}
+
+/// Reads and drops what still comes, for a second at most.
+pub(super) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S, shared: &Shared) {
+    // Whether it ended in time or not: all has been said.
+    let _ = within(Some(LINGER), poll_fn(|cx| poll_rest(stream, shared, cx))).await;
+}
+
+fn poll_rest<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    shared: &Shared,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let mut buffer = shared.buffer.borrow_mut();
+    for _ in 0..TURNS {
+        match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
+            Ok(0) | Err(_) => return Poll::Ready(()),
+            Ok(_) => {}
+        }
+    }
+    give_way(cx);
+    Poll::Pending
+}

@@ -1,0 +1,88 @@
+//! How fast, and how many connections.
+
+use std::time::{Duration, Instant};
+
+use crate::download::LARGE;
+use crate::harness::Folder;
+use crate::harness::http::{Answer, Server, seeded};
+
+/// Fetches so many files of this size, each from `/0` on; how long that took.
+fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
+    let (folder, body) = (Folder::new(), seeded(1, size));
+    let answered = body.clone();
+    let server = Server::start(move |_| Answer::body(answered.clone()));
+    let urls: Vec<_> = (0..count).map(|number| server.url(&format!("/{number}"))).collect();
+    let line = ["download"].iter().chain(flags).copied().chain(urls.iter().map(String::as_str));
+    let start = Instant::now();
+    folder.myapp(line).run().code(0);
+    let elapsed = start.elapsed();
+    for number in 0..count {
+        assert!(folder.read(&number.to_string()) == body, "other bytes in {number}");
+    }
+    elapsed
+}
+
+#[test]
+fn all_files_together_keep_the_rate() {
+    // 4 × 512 KiB at 1 MiB a second.
+    let took = timed(4, 512 << 10, &["-j4", "--limit-rate", "1M"]);
+    assert!(took > Duration::from_millis(1850), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn each_file_keeps_its_rate() {
+    let took = timed(3, 300_000, &["-j3", "--limit-rate-per-file", "200000"]);
+    assert!(took > Duration::from_millis(1400) && took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_high_rate_holds_up_nobody() {
+    let took = timed(1, LARGE, &["--limit-rate", "100G"]);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn our_own_waiting_is_not_the_servers() {
+    let flags = ["--limit-rate", "100000", "-T", "0.5", "--retry", "0", "--speed-limit", "1M"];
+    let took = timed(1, 200_000, &[&flags[..], &["--speed-time", "0.5"]].concat());
+    assert!(took > Duration::from_millis(1900), "{took:?}");
+}
+
+#[test]
+fn a_server_never_has_more_connections_than_it_may() {
+    let (folder, server) =
+        (Folder::new(), Server::start(|_| Answer::body("x").delayed(Duration::from_millis(1))));
+    let list: String = (0..1000).map(|number| server.url(&format!("/{number}\n"))).collect();
+    let line = ["download", "-j8", "-x4", "-", "-q"];
+    folder.myapp(line).stdin(list).run().code(0).silent();
+    assert_eq!(folder.names().len(), 1000);
+    assert_eq!(server.most_at_once(), 4);
+    assert!(server.connections() <= 12, "{} connections", server.connections());
+}
+
+#[test]
+fn who_waits_for_a_busy_server_leaves_the_place_to_others() {
+    let (folder, slow) =
+        (Folder::new(), Server::start(|_| Answer::body("x").delayed(Duration::from_millis(300))));
+    let quick = Server::start(|_| Answer::body("y"));
+    let mut urls: Vec<_> = (0..4).map(|number| slow.url(&format!("/s{number}"))).collect();
+    urls.extend((0..20).map(|number| quick.url(&format!("/q{number}"))));
+    let line = ["download", "-j2", "-x1"].into_iter().chain(urls.iter().map(String::as_str));
+    let ran = folder.myapp(line).run().code(0);
+    assert_eq!((slow.most_at_once(), quick.most_at_once()), (1, 1));
+    let at = |name: &str| ran.stderr.find(&format!("saved {name}:")).expect(name);
+    assert!(at("q19") < at("s2"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
+    let folder = Folder::new();
+    let server = Server::start(|request| match request.path.strip_prefix("/from") {
+        Some(number) => Answer::redirect(302, format!("/to{number}")),
+        None => Answer::body("x"),
+    });
+    let list: String = (0..50).map(|number| server.url(&format!("/from{number}\n"))).collect();
+    folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
+    assert_eq!(server.most_at_once(), 1);
+}

@@ -1,0 +1,141 @@
+//! Sockets that are handed over, and readiness that is told, as systemd does and wants it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::Folder;
+use crate::harness::serve::ask;
+
+/// A program that has been handed two sockets; killed when dropped.
+struct Started(Child);
+
+impl Started {
+    /// Starts `myapp serve ARGUMENTS` with two sockets as descriptors 3 and 4; `pid` is a shell
+    /// word for whom they are.
+    fn serve(arguments: &str, sockets: [OwnedFd; 2], pid: &str, notify: &str) -> Self {
+        let program = env!("CARGO_BIN_EXE_myapp");
+        let script = format!(
+            "exec 3<&0 4<&2 0</dev/null 2>/dev/null
+             LISTEN_FDS=2 LISTEN_PID={pid} NOTIFY_SOCKET='{notify}' exec '{program}' serve {arguments}"
+        );
+        let [third, fourth] = sockets;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script);
+        command.stdin(third).stdout(Stdio::piped()).stderr(fourth);
+        Self(command.spawn().unwrap())
+    }
+
+    /// The next lines of stdout.
+    fn lines(&mut self, count: usize) -> Vec<String> {
+        let stdout = BufReader::new(self.0.stdout.take().unwrap());
+        stdout.lines().take(count).map(Result::unwrap).collect()
+    }
+
+    fn stop(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn told(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 100];
+    let count = socket.recv(&mut buffer).expect("something is told");
+    String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned()
+}
+
+#[test]
+fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
+    let folder = Folder::new();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let path = folder.path("handed");
+    let unix = UnixListener::bind(&path).unwrap();
+    let notify = folder.path("notify");
+    let state = UnixDatagram::bind(&notify).unwrap();
+    state.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut server =
+        Started::serve("--threads 2", [tcp.into(), unix.into()], "$$", notify.to_str().unwrap());
+    assert_eq!(
+        server.lines(2),
+        [format!("listening on tcp://{address}"), format!("listening on unix:{}", path.display())]
+    );
+    assert_eq!(told(&state), "READY=1");
+    assert_eq!(ask(&TcpStream::connect(address).unwrap(), b"tcp\n"), b"tcp\n");
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"unix\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "unix\n");
+    server.stop();
+    assert_eq!(told(&state), "STOPPING=1");
+    assert!(path.exists(), "the path belongs to who made it");
+}
+
+#[test]
+fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = Started::serve("-q 127.0.0.2:0", [udp.into(), tcp.into()], "$$", "");
+    let lines = server.lines(3);
+    assert_eq!(lines[0], format!("listening on udp://{address}"));
+    assert!(lines[2].starts_with("listening on tcp://127.0.0.2:"), "{lines:?}");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.send_to(b"datagram", address).unwrap();
+    let mut buffer = [0; 100];
+    let (count, from) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..count], from), (b"datagram".as_slice(), address));
+    server.stop();
+}
+
+#[test]
+fn sockets_that_are_for_another_process_are_left_alone() {
+    let sockets = || TcpListener::bind("127.0.0.1:0").unwrap().into();
+    let mut server = Started::serve("-q 127.0.0.2:0", [sockets(), sockets()], "1", "");
+    let lines = server.lines(1);
+    assert!(lines[0].starts_with("listening on tcp://127.0.0.2:"), "{lines:?}");
+}
+
+#[test]
+fn what_is_no_socket_is_refused() {
+    let folder = Folder::new();
+    let file = |name| std::fs::File::open(folder.write(name, "")).unwrap().into();
+    let mut started = Started::serve("", [file("a"), file("b")], "$$", "");
+    assert_eq!(started.0.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+#[ignore = "needs systemd-socket-activate"]
+fn systemd_socket_activate_starts_it_at_the_first_connection() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg("-l").arg(address.to_string()).arg(env!("CARGO_BIN_EXE_myapp")).arg("serve");
+    let mut started = Started(command.stdout(Stdio::piped()).spawn().unwrap());
+    let start = std::time::Instant::now();
+    let stream = loop {
+        if let Ok(stream) = TcpStream::connect(address) {
+            break stream;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "it does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(ask(&stream, b"first\n"), b"first\n");
+    assert_eq!(started.lines(1), [format!("listening on tcp://{address}")]);
+    started.stop();
+}

@@ -1,0 +1,404 @@
+//! TLS: who gets in, what comes back, and the right end for everybody else.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use myapp::net::tls::Fingerprint;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+
+use super::clients::peer;
+use super::noise;
+use crate::harness::serve::ends;
+use crate::harness::{Folder, Program, Running};
+
+type Client = StreamOwned<ClientConnection, TcpStream>;
+
+/// A certificate authority.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Two of one name would be told apart by their signatures alone.
+        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate and its key.
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A client that trusts this authority.
+    fn client(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        identity: Option<&(String, String)>,
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let Some((certificate, key)) = identity else {
+            return Arc::new(builder.with_no_client_auth());
+        };
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
+    }
+}
+
+/// A server inside TLS, its authority and its files.
+struct Server {
+    running: Running,
+    address: SocketAddr,
+    authority: Authority,
+    folder: Folder,
+}
+
+impl Server {
+    #[track_caller]
+    fn start(arguments: &[&str]) -> Self {
+        let (folder, authority) = (Folder::new(), Authority::new());
+        let (certificate, key) = authority.issue("localhost");
+        folder.write("cert.pem", certificate);
+        folder.write("key.pem", key);
+        folder.write("ca.pem", &authority.pem);
+        let files = ["serve", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+        let program = folder.myapp([&files, arguments, &["tls://127.0.0.1:0"]].concat());
+        let (running, address) = begin(program);
+        Self { running, address, authority, folder }
+    }
+
+    fn plain(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn connect(&self, config: Arc<ClientConfig>) -> Client {
+        let name = ServerName::try_from("localhost").unwrap();
+        StreamOwned::new(ClientConnection::new(config, name).unwrap(), self.plain())
+    }
+
+    fn client(&self) -> Client {
+        self.connect(self.authority.client(&TLS13, None))
+    }
+
+    /// Stops it; the counters of TLS at its end.
+    #[track_caller]
+    fn stop(self) -> String {
+        self.running.signal(Signal::TERM);
+        let text = self.running.wait().code(0).text();
+        let summary: serde_json::Value =
+            serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        summary["tls"].to_string()
+    }
+}
+
+#[track_caller]
+fn begin(program: Program) -> (Running, SocketAddr) {
+    let mut running = program.start();
+    let line = running.line();
+    let address = line.split("tls://").nth(1).map(|rest| rest.trim_end_matches("\"}"));
+    let address = address.and_then(|address| address.parse().ok());
+    (running, address.unwrap_or_else(|| panic!("no listening line: {line:?}")))
+}
+
+/// Sends a message and reads as many bytes of the answer.
+#[track_caller]
+fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
+    client.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    client.read_exact(&mut answer).unwrap();
+    answer
+}
+
+/// Says that nothing more will be sent, and reads to the server's own such word.
+#[track_caller]
+fn finish(client: &mut Client) -> Vec<u8> {
+    client.conn.send_close_notify();
+    let mut rest = Vec::new();
+    // Without that word this is an error.
+    client.read_to_end(&mut rest).expect("an end that the server has told");
+    rest
+}
+
+const NO_FAILURE: &str =
+    r#"{"not_tls":0,"other":0,"timed_out":0,"truncated":0,"unknown_client":0}"#;
+
+#[test]
+fn all_that_was_sent_before_close_notify_comes_back_then_the_servers_own() {
+    let server = Server::start(&["--json", "-q"]);
+    for version in [&TLS12, &TLS13] {
+        for length in [0, 1, 5, 100_000] {
+            let mut client = server.connect(server.authority.client(version, None));
+            let bytes = noise(length);
+            // Without a handshake there is nothing to be closed inside.
+            client.conn.complete_io(&mut client.sock).unwrap();
+            client.write_all(&bytes).unwrap();
+            assert!(finish(&mut client) == bytes, "{length} bytes differ");
+            ends(&client.sock);
+        }
+    }
+    assert_eq!(server.stop(), NO_FAILURE);
+}
+
+#[test]
+fn bulk_comes_back_exact_in_bounded_memory() {
+    let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
+    let mut client = server.client();
+    let piece = noise(64 << 10);
+    ask(&mut client, &piece);
+    let before = memory(&server.running);
+    for round in 0..1024 {
+        assert!(ask(&mut client, &piece) == piece, "piece {round} differs");
+    }
+    let grown = memory(&server.running).saturating_sub(before);
+    assert!(grown < 1 << 20, "grown by {grown} bytes");
+    finish(&mut client);
+}
+
+/// The memory in bytes that is the program's own.
+fn memory(running: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn who_reads_nothing_stops_being_read() {
+    let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
+    ask(&mut server.client(), b"warm");
+    let before = memory(&server.running);
+    let mut slow = server.client();
+    slow.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let piece = noise(1 << 20);
+    let taken = (0..64).take_while(|_| slow.write_all(&piece).is_ok()).count();
+    assert!(taken < 64, "the server took all, though nothing was read");
+    let grown = memory(&server.running).saturating_sub(before);
+    assert!(grown < 1 << 20, "grown by {grown} bytes");
+}
+
+#[test]
+fn plain_bytes_get_an_alert_and_harm_nobody() {
+    let server = Server::start(&["--json", "-q"]);
+    let mut good = server.client();
+    ask(&mut good, b"before\n");
+    let mut plain = server.plain();
+    plain.write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &noise(100_000)].concat()).unwrap();
+    plain.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    plain.read_to_end(&mut answer).expect("no reset");
+    assert_eq!(answer.first(), Some(&21), "an alert (RFC 8446 section 5.1)");
+    ask(&mut good, b"after\n");
+    finish(&mut good);
+    assert!(server.stop().contains(r#""not_tls":1"#));
+}
+
+#[test]
+fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_for() {
+    let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
+    let (right, wrong) = (server.authority.issue("client"), Authority::new().issue("client"));
+    for version in [&TLS12, &TLS13] {
+        let config = |identity| server.authority.client(version, identity);
+        let mut client = server.connect(config(Some(&right)));
+        ask(&mut client, b"in\n");
+        for identity in [None, Some(&wrong)] {
+            let mut client = server.connect(config(identity));
+            let error = client.write_all(b"x\n").and_then(|()| client.read_exact(&mut [0; 2]));
+            // The alert, not a reset.
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidData);
+        }
+        ask(&mut client, b"still in\n");
+        finish(&mut client);
+    }
+    assert!(server.stop().contains(r#""unknown_client":4"#));
+}
+
+#[test]
+fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
+    let server = Server::start(&["--json", "-q", "--max-connections", "1"]);
+    let start = Instant::now();
+    let silent = server.plain();
+    let mut next = server.client();
+    next.sock.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(ask(&mut next, b"at last\n"), b"at last\n");
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(9_900), "{waited:?}");
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    ends(&silent);
+    finish(&mut next);
+    assert!(server.stop().contains(r#""timed_out":1"#));
+}
+
+#[test]
+fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
+    let server = Server::start(&["--json", "-q"]);
+    let _silent = server.plain();
+    ask(&mut server.client(), b"behind it\n");
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
+    let server = Server::start(&["--json", "-q"]);
+    let mut client = server.client();
+    client.write_all(b"whole\nbegun").unwrap();
+    client.sock.shutdown(Shutdown::Write).unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"whole\n");
+    let error = client.read_exact(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    assert!(server.stop().contains(r#""truncated":1"#));
+}
+
+#[test]
+fn who_is_closed_by_the_server_is_told_so() {
+    let server = Server::start(&["--json", "-q", "--idle-timeout", "200ms"]);
+    let mut client = server.client();
+    ask(&mut client, b"x\n");
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "idle");
+    let mut client = server.client();
+    ask(&mut client, b"x\n");
+    server.running.signal(Signal::TERM);
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "drained");
+}
+
+#[test]
+fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
+    let folder = Folder::new();
+    let program = folder.myapp(["serve", "-q", "--tls-self-signed", "tls://127.0.0.1:0"]);
+    let (running, address) = begin(program);
+    let config = Authority::new().client(&TLS13, None);
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = ClientConnection::new(config, name).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let error = connection.complete_io(&mut stream).unwrap_err();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    let echo = |pin: &str| {
+        let address = format!("https://{address}/");
+        folder.myapp(["download", "--retry", "0", "--pinned-sha256", pin, &address]).run()
+    };
+    // It is no HTTP server, but the handshake with it tells its certificate.
+    let told = echo(&"0".repeat(64)).code(5).stderr;
+    let found = told.trim_end().rsplit(' ').next().unwrap();
+    assert!(found.parse::<Fingerprint>().is_ok(), "{told}");
+    running.signal(Signal::TERM);
+    running.wait().code(0).says(&format!("certificate SHA-256: {found}\n"));
+}
+
+#[test]
+fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
+    let folder = Folder::new();
+    let pair = ["--tls-cert", "c", "--tls-key", "k"];
+    let hint = "hint: --tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+    for (arguments, says) in [
+        (&["tls://0"] as &[_], hint),
+        (&["--tls-self-signed", "0"], "without a tls:// address"),
+        (&[pair.as_slice(), &["0"]].concat(), "without a tls:// address"),
+        (&["--tls-cert", "c", "tls://0"], "--tls-key <FILE>"),
+        (&["--tls-key", "k", "tls://0"], "--tls-cert <FILE>"),
+        (&["--tls-client-ca", "ca", "tls://0"], hint),
+        (&[pair.as_slice(), &["--tls-self-signed", "tls://0"]].concat(), "cannot be used with"),
+    ] {
+        folder.myapp([&["serve"], arguments].concat()).run().code(2).prints("").says(says);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_their_cause() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (certificate, key) = authority.issue("localhost");
+    folder.write("cert", certificate);
+    folder.write("key", key);
+    folder.write("other", authority.issue("localhost").1);
+    for (cert, key, ca, code, says) in [
+        ("none", "key", "cert", 3, "read certificates from none: No such file"),
+        ("key", "key", "cert", 3, "read certificates from key: no certificate in it"),
+        ("cert", "cert", "cert", 3, "read the private key in cert: no private key in it"),
+        ("cert", "key", "key", 3, "read certificates from key: no certificate in it"),
+        ("cert", "other", "cert", 5, "use the certificate in cert with its key: "),
+    ] {
+        let line =
+            ["serve", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca, "tls://0"];
+        folder.myapp(line).run().code(code).prints("").says(says);
+    }
+}
+
+/// What openssl prints for `input`.
+fn openssl(server: &Server, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let address = server.address.to_string();
+    let ca = server.folder.path("ca.pem");
+    let fixed = ["s_client", "-quiet", "-verify_return_error", "-connect", &address, "-CAfile"];
+    peer("openssl", &[fixed.as_slice(), &[ca.to_str().unwrap()], arguments].concat(), input)
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
+    let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
+    let (certificate, key) = server.authority.issue("client");
+    let certificate = server.folder.write("client.pem", certificate + &key);
+    let certificate = certificate.to_str().unwrap();
+    let lines = b"one\n\xff\xfe\nthree\n".repeat(100);
+    for version in ["-tls1_2", "-tls1_3"] {
+        // At the end of its input it waits for nothing, unless it is told to.
+        let own = [version, "-cert", certificate, "-key", certificate, "-no_ign_eof"];
+        let answer = openssl(&server, &own, &[lines.as_slice(), b"Q\n"].concat());
+        assert!(lines.starts_with(&answer), "{version}: {}", String::from_utf8_lossy(&answer));
+        assert_eq!(openssl(&server, &[version], &lines), b"", "{version} without a certificate");
+    }
+}
+
+#[test]
+#[ignore = "needs ncat"]
+fn ncat_gets_all_back_inside_tls() {
+    let server = Server::start(&["--json", "-q"]);
+    let port = server.address.port().to_string();
+    for length in [5, 100_000] {
+        let answer = peer("ncat", &["--ssl", "127.0.0.1", &port], &noise(length));
+        assert!(answer == noise(length), "{length} bytes differ");
+    }
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_gets_all_back_inside_tls() {
+    let server = Server::start(&["--json", "-q"]);
+    let ca = server.folder.path("ca.pem");
+    let address = format!(
+        "OPENSSL:127.0.0.1:{},cafile={},commonname=localhost",
+        server.address.port(),
+        ca.display()
+    );
+    for length in [5, 100_000, 4 << 20] {
+        let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
+        assert!(answer == noise(length), "{length} bytes differ");
+    }
+}
