@@ -14,6 +14,7 @@
 //! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end; threads that wait for their sockets with epoll |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
+//! | [`unpack`] | gzip, zstd and brotli |
 //!
 //! A module imports only from those below it, and a tool never from another tool.
 //!
@@ -45,3 +46,4 @@ pub mod net;
 pub mod runtime;
 pub mod serve;
 pub mod units;
+pub mod unpack;

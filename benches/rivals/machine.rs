@@ -13,9 +13,15 @@ pub(crate) fn describe() -> String {
     format!("{cores} × {model}, Linux {}", kernel.trim())
 }
 
-/// The first line that a program prints for `--version`; `None` where it is not installed.
+/// The first line with a number that a program prints for `--version`, or for `-V` where it knows
+/// only that; `None` where it is not installed.
 pub(crate) fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().next().map(str::to_owned)
+    let mut said = ["--version", "-V"].into_iter().filter_map(|flag| {
+        let output = Command::new(program).arg(flag).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()));
+        line.filter(|_| output.status.success()).map(str::to_owned)
+    });
+    said.next()
 }

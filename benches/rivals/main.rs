@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo bench --bench rivals            # all
-//! cargo bench --bench rivals -- cat     # one of: cat, start, download, or of the last a part:
+//! cargo bench --bench rivals -- cat     # one of: cat, start, echo, load, download, or of the last
+//!                                       # a part:
 //!                                       # download-small, download-medium, download-large
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod cases;
 mod download;
+mod echo;
 mod machine;
 mod measure;
 mod report;
@@ -27,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     {
         return download::usage::child(script);
     }
-    let known = [&["cat", "start", "download"][..], &download::NAMES].concat();
+    let known = [&["cat", "start", "echo", "load", "download"][..], &download::NAMES].concat();
     if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no comparison is named {name}; there are: {}", known.join(", "));
     }
@@ -39,6 +41,12 @@ fn main() -> anyhow::Result<()> {
     }
     if asked("start") {
         cases::start(folder.path(), &mut report)?;
+    }
+    if asked("echo") {
+        echo::echo(&mut report)?;
+    }
+    if asked("load") {
+        echo::load(&mut report)?;
     }
     let parts = |name: &str| asked(name) || asked("download");
     if download::NAMES.iter().any(|name| parts(name)) {

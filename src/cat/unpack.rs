@@ -6,15 +6,11 @@ use std::io::{self, BufRead, BufReader, Cursor, PipeReader, PipeWriter, Read, Wr
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 
-use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// What is read of a compressed input at once.
-const CHUNK: usize = 64 << 10;
+use crate::unpack::{self, CHUNK, blame, copy};
 
 /// The most memory for the history of an xz file, in KiB; `xz -9` needs a quarter.
 const XZ_MEMORY: u32 = 256 << 10;
@@ -42,33 +38,13 @@ impl Format {
         }
     }
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-            Self::Xz => "xz",
-        }
-    }
-
     fn unpack(self, from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
         match self {
-            Self::Gzip => copy(MultiGzDecoder::new(from), to),
-            Self::Zstd => unpack_zstd(from, to),
-            Self::Xz => copy(XzReader::new_mem_limit(from, true, XZ_MEMORY), to),
+            Self::Gzip => unpack::gzip(from, to),
+            Self::Zstd => unpack::zstd(from, to),
+            Self::Xz => copy(XzReader::new_mem_limit(from, true, XZ_MEMORY), to)
+                .map_err(|error| blame("xz", error)),
         }
-        .map_err(|error| self.blame(error))
-    }
-
-    /// What the system said stays as it is, anything else is the fault of the data.
-    fn blame(self, error: io::Error) -> io::Error {
-        if error.raw_os_error().is_some() {
-            return error;
-        }
-        let text = match error.kind() {
-            io::ErrorKind::UnexpectedEof => format!("{} data ends early", self.name()),
-            _ => format!("damaged {} data: {error}", self.name()),
-        };
-        io::Error::new(io::ErrorKind::InvalidData, text)
     }
 }
 
@@ -102,50 +78,6 @@ fn unpack(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     match format {
         Some(format) => format.unpack(from, to),
         None => copy(from, to),
-    }
-}
-
-/// All frames, one after another. The decoder knows one at a time, and leaves its checksum to us.
-fn unpack_zstd(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    while !from.fill_buf()?.is_empty() {
-        let mut frame = FrameDecoder::new();
-        match frame.init(&mut from) {
-            Ok(()) => {}
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                length,
-                ..
-            })) => {
-                let skipped = io::copy(&mut from.by_ref().take(length.into()), &mut io::sink())?;
-                if skipped < length.into() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                continue;
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        while !frame.is_finished() || frame.can_collect() > 0 {
-            frame
-                .decode_blocks(&mut from, BlockDecodingStrategy::UptoBlocks(1))
-                .map_err(io::Error::other)?;
-            copy(&mut frame, to)?;
-        }
-        if let Some(checksum) = frame.get_checksum_from_data()
-            && frame.get_calculated_checksum() != Some(checksum)
-        {
-            return Err(io::Error::other("wrong checksum"));
-        }
-    }
-    Ok(())
-}
-
-/// Reads to the end; what there is is written before more is waited for.
-fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => to.write_all(&buffer[..count])?,
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::{Body, Source};
+use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::pace::Paced;
@@ -114,6 +115,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
         let mut question = match self.condition().filter(|_| self.store.has_gaps(self.total())) {
+            // What is unpacked has no place in the bytes that the server has.
+            _ if self.asking.shared.config.compressed => Ask::Whole,
             // Where the first bytes are missing, others may be there.
             Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
             None => ask(self.known.as_ref(), have, self.in_run && self.store.is_file()),
@@ -134,9 +137,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             }
             match (action, &question) {
                 (Action::Begin { changed }, _) => {
-                    self.begin(answer.known, &route, changed)?;
-                    self.take(response, answer.length).await?;
-                    return self.end(0);
+                    return self.take_whole(response, answer, &route, changed).await;
                 }
                 (Action::Overtake, _) => {
                     // It sends no parts.
@@ -171,6 +172,36 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                 }
             }
         }
+    }
+
+    /// Takes the file from its start.
+    async fn take_whole(
+        &mut self,
+        response: Response,
+        answer: Answer,
+        route: &Route,
+        changed: bool,
+    ) -> Result<Option<End>, DownloadError> {
+        match self.codings(&response, &answer) {
+            None => {
+                self.begin(answer.known, route, changed)?;
+                self.take(response, answer.length).await?;
+            }
+            Some(codings) => {
+                self.begin(answer.known.decoded(), route, changed)?;
+                let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
+                self.take(body, None).await?;
+            }
+        }
+        self.end(0)
+    }
+
+    /// How a body is compressed that is to be unpacked. An empty one is no compressed one, though
+    /// some servers say so.
+    fn codings(&self, response: &Response, answer: &Answer) -> Option<Vec<Coding>> {
+        let wanted = self.asking.shared.config.compressed && answer.length != Some(0);
+        let codings = wanted.then(|| codings(response.headers("content-encoding")))?;
+        codings.filter(|codings| !codings.is_empty())
     }
 
     /// Whether the file that an answer tells of is there already.
@@ -302,10 +333,14 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// The fields that a question adds to the request.
     fn fields(&self, question: &Ask) -> Vec<(String, String)> {
         match question {
-            Ask::Whole => match &self.needless {
-                Needless::Same(file) => vec![file.condition()],
-                Needless::Never | Needless::Finished(_) => Vec::new(),
-            },
+            Ask::Whole => {
+                let accepted = self.asking.shared.config.compressed.then(accept);
+                let condition = match &self.needless {
+                    Needless::Same(file) => Some(file.condition()),
+                    Needless::Never | Needless::Finished(_) => None,
+                };
+                condition.into_iter().chain(accepted).collect()
+            }
             Ask::Rest { from, if_range } => range(*from, None, if_range.as_deref()),
         }
     }

@@ -11,6 +11,7 @@ use futures_lite::future::poll_once;
 use futures_lite::io::Take;
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 
+use crate::download::decoded::Damaged;
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response};
 use crate::download::pace::TooSlow;
@@ -99,9 +100,10 @@ impl CopyError {
     /// What it means for the file.
     pub(super) fn into_error(self, store: &Store) -> DownloadError {
         match self {
-            Self::Read(error) => match error.downcast::<TooSlow>() {
-                Ok(slow) => DownloadError::TooSlow { text: slow.to_string() },
-                Err(error) => HttpError::from_io(error).into(),
+            Self::Read(error) => match (error.get_ref(), error.to_string()) {
+                (Some(cause), text) if cause.is::<TooSlow>() => DownloadError::TooSlow { text },
+                (Some(cause), text) if cause.is::<Damaged>() => DownloadError::Damaged { text },
+                _ => HttpError::from_io(error).into(),
             },
             Self::Write(error) => store.failed(error),
         }

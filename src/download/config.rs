@@ -36,6 +36,9 @@ pub struct Config {
     /// Whether a file gets the name that its server says, made safe, instead of that of its URL.
     /// Default: false.
     pub server_names: bool,
+    /// Whether servers may compress files for the way; they are unpacked as they come. Such a file
+    /// is never gone on with. Default: false.
+    pub compressed: bool,
     /// How long one file may take in all. Default: no limit.
     pub max_time: Option<Duration>,
     /// A body that comes more slowly is given up, and asked for again. Default: none.
@@ -126,6 +129,7 @@ impl Default for Config {
             existing: Existing::Number,
             resume: false,
             server_names: false,
+            compressed: false,
             max_time: None,
             slowest: None,
             rate: None,

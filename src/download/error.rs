@@ -74,6 +74,12 @@ pub enum DownloadError {
         /// How slowly.
         text: String,
     },
+    /// The body is not what its `Content-Encoding` says.
+    #[error("unpack: {text}")]
+    Damaged {
+        /// What is wrong with it.
+        text: String,
+    },
     /// The file has more bytes than are wanted.
     #[error("longer than {limit} bytes")]
     TooLarge {

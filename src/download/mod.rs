@@ -29,6 +29,7 @@ mod checksum;
 mod config;
 mod content_range;
 mod credentials;
+mod decoded;
 mod disposition;
 mod error;
 mod headers;

@@ -95,6 +95,13 @@ pub(super) enum Mismatch {
 }
 
 impl Known {
+    /// What is known of the bytes once they are unpacked: nothing that would prove to a server
+    /// that they are its file, for it has others.
+    pub(super) fn decoded(self) -> Self {
+        let Self { name, last_modified, .. } = self;
+        Self { name, last_modified, ..Self::default() }
+    }
+
     /// When the file changed last.
     pub(super) fn modified(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.last_modified.as_deref()?).ok()

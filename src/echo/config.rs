@@ -4,7 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use crate::echo::payload::Payload;
-use crate::net::address::Address;
+use crate::net::address::{Address, Host};
+use crate::net::tls::TlsConfig;
 use crate::runtime::half_the_cores;
 
 /// The server, and how much patience it gets.
@@ -16,6 +17,10 @@ pub struct Server {
     pub timeout: Duration,
     /// How many times a failed connection is tried again. Default: 0.
     pub retries: u32,
+    /// For `tls://` addresses: who is trusted, and what is shown. Default: that of [`TlsConfig`].
+    pub tls: TlsConfig,
+    /// For `tls://` addresses: whom the certificate must be for. Default: the host of the address.
+    pub tls_name: Option<Host>,
 }
 
 /// How messages are sent, and what is asked of the replies.
@@ -119,7 +124,13 @@ impl Default for Connections {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { address: Address::loopback(8888), timeout: Duration::from_secs(5), retries: 0 }
+        Self {
+            address: Address::loopback(8888),
+            timeout: Duration::from_secs(5),
+            retries: 0,
+            tls: TlsConfig::default(),
+            tls_name: None,
+        }
     }
 }
 

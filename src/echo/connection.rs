@@ -89,8 +89,8 @@ fn explain(
     let (address, received) = (config.server.address.clone(), bytes.len() as u64);
     match (cut, unsent) {
         // It broke while sending: that the reply then did not come follows from it.
-        (Cut::Closed | Cut::Broken(_), Some(source)) => EchoError::Send { address, source },
-        (Cut::Broken(source), None) => EchoError::Receive { address, source },
+        (Cut::Closed | Cut::Broken(_), Some(source)) => EchoError::send(address, source),
+        (Cut::Broken(source), None) => EchoError::receive(address, source),
         (Cut::Closed, None) => EchoError::Closed { address, received },
         (Cut::Late, _) => EchoError::TimedOut { address, limit: config.server.timeout, received },
         (Cut::TooLong, _) => match message.difference(bytes) {

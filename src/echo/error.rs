@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::net::address::Address;
 use crate::net::connect::ConnectError;
+use crate::net::tls::{TlsError, TlsSetupError};
 
 /// What went wrong with one message, or with one stream of bytes.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,25 @@ pub enum EchoError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// What TLS needs cannot be had.
+    #[error(transparent)]
+    Setup(#[from] TlsSetupError),
+    /// The server does not prove who it is, or TLS has failed otherwise.
+    #[error("speak TLS with {address}")]
+    Tls {
+        /// The server.
+        address: Address,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// The handshake of TLS was not done in time.
+    #[error("speak TLS with {address}: timed out after {limit:?}")]
+    Handshake {
+        /// The server.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// There is no thread to work on.
     #[error("start a thread")]
     Thread {
@@ -138,6 +158,7 @@ impl fmt::Display for Mismatch {
 pub enum Phase {
     Resolve,
     Connect,
+    Tls,
     Write,
     Read,
     /// The server closed the connection first.
@@ -150,9 +171,10 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in the order of a connection's life.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Resolve,
         Self::Connect,
+        Self::Tls,
         Self::Write,
         Self::Read,
         Self::EarlyEnd,
@@ -165,6 +187,7 @@ impl Phase {
         match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Write => "write",
             Self::Read => "read",
             Self::EarlyEnd => "early_end",
@@ -175,11 +198,33 @@ impl Phase {
 }
 
 impl EchoError {
+    /// Why nothing more could be sent.
+    pub(crate) fn send(address: Address, source: io::Error) -> Self {
+        match TlsError::of_stream(source) {
+            Ok(source) => Self::Tls { address, source },
+            Err(source) => Self::Send { address, source },
+        }
+    }
+
+    /// Why nothing more could be read.
+    pub(crate) fn receive(address: Address, source: io::Error) -> Self {
+        match TlsError::of_stream(source) {
+            Ok(source) => Self::Tls { address, source },
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                // What rustls says is a line of its own and a link.
+                let text = "cut short: the end of TLS (close_notify) did not come";
+                Self::Receive { address, source: io::Error::new(source.kind(), text) }
+            }
+            Err(source) => Self::Receive { address, source },
+        }
+    }
+
     /// What was being done.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Connect(ConnectError::Resolve { .. }) => Phase::Resolve,
             Self::Connect(_) | Self::Thread { .. } => Phase::Connect,
+            Self::Setup(_) | Self::Tls { .. } | Self::Handshake { .. } => Phase::Tls,
             Self::Send { .. } | Self::Input { .. } => Phase::Write,
             Self::Receive { .. } | Self::Output { .. } => Phase::Read,
             Self::Closed { .. } | Self::ClosedEarly { .. } => Phase::EarlyEnd,
@@ -191,7 +236,8 @@ impl EchoError {
     /// Whether it took too long, rather than failed.
     pub fn is_timeout(&self) -> bool {
         let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));
-        connecting || matches!(self, Self::TimedOut { .. } | Self::Silent { .. })
+        let late = matches!(self, Self::Handshake { .. } | Self::TimedOut { .. });
+        connecting || late || matches!(self, Self::Silent { .. })
     }
 
     /// Whether nobody listens at the address.

@@ -279,8 +279,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         let (address, limit) = (self.rules.server.address.clone(), self.rules.server.timeout);
         let received = self.ledger.partial();
         match broken {
-            Broken::Write(source) => EchoError::Send { address, source },
-            Broken::Read(source) => EchoError::Receive { address, source },
+            Broken::Write(source) => EchoError::send(address, source),
+            Broken::Read(source) => EchoError::receive(address, source),
             Broken::Closed => EchoError::Closed { address, received },
             Broken::Late => EchoError::TimedOut { address, limit, received },
             Broken::Mismatch(offset, mismatch) => {

@@ -80,6 +80,7 @@ pub async fn load(
     };
     let mut report = future::or(stopping, collect(workers)).await;
     report.elapsed = plan.elapsed(&report);
+    report.slept = config.busy_poll.is_zero();
     Ok(report)
 }
 
@@ -287,7 +288,7 @@ impl<'a> Load<'a> {
                 Some(opened)
             }
             Err(error) => {
-                self.meter.borrow_mut().fail(error.into());
+                self.meter.borrow_mut().fail(error);
                 self.note_end(Instant::now());
                 None
             }

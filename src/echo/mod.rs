@@ -25,6 +25,7 @@ mod datagram_flow;
 mod error;
 mod flow;
 mod ledger;
+mod link;
 mod load;
 mod message;
 mod meter;
@@ -50,9 +51,10 @@ use tracing::{Instrument, info_span, warn};
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
 use crate::net::address::Address;
-use crate::net::connect::{ConnectError, Plain, connect};
+use crate::net::connect::{Plain, connect};
 use connection::Connection;
 use datagram::Mailbox;
+use link::{Gate, Link};
 
 pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
@@ -77,7 +79,7 @@ const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration:
 ///
 /// When this is dropped halfway, the connection is closed.
 pub async fn send(message: &Message, config: &Config) -> Reply {
-    answer(&mut None, message, config).await
+    answer(&mut None, message, config, &Gate::default()).await
 }
 
 /// Sends messages as they come and hands each reply with its number, counted from 1, to `sink`
@@ -104,9 +106,10 @@ pub async fn run<E>(
     let at_once = config.connections.at_once();
     let permits = Permits::new(at_once);
     let kept = Mutex::new(None);
+    let gate = Gate::default();
     let executor = Executor::new();
     let (started, window) = bounded(at_once.get());
-    let (executor, kept) = (&executor, &kept);
+    let (executor, kept, gate) = (&executor, &kept, &gate);
     let feed = async move {
         pin!(messages);
         let mut number = 0_u64;
@@ -117,8 +120,10 @@ pub async fn run<E>(
             let work = async move {
                 let _permit = permit;
                 match config.connections {
-                    Connections::Each(_) => send(&message, config).await,
-                    Connections::One => answer(&mut *kept.lock().await, &message, config).await,
+                    Connections::Each(_) => answer(&mut None, &message, config, gate).await,
+                    Connections::One => {
+                        answer(&mut *kept.lock().await, &message, config, gate).await
+                    }
                 }
             };
             let span = info_span!(target: "myapp::traffic", "message", number);
@@ -157,21 +162,21 @@ pub async fn stream(
     output: impl AsyncWrite + Unpin,
     server: &Server,
 ) -> Result<(), EchoError> {
-    raw::carry(open(server).await?, input, output, server).await
+    raw::carry(open(server, &Gate::default()).await?, input, output, server).await
 }
 
 /// What is kept from one message to the next.
 #[derive(Debug)]
 enum Kept {
-    Connection(Connection<Plain>),
+    Connection(Connection<Link<Plain>>),
     Mailbox(Mailbox),
 }
 
 impl Kept {
-    async fn open(server: &Server) -> Result<Self, ConnectError> {
+    async fn open(server: &Server, gate: &Gate) -> Result<Self, EchoError> {
         match &server.address {
-            Address::Udp(endpoint) => Mailbox::open(endpoint).await.map(Self::Mailbox),
-            _ => open(server).await.map(|stream| Self::Connection(Connection::new(stream))),
+            Address::Udp(endpoint) => Ok(Self::Mailbox(Mailbox::open(endpoint).await?)),
+            _ => open(server, gate).await.map(|stream| Self::Connection(Connection::new(stream))),
         }
     }
 
@@ -192,12 +197,12 @@ impl Kept {
 
 /// Sends a message over the connection that was kept, or else a new one, and keeps it when
 /// another message may follow.
-async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config) -> Reply {
+async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config, gate: &Gate) -> Reply {
     let mut way = match kept.take() {
         Some(way) => way,
-        None => match Kept::open(&config.server).await {
+        None => match Kept::open(&config.server, gate).await {
             Ok(way) => way,
-            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error.into()) },
+            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error) },
         },
     };
     let reply = way.exchange(message, config).await;
@@ -206,8 +211,9 @@ async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config) -> 
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server) -> Result<Plain, ConnectError> {
-    retrying(server, || connect(&server.address, server.timeout)).await
+async fn open(server: &Server, gate: &Gate) -> Result<Link<Plain>, EchoError> {
+    let stream = retrying(server, || connect(&server.address, server.timeout)).await?;
+    gate.pass(server, stream).await
 }
 
 /// Makes an attempt, as often as `server` allows.

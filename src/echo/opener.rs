@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use crate::echo::config::Server;
+use crate::echo::error::EchoError;
+use crate::echo::link::{Gate, Link};
 use crate::echo::retrying;
 use crate::limits::deadline::before;
 use crate::net::address::Address;
@@ -15,8 +17,8 @@ use crate::runtime::Timer;
 
 /// What messages go over.
 #[derive(Debug)]
-pub(crate) enum Opened {
-    Stream(Stream),
+pub(crate) enum Opened<S = Link<Stream>> {
+    Stream(S),
     Datagrams(Connected),
 }
 
@@ -25,19 +27,23 @@ pub(crate) enum Opened {
 pub(crate) struct Opener {
     server: Server,
     names: Names,
+    gate: Gate,
 }
 
 impl Opener {
     pub(crate) fn new(server: &Server) -> Self {
-        Self { server: server.clone(), names: Names::default() }
+        Self { server: server.clone(), names: Names::default(), gate: Gate::default() }
     }
 
     /// Connects, as often as the server allows, on a thread of the runtime.
-    pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
-        retrying(&self.server, || self.attempt()).await
+    pub(crate) async fn open(&self) -> Result<Opened, EchoError> {
+        Ok(match retrying(&self.server, || self.attempt()).await? {
+            Opened::Stream(stream) => Opened::Stream(self.gate.pass(&self.server, stream).await?),
+            Opened::Datagrams(socket) => Opened::Datagrams(socket),
+        })
     }
 
-    async fn attempt(&self) -> Result<Opened, ConnectError> {
+    async fn attempt(&self) -> Result<Opened<Stream>, ConnectError> {
         let Server { address, timeout: limit, .. } = &self.server;
         let failed = |source| ConnectError::Connect { address: address.clone(), source };
         let work = async {

@@ -42,7 +42,7 @@ pub(crate) async fn carry(
     match (sent, received) {
         (Some(Ok(())), received) => received,
         (Some(Err(Unsent::Server(source))), Ok(()) | Err(EchoError::Receive { .. })) => {
-            Err(EchoError::Send { address, source })
+            Err(EchoError::send(address, source))
         }
         (Some(Err(Unsent::Input(source))), Ok(())) => Err(EchoError::Input { source }),
         (None, Ok(())) if waiting.get().is_none() && has_ended(&mut input).await => Ok(()),
@@ -88,7 +88,7 @@ async fn receive(
         let count = match within(Some(limit), reader.read(&mut piece)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(count)) => count,
-            Ok(Err(source)) => return Err(EchoError::Receive { address: address.clone(), source }),
+            Ok(Err(source)) => return Err(EchoError::receive(address.clone(), source)),
             // Silence is no failure while the input has more to come.
             Err(_) if waiting.get().is_none_or(|since| since.elapsed() < limit) => continue,
             Err(_) => return Err(EchoError::Silent { address: address.clone(), limit }),

@@ -44,6 +44,9 @@ impl PingReport {
     }
 }
 
+/// To be woken takes up to some ten microseconds: more than a tenth of what is shorter than this.
+const SOON: Duration = Duration::from_micros(300);
+
 /// What a load comes to. The warm-up counts for nothing but errors.
 #[derive(Debug, Default)]
 pub struct LoadReport {
@@ -71,6 +74,8 @@ pub struct LoadReport {
     pub errors: BTreeMap<Phase, Failures>,
     /// The share of their time in which the threads that sent were busy, from 0 to 1.
     pub cpu: f64,
+    /// Whether the threads that sent slept while they waited.
+    pub(crate) slept: bool,
     pub(crate) last_answer: Option<Instant>,
     /// When the last connection had no more to do.
     pub(crate) ended: Option<Instant>,
@@ -99,6 +104,9 @@ pub enum Doubt {
     Late(f64),
     /// The sending thread was busy for this share of its time, more than 90 %.
     Busy(f64),
+    /// Half of the replies came so soon that the times are in good part those of our own thread
+    /// waking up.
+    Asleep,
     /// Fewer than ten messages lie above the percentile.
     Few {
         /// The lowest such percentile.
@@ -123,7 +131,13 @@ impl fmt::Display for Doubt {
             Self::Busy(share) => {
                 let percent = 100.0 * share;
                 write!(f, "this program was busy for {percent:.0}% of the time: ")?;
-                f.write_str("the generator was the bottleneck")
+                f.write_str(
+                    "the generator was the bottleneck; more threads or fewer connections help",
+                )
+            }
+            Self::Asleep => {
+                f.write_str("the times are in good part those of this program waking up: ")?;
+                f.write_str("--busy-poll takes that out")
             }
             Self::Few { percentile, answered } => {
                 write!(f, "{answered} replies are too few for {percentile} and above")
@@ -171,6 +185,13 @@ impl LoadReport {
         if seconds > 0.0 { self.answered() as f64 / seconds } else { 0.0 }
     }
 
+    /// Whether the times are in good part those of our own thread waking up. One that is busy is
+    /// awake already.
+    fn is_wake_up(&self) -> bool {
+        let figures = self.service.figures();
+        self.slept && self.cpu <= 0.9 && figures.is_some_and(|figures| figures.p50 < SOON)
+    }
+
     /// What makes the figures doubtful, given the rate that was asked.
     pub fn doubts(&self, asked: Option<f64>) -> Vec<Doubt> {
         let (answered, reached) = (self.answered(), self.rate());
@@ -183,6 +204,7 @@ impl LoadReport {
                 .map(|asked| Doubt::Rate { asked, reached }),
             (late > 0.01).then_some(Doubt::Late(late)),
             (self.cpu > 0.9 && answered > 0).then_some(Doubt::Busy(self.cpu)),
+            self.is_wake_up().then_some(Doubt::Asleep),
             few.map(|(percentile, _)| Doubt::Few { percentile, answered }),
         ]
         .into_iter()
@@ -218,6 +240,12 @@ mod tests {
         assert_eq!(slow[0].to_string(), text);
         let late = LoadReport { late: 101, ..report(10_000, 10) };
         assert_eq!(late.doubts(None), [Doubt::Late(0.0101)]);
+        let mut quick = LoadReport { slept: true, cpu: 0.9, ..report(10_000, 10) };
+        assert_eq!(quick.doubts(None), [], "nothing is known of when it was sent");
+        quick.service.record(Duration::from_micros(299));
+        assert_eq!(quick.doubts(None), [Doubt::Asleep]);
+        quick.slept = false;
+        assert_eq!(quick.doubts(None), []);
         let busy = LoadReport { cpu: 0.91, ..report(10_000, 10) };
         assert_eq!(busy.doubts(None), [Doubt::Busy(0.91)]);
     }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use crate::echo::datagram_flow::DatagramFlow;
 use crate::echo::error::EchoError;
 use crate::echo::flow::{Event, Flow, Rules, Scratch};
+use crate::echo::link::Link;
 use crate::echo::opener::Opened;
 use crate::echo::pace::Pace;
 use crate::net::stream::Stream;
@@ -12,7 +13,7 @@ use crate::net::stream::Stream;
 /// A connection, or a socket for datagrams, on which messages are on the way.
 #[derive(Debug)]
 pub(crate) enum Route<'a> {
-    Stream(Flow<'a, Stream>),
+    Stream(Flow<'a, Link<Stream>>),
     Datagrams(DatagramFlow<'a>),
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -165,9 +165,12 @@ impl Reset for Stream {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// Small, as there is one for each open connection; most come over IPv4.
+#[derive(Debug)]
 pub(crate) enum Peer {
-    Ip(SocketAddr),
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
     /// The process that has connected, 0 where it cannot be seen from here, and its user.
     Unix {
         process: i32,
@@ -178,18 +181,39 @@ pub(crate) enum Peer {
 impl Peer {
     fn of(socket: &OwnedFd, address: Option<SocketAddrAny>) -> io::Result<Self> {
         if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
-            return Ok(Self::Ip(address));
+            return Ok(address.into());
         }
         // Not with rustix: its process numbers cannot be 0.
         let who = getsockopt(socket, PeerCredentials)?;
         Ok(Self::Unix { process: who.pid(), user: who.uid() })
+    }
+
+    /// The address, if it has one.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::V4(address) => Some((*address.ip()).into()),
+            Self::V6(address) => Some((*address.ip()).into()),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        match (address.ip().to_canonical(), address) {
+            (IpAddr::V4(ip), _) => Self::V4(SocketAddrV4::new(ip, address.port())),
+            (_, SocketAddr::V6(address)) => Self::V6(Box::new(address)),
+            (_, SocketAddr::V4(address)) => Self::V4(address),
+        }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => write!(f, "{address}"),
+            Self::V4(address) => write!(f, "{address}"),
+            Self::V6(address) => write!(f, "{address}"),
             Self::Unix { process, user } => write!(f, "unix:pid={process},uid={user}"),
         }
     }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsConnector;
 use rustls::CertificateError::{
-    Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+    BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
     NotValidYetContext, UnknownIssuer,
 };
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConfig, HandshakeType, InvalidMessage};
 
 use super::address::Host;
 use crate::escape::Escaped;
@@ -239,6 +239,11 @@ impl TlsError {
         error.downcast().map(|error| match error {
             rustls::Error::InvalidCertificate(error) => Self::from(error),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            // It is an echo server, and has sent back what we said.
+            rustls::Error::InappropriateHandshakeMessage {
+                got_type: HandshakeType::ClientHello,
+                ..
+            } => Self::NotTls,
             rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
                 Self::CertificateRequired
             }
@@ -258,7 +263,8 @@ impl From<CertificateError> for TlsError {
         match error {
             Expired | ExpiredContext { .. } => Self::Expired,
             NotValidYet | NotValidYetContext { .. } => Self::NotValidYet,
-            UnknownIssuer => Self::UnknownIssuer,
+            // The signature is another's when a trusted root only has the issuer's name.
+            UnknownIssuer | BadSignature => Self::UnknownIssuer,
             NotValidForName => Self::WrongName { presented: "others".into() },
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { presented: list_names(&presented) }

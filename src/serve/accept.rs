@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
 use crate::net::stream::{Incoming, Peer, Stream};
 use crate::net::tls::TlsServer;
-use crate::serve::admission::{Admission, Refusal};
+use crate::serve::admission::Refusal;
 use crate::serve::secure;
 use crate::serve::session::Session;
 use crate::serve::shard::Shared;
@@ -31,7 +30,6 @@ pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
     pub(super) tls: Option<TlsServer>,
     pub(super) shared: Rc<Shared>,
-    pub(super) admission: Arc<Admission>,
     pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
@@ -83,21 +81,20 @@ impl Acceptor {
     /// Serves a connection, or closes it at once.
     fn admit(&self, permit: Permit, stream: Stream, peer: Peer) {
         let Some(executor) = self.executor.upgrade() else { return };
-        match self.admission.admit(peer) {
-            Ok(admitted) => {
-                let permits = (permit, admitted);
-                let (visit, number) = Visit::begin(Rc::clone(&self.shared), permits, peer);
+        match self.shared.admission.admit(&peer) {
+            Ok(()) => {
+                let (visit, number) = Visit::begin(Rc::clone(&self.shared), permit, peer);
                 let Some(tls) = self.tls.clone() else {
                     return executor.spawn(Session::open(visit, number, stream).run()).detach();
                 };
                 let draining = self.draining.clone();
                 executor.spawn(secure::serve(tls, stream, visit, number, draining)).detach();
             }
-            Err(refusal) => self.refuse(refusal, peer),
+            Err(refusal) => self.refuse(refusal, &peer),
         }
     }
 
-    fn refuse(&self, refusal: Refusal, peer: Peer) {
+    fn refuse(&self, refusal: Refusal, peer: &Peer) {
         let figures = &self.shared.figures;
         let (counter, why) = match refusal {
             Refusal::Denied => (&figures.denied, "its address may not connect"),

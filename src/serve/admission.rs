@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 
@@ -31,32 +31,27 @@ pub(super) enum Refusal {
     TooMany,
 }
 
-/// A connection that has come in; its address is free for another one when this is dropped.
-#[derive(Debug, Default)]
-pub(super) struct Admitted(Option<Box<(Arc<Admission>, IpAddr)>>);
-
 impl Admission {
     pub(super) fn new(config: &Config) -> Self {
         let Config { allow, deny, max_per_ip, .. } = config.clone();
         Self { allow, deny, max_per_ip, inside: Mutex::default() }
     }
 
-    /// Lets a connection from `peer` in, or says why not. Who comes over a Unix socket has no
-    /// address, and got past the permissions of its path.
-    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Refusal> {
-        let Peer::Ip(address) = peer else { return Ok(Admitted::default()) };
-        let ip = address.ip().to_canonical();
+    /// Lets a connection from `peer` in until it [leaves](Self::leave), or says why not. Who comes
+    /// over a Unix socket has no address, and got past the permissions of its path.
+    pub(super) fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let Some(ip) = peer.ip() else { return Ok(()) };
         if !self.is_allowed(ip) {
             return Err(Refusal::Denied);
         }
-        let Some(most) = self.max_per_ip else { return Ok(Admitted::default()) };
+        let Some(most) = self.max_per_ip else { return Ok(()) };
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let count = inside.entry(ip).or_default();
         if *count >= most.get() {
             return Err(Refusal::TooMany);
         }
         *count += 1;
-        Ok(Admitted(Some(Box::new((Arc::clone(self), ip)))))
+        Ok(())
     }
 
     /// Whether `ip` is served at all.
@@ -67,22 +62,15 @@ impl Admission {
         !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
     }
 
-    fn leave(&self, ip: IpAddr) {
+    /// Frees the place of a connection that was let in.
+    pub(super) fn leave(&self, peer: &Peer) {
+        let (Some(_), Some(ip)) = (self.max_per_ip, peer.ip()) else { return };
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = inside.entry(ip) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
             }
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if let Some(inside) = self.0.take() {
-            let (admission, ip) = *inside;
-            admission.leave(ip);
         }
     }
 }
@@ -97,14 +85,14 @@ mod tests {
     }
 
     fn peer(ip: &str) -> Peer {
-        Peer::Ip(SocketAddr::new(ip.parse().unwrap(), 1))
+        SocketAddr::new(ip.parse().unwrap(), 1).into()
     }
 
     #[track_caller]
     fn decides(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
         let (allow, deny) = (networks(allow), networks(deny));
-        let admission = Arc::new(Admission { allow, deny, ..Admission::default() });
-        let decided = admission.admit(peer(ip)).map(drop);
+        let admission = Admission { allow, deny, ..Admission::default() };
+        let decided = admission.admit(&peer(ip));
         assert_eq!(decided, if allowed { Ok(()) } else { Err(Refusal::Denied) }, "{ip}");
     }
 
@@ -131,25 +119,27 @@ mod tests {
     #[test]
     fn each_address_has_its_own_places_and_gets_them_back() {
         let max_per_ip = NonZeroUsize::new(2);
-        let admission = Arc::new(Admission { max_per_ip, ..Admission::default() });
+        let admission = Admission { max_per_ip, ..Admission::default() };
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(peer);
-        let first = admission.admit(one).unwrap();
-        let second = admission.admit(peer("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
-        let third = admission.admit(other).unwrap();
-        drop(first);
-        let again = admission.admit(one).unwrap();
-        assert_eq!(admission.admit(one).unwrap_err(), Refusal::TooMany);
-        drop((second, third, again));
+        let mapped = peer("::ffff:192.0.2.1");
+        assert_eq!([&one, &mapped].map(|peer| admission.admit(peer)), [Ok(()); 2]);
+        assert_eq!(admission.admit(&one), Err(Refusal::TooMany));
+        assert_eq!(admission.admit(&other), Ok(()));
+        admission.leave(&mapped);
+        assert_eq!(admission.admit(&one), Ok(()));
+        assert_eq!(admission.admit(&one), Err(Refusal::TooMany));
+        for peer in [&one, &one, &other] {
+            admission.leave(peer);
+        }
         assert!(admission.inside.lock().unwrap().is_empty(), "nothing is left behind");
     }
 
     #[test]
     fn who_comes_over_a_unix_socket_has_no_address_to_be_refused_for() {
         let (allow, max_per_ip) = (networks(&["10.0.0.0/8"]), NonZeroUsize::new(1));
-        let admission = Arc::new(Admission { allow, max_per_ip, ..Admission::default() });
+        let admission = Admission { allow, max_per_ip, ..Admission::default() };
         let local = Peer::Unix { process: 1, user: 0 };
-        let both = [admission.admit(local), admission.admit(local)];
+        let both = [admission.admit(&local), admission.admit(&local)];
         assert!(both.iter().all(Result::is_ok));
     }
 }

@@ -15,6 +15,10 @@ pub(super) enum Call {
     Longest,
 }
 
+/// A connection's number among those of its thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number(u32);
+
 /// The open connections of one thread.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -46,36 +50,37 @@ impl Connections {
     }
 
     /// Adds a connection and returns its number.
-    pub(super) fn join(&self) -> usize {
+    pub(super) fn join(&self) -> Number {
         let entry = Entry { waker: None, partial: 0, moved: self.tick.get(), call: None };
-        self.open.borrow_mut().insert(entry)
+        // No process has as many descriptors as there are numbers.
+        Number(self.open.borrow_mut().insert(entry) as u32)
     }
 
     /// Takes a connection out.
-    pub(super) fn leave(&self, number: usize) {
+    pub(super) fn leave(&self, number: Number) {
         // The waker is dropped when nothing is borrowed any more: it may be the last of its task.
-        let entry = self.open.borrow_mut().remove(number);
+        let entry = self.open.borrow_mut().remove(number.0 as usize);
         self.partial.set(self.partial.get() - entry.partial);
     }
 
     /// Remembers whom to wake when something is called out.
-    pub(super) fn attend(&self, number: usize, waker: &Waker) {
-        let entry = &mut self.open.borrow_mut()[number];
+    pub(super) fn attend(&self, number: Number, waker: &Waker) {
+        let entry = &mut self.open.borrow_mut()[number.0 as usize];
         if !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             entry.waker = Some(waker.clone());
         }
     }
 
     /// What has been called out to a connection.
-    pub(super) fn call(&self, number: usize) -> Option<Call> {
-        self.open.borrow()[number].call
+    pub(super) fn call(&self, number: Number) -> Option<Call> {
+        self.open.borrow()[number.0 as usize].call
     }
 
     /// Notes that bytes have moved, and the memory that the unfinished line takes now. When all
     /// take too much, the longest is called out.
-    pub(super) fn moved(&self, number: usize, partial: usize) {
+    pub(super) fn moved(&self, number: Number, partial: usize) {
         let mut open = self.open.borrow_mut();
-        let entry = &mut open[number];
+        let entry = &mut open[number.0 as usize];
         entry.moved = self.tick.get();
         if entry.call.is_none() && entry.partial != partial {
             self.partial.set(self.partial.get() - entry.partial + partial);

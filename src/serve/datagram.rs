@@ -18,7 +18,6 @@ use crate::limits::deadline::within;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
 use crate::runtime::give_way;
-use crate::serve::admission::Admission;
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
 use crate::serve::shard::Shared;
@@ -41,7 +40,6 @@ const FLOOD: Duration = Duration::from_secs(1);
 pub(super) struct Answerer {
     socket: Datagrams,
     shared: Rc<Shared>,
-    admission: Arc<Admission>,
     guard: Arc<Guard>,
     draining: Stop,
     buffer: Box<[u8]>,
@@ -72,13 +70,12 @@ impl Answerer {
     pub(super) fn new(
         socket: Datagrams,
         shared: Rc<Shared>,
-        admission: Arc<Admission>,
         guard: Arc<Guard>,
         draining: Stop,
     ) -> Self {
         let late = shared.faults.as_ref().map(|(faults, _)| LateDatagrams::new(faults));
         let buffer = vec![0; LONGEST].into();
-        Self { socket, shared, admission, guard, draining, buffer, late }
+        Self { socket, shared, guard, draining, buffer, late }
     }
 
     /// Answers until the server drains, and then what waits already.
@@ -182,7 +179,7 @@ impl Answerer {
     }
 
     fn admit(&self, length: usize, origin: &Origin) -> Result<(), Refusal> {
-        if !self.admission.is_allowed(origin.peer.ip()) {
+        if !self.shared.admission.is_allowed(origin.peer.ip()) {
             Err(Refusal::Denied)
         } else if origin.is_spent() || self.guard.refuses(origin.peer) {
             Err(Refusal::Loop)
@@ -275,6 +272,7 @@ mod tests {
     use crate::limits::stop::stop;
     use crate::net::address::Address;
     use crate::runtime::Driver;
+    use crate::serve::admission::Admission;
     use crate::serve::config::Config;
     use crate::serve::stats::{Datagrams as Counted, Figures};
 
@@ -285,10 +283,11 @@ mod tests {
         draining: &Stop,
     ) -> Answerer {
         let config = Config::default();
-        let shared = Rc::new(Shared::new(&config, Arc::clone(figures)));
-        let (admission, guard) = (Admission::new(&config), Guard::new(own));
+        let admission = Arc::new(Admission::new(&config));
+        let shared = Rc::new(Shared::new(&config, Arc::clone(figures), admission));
+        let guard = Arc::new(Guard::new(own));
         let socket = Datagrams::new(socket.try_into().unwrap()).unwrap();
-        Answerer::new(socket, shared, Arc::new(admission), Arc::new(guard), draining.clone())
+        Answerer::new(socket, shared, guard, draining.clone())
     }
 
     /// What two servers do that are made to answer each other, by a datagram that claims to be of

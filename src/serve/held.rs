@@ -21,7 +21,7 @@ impl Held {
     }
 
     /// What the client is told when a line is too long. No prefix stands before it.
-    pub(super) fn refusal(framing: &Framing, limit: usize) -> Box<Self> {
+    pub(super) fn refusal(framing: &Framing, limit: u32) -> Box<Self> {
         let bytes = format!("error: line longer than {limit} bytes\n").into_bytes();
         Box::new(Self { whole: bytes.len(), bytes, written: framing.prefix().len() })
     }

@@ -88,7 +88,7 @@ async fn give_up(failure: Failure, visit: Visit) {
     };
     counter.fetch_add(1, Relaxed);
     figures.failed.fetch_add(1, Relaxed);
-    let (peer, seconds) = (visit.peer, visit.seconds());
+    let (peer, seconds) = (&visit.peer, visit.seconds());
     info!(target: TRAFFIC, %peer, seconds, why, "closed");
     if let Some(mut stream) = stream {
         // It has failed already: nothing more can be said.

@@ -21,7 +21,7 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::net::stream::Reset;
 use crate::runtime::give_way;
-use crate::serve::connections::Call;
+use crate::serve::connections::{Call, Number};
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
 use crate::serve::modes::Answers;
@@ -40,7 +40,7 @@ pub(super) struct Session<S> {
     received: u64,
     sent: u64,
     /// Its place among all that are open.
-    place: usize,
+    place: Number,
     visit: Visit,
 }
 
@@ -55,7 +55,7 @@ enum Phase {
     /// Reads and answers.
     Echoing,
     /// Is about to say that a line is longer than so many bytes.
-    Refusing(usize),
+    Refusing(u32),
     /// Writes what is left.
     Ending(End),
     Ended(End),
@@ -265,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         self.note_messages(whole);
         let begin = if cut.too_long { &[] } else { begin };
         if cut.too_long {
-            self.phase = Phase::Refusing(shared.framing.max_line());
+            self.phase = Phase::refusing(shared.framing.max_line());
         }
         if self.late.is_some() {
             self.put_off([first, whole]);
@@ -285,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Drops the begin of a line, and will say that it has become too long.
     fn give_up_line(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        self.phase = Phase::Refusing(held.bytes.len() - held.whole);
+        self.phase = Phase::refusing(held.bytes.len() - held.whole);
         held.bytes.truncate(held.whole);
         self.held = Some(held).filter(|held| held.whole > 0);
     }
@@ -295,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         let mut count = 0;
         for message in shared.framing.messages(bytes) {
             count += 1;
-            let (peer, bytes) = (self.visit.peer, message.len());
+            let (peer, bytes) = (&self.visit.peer, message.len());
             let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
             info!(target: TRAFFIC, %peer, bytes, %text, "received");
         }
@@ -310,6 +310,14 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         shared.figures.sent.fetch_add(count as u64, Relaxed);
         let partial = self.held.as_ref().map_or(0, |held| held.partial());
         shared.connections.moved(self.place, partial);
+    }
+}
+
+impl Phase {
+    /// A line longer than so many bytes is to be refused. It is longer than 4 GiB, too, if it is
+    /// longer than more.
+    fn refusing(limit: usize) -> Self {
+        Self::Refusing(u32::try_from(limit).unwrap_or(u32::MAX))
     }
 }
 
@@ -368,7 +376,19 @@ impl<S> Drop for Session<S> {
         }
         self.visit.shared.connections.leave(self.place);
         let Self { messages, received, sent, visit, .. } = self;
-        let (peer, seconds) = (visit.peer, visit.seconds());
+        let (peer, seconds) = (&visit.peer, visit.seconds());
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::stream::Stream;
+
+    #[test]
+    fn a_connection_that_waits_takes_little_memory() {
+        let size = size_of::<Session<Stream>>();
+        assert!(size <= 112, "{size} bytes for each open connection");
     }
 }

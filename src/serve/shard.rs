@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use smol::{LocalExecutor, Timer};
@@ -54,8 +54,10 @@ pub(super) struct Shared {
     /// are written.
     pub(super) faults: Option<(Faults, Vec<u8>)>,
     pub(super) figures: Arc<Figures>,
+    pub(super) admission: Arc<Admission>,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
+    started: Instant,
 }
 
 impl Shard {
@@ -66,7 +68,7 @@ impl Shard {
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
         let Self { sockets, config, figures, admission, guard, permits, stop } = self;
-        let shared = Rc::new(Shared::new(&config, figures));
+        let shared = Rc::new(Shared::new(&config, figures, admission));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
         for Door { listener, tls } in sockets.doors {
@@ -82,7 +84,6 @@ impl Shard {
                 incoming,
                 tls,
                 shared: Rc::clone(&shared),
-                admission: Arc::clone(&admission),
                 permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
                 draining: draining.clone(),
@@ -98,9 +99,8 @@ impl Shard {
                     continue;
                 }
             };
-            let (shared, admission) = (Rc::clone(&shared), Arc::clone(&admission));
             let (guard, draining) = (Arc::clone(&guard), draining.clone());
-            let answerer = Answerer::new(socket, shared, admission, guard, draining);
+            let answerer = Answerer::new(socket, Rc::clone(&shared), guard, draining);
             executor.spawn(answerer.run()).detach();
         }
         let sweeper =
@@ -131,7 +131,7 @@ async fn finish(executor: &LocalExecutor<'_>) {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(config: &Config, figures: Arc<Figures>, admission: Arc<Admission>) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
@@ -143,9 +143,16 @@ impl Shared {
             framing,
             udp_max: config.udp_max,
             figures,
+            admission,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),
+            started: Instant::now(),
         }
+    }
+
+    /// Milliseconds since the start; after 49 days they begin anew.
+    pub(super) fn milliseconds(&self) -> u32 {
+        self.started.elapsed().as_millis() as u32
     }
 }
 

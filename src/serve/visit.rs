@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::AsyncRead;
 use tracing::info;
@@ -14,7 +14,6 @@ use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
 use crate::net::stream::Peer;
 use crate::runtime::give_way;
-use crate::serve::admission::Admitted;
 use crate::serve::shard::Shared;
 
 /// Where log lines about single connections and messages go.
@@ -32,30 +31,30 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Visit {
     pub(super) shared: Rc<Shared>,
     pub(super) peer: Peer,
-    opened: Instant,
-    _permits: Permits,
+    /// In milliseconds after the start of the thread.
+    opened: u32,
+    _permit: Permit,
 }
 
-/// What a connection has been given to be open; given back when dropped.
-pub(super) type Permits = (Permit, Admitted);
-
 impl Visit {
-    /// Counts a connection from `peer`, and returns how many there were before it.
-    pub(super) fn begin(shared: Rc<Shared>, permits: Permits, peer: Peer) -> (Self, u64) {
+    /// Counts a connection from `peer`, which has been admitted, and returns how many there were before it.
+    pub(super) fn begin(shared: Rc<Shared>, permit: Permit, peer: Peer) -> (Self, u64) {
         info!(target: TRAFFIC, %peer, "opened");
         let number = shared.figures.opened.fetch_add(1, Relaxed);
-        (Self { shared, peer, opened: Instant::now(), _permits: permits }, number)
+        let opened = shared.milliseconds();
+        (Self { shared, peer, opened, _permit: permit }, number)
     }
 
     /// For how long it has been open.
     pub(super) fn seconds(&self) -> f64 {
-        self.opened.elapsed().as_secs_f64()
+        f64::from(self.shared.milliseconds().wrapping_sub(self.opened)) / 1000.0
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         self.shared.figures.closed.fetch_add(1, Relaxed);
+        self.shared.admission.leave(&self.peer);
     }
 }
 

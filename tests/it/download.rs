@@ -3,6 +3,7 @@
 mod bodies;
 mod cases;
 mod checksum;
+mod compressed;
 mod credentials;
 mod files;
 mod http_peers;

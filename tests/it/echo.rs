@@ -4,6 +4,7 @@ mod load;
 mod ping;
 mod raw;
 mod report;
+mod tls;
 mod udp;
 
 use std::net::TcpListener;
@@ -346,6 +347,4 @@ fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
     drop(server);
     let ran = folder.myapp(["echo", "-c", "unix:s", "x"]).run().code(4);
     ran.says("myapp: connect to unix:s: Connection refused");
-    let ran = myapp(["echo", "-c", "tls://1", "x"]).run().code(2);
-    ran.says("only tcp://, udp:// and unix:");
 }

@@ -223,6 +223,13 @@ fn what_a_server_does_not_take_costs_no_memory() {
 }
 
 #[test]
+fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
+    let ran = myapp(["echo", "-q", "--connections", "100", "-c", "127.0.0.1:1"]).descriptors(64);
+    let ran = ran.run().code(2).prints("");
+    ran.says("open 100 connections: the descriptor limit allows 32\n").says("hint: 'ulimit -Hn'");
+}
+
+#[test]
 fn a_connection_that_fails_is_replaced_and_its_failure_counted() {
     let peer = Peer::start(peer::close_after(10 * 64));
     let (ran, report) = load(&peer, "--in-flight 1 -n 33", 4);

@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn each_option_reaches_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
-                    -T 1 -A me -c --overwrite --fsync --remote-time \
+                    -T 1 -A me -c --overwrite --fsync --compressed --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
                     --retry-max-time 3s -s 4 -k 5M -x 2 --limit-rate 1M --limit-rate-per-file 64K u";
         let mut line: Vec<_> = line.split_whitespace().collect();
@@ -418,7 +418,11 @@ mod tests {
         assert_eq!(config.user_agent, "me");
         assert_eq!(config.headers.len(), 2);
         assert!(config.sync && config.remote_time && config.max_size == Some(1024));
-        assert!(config.server_names && config.max_time == Some(Duration::from_secs(9)));
+        assert!(
+            config.compressed
+                && config.server_names
+                && config.max_time == Some(Duration::from_secs(9))
+        );
         let rate = NonZeroU64::new;
         let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
         assert_eq!(config.slowest, Some(slowest));

@@ -1,5 +1,7 @@
 //! `myapp echo`.
 
+mod tls;
+
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _};
@@ -15,10 +17,12 @@ use myapp::echo::{
     Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
 };
 use myapp::escape::Escaped;
+use myapp::limits::descriptors;
 use myapp::measure::live::Live;
 use myapp::net::address::Address;
 use myapp::{runtime, units};
 use smol::Unblock;
+use tracing::warn;
 
 use crate::commands::threads;
 use crate::exit::{Code, Failure};
@@ -29,6 +33,7 @@ use crate::output::file::NewFile;
 use crate::output::log::Log;
 use crate::output::{echo as output, results, terminal};
 use crate::signals::Ending;
+use tls::TlsOptions;
 
 /// Bytes of stdin and stdout that wait for each other with `--raw`.
 const PIECE: usize = 64 << 10;
@@ -38,6 +43,7 @@ Examples:
   myapp echo '¡Hola, servidor!' '¿Cómo estás?' Adiós
   myapp echo -c echo.example.com:7 -j 100 --verify < messages.txt
   tar c folder | myapp echo --raw | tar t
+  myapp echo -c tls://echo.example.com:7007 --tls-ca ca.pem hello
   myapp echo -n 5
   myapp echo --interval 100ms --size 1K
   myapp echo --connections 50 --duration 30s --rate 10k --report report.html
@@ -47,7 +53,7 @@ Replies come in the order of the messages. What could harm a terminal is shown
 escaped on one, but not with --raw.
 
 Exit code: 0 all replies came, 1 one differs from its message, 2 usage,
-3 a local file, 4 network, 10 timeout, 11 too long; of several the lowest from
+3 a local file, 4 network, 5 TLS, 10 timeout, 11 too long; of several the lowest from
 3 up.";
 
 #[derive(Debug, Args)]
@@ -59,8 +65,8 @@ pub(crate) struct Options {
     /// What to send; without any, each line of standard input, as it comes
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
-    /// [udp://]HOST:PORT, PORT or unix:PATH [default: 127.0.0.1:8888]
-    #[arg(short, long, value_name = "ADDRESS", value_parser = server, help_heading = "Server")]
+    /// [tcp|tls|udp://]HOST:PORT, PORT, unix:PATH [default: 127.0.0.1:8888]
+    #[arg(short, long, value_name = "ADDRESS", help_heading = "Server")]
     connect: Option<Address>,
     /// For connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
@@ -136,6 +142,8 @@ pub(crate) struct Options {
     /// The report as one HTML file too, with charts
     #[arg(long, value_name = "FILE.html", help_heading = "Load", requires = "load")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 /// Reads a duration of more than nothing.
@@ -167,21 +175,14 @@ fn some_rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "not a number of messages a second such as 0.5, 1000, 20k or 1M".into())
 }
 
-/// The address of a server that is spoken to without TLS.
-fn server(text: &str) -> Result<Address, String> {
-    match text.parse() {
-        Ok(Address::Tls(_)) => Err("only tcp://, udp:// and unix: are spoken yet".into()),
-        Ok(address) => Ok(address),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 impl Options {
     fn to_server(&self) -> Server {
         Server {
             address: self.connect.clone().unwrap_or(Server::default().address),
             timeout: self.timeout,
             retries: self.retry,
+            tls: self.tls.to_config(),
+            tls_name: self.tls.tls_name.clone(),
         }
     }
 
@@ -191,6 +192,17 @@ impl Options {
             false => Connections::Each(self.jobs),
         };
         Config { server: self.to_server(), connections, verify: self.verify }
+    }
+
+    /// Refuses what would have no effect.
+    fn check(&self) -> Result<(), Failure> {
+        match (self.tls.given(), &self.connect) {
+            (None, _) | (_, Some(Address::Tls(_))) => Ok(()),
+            (Some(name), _) => {
+                let failure = Failure::usage(format!("{name} is for tls:// addresses"));
+                Err(failure.hint("-c tls://HOST:PORT names such a server"))
+            }
+        }
     }
 
     /// Whether a server is put under load.
@@ -278,6 +290,7 @@ impl Options {
 
 /// Runs the command until it is done or a signal ends it.
 pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
+    options.check()?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
     runtime::run(async {
         if options.is_load() {
@@ -341,6 +354,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
 
 async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
+    find_room(config.connections)?;
     // What keeps it from being written is told before the load, not after it.
     let page = options.report.as_deref().map(NewFile::create).transpose()?;
     let ended = Cell::new(None);
@@ -371,6 +385,19 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     }
     tally.count_silence(answered, lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
+}
+
+/// Raises the limit of file descriptors, and refuses more connections than it then has room for.
+fn find_room(connections: NonZeroU32) -> Result<(), Failure> {
+    if let Err(error) = descriptors::raise() {
+        warn!(%error, "cannot raise the limit of file descriptors");
+    }
+    let room = descriptors::room();
+    if usize::try_from(connections.get()).is_ok_and(|wanted| wanted <= room.get()) {
+        return Ok(());
+    }
+    let text = format!("open {connections} connections: the descriptor limit allows {room}");
+    Err(Failure::usage(text).hint("'ulimit -Hn' shows the limit; several runs share the load"))
 }
 
 /// Prints what is told at the end. If nobody reads it, another signal ends that too.
@@ -467,6 +494,8 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
             Code::Failure
         }
         EchoError::TooLong { .. } => Code::TooLarge,
+        EchoError::Setup(_) => Code::LocalFile,
+        EchoError::Tls { .. } => Code::Tls,
         error if error.is_timeout() => Code::Timeout,
         _ => Code::Network,
     };

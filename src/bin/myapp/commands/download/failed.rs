@@ -83,7 +83,9 @@ pub(super) fn code(error: &DownloadError) -> Code {
         DownloadError::TooLarge { .. } => Code::TooLarge,
         DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
         DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
-        DownloadError::Unasked { .. } | DownloadError::Redirect { .. } => Code::Protocol,
+        DownloadError::Unasked { .. }
+        | DownloadError::Redirect { .. }
+        | DownloadError::Damaged { .. } => Code::Protocol,
         _ => Code::Failure,
     }
 }

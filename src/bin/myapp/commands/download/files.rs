@@ -22,6 +22,9 @@ pub(super) struct FileOptions {
     /// Name files as the server says, made safe
     #[arg(short = 'J', long)]
     content_disposition: bool,
+    /// Let servers compress files for the way (gzip, br, zstd); never gone on with
+    #[arg(long, help_heading = "Transfers")]
+    compressed: bool,
     /// Give files the time of change that the server tells
     #[arg(long)]
     remote_time: bool,
@@ -43,6 +46,7 @@ impl FileOptions {
         };
         Config {
             existing,
+            compressed: self.compressed,
             resume: self.resume,
             remote_time: self.remote_time,
             server_names: self.content_disposition,

@@ -1,0 +1,105 @@
+//! Bodies that are compressed for their way.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::download::{LARGE, fetch, fetch_f};
+use crate::harness::Folder;
+use crate::harness::http::{Answer, Server, seeded};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Answer {
+    Answer::body(bytes).header("Content-Encoding", coding).header("ETag", "\"v\"")
+}
+
+#[test]
+fn a_compressed_file_is_asked_for_and_saved_unpacked() {
+    let body = [seeded(1, LARGE), vec![0; LARGE]].concat();
+    let (folder, whole) = (Folder::new(), gzip(&body));
+    let server = Server::start(move |request| {
+        assert_eq!(request.field("Accept-Encoding"), Some("gzip, br, zstd"));
+        match &request.path[..] {
+            "/brotli" => packed(b"\x0b\x02\x80hello\x03", "br"),
+            "/chunked" => packed(whole.clone(), "x-gzip").chunked(),
+            "/twice" => packed(gzip(&gzip(b"text")), "gzip, gzip"),
+            "/plain" => Answer::body("text"),
+            "/empty" => packed("", "gzip"),
+            _ => packed(whole.clone(), "gzip"),
+        }
+    });
+    let urls = ["/f", "/brotli", "/chunked", "/twice", "/plain", "/empty"];
+    let urls = urls.map(|path| server.url(path));
+    let line = ["download", "--compressed"].into_iter().chain(urls.iter().map(String::as_str));
+    folder.myapp(line).run().code(0);
+    assert!(folder.read("f") == body && folder.read("chunked") == body);
+    assert_eq!(folder.read("brotli"), b"hello");
+    assert_eq!((folder.read("twice"), folder.read("plain")), (b"text".into(), b"text".into()));
+    assert_eq!(folder.read("empty"), b"");
+    assert_eq!(folder.names().len(), 6);
+}
+
+#[test]
+fn a_bomb_ends_at_the_limit() {
+    let bomb = gzip(&vec![0; 64 << 20]);
+    assert!(bomb.len() < 1 << 20);
+    let line = ["--compressed", "--max-filesize", "1M"];
+    let (folder, ran) = fetch_f(packed(bomb, "gzip"), &line);
+    ran.code(11).says("longer than 1048576 bytes");
+    assert!(!folder.path("f").exists());
+    let part = folder.path("f.part").metadata().map_or(0, |data| data.len());
+    assert!(part <= (1 << 20) + 1, "{part} bytes");
+}
+
+#[test]
+fn what_is_damaged_never_gets_the_name() {
+    let whole = gzip(&seeded(2, LARGE));
+    let mut flipped = whole.clone();
+    let end = flipped.len() - 6;
+    flipped[end] ^= 1;
+    for (bytes, coding, says) in [
+        (flipped, "gzip", "unpack: damaged gzip data"),
+        (whole[..LARGE / 2].to_vec(), "gzip", "unpack: gzip data ends early"),
+        ([&whole[..], b"more"].concat(), "gzip", "unpack: "),
+        (b"plain text".to_vec(), "zstd", "unpack: damaged zstd data"),
+        (b"plain text".to_vec(), "br", "unpack: damaged brotli data"),
+    ] {
+        let (folder, ran) = fetch_f(packed(bytes, coding), &["--compressed"]);
+        ran.code(7).says(says);
+        assert!(!folder.path("f").exists());
+    }
+}
+
+#[test]
+fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
+    let (folder, body) = (Folder::new(), seeded(3, LARGE));
+    let whole = gzip(&body);
+    let server = Server::start(move |request| {
+        assert_eq!(request.field("Range"), None);
+        let answer = packed(whole.clone(), "gzip");
+        match request.field("X-Cut") {
+            Some(_) => answer.cut_at(whole.len() / 2),
+            None => answer,
+        }
+    });
+    let url = server.url("/f");
+    let cut = ["--compressed", "--retry", "1", "--retry-delay", "1ms", "-H", "X-Cut: 1", &url];
+    fetch(&folder, cut).code(4).says("cut short");
+    assert!(!folder.path("f").exists());
+    fetch(&folder, ["-c", "--compressed", &url]).code(0);
+    assert!(folder.read("f") == body);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn an_unknown_coding_is_saved_as_it_came() {
+    let (folder, ran) = fetch_f(packed("packed", "compress"), &["--compressed"]);
+    ran.code(0).says("still encoded");
+    assert_eq!(folder.read("f"), b"packed");
+}

@@ -1,0 +1,192 @@
+//! `myapp echo` over TLS, and against real peers over TLS and Unix sockets.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConnection, StreamOwned};
+
+use super::one_line;
+use crate::harness::http::Certificate;
+use crate::harness::{Folder, Peer, Program, myapp, peer, schema};
+
+/// A peer inside TLS that sends every byte back, and its certificate in `ca.pem`.
+fn start(folder: &Folder, names: &[&str]) -> Peer {
+    let certificate = Certificate::of(names);
+    folder.write("ca.pem", &certificate.pem);
+    Peer::start(move |stream| {
+        let connection = ServerConnection::new(certificate.config()).map_err(io::Error::other)?;
+        let mut tls = StreamOwned::new(connection, stream);
+        let mut piece = [0; 4096];
+        loop {
+            let count = tls.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            tls.write_all(&piece[..count])?;
+        }
+        tls.conn.send_close_notify();
+        tls.flush()
+    })
+}
+
+fn echo(folder: &Folder, peer: &Peer, arguments: &[&str]) -> Program {
+    let address = format!("tls://{}", peer.address());
+    folder.myapp([&["echo", "-q", "-c", &address], arguments].concat())
+}
+
+#[test]
+fn messages_a_ping_a_load_and_bytes_as_they_are_go_inside_tls() {
+    let folder = Folder::new();
+    let peer = start(&folder, &["127.0.0.1"]);
+    let ca = ["--tls-ca", "ca.pem"];
+    let run = |arguments: &[&str]| echo(&folder, &peer, &[&ca, arguments].concat());
+    run(&["--verify", "a", "b"]).run().code(0).prints("a\nb\n").silent();
+    run(&["--one-connection"]).stdin("a\nb\n").run().code(0).prints("a\nb\n").silent();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    let ran = run(&["--raw"]).stdin(&bytes).run().code(0).silent();
+    assert!(ran.stdout == bytes, "{} bytes came", ran.stdout.len());
+    let ran = run(&["-n", "3", "--interval", "0"]).run().code(0).silent();
+    assert!(ran.text().contains("3 sent, 3 answered"), "{}", ran.text());
+    let load = ["--connections", "3", "-n", "30", "--in-flight", "2", "--size", "100K", "--json"];
+    let report = schema::json("echo", &run(&load).run().code(0).silent().text());
+    assert_eq!(report["answered"], 30, "{report}");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
+    let folder = Folder::new();
+    let peer = start(&folder, &["localhost"]);
+    let refused = |arguments: &[&str], cause: &str| {
+        let ran = echo(&folder, &peer, &[arguments, &["hola"]].concat()).run().code(5).prints("");
+        one_line(ran, &peer, &[cause]);
+    };
+    refused(&["--tls-ca", "ca.pem"], "the certificate is not for this name, but for localhost");
+    let pin = "00".repeat(32);
+    let ran = echo(&folder, &peer, &["--pinned-sha256", &pin, "hola"]).run().code(5).prints("");
+    let text = ran.stderr.trim_end();
+    let (_, found) = text.split_once("not the pinned one, its SHA-256 is ").expect(text);
+    for trusting in [["--pinned-sha256", found].as_slice(), &["--insecure"]] {
+        let ran = echo(&folder, &peer, &[trusting, &["hola"]].concat()).run();
+        ran.code(0).prints("hola\n").silent();
+    }
+    let named = ["--tls-ca", "ca.pem", "--tls-name", "localhost", "hola"];
+    echo(&folder, &peer, &named).run().code(0).prints("hola\n").silent();
+    let other = Certificate::of(&["localhost"]);
+    folder.write("other.pem", &other.pem);
+    refused(
+        &["--tls-ca", "other.pem", "--tls-name", "localhost"],
+        "the issuer of the certificate is unknown",
+    );
+}
+
+#[test]
+fn a_load_counts_what_fails_in_tls() {
+    let folder = Folder::new();
+    let peer = start(&folder, &["localhost"]);
+    let load = ["--tls-ca", "ca.pem", "--connections", "2", "-n", "4", "--json"];
+    let ran = echo(&folder, &peer, &load).run().code(5);
+    let report = schema::json("echo", &ran.text());
+    assert_eq!((&report["errors"]["tls"], &report["answered"]), (&2.into(), &0.into()));
+    ran.says("the certificate is not for this name");
+}
+
+#[test]
+fn a_server_without_tls_or_that_never_shakes_hands_is_told() {
+    let folder = Folder::new();
+    let plain = Peer::start(peer::echo);
+    let ran = echo(&folder, &plain, &["--insecure", "hola"]).run().code(5);
+    ran.says(": the server does not speak TLS\n");
+    let silent = Peer::start(peer::say_nothing);
+    let arguments = ["--insecure", "--timeout", "100ms", "hola"];
+    let ran = echo(&folder, &silent, &arguments).run().code(10);
+    one_line(ran, &silent, &["timed out after 100ms"]);
+}
+
+#[test]
+fn what_tls_needs_and_cannot_be_had_is_a_local_failure() {
+    let folder = Folder::new();
+    let peer = Peer::start(peer::echo);
+    let ran = echo(&folder, &peer, &["--tls-ca", "missing.pem", "hola"]).run().code(3);
+    ran.says("read certificates from missing.pem: No such file or directory");
+}
+
+/// A program that listens, killed when dropped.
+struct Listening(Child);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("end the program");
+    }
+}
+
+/// Starts a program in a folder, and waits until `there` is.
+#[track_caller]
+fn listening(folder: &Folder, line: &str, there: impl Fn() -> bool) -> Listening {
+    let words: Vec<_> = line.split(' ').collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(folder.path(""));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let running = Listening(child.unwrap_or_else(|error| panic!("{line}: {error}")));
+    let start = Instant::now();
+    while !there() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{line}: does not listen");
+        thread::sleep(Duration::from_millis(20));
+    }
+    running
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+#[ignore = "needs ncat, socat and openssl"]
+fn real_peers_are_spoken_to() {
+    let folder = Folder::new();
+    let openssl = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
+                   -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                   -addext basicConstraints=CA:FALSE";
+    let words: Vec<_> = openssl.split_whitespace().collect();
+    let made = Command::new(words[0]).args(&words[1..]).current_dir(folder.path("")).output();
+    assert!(made.unwrap().status.success());
+    let trusting = ["--tls-ca", "cert.pem", "--tls-name", "localhost"];
+    let servers = [
+        ("ncat -l 127.0.0.1 PORT -k --ssl --ssl-cert cert.pem --ssl-key key.pem -e /bin/cat", true),
+        ("socat OPENSSL-LISTEN:PORT,fork,cert=cert.pem,key=key.pem,verify=0 EXEC:cat", true),
+        // It turns each line round.
+        ("openssl s_server -accept PORT -cert cert.pem -key key.pem -rev -quiet", false),
+    ];
+    for (line, same) in servers {
+        let port = free_port();
+        let line = line.replace("PORT", &port.to_string());
+        let _server = listening(&folder, &line, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let address = format!("tls://127.0.0.1:{port}");
+        let say = |arguments: &[&str]| {
+            folder.myapp([&["echo", "-q", "-c", &address], &trusting[..], arguments].concat())
+        };
+        let reply = if same { "hola\n" } else { "aloh\n" };
+        say(&["hola"]).run().code(0).prints(reply);
+        if same {
+            say(&["--connections", "3", "-n", "300"]).run().code(0);
+        }
+    }
+    let path = folder.path("socket");
+    let _server = listening(&folder, "socat UNIX-LISTEN:socket,fork EXEC:cat", || path.exists());
+    let over = |arguments: &[&str]| {
+        folder.myapp([&["echo", "-q", "-c", "unix:socket"], arguments].concat())
+    };
+    over(&["hola"]).run().code(0).prints("hola\n");
+    over(&["--connections", "3", "-n", "300"]).run().code(0);
+    over(&["--raw"]).stdin("one\ntwo").run().code(0).prints("one\ntwo");
+}
+
+#[test]
+fn an_option_of_tls_without_tls_is_a_usage_error() {
+    for option in ["--insecure", "--tls-ca=x", "--tls-name=x", "--tls-cert=x"] {
+        let ran = myapp(["echo", "-c", "127.0.0.1:1", option, "hola"]).run().code(2);
+        ran.says(" is for tls:// addresses\n").says("hint: -c tls://HOST:PORT");
+    }
+}
