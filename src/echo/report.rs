@@ -16,6 +16,8 @@ pub struct PingReport {
     pub sent: u64,
     /// The round-trip time of each that was answered.
     pub times: Latency,
+    /// How often something went wrong.
+    pub errors: BTreeMap<Phase, u64>,
     /// The replies that came once more, in datagrams.
     pub duplicates: u64,
     /// How long all took.
@@ -25,8 +27,11 @@ pub struct PingReport {
 impl PingReport {
     pub(crate) fn count(&mut self, outcome: &Result<Option<Duration>, EchoError>) {
         self.sent += 1;
-        if let Ok(Some(time)) = outcome {
-            self.times.record(*time);
+        match outcome {
+            Ok(Some(time)) => self.times.record(*time),
+            // A datagram that was lost is no error.
+            Ok(None) => {}
+            Err(error) => *self.errors.entry(error.phase()).or_default() += 1,
         }
     }
 

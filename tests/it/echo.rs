@@ -3,6 +3,7 @@
 mod load;
 mod ping;
 mod raw;
+mod report;
 mod tls;
 mod udp;
 
@@ -216,8 +217,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ("--size 10 -n 1 hola", "--size"),
         ("--no-verify", "--count"),
         ("--no-verify --verify -n 1", "--no-verify"),
-        ("--json", "--connections"),
-        ("--json -n 1", "--connections"),
+        ("--json", "--count"),
+        ("--report x.html -n 1", "--connections"),
         ("--warmup 1 -n 1 --rate 1", "--warmup"),
         ("--duration 1 -n 1", "--duration"),
         ("--duration 1 --interval 1", "--duration"),

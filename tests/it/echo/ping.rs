@@ -1,9 +1,13 @@
 //! `myapp echo` as a ping.
 
+use std::thread;
+use std::time::Duration;
+
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::echo;
-use crate::harness::{Peer, peer};
+use crate::harness::{Peer, peer, schema};
 
 /// The line of a ping, without the time.
 #[track_caller]
@@ -78,4 +82,27 @@ fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
         let text = running.wait().code(code).silent().text();
         assert!(text.contains(": 1 sent, 1 answered, 0.00% lost, in "), "{text}");
     }
+}
+
+#[test]
+fn ping_tells_its_summary_as_json() {
+    let peer = Peer::start(peer::close_after(64));
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms", "--json"]).run().code(4);
+    let report = schema::json("echo", &ran.text());
+    let figures = ["sent", "answered", "interval", "size"].map(|name| report[name].to_string());
+    assert_eq!(figures, ["3", "2", "0.01", "64"], "{report}");
+    let times = ["min", "p50", "p90", "p99", "p99_9", "max"];
+    let times = times.map(|name| report["round_trip"][name].as_f64().unwrap());
+    assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
+    let errors = report["errors"].as_object().unwrap().values().filter_map(Value::as_u64);
+    assert_eq!(errors.sum::<u64>(), 1, "{report}");
+
+    let peer = Peer::start(peer::say_nothing);
+    let running = echo(&peer, &["--interval", "1h", "--json"]).start();
+    while peer.connections() == 0 {
+        thread::sleep(Duration::from_millis(2));
+    }
+    running.signal(Signal::INT);
+    let report = schema::json("echo", &running.wait().code(130).silent().text());
+    assert_eq!((&report["sent"], &report["round_trip"]), (&0.into(), &Value::Null));
 }

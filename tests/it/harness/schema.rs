@@ -23,11 +23,12 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
         return check(root, root.pointer(pointer).expect("its target"), value, at);
     }
     if let Some(kinds) = schema["oneOf"].as_array() {
-        let is_meant = |kind: &&Value| kind["properties"]["event"]["const"] == value["event"];
+        let names = |kind: &Value, name| kind["properties"][name]["const"] == value[name];
+        let is_meant = |kind: &&Value| names(kind, "event") && names(kind, "kind");
         let kind = kinds.iter().find(is_meant);
         return check(
             root,
-            kind.unwrap_or_else(|| panic!("{at}: no such event: {value}")),
+            kind.unwrap_or_else(|| panic!("{at}: no such kind: {value}")),
             value,
             at,
         );

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, value_parser};
@@ -26,6 +27,9 @@ use tracing::warn;
 use crate::commands::threads;
 use crate::exit::{Code, Failure};
 use crate::input;
+use crate::output::echo::live::Line;
+use crate::output::echo::origin::Origin;
+use crate::output::file::NewFile;
 use crate::output::log::Log;
 use crate::output::{echo as output, results, terminal};
 use crate::signals::Ending;
@@ -42,7 +46,7 @@ Examples:
   myapp echo -c tls://echo.example.com:7007 --tls-ca ca.pem hello
   myapp echo -n 5
   myapp echo --interval 100ms --size 1K
-  myapp echo --connections 50 --duration 30s --rate 10k
+  myapp echo --connections 50 --duration 30s --rate 10k --report report.html
   myapp echo -c udp://8888 -n 100 --interval 10ms --timeout 1s
 
 Replies come in the order of the messages. What could harm a terminal is shown
@@ -99,6 +103,9 @@ pub(crate) struct Options {
     /// Do not check every reply byte for byte
     #[arg(long, help_heading = "Ping and load", requires = "repeat", conflicts_with = "verify")]
     no_verify: bool,
+    /// The report as one JSON object
+    #[arg(long, help_heading = "Ping and load", requires = "repeat")]
+    json: bool,
     /// Keep asking for so long before sleeping: a core for latency
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
     #[arg(help_heading = "Ping and load", requires = "repeat")]
@@ -132,11 +139,11 @@ pub(crate) struct Options {
     /// A new connection for each message, to measure connecting too
     #[arg(long, help_heading = "Load", requires = "load", conflicts_with = "in_flight")]
     new_connections: bool,
+    /// The report as one HTML file too, with charts
+    #[arg(long, value_name = "FILE.html", help_heading = "Load", requires = "load")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsOptions,
-    /// The report as one JSON object
-    #[arg(long, help_heading = "Load", requires = "load")]
-    json: bool,
 }
 
 /// Reads a duration of more than nothing.
@@ -282,12 +289,12 @@ impl Options {
 }
 
 /// Runs the command until it is done or a signal ends it.
-pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     options.check()?;
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
     runtime::run(async {
         if options.is_load() {
-            return load(&options, &mut ending).await;
+            return load(&options, log, &mut ending).await;
         }
         if options.is_ping() {
             return ping(&options, &mut ending).await;
@@ -323,6 +330,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let tally = options.to_tally(true);
     let sink = async |number, outcome: Result<Duration, EchoError>| {
         match outcome {
+            Ok(_) if options.json => {}
             Ok(time) => {
                 let line = output::ping_line(&config, number, time);
                 results::print(line.into_bytes()).await?;
@@ -334,23 +342,37 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
     let report = echo::ping(&config, stop, sink).await?;
-    print_last(output::ping_summary(&config, &report), ending).await?;
+    let text = match options.json {
+        true => output::json::ping(&config, &report),
+        false => output::ping_summary(&config, &report),
+    };
+    print_last(text, ending).await?;
     let lost = report.sent - report.times.count() - tally.failures.get();
     tally.count_silence(report.times.count(), lost, &config.server);
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
-async fn load(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
+async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
     find_room(config.connections)?;
+    // What keeps it from being written is told before the load, not after it.
+    let page = options.report.as_deref().map(NewFile::create).transpose()?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
-    let report = echo::load(&config, stop, &Live::default()).await?;
+    let live = Live::default();
+    let line = (!log.quiet).then(|| Line::start(&log.screen, &config, &live));
+    let report = echo::load(&config, stop, &live).await;
+    drop(line);
+    let report = report?;
+    let written = page.map_or(Ok(()), |file| {
+        file.write(output::page::page(&config, &report, &Origin::here()).as_bytes())
+    });
     let text = match options.json {
-        true => output::load_json(&config, &report),
-        false => output::load_report(&config, &report),
+        true => output::json::load(&config, &report),
+        false => output::text::load(&config, &report),
     };
     print_last(text, ending).await?;
+    written?;
     let tally = options.to_tally(false);
     let (answered, lost) = (report.answered(), report.lost);
     for failures in report.errors.into_values() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod download;
 pub(crate) mod echo;
+pub(crate) mod file;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod results;

@@ -1,0 +1,185 @@
+//! The charts of a load, each with its legend.
+
+use myapp::echo::{LoadConfig, LoadReport};
+use myapp::measure::latency::Latency;
+
+use crate::output::echo::chart::{Axis, Chart, FORMATS, Format};
+use crate::output::echo::number;
+use crate::output::echo::page::{grouped, html, seconds};
+use crate::output::echo::samples::Sample;
+
+/// A longest time so many times the shortest is drawn on a logarithmic axis.
+const FAR: f64 = 20.0;
+
+/// The percentiles that have a mark, as the share above them.
+const MARKS: [(f64, &str); 7] = [
+    (0.5, "50%"),
+    (0.1, "90%"),
+    (0.01, "99%"),
+    (0.001, "99.9%"),
+    (1e-4, "99.99%"),
+    (1e-5, "99.999%"),
+    (1e-6, "99.9999%"),
+];
+
+const NOTHING: &str = "<p class=\"faint\">Nothing was answered.</p>\n";
+
+/// How long the slowest of so many took: the nearer to all of them, the more room they have.
+pub(crate) fn latency_by_percentile(report: &LoadReport) -> String {
+    let Some((low, high)) = reach(&report.service, &report.response) else {
+        return NOTHING.into();
+    };
+    // Above the share of all but half a message there is only the longest.
+    let end = (2.0 * report.answered() as f64).log10().clamp(1.0, 8.0);
+    let place = |share: f64| (-(1.0 - share).max(1e-12).log10()).min(end);
+    let draw = |format: Format| {
+        let room = (format.width - 80.0) / end;
+        let mut ticks: Vec<_> = MARKS.map(|(above, name)| (-above.log10(), name.into())).into();
+        ticks.retain(|(at, name): &(f64, String)| {
+            *at <= end && (*at > 0.5 || room > 90.0 || name.is_empty())
+        });
+        let x = Axis::with_ticks(0.0, end, ticks);
+        let mut chart = Chart::new(format, "Latency by percentile", x, times(low, high));
+        for (class, name, latency) in
+            [("b", "service", &report.service), ("a", "response", &report.response)]
+        {
+            let points = latency.curve().map(|(share, time)| (place(share), time.as_secs_f64()));
+            let first = latency.figures().map(|figures| (0.0, figures.min.as_secs_f64()));
+            chart.line(class, first.into_iter().chain(points).map(Some));
+            for (above, percentile) in MARKS.iter().filter(|(above, _)| -above.log10() <= end) {
+                let Some(time) = at(latency, 1.0 - above) else { continue };
+                let text = format!("{percentile} of the {name} times: {} or less", seconds(time));
+                chart.point(class, (-above.log10(), time), &text);
+            }
+        }
+        chart.finish()
+    };
+    let legend =
+        [("a", "response: from when each was due"), ("b", "service: from when it was sent")];
+    self::legend(&legend, &[]) + &FORMATS.map(draw).concat()
+}
+
+/// Answers and failures a second.
+pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> String {
+    let most = |count: fn(&Sample) -> u64| {
+        samples.iter().map(|sample| sample.rate(count(sample))).fold(0.0, f64::max)
+    };
+    let (answered, failed) = (most(|sample| sample.answered), most(|sample| sample.failed));
+    // A rate far above what was reached would flatten all that was.
+    let asked = config.rate.filter(|asked| *asked <= 2.0 * answered);
+    let high = answered.max(failed).max(asked.unwrap_or(0.0));
+    if high == 0.0 {
+        return NOTHING.into();
+    }
+    let draw = |format: Format| {
+        let y = Axis::linear(high, lines(format), number);
+        let mut chart = Chart::new(format, "Throughput and errors", moments(samples, format), y);
+        let columns = |count: fn(&Sample) -> u64| {
+            samples.iter().map(move |sample| (sample.from, sample.to, sample.rate(count(sample))))
+        };
+        chart.columns("a", columns(|sample| sample.answered));
+        chart.columns("bad", columns(|sample| sample.failed));
+        asked.iter().for_each(|asked| chart.level("c", *asked));
+        for sample in samples {
+            let rate = number(sample.rate(sample.answered));
+            let mut text = format!("{}: {rate} answered a second", span(sample));
+            if sample.failed > 0 {
+                text += &format!(", {} failed", grouped(sample.failed));
+            }
+            chart.strip(sample.from, sample.to, &text);
+        }
+        chart.finish()
+    };
+    let mut areas = vec![("a", "answered a second")];
+    areas.extend((failed > 0.0).then_some(("bad", "failed a second")));
+    let level = asked.map(|asked| format!("{} asked", number(asked)));
+    let levels: Vec<_> = level.iter().map(|level| ("c", level.as_str())).collect();
+    legend(&areas, &levels) + &FORMATS.map(draw).concat()
+}
+
+/// How long responses took in the course of the run.
+pub(crate) fn latency_over_time(samples: &[Sample]) -> String {
+    let all = samples.iter().filter_map(|sample| sample.times);
+    let low = all.clone().map(|[p50, ..]| p50).fold(f64::INFINITY, f64::min);
+    let high = all.map(|[.., max]| max).fold(0.0, f64::max);
+    if high == 0.0 {
+        return NOTHING.into();
+    }
+    let draw = |format: Format| {
+        let (x, y) = (moments(samples, format), times(low, high));
+        let mut chart = Chart::new(format, "Response time", x, y);
+        for (index, class) in [(2, "c"), (1, "b"), (0, "a")] {
+            let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
+            let points = samples.iter().map(|s| s.times.map(|times| (middle(s), times[index])));
+            chart.line(class, points);
+        }
+        for sample in samples {
+            let text = match sample.times.map(|times| times.map(seconds)) {
+                Some([p50, p99, max]) => format!("median {p50}, 99% {p99}, longest {max}"),
+                None => "no answer".into(),
+            };
+            chart.strip(sample.from, sample.to, &format!("{}: {text}", span(sample)));
+        }
+        chart.finish()
+    };
+    let lines = [("a", "median"), ("b", "99th percentile"), ("c", "longest")];
+    legend(&lines, &[]) + &FORMATS.map(draw).concat()
+}
+
+/// The shortest and the longest time of two.
+fn reach(one: &Latency, other: &Latency) -> Option<(f64, f64)> {
+    let (one, other) = (one.figures()?, other.figures()?);
+    Some((one.min.min(other.min).as_secs_f64(), one.max.max(other.max).as_secs_f64()))
+}
+
+/// The time that this share of all did not exceed.
+fn at(latency: &Latency, share: f64) -> Option<f64> {
+    let mut points = latency.curve().skip_while(|(found, _)| *found < share - 1e-12);
+    points.next().map(|(_, time)| time.as_secs_f64())
+}
+
+/// An axis of times, given in seconds.
+fn times(low: f64, high: f64) -> Axis {
+    // What took no time at all has no place on a logarithmic axis.
+    let low = low.max(1e-9);
+    match high > FAR * low {
+        true => Axis::logarithmic(low, high, seconds),
+        false => Axis::linear(high, 5.0, seconds),
+    }
+}
+
+/// An axis from the start of a run to its end.
+fn moments(samples: &[Sample], format: Format) -> Axis {
+    const STEPS: [f64; 12] = [
+        60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0,
+        604_800.0,
+    ];
+    let end = samples.last().map_or(1.0, |sample| sample.to);
+    let least = end / (format.width / 90.0);
+    let step = match least {
+        least if least > 30.0 => STEPS.into_iter().find(|step| *step >= least).unwrap_or(end),
+        least if least > 20.0 => 30.0,
+        least => super::chart::round_up(least),
+    };
+    let count = (end / step + 1e-9).floor();
+    let ticks = (0..=count as u32).map(|n| f64::from(n) * step);
+    Axis::with_ticks(0.0, end, ticks.map(|moment| (moment, seconds(moment))).collect())
+}
+
+fn lines(format: Format) -> f64 {
+    format.height / 55.0
+}
+
+fn span(sample: &Sample) -> String {
+    format!("{} to {}", seconds(sample.from), seconds(sample.to))
+}
+
+/// What the lines of a chart mean, and the levels that are drawn over it.
+fn legend(lines: &[(&str, &str)], levels: &[(&str, &str)]) -> String {
+    let item = |kind: &str, (class, name): &(&str, &str)| {
+        format!("<span><i class=\"{kind}{class}\"></i>{}</span>\n", html(name))
+    };
+    let lines = lines.iter().map(|line| item("", line));
+    let items: String = lines.chain(levels.iter().map(|level| item("level ", level))).collect();
+    format!("<p class=\"legend\">\n{items}</p>\n")
+}
