@@ -1,6 +1,7 @@
 //! One try to get a file, or what is missing of it.
 
 use std::path::PathBuf;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::download::body::{Body, Source};
 use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
+use crate::download::mirrors::Mirror;
 use crate::download::pace::Paced;
 use crate::download::part::Part;
 use crate::download::previous::Previous;
@@ -47,6 +49,15 @@ pub(super) enum Needless<'a> {
 /// What the tries of one file have in common.
 pub(super) struct Attempt<'a, T> {
     asking: Asking<'a>,
+    /// The first URL: the part is known by it, whoever sends the bytes.
+    first: &'a Url,
+    /// Those that have not been asked.
+    mirrors: slice::Iter<'a, Mirror>,
+    /// Whether a mirror is asked.
+    moved: bool,
+    /// Whether what is here came from another source than what follows, and only a checksum can
+    /// tell whether they fit.
+    mixed: bool,
     store: Arc<Store>,
     tell: T,
     known: Option<Known>,
@@ -64,18 +75,72 @@ pub(super) struct Attempt<'a, T> {
 impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     pub(super) fn new(
         asking: Asking<'a>,
+        mirrors: &'a [Mirror],
         store: Arc<Store>,
         needless: Needless<'a>,
         tell: T,
     ) -> Self {
         let known = store.state().map(|state| state.known);
-        let (in_run, renewed, alone, server) = (false, false, false, None);
-        Self { asking, store, tell, known, in_run, needless, renewed, alone, server }
+        Self {
+            asking,
+            first: &asking.source.url,
+            mirrors: mirrors.iter(),
+            moved: false,
+            mixed: false,
+            store,
+            tell,
+            known,
+            in_run: false,
+            needless,
+            renewed: false,
+            alone: false,
+            server: None,
+        }
     }
 
     /// What is asked for.
     pub(super) fn url(&self) -> &Url {
         &self.asking.source.url
+    }
+
+    /// Turns to what may do better after `error`, which is final for the source of the moment:
+    /// the next mirror, or the same source from the start if bytes of two do not fit. Whether
+    /// there is any. `is_checked`: the file has a checksum.
+    pub(super) fn move_on(&mut self, error: &DownloadError, is_checked: bool) -> bool {
+        let is_wrong = matches!(error, DownloadError::Checksum { .. });
+        let (have, is_file) = (self.store.length(), self.store.is_file());
+        let is_checked = is_checked && is_file;
+        let known = self.known.clone().filter(|_| !is_wrong);
+        let known = known.and_then(|known| known.elsewhere(is_checked));
+        // What has gone into a writer cannot be taken back.
+        let may_go_on = is_file || have == 0 || known.is_some();
+        if !error.is_of_the_source() || !may_go_on {
+            return false;
+        }
+        if !(is_wrong && self.mixed) {
+            let Some(mirror) = self.mirrors.next() else { return false };
+            (self.asking.source, self.asking.headers) = (&mirror.source, &mirror.headers);
+            self.moved = true;
+            (self.tell)(Event::Mirror { url: self.url(), error });
+        }
+        (self.renewed, self.alone, self.server) = (false, false, None);
+        self.known = known;
+        self.mixed = self.known.is_some() && is_checked && have > 0;
+        self.in_run |= self.mixed;
+        true
+    }
+
+    /// The error of a file, which tells which mirror failed last.
+    pub(super) fn last_error(&self, error: DownloadError) -> DownloadError {
+        if !self.moved || !error.is_of_the_source() {
+            return error;
+        }
+        DownloadError::Mirror { url: shown(self.url()), source: Box::new(error) }
+    }
+
+    /// What a later run, which asks the first URL, may take for known: no date of a mirror.
+    fn lasting(&self, known: Known) -> Known {
+        if self.moved { Known { date: None, ..known } } else { known }
     }
 
     /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
@@ -231,8 +296,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             let encoding = Escaped(encoding.as_bytes());
             warn!(url = %shown(route.url()), %encoding, "saved as it came, still encoded");
         }
-        self.store.begin(State::new(self.url(), route.url(), known.clone()))?;
-        (self.known, self.in_run) = (Some(known), true);
+        let lasting = self.lasting(known.clone());
+        self.store.begin(State::new(self.first, route.url(), lasting))?;
+        (self.known, self.in_run, self.mixed) = (Some(known), true, false);
         Ok(())
     }
 
@@ -254,6 +320,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         self.store.append();
         if let Some(known) = &mut self.known {
             known.total = total;
+        }
+        if let (true, Some(known)) = (self.mixed, &self.known) {
+            self.store.learn(self.lasting(known.clone()));
         }
         let before = self.store.length();
         self.take(response.take(count), Some(count)).await?;
@@ -326,8 +395,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     }
 
     /// What the server has told about the file.
-    pub(super) fn known(self) -> Known {
-        self.known.unwrap_or_default()
+    pub(super) fn known(&self) -> Known {
+        self.known.clone().unwrap_or_default()
     }
 
     /// The fields that a question adds to the request.

@@ -109,6 +109,14 @@ pub enum DownloadError {
         /// Why the last try failed.
         source: Box<DownloadError>,
     },
+    /// The last mirror failed too, after all sources before it.
+    #[error("the last mirror, {url}")]
+    Mirror {
+        /// The mirror, without user, password and query.
+        url: String,
+        /// Why it failed.
+        source: Box<DownloadError>,
+    },
     /// The server cannot go on where it broke, and bytes that went into a writer are gone.
     #[error("the server cannot go on in the middle, and what is written cannot be taken back")]
     TakeBack,
@@ -157,6 +165,22 @@ impl DownloadError {
             Self::Http(error) => error.is_transient(),
             Self::Status { status, .. } => retry::is_transient(*status),
             Self::Nothing | Self::TooSlow { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another source of the same file may do better.
+    pub(super) fn is_of_the_source(&self) -> bool {
+        match self {
+            Self::Http(error) => !matches!(error, HttpError::Field { .. } | HttpError::TlsSetup(_)),
+            Self::TooLate { source, .. } => source.is_of_the_source(),
+            Self::Status { .. }
+            | Self::TooSlow { .. }
+            | Self::Damaged { .. }
+            | Self::Checksum { .. }
+            | Self::Nothing
+            | Self::Unasked { .. }
+            | Self::Redirect { .. } => true,
             _ => false,
         }
     }

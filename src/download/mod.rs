@@ -36,6 +36,7 @@ mod headers;
 mod hosts;
 pub mod http;
 mod list;
+mod mirrors;
 mod naming;
 mod netrc;
 mod pace;

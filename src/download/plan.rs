@@ -17,7 +17,8 @@ use crate::download::report::Failure;
 pub struct Item {
     /// Where it comes from, and what it is named after.
     pub source: Source,
-    /// Where the same bytes come from too.
+    /// Where the same bytes are to be had too: each is asked, in this order, when those before it
+    /// have failed for good. Bytes of two are only put together where they are of one version.
     pub mirrors: Vec<Source>,
     /// Where it goes.
     pub target: Target,

@@ -50,6 +50,13 @@ pub enum Event<'a> {
         /// Why it has failed.
         error: &'a DownloadError,
     },
+    /// A source has failed for good; a mirror is asked.
+    Mirror {
+        /// The mirror.
+        url: &'a Url,
+        /// Why the source before it has failed.
+        error: &'a DownloadError,
+    },
     /// It is done.
     Saved(&'a Saved),
     /// It has failed.

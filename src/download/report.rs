@@ -31,7 +31,7 @@ pub struct Report {
 /// A file that is whole.
 #[derive(Debug)]
 pub struct Saved {
-    /// Where it came from, before any redirect.
+    /// Where it was to come from: the first URL, before any redirect or mirror.
     pub url: Url,
     /// Its path; none for what went into a writer.
     pub path: Option<PathBuf>,

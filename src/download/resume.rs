@@ -102,6 +102,16 @@ impl Known {
         Self { name, last_modified, ..Self::default() }
     }
 
+    /// What is known of the file wherever it comes from: a strong ETag, which promises the same
+    /// bytes, but no date. With a checksum (`is_checked`) the length does, and an ETag of another
+    /// server is only in the way; `None` where nothing is proven.
+    pub(super) fn elsewhere(self, is_checked: bool) -> Option<Self> {
+        if is_checked && self.total.is_some() {
+            return Some(Self { etag: None, date: None, ..self });
+        }
+        self.etag.as_deref().is_some_and(is_strong).then_some(self)
+    }
+
     /// When the file changed last.
     pub(super) fn modified(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.last_modified.as_deref()?).ok()

@@ -24,6 +24,7 @@ use crate::download::error::DownloadError;
 use crate::download::pipe::Pipe;
 use crate::download::previous::keep_etag;
 use crate::download::ranges::Ranges;
+use crate::download::resume::Known;
 use crate::download::state::State;
 
 /// How often it is noted how far a part is.
@@ -161,6 +162,15 @@ impl Store {
     /// What is known of what is there.
     pub(super) fn state(&self) -> Option<State> {
         self.lock().state.clone()
+    }
+
+    /// What is there is known otherwise from now on, also to a later run.
+    pub(super) fn learn(&self, known: Known) {
+        let mut inner = self.lock();
+        if let Some(state) = inner.state.as_mut().filter(|state| state.known != known) {
+            state.known = known;
+            inner.note();
+        }
     }
 
     /// Throws away what is there; what comes next belongs to `state`.

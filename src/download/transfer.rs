@@ -16,6 +16,7 @@ use crate::download::config::{Config, Existing};
 use crate::download::error::DownloadError;
 use crate::download::hosts::Hosts;
 use crate::download::http::{Client, shown};
+use crate::download::mirrors::Mirror;
 use crate::download::naming;
 use crate::download::part::{Claim, Names, Part, failed};
 use crate::download::plan::{Foreseen, Item, Source, Target};
@@ -71,7 +72,8 @@ impl Shared {
     ) -> Result<Saved, DownloadError> {
         self.hosts.wait(&item.source.url, Some(slot)).await;
         let start = Instant::now();
-        let Item { source, target, dir, checksum, headers, .. } = item;
+        let Item { source, mirrors, target, dir, checksum, headers } = item;
+        let mirrors = Mirror::all(&source, mirrors, &headers, &self.config);
         let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
         let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
@@ -81,7 +83,7 @@ impl Shared {
         let rate = self.config.rate_per_file.map(SharedRate::new);
         let rate = rate.as_ref();
         let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
-        let attempt = |store, previous| Attempt::new(asking, store, previous, &tell);
+        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let is_renamed = is_named && self.config.server_names;
@@ -196,24 +198,45 @@ impl Shared {
         within(limit, work).await.map_err(late)?
     }
 
-    /// Fetches a whole file, and looks whether it is the one that is meant.
+    /// Fetches a whole file, from one source after the other.
     async fn fill(
         &self,
         mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
         checksum: Option<Checksum>,
         start: Instant,
     ) -> Result<Filled, DownloadError> {
+        loop {
+            let failed = shown(attempt.url());
+            let error = match self.fill_once(&mut attempt, checksum.as_ref(), start).await {
+                Ok(filled) => return Ok(filled),
+                Err(error) => error,
+            };
+            if !attempt.move_on(&error, checksum.is_some()) {
+                return Err(attempt.last_error(error));
+            }
+            let next = shown(attempt.url());
+            warn!(url = %failed, %next, "asking another source: {}", error.with_causes());
+        }
+    }
+
+    /// Fetches a whole file from one source, and looks whether it is the one that is meant.
+    async fn fill_once(
+        &self,
+        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
+        checksum: Option<&Checksum>,
+        start: Instant,
+    ) -> Result<Filled, DownloadError> {
         let store = attempt.store();
-        if let Some(checksum) = &checksum {
+        if let Some(checksum) = checksum {
             store.add_up(checksum.algorithm());
         }
-        if let End::Needless { there } = self.fetch_all(&mut attempt, start).await? {
+        if let End::Needless { there } = self.fetch_all(attempt, start).await? {
             return Ok(Filled::Needless { there });
         }
         let known = attempt.known();
         let bytes = store.end()?;
         if let Some(checksum) = checksum {
-            verify(&store, &checksum).await?;
+            verify(&store, checksum).await?;
         }
         if let Some(etag) = known.etag.as_ref().filter(|_| self.updates()) {
             store.keep_etag(etag);

@@ -25,15 +25,17 @@ pub(super) struct Connections {
     open: RefCell<Slab<Entry>>,
     max_partial: usize,
     partial: Cell<usize>,
-    tick: Cell<u32>,
+    tick: Cell<u16>,
     draining: Cell<bool>,
 }
 
+/// Small, as there is one for each open connection.
 #[derive(Debug)]
 struct Entry {
     waker: Option<Waker>,
-    partial: usize,
-    moved: u32,
+    /// A line longer than 4 GiB counts as so long.
+    partial: u32,
+    moved: u16,
     call: Option<Call>,
 }
 
@@ -60,7 +62,7 @@ impl Connections {
     pub(super) fn leave(&self, number: Number) {
         // The waker is dropped when nothing is borrowed any more: it may be the last of its task.
         let entry = self.open.borrow_mut().remove(number.0 as usize);
-        self.partial.set(self.partial.get() - entry.partial);
+        self.partial.set(self.partial.get() - entry.partial as usize);
     }
 
     /// Remembers whom to wake when something is called out.
@@ -82,8 +84,9 @@ impl Connections {
         let mut open = self.open.borrow_mut();
         let entry = &mut open[number.0 as usize];
         entry.moved = self.tick.get();
+        let partial = u32::try_from(partial).unwrap_or(u32::MAX);
         if entry.call.is_none() && entry.partial != partial {
-            self.partial.set(self.partial.get() - entry.partial + partial);
+            self.partial.set(self.partial.get() - entry.partial as usize + partial as usize);
             entry.partial = partial;
             self.call_longest(&mut open);
         }
@@ -93,18 +96,19 @@ impl Connections {
         while self.partial.get() > self.max_partial {
             let all = open.iter_mut().map(|(_, entry)| entry);
             let Some(longest) = all.max_by_key(|entry| entry.partial) else { return };
-            self.partial.set(self.partial.get() - longest.partial);
+            self.partial.set(self.partial.get() - longest.partial as usize);
             longest.partial = 0;
             longest.call_out(Call::Longest);
         }
     }
 
-    /// Lets one more tick pass, and calls those on which nothing has moved for `limit` ticks.
-    pub(super) fn tick(&self, limit: u32) {
+    /// Lets one more tick pass, and calls those on which nothing has moved for `limit` ticks. Who
+    /// does not attend yet still shakes hands.
+    pub(super) fn tick(&self, limit: u16) {
         let now = self.tick.get().wrapping_add(1);
         self.tick.set(now);
         for (_, entry) in self.open.borrow_mut().iter_mut() {
-            if now.wrapping_sub(entry.moved) >= limit {
+            if entry.waker.is_some() && now.wrapping_sub(entry.moved) >= limit {
                 entry.call_out(Call::Idle);
             }
         }
@@ -145,6 +149,24 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Relaxed);
         }
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory() {
+        assert!(size_of::<Entry>() <= 24, "{} bytes", size_of::<Entry>());
+    }
+
+    #[test]
+    fn who_still_shakes_hands_is_not_idle() {
+        let connections = Connections::new(100);
+        let early = connections.join();
+        (0..9).for_each(|_| connections.tick(3));
+        connections.attend(early, Waker::noop());
+        connections.moved(early, 0);
+        connections.tick(3);
+        assert_eq!(connections.call(early), None);
+        (0..2).for_each(|_| connections.tick(3));
+        assert_eq!(connections.call(early), Some(Call::Idle));
     }
 
     #[test]

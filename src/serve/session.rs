@@ -7,6 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use tracing::info;
 use crate::escape::Escaped;
 use crate::net::stream::Reset;
 use crate::runtime::give_way;
-use crate::serve::connections::{Call, Number};
+use crate::serve::connections::Call;
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
 use crate::serve::modes::Answers;
@@ -39,9 +40,35 @@ pub(super) struct Session<S> {
     messages: u64,
     received: u64,
     sent: u64,
-    /// Its place among all that are open.
-    place: Number,
     visit: Visit,
+}
+
+/// Serves a session to its end. No larger than the session, as there is one for each that is open;
+/// what only the end needs is in a box.
+pub(super) enum Service<S> {
+    Open(Session<S>),
+    Closing(Pin<Box<dyn Future<Output = ()>>>),
+    Over,
+}
+
+impl<S> Future for Service<S>
+where
+    S: AsyncRead + AsyncWrite + Reset + Unpin + 'static,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Open(session) = &mut *self {
+            let end = ready!(session.poll_turns(cx));
+            if let Self::Open(session) = mem::replace(&mut *self, Self::Over) {
+                *self = Self::Closing(Box::pin(session.close(end)));
+            }
+        }
+        match &mut *self {
+            Self::Closing(closing) => closing.as_mut().poll(cx),
+            Self::Open(_) | Self::Over => Poll::Ready(()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +104,7 @@ enum End {
 impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Starts to serve `stream`, the connection with this number.
     pub(super) fn open(visit: Visit, number: u64, stream: S) -> Self {
+        visit.shared.connections.moved(visit.place, 0);
         Self {
             stream,
             held: None,
@@ -85,7 +113,6 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
             messages: 0,
             received: 0,
             sent: 0,
-            place: visit.shared.connections.join(),
             visit,
         }
     }
@@ -95,29 +122,28 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, the connection is cut.
-    #[expect(clippy::manual_async_fn, reason = "it would have room for the session twice")]
-    pub(super) fn run(mut self) -> impl Future<Output = ()> {
-        async move {
-            let end = poll_fn(|cx| self.poll_turns(cx)).await;
-            self.phase = Phase::Ended(end);
-            match end {
-                // In a box, so that its timer takes no memory in all that are open.
-                End::Drained | End::TooLong => {
-                    Box::pin(drop_rest(&mut self.stream, &self.visit.shared)).await;
-                }
-                // Inside TLS the other side is told that this is the end.
-                End::Idle => {
-                    let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
-                    // What cannot be sent at once is not waited for.
-                    let _ = future::poll_once(close).await;
-                }
-                End::Input | End::Reset | End::Failed(_) => {}
+    pub(super) fn run(self) -> Service<S> {
+        Service::Open(self)
+    }
+
+    async fn close(mut self, end: End) {
+        self.phase = Phase::Ended(end);
+        match end {
+            End::Drained | End::TooLong => {
+                drop_rest(&mut self.stream, &self.visit.shared).await;
             }
+            // Inside TLS the other side is told that this is the end.
+            End::Idle => {
+                let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
+                // What cannot be sent at once is not waited for.
+                let _ = future::poll_once(close).await;
+            }
+            End::Input | End::Reset | End::Failed(_) => {}
         }
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.visit.shared.connections.attend(self.place, cx.waker());
+        self.visit.shared.connections.attend(self.visit.place, cx.waker());
         for _ in 0..TURNS {
             match ready!(self.poll_turn(cx)) {
                 Ok(None) => {}
@@ -131,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
-        match self.visit.shared.connections.call(self.place) {
+        match self.visit.shared.connections.call(self.visit.place) {
             Some(Call::Idle) => return Poll::Ready(Ok(Some(End::Idle))),
             Some(Call::Longest) if matches!(self.phase, Phase::Echoing) => self.give_up_line(),
             _ => {}
@@ -309,7 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         self.sent += count as u64;
         shared.figures.sent.fetch_add(count as u64, Relaxed);
         let partial = self.held.as_ref().map_or(0, |held| held.partial());
-        shared.connections.moved(self.place, partial);
+        shared.connections.moved(self.visit.place, partial);
     }
 }
 
@@ -374,7 +400,6 @@ impl<S> Drop for Session<S> {
             }
             _ => {}
         }
-        self.visit.shared.connections.leave(self.place);
         let Self { messages, received, sent, visit, .. } = self;
         let (peer, seconds) = (&visit.peer, visit.seconds());
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
@@ -388,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_waits_takes_little_memory() {
-        let size = size_of::<Session<Stream>>();
-        assert!(size <= 112, "{size} bytes for each open connection");
+        let size = size_of::<Service<Stream>>();
+        assert!(size <= 104, "{size} bytes for each open connection");
     }
 }

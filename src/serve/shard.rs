@@ -160,8 +160,10 @@ impl Shared {
 /// for all.
 async fn sweep(shared: Rc<Shared>, limit: Duration) {
     let period = (limit / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    // Few ticks make the number of each connection's last one small.
+    let period = period.max(limit / 10_000);
     let ticks = limit.as_nanos().div_ceil(period.as_nanos()) + 1;
-    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+    let ticks = u16::try_from(ticks).unwrap_or(u16::MAX);
     loop {
         Timer::after(period).await;
         shared.connections.tick(ticks);

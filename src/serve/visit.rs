@@ -14,6 +14,7 @@ use crate::limits::deadline::within;
 use crate::limits::permits::Permit;
 use crate::net::stream::Peer;
 use crate::runtime::give_way;
+use crate::serve::connections::Number;
 use crate::serve::shard::Shared;
 
 /// Where log lines about single connections and messages go.
@@ -33,6 +34,8 @@ pub(super) struct Visit {
     pub(super) peer: Peer,
     /// In milliseconds after the start of the thread.
     opened: u32,
+    /// Among all that are open.
+    pub(super) place: Number,
     _permit: Permit,
 }
 
@@ -42,7 +45,8 @@ impl Visit {
         info!(target: TRAFFIC, %peer, "opened");
         let number = shared.figures.opened.fetch_add(1, Relaxed);
         let opened = shared.milliseconds();
-        (Self { shared, peer, opened, _permit: permit }, number)
+        let place = shared.connections.join();
+        (Self { shared, peer, opened, place, _permit: permit }, number)
     }
 
     /// For how long it has been open.
@@ -53,6 +57,7 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
+        self.shared.connections.leave(self.place);
         self.shared.figures.closed.fetch_add(1, Relaxed);
         self.shared.admission.leave(&self.peer);
     }

@@ -12,6 +12,7 @@ mod limits;
 mod lists;
 mod machine;
 mod many;
+mod mirrors;
 mod names;
 mod outputs;
 mod peers;

@@ -91,6 +91,9 @@ impl Lines {
             }
             Event::Received { position } => file.position = *position,
             Event::Retrying { .. } => file.retries += 1,
+            Event::Mirror { url, .. } => {
+                (file.asked, file.status) = (Some(without_secrets(url)), None)
+            }
             Event::Saved(saved) => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);

@@ -38,6 +38,7 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
         DownloadError::Status { status: 401, url: Some(_), .. } => {
             Some("credentials stay with the first server; --location-trusted sends them on")
         }
+        DownloadError::Mirror { source, .. } => hint(source),
         DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
             Some("--proxy http://USER:PASSWORD@HOST:PORT says who asks it")
@@ -78,7 +79,9 @@ pub(super) fn code(error: &DownloadError) -> Code {
         DownloadError::Http(error) => http_code(error),
         DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
-        DownloadError::TooLate { source, .. } => code(source),
+        DownloadError::TooLate { source, .. } | DownloadError::Mirror { source, .. } => {
+            code(source)
+        }
         DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
         DownloadError::TooLarge { .. } => Code::TooLarge,
         DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
