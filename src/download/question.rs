@@ -50,8 +50,7 @@ impl Asking<'_> {
                 Some(slot) => route.hold(hosts.enter(route.url(), slot).await),
                 None => hosts.wait(route.url(), None).await,
             }
-            let fields = [route.headers(), fields].concat();
-            let response = client.get(route.url(), &fields).await?;
+            let response = client.get(route.url(), &all_fields(route.headers(), fields)).await?;
             if !is_redirect(response.status()) {
                 return Ok((response, route));
             }
@@ -90,6 +89,15 @@ pub(super) fn range(from: u64, end: Option<u64>, if_range: Option<&str>) -> Vec<
     let range = ("Range".to_owned(), format!("bytes={from}-{last}"));
     let condition = if_range.map(|version| ("If-Range".to_owned(), version.to_owned()));
     [range].into_iter().chain(condition).collect()
+}
+
+/// All fields of a request. What a user says about codings counts more than our own: a list sent
+/// in two fields is one list (RFC 9110 section 5.3).
+fn all_fields(given: &[(String, String)], own: &[(String, String)]) -> Vec<(String, String)> {
+    let is_codings = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("accept-encoding");
+    let doubled = given.iter().any(|field| is_codings(&field));
+    let own = own.iter().filter(|field| !(doubled && is_codings(field)));
+    given.iter().chain(own).cloned().collect()
 }
 
 /// Reads what little is left of an answer that nobody wants.

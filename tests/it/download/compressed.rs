@@ -46,6 +46,20 @@ fn a_compressed_file_is_asked_for_and_saved_unpacked() {
 }
 
 #[test]
+fn a_users_own_list_of_codings_is_the_only_one() {
+    let server = Server::start(|request| {
+        let lists = request.fields.iter().map(|field| field.to_ascii_lowercase());
+        let lists: Vec<_> = lists.filter(|field| field.starts_with("accept-encoding:")).collect();
+        assert_eq!(lists, ["accept-encoding: gzip;q=1"]);
+        packed(gzip(b"text"), "gzip")
+    });
+    let folder = Folder::new();
+    let own = ["--compressed", "-H", "accept-encoding: gzip;q=1", &server.url("/f")];
+    fetch(&folder, own).code(0);
+    assert_eq!(folder.read("f"), b"text");
+}
+
+#[test]
 fn a_bomb_ends_at_the_limit() {
     let bomb = gzip(&vec![0; 64 << 20]);
     assert!(bomb.len() < 1 << 20);

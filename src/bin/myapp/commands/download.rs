@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
+use std::iter;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_lite::stream::Boxed;
-use futures_lite::{StreamExt as _, future};
+use futures_lite::{StreamExt as _, future, stream};
 use myapp::download::{
     Config, Downgrade, Downloader, Event, Failure as Failed, Foreseen, Header, Item, Report, Saved,
     Target,
@@ -256,7 +257,14 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let lines = options.json.then(Lines::start);
     // Bars between the lines of the file itself would be no help.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
-    let progress = Progress::start(&log.screen, quiet, options.list.expected());
+    let list = options.list.clone();
+    let progress = Progress::start(&log.screen, quiet, move || list.count());
+    let count = Cell::new(0);
+    let listed = stream::iter(iter::from_fn(|| {
+        progress.listed(count.get());
+        None
+    }));
+    let items = items.inspect(|_| count.set(count.get() + 1)).chain(listed);
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +334,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
             Some(name) => progress.started(number, name.as_bytes()),
             None => progress.started(number, url.as_str().as_bytes()),
         },
-        Event::Answered { length, .. } => progress.answered(number, length),
+        Event::Answered { from, length } => progress.answered(number, from, length),
         Event::Received { position } => progress.received(number, position),
         Event::Saved(saved) => progress.saved(number, saved.bytes, saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),

@@ -1,12 +1,13 @@
 //! How far the files of a run are: bars on a terminal, a line a file elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use myapp::escape::Escaped;
 
 use crate::output::terminal::say;
@@ -21,9 +22,11 @@ const BARS: usize = 8;
 const LINES: usize = 4096;
 
 const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {binary_total_bytes:>10} \
-                            {binary_bytes_per_sec:>12} {eta:>4}";
+                            {binary_bytes_per_sec:>12} {left:>4}";
 const UNKNOWN_LENGTH: &str = "{wide_msg} {binary_bytes:>10} {binary_bytes_per_sec:>12}     ";
 const TOTAL: &str = "{msg}, {binary_bytes}, {binary_bytes_per_sec}";
+const KNOWN_TOTAL: &str =
+    "{msg}, {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {left} left";
 
 /// What is told about the files of a run.
 pub(crate) struct Progress {
@@ -39,7 +42,7 @@ struct Files {
     running: BTreeMap<u64, File>,
     saved: u64,
     failed: u64,
-    /// The bytes of those that have ended.
+    /// The bytes that have come for those that have ended.
     bytes: u64,
 }
 
@@ -47,6 +50,8 @@ struct Files {
 struct File {
     name: String,
     length: Option<u64>,
+    /// Where this run began, in bytes.
+    from: Option<u64>,
     position: u64,
 }
 
@@ -65,13 +70,30 @@ struct Drawing {
 }
 
 impl Progress {
-    /// Starts to tell about so many files, if their number is known: with bars where `screen`
-    /// shows them; under `-q` only what fails.
-    pub(crate) fn start(screen: &MultiProgress, quiet: bool, expected: Option<u64>) -> Self {
-        let files = Arc::new(Mutex::new(Files { expected, ..Files::default() }));
+    /// Starts to tell about files: with bars where `screen` shows them; under `-q` only what
+    /// fails. What `count` finds out, in a thread of its own, is the number of files.
+    pub(crate) fn start(
+        screen: &MultiProgress,
+        quiet: bool,
+        count: impl FnOnce() -> Option<u64> + Send + 'static,
+    ) -> Self {
+        let files = Arc::new(Mutex::new(Files::default()));
         let drawn = !quiet && !screen.is_hidden();
         let bars = drawn.then(|| Bars::start(screen.clone(), Arc::clone(&files)));
+        if drawn {
+            let files = Arc::clone(&files);
+            thread::spawn(move || {
+                let count = count();
+                let mut files = lock(&files);
+                files.expected = files.expected.or(count);
+            });
+        }
         Self { files, bars, quiet }
+    }
+
+    /// The list has ended: there are so many files in all.
+    pub(crate) fn listed(&self, count: u64) {
+        lock(&self.files).expected = Some(count);
     }
 
     pub(crate) fn started(&self, number: u64, name: &[u8]) {
@@ -79,8 +101,9 @@ impl Progress {
         lock(&self.files).running.insert(number, file);
     }
 
-    pub(crate) fn answered(&self, number: u64, length: Option<u64>) {
-        self.change(number, |file| file.length = length);
+    /// What follows the first `from` bytes is on its way.
+    pub(crate) fn answered(&self, number: u64, from: u64, length: Option<u64>) {
+        self.change(number, |file| file.answered(from, length));
     }
 
     pub(crate) fn received(&self, number: u64, position: u64) {
@@ -90,9 +113,9 @@ impl Progress {
     /// A file is whole; `line` says so.
     pub(crate) fn saved(&self, number: u64, bytes: u64, line: Option<String>) {
         let mut files = lock(&self.files);
-        files.running.remove(&number);
+        let from = files.running.remove(&number).and_then(|file| file.from);
         files.saved += 1;
-        files.bytes += bytes;
+        files.bytes += bytes.saturating_sub(from.unwrap_or(0));
         drop(files);
         if let Some(line) = line.filter(|_| !self.quiet) {
             self.say(line);
@@ -102,8 +125,9 @@ impl Progress {
     /// A file has failed; `problem` says why.
     pub(crate) fn failed(&self, number: u64, problem: String) {
         let mut files = lock(&self.files);
-        files.running.remove(&number);
+        let come = files.running.remove(&number).map_or(0, |file| file.come());
         files.failed += 1;
+        files.bytes += come;
         drop(files);
         self.say(problem);
     }
@@ -150,6 +174,35 @@ impl Files {
             text += &format!(", {} failed", self.failed);
         }
         text
+    }
+
+    /// The bytes that have come.
+    fn come(&self) -> u64 {
+        self.bytes + self.running.values().map(File::come).sum::<u64>()
+    }
+
+    /// The bytes that have come when all is done, once every file has told its length.
+    fn to_come(&self) -> Option<u64> {
+        let begun = self.running.len() as u64 + self.saved + self.failed;
+        let running: Option<u64> = self.running.values().map(File::to_come).sum();
+        running.filter(|_| self.expected == Some(begun)).map(|running| self.bytes + running)
+    }
+}
+
+impl File {
+    fn answered(&mut self, from: u64, length: Option<u64>) {
+        // A server that begins anew sends what is here already once more.
+        self.from = Some(self.from.map_or(from, |first| first.min(from)));
+        (self.length, self.position) = (length, from);
+    }
+
+    /// The bytes that have come in this run; those that come again after a failure count once.
+    fn come(&self) -> u64 {
+        self.position.saturating_sub(self.from.unwrap_or(0))
+    }
+
+    fn to_come(&self) -> Option<u64> {
+        Some(self.length?.saturating_sub(self.from?))
     }
 }
 
@@ -206,8 +259,12 @@ impl Drawing {
         }
         self.tell_more(files.running.len() - self.files.len());
         self.total.set_message(files.tell_total());
-        let running: u64 = files.running.values().map(|file| file.position).sum();
-        self.total.set_position(files.bytes + running);
+        self.total.set_position(files.come());
+        let to_come = files.to_come();
+        if self.total.length() != to_come {
+            self.total.set_style(style(to_come.map_or(TOTAL, |_| KNOWN_TOTAL)));
+            to_come.map_or_else(|| self.total.unset_length(), |bytes| self.total.set_length(bytes));
+        }
     }
 
     /// The bar of a file, if there is room for it.
@@ -225,6 +282,9 @@ impl Drawing {
         if let Some(length) = file.length.filter(|length| bar.length() != Some(*length)) {
             bar.set_style(style(KNOWN_LENGTH));
             bar.set_length(length);
+            // What was here before has not come at any rate.
+            bar.set_position(file.from.unwrap_or(0));
+            bar.reset_eta();
         }
         Some(bar)
     }
@@ -252,7 +312,16 @@ impl Drawing {
 
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
-    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+    style.with_key("left", tell_left)
+}
+
+/// The time left; nobody knows it while nothing comes.
+fn tell_left(state: &ProgressState, text: &mut dyn Write) {
+    let left = HumanDuration(state.eta());
+    let stands = state.per_sec() < 1.0 && state.len() != Some(state.pos());
+    // What is written to takes everything.
+    let _ = if stands { write!(text, "?") } else { write!(text, "{left:#}") };
 }
 
 #[cfg(test)]
@@ -264,6 +333,7 @@ mod tests {
         let file = |number| File {
             name: format!("file-{number}-of-some-length-and-日本語-and-more.tar.gz"),
             length: (number % 3 > 0).then_some(16 << 20),
+            from: Some(0),
             position: number << 20,
         };
         let running = (0..count).map(|number| (number, file(number))).collect();
@@ -304,6 +374,40 @@ mod tests {
         assert_eq!(lines.len(), 9, "{lines:?}");
         assert!(lines[7].starts_with("file-9"), "{lines:?}");
         assert!(lines[8].starts_with("1 of 10 files, 1 failed"), "{lines:?}");
+    }
+
+    #[test]
+    fn the_total_tells_what_is_left_once_all_is_known() {
+        let state = |expected| {
+            let mut all = files(3);
+            all.running.remove(&0);
+            Files { expected, saved: 1, bytes: 1 << 20, ..all }
+        };
+        let streamed = draw(&[state(None)], 80);
+        assert!(streamed[2].starts_with("1 files, 4.00 MiB, "), "{streamed:?}");
+        let waiting = draw(&[state(Some(4))], 80);
+        assert!(waiting[2].starts_with("1 of 4 files, 4.00 MiB, "), "{waiting:?}");
+        let known = draw(&[state(Some(4)), state(Some(3))], 80);
+        assert!(known[2].starts_with("1 of 3 files, 4.00 MiB of 33.00 MiB, "), "{known:?}");
+        assert!(known[2].ends_with(" left"), "{known:?}");
+    }
+
+    #[test]
+    fn bytes_count_once_however_often_a_file_is_answered() {
+        #[track_caller]
+        fn counts(answers: &[(u64, u64)], come: u64, to_come: u64) {
+            let mut file = File::default();
+            for (from, position) in answers {
+                file.answered(*from, Some(100));
+                file.position = *position;
+            }
+            assert_eq!((file.come(), file.to_come()), (come, Some(to_come)), "{answers:?}");
+        }
+        counts(&[(0, 60)], 60, 100);
+        counts(&[(0, 60), (60, 80)], 80, 100);
+        counts(&[(0, 60), (0, 10)], 10, 100);
+        counts(&[(40, 60), (60, 80)], 40, 60);
+        counts(&[(40, 60), (0, 10)], 10, 100);
     }
 
     #[test]

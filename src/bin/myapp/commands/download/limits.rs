@@ -9,14 +9,13 @@ use myapp::units::parse_rate;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitOptions {
-    /// Connections to one server at once [default: the larger of -j
-    /// and -s]
+    /// Connections a server [default: max(-j, -s)]
     #[arg(short = 'x', long, value_name = "N")]
     per_host: Option<NonZeroUsize>,
-    /// Bytes a second, all files together [default: no limit]
+    /// Bytes a second, all files [default: none]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_rate: Option<NonZeroU64>,
-    /// Bytes a second, each file [default: no limit]
+    /// Bytes a second, each file [default: none]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_rate_per_file: Option<NonZeroU64>,
 }

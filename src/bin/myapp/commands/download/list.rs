@@ -1,6 +1,6 @@
 //! Where the list of what to fetch comes from: arguments, files, stdin.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -24,7 +24,7 @@ const AHEAD: usize = 64;
 /// A URL waits this long for options in the next lines, where these do not come with it.
 const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct ListOptions {
     /// What to fetch; without :// https:// is meant; - reads a list from stdin, as -i does
     #[arg(value_name = "URL")]
@@ -52,10 +52,15 @@ impl ListOptions {
         }
     }
 
-    /// The number of files, if it is known before a list has been read.
-    pub(super) fn expected(&self) -> Option<u64> {
-        let known = self.input_file.is_none() && !self.urls.iter().any(|url| url == "-");
-        known.then(|| self.urls.iter().filter(|url| self.is_mine(url)).count() as u64)
+    /// The number of files. None where a list is a stream, which can be read only once; a list
+    /// that is a file is read to its end.
+    pub(super) fn count(&self) -> Option<u64> {
+        if self.urls.iter().any(|url| url == "-") {
+            return None;
+        }
+        let named = self.urls.iter().filter(|url| self.is_mine(url)).count() as u64;
+        let listed = self.input_file.as_deref().map_or(Some(0), |path| count(path, self.shard));
+        Some(named + listed?)
     }
 
     /// What to fetch: the arguments in their order, then the file.
@@ -77,6 +82,18 @@ impl ListOptions {
     fn is_mine(&self, url: &str) -> bool {
         url == "-" || self.shard.is_none_or(|shard| shard.has(url))
     }
+}
+
+/// The number of items of a list, if it is a file that can be read.
+fn count(path: &Path, shard: Option<Shard>) -> Option<u64> {
+    fs::metadata(path).ok().filter(|list| list.is_file())?;
+    let mut input = BufReader::new(File::open(path).ok()?);
+    let mut list = List::new(terminal::path(path)).part(shard);
+    let mut items = 0;
+    while let Some(line) = next_line(&mut input, List::LONGEST).ok()? {
+        items += u64::from(list.line(&line).is_some());
+    }
+    Some(items + u64::from(list.flush().is_some()))
 }
 
 fn from_stdin(shard: Option<Shard>) -> Boxed<Result<Item, Failed>> {
