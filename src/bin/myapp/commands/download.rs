@@ -14,7 +14,6 @@ use std::cell::Cell;
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::iter;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,7 +23,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_lite::stream::Boxed;
-use futures_lite::{StreamExt as _, future, stream};
+use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::{
     Config, Downgrade, Downloader, Event, Failure as Failed, Foreseen, Header, Item, Report, Saved,
     Target,
@@ -259,12 +258,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
     let list = options.list.clone();
     let progress = Progress::start(&log.screen, quiet, move || list.count());
-    let count = Cell::new(0);
-    let listed = stream::iter(iter::from_fn(|| {
-        progress.listed(count.get());
-        None
-    }));
-    let items = items.inspect(|_| count.set(count.get() + 1)).chain(listed);
+    let items = counted(items, &progress);
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +293,18 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let code = ended.get().unwrap_or(code);
     lines.map_or(Ok(()), |lines| lines.end(&report, code))?;
     Ok(code)
+}
+
+/// Tells how many items there are, once the last has come.
+fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<Item = T> {
+    let mut count = 0;
+    items.map(Some).chain(stream::once(None)).filter_map(move |item| {
+        match item {
+            Some(_) => count += 1,
+            None => progress.listed(count),
+        }
+        item
+    })
 }
 
 /// Tells what a run would do.
