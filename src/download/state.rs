@@ -36,6 +36,10 @@ pub(super) struct State {
     /// The bytes that are written: from the first, up to but not with the second number. A
     /// single range is that of a file written in its order; of one with gaps there are several.
     ranges: Vec<(u64, u64)>,
+    /// The checksum that alone can tell whether the bytes belong together, where they came from
+    /// several sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held_to: Option<String>,
 }
 
 /// Why there is no state to go on with.
@@ -60,6 +64,7 @@ impl State {
             final_url: shown(final_url),
             known,
             ranges: vec![(0, 0)],
+            held_to: None,
         }
     }
 
