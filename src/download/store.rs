@@ -177,10 +177,8 @@ impl Store {
     /// belongs together: also in a later run.
     pub(super) fn hold_to(&self, checksum: &str) {
         let mut inner = self.lock();
-        let is_any = inner.is_any();
-        if let Some(state) = &mut inner.state
-            && is_any
-            && state.held_to.is_none()
+        let is_any = inner.length > 0 || inner.ranges.is_some();
+        if let Some(state) = inner.state.as_mut().filter(|state| is_any && state.held_to.is_none())
         {
             state.held_to = Some(checksum.to_owned());
             inner.note();
@@ -195,7 +193,7 @@ impl Store {
     /// Throws away what is there; what comes next belongs to `state`.
     pub(super) fn begin(&self, state: State) -> Result<(), DownloadError> {
         let mut inner = self.lock();
-        if inner.is_any() {
+        if inner.length > 0 || inner.ranges.is_some() {
             let Place::File { file, path } = &inner.place else {
                 return Err(DownloadError::TakeBack);
             };
@@ -364,7 +362,7 @@ impl Store {
     pub(super) fn leave(&self) -> bool {
         // If something is being written this very moment, its last note must do.
         let Ok(mut inner) = self.0.try_lock() else { return true };
-        let is_any = inner.is_any();
+        let is_any = inner.length > 0 || inner.ranges.as_ref().is_some_and(|all| !all.is_empty());
         if is_any {
             inner.note();
         }
@@ -378,11 +376,6 @@ impl Store {
 }
 
 impl Inner {
-    /// Whether anything is there, or may be.
-    fn is_any(&self) -> bool {
-        self.length > 0 || self.ranges.is_some()
-    }
-
     /// Writes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_at(self.position, bytes)?;

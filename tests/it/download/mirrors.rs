@@ -208,8 +208,12 @@ fn a_mirror_of_another_version_serves_no_part() {
 #[test]
 fn with_a_checksum_a_mirror_of_the_same_length_serves_parts_of_one_version() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) = (slow(&body, "\"a\"", unchanged), slow(&body, "\"b\"", unchanged));
-    spread(&folder, [&first, &second], &checksum(&body), &["-x1", "-k256K"]).code(0);
+    let cut_once = |asked: &Request, answer: Answer| match asked.field("If-Range") {
+        None => answer.cut_at(100_000),
+        Some(_) => answer,
+    };
+    let (first, second) = (slow(&body, "\"a\"", unchanged), slow(&body, "\"b\"", cut_once));
+    spread(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
     is_exact(&folder, &body);
     assert_eq!([first.most_at_once(), second.most_at_once()], [1, 1]);
     let asked = second.requests();
