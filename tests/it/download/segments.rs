@@ -308,7 +308,9 @@ fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
     let exact = fs::read(disk.join("f")).is_ok_and(|bytes| bytes == body);
     let asked = server.requests();
     mount(&["umount"]);
-    (cut.code(4), full.code(3).says("No space left on device"), whole.code(0));
+    cut.code(4);
+    full.code(3).says("No space left on device");
+    whole.code(0);
     assert!(kept && exact);
     assert!(asked[4..].iter().all(|request| request.first().is_some()), "{asked:?}");
 }
