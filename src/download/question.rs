@@ -56,7 +56,7 @@ impl Asking<'_> {
             }
             route.follow(response.header("location"), config)?;
             debug!(to = %shown(route.url()), "redirected");
-            drain(response).await;
+            Box::pin(drain(response)).await;
         }
     }
 
@@ -76,7 +76,7 @@ impl Asking<'_> {
         if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
             self.shared.hosts.hold(route.url(), until);
         }
-        drain(response).await;
+        Box::pin(drain(response)).await;
         let url = route.is_redirected().then(|| shown(route.url()));
         DownloadError::Status { status, url, retry_after: wait }
     }
