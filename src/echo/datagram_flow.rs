@@ -92,7 +92,7 @@ impl<'a> DatagramFlow<'a> {
     fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) {
         while self.expires().is_some_and(|expires| expires <= now) {
             let Some(sent) = self.roll.give_up() else { return };
-            told(Event::Lost { sent });
+            told(Event::Lost { sent, now });
         }
     }
 

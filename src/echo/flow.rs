@@ -54,7 +54,7 @@ pub(crate) enum Event {
     /// A reply came that had come before.
     Again,
     /// Its reply did not come in time, in a datagram.
-    Lost { sent: Sent },
+    Lost { sent: Sent, now: Instant },
 }
 
 /// How the messages of a flow go.
