@@ -119,7 +119,9 @@ impl Chart<'_, '_> {
     fn draw_axes(&mut self) -> anyhow::Result<()> {
         let text = ("sans-serif", 15 * FINE).into_font().color(&Ink::Text.color());
         let mut mesh = self.context.configure_mesh();
-        mesh.disable_axes().bold_line_style(Ink::Rule.line(1)).light_line_style(TRANSPARENT);
+        mesh.bold_line_style(Ink::Rule.line(1))
+            .light_line_style(TRANSPARENT)
+            .axis_style(TRANSPARENT);
         mesh.set_all_tick_mark_size(4 * FINE).label_style(text);
         Ok(mesh.draw()?)
     }

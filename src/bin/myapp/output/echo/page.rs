@@ -144,7 +144,7 @@ fn failures(report: &LoadReport) -> String {
         let first = crate::output::terminal::describe(&failures.first);
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
-            phase.name().replace('_', " "),
+            text::what_failed(*phase, report),
             grouped(failures.count),
             html(&first)
         );
