@@ -148,10 +148,7 @@ impl fmt::Display for Doubt {
                     f,
                     "{percent:.1}% of the messages were sent over 1 ms late by this program: "
                 )?;
-                f.write_str(
-                    "the service times hide that, the response times count it; more --threads, ",
-                )?;
-                f.write_str("a lower --rate or a machine with nothing else to do help")
+                f.write_str("more --threads, a lower --rate or an idle machine help")
             }
             Self::Busy(share) => {
                 let percent = 100.0 * share;

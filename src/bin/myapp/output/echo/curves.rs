@@ -40,8 +40,9 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
     let lines = [(Ink::B, service), (Ink::A, response)];
     let title = "Latency by percentile";
     let drawn = both(|format| {
-        let has_room = f64::from(format.width - 80) / end > 90.0;
-        let named = marks.iter().filter(|(at, _)| *at > 0.5 || has_room);
+        let room = f64::from(format.width - 80) / end;
+        let has_room = |at: f64| (at > 0.5 || room > 90.0) && (end - at) * room > 6.0;
+        let named = marks.iter().filter(|(at, _)| has_room(*at));
         let named = named.map(|(at, name)| (*at, (*name).to_owned())).collect();
         let axes = (Axis::with_ticks(0.0, end, named), times(low, high));
         chart::draw(format, title, axes, |chart| {

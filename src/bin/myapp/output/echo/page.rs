@@ -82,7 +82,13 @@ fn tile(class: &str, figure: &str, name: &str) -> String {
 
 fn doubts(config: &LoadConfig, report: &LoadReport) -> String {
     let doubts = report.doubts(config.rate);
-    let items = doubts.iter().map(|doubt| format!("<li>{}</li>\n", html(&doubt.to_string())));
+    // A flag is not to be broken behind its dashes.
+    let word = |word: &str| match word.starts_with("--") {
+        true => format!("<code>{}</code>", html(word)),
+        false => html(word),
+    };
+    let text = |doubt: String| doubt.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    let items = doubts.iter().map(|doubt| format!("<li>{}</li>\n", text(doubt.to_string())));
     let items: String = items.collect();
     match items.is_empty() {
         true => items,
