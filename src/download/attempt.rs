@@ -197,7 +197,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             if question == Ask::Whole
                 && let Some(end) = self.needless(&answer)
             {
-                drain(response).await;
+                Box::pin(drain(response)).await;
                 return Ok(Some(end));
             }
             match (action, &question) {

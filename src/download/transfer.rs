@@ -194,6 +194,9 @@ impl Shared {
         work: impl Future<Output = Result<T, DownloadError>>,
     ) -> Result<T, DownloadError> {
         let limit = self.config.max_time;
+        // Each future around another holds it twice: as what it was given, and where it runs it.
+        // This one is large, and moving it about cost more than a small file's request.
+        let work = Box::pin(work);
         let late = |_| DownloadError::OutOfTime { limit: limit.unwrap_or_default() };
         within(limit, work).await.map_err(late)?
     }
@@ -206,11 +209,11 @@ impl Shared {
         start: Instant,
     ) -> Result<Filled, DownloadError> {
         loop {
-            let failed = shown(attempt.url());
             let error = match self.fill_once(&mut attempt, checksum.as_ref(), start).await {
                 Ok(filled) => return Ok(filled),
                 Err(error) => error,
             };
+            let failed = shown(attempt.url());
             if !attempt.move_on(&error, checksum.is_some()) {
                 return Err(attempt.last_error(error));
             }
