@@ -19,7 +19,7 @@ const SERVE: &[Habit] = &[
     ("-i", "--idle-timeout DUR ends silent connections"),
     ("-w", "--idle-timeout DUR ends silent connections"),
     ("-d", "--delay DUR sends answers later"),
-    ("-t", "--threads N"),
+    ("-t", "--threads N are the threads that serve"),
 ];
 
 /// nc, ping, and the load generators wrk, hey and oha.
@@ -72,12 +72,16 @@ const DOWNLOAD: &[Habit] = &[
     ("--max-connection-per-server", "-x N is how many connections a server"),
     ("--tries", "--retry N is how many further tries"),
     ("--silent", "-q tells only errors"),
+    ("--threads", "-j N is how many files at once; one thread has all connections"),
     ("--no-check-certificate", "--insecure trusts any certificate"),
     ("--split <N>", "-s N is for connections a file; -q tells only errors"),
     ("--min-split-size <SIZE>", "--insecure trusts any certificate"),
     ("--per-host <N>", "-x N is for connections a server; --proxy URL names a proxy"),
     ("--timeout <DUR>", "-T DUR is how long a server may send nothing; no file can be sent"),
 ];
+
+/// Our own other commands.
+const CAT: &[Habit] = &[("--threads", "-j N is how many files are open at once")];
 
 /// What an error about the command line is better told as: what is wrong, and a hint.
 pub(crate) fn meant(command: &str, error: &clap::Error) -> Option<(String, &'static str)> {
@@ -86,6 +90,7 @@ pub(crate) fn meant(command: &str, error: &clap::Error) -> Option<(String, &'sta
         "serve" => SERVE,
         "echo" => ECHO,
         "download" => DOWNLOAD,
+        "cat" => CAT,
         _ => return None,
     };
     let (_, hint) = habits.iter().find(|(habit, _)| habit == typed)?;
@@ -135,7 +140,9 @@ mod tests {
     /// name now neither.
     #[test]
     fn every_habit_is_an_error_here() {
-        for (command, habits) in [("serve", SERVE), ("echo", ECHO), ("download", DOWNLOAD)] {
+        for (command, habits) in
+            [("serve", SERVE), ("echo", ECHO), ("download", DOWNLOAD), ("cat", CAT)]
+        {
             for (habit, _) in habits {
                 let name = habit.split(' ').next().unwrap();
                 let line =

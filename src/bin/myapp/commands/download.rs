@@ -324,7 +324,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
         },
         Event::Answered { from, length } => progress.answered(number, from, length),
         Event::Received { position } => progress.received(number, position),
-        Event::Saved(saved) => progress.saved(number, saved.bytes, saved_line(saved)),
+        Event::Saved(saved) => progress.saved(number, saved.bytes, || saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),
         Event::Stopped => progress.stopped(number),
         _ => {}
