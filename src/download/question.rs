@@ -54,9 +54,11 @@ impl Asking<'_> {
             if !is_redirect(response.status()) {
                 return Ok((response, route));
             }
-            route.follow(response.header("location"), config)?;
-            debug!(to = %shown(route.url()), "redirected");
+            let location = response.header("location").map(<[u8]>::to_vec);
+            // As long as the connection is in use, so is its place among those to the server.
             drain(response).await;
+            route.follow(location.as_deref(), config)?;
+            debug!(to = %shown(route.url()), "redirected");
         }
     }
 

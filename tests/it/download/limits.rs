@@ -86,3 +86,19 @@ fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
     folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
     assert_eq!(server.most_at_once(), 1);
 }
+
+/// Once a file took a connection while the redirect of another was still being read from the only
+/// one that was allowed.
+#[test]
+fn a_redirect_that_is_being_read_counts_as_a_connection() {
+    let folder = Folder::new();
+    let server = Server::start(|request| match request.path.strip_prefix("/from") {
+        Some(number) => {
+            Answer::redirect(302, format!("/to{number}")).dripping(20, Duration::from_millis(2))
+        }
+        None => Answer::body("x"),
+    });
+    let list: String = (0..8).map(|number| server.url(&format!("/from{number}\n"))).collect();
+    folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
+    assert_eq!(server.most_at_once(), 1);
+}
