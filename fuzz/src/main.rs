@@ -7,11 +7,13 @@
 //! Round R of seed S is round 0 of seed S + R: what fails is repeated alone. Exit code 1 means
 //! that something is wrong; it is shown as small as it was found.
 
+mod files;
 mod grammar;
 mod hyper;
 mod outcome;
 mod rules;
 mod server;
+mod texts;
 mod transport;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,6 +86,12 @@ fn play(server: &Server, seed: u64, met: &mut Met) -> Result<(), String> {
     let mut random = Rng::with_seed(seed);
     if random.u32(..1000) == 0 {
         return unpanicked(|| transport::check_endless(server, &mut random));
+    }
+    unpanicked(|| texts::check(&mut random))?;
+    match random.u32(..10) {
+        0 | 1 => return unpanicked(|| files::check(server, &mut random)),
+        2 => return unpanicked(|| files::check_name(server, &mut random)),
+        _ => {}
     }
     let case = Case::new(&mut random);
     unpanicked(|| case.check(server, met)).map_err(|problem| shrunk(server, case, problem))
