@@ -1,7 +1,6 @@
 //! `myapp download`, against servers that misbehave as they are told.
 
 mod bodies;
-mod cases;
 mod checksum;
 mod compressed;
 mod credentials;

@@ -1,5 +1,6 @@
 //! The tests of the whole: the built program run as a user runs it, and the library's public face.
 
+mod cases;
 mod cat;
 mod download;
 mod echo;
