@@ -40,6 +40,7 @@ mod list;
 mod mirrors;
 mod naming;
 mod netrc;
+mod origins;
 mod pace;
 mod part;
 mod pipe;

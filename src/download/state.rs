@@ -34,6 +34,9 @@ pub(super) struct State {
     /// The bytes that are written: from the first, up to but not with the second number. A
     /// single range is that of a file written in its order; of one with gaps there are several.
     ranges: Vec<(u64, u64)>,
+    /// The checksum that alone can tell whether the bytes belong together, where they came from
+    /// several sources.
+    pub(super) held_to: Option<String>,
 }
 
 /// The same as it stands in the file, made only when it is saved: most files need none. Secrets
@@ -48,6 +51,8 @@ struct Record<'a> {
     #[serde(flatten)]
     known: Cow<'a, Known>,
     ranges: Cow<'a, [(u64, u64)]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_to: Option<Cow<'a, str>>,
 }
 
 /// Why there is no state to go on with.
@@ -65,7 +70,8 @@ pub(super) enum StateError {
 
 impl State {
     pub(super) fn new(url: &Url, final_url: &Url, known: Known) -> Self {
-        Self { url: url.clone(), final_url: final_url.clone(), known, ranges: vec![(0, 0)] }
+        let (url, final_url) = (url.clone(), final_url.clone());
+        Self { url, final_url, known, ranges: vec![(0, 0)], held_to: None }
     }
 
     /// Notes that the first `count` bytes are written, or, of a file with gaps, these `ranges`.
@@ -91,7 +97,8 @@ impl State {
             _ if record.url_sha256 != digest(url) => Err(StateError::Other),
             (Ok(final_url), Some(_)) => {
                 let (known, ranges) = (record.known.into_owned(), record.ranges.into_owned());
-                Ok(Self { url: url.clone(), final_url, known, ranges })
+                let held_to = record.held_to.map(Cow::into_owned);
+                Ok(Self { url: url.clone(), final_url, known, ranges, held_to })
             }
             _ => Err(StateError::Damaged),
         }
@@ -105,6 +112,7 @@ impl State {
             final_url: shown(&self.final_url),
             known: Cow::Borrowed(&self.known),
             ranges: Cow::Borrowed(&self.ranges),
+            held_to: self.held_to.as_deref().map(Cow::Borrowed),
         }
     }
 

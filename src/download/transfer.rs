@@ -83,7 +83,8 @@ impl Shared {
         let rate = self.config.rate_per_file.map(SharedRate::new);
         let rate = rate.as_ref();
         let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
-        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, &tell);
+        let sum = verified.as_ref();
+        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, sum, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let is_renamed = is_named && self.config.server_names;
@@ -214,7 +215,7 @@ impl Shared {
                 Err(error) => error,
             };
             let failed = shown(attempt.url());
-            if !attempt.move_on(&error, checksum.is_some()) {
+            if !attempt.move_on(&error) {
                 return Err(attempt.last_error(error));
             }
             let next = shown(attempt.url());
