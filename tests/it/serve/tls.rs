@@ -265,6 +265,37 @@ fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
 }
 
 #[test]
+fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
+    // RFC 8446 section 6.1
+    const CLOSE_NOTIFY: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
+    let server = Server::start(&["--json", "-q"]);
+    let start = Instant::now();
+    for version in [&TLS12, &TLS13] {
+        let mut hello = Vec::new();
+        let mut client = server.connect(server.authority.client(version, None));
+        client.conn.write_tls(&mut hello).unwrap();
+        drop(client);
+        for (bytes, shuts_down) in [
+            ([].into(), true),
+            (hello[..50].to_vec(), true),
+            (hello.clone(), true),
+            (CLOSE_NOTIFY.into(), false),
+            ([&hello, CLOSE_NOTIFY].concat(), false),
+        ] {
+            let mut client = server.plain();
+            client.write_all(&bytes).unwrap();
+            if shuts_down {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            client.read_to_end(&mut Vec::new()).expect("an end without a reset");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    let tls = server.stop();
+    assert!(tls.contains(r#""other":12,"timed_out":0"#), "{tls}");
+}
+
+#[test]
 fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
     let server = Server::start(&["--json", "-q"]);
     let mut client = server.client();
