@@ -131,12 +131,12 @@ fn an_answer_comes_from_the_ipv6_address_that_was_asked() {
     unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", network]);
     let server = Server::of(myapp(["serve", "-q", "udp://:0"]).through(unshare), 1);
     let (id, port) = (server.id(), server.address().port());
+    let [user, net] = ["user", "net"].map(|kind| format!("--{kind}=/proc/{id}/ns/{kind}"));
     for (asked, asking) in [("fd00::1", "fd00::2"), ("fd00::2", "fd00::1"), ("fd00::1", "::1")] {
-        let inside = [&format!("--user=/proc/{id}/ns/user"), &format!("--net=/proc/{id}/ns/net")];
         // socat takes an answer only from where it has sent to.
         let to = format!("UDP6:[{asked}]:{port},bind=[{asking}]");
-        let socat = ["--preserve-credentials", "socat", "-", &to];
-        talks("nsenter", &[&inside.map(String::as_str)[..], &socat].concat(), b"who are you?");
+        let inside = [&user, &net, "--preserve-credentials", "socat", "-", &to];
+        talks("nsenter", &inside, b"who are you?");
     }
 }
 
