@@ -28,6 +28,9 @@ impl fmt::Debug for Escaped<'_> {
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(plain) = self.as_plain() {
+            return f.write_str(plain);
+        }
         let mut shown = 0;
         let mut used = 0;
         // Four bytes a character is the most that UTF-8 takes: what lies behind is never shown.
@@ -51,6 +54,15 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         if used < self.0.len() { cut(f, self.0.len() - used) } else { Ok(()) }
+    }
+}
+
+impl Escaped<'_> {
+    /// The text, where it is shown as it is: most is, and then goes in one piece.
+    fn as_plain(&self) -> Option<&str> {
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+        let plain = self.0.len() <= SHOWN && self.0.iter().all(is_plain);
+        std::str::from_utf8(self.0).ok().filter(|_| plain)
     }
 }
 

@@ -11,10 +11,12 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::{Body, Source};
+use crate::download::checksum::Checksum;
 use crate::download::decoded::{Coding, Decoded, accept, codings};
 use crate::download::error::DownloadError;
 use crate::download::http::{HttpError, Response, shown};
 use crate::download::mirrors::Mirror;
+use crate::download::origins::Origins;
 use crate::download::pace::Paced;
 use crate::download::part::Part;
 use crate::download::previous::Previous;
@@ -55,15 +57,16 @@ pub(super) struct Attempt<'a, T> {
     mirrors: slice::Iter<'a, Mirror>,
     /// Whether a mirror is asked.
     moved: bool,
-    /// Whether what is here came from another source than what follows, and only a checksum can
-    /// tell whether they fit.
-    mixed: bool,
+    /// Whether each source is asked alone, because what several have sent did not add up.
+    apart: bool,
     store: Arc<Store>,
     tell: T,
     known: Option<Known>,
-    /// Whether what is there came in this run.
+    /// Whether what is there came in this run, or a checksum will tell whether it fits.
     in_run: bool,
     needless: Needless<'a>,
+    /// What the file is to add up to.
+    checksum: Option<String>,
     /// Whether a redirect has been followed anew because where it led had expired.
     renewed: bool,
     /// Whether one connection is to do, because others brought nothing.
@@ -78,20 +81,25 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         mirrors: &'a [Mirror],
         store: Arc<Store>,
         needless: Needless<'a>,
+        checksum: Option<&Checksum>,
         tell: T,
     ) -> Self {
-        let known = store.state().map(|state| state.known);
+        let checksum = checksum.filter(|_| store.is_file());
+        let checksum = checksum.map(|sum| format!("{}={}", sum.algorithm(), sum.hex()));
+        let is_held = |state: &State| state.held_to.is_none() || state.held_to == checksum;
+        let known = store.state().filter(is_held).map(|state| state.known);
         Self {
             asking,
             first: &asking.source.url,
             mirrors: mirrors.iter(),
             moved: false,
-            mixed: false,
-            store,
+            apart: false,
             tell,
+            in_run: known.is_some() && store.is_mixed(),
             known,
-            in_run: false,
+            store,
             needless,
+            checksum,
             renewed: false,
             alone: false,
             server: None,
@@ -105,19 +113,19 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
 
     /// Turns to what may do better after `error`, which is final for the source of the moment:
     /// the next mirror, or the same source from the start if bytes of two do not fit. Whether
-    /// there is any. `is_checked`: the file has a checksum.
-    pub(super) fn move_on(&mut self, error: &DownloadError, is_checked: bool) -> bool {
+    /// there is any.
+    pub(super) fn move_on(&mut self, error: &DownloadError) -> bool {
         let is_wrong = matches!(error, DownloadError::Checksum { .. });
         let (have, is_file) = (self.store.length(), self.store.is_file());
-        let is_checked = is_checked && is_file;
         let known = self.known.clone().filter(|_| !is_wrong);
-        let known = known.and_then(|known| known.elsewhere(is_checked));
+        let known = known.and_then(|known| known.elsewhere(self.checksum.is_some()));
         // What has gone into a writer cannot be taken back.
         let may_go_on = is_file || have == 0 || known.is_some();
         if !error.is_of_the_source() || !may_go_on {
             return false;
         }
-        if !(is_wrong && self.mixed) {
+        self.apart |= is_wrong && self.store.is_mixed();
+        if !(is_wrong && self.store.is_mixed()) {
             let Some(mirror) = self.mirrors.next() else { return false };
             (self.asking.source, self.asking.headers) = (&mirror.source, &mirror.headers);
             self.moved = true;
@@ -125,8 +133,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
         (self.renewed, self.alone, self.server) = (false, false, None);
         self.known = known;
-        self.mixed = self.known.is_some() && is_checked && have > 0;
-        self.in_run |= self.mixed;
+        if let (Some(_), Some(checksum)) = (&self.known, &self.checksum) {
+            self.store.hold_to(checksum);
+            self.in_run |= self.store.is_mixed();
+        }
         true
     }
 
@@ -197,7 +207,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             if question == Ask::Whole
                 && let Some(end) = self.needless(&answer)
             {
-                drain(response).await;
+                Box::pin(drain(response)).await;
                 return Ok(Some(end));
             }
             match (action, &question) {
@@ -298,7 +308,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
         let lasting = self.lasting(known.clone());
         self.store.begin(State::new(self.first, route.url(), lasting))?;
-        (self.known, self.in_run, self.mixed) = (Some(known), true, false);
+        (self.known, self.in_run) = (Some(known), true);
         Ok(())
     }
 
@@ -321,7 +331,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         if let Some(known) = &mut self.known {
             known.total = total;
         }
-        if let (true, Some(known)) = (self.mixed, &self.known) {
+        if let (true, Some(known)) = (self.store.is_mixed(), &self.known) {
             self.store.learn(self.lasting(known.clone()));
         }
         let before = self.store.length();
@@ -368,14 +378,17 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         if total.is_some_and(|total| total > limit) {
             return Err(DownloadError::TooLarge { limit });
         }
-        tell(Event::Answered { from: start, length: total });
+        // Behind where it goes on there may be bytes that are here already.
+        let beyond = self.store.beyond(total);
+        tell(Event::Answered { from: start + beyond, length: total });
         if let (true, Some(known), Some(length)) = (self.splits(), &self.known, length)
-            && let Some(segments) = Segments::new(self.asking, known, &self.store, tell)
+            && let Some(server) = &self.server
+            && let mirrors = if self.apart { &[] } else { self.mirrors.as_slice() }
+            && let checksum = self.checksum.as_deref()
+            && let origins = Origins::new(self.asking, server, known, mirrors, checksum.is_some())
+            && let Some(segments) = Segments::new(origins, checksum, known, &self.store, tell)
         {
-            let hosts = &self.asking.shared.hosts;
-            let more = self.asking.shared.config.split.get() - 1;
-            let places = self.server.as_ref().map(|url| hosts.spare(url, more));
-            self.alone = segments.run(body, start + length, places.unwrap_or_default()).await?;
+            self.alone = segments.run(body, start + length).await?;
             return Ok(());
         }
         // Behind a gap are bytes that are here already.
@@ -384,7 +397,8 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
         let body = Paced::new(body, self.asking.shared.config.slowest, self.asking.shares());
-        let body = Body::new(body, start, |position| tell(Event::Received { position }));
+        let received = |at| tell(Event::Received { position: at + beyond });
+        let body = Body::new(body, start, received);
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
             true => body.save(length, store).await,

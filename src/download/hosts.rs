@@ -22,6 +22,12 @@ pub(super) struct Hosts {
     places: Mutex<HashMap<String, Permits>>,
 }
 
+/// A place among the connections to one server, whose number may be limited.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: Option<Permit>,
+}
+
 impl Hosts {
     /// At most so many connections to each server at once.
     pub(super) fn new(limit: Option<NonZeroUsize>) -> Self {
@@ -49,14 +55,13 @@ impl Hosts {
         }
     }
 
-    /// As many places as are free for further connections to the server of `url`, up to `most`.
-    pub(super) fn spare(&self, url: &Url, most: usize) -> Vec<Option<Permit>> {
-        match self.places(url) {
-            None => std::iter::repeat_with(|| None).take(most).collect(),
-            Some(permits) => {
-                std::iter::from_fn(|| permits.try_take()).map(Some).take(most).collect()
-            }
-        }
+    /// A place for a further connection to the server of `url`, if one is free.
+    pub(super) fn spare(&self, url: &Url) -> Option<Place> {
+        let place = match self.places(url) {
+            None => None,
+            Some(permits) => Some(permits.try_take()?),
+        };
+        Some(Place { _permit: place })
     }
 
     fn places(&self, url: &Url) -> Option<Permits> {

@@ -39,6 +39,7 @@ mod list;
 mod mirrors;
 mod naming;
 mod netrc;
+mod origins;
 mod pace;
 mod part;
 mod pipe;

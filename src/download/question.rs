@@ -54,9 +54,11 @@ impl Asking<'_> {
             if !is_redirect(response.status()) {
                 return Ok((response, route));
             }
-            route.follow(response.header("location"), config)?;
+            let location = response.header("location").map(<[u8]>::to_vec);
+            // First, for the place at this server goes to another with the next step.
+            Box::pin(drain(response)).await;
+            route.follow(location.as_deref(), config)?;
             debug!(to = %shown(route.url()), "redirected");
-            drain(response).await;
         }
     }
 
@@ -76,7 +78,7 @@ impl Asking<'_> {
         if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
             self.shared.hosts.hold(route.url(), until);
         }
-        drain(response).await;
+        Box::pin(drain(response)).await;
         let url = route.is_redirected().then(|| shown(route.url()));
         DownloadError::Status { status, url, retry_after: wait }
     }

@@ -35,6 +35,10 @@ impl Ranges {
         [first].into_iter().chain(others).chain([(total, total)]).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many bytes are there from the first one on.
     pub(super) fn prefix(&self) -> u64 {
         match self.0.first() {

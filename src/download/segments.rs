@@ -2,9 +2,11 @@
 //!
 //! The first connection has asked for the file as always. Where that has a version by which it is
 //! known and enough of it is missing, others take the second half of the largest rest, and again
-//! when they are done. What a connection cannot bring falls to the others; a server that sends no
-//! parts of this version leaves the first one alone, which goes on to the end.
+//! when they are done. They ask the same server and its mirrors in turn. What a connection cannot
+//! bring falls to the others, and one whose server fails turns to the next; where no server sends
+//! parts of this version the first one is left alone, which goes on to the end.
 
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::{AsyncRead, AsyncReadExt as _, future};
@@ -13,30 +15,42 @@ use smol::{Executor, Timer};
 use tracing::{debug, warn};
 
 use crate::download::body::{Body, CopyError, Filled};
+use crate::download::config::Config;
 use crate::download::error::DownloadError;
+use crate::download::hosts::Place;
 use crate::download::http::shown;
+use crate::download::origins::{Origin, Origins};
 use crate::download::pace::{Paced, SlowestPace};
 use crate::download::progress::Event;
-use crate::download::question::{Asking, range};
+use crate::download::question::range;
 use crate::download::resume::{Action, Answer, Ask, Known, judge};
 use crate::download::retry::{Tries, Verdict};
 use crate::download::spans::Spans;
 use crate::download::store::Store;
-use crate::limits::permits::Permit;
+use crate::limits::rate::Share;
 
 /// Each connection has one buffer of this size.
 const PIECE: usize = 256 * 1024;
 
 /// A file that several connections fetch.
 pub(super) struct Segments<'a, T> {
-    asking: Asking<'a>,
-    known: &'a Known,
+    origins: Origins<'a>,
+    /// What can tell whether bytes of several origins belong together.
+    checksum: Option<&'a str>,
     total: u64,
     store: &'a Arc<Store>,
     tell: &'a T,
     spans: Mutex<Spans>,
-    /// Why a connection was given up for good.
+    /// Why the source, which is the first origin, was given up for good over a connection.
     lost: Mutex<Option<DownloadError>>,
+}
+
+/// One of the connections.
+struct Connection {
+    /// The number of who is asked over it.
+    origin: usize,
+    tries: Tries,
+    _place: Option<Place>,
 }
 
 /// Why a span is not filled by this connection.
@@ -55,45 +69,41 @@ impl From<DownloadError> for Lost {
 impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
     /// Divides what is missing of the file; `None` where one connection is to do.
     pub(super) fn new(
-        asking: Asking<'a>,
+        origins: Origins<'a>,
+        checksum: Option<&'a str>,
         known: &'a Known,
         store: &'a Arc<Store>,
         tell: &'a T,
     ) -> Option<Self> {
         let total = known.total?;
-        let spans = Spans::new(&store.gaps(total), asking.shared.config.min_split);
+        let config = &origins.get(0).asking.shared.config;
+        let spans = Spans::new(&store.gaps(total), config.min_split);
         if !spans.are_worth_it() || !store.allow_gaps() {
             return None;
         }
         let (spans, lost) = (Mutex::new(spans), Mutex::default());
-        // While one connection waits, the others work.
-        let asking = Asking { slot: None, ..asking };
-        Some(Self { asking, known, total, store, tell, spans, lost })
+        Some(Self { origins, checksum, total, store, tell, spans, lost })
     }
 
     /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
-    /// `reach`; there are `places` for further connections. Whether it is of no use to ask over further connections again.
+    /// `reach`. Whether it is of no use to ask over several connections again.
     pub(super) async fn run(
         self,
         body: impl AsyncRead + Unpin + Send,
         reach: u64,
-        places: Vec<Option<Permit>>,
     ) -> Result<bool, DownloadError> {
         let (room, total) = (Arc::clone(self.store), self.total);
         let reserve = smol::unblock(move || room.reserve(total)).await;
         reserve.map_err(|error| self.store.failed(error))?;
-        let connections = places.len() + 1;
+        let further = self.further();
+        let connections = further.len() + 1;
         let (ended, results) = bounded(connections);
         let (whole, is_whole) = bounded(1);
         let executor = Executor::new();
         executor.spawn(async { ended.send(self.begin(body, reach, &whole).await).await }).detach();
-        for place in places {
-            let (ended, whole) = (&ended, &whole);
-            let this = &self;
-            let work = async move {
-                let _place = place;
-                ended.send(this.work(this.tries(), whole).await).await
-            };
+        for connection in further {
+            let (this, ended, whole) = (&self, &ended, &whole);
+            let work = async move { ended.send(this.work(connection, whole).await).await };
             executor.spawn(work).detach();
         }
         let all = async {
@@ -124,8 +134,23 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tries(&self) -> Tries {
-        Tries::new(&self.asking.shared.config)
+    fn config(&self) -> &'a Config {
+        &self.origins.get(0).asking.shared.config
+    }
+
+    /// The connections that help the first one, as many as there is room for.
+    fn further(&self) -> Vec<Connection> {
+        let mut last = 0;
+        let next = || {
+            let (origin, place) = self.origins.next(last)?;
+            last = origin;
+            Some(self.connection(origin, Some(place)))
+        };
+        iter::from_fn(next).take(self.config().split.get() - 1).collect()
+    }
+
+    fn connection(&self, origin: usize, place: Option<Place>) -> Connection {
+        Connection { origin, tries: Tries::new(self.config()), _place: place }
     }
 
     /// The first connection.
@@ -136,21 +161,25 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
         let Some(first) = self.spans().take_first(reach) else { return Ok(()) };
-        let mut tries = self.tries();
+        let mut connection = self.connection(0, None);
         let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
-        match self.settle(first, ended, &mut tries).await? {
-            true => self.work(tries, whole).await,
+        match self.settle(first, ended, &mut connection).await? {
+            true => self.work(connection, whole).await,
             false => Ok(()),
         }
     }
 
     /// Fetches spans until none is worth it.
-    async fn work(&self, mut tries: Tries, whole: &Sender<()>) -> Result<(), DownloadError> {
+    async fn work(
+        &self,
+        mut connection: Connection,
+        whole: &Sender<()>,
+    ) -> Result<(), DownloadError> {
         loop {
             let taken = self.spans().take();
             let Some(span) = taken else { return Ok(()) };
-            let ended = self.fetch(span, whole).await;
-            if !self.settle(span.0, ended, &mut tries).await? {
+            let ended = self.fetch(span, connection.origin, whole).await;
+            if !self.settle(span.0, ended, &mut connection).await? {
                 return Ok(());
             }
         }
@@ -162,21 +191,22 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         &self,
         span: u64,
         ended: Result<(), Lost>,
-        tries: &mut Tries,
+        connection: &mut Connection,
     ) -> Result<bool, DownloadError> {
         self.spans().give_back(span);
-        let url = shown(&self.asking.source.url);
+        let Origin { asking, .. } = self.origins.get(connection.origin);
+        let url = shown(&asking.source.url);
         let error = match ended {
             Ok(()) => return Ok(true),
             Err(Lost::NoPart(reason)) => {
-                debug!(url, "one connection goes on alone: {reason}");
-                self.spans().stop();
-                return Ok(false);
+                debug!(url, "it is asked for no more parts: {reason}");
+                self.origins.drop(connection.origin);
+                return Ok(self.turn(connection));
             }
             Err(Lost::Failed(error @ DownloadError::File { .. })) => return Err(error),
             Err(Lost::Failed(error)) => error,
         };
-        let elapsed = self.asking.start.elapsed();
+        let (tries, elapsed) = (&mut connection.tries, asking.start.elapsed());
         match tries.after_failure(error.is_transient(), error.retry_after(), elapsed) {
             Verdict::Again(wait) => {
                 warn!(url, ?wait, "trying a part again: {}", error.with_causes());
@@ -185,27 +215,48 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             }
             Verdict::Final | Verdict::TooLate { .. } => {
                 debug!(url, "a connection is given up: {}", error.with_causes());
-                *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                Ok(false)
+                match connection.origin {
+                    // It may still serve the other connections.
+                    0 => *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+                    mirror => self.origins.drop(mirror),
+                }
+                Ok(self.turn(connection))
             }
         }
+    }
+
+    /// Turns to another origin, if one is left and has room.
+    fn turn(&self, connection: &mut Connection) -> bool {
+        if self.origins.are_dropped() {
+            self.spans().stop();
+        }
+        let Some((origin, place)) = self.origins.another(connection.origin) else { return false };
+        *connection = self.connection(origin, Some(place));
+        true
     }
 
     async fn fetch(
         &self,
         (span, at, end): (u64, u64, u64),
+        number: usize,
         whole: &Sender<()>,
     ) -> Result<(), Lost> {
-        let condition = self.known.condition();
-        let (response, route) = self.asking.ask(&range(at, Some(end), condition)).await?;
+        let origin = self.origins.get(number);
+        let known = origin.known();
+        let condition = known.condition();
+        let (response, route) = origin.asking.ask(&range(at, Some(end), condition)).await?;
         let answer =
             Answer::new(response.status(), response.length(), |name| response.header(name));
         let question = Ask::Rest { from: at, if_range: condition.map(str::to_owned) };
-        match judge(Some(self.known), at, &question, &answer) {
+        match judge(Some(&known), at, &question, &answer) {
             Action::Append { count, .. } => {
+                origin.learn(answer.known);
+                if let Some(checksum) = self.checksum.filter(|_| number > 0) {
+                    self.store.hold_to(checksum);
+                }
                 Ok(self.copy(span, response.take(count), whole).await?)
             }
-            Action::Refused => Err(self.asking.refusal(response, &route).await.into()),
+            Action::Refused => Err(origin.asking.refusal(response, &route).await.into()),
             Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
             _ => Err(Lost::NoPart("the answer to a range is a whole file".to_owned())),
         }
@@ -218,7 +269,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         body: impl AsyncRead + Unpin,
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
-        let mut body = Body::new(Paced::new(body, self.slowest(), self.asking.shares()), 0, |_| {});
+        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), 0, |_| {});
         let (mut buffer, mut came) = (vec![0; PIECE], 0);
         loop {
             let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);
@@ -251,8 +302,12 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
 
     /// How slowly one of the connections may be.
     fn slowest(&self) -> Option<SlowestPace> {
-        let connections = self.asking.shared.config.split.get() as u64;
-        let slowest = self.asking.shared.config.slowest;
+        let connections = self.config().split.get() as u64;
+        let slowest = self.config().slowest;
         slowest.map(|pace| SlowestPace { rate: pace.rate / connections, ..pace })
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        self.origins.get(0).asking.shares()
     }
 }

@@ -1,5 +1,6 @@
 //! What stands beside a part (`f.part.json`), so that a later run can go on with it.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::download::checksum::hex;
 use crate::download::http::shown;
 use crate::download::ranges::Ranges;
 use crate::download::resume::Known;
@@ -22,20 +24,35 @@ const VERSION: u32 = 1;
 /// A longer file is none of ours.
 const LONGEST: u64 = 256 * 1024;
 
-/// What is known of a part, and which of its bytes are written. Secrets are left out: a URL is
-/// told without its user, password and query, and known again by its digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is known of a part, and which of its bytes are written.
+#[derive(Debug, Clone)]
 pub(super) struct State {
-    version: u32,
-    url: String,
-    url_sha256: String,
+    url: Url,
     /// Where the redirects led.
-    final_url: String,
-    #[serde(flatten)]
+    final_url: Url,
     pub(super) known: Known,
     /// The bytes that are written: from the first, up to but not with the second number. A
     /// single range is that of a file written in its order; of one with gaps there are several.
     ranges: Vec<(u64, u64)>,
+    /// The checksum that alone can tell whether the bytes belong together, where they came from
+    /// several sources.
+    pub(super) held_to: Option<String>,
+}
+
+/// The same as it stands in the file, made only when it is saved: most files need none. Secrets
+/// are left out: a URL is told without its user, password and query, and known again by its
+/// digest.
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    version: u32,
+    url: String,
+    url_sha256: String,
+    final_url: String,
+    #[serde(flatten)]
+    known: Cow<'a, Known>,
+    ranges: Cow<'a, [(u64, u64)]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_to: Option<Cow<'a, str>>,
 }
 
 /// Why there is no state to go on with.
@@ -53,14 +70,8 @@ pub(super) enum StateError {
 
 impl State {
     pub(super) fn new(url: &Url, final_url: &Url, known: Known) -> Self {
-        Self {
-            version: VERSION,
-            url: shown(url),
-            url_sha256: digest(url),
-            final_url: shown(final_url),
-            known,
-            ranges: vec![(0, 0)],
-        }
+        let (url, final_url) = (url.clone(), final_url.clone());
+        Self { url, final_url, known, ranges: vec![(0, 0)], held_to: None }
     }
 
     /// Notes that the first `count` bytes are written, or, of a file with gaps, these `ranges`.
@@ -80,18 +91,34 @@ impl State {
     pub(super) fn load(part: &Path, url: &Url) -> Result<Self, StateError> {
         let text = read(&beside(part, ".json")).map_err(|_| StateError::Damaged)?;
         let text = text.ok_or(StateError::Missing)?;
-        let state: Self = serde_json::from_slice(&text).map_err(|_| StateError::Damaged)?;
-        match () {
-            () if state.version != VERSION => Err(StateError::Version),
-            () if state.url_sha256 != digest(url) => Err(StateError::Other),
-            () if Ranges::of(&state.ranges).is_none() => Err(StateError::Damaged),
-            () => Ok(state),
+        let record: Record<'_> = serde_json::from_slice(&text).map_err(|_| StateError::Damaged)?;
+        match (Url::parse(&record.final_url), Ranges::of(&record.ranges)) {
+            _ if record.version != VERSION => Err(StateError::Version),
+            _ if record.url_sha256 != digest(url) => Err(StateError::Other),
+            (Ok(final_url), Some(_)) => {
+                let (known, ranges) = (record.known.into_owned(), record.ranges.into_owned());
+                let held_to = record.held_to.map(Cow::into_owned);
+                Ok(Self { url: url.clone(), final_url, known, ranges, held_to })
+            }
+            _ => Err(StateError::Damaged),
+        }
+    }
+
+    fn to_record(&self) -> Record<'_> {
+        Record {
+            version: VERSION,
+            url: shown(&self.url),
+            url_sha256: digest(&self.url),
+            final_url: shown(&self.final_url),
+            known: Cow::Borrowed(&self.known),
+            ranges: Cow::Borrowed(&self.ranges),
+            held_to: self.held_to.as_deref().map(Cow::Borrowed),
         }
     }
 
     /// Writes the state of the part at `path`: the old one stays until the new one is whole.
     pub(super) fn save(&self, part: &Path) -> io::Result<()> {
-        let text = serde_json::to_vec(self)?;
+        let text = serde_json::to_vec(&self.to_record())?;
         let (new, path) = (beside(part, ".new"), beside(part, ".json"));
         // Whoever holds the part holds these names too; what a dead run left is overwritten.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
@@ -155,7 +182,7 @@ fn digest(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
-    Sha256::digest(url.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(url.as_str()))
 }
 
 #[cfg(test)]
@@ -179,8 +206,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let part = folder.path().join("f.part");
         let first = url("http://user:secret@a/f?x=secret#y");
-        state(first.as_str()).save(&part).unwrap();
-        assert_eq!(State::load(&part, &url("http://a/f?x=secret")).unwrap(), state(first.as_str()));
+        let saved = state(first.as_str());
+        saved.save(&part).unwrap();
+        let loaded = State::load(&part, &url("http://a/f?x=secret")).unwrap();
+        assert_eq!((&loaded.known, &loaded.ranges), (&saved.known, &saved.ranges));
         let other = State::load(&part, &url("http://a/f?x=other"));
         assert!(matches!(other, Err(StateError::Other)), "{other:?}");
         let path = folder.path().join("f.part.json");

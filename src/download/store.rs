@@ -173,6 +173,23 @@ impl Store {
         }
     }
 
+    /// What is there comes from several sources, and only this checksum can tell whether it
+    /// belongs together: also in a later run.
+    pub(super) fn hold_to(&self, checksum: &str) {
+        let mut inner = self.lock();
+        let is_any = inner.length > 0 || inner.ranges.is_some();
+        if let Some(state) = inner.state.as_mut().filter(|state| is_any && state.held_to.is_none())
+        {
+            state.held_to = Some(checksum.to_owned());
+            inner.note();
+        }
+    }
+
+    /// Whether what is there comes from several sources.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.lock().state.as_ref().is_some_and(|state| state.held_to.is_some())
+    }
+
     /// Throws away what is there; what comes next belongs to `state`.
     pub(super) fn begin(&self, state: State) -> Result<(), DownloadError> {
         let mut inner = self.lock();
@@ -238,6 +255,18 @@ impl Store {
             Some((start, end)) if start == inner.position => end - start,
             _ => u64::MAX,
         }
+    }
+
+    /// How many bytes are there behind the next one, beyond gaps.
+    pub(super) fn beyond(&self, total: Option<u64>) -> u64 {
+        let inner = self.lock();
+        let Some((ranges, total)) = inner.ranges.as_ref().zip(total) else { return 0 };
+        // What is overtaken counts as it comes.
+        if inner.position < inner.length {
+            return 0;
+        }
+        let missing: u64 = ranges.gaps(total).iter().map(|(start, end)| end - start).sum();
+        total.saturating_sub(missing + inner.position)
     }
 
     /// Lets bytes be written at their places. Whether a later run can be told which: otherwise it
@@ -333,7 +362,7 @@ impl Store {
     pub(super) fn leave(&self) -> bool {
         // If something is being written this very moment, its last note must do.
         let Ok(mut inner) = self.0.try_lock() else { return true };
-        let is_any = inner.length > 0 || inner.ranges.is_some();
+        let is_any = inner.length > 0 || inner.ranges.as_ref().is_some_and(|all| !all.is_empty());
         if is_any {
             inner.note();
         }

@@ -83,7 +83,8 @@ impl Shared {
         let rate = self.config.rate_per_file.map(SharedRate::new);
         let rate = rate.as_ref();
         let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
-        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, &tell);
+        let sum = verified.as_ref();
+        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, sum, &tell);
         let (path, bytes) = match output {
             Output::Part(part) => {
                 let is_renamed = is_named && self.config.server_names;
@@ -194,6 +195,9 @@ impl Shared {
         work: impl Future<Output = Result<T, DownloadError>>,
     ) -> Result<T, DownloadError> {
         let limit = self.config.max_time;
+        // Each future around another holds it twice: as what it was given, and where it runs it.
+        // This one is large, and moving it about cost more than a small file's request.
+        let work = Box::pin(work);
         let late = |_| DownloadError::OutOfTime { limit: limit.unwrap_or_default() };
         within(limit, work).await.map_err(late)?
     }
@@ -206,12 +210,12 @@ impl Shared {
         start: Instant,
     ) -> Result<Filled, DownloadError> {
         loop {
-            let failed = shown(attempt.url());
             let error = match self.fill_once(&mut attempt, checksum.as_ref(), start).await {
                 Ok(filled) => return Ok(filled),
                 Err(error) => error,
             };
-            if !attempt.move_on(&error, checksum.is_some()) {
+            let failed = shown(attempt.url());
+            if !attempt.move_on(&error) {
                 return Err(attempt.last_error(error));
             }
             let next = shown(attempt.url());

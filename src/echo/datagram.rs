@@ -1,7 +1,7 @@
 //! A socket over which messages go out and replies come back, a datagram each.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use smol::Async;
 use tracing::info;
@@ -14,13 +14,15 @@ use crate::echo::retrying;
 use crate::escape::Escaped;
 use crate::limits::deadline::within;
 use crate::net::address::{Address, Endpoint};
-use crate::net::connect::{ConnectError, first_to, resolve};
-use crate::net::datagram::{LONGEST, connect};
+use crate::net::connect::{ConnectError, resolve};
+use crate::net::datagram::{Candidates, LONGEST, connect};
 
 /// A socket that sends to one server.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     socket: Async<UdpSocket>,
+    /// Where the server may be if it is not there.
+    others: Candidates,
     intact: bool,
 }
 
@@ -29,10 +31,10 @@ impl Mailbox {
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
         let failed =
             |source| ConnectError::Connect { address: Address::Udp(endpoint.clone()), source };
-        let found = resolve(endpoint).await?;
-        let opened = first_to(found, async |peer| Async::new_nonblocking(connect(peer)?)).await;
+        let mut others = Candidates::new(resolve(endpoint).await?);
+        let opened = others.next(socket_to);
         let opened = opened.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-        Ok(Self { socket: opened.map_err(failed)?, intact: true })
+        Ok(Self { socket: opened.map_err(failed)?, others, intact: true })
     }
 
     /// Whether another message may follow: the last one was answered, so that its reply cannot
@@ -46,8 +48,15 @@ impl Mailbox {
     pub(crate) async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
         // Until the end, so that nobody goes on where this was dropped halfway.
         self.intact = false;
-        let socket = &self.socket;
-        match retrying(&config.server, || attempt(socket, message, &config.server)).await {
+        let Self { socket, others, .. } = self;
+        let mut answered =
+            retrying(&config.server, || attempt(socket, message, &config.server)).await;
+        while answered.as_ref().is_err_and(EchoError::is_refused) {
+            let Some(Ok(next)) = others.next(socket_to) else { break };
+            *socket = next;
+            answered = retrying(&config.server, || attempt(socket, message, &config.server)).await;
+        }
+        match answered {
             Ok(bytes) => {
                 self.intact = true;
                 let outcome = if config.verify { verify(message, &bytes, config) } else { Ok(()) };
@@ -56,6 +65,10 @@ impl Mailbox {
             Err(error) => Reply { bytes: Vec::new(), outcome: Err(error) },
         }
     }
+}
+
+fn socket_to(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
+    Async::new_nonblocking(connect(peer)?)
 }
 
 async fn attempt(

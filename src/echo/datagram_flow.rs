@@ -13,13 +13,15 @@ use crate::echo::flow::{Event, LATE, READS_A_TURN, Rules, Scratch};
 use crate::echo::ledger::Sent;
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::roll::{Came, Roll};
-use crate::net::datagram::Connected;
+use crate::net::datagram::{Candidates, Connected};
 use crate::runtime::{Timer, give_way};
 
 /// A socket on which messages are on the way.
 #[derive(Debug)]
 pub(crate) struct DatagramFlow<'a> {
     socket: Connected,
+    /// Where the server may be if it is not there.
+    others: Candidates,
     rules: Rules<'a>,
     /// Tells sockets apart; also the seed of their bytes.
     number: u64,
@@ -37,9 +39,15 @@ enum Broken {
 }
 
 impl<'a> DatagramFlow<'a> {
-    pub(crate) fn new(socket: Connected, rules: Rules<'a>, number: u64) -> Self {
+    pub(crate) fn new(
+        socket: Connected,
+        others: Candidates,
+        rules: Rules<'a>,
+        number: u64,
+    ) -> Self {
         let roll = Roll::new(rules.payload, number, rules.verify);
-        Self { socket, rules, number, roll, free: Instant::now(), timer: Timer::never() }
+        let (free, timer) = (Instant::now(), Timer::never());
+        Self { socket, others, rules, number, roll, free, timer }
     }
 
     /// Sends at most `most` messages as they become due and waits for all replies, each as long
@@ -55,10 +63,35 @@ impl<'a> DatagramFlow<'a> {
         scratch: &RefCell<Scratch>,
         mut told: impl FnMut(Event),
     ) -> Result<(), EchoError> {
-        let work =
-            poll_fn(|cx| self.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told));
-        let result = work.await;
-        result.map_err(|broken| self.explain(broken))
+        loop {
+            let work =
+                poll_fn(|cx| self.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told));
+            match work.await {
+                Err(broken) if self.moves_on(&broken, scratch).await => {}
+                result => return result.map_err(|broken| self.explain(broken)),
+            }
+        }
+    }
+
+    /// Goes on with the next address of the server, if this one has refused and never answered:
+    /// what is on the way is sent there.
+    async fn moves_on(&mut self, broken: &Broken, scratch: &RefCell<Scratch>) -> bool {
+        let (Broken::Write(error) | Broken::Read(error)) = broken else { return false };
+        if error.kind() != io::ErrorKind::ConnectionRefused || self.roll.was_answered() {
+            return false;
+        }
+        let Some(Ok(socket)) = self.others.next(Connected::connect) else { return false };
+        self.socket = socket;
+        for number in self.roll.numbers() {
+            let again = poll_fn(|cx| {
+                let datagram = &mut scratch.borrow_mut().wanted;
+                let length = self.roll.fill(number, datagram);
+                self.socket.poll_send(cx, &datagram[..length])
+            });
+            // What comes of it is told when the answer is read.
+            let _ = again.await;
+        }
+        true
     }
 
     fn poll(
@@ -92,7 +125,7 @@ impl<'a> DatagramFlow<'a> {
     fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) {
         while self.expires().is_some_and(|expires| expires <= now) {
             let Some(sent) = self.roll.give_up() else { return };
-            told(Event::Lost { sent });
+            told(Event::Lost { sent, now });
         }
     }
 

@@ -132,7 +132,7 @@ pub enum EchoError {
 }
 
 /// How a stream of replies first left the stream of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mismatch {
     /// A byte is not the one that was sent.
     Changed,
@@ -142,13 +142,23 @@ pub enum Mismatch {
     Dropped,
 }
 
+impl Mismatch {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Changed, Self::Added, Self::Dropped];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Added => "added",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Changed => "a byte was changed",
-            Self::Added => "a byte was added",
-            Self::Dropped => "a byte was dropped",
-        })
+        write!(f, "a byte was {}", self.name())
     }
 }
 
@@ -233,6 +243,11 @@ impl EchoError {
         }
     }
 
+    /// What was done to the bytes, if it is known.
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        if let Self::Mismatch { mismatch, .. } = self { Some(*mismatch) } else { None }
+    }
+
     /// Whether it took too long, rather than failed.
     pub fn is_timeout(&self) -> bool {
         let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));
@@ -242,7 +257,12 @@ impl EchoError {
 
     /// Whether nobody listens at the address.
     pub fn is_refused(&self) -> bool {
-        let Self::Connect(ConnectError::Connect { source, .. }) = self else { return false };
+        let source = match self {
+            Self::Connect(ConnectError::Connect { source, .. }) => source,
+            // With datagrams that is told where the answer is read.
+            Self::Send { source, .. } | Self::Receive { source, .. } => source,
+            _ => return false,
+        };
         source.kind() == io::ErrorKind::ConnectionRefused
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::echo::config::Server;
-use crate::echo::error::{EchoError, Mismatch};
+use crate::echo::difference::Difference;
+use crate::echo::error::EchoError;
 use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::payload::Payload;
@@ -23,8 +24,9 @@ const PIECE: usize = 64 << 10;
 /// Reads in a row after which the other connections have their turn.
 pub(crate) const READS_A_TURN: usize = 16;
 
-/// How long the server may take to close its side when ours is closed. What comes meanwhile is
-/// too much; a server that does not close is no failure.
+/// How long the server may take to close its side when ours is closed, or to send what tells more
+/// of what it did to a byte. What comes behind the last reply is too much; a server that does not
+/// close is no failure.
 const LAST_WAIT: Duration = Duration::from_millis(250);
 
 /// Bytes of messages that are begun and not yet written. With more, what is on the way would wait
@@ -54,7 +56,7 @@ pub(crate) enum Event {
     /// A reply came that had come before.
     Again,
     /// Its reply did not come in time, in a datagram.
-    Lost { sent: Sent },
+    Lost { sent: Sent, now: Instant },
 }
 
 /// How the messages of a flow go.
@@ -88,7 +90,7 @@ enum Broken {
     Read(io::Error),
     Closed,
     Late,
-    Mismatch(u64, Mismatch),
+    Differs(Difference),
 }
 
 impl Default for Scratch {
@@ -118,8 +120,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     ) -> Result<(), EchoError> {
         let work =
             poll_fn(|cx| self.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told));
-        let result = work.await;
-        result.map_err(|broken| self.explain(broken))
+        match work.await {
+            Err(Broken::Differs(mut difference)) => {
+                self.find_out(&mut difference, scratch).await;
+                Err(self.explain(Broken::Differs(difference)))
+            }
+            result => result.map_err(|broken| self.explain(broken)),
+        }
+    }
+
+    /// Waits for a little of what comes behind a difference.
+    async fn find_out(&mut self, difference: &mut Difference, scratch: &RefCell<Scratch>) {
+        let stream = &mut self.stream;
+        let more = poll_fn(|cx| {
+            let found = &mut scratch.borrow_mut().found;
+            while !difference.is_told() {
+                match ready!(Pin::new(&mut *stream).poll_read(cx, found)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => difference.add(&found[..count]),
+                }
+            }
+            Poll::Ready(())
+        });
+        // If nothing more comes, what has come must do.
+        let _ = before(Timer::at(Instant::now() + LAST_WAIT), more).await;
     }
 
     /// Shuts down writing when all replies have come, and reads to the end: what still comes is
@@ -142,7 +166,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         });
         match before(Timer::at(Instant::now() + limit), end).await {
             Ok(Ok(0) | Err(_)) => Ok(()),
-            Ok(Ok(_)) => Err(self.explain(Broken::Mismatch(self.ledger.read(), Mismatch::Added))),
+            Ok(Ok(_)) => Err(self.explain(Broken::Differs(self.ledger.difference(&[])))),
             Err(_) => {
                 deaf.set(true);
                 Ok(())
@@ -247,7 +271,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         }
         self.ledger
             .received(&found[..count], wanted, |sent| told(Event::Answered { sent, now }))
-            .map_err(|(offset, mismatch)| Broken::Mismatch(offset, mismatch))?;
+            .map_err(Broken::Differs)?;
         Ok(Some(now))
     }
 
@@ -283,7 +307,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             Broken::Read(source) => EchoError::receive(address, source),
             Broken::Closed => EchoError::Closed { address, received },
             Broken::Late => EchoError::TimedOut { address, limit, received },
-            Broken::Mismatch(offset, mismatch) => {
+            Broken::Differs(difference) => {
+                let (offset, mismatch) = (difference.offset, difference.kind());
                 EchoError::Mismatch { address, connection: self.number, offset, mismatch }
             }
         }

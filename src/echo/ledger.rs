@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::echo::error::Mismatch;
-use crate::echo::payload::{Payload, compare};
+use crate::echo::difference::{Difference, first_difference};
+use crate::echo::payload::Payload;
 
 /// A message on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,6 @@ impl<'a> Ledger<'a> {
         self.started - self.written
     }
 
-    /// How many bytes have come back.
-    pub(crate) fn read(&self) -> u64 {
-        self.read
-    }
-
     /// Puts the next bytes that are to be written into `piece`, and tells how many.
     pub(crate) fn fill(&self, piece: &mut [u8]) -> usize {
         let count = up_to(self.unwritten(), piece);
@@ -82,32 +77,39 @@ impl<'a> Ledger<'a> {
     ///
     /// # Errors
     ///
-    /// The offset from which on they are not what was sent, and what they are.
+    /// Where they first are not what was sent, and what they are from there on.
     pub(crate) fn received(
         &mut self,
         bytes: &[u8],
         wanted: &mut [u8],
         mut answered: impl FnMut(Sent),
-    ) -> Result<(), (u64, Mismatch)> {
+    ) -> Result<(), Difference> {
         let asked = up_to(self.started - self.read, bytes);
-        let (bytes, more) = bytes.split_at(asked);
-        let start = self.read;
-        let mismatch = if self.verify { self.check(bytes, &mut wanted[..asked]) } else { None };
-        self.read += mismatch.map_or(asked, |(at, _)| at) as u64;
+        let good = match self.verify {
+            true => self.check(&bytes[..asked], &mut wanted[..asked]),
+            false => asked,
+        };
+        self.read += good as u64;
         while self.read >= self.first_end() {
             let Some(sent) = self.on_way.pop_front() else { break };
             answered(sent);
         }
-        match mismatch {
-            Some((at, mismatch)) => Err((start + at as u64, mismatch)),
-            None if !more.is_empty() => Err((self.read, Mismatch::Added)),
-            None => Ok(()),
-        }
+        if good == bytes.len() { Ok(()) } else { Err(self.difference(&bytes[good..])) }
     }
 
-    fn check(&self, bytes: &[u8], wanted: &mut [u8]) -> Option<(usize, Mismatch)> {
+    /// How many of these bytes are the next that were sent.
+    fn check(&self, bytes: &[u8], wanted: &mut [u8]) -> usize {
         self.payload.fill(self.seed, self.read, wanted);
-        compare(bytes, wanted)
+        first_difference(bytes, wanted).unwrap_or(bytes.len())
+    }
+
+    /// That these bytes are not the next that were sent.
+    pub(crate) fn difference(&self, bytes: &[u8]) -> Difference {
+        let mut wanted = [0; Difference::WANTED];
+        // What has not been written cannot come back.
+        let count = up_to(self.written.saturating_sub(self.read), &wanted);
+        self.payload.fill(self.seed, self.read, &mut wanted[..count]);
+        Difference::new(self.read, bytes, &wanted[..count])
     }
 
     /// The offset at which the reply to the oldest message ends.
@@ -124,6 +126,7 @@ fn up_to(count: u64, room: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::echo::error::Mismatch;
     use crate::echo::message::Message;
 
     fn hola() -> Payload {
@@ -138,9 +141,11 @@ mod tests {
         let mut ledger = Ledger::new(&payload, 0, true);
         let now = Instant::now();
         (0..3).for_each(|_| ledger.start(Sent { due: now, at: now }));
+        ledger.wrote(3 * 5);
         let (mut count, mut counts, mut result) = (0, Vec::new(), Ok(()));
         for piece in pieces {
-            result = ledger.received(piece.as_bytes(), &mut [0; 100], |_| count += 1);
+            let found = ledger.received(piece.as_bytes(), &mut [0; 100], |_| count += 1);
+            result = found.map_err(|difference| (difference.offset, difference.kind()));
             counts.push(count);
         }
         assert_eq!((counts.as_slice(), result), (answered, end), "{pieces:?}");

@@ -48,7 +48,10 @@ impl Meter {
                 self.recent.answered(response);
                 self.show(now);
             }
-            Event::Lost { sent } if sent.due >= self.measured_from => report.lost += 1,
+            Event::Lost { sent, now } if sent.due >= self.measured_from => {
+                report.lost += 1;
+                report.timeline.at(now - self.measured_from).lost += 1;
+            }
             Event::Overtaken { sent } if sent.due >= self.measured_from => report.reordered += 1,
             Event::Again => report.duplicates += 1,
             _ => {}

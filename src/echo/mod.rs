@@ -22,6 +22,7 @@ mod config;
 mod connection;
 mod datagram;
 mod datagram_flow;
+mod difference;
 mod error;
 mod flow;
 mod ledger;

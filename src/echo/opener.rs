@@ -1,5 +1,6 @@
 //! Connections to the server, bound to the thread that opens them.
 
+use std::future::ready;
 use std::io::ErrorKind;
 use std::time::Instant;
 
@@ -9,8 +10,8 @@ use crate::echo::link::{Gate, Link};
 use crate::echo::retrying;
 use crate::limits::deadline::before;
 use crate::net::address::Address;
-use crate::net::connect::{ConnectError, connect_here, first_to};
-use crate::net::datagram::Connected;
+use crate::net::connect::{ConnectError, connect_here, once_there_is_room};
+use crate::net::datagram::{Candidates, Connected};
 use crate::net::names::Names;
 use crate::net::stream::Stream;
 use crate::runtime::Timer;
@@ -19,7 +20,8 @@ use crate::runtime::Timer;
 #[derive(Debug)]
 pub(crate) enum Opened<S = Link<Stream>> {
     Stream(S),
-    Datagrams(Connected),
+    /// A socket to an address, and those that come next where that one refuses.
+    Datagrams(Connected, Candidates),
 }
 
 /// Opens connections to one server, whose name is resolved once.
@@ -39,7 +41,7 @@ impl Opener {
     pub(crate) async fn open(&self) -> Result<Opened, EchoError> {
         Ok(match retrying(&self.server, || self.attempt()).await? {
             Opened::Stream(stream) => Opened::Stream(self.gate.pass(&self.server, stream).await?),
-            Opened::Datagrams(socket) => Opened::Datagrams(socket),
+            Opened::Datagrams(socket, others) => Opened::Datagrams(socket, others),
         })
     }
 
@@ -53,13 +55,14 @@ impl Opener {
                     connect_here(endpoint, found).await.map(Opened::Stream)
                 }
                 Address::Unix(path) => {
-                    Stream::connect_unix(path).await.map(Opened::Stream).map_err(failed)
+                    let stream = once_there_is_room(|| ready(Stream::connect_unix(path))).await;
+                    stream.map(Opened::Stream).map_err(failed)
                 }
                 Address::Udp(endpoint) => {
-                    let found = self.names.resolve(endpoint).await?;
-                    let socket = first_to(found, async |peer| Connected::connect(peer)).await;
+                    let mut others = Candidates::new(self.names.resolve(endpoint).await?);
+                    let socket = others.next(Connected::connect);
                     let socket = socket.unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
-                    socket.map(Opened::Datagrams).map_err(failed)
+                    socket.map(|socket| Opened::Datagrams(socket, others)).map_err(failed)
                 }
             }
         };

@@ -3,7 +3,6 @@
 
 use std::num::NonZeroU64;
 
-use crate::echo::error::Mismatch;
 use crate::echo::message::Message;
 
 /// What is sent again and again.
@@ -86,25 +85,6 @@ fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// Where `found` first differs from `wanted`, which is as long, and how. With few bytes behind
-/// that place to judge by, a byte counts as changed.
-pub(crate) fn compare(found: &[u8], wanted: &[u8]) -> Option<(usize, Mismatch)> {
-    if found == wanted {
-        return None;
-    }
-    let at = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
-    let (found, wanted) = (&found[at..], &wanted[at..]);
-    let known = found.len().min(16) - 1;
-    let mismatch = match known {
-        0..4 => Mismatch::Changed,
-        _ if found[1..=known] == wanted[1..=known] => Mismatch::Changed,
-        _ if found[1..=known] == wanted[..known] => Mismatch::Added,
-        _ if found[..known] == wanted[1..=known] => Mismatch::Dropped,
-        _ => Mismatch::Changed,
-    };
-    Some((at, mismatch))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,24 +128,5 @@ mod tests {
         let mut other = vec![0; 64];
         generated(64).fill(8, 0, &mut other);
         assert_ne!(bytes(&generated(64), 0, 64), other);
-    }
-
-    #[track_caller]
-    fn finds(change: impl Fn(&mut Vec<u8>), found: Option<(usize, Mismatch)>) {
-        let wanted = bytes(&generated(64), 0, 1000);
-        let mut changed = wanted.clone();
-        change(&mut changed);
-        changed.truncate(900);
-        assert_eq!(compare(&changed, &wanted[..changed.len()]), found);
-    }
-
-    #[test]
-    fn what_was_done_to_the_bytes_is_told() {
-        finds(|_| (), None);
-        finds(|b| b[100] ^= 1, Some((100, Mismatch::Changed)));
-        finds(|b| b.insert(200, 0x11), Some((200, Mismatch::Added)));
-        finds(|b| assert_ne!(b.remove(300), b'\n'), Some((300, Mismatch::Dropped)));
-        finds(|b| b[899] ^= 1, Some((899, Mismatch::Changed)));
-        finds(|b| b[100..200].fill(0), Some((100, Mismatch::Changed)));
     }
 }

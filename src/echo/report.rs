@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::echo::error::{EchoError, Phase};
+use crate::echo::error::{EchoError, Mismatch, Phase};
 use crate::measure::latency::Latency;
 use crate::measure::timeline::Timeline;
 
@@ -18,6 +18,8 @@ pub struct PingReport {
     pub times: Latency,
     /// How often something went wrong.
     pub errors: BTreeMap<Phase, u64>,
+    /// How often what was done to a byte.
+    pub mismatches: BTreeMap<Mismatch, u64>,
     /// The replies that came once more, in datagrams.
     pub duplicates: u64,
     /// How long all took.
@@ -31,7 +33,10 @@ impl PingReport {
             Ok(Some(time)) => self.times.record(*time),
             // A datagram that was lost is no error.
             Ok(None) => {}
-            Err(error) => *self.errors.entry(error.phase()).or_default() += 1,
+            Err(error) => {
+                *self.errors.entry(error.phase()).or_default() += 1;
+                count_mismatch(&mut self.mismatches, error);
+            }
         }
     }
 
@@ -72,6 +77,8 @@ pub struct LoadReport {
     pub reordered: u64,
     /// What went wrong.
     pub errors: BTreeMap<Phase, Failures>,
+    /// How often what was done to a byte.
+    pub mismatches: BTreeMap<Mismatch, u64>,
     /// The share of their time in which the threads that sent were busy, from 0 to 1.
     pub cpu: f64,
     /// Whether the threads that sent slept while they waited.
@@ -90,7 +97,13 @@ pub struct Failures {
     pub first: EchoError,
 }
 
-/// Why figures may not mean what they seem to.
+fn count_mismatch(mismatches: &mut BTreeMap<Mismatch, u64>, error: &EchoError) {
+    if let Some(mismatch) = error.mismatch() {
+        *mismatches.entry(mismatch).or_default() += 1;
+    }
+}
+
+/// Why figures may not mean what they seem to, and what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Doubt {
     /// The rate that was reached is more than 1 % below the one that was asked.
@@ -113,6 +126,8 @@ pub enum Doubt {
         percentile: &'static str,
         /// All messages that were answered.
         answered: u64,
+        /// How many would do.
+        enough: u64,
     },
 }
 
@@ -122,25 +137,32 @@ impl fmt::Display for Doubt {
             Self::Rate { asked, reached } => {
                 let missing = 100.0 * (1.0 - reached / asked);
                 write!(f, "the rate was not reached: {reached:.1} of {asked} messages a second, ")?;
-                write!(f, "{missing:.1}% too few")
+                write!(f, "{missing:.1}% too few; ")?;
+                f.write_str(
+                    "more --connections or --in-flight help unless the server is at its end",
+                )
             }
             Self::Late(share) => {
                 let percent = 100.0 * share;
-                write!(f, "{percent:.1}% of the messages were sent over 1 ms late by this program")
+                write!(
+                    f,
+                    "{percent:.1}% of the messages were sent over 1 ms late by this program: "
+                )?;
+                f.write_str("more --threads, a lower --rate or an idle machine help")
             }
             Self::Busy(share) => {
                 let percent = 100.0 * share;
                 write!(f, "this program was busy for {percent:.0}% of the time: ")?;
-                f.write_str(
-                    "the generator was the bottleneck; more threads or fewer connections help",
-                )
+                f.write_str("the generator was the bottleneck; ")?;
+                f.write_str("more --threads, fewer --connections or several machines help")
             }
             Self::Asleep => {
                 f.write_str("the times are in good part those of this program waking up: ")?;
                 f.write_str("--busy-poll takes that out")
             }
-            Self::Few { percentile, answered } => {
-                write!(f, "{answered} replies are too few for {percentile} and above")
+            Self::Few { percentile, answered, enough } => {
+                write!(f, "{answered} replies are too few for {percentile} and above, ")?;
+                write!(f, "{enough} are enough: a longer --duration or a higher -n helps")
             }
         }
     }
@@ -148,6 +170,7 @@ impl fmt::Display for Doubt {
 
 impl LoadReport {
     pub(crate) fn fail(&mut self, error: EchoError) {
+        count_mismatch(&mut self.mismatches, &error);
         let entry = self.errors.entry(error.phase());
         entry.or_insert(Failures { count: 0, first: error }).count += 1;
     }
@@ -169,6 +192,9 @@ impl LoadReport {
                 Entry::Vacant(entry) => _ = entry.insert(failures),
                 Entry::Occupied(mut entry) => entry.get_mut().count += failures.count,
             }
+        }
+        for (kind, count) in other.mismatches {
+            *self.mismatches.entry(kind).or_default() += count;
         }
         self.last_answer = self.last_answer.max(other.last_answer);
         self.ended = self.ended.max(other.ended);
@@ -205,7 +231,7 @@ impl LoadReport {
             (late > 0.01).then_some(Doubt::Late(late)),
             (self.cpu > 0.9 && answered > 0).then_some(Doubt::Busy(self.cpu)),
             self.is_wake_up().then_some(Doubt::Asleep),
-            few.map(|(percentile, _)| Doubt::Few { percentile, answered }),
+            few.map(|(percentile, enough)| Doubt::Few { percentile, answered, enough }),
         ]
         .into_iter()
         .flatten()
@@ -236,8 +262,11 @@ mod tests {
         let asked = 2000.0;
         let slow = report(10_000, 10).doubts(Some(asked));
         assert_eq!(slow, [Doubt::Rate { asked, reached: 1000.0 }]);
-        let text = "the rate was not reached: 1000.0 of 2000 messages a second, 50.0% too few";
-        assert_eq!(slow[0].to_string(), text);
+        let text = slow[0].to_string();
+        assert!(
+            text.contains(": 1000.0 of 2000 messages a second, 50.0% too few; more "),
+            "{text}"
+        );
         let late = LoadReport { late: 101, ..report(10_000, 10) };
         assert_eq!(late.doubts(None), [Doubt::Late(0.0101)]);
         let mut quick = LoadReport { slept: true, cpu: 0.9, ..report(10_000, 10) };
@@ -251,16 +280,29 @@ mod tests {
     }
 
     #[test]
+    fn each_doubt_tells_what_to_do() {
+        for (doubt, help) in [
+            (Doubt::Rate { asked: 2.0, reached: 1.0 }, "--connections"),
+            (Doubt::Late(0.5), "--threads"),
+            (Doubt::Busy(0.95), "--threads"),
+            (Doubt::Asleep, "--busy-poll"),
+            (Doubt::Few { percentile: "p99", answered: 100, enough: 1000 }, "--duration"),
+        ] {
+            assert!(doubt.to_string().contains(help), "{doubt}");
+        }
+    }
+
+    #[test]
     fn a_percentile_needs_ten_replies_above_it() {
-        for (answered, percentile) in [
+        for (answered, few) in [
             (0, None),
-            (99, Some("p90")),
-            (100, Some("p99")),
-            (9_999, Some("p99.9")),
+            (99, Some(("p90", 100))),
+            (100, Some(("p99", 1000))),
+            (9_999, Some(("p99.9", 10_000))),
             (10_000, None),
         ] {
             let doubts = report(answered, 1).doubts(None);
-            let few = percentile.map(|percentile| Doubt::Few { percentile, answered });
+            let few = few.map(|(percentile, enough)| Doubt::Few { percentile, answered, enough });
             assert_eq!(doubts, Vec::from_iter(few));
         }
     }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::echo::difference::{Difference, first_difference};
 use crate::echo::error::Mismatch;
 use crate::echo::ledger::Sent;
-use crate::echo::payload::{Payload, compare};
+use crate::echo::payload::Payload;
 
 /// The least bytes that a datagram of a ping or a load has: it begins with its number on its socket,
 /// big-endian, counted from 0.
@@ -61,6 +62,16 @@ impl<'a> Roll<'a> {
         self.fill(self.next, datagram)
     }
 
+    /// Whether anything has been answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.reached > 0
+    }
+
+    /// The numbers of the messages that are on the way.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        self.on_way.keys().copied().collect::<Vec<_>>().into_iter()
+    }
+
     /// Counts the next message as sent.
     pub(crate) fn start(&mut self, sent: Sent) {
         self.answered.forget(self.next);
@@ -105,18 +116,18 @@ impl<'a> Roll<'a> {
     fn check(&self, number: u64, found: &[u8], wanted: &mut [u8]) -> Result<(), (usize, Mismatch)> {
         let length = self.fill(number, wanted);
         let both = found.len().min(length);
-        if let Some((at, mismatch)) = compare(&found[..both], &wanted[..both]) {
-            return Err((at, mismatch));
-        }
-        match found.len() {
-            found if found < length => Err((found, Mismatch::Dropped)),
-            found if found > length => Err((length, Mismatch::Added)),
-            _ => Ok(()),
-        }
+        let at = match first_difference(&found[..both], &wanted[..both]) {
+            Some(at) => at,
+            None if found.len() < length => return Err((both, Mismatch::Dropped)),
+            None if found.len() > length => both,
+            None => return Ok(()),
+        };
+        let difference = Difference::new(at as u64, &found[at..], &wanted[at..length]);
+        Err((at, difference.kind()))
     }
 
     /// Writes a message, and tells its length.
-    fn fill(&self, number: u64, datagram: &mut [u8]) -> usize {
+    pub(crate) fn fill(&self, number: u64, datagram: &mut [u8]) -> usize {
         let size = self.payload.size();
         let length = usize::try_from(size).unwrap_or(usize::MAX).min(datagram.len());
         let datagram = &mut datagram[..length];

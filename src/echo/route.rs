@@ -21,7 +21,9 @@ impl<'a> Route<'a> {
     pub(crate) fn new(opened: Opened, rules: Rules<'a>, number: u64) -> Self {
         match opened {
             Opened::Stream(stream) => Self::Stream(Flow::new(stream, rules, number)),
-            Opened::Datagrams(socket) => Self::Datagrams(DatagramFlow::new(socket, rules, number)),
+            Opened::Datagrams(socket, others) => {
+                Self::Datagrams(DatagramFlow::new(socket, others, rules, number))
+            }
         }
     }
 

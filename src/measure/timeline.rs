@@ -25,6 +25,8 @@ pub struct Timeline {
 pub struct Slice {
     /// What was not answered but failed.
     pub failed: u64,
+    /// What was lost on the way.
+    pub lost: u64,
     times: Histogram<u32>,
 }
 
@@ -91,7 +93,7 @@ impl Default for Slice {
     #[expect(clippy::expect_used, reason = "the crate takes 1 to 5 digits and any such bounds")]
     fn default() -> Self {
         let times = Histogram::new_with_bounds(1_000, nanos(LONGEST), 1);
-        Self { failed: 0, times: times.expect("one digit") }
+        Self { failed: 0, lost: 0, times: times.expect("one digit") }
     }
 }
 
@@ -116,13 +118,14 @@ impl Slice {
     /// Adds what happened in another span.
     pub fn merge(&mut self, other: &Self) {
         self.failed += other.failed;
+        self.lost += other.lost;
         // Both have the same bounds, so that there is nothing that would not fit.
         let _ = self.times.add(&other.times);
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.failed = 0;
+        (self.failed, self.lost) = (0, 0);
         self.times.reset();
     }
 }

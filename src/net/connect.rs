@@ -10,13 +10,19 @@ use std::time::Duration;
 use async_net::TcpStream;
 use async_net::unix::UnixStream;
 use futures_lite::{AsyncRead, AsyncWrite};
+use smol::Timer;
 
+use crate::limits::backoff::Backoff;
 use crate::limits::deadline::within;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// The longest wait before a Unix socket whose backlog is full is first asked again, and before
+/// any later time.
+const FULL_DELAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +63,8 @@ pub enum Plain {
 }
 
 /// Connects to `address`, for at most `limit`; where that is of TCP, it is resolved, and
-/// connected to as [`connect_to`] does. A handshake of TLS is the caller's to make.
+/// connected to as [`connect_to`] does; where a Unix socket has no room in its backlog, there is
+/// waited for some. A handshake of TLS is the caller's to make.
 ///
 /// # Errors
 ///
@@ -75,13 +82,35 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, Connec
                 let found = resolve(endpoint).await?;
                 dial(found).await.map(Plain::Tcp).map_err(failed)
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Plain::Unix).map_err(failed),
+            Address::Unix(path) => {
+                let stream = once_there_is_room(|| UnixStream::connect(path)).await;
+                stream.map(Plain::Unix).map_err(failed)
+            }
             Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
     };
     within(Some(limit), work)
         .await
         .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
+}
+
+/// Makes an attempt to connect to a Unix socket, again and again while its backlog is full: the
+/// system then says EAGAIN (connect(2)), and tells nobody when there is room.
+pub(crate) async fn once_there_is_room<T, A: Future<Output = io::Result<T>>>(
+    attempt: impl Fn() -> A,
+) -> io::Result<T> {
+    let mut backoff = Backoff::new(FULL_DELAY.0, FULL_DELAY.1);
+    loop {
+        // async-net takes it for "in progress", and then finds the socket not connected.
+        let is_full =
+            |kind| matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected);
+        match attempt().await {
+            Err(error) if is_full(error.kind()) => {
+                Timer::after(backoff.next_delay()).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Connects to `endpoint`, which has been resolved to `found`.
@@ -294,7 +323,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 
-    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
 
     use crate::net::address::UnixPath;
 
@@ -362,6 +391,28 @@ mod tests {
         drop(listener);
         let error = smol::block_on(connect(&address, LIMIT)).unwrap_err();
         assert_eq!(error.to_string(), format!("connect to {address}"));
+    }
+
+    #[test]
+    fn a_full_backlog_is_waited_for_as_long_as_the_limit_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = Address::Unix(UnixPath::new(path).unwrap());
+        let limit = Duration::from_millis(200);
+        smol::block_on(async {
+            let first = connect(&address, LIMIT).await.unwrap();
+            let error = connect(&address, limit).await.unwrap_err();
+            assert!(matches!(error, ConnectError::TimedOut { .. }), "{error:?}");
+            let accept = async {
+                Timer::after(limit).await;
+                smol::unblock(move || [listener.accept().unwrap(), listener.accept().unwrap()])
+                    .await
+            };
+            let (second, _) = future::zip(connect(&address, LIMIT), accept).await;
+            drop((first, second.unwrap()));
+        });
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::task::{Context, Poll};
+use std::vec;
 
 use nix::cmsg_space;
 use nix::libc::{c_int, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -159,6 +160,36 @@ impl Connected {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         self.0.poll(Direction::Read, cx, |socket| socket.recv(buffer))
+    }
+}
+
+/// The addresses of a server, of which the next is tried where one refuses: with datagrams that
+/// shows only once one was sent.
+#[derive(Debug)]
+pub(crate) struct Candidates(vec::IntoIter<SocketAddr>);
+
+impl Candidates {
+    pub(crate) fn new(found: Vec<SocketAddr>) -> Self {
+        Self(found.into_iter())
+    }
+
+    /// Opens a socket to the next address to which there is a way; none if there is no other.
+    ///
+    /// # Errors
+    ///
+    /// When there is a way to none of them, the error of the first.
+    pub(crate) fn next<T>(
+        &mut self,
+        open: impl Fn(SocketAddr) -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        let mut failed = None;
+        for peer in &mut self.0 {
+            match open(peer) {
+                Ok(opened) => return Some(Ok(opened)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map(Err)
     }
 }
 

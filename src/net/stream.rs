@@ -63,18 +63,15 @@ impl Stream {
         Self::connect_to(fd, &address).await
     }
 
-    /// Connects to the Unix socket at a path.
+    /// Connects to the Unix socket at a path, at once or not at all.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
-    ///
-    /// # Cancel safety
-    ///
-    /// When this is dropped halfway, the socket is closed.
-    pub(crate) async fn connect_unix(path: &UnixPath) -> io::Result<Self> {
-        let address = SocketAddrUnix::new(path.as_ref())?;
-        Self::connect_to(Self::open(AddressFamily::UNIX)?, &address).await
+    /// As [`connect`](Self::connect); `WouldBlock` where the backlog is full.
+    pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
+        let (fd, address) = (Self::open(AddressFamily::UNIX)?, SocketAddrUnix::new(path.as_ref())?);
+        connect(&fd, &address)?;
+        Ok(Self(Socket::new(fd)?))
     }
 
     fn open(family: AddressFamily) -> io::Result<OwnedFd> {

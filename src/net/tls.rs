@@ -130,6 +130,15 @@ pub enum TlsError {
         /// That of the certificate that was shown.
         found: Fingerprint,
     },
+    /// The certificate is that of an authority, as a self-signed one often is.
+    #[error("the certificate is that of an authority (CA:TRUE), not of a server")]
+    OfAuthority,
+    /// Something else is wrong with the certificate.
+    #[error("the certificate is no good: {what}")]
+    NoGood {
+        /// What it is.
+        what: String,
+    },
     /// The server wants to know who the client is.
     #[error("the server wants a certificate from the client")]
     CertificateRequired,
@@ -139,7 +148,7 @@ pub enum TlsError {
     /// No certificate can be for such a name.
     #[error("not a name that a certificate can be for")]
     Name,
-    /// Anything else that is wrong with the certificate, or with what the other side said.
+    /// Anything else that is wrong with what the other side said.
     #[error("the handshake failed")]
     Refused {
         /// What is wrong.
@@ -272,11 +281,26 @@ impl From<CertificateError> for TlsError {
             }
             CertificateError::Other(error) => match error.0.downcast_ref() {
                 Some(NotPinned(found)) => Self::NotPinned { found: *found },
-                None => Self::Refused { source: CertificateError::Other(error).into() },
+                // The crate that says so is one that rustls keeps to itself.
+                None if error.to_string() == "CaUsedAsEndEntity" => Self::OfAuthority,
+                None => Self::NoGood { what: in_words(&error.to_string()) },
             },
-            other => Self::Refused { source: other.into() },
+            other => Self::NoGood { what: in_words(&format!("{other:?}")) },
         }
     }
+}
+
+/// The name of an error, `ApplicationVerificationFailure`, as words; what stands behind it is left
+/// out.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars().take_while(|letter| letter.is_ascii_alphanumeric()) {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 /// Lists names that come as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
@@ -290,4 +314,21 @@ fn list_names(presented: &[String]) -> String {
         names.push(format!("{} more", presented.len() - NAMES));
     }
     if names.is_empty() { "none".into() } else { Escaped(names.join(", ").as_bytes()).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_in_words() {
+        for (error, text) in [
+            (CertificateError::BadEncoding, "the certificate is no good: bad encoding"),
+            (CertificateError::Revoked, "the certificate is no good: revoked"),
+            (UnknownIssuer, "the issuer of the certificate is unknown"),
+        ] {
+            assert_eq!(TlsError::from(error).to_string(), text);
+        }
+        assert_eq!(in_words("ExpiredContext { time: 3 }"), "expired context");
+    }
 }

@@ -7,7 +7,9 @@ mod report;
 mod tls;
 mod udp;
 
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -337,6 +339,31 @@ fn a_full_disk_is_told() {
 }
 
 #[test]
+fn a_server_on_a_path_whose_backlog_is_full_is_waited_for() {
+    let folder = Folder::new();
+    let listener = UnixListener::bind(folder.path("s")).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _waiting = UnixStream::connect(folder.path("s")).unwrap();
+    for load in [["--jobs", "1"], ["--connections", "1"]] {
+        let late = [&["echo", "-q", "-c", "unix:s", "--timeout", "200ms"], &load[..]].concat();
+        let ran = folder.myapp(late).stdin("x\n").run().code(10);
+        ran.says("connect to unix:s: timed out after 200ms\n");
+    }
+    let running = folder.myapp(["echo", "-q", "-c", "unix:s", "-n", "9", "--connections", "9"]);
+    let running = running.start();
+    thread::sleep(Duration::from_millis(300));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || {
+                let stream = stream.unwrap();
+                io::copy(&mut &stream, &mut &stream)
+            });
+        }
+    });
+    assert!(running.wait().code(0).text().contains("9 sent, 9 answered"));
+}
+
+#[test]
 fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
     let folder = Folder::new();
     let mut server = folder.myapp(["serve", "-q", "unix:s"]).start();
@@ -344,6 +371,8 @@ fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
     folder.myapp(["echo", "-c", "unix:s", "one", "two"]).run().code(0).prints("one\ntwo\n");
     let raw = folder.myapp(["echo", "-c", "unix:s", "--raw"]).stdin("as it is");
     raw.run().code(0).prints("as it is").silent();
+    let ran = folder.myapp(["echo", "-q", "-c", "unix:s", "-n", "9", "--in-flight", "3"]).run();
+    assert!(ran.code(0).text().contains("9 sent, 9 answered"));
     drop(server);
     let ran = folder.myapp(["echo", "-c", "unix:s", "x"]).run().code(4);
     ran.says("myapp: connect to unix:s: Connection refused");

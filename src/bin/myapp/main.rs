@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod exit;
 mod generate;
+mod habits;
 mod input;
 mod output;
 mod secret;

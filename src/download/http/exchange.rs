@@ -2,6 +2,8 @@
 
 use std::io;
 
+use futures_lite::future;
+
 use super::connection::Connection;
 use super::error::{Failure, ProtocolError};
 use super::head::{Head, MAX_HEAD, find_end};
@@ -33,6 +35,9 @@ pub(super) async fn ask(
 async fn send(connection: &mut Connection, request: &[u8]) -> Result<(), Failure> {
     let first = async {
         connection.write_all(request).await?;
+        // An answer takes a moment: while others have their turn, it may come, and need not be
+        // waited for, which costs as much as reading it.
+        future::yield_now().await;
         connection.fill().await
     };
     match first.await {

@@ -77,7 +77,8 @@ impl Transport {
         let kept = self.ask_kept(&way, &request).await.map_err(failed)?;
         let (connection, head) = match kept {
             Some(answered) => answered,
-            None => ask(self.connect(&way).await?, &request).await.map_err(failed)?,
+            // Boxed: it is far larger than the rest, and most requests do without.
+            None => ask(Box::pin(self.connect(&way)).await?, &request).await.map_err(failed)?,
         };
         if let (407, Some(proxy)) = (head.status(), whole) {
             return Err(self::failed(proxy, proxy.refusal()));

@@ -1,5 +1,9 @@
 //! Mirrors of one file, which stand in for one another.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::http::{Answer, Request, Server, seeded};
@@ -150,4 +154,127 @@ fn a_secret_for_the_first_is_not_told_to_its_mirror() {
     assert_eq!(first.requests()[0].field("Authorization"), Some("Bearer x"));
     let asked = &second.requests()[0];
     assert_eq!((asked.field("Authorization"), asked.field("X-One")), (None, Some("1")));
+}
+
+// At the same time, over four connections.
+
+/// As [`fetch`], over four connections.
+#[track_caller]
+fn spread(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
+    fetch(folder, servers, options, &[&["-s4", "-k1M"], arguments].concat())
+}
+
+/// Sends slowly enough for all connections to take part; `change` is what happens to an answer.
+fn slow(
+    body: &[u8],
+    etag: &'static str,
+    change: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static,
+) -> Server {
+    let body = body.to_vec();
+    Server::start(move |request| {
+        let answer = request.honestly(&body, etag).dripping(64 << 10, Duration::from_millis(2));
+        change(request, answer)
+    })
+}
+
+fn unchanged(_: &Request, answer: Answer) -> Answer {
+    answer
+}
+
+#[test]
+fn mirrors_of_the_same_version_serve_one_file_together() {
+    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let servers = [(); 2].map(|()| slow(&body, "\"a\"", unchanged));
+    spread(&folder, [&servers[0], &servers[1]], "", &[]).code(0);
+    is_exact(&folder, &body);
+    for server in &servers {
+        assert_eq!(server.most_at_once(), 2);
+        assert!(server.sent() > LARGE / 4, "{} bytes", server.sent());
+    }
+    let conditions = servers[1].requests();
+    assert!(conditions.iter().all(|asked| asked.field("If-Range") == Some("\"a\"")));
+}
+
+#[test]
+fn a_mirror_of_another_version_serves_no_part() {
+    let (folder, ours, theirs) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
+    let (first, second) = (slow(&ours, "\"a\"", unchanged), slow(&theirs, "\"b\"", unchanged));
+    spread(&folder, [&first, &second], "", &[]).code(0);
+    is_exact(&folder, &ours);
+    assert!(second.requests().len() <= 2, "{:?}", second.requests());
+    assert_eq!(first.most_at_once(), 4);
+}
+
+#[test]
+fn with_a_checksum_a_mirror_of_the_same_length_serves_parts_of_one_version() {
+    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let cut_once = |asked: &Request, answer: Answer| match asked.field("If-Range") {
+        None => answer.cut_at(100_000),
+        Some(_) => answer,
+    };
+    let (first, second) = (slow(&body, "\"a\"", unchanged), slow(&body, "\"b\"", cut_once));
+    spread(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
+    is_exact(&folder, &body);
+    assert_eq!([first.most_at_once(), second.most_at_once()], [1, 1]);
+    let asked = second.requests();
+    assert_eq!(asked[0].field("If-Range"), None);
+    assert!(asked.len() > 1 && asked[1..].iter().all(|a| a.field("If-Range") == Some("\"b\"")));
+}
+
+#[test]
+fn one_that_fails_is_stood_in_for() {
+    let breaks = |request: &Request, answer: Answer| match request.first() {
+        None => answer.cut_at(1 << 20),
+        Some(_) => Answer::status(404),
+    };
+    let refuses = |_: &Request, _| Answer::status(404);
+    let has_no_ranges = |request: &Request, answer: Answer| match request.first() {
+        None => answer,
+        Some(_) => Answer::body(seeded(1, LARGE)).header("ETag", "\"a\""),
+    };
+    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let honest = || slow(&body, "\"a\"", unchanged);
+    for (first, second) in [
+        (slow(&body, "\"a\"", breaks), honest()),
+        (slow(&body, "\"a\"", has_no_ranges), honest()),
+        (honest(), slow(&body, "\"a\"", refuses)),
+        (honest(), slow(&body, "\"a\"", has_no_ranges)),
+        (honest(), slow(&body, "\"a\"", |_, answer| answer.cut_at(100_000))),
+    ] {
+        spread(&folder, [&first, &second], "", &["--overwrite"]).code(0);
+        is_exact(&folder, &body);
+    }
+}
+
+#[test]
+fn parts_that_do_not_add_up_are_fetched_anew_from_one_alone() {
+    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let (first, second) =
+        (slow(&body, "\"a\"", unchanged), slow(&seeded(2, LARGE), "\"a\"", unchanged));
+    spread(&folder, [&first, &second], &checksum(&body), &[]).code(0).says("asking another source");
+    is_exact(&folder, &body);
+    assert!(second.requests().iter().all(|asked| asked.first().is_some()));
+    assert_eq!(firsts(&first).iter().filter(|first| first.is_none()).count(), 2);
+}
+
+#[test]
+fn what_several_have_sent_goes_on_in_a_later_run_with_the_same_checksum_alone() {
+    for is_same in [true, false] {
+        let (folder, body) = (Folder::new(), seeded(1, LARGE));
+        let is_mended = Arc::new(AtomicBool::new(false));
+        let [first, second] = ["\"a\"", "\"b\""].map(|etag| {
+            let is_mended = Arc::clone(&is_mended);
+            slow(&body, etag, move |_, answer| match is_mended.load(SeqCst) {
+                true => answer,
+                false => answer.cut_at(1 << 20),
+            })
+        });
+        let sum = checksum(&body);
+        spread(&folder, [&first, &second], &sum, &["--retry", "0"]).code(4);
+        let asked = first.requests().len();
+        is_mended.store(true, SeqCst);
+        spread(&folder, [&first, &second], if is_same { &sum } else { "" }, &["-c"]).code(0);
+        is_exact(&folder, &body);
+        assert_eq!(first.requests()[asked].first().is_some(), is_same);
+    }
 }

@@ -1,7 +1,13 @@
 //! `myapp download -s`: one file over several connections.
 
+use std::fs;
+use std::num::NonZeroUsize;
+use std::process::Command;
 use std::sync::Mutex;
 
+use futures_lite::{future, stream};
+use myapp::download::{Config, Downloader, Event, Item};
+use myapp::runtime;
 use rustix::process::Signal;
 
 use super::resume::killed;
@@ -118,6 +124,70 @@ fn parts_that_do_not_fit_are_not_taken() {
 }
 
 #[test]
+fn whatever_one_connection_is_answered_the_file_is_exact() {
+    type Change = fn(usize, Answer) -> Answer;
+    let silent: Change = |_, answer| answer.stalled_at(200_000);
+    let whole: Change = |_, _| Answer::body(seeded(1, LARGE)).header("ETag", ETAG);
+    let other: Change = |_, _| Answer::body(seeded(2, LARGE)).header("ETag", "\"b\"");
+    let nothing: Change =
+        |_, _| Answer::status(416).header("Content-Range", &format!("bytes */{LARGE}"));
+    let short: Change =
+        |first, _| Answer::part(&seeded(1, LARGE), first, first + 1000).header("ETag", ETAG);
+    let cut: Change = |_, answer| answer.cut_at(0);
+    for change in [silent, whole, other, nothing, short, cut] {
+        for changed in 1..4 {
+            let (body, folder) = (seeded(1, LARGE), Folder::new());
+            let server = serve(&body, move |number, request, answer| match request.first() {
+                Some(first) if number == changed => change(first, answer),
+                _ => answer,
+            });
+            split(&folder, &server, &["-T", "1"]).code(0).prints("");
+            is_exact(&folder, &body);
+        }
+    }
+}
+
+/// What a run over so many connections tells: where it begins, and each position.
+fn told(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<u64>) {
+    let config = Config {
+        dir: folder.path("."),
+        split: NonZeroUsize::new(connections).unwrap(),
+        min_split: 1 << 20,
+        retries: 0,
+        resume: true,
+        ..Config::default()
+    };
+    let (from, positions) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let observer = |_, event: Event<'_>| match event {
+        Event::Answered { from: at, .. } => from.lock().unwrap().push(at),
+        Event::Received { position } => positions.lock().unwrap().push(position),
+        _ => {}
+    };
+    let list = stream::iter([Item::parse(&server.url("/f"))]);
+    let downloader = Downloader::new(config).unwrap();
+    runtime::run(downloader.run(list, &observer, future::pending()));
+    (from.into_inner().unwrap(), positions.into_inner().unwrap())
+}
+
+#[test]
+fn what_is_told_of_a_file_in_parts_adds_up_and_never_passes_its_length() {
+    for connections in [1, 4] {
+        let (body, folder) = (seeded(1, LARGE), Folder::new());
+        let server = serve(&body, |number, _, answer| match number {
+            0..4 => answer.cut_at(1 << 20),
+            _ => answer,
+        });
+        let (from, positions) = told(&folder, &server, 4);
+        assert_eq!((&from[..], *positions.last().unwrap()), (&[0][..], 4 << 20));
+        let (from, positions) = told(&folder, &server, connections);
+        assert_eq!(from[0], 4 << 20);
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert_eq!(*positions.last().unwrap(), LARGE as u64);
+        is_exact(&folder, &body);
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_goes_on_where_it_broke() {
     for broken in 0..4 {
         let (server, _) = gives_the_file(move |number, _, answer| match number {
@@ -207,6 +277,42 @@ fn a_file_that_is_too_large_is_refused_before_it_is_divided() {
     let (folder, server) = (Folder::new(), serve(&seeded(1, LARGE), honest));
     split(&folder, &server, &["--max-filesize", "8M"]).code(11);
     assert_eq!((folder.names(), server.requests().len()), (vec![], 1));
+}
+
+#[test]
+#[ignore = "needs to mount a tmpfs"]
+fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
+    let (body, folder) = (seeded(1, LARGE), Folder::new());
+    let disk = folder.path("d");
+    fs::create_dir(&disk).unwrap();
+    let mount = |line: &[&str]| {
+        let status = Command::new(line[0]).args(&line[1..]).arg(&disk).status();
+        assert!(status.unwrap().success(), "{line:?}");
+    };
+    let server = serve(&body, |number, _, answer| match number {
+        0..4 => answer.cut_at(1 << 20),
+        _ => answer,
+    });
+    mount(&["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs"]);
+    let run = |arguments: &[&str]| split(&folder, &server, &[&["-d", "d"], arguments].concat());
+    let cut = run(&["--retry", "0"]);
+    // What was set aside for the rest is given away, and taken by another.
+    let part = fs::File::options().write(true).open(disk.join("f.part")).unwrap();
+    part.set_len(part.metadata().unwrap().len()).unwrap();
+    drop(part);
+    drop(fs::write(disk.join("other"), vec![1; 16 << 20]));
+    let full = run(&["-c"]);
+    let kept = disk.join("f.part.json").exists();
+    fs::remove_file(disk.join("other")).unwrap();
+    let whole = run(&["-c"]);
+    let exact = fs::read(disk.join("f")).is_ok_and(|bytes| bytes == body);
+    let asked = server.requests();
+    mount(&["umount"]);
+    cut.code(4);
+    full.code(3).says("No space left on device");
+    whole.code(0);
+    assert!(kept && exact);
+    assert!(asked[4..].iter().all(|request| request.first().is_some()), "{asked:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `myapp echo` as a load generator.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::echo;
-use crate::harness::{Peer, Ran, myapp, peer, schema};
+use crate::harness::{Peer, Ran, Server, myapp, peer, schema};
 
 /// Runs a load to its end, with its report.
 #[track_caller]
@@ -71,8 +72,8 @@ fn several_messages_are_on_the_way_at_once() {
     let peer = Peer::start(|mut stream| {
         let mut five = [0; 5 * 64];
         loop {
-            std::io::Read::read_exact(&mut stream, &mut five)?;
-            std::io::Write::write_all(&mut stream, &five)?;
+            stream.read_exact(&mut five)?;
+            stream.write_all(&five)?;
         }
     });
     let (_, report) = load(&peer, "--in-flight 5 -n 20", 0);
@@ -104,11 +105,41 @@ fn a_rate_that_is_not_reached_is_told() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--rate 10M --duration 300ms", 0);
     let doubts = report["doubts"].to_string();
-    assert!(
-        doubts.contains("the rate was not reached") && doubts.contains("of 10000000 "),
-        "{doubts}"
-    );
+    for part in ["the rate was not reached: ", " of 10000000 messages a second, ", "% too few; "] {
+        assert!(doubts.contains(part), "{doubts}");
+    }
     assert_eq!(report["rate_asked"], 1e7);
+}
+
+#[test]
+fn a_long_run_at_full_speed_takes_no_more_memory_than_a_short_one() {
+    let server = Server::start(&["--mode", "chunk"]);
+    let address = server.address().to_string();
+    for more in [["--in-flight", "1"], ["--rate", "10M"]] {
+        let arguments = ["echo", "-q", "--connections", "50", "--duration", "1h", "-c", &address];
+        let running = myapp([&arguments[..], &more].concat()).start();
+        let peak = |after: u64| {
+            thread::sleep(Duration::from_secs(after));
+            running.peak_memory()
+        };
+        let (early, late) = (peak(1), peak(3));
+        assert!(late < early + 1024 && late < 32 << 10, "{early} KiB, then {late}");
+        running.signal(Signal::INT);
+        let ran = running.wait().code(130);
+        let text = ran.text();
+        let sent = text.lines().find_map(|line| line.split_once(" sent, ")).expect("a line").0;
+        assert!(sent.parse::<u64>().unwrap() > 10_000, "{text}");
+    }
+}
+
+#[test]
+fn a_thread_that_polls_busily_sends_as_well_and_says_no_word_of_waking_up() {
+    let peer = Peer::start(peer::echo);
+    let (_, report) = load(&peer, "--busy-poll 1s --connections 2 -n 2000", 0);
+    assert_eq!(report["answered"], 2000);
+    assert!(!report["doubts"].to_string().contains("waking up"), "{report}");
+    let ran = echo(&peer, &["-n", "3", "--interval", "5ms", "--busy-poll", "1s"]).run().code(0);
+    assert!(ran.text().contains("3 sent, 3 answered"), "{}", ran.text());
 }
 
 #[test]
@@ -140,13 +171,12 @@ fn a_new_connection_for_each_message_measures_connecting_too() {
 fn what_was_done_to_a_byte_is_found_and_named() {
     const AT: u64 = 777_777;
     type Change = fn(&mut Vec<u8>, usize);
-    // Whether it was added or dropped shows in the bytes behind it; here a read may end before.
     let changes: [(Change, &str); 3] = [
-        (|piece, at| piece[at] ^= 1, "a byte was changed\n"),
-        (|piece, at| piece.insert(at, 0x11), "a byte was "),
-        (|piece, at| _ = piece.remove(at), "a byte was "),
+        (|piece, at| piece[at] ^= 1, "changed"),
+        (|piece, at| piece.insert(at, 0x11), "added"),
+        (|piece, at| _ = piece.remove(at), "dropped"),
     ];
-    for (change, name) in changes {
+    for (change, kind) in changes {
         let changed = move |offset: u64, mut piece: Vec<u8>| {
             if (offset..offset + piece.len() as u64).contains(&AT) {
                 change(&mut piece, (AT - offset) as usize);
@@ -156,8 +186,39 @@ fn what_was_done_to_a_byte_is_found_and_named() {
         let peer = Peer::start(peer::echo_changed(changed));
         let (ran, report) = load(&peer, "--in-flight 1 -n 1 --size 1M", 1);
         assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &0.into()));
-        ran.says(&format!("differs at offset {AT} of connection 1: {name}"));
+        let counted = |name: &str| u64::from(name == kind);
+        for name in ["changed", "added", "dropped"] {
+            assert_eq!(report["mismatches"][name], counted(name), "{report}");
+        }
+        ran.says(&format!("differs at offset {AT} of connection 1: a byte was {kind}\n"));
     }
+}
+
+#[test]
+fn what_was_done_to_bytes_is_counted_by_kind_and_connection() {
+    // In the reply that each connection gets to its second message.
+    let kinds = std::sync::atomic::AtomicUsize::new(0);
+    let peer = Peer::start(move |mut stream| {
+        let (mut message, kind) = ([0; 64], kinds.fetch_add(1, SeqCst) % 3);
+        stream.read_exact(&mut message)?;
+        stream.write_all(&message)?;
+        stream.read_exact(&mut message)?;
+        let mut reply = message.to_vec();
+        match kind {
+            0 => reply[50] ^= 0x80,
+            1 => reply.insert(50, 0x80),
+            _ => _ = reply.remove(50),
+        }
+        stream.write_all(&reply)?;
+        peer::echo(stream)
+    });
+    let (ran, report) = load(&peer, "--connections 3 -n 9", 1);
+    let counted = ["changed", "added", "dropped"].map(|kind| &report["mismatches"][kind]);
+    assert_eq!((counted, &report["answered"]), ([1, 1, 1].map(Value::from).each_ref(), &6.into()));
+    ran.says("differs at offset 114 of connection ");
+    let ran = echo(&peer, &["--connections", "3", "-n", "9"]).run().code(1);
+    let text = ran.text();
+    assert!(text.contains("3 × mismatch (1 changed, 1 added, 1 dropped) failed"), "{text}");
 }
 
 /// Sends this once the client has said all.
@@ -263,4 +324,13 @@ fn a_signal_ends_a_load_with_its_report_so_far() {
     let ran = running.wait().code(130).silent();
     let report = schema::json("echo", &ran.text());
     assert!(report["answered"].as_u64().unwrap() > 0, "{report}");
+
+    let before = peer.connections();
+    let running = echo(&peer, &["--duration", "1h"]).start();
+    while peer.connections() == before {
+        thread::sleep(Duration::from_millis(2));
+    }
+    running.signal(Signal::INT);
+    let text = running.wait().code(130).silent().text();
+    assert!(text.contains(" sent, ") && text.contains(" messages a second"), "{text}");
 }

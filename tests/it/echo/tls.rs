@@ -14,7 +14,10 @@ use crate::harness::{Folder, Peer, Program, myapp, peer, schema};
 
 /// A peer inside TLS that sends every byte back, and its certificate in `ca.pem`.
 fn start(folder: &Folder, names: &[&str]) -> Peer {
-    let certificate = Certificate::of(names);
+    start_with(folder, Certificate::of(names))
+}
+
+fn start_with(folder: &Folder, certificate: Certificate) -> Peer {
     folder.write("ca.pem", &certificate.pem);
     Peer::start(move |stream| {
         let connection = ServerConnection::new(certificate.config()).map_err(io::Error::other)?;
@@ -91,6 +94,23 @@ fn a_load_counts_what_fails_in_tls() {
     let report = schema::json("echo", &ran.text());
     assert_eq!((&report["errors"]["tls"], &report["answered"]), (&2.into(), &0.into()));
     ran.says("the certificate is not for this name");
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_reads_the_same_under_load() {
+    let folder = Folder::new();
+    let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
+    let cause = "the certificate is that of an authority (CA:TRUE), not of a server";
+    let run = |arguments: &[&str]| {
+        let arguments = [&["--tls-ca", "ca.pem"], arguments].concat();
+        one_line(echo(&folder, &authority, &arguments).run().code(5), &authority, &[cause]);
+    };
+    run(&["hola"]);
+    run(&["-n", "1"]);
+    run(&["--connections", "2", "-n", "4"]);
+    run(&["--connections", "2", "-n", "4", "--report", "new.html"]);
+    let page = String::from_utf8(folder.read("new.html")).unwrap();
+    assert!(page.contains(cause), "{page}");
 }
 
 #[test]

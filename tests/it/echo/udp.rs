@@ -1,7 +1,7 @@
 //! `myapp echo` over UDP.
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
@@ -133,6 +133,28 @@ fn where_nobody_is_or_no_datagram_fits_that_is_told_at_once() {
     let long = "x".repeat(65_507);
     let peer = Peer::start(same);
     echo(&peer, &[]).stdin(long).run().code(4).says("Message too long");
+}
+
+#[test]
+fn where_one_address_of_a_name_refuses_the_next_is_tried() {
+    let addresses = ("localhost", 0).to_socket_addrs().unwrap();
+    let peer = Peer::start(same);
+    let port = peer.address.port();
+    // Where the name is of IPv4 alone, or somebody has this port, there is nothing to refuse.
+    let refuses = |address: SocketAddr| UdpSocket::bind((address.ip(), port)).is_ok();
+    let refused = addresses.clone().next().is_some_and(|first| first.is_ipv6() && refuses(first));
+    println!("the first address refuses: {refused}");
+    let address = format!("udp://localhost:{port}");
+    let ran = myapp(["echo", "-q", "--one-connection", "-c", &address, "a", "b"]).run().code(0);
+    ran.prints("a\nb\n").silent();
+    for load in [["-n", "3", "--interval", "0"], ["-n", "30", "--in-flight", "3"]] {
+        let ran = myapp([&["echo", "-q", "-c", &address], &load[..]].concat()).run().code(0);
+        let text = ran.silent().text();
+        assert!(
+            text.contains("3 sent, 3 answered") || text.contains("30 sent, 30 answered"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -126,6 +126,16 @@ impl Server {
         kib.expect("RssAnon in kB") * 1024
     }
 
+    /// Waits until it has had a processor for so long in all.
+    #[track_caller]
+    pub fn until_cpu(&self, time: Duration) {
+        let start = Instant::now();
+        while self.cpu() < time {
+            assert!(start.elapsed() < Duration::from_secs(30), "only {:?}", self.cpu());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The time for which it has had a processor.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(self.proc("task")).expect("list threads");

@@ -117,7 +117,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     connection: ConnectionOptions,
 
-    // What fingers type that know curl and wget: already the default, or ours by another name.
+    // What fingers type that know curl: already the default.
     #[arg(short = 'L', long, hide = true)]
     location: bool,
     #[arg(short = 'f', long, hide = true)]
@@ -128,12 +128,6 @@ pub(crate) struct Options {
     remote_name_all: bool,
     #[arg(long, hide = true)]
     create_dirs: bool,
-    #[arg(short = 'O', hide = true)]
-    foreign_o: bool,
-    #[arg(short = 'n', hide = true, value_name = "c")]
-    foreign_n: Option<String>,
-    #[arg(short = 'C', hide = true)]
-    foreign_c: bool,
 }
 
 impl Options {
@@ -160,18 +154,6 @@ impl Options {
 
     /// Refuses what cannot be meant, before anything is touched.
     fn check(&self) -> Result<(), Failure> {
-        if self.foreign_o {
-            return Err(Failure::usage("there is no -O")
-                .hint("files are named after their URLs anyway; -o PATH names a single one"));
-        }
-        if self.foreign_n.is_some() {
-            return Err(Failure::usage("there is no -n or -nc")
-                .hint("--no-clobber keeps a file that is there and fetches nothing"));
-        }
-        if self.foreign_c {
-            return Err(Failure::usage("there is no -C")
-                .hint("-c goes on with what an earlier run has left"));
-        }
         if self.list.is_empty() {
             return Err(Failure::usage("no URL to download")
                 .hint("name one, or write - to read URLs from stdin"));
@@ -342,7 +324,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
         },
         Event::Answered { from, length } => progress.answered(number, from, length),
         Event::Received { position } => progress.received(number, position),
-        Event::Saved(saved) => progress.saved(number, saved.bytes, saved_line(saved)),
+        Event::Saved(saved) => progress.saved(number, saved.bytes, || saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),
         Event::Stopped => progress.stopped(number),
         _ => {}

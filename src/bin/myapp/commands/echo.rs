@@ -365,7 +365,8 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     drop(line);
     let report = report?;
     let written = page.map_or(Ok(()), |file| {
-        file.write(output::page::page(&config, &report, &Origin::here()).as_bytes())
+        let page = output::page::page(&config, &report, &Origin::here());
+        file.write(page.map_err(|error| Failure::new(Code::Failure, error))?.as_bytes())
     });
     let text = match options.json {
         true => output::json::load(&config, &report),

@@ -97,6 +97,10 @@ impl Progress {
     }
 
     pub(crate) fn started(&self, number: u64, name: &[u8]) {
+        // Without bars nobody asks which files are running.
+        if self.bars.is_none() {
+            return;
+        }
         let file = File { name: Escaped(name).to_string(), ..File::default() };
         lock(&self.files).running.insert(number, file);
     }
@@ -110,14 +114,16 @@ impl Progress {
         self.change(number, |file| file.position = position);
     }
 
-    /// A file is whole; `line` says so.
-    pub(crate) fn saved(&self, number: u64, bytes: u64, line: Option<String>) {
+    /// A file is whole; what `line` makes says so.
+    pub(crate) fn saved(&self, number: u64, bytes: u64, line: impl FnOnce() -> Option<String>) {
         let mut files = lock(&self.files);
         let from = files.running.remove(&number).and_then(|file| file.from);
         files.saved += 1;
         files.bytes += bytes.saturating_sub(from.unwrap_or(0));
         drop(files);
-        if let Some(line) = line.filter(|_| !self.quiet) {
+        if !self.quiet
+            && let Some(line) = line()
+        {
             self.say(line);
         }
     }

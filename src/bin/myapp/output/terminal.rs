@@ -1,5 +1,6 @@
 //! Errors and hints on stderr, one line each.
 
+use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use myapp::escape::Escaped;
 
 use crate::exit::{Code, Failure};
+use crate::habits;
 
 /// Says on stderr why a command ended. When nobody reads stdout any more, nothing: who closed
 /// the pipe knows.
@@ -29,6 +31,11 @@ pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> Stri
 /// Says what is wrong with a command line, in the form of all other errors; or prints the help or
 /// the version that it asked for.
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    let command = env::args_os().nth(1).unwrap_or_default();
+    if let Some((text, hint)) = habits::meant(&command.to_string_lossy(), error) {
+        report(&Failure::usage(text).hint(hint));
+        return Code::Usage.into();
+    }
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
         Some(text) => say(&format!("myapp: {text}")),

@@ -18,8 +18,12 @@ use crate::exit::{Code, Failure};
 use crate::input::{self, next_line};
 use crate::output::terminal;
 
-/// Items that are read ahead: to wake the other thread for each would cost more than the line.
-const AHEAD: usize = 64;
+/// What a read of a list has brought: to wake the other thread for each line would cost more than
+/// a small file.
+type Block = Vec<Result<Item, Failed>>;
+
+/// Blocks that are read ahead.
+const AHEAD: usize = 1;
 
 /// A URL waits this long for options in the next lines, where these do not come with it.
 const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -123,36 +127,51 @@ fn read(
         let list = List::new(name.as_str()).part(shard);
         if let Err(error) = send_items(file, list, &items) {
             // Nobody receives any more when the run has been stopped.
-            let _ = items.send_blocking(Err(unread(&name, error)));
+            let _ = items.send_blocking(vec![Err(unread(&name, error))]);
         }
     });
-    received
+    received.flat_map(stream::iter)
 }
 
 fn unread(name: &str, source: io::Error) -> Failed {
     Failed { url: name.to_owned(), source: DownloadError::List { source } }
 }
 
-/// Sends each item as soon as it is complete: when the next one begins, when the list ends, and
-/// when nothing more comes for a while. Who writes a URL and leaves the pipe open wants it now.
-fn send_items(file: File, mut list: List, items: &Sender<Result<Item, Failed>>) -> io::Result<()> {
+/// Sends all complete items of a read together, each as soon as it is complete: when the next one
+/// begins, when the list ends, and when nothing more comes for a while. Who writes a URL and
+/// leaves the pipe open wants it now.
+fn send_items(file: File, mut list: List, items: &Sender<Block>) -> io::Result<()> {
     let mut input = BufReader::new(file);
+    let mut block = Block::new();
     loop {
         let held = input.buffer();
-        let is_option = matches!(held.first(), Some(b' ' | b'\t'));
-        let is_complete = !held.contains(&b'\n') && !is_option && !is_at_hand(input.get_ref())?;
-        if is_complete && list.flush().is_some_and(|item| items.send_blocking(item).is_err()) {
-            return Ok(());
+        if !held.contains(&b'\n') {
+            let is_option = matches!(held.first(), Some(b' ' | b'\t'));
+            if !send(&mut block, items) {
+                return Ok(());
+            }
+            if !is_option && !is_at_hand(input.get_ref())? {
+                block.extend(list.flush());
+                if !send(&mut block, items) {
+                    return Ok(());
+                }
+            }
         }
         let line = next_line(&mut input, List::LONGEST)?;
-        let item = match &line {
+        block.extend(match &line {
             Some(line) => list.line(line),
             None => list.flush(),
-        };
-        if item.is_some_and(|item| items.send_blocking(item).is_err()) || line.is_none() {
+        });
+        if line.is_none() {
+            send(&mut block, items);
             return Ok(());
         }
     }
+}
+
+/// Sends a block, if there is anything in it; whether anybody receives more.
+fn send(block: &mut Block, items: &Sender<Block>) -> bool {
+    block.is_empty() || items.send_blocking(std::mem::take(block)).is_ok()
 }
 
 /// Whether more can be read within a moment, or the end has come.

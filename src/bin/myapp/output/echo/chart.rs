@@ -1,207 +1,188 @@
-//! Charts as SVG that takes its colors and fonts from the style sheet around it, so that one
-//! drawing serves light and dark. What the mouse rests on tells its figures without a script.
+//! Charts as SVG, drawn by plotters. Each color has a rule in the style sheet around them that puts
+//! another in its place, so that one drawing serves light and dark; and what the mouse rests on tells
+//! its figures, without a script.
 
 use std::fmt::Write as _;
 
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::prelude::{
+    AreaSeries, ChartBuilder, ChartContext, Circle, Color, DashedLineSeries, IntoDrawingArea,
+    LineSeries, RGBColor, SVGBackend, ShapeStyle, TRANSPARENT,
+};
+use plotters::style::IntoFont;
+
+use crate::output::echo::axis::Axis;
 use crate::output::echo::page::html;
+
+/// A color, as it is in light.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ink {
+    /// What a chart is about.
+    A,
+    B,
+    C,
+    /// What should not be.
+    Bad,
+    Text,
+    Rule,
+}
+
+impl Ink {
+    fn color(self) -> RGBColor {
+        match self {
+            Self::A => RGBColor(0x17, 0x69, 0xC4),
+            Self::B => RGBColor(0xB3, 0x5A, 0x00),
+            Self::C => RGBColor(0x8A, 0x8F, 0x96),
+            Self::Bad => RGBColor(0xC8, 0x25, 0x2C),
+            Self::Text => RGBColor(0x60, 0x66, 0x6D),
+            Self::Rule => RGBColor(0xE3, 0xE5, 0xE8),
+        }
+    }
+
+    fn line(self, width: u32) -> ShapeStyle {
+        self.color().stroke_width(width * FINE)
+    }
+}
 
 /// The size of a chart in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Format {
     /// Its class in the style sheet.
     pub(crate) class: &'static str,
-    pub(crate) width: f64,
-    pub(crate) height: f64,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
 }
 
 /// For a window and for a phone: text keeps its size. A page holds both and shows one.
 pub(crate) const FORMATS: [Format; 2] = [
-    Format { class: "wide", width: 880.0, height: 280.0 },
-    Format { class: "narrow", width: 360.0, height: 230.0 },
+    Format { class: "wide", width: 880, height: 280 },
+    Format { class: "narrow", width: 360, height: 230 },
 ];
 
+/// Units of a drawing in a pixel: plotters draws at whole ones, which would make curves uneven.
+const FINE: u32 = 4;
+
 /// The room around the plot for what stands at the axes.
-const LEFT: f64 = 62.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 26.0;
+const LEFT: u32 = 62;
+const RIGHT: u32 = 16;
+const TOP: u32 = 10;
+const BOTTOM: u32 = 26;
 
-/// One direction of a chart.
-#[derive(Debug, Clone)]
-pub(crate) struct Axis {
-    low: f64,
-    high: f64,
-    logarithmic: bool,
-    /// Where its lines are, and what stands there.
-    ticks: Vec<(f64, String)>,
+/// A chart with its axes, in which series are drawn.
+pub(crate) struct Chart<'a, 'b> {
+    context: ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>,
+    strips: String,
 }
 
-impl Axis {
-    /// From 0 to at least `high`, with about `lines` lines.
-    pub(crate) fn linear(high: f64, lines: f64, name: impl Fn(f64) -> String) -> Self {
-        let step = round_up(high / lines);
-        let count = (high / step).ceil();
-        let ticks = (0..=count as u32).map(|n| f64::from(n) * step);
-        let ticks = ticks.map(|value| (value, name(value))).collect();
-        Self { low: 0.0, high: count * step, logarithmic: false, ticks }
-    }
-
-    /// From round figures around `low` to round figures around `high`, which is higher.
-    pub(crate) fn logarithmic(low: f64, high: f64, name: impl Fn(f64) -> String) -> Self {
-        // Downwards is the inverse of upwards: 1, 1/2, 1/5, 1/10.
-        let (low, high) = (1.0 / round_up(1.0 / low), round_up(high));
-        let figures = std::iter::successors(Some(low), |last| Some(round_up(last * 1.1)));
-        let figures = figures.take_while(|value| *value < high * 1.01);
-        // Where there are many, the powers of ten are enough.
-        let crowded = (high / low).log10() > 3.2;
-        let is_power = |value: &f64| (value.log10() - value.log10().round()).abs() < 1e-6;
-        let ticks = figures.filter(|value| !crowded || is_power(value));
-        let ticks = ticks.map(|value| (value, name(value))).collect();
-        Self { low, high, logarithmic: true, ticks }
-    }
-
-    /// From `low` to `high`, with these lines.
-    pub(crate) fn with_ticks(low: f64, high: f64, ticks: Vec<(f64, String)>) -> Self {
-        Self { low, high, logarithmic: false, ticks }
-    }
-
-    /// Where a value stands, from 0 to 1.
-    fn place(&self, value: f64) -> f64 {
-        let share = match self.logarithmic {
-            true => (value / self.low).ln() / (self.high / self.low).ln(),
-            false => (value - self.low) / (self.high - self.low),
-        };
-        share.clamp(0.0, 1.0)
-    }
-}
-
-/// The next of 1, 2, 5, 10, 20, 50 … that is not smaller.
-pub(crate) fn round_up(value: f64) -> f64 {
-    let decade = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
-    // What is the same but for rounding is not smaller.
-    steps.into_iter().find(|step| value <= step * (1.0 + 1e-9)).unwrap_or(10.0 * decade)
-}
-
-/// A chart that is being drawn.
-#[derive(Debug)]
-pub(crate) struct Chart {
+/// Draws a chart of the series that `series` puts into it; `title` says what it shows to who does
+/// not see it.
+pub(crate) fn draw(
     format: Format,
-    x: Axis,
-    y: Axis,
-    svg: String,
+    title: &str,
+    axes: (Axis, Axis),
+    series: impl FnOnce(&mut Chart<'_, '_>) -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
+    let (width, height) = (format.width * FINE, format.height * FINE);
+    let mut svg = String::new();
+    let strips = draw_on(SVGBackend::with_string(&mut svg, (width, height)), axes, series)?;
+    // The element is part of a page, whose style sheet has its width.
+    let drawn = svg.split_once('>').map_or("", |(_, drawn)| drawn);
+    let drawn = drawn.trim_end().trim_end_matches("</svg>");
+    let (class, title) = (format.class, html(title));
+    Ok(format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+         aria-label=\"{title}\">{drawn}{strips}</svg>\n"
+    ))
 }
 
-impl Chart {
-    /// Draws the axes; `title` says what it shows to who does not see it.
-    pub(crate) fn new(format: Format, title: &str, x: Axis, y: Axis) -> Self {
-        let Format { class, width, height } = format;
-        let svg = format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
-             aria-label=\"{}\">\n",
-            html(title)
-        );
-        let mut chart = Self { format, x, y, svg };
-        chart.draw_axes();
-        chart
-    }
+/// Draws a chart, and returns its strips.
+fn draw_on(
+    paper: SVGBackend<'_>,
+    (x, y): (Axis, Axis),
+    series: impl FnOnce(&mut Chart<'_, '_>) -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
+    let area = paper.into_drawing_area();
+    let context = ChartBuilder::on(&area)
+        .margin_top(TOP * FINE)
+        .margin_right(RIGHT * FINE)
+        .x_label_area_size(BOTTOM * FINE)
+        .y_label_area_size(LEFT * FINE)
+        .build_cartesian_2d(x, y)?;
+    let mut chart = Chart { context, strips: String::new() };
+    chart.draw_axes()?;
+    series(&mut chart)?;
+    area.present()?;
+    Ok(chart.strips)
+}
 
-    fn draw_axes(&mut self) {
-        let (right, bottom) = (self.format.width - RIGHT, self.format.height - BOTTOM);
-        let (x, y) = (self.x.ticks.clone(), self.y.ticks.clone());
-        for (value, name) in y {
-            let (at, name) = (self.down(value), html(&name));
-            self.add(format_args!("<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>"));
-            let (x, y) = (LEFT - 8.0, at + 4.0);
-            self.add(format_args!("<text class=\"y\" x=\"{x}\" y=\"{y:.1}\">{name}</text>"));
-        }
-        for (value, name) in x {
-            let (at, name) = (self.across(value), html(&name));
-            self.add(format_args!("<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>"));
-            let y = bottom + 18.0;
-            self.add(format_args!("<text class=\"x\" x=\"{at:.1}\" y=\"{y}\">{name}</text>"));
-        }
+impl Chart<'_, '_> {
+    fn draw_axes(&mut self) -> anyhow::Result<()> {
+        let text = ("sans-serif", 15 * FINE).into_font().color(&Ink::Text.color());
+        let mut mesh = self.context.configure_mesh();
+        mesh.bold_line_style(Ink::Rule.line(1))
+            .light_line_style(TRANSPARENT)
+            .axis_style(TRANSPARENT);
+        mesh.set_all_tick_mark_size(4 * FINE).label_style(text);
+        Ok(mesh.draw()?)
     }
 
     /// Draws a line through points; where there is none, it has a gap.
-    pub(crate) fn line(&mut self, class: &str, points: impl Iterator<Item = Option<(f64, f64)>>) {
-        // What has no neighbors is a line of no length, which its round ends make a dot.
-        let (mut path, mut begun) = (String::new(), false);
-        for point in points {
-            if let Some((x, y)) = point {
-                let (x, y) = (self.across(x), self.down(y));
-                // Writing to a string does not fail.
-                let _ = match begun {
-                    true => write!(path, "L{x:.1} {y:.1}"),
-                    false => write!(path, "M{x:.1} {y:.1}h0"),
-                };
-            }
-            begun = point.is_some();
+    pub(crate) fn line(
+        &mut self,
+        ink: Ink,
+        points: impl Iterator<Item = Option<(f64, f64)>>,
+    ) -> anyhow::Result<()> {
+        let points: Vec<_> = points.collect();
+        for run in points.split(Option::is_none).filter(|run| !run.is_empty()) {
+            // What has no neighbors is a line of no length, which its round ends make a dot.
+            let points = run.iter().chain(run.last()).flatten().copied();
+            self.context.draw_series(LineSeries::new(points, ink.line(2)))?;
         }
-        self.add(format_args!("<path class=\"line {class}\" d=\"{path}\"/>"));
+        Ok(())
     }
 
     /// Draws columns side by side, from one place on the x axis to another, so high.
-    pub(crate) fn columns(&mut self, class: &str, columns: impl Iterator<Item = (f64, f64, f64)>) {
-        let bottom = self.format.height - BOTTOM;
-        let (mut area, mut top, mut last) = (String::new(), String::new(), f64::NAN);
-        for (from, to, value) in columns.filter(|(.., value)| *value > 0.0) {
-            let (left, right, down) = (self.across(from), self.across(to), self.down(value));
-            // The tops of columns side by side are one line. Writing to a string does not fail.
-            let _ = write!(area, "M{left:.1} {bottom}V{down:.1}H{right:.1}V{bottom}Z");
-            let _ = match from == last {
-                true => write!(top, "V{down:.1}H{right:.1}"),
-                false => write!(top, "M{left:.1} {down:.1}H{right:.1}"),
-            };
-            last = to;
+    pub(crate) fn columns(
+        &mut self,
+        ink: Ink,
+        columns: impl Iterator<Item = (f64, f64, f64)>,
+    ) -> anyhow::Result<()> {
+        let columns: Vec<_> = columns.collect();
+        for run in columns.split(|(.., value)| *value <= 0.0).filter(|run| !run.is_empty()) {
+            let tops = run.iter().flat_map(|(from, to, value)| [(*from, *value), (*to, *value)]);
+            let area = AreaSeries::new(tops, 0.0, ink.color().mix(0.22));
+            self.context.draw_series(area.border_style(ink.line(2)))?;
         }
-        self.add(format_args!("<path class=\"area {class}\" d=\"{area}\"/>"));
-        self.add(format_args!("<path class=\"line {class}\" d=\"{top}\"/>"));
+        Ok(())
     }
 
     /// Draws a level over the whole width.
-    pub(crate) fn level(&mut self, class: &str, value: f64) {
-        let (y, right) = (self.down(value), self.format.width - RIGHT);
-        self.add(format_args!("<path class=\"level {class}\" d=\"M{LEFT} {y:.1}H{right}\"/>"));
+    pub(crate) fn level(&mut self, ink: Ink, value: f64) -> anyhow::Result<()> {
+        let across = self.context.x_range();
+        let ends = [(across.start, value), (across.end, value)];
+        let dashes = DashedLineSeries::new(ends, 6 * FINE, 5 * FINE, ink.line(1));
+        self.context.draw_series(dashes)?;
+        Ok(())
     }
 
-    /// Marks a point, which tells `text` where the mouse rests on it.
-    pub(crate) fn point(&mut self, class: &str, (x, y): (f64, f64), text: &str) {
-        let (x, y, text) = (self.across(x), self.down(y), html(text));
-        self.add(format_args!(
-            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\">\
-             <title>{text}</title></circle>"
-        ));
+    /// Marks a point.
+    pub(crate) fn point(&mut self, ink: Ink, at: (f64, f64)) -> anyhow::Result<()> {
+        self.context.draw_series([Circle::new(at, 7 * FINE / 2, ink.color().filled())])?;
+        Ok(())
     }
 
     /// Has a strip over the whole height tell `text` where the mouse rests on it.
     pub(crate) fn strip(&mut self, from: f64, to: f64, text: &str) {
-        let (from, to, text) = (self.across(from), self.across(to), html(text));
-        let (width, height) = (to - from, self.format.height - TOP - BOTTOM);
-        self.add(format_args!(
-            "<rect class=\"strip\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
-             height=\"{height}\"><title>{text}</title></rect>"
-        ));
-    }
-
-    /// The whole element.
-    pub(crate) fn finish(mut self) -> String {
-        self.svg += "</svg>\n";
-        self.svg
-    }
-
-    fn across(&self, x: f64) -> f64 {
-        LEFT + self.x.place(x) * (self.format.width - LEFT - RIGHT)
-    }
-
-    fn down(&self, y: f64) -> f64 {
-        let bottom = self.format.height - BOTTOM;
-        bottom - self.y.place(y) * (bottom - TOP)
-    }
-
-    fn add(&mut self, element: std::fmt::Arguments<'_>) {
+        let (low, high) = (self.context.y_range().start, self.context.y_range().end);
+        let (left, bottom) = self.context.backend_coord(&(from, low));
+        let (right, top) = self.context.backend_coord(&(to, high));
+        let (width, height, text) = (right - left, bottom - top, html(text));
         // Writing to a string does not fail.
-        let _ = writeln!(self.svg, "{element}");
+        let _ = writeln!(
+            self.strips,
+            "<rect class=\"strip\" x=\"{left}\" y=\"{top}\" width=\"{width}\" \
+             height=\"{height}\"><title>{text}</title></rect>"
+        );
     }
 }
 
@@ -209,38 +190,36 @@ impl Chart {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn lines(axis: &Axis, wanted: &[f64]) {
-        let found: Vec<_> = axis.ticks.iter().map(|(value, _)| *value).collect();
-        let near = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() < 1e-6 || a == b;
-        let same = found.len() == wanted.len() && found.iter().zip(wanted).all(near);
-        assert!(same, "{found:?}, wanted {wanted:?}");
-    }
-
-    #[test]
-    fn axes_have_lines_at_round_figures_and_hold_what_was_asked() {
-        let name = |value: f64| value.to_string();
-        lines(&Axis::linear(98_000.0, 5.0, name), &[0.0, 2e4, 4e4, 6e4, 8e4, 1e5]);
-        lines(&Axis::linear(0.3, 4.0, name), &[0.0, 0.1, 0.2, 0.3]);
-        lines(&Axis::logarithmic(3e-5, 8e-4, name), &[2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3]);
-        lines(&Axis::logarithmic(1e-5, 0.6, name), &[1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
-        lines(&Axis::logarithmic(1e-3, 2e-3, name), &[1e-3, 2e-3]);
-    }
-
-    #[test]
-    fn what_is_beyond_an_axis_stands_at_its_end() {
-        let axis = Axis::logarithmic(1.0, 100.0, |value| value.to_string());
-        let places = [0.0, 1.0, 10.0, 100.0, 1e9].map(|value| axis.place(value));
-        assert_eq!(places, [0.0, 0.0, 0.5, 1.0, 1.0]);
+    fn axis() -> Axis {
+        Axis::linear(10.0, 5.0, |value| format!("<{value}"))
     }
 
     #[test]
     fn a_line_has_a_gap_where_there_is_no_point() {
-        let axis = || Axis::linear(10.0, 5.0, |value| value.to_string());
-        let mut chart = Chart::new(FORMATS[0], "a < b", axis(), axis());
-        chart.line("a", [Some((0.0, 0.0)), Some((10.0, 10.0)), None, Some((5.0, 5.0))].into_iter());
-        let svg = chart.finish();
-        assert!(svg.contains("d=\"M62.0 254.0h0L864.0 10.0M463.0 132.0h0\""), "{svg}");
-        assert!(svg.contains("aria-label=\"a &lt; b\""), "{svg}");
+        let points = [Some((0.0, 0.0)), Some((10.0, 10.0)), None, Some((5.0, 5.0))];
+        let line = |chart: &mut Chart<'_, '_>| {
+            chart.strip(0.0, 10.0, "a & b");
+            chart.line(Ink::A, points.into_iter())
+        };
+        let svg = draw(FORMATS[0], "a < b", (axis(), axis()), line).unwrap();
+        let of_a = |line: &&str| line.contains("polyline") && line.contains("stroke=\"#1769C4\"");
+        let lines: Vec<_> = svg.lines().filter(of_a).collect();
+        assert_eq!(lines.len(), 2, "{svg}");
+        for part in ["aria-label=\"a &lt; b\"", "&lt;4\n", "<title>a &amp; b</title>"] {
+            assert!(svg.contains(part), "no {part} in {svg}");
+        }
+        assert_eq!((svg.matches("<svg").count(), svg.matches("</svg>").count()), (1, 1));
+    }
+
+    #[test]
+    fn the_style_sheet_has_a_rule_for_each_color() {
+        for ink in [Ink::A, Ink::B, Ink::C, Ink::Bad, Ink::Text, Ink::Rule] {
+            let RGBColor(red, green, blue) = ink.color();
+            for property in ["fill", "stroke"] {
+                let rule = format!("[{property}=\"#{red:02X}{green:02X}{blue:02X}\"]");
+                let used = !matches!((ink, property), (Ink::Text, "stroke") | (Ink::Rule, "fill"));
+                assert!(!used || include_str!("page.css").contains(&rule), "no {rule}");
+            }
+        }
     }
 }

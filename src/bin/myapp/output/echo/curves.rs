@@ -3,7 +3,8 @@
 use myapp::echo::{LoadConfig, LoadReport};
 use myapp::measure::latency::Latency;
 
-use crate::output::echo::chart::{Axis, Chart, FORMATS, Format};
+use crate::output::echo::axis::{Axis, round_up};
+use crate::output::echo::chart::{self, FORMATS, Format, Ink};
 use crate::output::echo::number;
 use crate::output::echo::page::{grouped, html, seconds};
 use crate::output::echo::samples::Sample;
@@ -25,105 +26,133 @@ const MARKS: [(f64, &str); 7] = [
 const NOTHING: &str = "<p class=\"faint\">Nothing was answered.</p>\n";
 
 /// How long the slowest of so many took: the nearer to all of them, the more room they have.
-pub(crate) fn latency_by_percentile(report: &LoadReport) -> String {
-    let Some((low, high)) = reach(&report.service, &report.response) else {
-        return NOTHING.into();
-    };
+pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<String> {
+    let LoadReport { response, service, .. } = report;
+    let Some((low, high)) = reach(service, response) else { return Ok(NOTHING.into()) };
     // Above the share of all but half a message there is only the longest.
     let end = (2.0 * report.answered() as f64).log10().clamp(1.0, 8.0);
     let place = |share: f64| (-(1.0 - share).max(1e-12).log10()).min(end);
-    let draw = |format: Format| {
-        let room = (format.width - 80.0) / end;
-        let mut ticks: Vec<_> = MARKS.map(|(above, name)| (-above.log10(), name.into())).into();
-        ticks.retain(|(at, name): &(f64, String)| {
-            *at <= end && (*at > 0.5 || room > 90.0 || name.is_empty())
-        });
-        let x = Axis::with_ticks(0.0, end, ticks);
-        let mut chart = Chart::new(format, "Latency by percentile", x, times(low, high));
-        for (class, name, latency) in
-            [("b", "service", &report.service), ("a", "response", &report.response)]
-        {
-            let points = latency.curve().map(|(share, time)| (place(share), time.as_secs_f64()));
-            let first = latency.figures().map(|figures| (0.0, figures.min.as_secs_f64()));
-            chart.line(class, first.into_iter().chain(points).map(Some));
-            for (above, percentile) in MARKS.iter().filter(|(above, _)| -above.log10() <= end) {
-                let Some(time) = at(latency, 1.0 - above) else { continue };
-                let text = format!("{percentile} of the {name} times: {} or less", seconds(time));
-                chart.point(class, (-above.log10(), time), &text);
+    let marks: Vec<_> = MARKS
+        .iter()
+        .map(|(above, name)| (-above.log10(), *name))
+        .filter(|(at, _)| *at <= end)
+        .collect();
+    let lines = [(Ink::B, service), (Ink::A, response)];
+    let title = "Latency by percentile";
+    let drawn = both(|format| {
+        let room = f64::from(format.width - 80) / end;
+        let has_room = |at: f64| (at > 0.5 || room > 90.0) && (end - at) * room > 6.0;
+        let named = marks.iter().filter(|(at, _)| has_room(*at));
+        let named = named.map(|(at, name)| (*at, (*name).to_owned())).collect();
+        let axes = (Axis::with_ticks(0.0, end, named), times(low, high));
+        chart::draw(format, title, axes, |chart| {
+            for (ink, latency) in lines {
+                let points =
+                    latency.curve().map(|(share, time)| (place(share), time.as_secs_f64()));
+                let first = latency.figures().map(|figures| (0.0, figures.min.as_secs_f64()));
+                chart.line(ink, first.into_iter().chain(points).map(Some))?;
+                for (place, _) in &marks {
+                    chart.point(ink, (*place, at(latency, *place)))?;
+                }
             }
-        }
-        chart.finish()
-    };
+            for (index, (place, name)) in marks.iter().enumerate() {
+                let middle = |index: usize| marks.get(index).map(|(next, _)| (place + next) / 2.0);
+                let from = index.checked_sub(1).and_then(middle).unwrap_or(0.0);
+                let to = middle(index + 1).unwrap_or(end);
+                let [response, service] =
+                    [response, service].map(|times| seconds(at(times, *place)));
+                chart.strip(from, to, &format!("{name}: response {response}, service {service}"));
+            }
+            Ok(())
+        })
+    })?;
     let legend =
         [("a", "response: from when each was due"), ("b", "service: from when it was sent")];
-    self::legend(&legend, &[]) + &FORMATS.map(draw).concat()
+    Ok(self::legend(&legend, &[]) + &drawn)
 }
 
 /// Answers and failures a second.
-pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> String {
+pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Result<String> {
     let most = |count: fn(&Sample) -> u64| {
         samples.iter().map(|sample| sample.rate(count(sample))).fold(0.0, f64::max)
     };
     let (answered, failed) = (most(|sample| sample.answered), most(|sample| sample.failed));
+    let lost = most(|sample| sample.lost);
     // A rate far above what was reached would flatten all that was.
     let asked = config.rate.filter(|asked| *asked <= 2.0 * answered);
-    let high = answered.max(failed).max(asked.unwrap_or(0.0));
+    let high = answered.max(failed).max(lost).max(asked.unwrap_or(0.0));
     if high == 0.0 {
-        return NOTHING.into();
+        return Ok(NOTHING.into());
     }
-    let draw = |format: Format| {
-        let y = Axis::linear(high, lines(format), number);
-        let mut chart = Chart::new(format, "Throughput and errors", moments(samples, format), y);
-        let columns = |count: fn(&Sample) -> u64| {
-            samples.iter().map(move |sample| (sample.from, sample.to, sample.rate(count(sample))))
-        };
-        chart.columns("a", columns(|sample| sample.answered));
-        chart.columns("bad", columns(|sample| sample.failed));
-        asked.iter().for_each(|asked| chart.level("c", *asked));
-        for sample in samples {
-            let rate = number(sample.rate(sample.answered));
-            let mut text = format!("{}: {rate} answered a second", span(sample));
-            if sample.failed > 0 {
-                text += &format!(", {} failed", grouped(sample.failed));
-            }
-            chart.strip(sample.from, sample.to, &text);
-        }
-        chart.finish()
-    };
+    let drawn = both(|format| {
+        let axes = (moments(samples, format), Axis::linear(high, lines(format), number));
+        chart::draw(format, "Throughput and errors", axes, |chart| {
+            let columns = |count: fn(&Sample) -> u64| {
+                samples.iter().map(move |s| (s.from, s.to, s.rate(count(s))))
+            };
+            chart.columns(Ink::A, columns(|sample| sample.answered))?;
+            chart.columns(Ink::B, columns(|sample| sample.lost))?;
+            chart.columns(Ink::Bad, columns(|sample| sample.failed))?;
+            samples
+                .iter()
+                .for_each(|sample| chart.strip(sample.from, sample.to, &happened(sample)));
+            asked.map_or(Ok(()), |asked| chart.level(Ink::C, asked))
+        })
+    })?;
     let mut areas = vec![("a", "answered a second")];
+    areas.extend((lost > 0.0).then_some(("b", "lost a second")));
     areas.extend((failed > 0.0).then_some(("bad", "failed a second")));
     let level = asked.map(|asked| format!("{} asked", number(asked)));
     let levels: Vec<_> = level.iter().map(|level| ("c", level.as_str())).collect();
-    legend(&areas, &levels) + &FORMATS.map(draw).concat()
+    Ok(legend(&areas, &levels) + &drawn)
+}
+
+/// What happened to messages in a sample.
+fn happened(sample: &Sample) -> String {
+    let rate = number(sample.rate(sample.answered));
+    let mut text = format!("{}: {rate} answered a second", span(sample));
+    for (count, what) in [(sample.lost, "lost"), (sample.failed, "failed")] {
+        if count > 0 {
+            text += &format!(", {} {what}", grouped(count));
+        }
+    }
+    text
 }
 
 /// How long responses took in the course of the run.
-pub(crate) fn latency_over_time(samples: &[Sample]) -> String {
+pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
     let all = samples.iter().filter_map(|sample| sample.times);
     let low = all.clone().map(|[p50, ..]| p50).fold(f64::INFINITY, f64::min);
     let high = all.map(|[.., max]| max).fold(0.0, f64::max);
     if high == 0.0 {
-        return NOTHING.into();
+        return Ok(NOTHING.into());
     }
-    let draw = |format: Format| {
-        let (x, y) = (moments(samples, format), times(low, high));
-        let mut chart = Chart::new(format, "Response time", x, y);
-        for (index, class) in [(2, "c"), (1, "b"), (0, "a")] {
-            let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
-            let points = samples.iter().map(|s| s.times.map(|times| (middle(s), times[index])));
-            chart.line(class, points);
-        }
-        for sample in samples {
-            let text = match sample.times.map(|times| times.map(seconds)) {
-                Some([p50, p99, max]) => format!("median {p50}, 99% {p99}, longest {max}"),
-                None => "no answer".into(),
-            };
-            chart.strip(sample.from, sample.to, &format!("{}: {text}", span(sample)));
-        }
-        chart.finish()
-    };
+    let drawn = both(|format| {
+        let axes = (moments(samples, format), times(low, high));
+        chart::draw(format, "Response time", axes, |chart| {
+            for (index, ink) in [(2, Ink::C), (1, Ink::B), (0, Ink::A)] {
+                let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
+                let points = samples.iter().map(|s| s.times.map(|times| (middle(s), times[index])));
+                chart.line(ink, points)?;
+            }
+            for sample in samples {
+                let text = match sample.times.map(|times| times.map(seconds)) {
+                    Some([p50, p99, max]) => format!("median {p50}, 99% {p99}, longest {max}"),
+                    None => "no answer".into(),
+                };
+                chart.strip(sample.from, sample.to, &format!("{}: {text}", span(sample)));
+            }
+            Ok(())
+        })
+    })?;
     let lines = [("a", "median"), ("b", "99th percentile"), ("c", "longest")];
-    legend(&lines, &[]) + &FORMATS.map(draw).concat()
+    Ok(legend(&lines, &[]) + &drawn)
+}
+
+/// A chart in both formats.
+fn both(draw: impl Fn(Format) -> anyhow::Result<String>) -> anyhow::Result<String> {
+    let [wide, narrow] = FORMATS.map(draw);
+    Ok(wide? + &narrow?)
 }
 
 /// The shortest and the longest time of two.
@@ -132,10 +161,11 @@ fn reach(one: &Latency, other: &Latency) -> Option<(f64, f64)> {
     Some((one.min.min(other.min).as_secs_f64(), one.max.max(other.max).as_secs_f64()))
 }
 
-/// The time that this share of all did not exceed.
-fn at(latency: &Latency, share: f64) -> Option<f64> {
-    let mut points = latency.curve().skip_while(|(found, _)| *found < share - 1e-12);
-    points.next().map(|(_, time)| time.as_secs_f64())
+/// The seconds that were not exceeded by all but one in so many powers of ten.
+fn at(latency: &Latency, place: f64) -> f64 {
+    let share = 1.0 - 10_f64.powf(-place) - 1e-12;
+    let mut points = latency.curve().skip_while(|(found, _)| *found < share);
+    points.next().map_or(0.0, |(_, time)| time.as_secs_f64())
 }
 
 /// An axis of times, given in seconds.
@@ -155,11 +185,11 @@ fn moments(samples: &[Sample], format: Format) -> Axis {
         604_800.0,
     ];
     let end = samples.last().map_or(1.0, |sample| sample.to);
-    let least = end / (format.width / 90.0);
+    let least = end / (f64::from(format.width) / 90.0);
     let step = match least {
         least if least > 30.0 => STEPS.into_iter().find(|step| *step >= least).unwrap_or(end),
         least if least > 20.0 => 30.0,
-        least => super::chart::round_up(least),
+        least => round_up(least),
     };
     let count = (end / step + 1e-9).floor();
     let ticks = (0..=count as u32).map(|n| f64::from(n) * step);
@@ -167,7 +197,7 @@ fn moments(samples: &[Sample], format: Format) -> Axis {
 }
 
 fn lines(format: Format) -> f64 {
-    format.height / 55.0
+    f64::from(format.height) / 55.0
 }
 
 fn span(sample: &Sample) -> String {

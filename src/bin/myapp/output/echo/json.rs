@@ -1,6 +1,8 @@
 //! Reports as JSON.
 
-use myapp::echo::{LoadConfig, LoadReport, Phase, PingConfig, PingReport};
+use std::collections::BTreeMap;
+
+use myapp::echo::{LoadConfig, LoadReport, Mismatch, Phase, PingConfig, PingReport};
 use myapp::measure::latency::Figures;
 use serde_json::{Value, json};
 
@@ -23,6 +25,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "rate": report.rate(),
         "bytes_rate": report.rate() * config.payload.size() as f64,
         "errors": errors(|phase| report.errors.get(&phase).map_or(0, |failures| failures.count)),
+        "mismatches": mismatches(&report.mismatches),
         "lost": report.lost,
         "duplicates": report.duplicates,
         "reordered": report.reordered,
@@ -49,6 +52,7 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
         "duplicates": report.duplicates,
         "round_trip": report.times.figures().map_or(Value::Null, figures_json),
         "errors": errors(|phase| report.errors.get(&phase).copied().unwrap_or(0)),
+        "mismatches": mismatches(&report.mismatches),
     });
     format!("{object}\n")
 }
@@ -57,6 +61,13 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
 fn errors(count: impl Fn(Phase) -> u64) -> Value {
     let phases = Phase::ALL.map(|phase| (phase.name().to_owned(), Value::from(count(phase))));
     Value::Object(phases.into_iter().collect())
+}
+
+/// How often what was done to a byte.
+fn mismatches(counted: &BTreeMap<Mismatch, u64>) -> Value {
+    let count = |kind: Mismatch| counted.get(&kind).copied().unwrap_or(0);
+    let kinds = Mismatch::ALL.map(|kind| (kind.name().to_owned(), Value::from(count(kind))));
+    Value::Object(kinds.into_iter().collect())
 }
 
 fn figures_json(figures: Figures) -> Value {

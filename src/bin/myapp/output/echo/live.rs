@@ -97,6 +97,8 @@ fn line(
 mod tests {
     use super::*;
 
+    use indicatif::{InMemoryTerm, ProgressDrawTarget};
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[track_caller]
@@ -104,6 +106,20 @@ mod tests {
         let warmup = Duration::from_secs(warmup);
         let config = LoadConfig { length, warmup, ..LoadConfig::default() };
         assert_eq!(line(&config, 4 * SECOND + SECOND / 3, slice, SECOND / 2, failed), text);
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_line_at_its_end() {
+        let terminal = InMemoryTerm::new(5, 60);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let screen = MultiProgress::with_draw_target(target);
+        let line = Line::start(&screen, &LoadConfig::default(), &Live::default());
+        while terminal.contents().is_empty() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(terminal.contents().starts_with("1 s of 10 s: 0 messages a second"));
+        drop(line);
+        assert_eq!(terminal.contents(), "");
     }
 
     #[test]

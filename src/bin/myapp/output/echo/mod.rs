@@ -1,5 +1,6 @@
 //! What `myapp echo` shows: replies, ping lines, reports.
 
+mod axis;
 mod chart;
 mod curves;
 mod histogram;

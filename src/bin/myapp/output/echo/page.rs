@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use myapp::echo::{LoadConfig, LoadReport};
 use myapp::measure::latency::Figures;
+use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
 use crate::output::echo::curves::{latency_by_percentile, latency_over_time, throughput};
@@ -14,10 +15,14 @@ use crate::output::echo::{latencies, number, round, text};
 const STYLE: &str = include_str!("page.css");
 
 /// The whole file.
-pub(crate) fn page(config: &LoadConfig, report: &LoadReport, origin: &Origin) -> String {
+pub(crate) fn page(
+    config: &LoadConfig,
+    report: &LoadReport,
+    origin: &Origin,
+) -> anyhow::Result<String> {
     let address = html(&config.server.address.to_string());
     let samples = samples(report);
-    [
+    let parts = [
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -29,15 +34,15 @@ pub(crate) fn page(config: &LoadConfig, report: &LoadReport, origin: &Origin) ->
         ),
         tiles(config, report),
         doubts(config, report),
-        section("Latency by percentile", &latency_by_percentile(report)),
-        section("Throughput and errors", &throughput(config, &samples)),
-        section("Response time", &latency_over_time(&samples)),
+        section("Latency by percentile", &latency_by_percentile(report)?),
+        section("Throughput and errors", &throughput(config, &samples)?),
+        section("Response time", &latency_over_time(&samples)?),
         section("Figures", &figures(report)),
         failures(report),
         section("Made by", &made_by(origin)),
         "</body>\n</html>\n".into(),
-    ]
-    .concat()
+    ];
+    Ok(parts.concat())
 }
 
 /// The figures that are asked for first.
@@ -60,8 +65,11 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
     }
     let class = if failed > 0 { "bad" } else { "" };
     tiles.push(tile(class, &grouped(failed), "failed"));
-    if report.lost > 0 {
-        tiles.push(tile("bad", &grouped(report.lost), "lost"));
+    if let Address::Udp(_) = config.server.address {
+        let class = if report.lost > 0 { "bad" } else { "" };
+        tiles.push(tile(class, &grouped(report.lost), "lost"));
+        tiles.push(tile("", &grouped(report.duplicates), "duplicates"));
+        tiles.push(tile("", &grouped(report.reordered), "out of order"));
     }
     tiles.push(tile("", &format!("{bytes}/s"), "each way"));
     tiles.push(tile("", &format!("{:.0}%", 100.0 * report.cpu), "of its time the sender was busy"));
@@ -74,7 +82,13 @@ fn tile(class: &str, figure: &str, name: &str) -> String {
 
 fn doubts(config: &LoadConfig, report: &LoadReport) -> String {
     let doubts = report.doubts(config.rate);
-    let items = doubts.iter().map(|doubt| format!("<li>{}</li>\n", html(&doubt.to_string())));
+    // A flag is not to be broken behind its dashes.
+    let word = |word: &str| match word.starts_with("--") {
+        true => format!("<code>{}</code>", html(word)),
+        false => html(word),
+    };
+    let text = |doubt: String| doubt.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    let items = doubts.iter().map(|doubt| format!("<li>{}</li>\n", text(doubt.to_string())));
     let items: String = items.collect();
     match items.is_empty() {
         true => items,
@@ -136,7 +150,7 @@ fn failures(report: &LoadReport) -> String {
         let first = crate::output::terminal::describe(&failures.first);
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
-            phase.name().replace('_', " "),
+            text::what_failed(*phase, report),
             grouped(failures.count),
             html(&first)
         );
@@ -220,14 +234,14 @@ mod tests {
     #[test]
     fn a_page_needs_nothing_else_and_tells_all() {
         let config = LoadConfig { rate: Some(1e4), ..LoadConfig::default() };
-        let page = page(&config, &report(1000), &origin());
+        let page = page(&config, &report(1000), &origin()).unwrap();
         for part in [
             "<title>myapp echo: 127.0.0.1:8888</title>",
             "myapp echo &#39;&lt;/pre&gt;&lt;script&gt;&#39;",
             "a &amp; b",
             "the rate was not reached",
             "<th>response</th><th>service</th>",
-            "99% of the response times: ",
+            "<title>99%: response ",
         ] {
             assert!(page.contains(part), "no {part} in {page}");
         }
@@ -242,7 +256,7 @@ mod tests {
         for answered in [0, 1, 2, 100] {
             for length in [Length::Count(answered.into()), Length::Time(MILLI)] {
                 let config = LoadConfig { length, ..LoadConfig::default() };
-                let page = page(&config, &report(answered), &origin());
+                let page = page(&config, &report(answered), &origin()).unwrap();
                 assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
                 assert!(page.ends_with("</html>\n") && page.len() < 300_000);
             }

@@ -18,6 +18,7 @@ pub(crate) struct Sample {
     pub(crate) to: f64,
     pub(crate) answered: u64,
     pub(crate) failed: u64,
+    pub(crate) lost: u64,
     /// Median, 99th percentile and longest of the response times, if there is one.
     pub(crate) times: Option<[f64; 3]>,
 }
@@ -54,8 +55,8 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
         let time = |share| slice.quantile(share).map(|time| time.as_secs_f64());
         let times = [time(0.5), time(0.99), time(1.0)];
         let times = if let [Some(a), Some(b), Some(c)] = times { Some([a, b, c]) } else { None };
-        let (answered, failed) = (slice.count(), slice.failed);
-        Sample { from: index as f64 * width, to, answered, failed, times }
+        let (answered, failed, lost) = (slice.count(), slice.failed, slice.lost);
+        Sample { from: index as f64 * width, to, answered, failed, lost, times }
     };
     slices.into_iter().enumerate().map(sample).collect()
 }
@@ -75,7 +76,8 @@ mod tests {
             report.response.record(time);
             report.timeline.at(Duration::from_micros(moment)).answered(time);
         }
-        report.timeline.at(elapsed + Duration::from_millis(700)).failed += 1;
+        let last = report.timeline.at(elapsed + Duration::from_millis(700));
+        (last.failed, last.lost) = (1, 1);
         samples(&report)
     }
 
@@ -89,7 +91,8 @@ mod tests {
             assert!(samples.windows(2).all(|pair| pair[0].to == pair[1].from));
             let answered: u64 = samples.iter().map(|sample| sample.answered).sum();
             assert_eq!(answered, (elapsed * 1000).div_ceil(every), "{elapsed}, {every}");
-            assert_eq!(samples.iter().map(|sample| sample.failed).sum::<u64>(), 1);
+            let sum = |count: fn(&Sample) -> u64| samples.iter().map(count).sum::<u64>();
+            assert_eq!((sum(|sample| sample.failed), sum(|sample| sample.lost)), (1, 1));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The report of a load as text for 80 columns.
 
-use myapp::echo::{Length, LoadConfig, LoadReport};
+use myapp::echo::{Length, LoadConfig, LoadReport, Phase};
 use myapp::measure::latency::Figures;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
@@ -23,7 +23,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
     );
     text += &datagrams_line(config, report);
     for (phase, failures) in &report.errors {
-        text += &format!("{} × {} failed\n", failures.count, phase.name().replace('_', " "));
+        text += &format!("{} × {} failed\n", failures.count, what_failed(*phase, report));
     }
     text += &latency_table(report);
     let rows = histogram(&report.response);
@@ -45,6 +45,16 @@ fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
             "{lost} lost ({percent:.2}%), {duplicates} duplicates, {reordered} out of order\n"
         ),
         _ => String::new(),
+    }
+}
+
+/// A phase, and of replies that differ how.
+pub(crate) fn what_failed(phase: Phase, report: &LoadReport) -> String {
+    let name = phase.name().replace('_', " ");
+    let kinds = report.mismatches.iter().map(|(kind, count)| format!("{count} {}", kind.name()));
+    match phase {
+        Phase::Mismatch => format!("{name} ({})", kinds.collect::<Vec<_>>().join(", ")),
+        _ => name,
     }
 }
 
