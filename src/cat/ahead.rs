@@ -22,6 +22,8 @@ pub(super) struct Ahead<I> {
     window: VecDeque<Slot>,
     jobs: usize,
     unpack: bool,
+    /// Whether an input has been opened that may have to be waited for.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -48,12 +50,14 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     pub(super) fn new(sources: I, config: &Config) -> Self {
         let most = if config.decompress { UNPACKED } else { usize::MAX };
         let (jobs, unpack) = (config.jobs.get().min(most), config.decompress);
-        Self { rest: sources, window: VecDeque::new(), jobs, unpack }
+        Self { rest: sources, window: VecDeque::new(), jobs, unpack, waits: false }
     }
 
-    fn open(&self, source: &Source) -> io::Result<Input> {
+    fn open(&mut self, source: &Source) -> io::Result<Input> {
         let input = Input::open(source)?;
-        if self.unpack { input.unpacked() } else { Ok(input) }
+        let input = if self.unpack { input.unpacked()? } else { input };
+        self.waits |= input.may_wait();
+        Ok(input)
     }
 
     /// Opens further inputs, as many as may be open at once.
@@ -74,10 +78,14 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
 
     /// Opens those that waited for another with the same source, if that has ended.
     fn open_held(&mut self) {
+        if !self.waits {
+            return;
+        }
         for index in 0..self.window.len() {
             let slot = &self.window[index];
             if slot.held && !self.competes(&slot.source) {
-                let input = self.open(&slot.source).ok();
+                let source = slot.source.clone();
+                let input = self.open(&source).ok();
                 let slot = &mut self.window[index];
                 (slot.held, slot.input) = (false, input);
             }
@@ -110,7 +118,8 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     /// named twice: the first is to get all of them.
     fn competes(&self, source: &Source) -> bool {
         let mut waiting = self.inputs().filter(|input| input.may_wait()).peekable();
-        waiting.peek().is_some()
+        self.waits
+            && waiting.peek().is_some()
             && FileId::of_source(source).is_ok_and(|id| waiting.any(|input| input.competes_for(id)))
     }
 
@@ -133,7 +142,8 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     /// The input whose turn it is, opened now if it is not yet.
     pub(super) fn head(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
         let first = self.window.front()?;
-        let opened = if first.input.is_none() { Some(self.open(&first.source)) } else { None };
+        let unopened = first.input.is_none().then(|| first.source.clone());
+        let opened = unopened.map(|source| self.open(&source));
         let Slot { source, input, .. } = self.window.front_mut()?;
         let input = match (input, opened) {
             (Some(input), _) => Ok(input),

@@ -103,9 +103,12 @@ impl Relay {
         rest: &mut Vec<u8>,
     ) -> io::Result<usize> {
         let mut handed = 0;
-        while let Ok(moved @ 1..) = retry_on_intr(|| {
-            rustix::pipe::splice(&self.exit, None, to, None, count - handed, SpliceFlags::empty())
-        }) {
+        while handed < count
+            && let Ok(moved @ 1..) = retry_on_intr(|| {
+                let rest = count - handed;
+                rustix::pipe::splice(&self.exit, None, to, None, rest, SpliceFlags::empty())
+            })
+        {
             handed += moved;
         }
         (&self.exit).take((count - handed) as u64).read_to_end(rest)?;

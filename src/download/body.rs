@@ -22,6 +22,9 @@ use crate::download::store::Store;
 /// which stalls nobody, while a hop to the pool for blocking work costs more than the write.
 const SMALL: usize = 256 * 1024;
 
+/// One up to this long is several such writes: it is no more than a few small bodies.
+const MEDIUM: u64 = 4 * 1024 * 1024;
+
 /// A longer one is written in pieces of this size, on that pool.
 const PIECE: usize = 1024 * 1024;
 
@@ -119,15 +122,7 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
         store: Arc<Store>,
     ) -> Result<(), CopyError> {
         if let Some(length) = length.filter(|length| *length > SMALL as u64) {
-            let (reserved, end) = (Arc::clone(&store), self.position + length);
-            let reserve = smol::unblock(move || reserved.reserve(end));
-            reserve.await.map_err(CopyError::Write)?;
-            if let Some(pipe) = store.wants_no_bytes().then(Pipe::new).and_then(Result::ok)
-                && self.stream(pipe, &store).await?
-            {
-                return Ok(());
-            }
-            return self.pump(store, PIECE, PIECE).await;
+            return self.save_long(length, store).await;
         }
         // One byte more than the body shows its end without another buffer.
         let size = length.map_or(SMALL, |length| length as usize) + 1;
@@ -145,16 +140,39 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
         }
     }
 
+    /// Puts a body that is not small into a file that has room set aside for it.
+    async fn save_long(&mut self, length: u64, store: Arc<Store>) -> Result<(), CopyError> {
+        let (reserved, end) = (Arc::clone(&store), self.position + length);
+        let (is_medium, most) = match length {
+            ..=MEDIUM => (true, ROOM),
+            _ => (false, SMALL),
+        };
+        let reserve = move || reserved.reserve(end);
+        let room = if is_medium { reserve() } else { smol::unblock(reserve).await };
+        room.map_err(CopyError::Write)?;
+        if let Some(pipe) = store.wants_no_bytes().then(Pipe::new).and_then(Result::ok)
+            && self.stream(pipe, most, &store).await?
+        {
+            return Ok(());
+        }
+        if is_medium { self.write_here(&store).await } else { self.pump(store, PIECE, PIECE).await }
+    }
+
     /// Lets the system move the body; whether it can. What comes at once is moved into the file at
-    /// once: little of it here, more on the pool for blocking work.
-    async fn stream(&mut self, mut pipe: Pipe, store: &Arc<Store>) -> Result<bool, CopyError> {
+    /// once: up to `most` of it here, more on the pool for blocking work.
+    async fn stream(
+        &mut self,
+        mut pipe: Pipe,
+        most: usize,
+        store: &Arc<Store>,
+    ) -> Result<bool, CopyError> {
         let mut filled = self.fill_pipe(&pipe).await;
         if filled.is_none() {
             self.sip(store).await?;
             filled = self.fill_pipe(&pipe).await;
         }
         while let Some(Filled { count, end }) = filled {
-            let poured = if count <= SMALL {
+            let poured = if count <= most {
                 store.pour(&pipe, count)
             } else {
                 let store = Arc::clone(store);
@@ -214,6 +232,18 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
     /// Puts the body into a writer as it comes.
     pub(super) async fn send(mut self, store: Arc<Store>) -> Result<(), CopyError> {
         self.pump(store, SIP, 1).await
+    }
+
+    /// Writes where it is read.
+    async fn write_here(&mut self, store: &Store) -> Result<(), CopyError> {
+        let mut buffer = vec![0; SMALL];
+        loop {
+            let Filled { count, end } = self.fill(&mut buffer, SMALL).await;
+            store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+            if let Some(end) = end {
+                return end.map_err(CopyError::Read);
+            }
+        }
     }
 
     /// Writes on the pool for blocking work, at least `least` bytes at a time, with two buffers

@@ -100,7 +100,7 @@ pub enum DownloadError {
     #[error("the list of checksums does not have it")]
     Unlisted,
     /// Another try would come later than the time for all tries allows.
-    #[error("not tried again: {wait:?} to wait, {left:?} left")]
+    #[error("not tried again: {:?} to wait, {:?} left", to_millis(*wait), to_millis(*left))]
     TooLate {
         /// How long would be waited.
         wait: Duration,
@@ -226,6 +226,10 @@ pub enum RedirectError {
     /// Where it leads is no URL.
     #[error("it leads to what is no URL: {0}")]
     Url(String),
+}
+
+fn to_millis(time: Duration) -> Duration {
+    time.saturating_sub(Duration::from_nanos((time.subsec_nanos() % 1_000_000).into()))
 }
 
 fn from_elsewhere(url: &Option<String>) -> String {

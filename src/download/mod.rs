@@ -3,7 +3,8 @@
 //! A [`Downloader`] takes a list of [`Item`]s, as long as it likes or without end, and saves each
 //! under a name that nothing had before. A file appears under its name only when it is whole;
 //! until then it is called `NAME.part`, and `NAME.part.json` beside it tells
-//! how to go on with it. What fails stands in the [`Report`], and never stops the
+//! how to go on with it. A short one, up to 256 KiB, has no name at all until then, where the
+//! file system can. What fails stands in the [`Report`], and never stops the
 //! others.
 //!
 //! ```no_run
@@ -58,6 +59,7 @@ mod spans;
 mod state;
 mod store;
 mod transfer;
+mod unnamed;
 
 use std::future::Future;
 use std::num::NonZeroUsize;

@@ -1,4 +1,5 @@
 //! A file that is not whole yet: written under a name of its own (`f.part`), renamed when whole.
+//! One that may get its name when it is whole has none before, as long as it is short.
 //!
 //! Who holds the lock on the file that stands under the part's name owns the part, and with it
 //! the final name: a second transfer, in this process or in another, finds it locked and takes
@@ -27,6 +28,7 @@ use crate::download::naming::{PART, from_server, numbered};
 use crate::download::resume::Known;
 use crate::download::state::{State, StateError, is_ours};
 use crate::download::store::Store;
+use crate::download::unnamed::Folders;
 use crate::escape::Escaped;
 
 /// For so many names the search for a free number goes on where the last one ended.
@@ -39,6 +41,9 @@ pub(super) struct Names {
     /// would look n times; where it is lost, it only takes longer.
     next: Mutex<HashMap<PathBuf, u32>>,
     given: Arc<Given>,
+    /// The names that files without one are to get: no lock shows that they are held.
+    promised: Arc<Given>,
+    folders: Folders,
 }
 
 /// The names whose part or file this run has left, where it must tell its own from those of
@@ -62,19 +67,34 @@ pub(super) enum Claim {
 #[derive(Debug)]
 pub(super) struct Part {
     store: Arc<Store>,
-    path: PathBuf,
+    /// Where it was made; nowhere if it has no name yet.
+    path: Option<PathBuf>,
     wanted: PathBuf,
     number: u32,
     existing: Existing,
     /// Whether what earlier runs have finished is kept.
     keeps: bool,
     given: Arc<Given>,
+    /// Where the name is held that it is to get, as long as it has none.
+    promised: Option<Arc<Given>>,
+    is_finished: bool,
 }
 
 impl Given {
     fn add(&self, target: &Path) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.insert(self.hasher.hash_one(target));
+    }
+
+    /// Whether it was not among them.
+    fn add_new(&self, target: &Path) -> bool {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(self.hasher.hash_one(target))
+    }
+
+    fn remove(&self, target: &Path) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.remove(&self.hasher.hash_one(target));
     }
 
     fn has(&self, target: &Path) -> bool {
@@ -109,6 +129,9 @@ impl Names {
         }
         if let Some(present) = self.finished_before(&wanted, config) {
             return Ok(Claim::Present(present));
+        }
+        if let Some(part) = self.make_unnamed(&wanted, config) {
+            return Ok(Claim::Part(part));
         }
         let part = self.open_new(wanted, config)?;
         if config.resume || config.existing != Existing::Number {
@@ -149,13 +172,31 @@ impl Names {
         }
     }
 
+    /// Makes a file that gets its name when it is whole; `None` where that cannot be, and where
+    /// it could be in the way of what another has or has left.
+    fn make_unnamed(&self, wanted: &Path, config: &Config) -> Option<Part> {
+        let is_plain = config.existing == Existing::Number && !config.resume;
+        let folder = self.folders.open(wanted.parent().filter(|_| is_plain)?)?;
+        if self.given.has(wanted) || !self.promised.add_new(wanted) {
+            return None;
+        }
+        let Some((file, unnamed)) = folder.make_unnamed(wanted.file_name().unwrap_or_default())
+        else {
+            self.promised.remove(wanted);
+            return None;
+        };
+        let store = Arc::new(Store::unnamed(file, unnamed));
+        Some(self.part(store, None, wanted, 0, config))
+    }
+
     fn open_new(&self, wanted: PathBuf, config: &Config) -> Result<Part, DownloadError> {
         let mut number = self.first_to_try(&wanted);
         loop {
             let target = choice(&wanted, number);
             let path = part_of(&target);
             let may_replace = config.existing.replaces();
-            let is_free = !self.given.has(&target) && (may_replace || !is_taken(&target));
+            let is_ours = self.given.has(&target) || self.promised.has(&target);
+            let is_free = !is_ours && (may_replace || !is_taken(&target));
             if may_replace && target.is_dir() {
                 return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
             }
@@ -166,7 +207,7 @@ impl Names {
                 self.remember(&wanted, number);
                 State::remove_saved(&path);
                 let store = Arc::new(Store::file(file, path.clone(), 0, None));
-                return Ok(self.part(store, path, &wanted, number, config));
+                return Ok(self.part(store, Some(path), &wanted, number, config));
             }
             number += 1;
         }
@@ -192,7 +233,7 @@ impl Names {
             match reopen_part(&path, url) {
                 Some(Ok((file, length, state))) => {
                     let store = Arc::new(Store::file(file, path.clone(), length, Some(state)));
-                    return Some(self.part(store, path, wanted, number, config));
+                    return Some(self.part(store, Some(path), wanted, number, config));
                 }
                 Some(Err(error)) if number == 0 => unfit = Some((path, error)),
                 _ => {}
@@ -208,15 +249,17 @@ impl Names {
     fn part(
         &self,
         store: Arc<Store>,
-        path: PathBuf,
+        path: Option<PathBuf>,
         wanted: &Path,
         number: u32,
         config: &Config,
     ) -> Part {
-        let (wanted, given) = (wanted.to_owned(), Arc::clone(&self.given));
-        let existing = config.existing;
+        let wanted = wanted.to_owned();
+        let given = Arc::clone(&self.given);
+        let promised = path.is_none().then(|| Arc::clone(&self.promised));
+        let (existing, is_finished) = (config.existing, false);
         let keeps = existing == Existing::Skip || config.resume && existing == Existing::Number;
-        Part { store, path, wanted, number, existing, keeps, given }
+        Part { store, path, wanted, number, existing, keeps, given, promised, is_finished }
     }
 
     fn first_to_try(&self, wanted: &Path) -> u32 {
@@ -262,19 +305,22 @@ impl Part {
     /// the same folder. What is there stays, unless it is to be
     /// replaced: where the name has been taken meanwhile, the file gets the next free one.
     pub(super) fn finish(mut self, other: Option<String>) -> Result<PathBuf, DownloadError> {
+        self.keep_promise();
         if let Some(name) = other {
             (self.wanted, self.number) = (self.wanted.with_file_name(name), 0);
         }
+        let path = self.store.path();
         loop {
             let target = self.target();
-            let renamed = match self.existing {
-                Existing::Replace | Existing::Update => rename(&self.path, &target),
-                Existing::Number | Existing::Skip => rename_to_free(&self.path, &target),
+            let named = match (&path, self.existing) {
+                (None, _) => self.store.name_whole(target.file_name().unwrap_or_default()),
+                (Some(path), Existing::Replace | Existing::Update) => rename(path, &target),
+                (Some(path), Existing::Number | Existing::Skip) => rename_to_free(path, &target),
             };
-            match renamed {
+            match named {
                 Ok(()) => {
-                    let path = std::mem::take(&mut self.path);
-                    if self.store.is_noted() {
+                    self.is_finished = true;
+                    if let Some(path) = path.filter(|_| self.store.is_noted()) {
                         State::remove(&path);
                     }
                     if self.keeps {
@@ -283,25 +329,35 @@ impl Part {
                     return Ok(target);
                 }
                 Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
-                Err(errno) => return Err(failed("rename", &self.path, errno.into())),
+                Err(errno) => {
+                    return Err(failed("rename", path.as_deref().unwrap_or(&target), errno.into()));
+                }
             }
+        }
+    }
+
+    /// What was promised it gets now, or gives up.
+    fn keep_promise(&mut self) {
+        if let Some(promised) = self.promised.take() {
+            promised.remove(&self.wanted);
         }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if self.path.as_os_str().is_empty() {
+        if self.is_finished {
             return;
         }
         if self.store.leave() {
             // To another of this name in this run it is not a part that nobody holds.
             self.given.add(&self.target());
-        } else {
+        } else if let Some(path) = &self.path {
             // What led here is told; that an empty file stays behind would add nothing.
-            let _ = fs::remove_file(&self.path);
-            State::remove(&self.path);
+            let _ = fs::remove_file(path);
+            State::remove(path);
         }
+        self.keep_promise();
     }
 }
 
@@ -434,6 +490,13 @@ mod tests {
             self.1.claim(self.path(name), &"http://a/f".parse().unwrap(), config)
         }
 
+        /// Writes the first bytes of a longer file.
+        fn begin(&self, part: &Part) {
+            let url = "http://a/f".parse().unwrap();
+            part.store().begin(State::new(&url, &url, Known::default())).unwrap();
+            part.store().write_and_note(b"x").unwrap();
+        }
+
         #[track_caller]
         fn claims(&self, name: &str, given: &str) {
             assert_eq!(self.claim(name).target(), self.path(given));
@@ -453,9 +516,28 @@ mod tests {
         let folder = Folder::new();
         let part = folder.claim("f");
         part.store().write(b"x").unwrap();
-        assert_eq!(folder.names(), ["f.part"]);
+        assert!(folder.names().is_empty());
         assert_eq!(part.finish(None).unwrap(), folder.path("f"));
         assert_eq!(folder.names(), ["f"]);
+    }
+
+    #[test]
+    fn a_file_that_is_longer_on_its_way_has_a_name_meanwhile() {
+        let folder = Folder::new();
+        let part = folder.claim("f");
+        folder.begin(&part);
+        assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+        assert_eq!(part.finish(None).unwrap(), folder.path("f"));
+        assert_eq!(folder.names(), ["f"]);
+    }
+
+    #[test]
+    fn a_name_that_is_promised_is_free_again_when_it_is_not_taken() {
+        let folder = Folder::new();
+        let (first, second) = (folder.claim("f"), folder.claim("f"));
+        assert_eq!((first.target(), second.target()), (folder.path("f"), folder.path("f.1")));
+        drop(first);
+        folder.claims("f", "f");
     }
 
     #[test]
@@ -592,6 +674,7 @@ mod tests {
     fn a_name_that_is_anothers_part_is_not_taken_from_it() {
         let folder = Folder::new();
         let (part_like, plain) = (folder.claim("f.part"), folder.claim("f"));
+        folder.begin(&plain);
         assert_eq!(part_like.finish(None).unwrap(), folder.path("f.part.1"));
         assert_eq!(plain.finish(None).unwrap(), folder.path("f"));
     }

@@ -125,9 +125,9 @@ impl Source {
 }
 
 fn parse_url(text: &str) -> Result<Url, DownloadError> {
-    let parsed = match text.contains("://") {
-        true => Url::parse(text),
-        false => Url::parse(&format!("https://{text}")),
+    let parsed = match after_scheme(text) {
+        0 => Url::parse(&format!("https://{text}")),
+        _ => Url::parse(text),
     };
     let url = parsed.map_err(|source| DownloadError::Url { source })?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -136,10 +136,17 @@ fn parse_url(text: &str) -> Result<Url, DownloadError> {
     Ok(url)
 }
 
+/// Where what follows on `SCHEME://` begins; 0 without a scheme: `://` may also stand in a query.
+fn after_scheme(text: &str) -> usize {
+    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let scheme = text.split("://").next().unwrap_or_default();
+    let is_scheme = scheme.len() < text.len() && scheme.trim_start().chars().all(is_of_scheme);
+    if is_scheme { scheme.len() + 3 } else { 0 }
+}
+
 /// The text with `***` for a user name and password, also where it is no URL.
 fn hide_userinfo(text: &str) -> String {
-    let start = text.find("://").map_or(0, |at| at + 3);
-    let (scheme, rest) = text.split_at(start);
+    let (scheme, rest) = text.split_at(after_scheme(text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rfind('@') {
         Some(at) => format!("{scheme}***{}", &rest[at..]),
@@ -157,6 +164,7 @@ mod tests {
             ("http://a/f", "http://a/f"),
             ("HTTPS://A/f", "https://a/f"),
             ("a.example/f?u=http:x", "https://a.example/f?u=http:x"),
+            ("a.example/f?u=http://x", "https://a.example/f?u=http://x"),
             ("localhost:8000/f", "https://localhost:8000/f"),
         ] {
             assert_eq!(Source::parse(text).unwrap().url.as_str(), url, "{text}");
@@ -186,6 +194,7 @@ mod tests {
         for (text, shown) in [
             ("ftp://user:secret@a/f@g", "ftp://***@a/f@g"),
             ("user:se@cret@a b", "***@a b"),
+            ("user:secret@a b/?u=http://x", "***@a b/?u=http://x"),
             ("ftp://user:secret@a:x/", "ftp://***@a:x/"),
         ] {
             assert_eq!(Source::parse(text).unwrap_err().url, shown);

@@ -86,6 +86,8 @@ pub(super) enum Mismatch {
     Length,
     #[error("the file has another ETag")]
     Etag,
+    #[error("the file is of another date")]
+    Date,
     #[error("the file is encoded in another way")]
     Encoding,
     #[error("nothing is left to be sent, and what is here is not the file")]
@@ -208,6 +210,12 @@ fn continues(known: &Known, from: u64, answer: &Answer) -> Result<(u64, Option<u
     }
     if known.etag.is_some() && known.etag != answer.known.etag {
         return Err(Mismatch::Etag);
+    }
+    // Many servers do not look at If-Range; a 206 need not tell the date (RFC 9110 section 15.3.7).
+    let is_certain = known.etag.as_deref().is_some_and(is_strong);
+    let dates = known.last_modified.as_ref().zip(answer.known.last_modified.as_ref());
+    if !is_certain && dates.is_some_and(|(before, now)| before != now) {
+        return Err(Mismatch::Date);
     }
     if known.encoding != answer.known.encoding {
         return Err(Mismatch::Encoding);
@@ -350,6 +358,28 @@ mod tests {
             ),
         ] {
             means(206, fields, action);
+        }
+    }
+
+    /// Once such a part was put behind that of the older version.
+    #[test]
+    fn a_206_of_another_date_does_not_go_on_though_the_server_ignores_if_range() {
+        let range = ("content-range", "bytes 40-99/100");
+        let length = ("content-length", "100");
+        let (append, over) =
+            (Action::Append { count: 60, total: Some(100) }, Action::StartOver(Mismatch::Date));
+        for (validators, now, action) in [
+            (&[("last-modified", OLD), ("date", LATER)][..], LATER, over.clone()),
+            (&[("last-modified", OLD), ("etag", "W/\"a\"")], LATER, over),
+            (&[("last-modified", OLD), ("date", LATER)], OLD, append.clone()),
+            (&[("last-modified", OLD), ("etag", "\"a\"")], LATER, append.clone()),
+            (&[], LATER, append),
+        ] {
+            let known = known(&[&[length], validators].concat());
+            let ask = Ask::Rest { from: 40, if_range: None };
+            let etag = validators.iter().filter(|(name, _)| *name == "etag").copied();
+            let fields: Vec<_> = etag.chain([range, ("last-modified", now)]).collect();
+            assert_eq!(judge(Some(&known), 40, &ask, &answer(206, &fields)), action, "{fields:?}");
         }
     }
 

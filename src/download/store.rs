@@ -7,6 +7,7 @@
 //! It is shared between the task that reads a body and the thread that writes it, and it outlives
 //! both when they are cut off: what has been written is known at any time.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,6 +27,7 @@ use crate::download::previous::keep_etag;
 use crate::download::ranges::Ranges;
 use crate::download::resume::Known;
 use crate::download::state::State;
+use crate::download::unnamed::Unnamed;
 
 /// How often it is noted how far a part is.
 const NOTED: Duration = Duration::from_secs(1);
@@ -63,7 +65,12 @@ struct Sum {
 }
 
 enum Place {
-    File { file: File, path: PathBuf },
+    /// `path` is that of the part, which is yet to be made of an `unnamed` file.
+    File {
+        file: File,
+        path: PathBuf,
+        unnamed: Option<Unnamed>,
+    },
     Writer(Box<dyn Write + Send>),
 }
 
@@ -75,9 +82,31 @@ impl Store {
             ranges.cut(length);
         }
         let length = ranges.as_ref().map_or(length, Ranges::prefix);
-        let store = Self::new(Place::File { file, path }, length, state);
+        let store = Self::new(Place::File { file, path, unnamed: None }, length, state);
         store.lock().ranges = ranges;
         store
+    }
+
+    /// An empty file that becomes a part with the first note of how far it is.
+    pub(super) fn unnamed(file: File, unnamed: Unnamed) -> Self {
+        let path = unnamed.part();
+        Self::new(Place::File { file, path, unnamed: Some(unnamed) }, 0, None)
+    }
+
+    /// The part, if it has a name.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match &self.lock().place {
+            Place::File { path, unnamed: None, .. } => Some(path.clone()),
+            Place::File { .. } | Place::Writer(_) => None,
+        }
+    }
+
+    /// Gives a file that has no name this one, in its folder.
+    pub(super) fn name_whole(&self, name: &OsStr) -> rustix::io::Result<()> {
+        match &self.lock().place {
+            Place::File { file, unnamed: Some(unnamed), .. } => unnamed.name_whole(file, name),
+            Place::File { .. } | Place::Writer(_) => Err(Errno::INVAL),
+        }
     }
 
     /// A writer, from which nothing can be taken back.
@@ -194,11 +223,13 @@ impl Store {
     pub(super) fn begin(&self, state: State) -> Result<(), DownloadError> {
         let mut inner = self.lock();
         if inner.length > 0 || inner.ranges.is_some() {
-            let Place::File { file, path } = &inner.place else {
+            let Place::File { file, path, .. } = &inner.place else {
                 return Err(DownloadError::TakeBack);
             };
             // In this order: at no time may the new state stand beside old bytes.
-            State::remove(path);
+            if inner.is_noted {
+                State::remove(path);
+            }
             file.set_len(0).map_err(|error| inner.place.failed(error))?;
         }
         (inner.position, inner.length, inner.ranges) = (0, 0, None);
@@ -414,9 +445,20 @@ impl Inner {
 
     /// Whether it has been noted what is there.
     fn note(&mut self) -> bool {
-        let (Place::File { path, .. }, Some(state)) = (&self.place, &mut self.state) else {
+        let (Place::File { file, path, unnamed }, Some(state)) = (&mut self.place, &mut self.state)
+        else {
             return false;
         };
+        if let Some(nameless) = unnamed.take() {
+            match nameless.name_part(file) {
+                Ok(named) => *path = named,
+                Err(error) => {
+                    debug!(%error, "a part cannot be named");
+                    *unnamed = Some(nameless);
+                    return false;
+                }
+            }
+        }
         state.wrote(self.length, self.ranges.as_ref());
         self.is_noted = true;
         let saved = state.save(path);

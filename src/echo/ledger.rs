@@ -16,13 +16,42 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
 }
 
+/// The messages on the way, of which most often there is one: it has its place here, so that of a
+/// thousand connections each is found in the processor's cache a little sooner.
+#[derive(Debug, Default)]
+struct OnWay {
+    oldest: Option<Sent>,
+    others: VecDeque<Sent>,
+}
+
+impl OnWay {
+    fn len(&self) -> usize {
+        match self.oldest {
+            Some(_) => 1 + self.others.len(),
+            None => 0,
+        }
+    }
+
+    fn push(&mut self, sent: Sent) {
+        match self.oldest {
+            Some(_) => self.others.push_back(sent),
+            None => self.oldest = Some(sent),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Sent> {
+        let next = if self.others.is_empty() { None } else { self.others.pop_front() };
+        std::mem::replace(&mut self.oldest, next)
+    }
+}
+
 /// The books of one connection.
 #[derive(Debug)]
 pub(crate) struct Ledger<'a> {
     payload: &'a Payload,
     seed: u64,
     verify: bool,
-    on_way: VecDeque<Sent>,
+    on_way: OnWay,
     /// Bytes of all messages so far, of what is written, and of what has come back.
     started: u64,
     written: u64,
@@ -31,7 +60,7 @@ pub(crate) struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
-        let on_way = VecDeque::new();
+        let on_way = OnWay::default();
         Self { payload, seed, verify, on_way, started: 0, written: 0, read: 0 }
     }
 
@@ -42,7 +71,7 @@ impl<'a> Ledger<'a> {
 
     /// The message that has been on the way for longest.
     pub(crate) fn oldest(&self) -> Option<&Sent> {
-        self.on_way.front()
+        self.on_way.oldest.as_ref()
     }
 
     /// The bytes that have come of the reply that is not whole.
@@ -52,7 +81,7 @@ impl<'a> Ledger<'a> {
 
     /// Starts another message.
     pub(crate) fn start(&mut self, sent: Sent) {
-        self.on_way.push_back(sent);
+        self.on_way.push(sent);
         self.started += self.payload.size();
     }
 
@@ -91,7 +120,7 @@ impl<'a> Ledger<'a> {
         };
         self.read += good as u64;
         while self.read >= self.first_end() {
-            let Some(sent) = self.on_way.pop_front() else { break };
+            let Some(sent) = self.on_way.pop() else { break };
             answered(sent);
         }
         if good == bytes.len() { Ok(()) } else { Err(self.difference(&bytes[good..])) }

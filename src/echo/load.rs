@@ -179,7 +179,9 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
-        let meter = RefCell::new(Meter::new(plan.measured_from, live));
+        let LoadConfig { rate, new_connections, .. } = plan.config;
+        let at_once = rate.is_none() && !new_connections;
+        let meter = RefCell::new(Meter::new(plan.measured_from, at_once, live));
         Self { plan, part, meter, scratch: RefCell::default(), deaf: Cell::new(false) }
     }
 

@@ -17,6 +17,8 @@ const SHOWN_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Meter {
     measured_from: Instant,
+    /// Whether each message goes when it is due, so that response and service times are the same.
+    at_once: bool,
     report: LoadReport,
     live: Live,
     /// What is not yet shown to `live`, and since when.
@@ -25,10 +27,10 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Counts what is due from a moment on.
-    pub(crate) fn new(measured_from: Instant, live: Live) -> Self {
+    /// Counts what is due from a moment on; `at_once` says that each message goes when it is due.
+    pub(crate) fn new(measured_from: Instant, at_once: bool, live: Live) -> Self {
         let (report, recent) = Default::default();
-        Self { measured_from, report, live, recent, shown: Instant::now() }
+        Self { measured_from, at_once, report, live, recent, shown: Instant::now() }
     }
 
     /// Counts what happened to a message.
@@ -42,7 +44,9 @@ impl Meter {
             Event::Answered { sent, now } if sent.due >= self.measured_from => {
                 let response = now - sent.due;
                 report.response.record(response);
-                report.service.record(now - sent.at);
+                if !self.at_once {
+                    report.service.record(now - sent.at);
+                }
                 report.timeline.at(now - self.measured_from).answered(response);
                 report.last_answer = Some(now);
                 self.recent.answered(response);
@@ -91,7 +95,10 @@ impl Meter {
     }
 
     /// The report, but for how long all took.
-    pub(crate) fn into_report(self) -> LoadReport {
+    pub(crate) fn into_report(mut self) -> LoadReport {
+        if self.at_once {
+            self.report.service = self.report.response.clone();
+        }
         self.report
     }
 }
@@ -105,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_due_before_the_start_counts_for_nothing() {
         let start = Instant::now();
-        let mut meter = Meter::new(start + Duration::from_secs(1), Live::default());
+        let mut meter = Meter::new(start + Duration::from_secs(1), false, Live::default());
         for (due, answered) in [(0, 0), (900, 1200), (1000, 1500), (2000, 4000)] {
             let after = |millis| start + Duration::from_millis(millis);
             meter.count(Event::Sent { due: after(due), late: true });
@@ -123,7 +130,7 @@ mod tests {
     #[test]
     fn who_watches_sees_what_is_answered_and_what_fails() {
         let (start, live) = (Instant::now() - SHOWN_AFTER, Live::default());
-        let mut meter = Meter::new(start, live.clone());
+        let mut meter = Meter::new(start, true, live.clone());
         meter.shown = start;
         let sent = Sent { due: start, at: start };
         meter.count(Event::Answered { sent, now: start + SHOWN_AFTER / 2 });

@@ -75,6 +75,16 @@ fn every_case_of_serve_has_tests() {
 }
 
 #[test]
+fn every_case_of_cat_has_tests() {
+    holds("cat", 38);
+}
+
+#[test]
+fn every_case_of_echo_has_tests() {
+    holds("echo", 37);
+}
+
+#[test]
 fn a_row_without_a_test_is_missed() {
     let row = |codes: &str, tests: &str| format!("| a | b | {codes} | {tests} |\n");
     let good = "limits::one_more_than_the_most_waits_until_one_leaves \

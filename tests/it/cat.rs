@@ -1,7 +1,9 @@
 //! `myapp cat`.
 
+mod cost;
 mod decompress;
 mod display;
+mod errors;
 mod follow;
 mod output;
 mod pace;
@@ -35,23 +37,6 @@ fn shell(folder: &Folder, line: &str) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("run bash")
-}
-
-#[track_caller]
-fn gnu(folder: &Folder, arguments: &[String], stdin: &[u8]) -> Output {
-    let mut child = Command::new("cat")
-        .args(arguments)
-        .current_dir(folder.path(""))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the system's cat");
-    let (mut pipe, bytes) = (child.stdin.take().unwrap(), stdin.to_vec());
-    let feeder = thread::spawn(move || drop(pipe.write_all(&bytes)));
-    let output = child.wait_with_output().expect("run the system's cat");
-    feeder.join().unwrap();
-    output
 }
 
 fn nasty(random: &mut fastrand::Rng) -> Vec<u8> {
@@ -133,48 +118,6 @@ fn a_log_is_kept_only_when_asked_for() {
     folder.myapp(["cat", "--verbose", "--log-file", "log", "a"]).run().code(0).silent();
     assert!(String::from_utf8(folder.read("log")).unwrap().contains("bytes=1"));
     folder.myapp(["cat", "--log-file", "no/log", "a"]).run().code(1).says("open log file no/log");
-}
-
-#[test]
-fn a_plain_run_starts_no_thread() {
-    let folder = Folder::new();
-    fifo(&folder, "f");
-    let mut running = folder.myapp(["cat", "f"]).start();
-    let mut f = OpenOptions::new().write(true).open(folder.path("f")).unwrap();
-    f.write_all(b"x\n").unwrap();
-    assert_eq!(running.line(), "x");
-    let threads = fs::read_dir(format!("/proc/{}/task", running.id())).unwrap().count();
-    assert_eq!(threads, 1);
-}
-
-#[test]
-fn memory_stays_small_whatever_comes() {
-    let folder = Folder::new();
-    let names: Vec<_> = (0..20).map(|n| format!("f{n}")).collect();
-    names.iter().for_each(|name| fifo(&folder, name));
-    fifo(&folder, "head");
-    let mut arguments = vec!["cat", "head"];
-    arguments.extend(names.iter().map(String::as_str));
-    let running = folder.myapp(arguments).start();
-    let head = OpenOptions::new().write(true).open(folder.path("head")).unwrap();
-    let writers: Vec<_> = names
-        .iter()
-        .map(|name| {
-            let path = folder.path(name);
-            thread::spawn(move || fs::write(path, vec![b'x'; 4 << 20]).unwrap())
-        })
-        .collect();
-    let resident = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    until("all are read ahead", || resident() > 9_000);
-    thread::sleep(Duration::from_millis(300));
-    assert!(resident() < 40_000, "{} KiB", resident());
-    drop(head);
-    assert_eq!(running.wait().code(0).stdout.len(), 20 * (4 << 20));
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
 }
 
 /// The library's face: what a run of these sources into `out` came to.

@@ -117,6 +117,9 @@ impl Chunks {
         let Some(line) = line(bytes, MAX_TRAILERS - before, |_| ProtocolError::Trailers)? else {
             return Ok(None);
         };
+        if line.contains(&b'\r') {
+            return Err(ProtocolError::Trailers);
+        }
         let length = line.len() + 2;
         self.place = if line.is_empty() { Place::Whole } else { Place::Trailers(before + length) };
         Ok(Some(length))
@@ -245,7 +248,10 @@ mod tests {
         let trailers = |count: usize| format!("0\r\n{}\r\n", "T: 34\r\n".repeat(count));
         reads(trailers(MAX_TRAILERS / 7).as_bytes(), "", Ok(Some(0)));
         reads(trailers(MAX_TRAILERS / 7 + 1).as_bytes(), "", Err(ProtocolError::Trailers));
-        reads(b"0\r\nT: u\n\r\n", "", Err(ProtocolError::Trailers));
+        for trailer in ["T: u\n", "T: u\r\r\n", "\r\r\n", "T: \ru\r\n"] {
+            let bytes = format!("0\r\n{trailer}\r\n");
+            reads(bytes.as_bytes(), "", Err(ProtocolError::Trailers));
+        }
     }
 
     #[test]

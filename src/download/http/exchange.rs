@@ -6,7 +6,7 @@ use futures_lite::future;
 
 use super::connection::Connection;
 use super::error::{Failure, ProtocolError};
-use super::head::{Head, MAX_HEAD, find_end};
+use super::head::{Head, MAX_HEAD, check_start, find_end};
 
 /// The most interim answers (1xx) that are passed over.
 const MAX_INTERIM: usize = 10;
@@ -62,6 +62,7 @@ async fn read_head(connection: &mut Connection) -> Result<Head, Failure> {
             connection.consume(end);
             return Ok(head);
         }
+        check_start(buffered)?;
         seen = buffered.len();
         if seen >= MAX_HEAD {
             return Err(ProtocolError::HeadTooLong.into());

@@ -121,6 +121,18 @@ pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
+/// Checks that bytes may be how a head begins: of what is none, no more may ever come.
+///
+/// # Errors
+///
+/// [`ProtocolError::StatusLine`] where they are none.
+pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    let start = &bytes[start..];
+    let known = start.iter().zip(b"HTTP/1.").all(|(byte, wanted)| byte == wanted);
+    if known { Ok(()) } else { Err(status_line(start)) }
+}
+
 /// Puts spaces for the end of each line that goes on in the next.
 fn unfold(head: &mut [u8]) {
     for at in 0..head.len().saturating_sub(1) {
@@ -256,6 +268,22 @@ mod tests {
         for field in ["A : b", "A", ": b", "A: b\rc", "\u{1}A: b", "Content-Length : 5", "é: b"] {
             let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
             refuses(raw.as_bytes(), ProtocolError::Field);
+        }
+    }
+
+    #[test]
+    fn what_speaks_another_protocol_is_known_by_its_first_bytes() {
+        for raw in ["", "\r\n", "H", "\nHTTP", "HTTP/1.", "HTTP/1.1 200 OK\r\nA: b"] {
+            assert_eq!(check_start(raw.as_bytes()), Ok(()), "{raw}");
+        }
+        for (raw, line) in [
+            ("SSH-2.0-x\r\nmore", "SSH-2.0-x"),
+            ("220 ready", "220 ready"),
+            ("\x15\x03\x01", r"\x15\x03\x01"),
+            ("HTTP/2", "HTTP/2"),
+            ("hT", "hT"),
+        ] {
+            assert_eq!(check_start(raw.as_bytes()), Err(not_http(line)), "{raw}");
         }
     }
 

@@ -36,26 +36,26 @@ pub(super) fn write_get(
     ];
     for (name, value) in defaults {
         let given = fields.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        // These are fields: the user agent was checked when the client was made.
         if !given && !value.is_empty() {
-            write_field(&mut head, name, value)?;
+            write_field(&mut head, name, value);
         }
     }
     for (name, value) in fields {
-        write_field(&mut head, name, value)?;
+        check(name, value)?;
+        write_field(&mut head, name, value);
     }
     if let Some(login) = proxy.and_then(|proxy| proxy.login.as_ref()) {
-        write_field(&mut head, "Proxy-Authorization", &login.to_basic())?;
+        write_field(&mut head, "Proxy-Authorization", &login.to_basic());
     }
     head.extend_from_slice(b"\r\n");
     Ok(head)
 }
 
-fn write_field(head: &mut Vec<u8>, name: &str, value: &str) -> Result<(), HttpError> {
-    check(name, value)?;
+fn write_field(head: &mut Vec<u8>, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
-    Ok(())
 }
 
 /// Checks that a field is one (RFC 9110 sections 5.1 and 5.5) and announces no body.

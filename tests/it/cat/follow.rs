@@ -7,53 +7,117 @@ fn append(folder: &Folder, name: &str, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-#[test]
-fn followed_files_go_on_whatever_happens_to_them() {
+/// Starts to follow these files; those that are there hold a line with their name.
+#[track_caller]
+fn follow(there: &[&str], later: &[&str]) -> (Folder, Running) {
     let folder = Folder::new();
-    folder.write("a", "a 1\n");
-    folder.write("b", "b 1\n");
-    let program = folder.myapp(["cat", "-f", "a", "b", "later"]);
-    let mut running = program.with_default_signals().start();
-    let path = |name: &str| folder.path(name);
-    assert_eq!([running.line(), running.line()], ["a 1", "b 1"]);
-    append(&folder, "a", "a 2\n");
-    assert_eq!(running.line(), "a 2");
-    append(&folder, "b", "b 2");
-    append(&folder, "b", " and on\n");
-    assert_eq!(running.line(), "b 2 and on");
-    // Cut and written anew.
-    fs::write(path("a"), "").unwrap();
-    append(&folder, "a", "a\n");
-    assert_eq!(running.line(), "a");
-    // Renamed and made again; what is written to the old one before is not lost.
-    fs::rename(path("a"), path("a.1")).unwrap();
+    there.iter().for_each(|name| drop(folder.write(name, format!("{name}\n"))));
+    let arguments = [&["cat", "-f"], there, later].concat();
+    let mut running = folder.myapp(arguments).with_default_signals().start();
+    there.iter().for_each(|name| assert_eq!(running.line(), *name));
+    (folder, running)
+}
+
+#[test]
+fn what_is_appended_comes_from_several_files_at_once() {
+    let (folder, mut running) = follow(&["a", "b", "c"], &[]);
+    for round in 0..20 {
+        for name in ["b", "a", "c"] {
+            let line = format!("{name} {round}");
+            append(&folder, name, &format!("{line}\n"));
+            assert_eq!(running.line(), line);
+        }
+    }
+    append(&folder, "b", "half a line");
+    append(&folder, "b", " and the other\n");
+    assert_eq!(running.line(), "half a line and the other");
+    // At the same time: each file's lines whole and in their order.
+    let writers = ["a", "b", "c"].map(|name| {
+        let path = folder.path(name);
+        thread::spawn(move || {
+            let mut file = OpenOptions::new().append(true).open(path).unwrap();
+            (0..1000).for_each(|n| file.write_all(format!("{name}{n}\n").as_bytes()).unwrap());
+        })
+    });
+    let mut next = [0; 3];
+    for _ in 0..3000 {
+        let line = running.line();
+        let file = usize::from(line.as_bytes()[0] - b'a');
+        assert_eq!(line[1..], next[file].to_string(), "{line}");
+        next[file] += 1;
+    }
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    running.signal(Signal::INT);
+    let ran = running.wait();
+    ended_by(&ran, 2);
+    ran.silent();
+}
+
+#[test]
+fn a_followed_file_that_is_cut_comes_from_its_start() {
+    let (folder, mut running) = follow(&["a"], &[]);
+    append(&folder, "a", "more than what comes next\n");
+    assert_eq!(running.line(), "more than what comes next");
+    fs::write(folder.path("a"), "anew\n").unwrap();
+    assert_eq!(running.line(), "anew");
+    append(&folder, "a", "on\n");
+    assert_eq!(running.line(), "on");
+    // Copied and cut, as log rotation does it.
+    fs::copy(folder.path("a"), folder.path("a.1")).unwrap();
+    fs::OpenOptions::new().write(true).open(folder.path("a")).unwrap().set_len(0).unwrap();
+    append(&folder, "a", "cut\n");
+    assert_eq!(running.line(), "cut");
+}
+
+#[test]
+fn a_followed_file_that_is_renamed_is_read_to_its_end_before_the_new_one() {
+    let (folder, mut running) = follow(&["a"], &[]);
+    fs::rename(folder.path("a"), folder.path("a.1")).unwrap();
     append(&folder, "a.1", "to the old\n");
     assert_eq!(running.line(), "to the old");
     folder.write("a", "to the new\n");
     assert_eq!(running.line(), "to the new");
-    // Replaced by a hard link, then appended to under the other name.
+    append(&folder, "a", "on\n");
+    assert_eq!(running.line(), "on");
+}
+
+#[test]
+fn what_takes_the_place_of_a_followed_file_is_followed() {
+    let (folder, mut running) = follow(&["a", "b"], &[]);
+    // A hard link, then appended to under its other name.
     folder.write("other", "linked\n");
-    fs::remove_file(path("b")).unwrap();
-    fs::hard_link(path("other"), path("b")).unwrap();
+    fs::remove_file(folder.path("b")).unwrap();
+    fs::hard_link(folder.path("other"), folder.path("b")).unwrap();
     assert_eq!(running.line(), "linked");
     append(&folder, "other", "by its other name\n");
     assert_eq!(running.line(), "by its other name");
-    // Replaced by a rename.
+    // By a rename.
     folder.write("new", "renamed\n");
-    fs::rename(path("new"), path("b")).unwrap();
+    fs::rename(folder.path("new"), folder.path("b")).unwrap();
     assert_eq!(running.line(), "renamed");
-    // Not there at first.
+    append(&folder, "b", "on\n");
+    assert_eq!(running.line(), "on");
+    // A symbolic link that leads elsewhere from now on.
+    fs::remove_file(folder.path("a")).unwrap();
+    symlink("other", folder.path("a")).unwrap();
+    assert_eq!([running.line(), running.line()], ["linked", "by its other name"]);
+}
+
+#[test]
+fn a_followed_file_may_appear_later_and_go_and_come_back() {
+    let (folder, mut running) = follow(&["a"], &["later"]);
     folder.write("later", "here\n");
     assert_eq!(running.line(), "here");
     append(&folder, "later", "still\n");
     assert_eq!(running.line(), "still");
-    // Deleted while it is open, and made again.
-    fs::remove_file(path("later")).unwrap();
+    fs::remove_file(folder.path("later")).unwrap();
     folder.write("later", "back\n");
     assert_eq!(running.line(), "back");
-    running.signal(Signal::INT);
+    append(&folder, "a", "the other is still followed\n");
+    assert_eq!(running.line(), "the other is still followed");
+    running.signal(Signal::TERM);
     let ran = running.wait();
-    ended_by(&ran, 2);
+    ended_by(&ran, 15);
     assert_eq!(ran.stderr, "myapp: open later: No such file or directory\n");
 }
 
@@ -65,16 +129,28 @@ fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
     assert_eq!(shell(&folder, script).stdout, b"a\n141\n");
     let mut running = folder.myapp(["cat", "--follow", "-n", "-", "a", "no"]).stdin("x").start();
     assert_eq!(running.line(), "     1\txa");
+    let process = running.id();
     let ticks = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", running.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
         let fields: Vec<_> = stat.split_whitespace().collect();
         fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap()
     };
-    let before = ticks();
-    thread::sleep(Duration::from_millis(1500));
-    assert!(ticks() - before <= 2, "{} ticks", ticks() - before);
+    let idle = || {
+        let before = ticks();
+        thread::sleep(Duration::from_millis(1500));
+        assert!(ticks() - before <= 2, "{} ticks", ticks() - before);
+    };
+    idle();
     append(&folder, "a", "b\n");
     assert_eq!(running.line(), "     2\tb");
+    // Nor while it is gone, or something in its place cannot be read.
+    fs::remove_file(folder.path("a")).unwrap();
+    idle();
+    fs::create_dir(folder.path("a")).unwrap();
+    idle();
+    fs::remove_dir(folder.path("a")).unwrap();
+    folder.write("a", "c\n");
+    assert_eq!(running.line(), "     3\tc");
 }
 
 #[test]

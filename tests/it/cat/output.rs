@@ -128,12 +128,14 @@ fn the_output_appears_only_when_it_is_whole() {
 }
 
 #[test]
-fn killed_halfway_the_old_file_is_whole_and_a_rerun_replaces_it() {
+fn killed_halfway_the_old_file_is_whole_with_nothing_beside() {
     let folder = Folder::new();
     let (running, _f) = start_on_fifo(&folder);
     running.signal(Signal::KILL);
     running.wait();
     assert_eq!(folder.read("out"), b"old");
+    // The new one has had no name yet, where the file system has such files: most do.
+    assert_eq!(folder.names(), ["f", "out"]);
     folder.myapp(["cat", "-o", "out", "out", "out"]).run().code(0).silent();
     assert_eq!(folder.read("out"), b"oldold");
 }

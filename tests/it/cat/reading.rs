@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A file that can only be written.
+const FORBIDDEN: &str = "/proc/sys/vm/drop_caches";
+
 #[test]
 fn a_thousand_files_come_in_order() {
     let folder = Folder::new();
@@ -120,10 +123,12 @@ fn what_cannot_be_read_is_named_and_the_others_come() {
     folder.write("b", "b");
     fs::create_dir(folder.path("folder")).unwrap();
     folder
-        .myapp(["cat", "a", "missing", "b", "folder", "a", "/proc/self/mem", "b"])
+        // Not even root may read the last.
+        .myapp(["cat", "a", "missing", "b", "folder", "a", "/proc/self/mem", "b", FORBIDDEN])
         .run()
         .code(1)
         .prints("abab")
+        .says(&format!("myapp: open {FORBIDDEN}: Permission denied\n"))
         .says("myapp: open missing: No such file or directory\n")
         .says("myapp: open folder: Is a directory\n")
         .says("myapp: read /proc/self/mem: Input/output error\n");

@@ -1,6 +1,11 @@
 //! How fast, and how many connections.
 
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use futures_lite::{future, stream};
+use myapp::download::{Config, Downloader, Event, Item};
 
 use crate::download::LARGE;
 use crate::harness::Folder;
@@ -24,10 +29,40 @@ fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
 
 #[test]
 fn all_files_together_keep_the_rate() {
-    // 4 × 512 KiB at 1 MiB a second.
-    let took = timed(4, 512 << 10, &["-j4", "--limit-rate", "1M"]);
-    assert!(took > Duration::from_millis(1850), "{took:?}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    const MIB: u64 = 1 << 20;
+    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body(seeded(1, 2 << 20))));
+    let config = Config {
+        dir: folder.path("").to_owned(),
+        jobs: NonZeroUsize::new(4).unwrap(),
+        rate: NonZeroU64::new(MIB),
+        ..Config::default()
+    };
+    let (start, read) = (Instant::now(), Mutex::new(Vec::new()));
+    let items = (0..4).map(|number| Item::parse(&server.url(&format!("/{number}"))));
+    let report = myapp::runtime::run(Downloader::new(config).unwrap().run(
+        stream::iter(items),
+        &|number, event| {
+            if let Event::Received { position } = event {
+                read.lock().unwrap().push((start.elapsed(), number as usize, position));
+            }
+        },
+        future::pending(),
+    ));
+    assert_eq!((report.saved, report.bytes), (4, 8 * MIB));
+    let read = read.into_inner().unwrap();
+    let until = |seconds: f64| {
+        let mut files = [0; 4];
+        let early = read.iter().filter(|(at, ..)| at.as_secs_f64() < seconds);
+        early.for_each(|&(_, number, position)| files[number] = position);
+        files.iter().sum::<u64>() as f64 / MIB as f64
+    };
+    let end = report.elapsed.as_secs_f64();
+    let rate = (until(end + 1.0) - until(1.0)) / (end - 1.0);
+    assert!((0.9..1.1).contains(&rate), "{rate} MiB/s after the first second, {end} s in all");
+    for second in 0..8 {
+        let came = until(f64::from(second + 1)) - until(f64::from(second));
+        assert!(came < 1.3, "{came} MiB in second {second}");
+    }
 }
 
 #[test]
@@ -83,6 +118,22 @@ fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
         None => Answer::body("x"),
     });
     let list: String = (0..50).map(|number| server.url(&format!("/from{number}\n"))).collect();
+    folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
+    assert_eq!(server.most_at_once(), 1);
+}
+
+/// Once a file took a connection while the redirect of another was still being read from the only
+/// one that was allowed.
+#[test]
+fn a_redirect_that_is_being_read_counts_as_a_connection() {
+    let folder = Folder::new();
+    let server = Server::start(|request| match request.path.strip_prefix("/from") {
+        Some(number) => {
+            Answer::redirect(302, format!("/to{number}")).dripping(20, Duration::from_millis(2))
+        }
+        None => Answer::body("x"),
+    });
+    let list: String = (0..8).map(|number| server.url(&format!("/from{number}\n"))).collect();
     folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
     assert_eq!(server.most_at_once(), 1);
 }

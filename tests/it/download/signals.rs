@@ -29,7 +29,11 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
         }
         running.signal(signal);
         let start = Instant::now();
-        running.wait().code(code).says("interrupted: 0 of 4 files saved").says("4 not finished");
+        running
+            .wait()
+            .code(code)
+            .says("interrupted: 0 of 4 files saved")
+            .says("4 not finished\nhint: -c goes on");
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         let parts = ["a", "b", "c", "d"].map(|f| [format!("{f}.part"), format!("{f}.part.json")]);
         assert_eq!(folder.names(), parts.concat());

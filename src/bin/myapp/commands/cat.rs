@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io::{self, IsTerminal as _};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ Examples:
   myapp cat -o all.txt *.txt        all.txt appears only whole
   myapp cat --delay 0.5 poem.txt    a line each half second";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// What to read; `-` is stdin, as is none at all
@@ -53,7 +54,7 @@ pub(crate) struct Options {
 }
 
 // GNU's options.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Display")]
 struct DisplayOptions {
     /// As -vET
@@ -88,12 +89,12 @@ struct DisplayOptions {
     show_nonprinting: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Reading")]
 struct ReadingOptions {
     /// Files open at once: the one being written and those read ahead
     #[arg(short, long, value_name = "N", default_value = "64")]
-    jobs: NonZeroUsize,
+    jobs: Option<NonZeroUsize>,
     /// Whole files in the order in which they are ready
     #[arg(long, conflicts_with = "sequential")]
     as_completed: bool,
@@ -120,7 +121,7 @@ struct ReadingOptions {
     progress: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 struct OutputOptions {
     /// Write to FILE; a regular file is replaced in one step, at the end
@@ -178,11 +179,22 @@ fn stdout() -> Result<OwnedFd, Failure> {
 }
 
 impl Options {
+    /// The options of a `cat` that is given nothing but files.
+    pub(crate) fn of_files(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+        if arguments.next()? != "cat" {
+            return None;
+        }
+        let files: Vec<_> = arguments.collect();
+        let is_file = |name: &OsString| name == "-" || !name.as_bytes().starts_with(b"-");
+        files.iter().all(is_file).then(|| Self { files, ..Self::default() })
+    }
+
     fn to_config(&self) -> Config {
         let reading = &self.reading;
+        let jobs = if reading.sequential { Some(NonZeroUsize::MIN) } else { reading.jobs };
         Config {
             display: self.display.to_config(),
-            jobs: if reading.sequential { NonZeroUsize::MIN } else { reading.jobs },
+            jobs: jobs.unwrap_or(Config::default().jobs),
             order: if reading.as_completed { Order::AsCompleted } else { Order::AsGiven },
             decompress: reading.decompress,
             follow: reading.follow,
@@ -242,8 +254,8 @@ fn failure(error: Error) -> Failure {
 struct Teller {
     start: Instant,
     timing: bool,
-    /// Hidden where nobody would see it.
-    bar: ProgressBar,
+    /// None where nobody would see it.
+    bar: Option<ProgressBar>,
     /// Whether to tell at the end what a bar would have shown.
     total: bool,
 }
@@ -259,14 +271,18 @@ impl Teller {
         Self {
             start: Instant::now(),
             timing: options.reading.timing && told,
-            bar: if seen { bar(options) } else { ProgressBar::hidden() },
+            bar: seen.then(|| bar(options)),
             total: progress && !seen,
         }
     }
 
     fn tell(&self, event: Event) {
         match event {
-            Event::Read(bytes) => self.bar.set_position(bytes),
+            Event::Read(bytes) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(bytes);
+                }
+            }
             Event::Failed(error) => self.line(&terminal::describe(&error)),
             Event::Ended(ended) if self.timing => self.line(&self.timing(&ended)),
             Event::Ended(_) => {}
@@ -275,7 +291,10 @@ impl Teller {
 
     /// Writes a line above the bar.
     fn line(&self, text: &str) {
-        self.bar.suspend(|| terminal::line(text));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| terminal::line(text)),
+            None => terminal::line(text),
+        }
     }
 
     fn timing(&self, ended: &Ended) -> String {
@@ -290,7 +309,9 @@ impl Teller {
     }
 
     fn end(&self, report: &Report) {
-        self.bar.finish_and_clear();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
         if self.timing || self.total {
             let Report { files, failed, read: _, written, elapsed } = *report;
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
@@ -346,6 +367,23 @@ mod tests {
         assert_eq!(config.order, default.order);
         assert_eq!(config.follow, default.follow);
         assert_eq!(config.decompress, default.decompress);
+    }
+
+    #[test]
+    fn files_alone_are_read_as_the_command_line_would_be() {
+        let of_files = |words: &[&str]| Options::of_files(words.iter().map(OsString::from));
+        for files in [&[][..], &["-"], &["a", "-", "", "help", "a b", "\u{e9}"]] {
+            let read = of_files(&[&["cat"], files].concat()).unwrap();
+            let config = [&read, &parsed(files)].map(|options| {
+                let config = options.to_config();
+                format!("{config:?} {:?} {:?} {:?}", options.files, options.output, options.log)
+            });
+            assert_eq!(config[0], config[1]);
+        }
+        for words in [&[][..], &["serve"], &["cat", "a", "-n"], &["cat", "--"], &["cat", "-\u{e9}"]]
+        {
+            assert!(of_files(words).is_none(), "{words:?}");
+        }
     }
 
     #[test]

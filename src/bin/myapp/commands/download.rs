@@ -363,6 +363,9 @@ fn summary(report: &Report, interrupted: bool) -> String {
         }
     }
     text.push('\n');
+    if report.stopped > 0 {
+        text += "hint: -c goes on with what has come\n";
+    }
     for failed in report.failures.iter().take(NAMED) {
         let url = Escaped(failed.url.as_bytes());
         text += &format!("  {url}: {}\n", cause(failed));

@@ -29,7 +29,7 @@ const QUEUE: usize = 8192;
 const TRAFFIC_PER_SECOND: u64 = 100;
 
 // How the log looks and where it goes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogOptions {
     /// Only errors
@@ -48,8 +48,9 @@ pub(crate) struct LogOptions {
     color: ColorChoice,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
+    #[default]
     Text,
     Json,
 }

@@ -155,7 +155,9 @@ fn a_server_that_does_not_keep_to_http_is_refused() {
     breaks(format!("{chunked}zz\r\n"), size("zz"));
     breaks(format!("{chunked}400000000000000000\r\n"), size("400000000000000000"));
     breaks("HTTP/1.1 100 Continue\r\n\r\n".repeat(11), ProtocolError::Interim);
-    breaks(vec![b'x'; 10 << 20], ProtocolError::HeadTooLong);
+    let reason = "x".repeat(10 << 20);
+    breaks(format!("HTTP/1.1 200 {reason}"), ProtocolError::HeadTooLong);
+    breaks("SSH-2.0-x\r\n", ProtocolError::StatusLine { line: "SSH-2.0-x".into() });
     let fields = "A: b\r\n".repeat(100_000);
     breaks(format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), ProtocolError::HeadTooLong);
     let fields = "A: b\r\n".repeat(1001);

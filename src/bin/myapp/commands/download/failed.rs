@@ -58,6 +58,7 @@ fn hint(error: &DownloadError) -> Option<&'static str> {
 
 fn tls_hint(error: &TlsError) -> Option<&'static str> {
     match error {
+        TlsError::NotTls => Some("a URL that begins with http:// is fetched without TLS"),
         TlsError::UnknownIssuer => Some("--cacert FILE names the issuer's certificate"),
         TlsError::CertificateRequired => Some("--cert FILE names yours, --key FILE its key"),
         _ => None,

@@ -1,0 +1,117 @@
+//! Feeds the downloader with answers that no honest server would send.
+//!
+//! ```text
+//! cargo run --release --manifest-path fuzz/Cargo.toml -- --seed 7 --rounds 100000
+//! ```
+//!
+//! Round R of seed S is round 0 of seed S + R: what fails is repeated alone. Exit code 1 means
+//! that something is wrong; it is shown as small as it was found.
+
+mod files;
+mod grammar;
+mod hyper;
+mod outcome;
+mod rules;
+mod server;
+mod texts;
+mod transport;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use rules::Met;
+use server::Server;
+use transport::Case;
+
+/// A round that takes longer hangs.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+
+/// How much smaller a case may be made before it is shown.
+const MOST_SHRINKING: usize = 20_000;
+
+fn main() -> ExitCode {
+    let Some((seed, rounds)) = arguments() else {
+        eprintln!("usage: fuzz [--seed N] [--rounds N]");
+        return ExitCode::from(2);
+    };
+    println!("seed {seed}, {rounds} rounds");
+    let server = Server::start();
+    let mut met = Met::new();
+    static ROUND: AtomicU64 = AtomicU64::new(0);
+    thread::spawn(move || watch(seed, &ROUND));
+    for round in 0..rounds {
+        ROUND.store(round, Relaxed);
+        let seed = seed.wrapping_add(round);
+        if let Err(problem) = play(&server, seed, &mut met) {
+            println!("seed {seed}: {problem}");
+            return ExitCode::FAILURE;
+        }
+    }
+    met.iter().for_each(|(rule, count)| println!("{count:>9} {rule}"));
+    ExitCode::SUCCESS
+}
+
+fn arguments() -> Option<(u64, u64)> {
+    let (mut seed, mut rounds) = (fastrand::u64(..1 << 40), 10_000);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let number = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--seed" => seed = number,
+            "--rounds" => rounds = number,
+            _ => return None,
+        }
+    }
+    Some((seed, rounds))
+}
+
+/// Ends the program when a round does not.
+fn watch(seed: u64, round: &AtomicU64) {
+    loop {
+        let before = round.load(Relaxed);
+        thread::sleep(LONGEST_ROUND);
+        if round.load(Relaxed) == before {
+            println!("seed {}: hangs", seed.wrapping_add(before));
+            std::process::exit(1);
+        }
+    }
+}
+
+fn play(server: &Server, seed: u64, met: &mut Met) -> Result<(), String> {
+    let mut random = Rng::with_seed(seed);
+    if random.u32(..1000) == 0 {
+        return unpanicked(|| transport::check_endless(server, &mut random));
+    }
+    unpanicked(|| texts::check(&mut random))?;
+    match random.u32(..10) {
+        0 | 1 => return unpanicked(|| files::check(server, &mut random)),
+        2 => return unpanicked(|| files::check_name(server, &mut random)),
+        _ => {}
+    }
+    let case = Case::new(&mut random);
+    unpanicked(|| case.check(server, met)).map_err(|problem| shrunk(server, case, problem))
+}
+
+fn unpanicked(check: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err("a panic".to_owned()))
+}
+
+/// The smallest case that is found, and what is wrong with it.
+fn shrunk(server: &Server, mut case: Case, mut problem: String) -> String {
+    let mut left = MOST_SHRINKING;
+    loop {
+        let mut wrong = case.smaller().take(left).inspect(|_| left -= 1).filter_map(|smaller| {
+            let found = unpanicked(|| smaller.check(server, &mut Met::new())).err()?;
+            Some((smaller, found))
+        });
+        let Some(found) = wrong.next() else { break };
+        drop(wrong);
+        (case, problem) = found;
+    }
+    format!("{problem}\n{case}")
+}

@@ -1,0 +1,248 @@
+//! The texts that people and servers write: no panic, and what must hold of each whatever it says.
+
+use std::path::{Component, Path};
+
+use fastrand::Rng;
+use myapp::download::http::chunks::Chunks;
+use myapp::download::http::head::{Head, find_end};
+use myapp::download::http::{Exceptions, Login, Proxies, Proxy};
+use myapp::download::{
+    Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, Shard, Target,
+    Token,
+};
+use url::Url;
+
+use crate::grammar;
+
+/// Never shown again, wherever a text has it.
+const SECRET: &str = "hunter2";
+
+const TOKENS: [&str; 52] = [
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "\"",
+    "\\",
+    "#",
+    "=",
+    ",",
+    "/",
+    ":",
+    "*",
+    "@",
+    "%",
+    "..",
+    "-",
+    ".",
+    "\0",
+    "\u{1b}[",
+    "\u{202e}",
+    "\u{fc}",
+    "\u{feff}",
+    "http://",
+    "https://",
+    "ftp://",
+    "h.example",
+    "a/b.txt",
+    "?q#f",
+    "%2f..%2f",
+    "%00",
+    "127.0.0.1",
+    "10.0.0.0/8",
+    "[::1]",
+    "fe80::/10",
+    ".example",
+    "machine ",
+    "default",
+    "login ",
+    "password ",
+    "hunter2",
+    "macdef ",
+    "account ",
+    "out=",
+    "dir=",
+    "header=",
+    "checksum=",
+    "SHA256 (",
+    ") = ",
+    "sha256=",
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    "socks5://",
+    "65536",
+];
+
+/// Reads one text in every way.
+///
+/// # Errors
+///
+/// What is wrong with which.
+pub fn check(random: &mut Rng) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    for _ in 0..random.usize(1..14) {
+        bytes.extend(TOKENS[random.usize(..TOKENS.len())].bytes());
+    }
+    if random.u8(..3) == 0 {
+        grammar::mutate(&mut bytes, random);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let wrong = |what: &str| format!("{what}: b\"{}\"", bytes.escape_ascii());
+    list(&bytes).map_err(|what| wrong(&what))?;
+    netrc(&text).map_err(|what| wrong(&what))?;
+    exceptions(&text).map_err(|what| wrong(&what))?;
+    values(&text).map_err(|what| wrong(&what))?;
+    let answer = grammar::answer(random);
+    pieces(&answer, random).map_err(|what| format!("{what}: b\"{}\"", answer.escape_ascii()))
+}
+
+fn ensure(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+/// A list gives items that stay inside their folder, no more than it has lines.
+fn list(bytes: &[u8]) -> Result<(), String> {
+    let (mut list, mut count) = (List::new("l"), 0);
+    let lines = bytes.split(|&byte| byte == b'\n');
+    let mut items: Vec<_> = lines.clone().filter_map(|line| list.line(line)).collect();
+    items.extend(list.flush());
+    for item in items {
+        count += 1;
+        match item {
+            Ok(item) => inside(item)?,
+            Err(failure) => {
+                let shown = format!("{failure} {}", failure.source);
+                ensure(!shown.contains(char::is_control), "a raw control character in an error")?;
+            }
+        }
+    }
+    ensure(count <= lines.count(), "more items than lines")
+}
+
+fn inside(item: Item) -> Result<(), String> {
+    let is_plain = |path: &Path| path.components().all(|it| matches!(it, Component::Normal(_)));
+    let url = &item.source.url;
+    ensure(matches!(url.scheme(), "http" | "https"), "another scheme")?;
+    ensure(url.username().is_empty() && url.password().is_none(), "a password in a URL")?;
+    ensure(is_plain(&item.dir), "a folder elsewhere")?;
+    if let Target::File(path) = &item.target {
+        ensure(is_plain(path) && path.file_name().is_some(), "a file elsewhere")?;
+    }
+    let named = matches!(item.target, Target::Named);
+    let folder = Path::new("/nowhere").join(&item.dir);
+    let config = Config { dir: "/nowhere".into(), ..Config::default() };
+    let downloader = Downloader::new(config).expect("the default user agent is one");
+    let path = downloader.foresee(item).path.ok_or("no path")?;
+    ensure(path.starts_with(&folder), "outside its folder")?;
+    if named { safe_name(path.strip_prefix(folder).expect("it begins so")) } else { Ok(()) }
+}
+
+/// What must hold of a file's name that comes from a URL or a server.
+pub fn safe_name(path: &Path) -> Result<(), String> {
+    let name = path.to_str().ok_or("a name that is no text")?;
+    let is_plain = path.components().all(|it| matches!(it, Component::Normal(_)));
+    ensure(is_plain && path.components().count() == 1, "a name that is a path")?;
+    ensure(!name.contains(['/', '\\', '\0']), "a name with separators")?;
+    ensure(!name.contains(char::is_control), "a name with control characters")?;
+    ensure(!name.contains('\u{202e}'), "a name that misleads")?;
+    ensure(name.len() + ".part.json".len() <= 255, "a long name")?;
+    ensure(!name.starts_with('-'), "a name that is an option")
+}
+
+/// No part of a netrc file is ever shown.
+fn netrc(text: &str) -> Result<(), String> {
+    let shown = match text.parse::<Netrc>() {
+        Ok(netrc) => format!("{netrc:?}"),
+        Err(error) => error.to_string(),
+    };
+    ensure(!shown.contains(SECRET), "a netrc file is shown")
+}
+
+/// A host in the list is excepted however the list goes on, and so are those below it.
+fn exceptions(text: &str) -> Result<(), String> {
+    let url = |text: &str| text.parse::<Url>().expect("a URL");
+    let urls =
+        ["http://h.example/", "http://a.h.example:8080/", "http://10.1.2.3/", "http://[::1]/"];
+    let through = |list: &str| {
+        let proxy = "proxy".parse().ok();
+        let proxies = Proxies { http: proxy, https: None, except: Exceptions::from(list) };
+        urls.map(|at| proxies.of(&url(at)).is_some())
+    };
+    let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
+    ensure(listed == [false; 4], "a listed host goes through the proxy")?;
+    let (before, after) = (through(text), through(&format!("{text},other.invalid")));
+    ensure(before == after, "another host changes who is excepted")
+}
+
+/// Single values: what can be read and shown is read again the same.
+fn values(text: &str) -> Result<(), String> {
+    for line in text.lines().chain([text]) {
+        if let Ok(checksum) = line.parse::<Checksum>() {
+            let again = format!("{}={}", checksum.algorithm(), checksum.hex()).parse();
+            ensure(again == Ok(checksum), "a checksum is read in two ways")?;
+        }
+        if let Ok(header) = line.parse::<Header>() {
+            ensure(!header.value().contains(['\r', '\n', '\0']), "a header with a line end")?;
+            ensure(!header.name().contains([' ', ':']), "a header name that is none")?;
+        }
+        if let Ok(proxy) = line.parse::<Proxy>() {
+            let again = proxy.to_string().parse::<Proxy>().map(|proxy| proxy.to_string());
+            ensure(again == Ok(proxy.to_string()), "a proxy is read in two ways")?;
+            ensure(!format!("{proxy:?}").contains('@'), "who asks a proxy is shown")?;
+        }
+        let shown = format!(
+            "{:?} {:?} {:?} {:?}",
+            line.parse::<Token>(),
+            line.parse::<Cookie>(),
+            line.parse::<Login>(),
+            line.parse::<Shard>()
+        );
+        ensure(!shown.contains(SECRET), "a secret is shown")?;
+        let failed = Item::parse(line).err().map(|failure| failure.url).unwrap_or_default();
+        let once = line.matches(SECRET).count() == 1;
+        let user = line.find(SECRET).zip(line.find('@')).filter(|(secret, at)| once && secret < at);
+        let is_user = user.is_some_and(|(_, at)| !line[..at].contains(['/', '?', '#']));
+        ensure(!(is_user && failed.contains(SECRET)), "a password is shown")?;
+    }
+    let list = text.parse::<ChecksumList>();
+    let again = text.replace('\n', "\r\n").parse::<ChecksumList>();
+    ensure(list == again || text.contains('\r'), "line ends change a list of checksums")
+}
+
+/// However an answer comes in pieces, its head ends at the same place and its chunks are the same.
+fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
+    let end = find_end(bytes, 0);
+    let mut seen: usize = 0;
+    let mut found = None;
+    while found.is_none() && seen < bytes.len() {
+        let more = (seen + random.usize(1..60)).min(bytes.len());
+        found = find_end(&bytes[..more], seen.saturating_sub(2));
+        seen = more;
+    }
+    ensure(found == end, "the end of a head depends on the pieces")?;
+    let Some(end) = end else { return Ok(()) };
+    let _ = Head::parse(&bytes[..end]);
+    let body = &bytes[end..];
+    let (whole, split) = (chunks(body, body.len().max(1)), chunks(body, random.usize(1..60)));
+    ensure(whole == split, "the chunks depend on the pieces")
+}
+
+/// The data of a chunked body that comes so many bytes at a time, and how it ends.
+fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
+    let (mut chunks, mut buffer, mut data) = (Chunks::default(), Vec::new(), Vec::new());
+    for piece in bytes.chunks(size) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match chunks.advance(&buffer) {
+                Ok(used) => drop(buffer.drain(..used)),
+                Err(error) => return (data, Err(error.to_string())),
+            }
+            let count = buffer.len().min(usize::try_from(chunks.data()).unwrap_or(usize::MAX));
+            if count == 0 {
+                break;
+            }
+            data.extend(buffer.drain(..count));
+            chunks.took(count as u64);
+        }
+    }
+    (data, Ok(chunks.is_whole()))
+}

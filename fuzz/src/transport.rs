@@ -1,0 +1,214 @@
+//! Our transport, over loopback, beside hyper on the same bytes.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures_lite::AsyncReadExt as _;
+use myapp::download::http::{Client, ClientConfig, HttpError, Response};
+use smol::block_on;
+
+use crate::grammar;
+use crate::hyper;
+use crate::outcome::{Answer, Outcome};
+use crate::rules::{Met, compare, plain};
+use crate::server::{Server, Turn};
+
+/// Longer than any wait of a client that does not hang.
+const LONG: Duration = Duration::from_secs(20);
+
+/// An endless answer is given up after this much of it has been sent, most of it into the buffers
+/// of the system.
+const MOST_ENDLESS: usize = 16 << 20;
+
+/// What one client is answered, first on a new connection, then on the same if that may be.
+#[derive(Clone)]
+pub struct Case {
+    first: Sent,
+    second: Sent,
+    /// The room of the reader's buffer.
+    room: usize,
+}
+
+/// An answer, and where it is cut into pieces.
+#[derive(Clone)]
+struct Sent {
+    bytes: Vec<u8>,
+    cuts: Vec<usize>,
+}
+
+impl Sent {
+    fn new(bytes: Vec<u8>, random: &mut Rng) -> Self {
+        let cuts = grammar::cuts(&bytes, random);
+        Self { bytes, cuts }
+    }
+
+    fn turn(&self, stays: bool) -> Turn {
+        let ends = self.cuts.iter().copied().chain([self.bytes.len()]);
+        let mut start = 0;
+        let pieces = ends.map(|end| self.bytes[std::mem::replace(&mut start, end)..end].to_vec());
+        Turn { pieces: pieces.collect(), stays, ..Turn::default() }
+    }
+}
+
+impl Case {
+    pub fn new(random: &mut Rng) -> Self {
+        let first = Sent::new(grammar::answer(random), random);
+        let second = if random.bool() { grammar::answer(random) } else { grammar::honest() };
+        let second = Sent::new(second, random);
+        let room = [7, 1000, 32 << 10, 100_000][random.usize(..4)];
+        Self { first, second, room }
+    }
+
+    /// Plays it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn check(&self, server: &Server, met: &mut Met) -> Result<(), String> {
+        let (mut turns, mut hypers) = (Vec::new(), Vec::new());
+        let (told, sent) = channel();
+        for answer in [&self.first, &self.second] {
+            let plain = plain(&answer.bytes);
+            let whole = hyper::read(&plain, false).filter(|it| matches!(it, Outcome::Whole(_)));
+            let turn = Turn { told: Some(told.clone()), ..answer.turn(whole.is_some()) };
+            turns.push(turn);
+            hypers.push(whole.or_else(|| hyper::read(&plain, true)).ok_or("hyper hangs")?);
+        }
+        let mut turns = turns.into_iter().peekable();
+        let mut last = Vec::new();
+        server.answer(move |_| {
+            // A request that got no answer on a kept connection is sent once more.
+            let turn =
+                turns.next().unwrap_or_else(|| Turn { pieces: last.clone(), ..Turn::default() });
+            last.clone_from(&turn.pieces);
+            turn
+        });
+        let client = client();
+        for (answer, theirs) in [&self.first, &self.second].into_iter().zip(&hypers) {
+            let names = match theirs {
+                Outcome::Whole(theirs) => {
+                    theirs.fields.iter().map(|(name, _)| name.clone()).collect()
+                }
+                Outcome::Failed { .. } => Vec::new(),
+            };
+            let ours = block_on(read(&client, &server.url("f"), names, self.room));
+            let _ = sent.recv_timeout(LONG).map_err(|_| "the server is not asked")?;
+            compare(&answer.bytes, &ours, theirs, met)?;
+        }
+        Ok(())
+    }
+
+    /// Cases that are a little smaller.
+    pub fn smaller(&self) -> impl Iterator<Item = Self> + '_ {
+        let with = |first: Sent| Self { first, ..self.clone() };
+        let firsts = smaller(&self.first).map(with);
+        let honest = (self.second.bytes != grammar::honest())
+            .then(|| Sent { bytes: grammar::honest(), cuts: Vec::new() });
+        let seconds = honest.into_iter().chain(smaller(&self.second));
+        firsts.chain(seconds.map(|second| Self { second, ..self.clone() }))
+    }
+}
+
+fn smaller(sent: &Sent) -> impl Iterator<Item = Sent> + '_ {
+    let uncut =
+        (!sent.cuts.is_empty()).then(|| Sent { bytes: sent.bytes.clone(), cuts: Vec::new() });
+    let length = sent.bytes.len();
+    let sizes = std::iter::successors(Some(length / 2), |size| Some(size / 2));
+    let ranges = sizes
+        .take_while(|size| *size > 0)
+        .flat_map(move |size| (0..length).step_by(size).map(move |at| at..(at + size).min(length)));
+    uncut.into_iter().chain(ranges.map(|range| {
+        let mut bytes = sent.bytes.clone();
+        bytes.drain(range);
+        let cuts = sent.cuts.iter().copied().filter(|cut| *cut < bytes.len()).collect();
+        Sent { bytes, cuts }
+    }))
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (name, sent) in [("first", &self.first), ("second", &self.second)] {
+            let (bytes, cuts) = (sent.bytes.escape_ascii(), &sent.cuts);
+            writeln!(f, "{name} answer: b\"{bytes}\", cut at {cuts:?}")?;
+        }
+        write!(f, "read {} bytes at a time", self.room)
+    }
+}
+
+fn client() -> Client {
+    let config =
+        ClientConfig { connect_timeout: LONG, idle_timeout: LONG, ..ClientConfig::default() };
+    Client::new(config).expect("the default user agent is one")
+}
+
+async fn read(
+    client: &Client,
+    url: &str,
+    mut names: Vec<String>,
+    room: usize,
+) -> Outcome<HttpError> {
+    let url = url.parse().expect("a URL");
+    let mut response = match client.get(&url, &[]).await {
+        Ok(response) => response,
+        Err(error) => return Outcome::Failed { body: Vec::new(), error },
+    };
+    let mut body = Vec::new();
+    if let Err(error) = read_body(&mut response, &mut body, room, usize::MAX).await {
+        return Outcome::Failed { body, error };
+    }
+    names.dedup();
+    let fields = names.iter().flat_map(|name| {
+        response.headers(name).map(|value| (name.clone(), value.to_vec())).collect::<Vec<_>>()
+    });
+    let fields = fields.collect();
+    Outcome::Whole(Answer { status: response.status(), fields, body })
+}
+
+async fn read_body(
+    response: &mut Response,
+    body: &mut Vec<u8>,
+    room: usize,
+    most: usize,
+) -> Result<(), HttpError> {
+    let mut buffer = vec![0; room];
+    while body.len() < most {
+        match response.read(&mut buffer).await.map_err(HttpError::from_io)? {
+            0 => return Ok(()),
+            count => body.extend_from_slice(&buffer[..count]),
+        }
+    }
+    Ok(())
+}
+
+/// Answers without an end: how each begins, and what is repeated.
+const ENDLESS: [(&str, &str); 9] = [
+    ("", "x"),
+    ("HTTP/1.1 200 ", "x"),
+    ("HTTP/1.1 200 OK\r\n", "A: b\r\n"),
+    ("HTTP/1.1 200 OK\r\nA: ", "x"),
+    ("HTTP/1.1 200 OK\r\nA: b", "\r\n c"),
+    ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x"),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "T: u\r\n"),
+];
+
+/// Plays one endless answer.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
+    let (begins, unit) = ENDLESS[random.usize(..ENDLESS.len())];
+    let (told, sent) = channel();
+    let (pieces, endless) = (vec![begins.into()], Some(unit.repeat(10_000 / unit.len()).into()));
+    let mut turn = Some(Turn { pieces, endless, told: Some(told), ..Turn::default() });
+    server.answer(move |_| turn.take().unwrap_or_default());
+    let ended = block_on(read(&client(), &server.url("f"), Vec::new(), 1000));
+    let sent = sent.recv_timeout(LONG).map_err(|_| "an endless answer is not given up")?;
+    match ended {
+        Outcome::Failed { error: HttpError::Protocol { .. }, .. } if sent < MOST_ENDLESS => Ok(()),
+        ended => Err(format!("{begins:?} and {unit:?} for ever, {sent} bytes sent: {ended:?}")),
+    }
+}
