@@ -4,7 +4,8 @@
 //! cargo bench --bench rivals            # all
 //! cargo bench --bench rivals -- cat     # one of: cat, start, echo, load, download, or of the last
 //!                                       # a part:
-//!                                       # download-small, download-medium, download-large
+//!                                       # download-small, download-medium, download-large,
+//!                                       # download-slow-link
 //! ```
 //!
 //! Each case runs ours and each rival in turn (A B C A B C …), so that a machine whose speed
@@ -29,7 +30,9 @@ fn main() -> anyhow::Result<()> {
     {
         return download::usage::child(script);
     }
-    let known = [&["cat", "start", "echo", "load", "download"][..], &download::NAMES].concat();
+    let slow_link = download::slow::NAME;
+    let known = ["cat", "start", "echo", "load", "download", slow_link];
+    let known = [&known[..], &download::NAMES].concat();
     if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no comparison is named {name}; there are: {}", known.join(", "));
     }
@@ -51,6 +54,9 @@ fn main() -> anyhow::Result<()> {
     let parts = |name: &str| asked(name) || asked("download");
     if download::NAMES.iter().any(|name| parts(name)) {
         download::all(&mut report, parts)?;
+    }
+    if parts(slow_link) {
+        download::slow::slow_link(&mut report)?;
     }
     report.save(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("rivals.json"))
 }

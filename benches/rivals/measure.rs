@@ -49,19 +49,26 @@ pub(crate) fn interleaved(
             }
         }
     }
-    let ours = times[0].clone();
-    let figures = contenders.iter().zip(times).map(|(contender, times)| {
-        let ratios = times.iter().zip(&ours).map(|(theirs, ours)| theirs / ours).collect();
-        Figures {
-            name: contender.name.clone(),
-            seconds: Quartiles::of(times),
-            ratio: Quartiles::of(ratios),
-        }
-    });
-    Ok(figures.collect())
+    Ok(Figures::beside_the_first(contenders, times))
 }
 
-fn run(script: &str) -> anyhow::Result<Duration> {
+impl Figures {
+    /// What the times of each contender, in seconds, come to.
+    pub(crate) fn beside_the_first(contenders: &[Contender], times: Vec<Vec<f64>>) -> Vec<Self> {
+        let ours = times[0].clone();
+        let figures = contenders.iter().zip(times).map(|(contender, times)| {
+            let ratios = times.iter().zip(&ours).map(|(theirs, ours)| theirs / ours).collect();
+            Self {
+                name: contender.name.clone(),
+                seconds: Quartiles::of(times),
+                ratio: Quartiles::of(ratios),
+            }
+        });
+        figures.collect()
+    }
+}
+
+pub(crate) fn run(script: &str) -> anyhow::Result<Duration> {
     let mut command = Command::new("sh");
     command.args(["-c", script]).stdin(Stdio::null());
     let start = Instant::now();

@@ -320,4 +320,40 @@ mod tests {
         let found = |url: &str| list.find(&url.parse().unwrap(), "f").unwrap().hex();
         assert_eq!((found("http://h/a/f"), found("http://h/b/f")), (two, one));
     }
+
+    #[test]
+    fn each_line_of_a_list_is_found_by_its_name() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let (mut text, mut wanted) = (String::new(), Vec::new());
+            for number in 0..random.usize(1..6) {
+                let letters = (0..random.usize(..9)).map(|_| random.char('!'..='\u{ff}'));
+                let letters: String = letters.filter(|c| !"\\/.\u{7f}".contains(*c)).collect();
+                let name = format!("f{letters} {number}x");
+                if name.contains(char::is_control) {
+                    continue;
+                }
+                let algorithm = *random.choice(&Algorithm::ALL[..3]).unwrap();
+                let bytes: Vec<u8> = (0..algorithm.length()).map(|_| random.u8(..)).collect();
+                let digits = hex(&bytes);
+                let line = match random.u8(..4) {
+                    0 => format!("{digits}  {name}"),
+                    1 => format!("{digits} *./{name}"),
+                    2 => format!("{}  {name}", digits.to_uppercase()),
+                    _ => format!("{} ({name}) = {digits}", algorithm.to_string().to_uppercase()),
+                };
+                text += &line;
+                text += ["\n", "\r\n", "\n\n# SHA256 (x) = y\n"][random.usize(..3)];
+                wanted.push((name, Checksum::new(algorithm, &digits).unwrap()));
+            }
+            let Ok(list) = text.parse::<ChecksumList>() else { continue };
+            for (name, checksum) in wanted {
+                let mut url: Url = "http://h/a/".parse().unwrap();
+                url.path_segments_mut().unwrap().pop_if_empty().push(&name);
+                let found = [list.find(&url, ""), list.find(&"http://h/".parse().unwrap(), &name)];
+                assert_eq!(found, [Some(&checksum); 2], "seed {seed}: {name:?} in {text:?}");
+            }
+        }
+    }
 }

@@ -405,4 +405,42 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), 50);
     }
+
+    #[test]
+    fn a_list_is_read_as_it_was_written_whatever_stands_between() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..1_000 {
+            let (mut text, mut wanted) = (String::new(), Vec::new());
+            for number in 0..random.usize(1..6) {
+                let mut line = |line: String| {
+                    text += &line;
+                    text +=
+                        ["\n", "\r\n", " \n", "\n\n", "\n# x\n", "\n \t# y\n"][random.usize(..6)];
+                };
+                let url = format!("http://h/{number}");
+                let has: Vec<bool> = (0..6).map(|bit| ((number * 37) >> bit) & 1 == 1).collect();
+                let mirrors = if has[0] { "\thttp://m/a\thttp://m/b" } else { "" };
+                let sum = if has[1] { format!("{HEX}  ") } else { String::new() };
+                line(format!("{sum}{url}{mirrors}"));
+                let options =
+                    [("out=a b", 2), ("dir=d/e", 3), ("header=A: b=c", 4), ("header=A: d", 5)];
+                for (option, _) in options.iter().filter(|(_, bit)| has[*bit]) {
+                    line(format!(" {option}"));
+                }
+                let headers = has[4..].iter().filter(|has| **has).count();
+                wanted.push((url, usize::from(has[0]) * 2, has[1], has[2], has[3], headers));
+            }
+            let of = |item: Item| {
+                let is_file = matches!(item.target, Target::File(_));
+                let (sum, dir) = (item.checksum.is_some(), item.dir == Path::new("d/e"));
+                let url = item.source.url.to_string();
+                (url, item.mirrors.len(), sum, is_file, dir, item.headers.len())
+            };
+            let items = read(text.as_bytes());
+            let items: Vec<_> = items.into_iter().map(|item| item.map(of)).collect();
+            let wanted: Vec<_> = wanted.into_iter().map(Ok).collect();
+            assert_eq!(items, wanted, "seed {seed}: {text:?}");
+        }
+    }
 }

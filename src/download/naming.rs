@@ -39,7 +39,9 @@ pub(super) fn from_server(said: &str) -> Option<String> {
     let name = name.trim_start_matches(' ').trim_end_matches(['.', ' ']);
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
     let guard = if name.starts_with(['.', '-']) || is_device(stem) { "_" } else { "" };
-    (!name.is_empty()).then(|| shorten(&format!("{guard}{name}"), LONGEST))
+    let short = shorten(&format!("{guard}{name}"), LONGEST);
+    // The cut may have come behind one of those again.
+    (!name.is_empty()).then(|| short.trim_end_matches(['.', ' ']).to_owned())
 }
 
 /// Whether Windows takes a name for a device.
@@ -180,6 +182,8 @@ mod tests {
             assert_eq!(from_server(said).as_deref(), name, "{said:?}");
         }
         assert_eq!(from_server(&"x".repeat(400)).unwrap().len(), LONGEST);
+        let spaced = format!("{}. {}", "x".repeat(LONGEST - 2), "y".repeat(100));
+        assert_eq!(from_server(&spaced).unwrap(), "x".repeat(LONGEST - 2));
     }
 
     #[test]

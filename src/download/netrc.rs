@@ -232,4 +232,41 @@ mod tests {
             assert!(error.starts_with(wanted), "{text:?}: {error}");
         }
     }
+
+    #[test]
+    fn what_is_written_is_read_however_it_is_laid_out() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let (mut text, mut entries) = (String::new(), Vec::new());
+            for number in 0..random.usize(1..5) {
+                let [user, password] = [value(&mut random, ":"), value(&mut random, "")];
+                let machine = format!("h{}", random.usize(..3));
+                text += [" ", "\n", "\t\n# machine h0 login x\n", "\nmacdef m\nmachine h1\n\n"]
+                    [random.usize(..4)];
+                let blank = [" ", "\t", "\n ", " \r\n"][random.usize(..4)];
+                let words = ["machine", &machine, "login", &user.1, "password", &password.1];
+                text += &words.join(blank);
+                text += if number % 2 == 0 { " account x" } else { "" };
+                entries.push((machine, Login::new(&user.0, &password.0).unwrap()));
+            }
+            let netrc: Netrc = text.parse().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            for host in ["h0", "h1", "H2"] {
+                let first = entries.iter().find(|(machine, _)| machine.eq_ignore_ascii_case(host));
+                let wanted = first.map(|(_, login)| login);
+                assert_eq!(netrc.of_machine(host), wanted, "seed {seed}: {text:?}");
+            }
+        }
+    }
+
+    /// A value without some characters, and how it may be written.
+    fn value(random: &mut fastrand::Rng, without: &str) -> (String, String) {
+        let letters = (0..random.usize(1..9)).map(|_| random.char(' '..='\u{ff}'));
+        let value: String = letters.filter(|c| !c.is_control() && !without.contains(*c)).collect();
+        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let is_plain = !value.is_empty() && !value.starts_with('"') && !value.contains(' ');
+        let written =
+            if is_plain && random.bool() { value.clone() } else { format!("\"{quoted}\"") };
+        (value, written)
+    }
 }

@@ -4,6 +4,7 @@
 
 mod clients;
 mod server;
+pub(crate) mod slow;
 pub(crate) mod usage;
 
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
-//! nginx on loopback, on the second core.
+//! nginx, to fetch from.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -13,6 +13,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 /// A server that is killed when dropped.
 pub(crate) struct Nginx {
     child: Child,
+    host: String,
     ports: [u16; 2],
     /// What it serves.
     pub(crate) root: PathBuf,
@@ -21,8 +22,20 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one in `folder`, for http and https; `None` where it is not installed.
+    /// Starts one in `folder`, for http and https, on the second core; `None` where it is not
+    /// installed.
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let mut second_core = Command::new("taskset");
+        second_core.args(["-c", "1"]);
+        Self::start_at(folder, "127.0.0.1", second_core)
+    }
+
+    /// Starts one by a command that runs another program, at this address.
+    pub(crate) fn start_at(
+        folder: &Path,
+        host: &str,
+        mut command: Command,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(version) = version() else { return Ok(None) };
         let root = folder.join("root");
         fs::create_dir_all(&root)?;
@@ -32,25 +45,25 @@ impl Nginx {
         fs::write(&certificate, cert.pem())?;
         fs::write(folder.join("key.pem"), signing_key.serialize_pem())?;
         let ports = [free_port()?, free_port()?];
-        fs::write(folder.join("nginx.conf"), config(folder, ports))?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", "1"]).arg(program()).arg("-p").arg(folder);
+        fs::write(folder.join("nginx.conf"), config(folder, host, ports))?;
+        command.arg(program()).arg("-p").arg(folder);
         command.arg("-c").arg(folder.join("nginx.conf"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut nginx = Self { child, ports, root, certificate, version };
-        nginx.wait()?;
+        let mut nginx = Self { child, host: host.to_owned(), ports, root, certificate, version };
+        nginx.wait(folder)?;
         Ok(Some(nginx))
     }
 
     pub(crate) fn base(&self, scheme: &str) -> String {
         let port = if scheme == "http" { self.ports[0] } else { self.ports[1] };
-        format!("{scheme}://127.0.0.1:{port}")
+        format!("{scheme}://{}:{port}", self.host)
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
+    /// It writes its pid when it listens.
+    fn wait(&mut self, folder: &Path) -> anyhow::Result<()> {
         for _ in 0..1000 {
             ensure!(self.child.try_wait()?.is_none(), "nginx ended at once");
-            if TcpStream::connect(("127.0.0.1", self.ports[1])).is_ok() {
+            if folder.join("pid").exists() {
                 return Ok(());
             }
             sleep(Duration::from_millis(10));
@@ -83,7 +96,7 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn config(folder: &Path, [http, https]: [u16; 2]) -> String {
+fn config(folder: &Path, host: &str, [http, https]: [u16; 2]) -> String {
     let folder = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
@@ -95,8 +108,8 @@ fn config(folder: &Path, [http, https]: [u16; 2]) -> String {
            {temporary} access_log off; root {folder}/root;
            sendfile on; keepalive_requests 1000000;
            server {{
-             listen 127.0.0.1:{http};
-             listen 127.0.0.1:{https} ssl;
+             listen {host}:{http};
+             listen {host}:{https} ssl;
              ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
              ssl_session_cache shared:it:1m;
            }}

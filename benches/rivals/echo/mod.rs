@@ -5,7 +5,7 @@
 //! (ncat, socat). They are built here, as packages of their own.
 
 mod costs;
-mod peers;
+pub(crate) mod peers;
 mod rates;
 mod server;
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 
 /// Builds a package of `benches/peers`; returns the folder of its programs.
-pub(super) fn build(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
     let mut cargo = Command::new(env!("CARGO"));

@@ -275,4 +275,34 @@ mod tests {
         excepts("10.0.0.0/x", "10.0.0.0", false);
         excepts("0.1", "127.0.0.1", false);
     }
+
+    #[test]
+    fn whoever_is_excepted_is_so_by_the_first_bits_or_the_last_labels() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let name = |random: &mut fastrand::Rng| {
+            let labels = (0..random.usize(1..4)).filter_map(|_| random.choice(["a", "b", "ab"]));
+            labels.collect::<Vec<_>>()
+        };
+        for _ in 0..10_000 {
+            let (host, bits) = (random.u32(..), random.usize(..=32));
+            // Near enough to be within now and then.
+            let network = host ^ (1_u64 << random.u32(..33)) as u32;
+            let first = |address: u32| format!("{address:032b}")[..bits].to_owned();
+            let (wanted, ip) = (first(host) == first(network), std::net::Ipv4Addr::from);
+            let list = format!("x,{}/{bits}", ip(network));
+            let url = format!("http://{}/", ip(host)).parse().unwrap();
+            assert_eq!(
+                Exceptions::from(&list[..]).contain(&url),
+                wanted,
+                "seed {seed}: {list} {url}"
+            );
+
+            let (host, below) = (name(&mut random), name(&mut random));
+            let list = format!("x {}", below.join("."));
+            let url = format!("http://{}/", host.join(".")).parse().unwrap();
+            let found = Exceptions::from(&list[..]).contain(&url);
+            assert_eq!(found, host.ends_with(&below), "seed {seed}: {list} {url}");
+        }
+    }
 }

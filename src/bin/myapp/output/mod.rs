@@ -4,6 +4,7 @@ pub(crate) mod download;
 pub(crate) mod echo;
 pub(crate) mod file;
 pub(crate) mod log;
+mod pace;
 pub(crate) mod progress;
 pub(crate) mod results;
 pub(crate) mod screen;

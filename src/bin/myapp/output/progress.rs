@@ -1,15 +1,16 @@
 //! How far the files of a run are: bars on a terminal, a line a file elsewhere.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
+use myapp::units::Size;
 
+use crate::output::pace::Pace;
 use crate::output::terminal::say;
 
 /// How often the bars are drawn.
@@ -21,12 +22,8 @@ const BARS: usize = 8;
 /// Lines that wait for the next drawing; who has more to say waits for a slow terminal.
 const LINES: usize = 4096;
 
-const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {binary_total_bytes:>10} \
-                            {binary_bytes_per_sec:>12} {left:>4}";
-const UNKNOWN_LENGTH: &str = "{wide_msg} {binary_bytes:>10} {binary_bytes_per_sec:>12}     ";
-const TOTAL: &str = "{msg}, {binary_bytes}, {binary_bytes_per_sec}";
-const KNOWN_TOTAL: &str =
-    "{msg}, {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {left} left";
+const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {prefix}";
+const UNKNOWN_LENGTH: &str = "{wide_msg} {prefix}";
 
 /// What is told about the files of a run.
 pub(crate) struct Progress {
@@ -44,6 +41,7 @@ struct Files {
     failed: u64,
     /// The bytes that have come for those that have ended.
     bytes: u64,
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +51,7 @@ struct File {
     /// Where this run began, in bytes.
     from: Option<u64>,
     position: u64,
+    pace: Pace,
 }
 
 /// The thread that draws: a terminal that takes its time holds up nobody else.
@@ -171,6 +170,14 @@ fn lock(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
 }
 
 impl Files {
+    /// How far all of them are by now.
+    fn note(&mut self, now: Instant) {
+        for file in self.running.values_mut() {
+            file.note(now);
+        }
+        self.pace.note(self.come(), now);
+    }
+
     fn tell_total(&self) -> String {
         let mut text = match self.expected {
             Some(expected) => format!("{} of {expected} files", self.saved),
@@ -179,7 +186,14 @@ impl Files {
         if self.failed > 0 {
             text += &format!(", {} failed", self.failed);
         }
-        text
+        let (come, rate) = (self.come(), Size(self.pace.rate() as u64));
+        match self.to_come() {
+            None => text + &format!(", {}, {rate}/s", Size(come)),
+            Some(all) => {
+                let left = tell_left(self.pace.left(all.saturating_sub(come)));
+                text + &format!(", {} of {}, {rate}/s, {left} left", Size(come), Size(all))
+            }
+        }
     }
 
     /// The bytes that have come.
@@ -200,6 +214,26 @@ impl File {
         // A server that begins anew sends what is here already once more.
         self.from = Some(self.from.map_or(from, |first| first.min(from)));
         (self.length, self.position) = (length, from);
+        self.note(Instant::now());
+    }
+
+    fn note(&mut self, now: Instant) {
+        // Nothing comes before the first answer, and no time counts.
+        if self.from.is_some() {
+            self.pace.note(self.come(), now);
+        }
+    }
+
+    /// What stands behind its name, or its bar.
+    fn tell(&self) -> String {
+        let rate = format!("{}/s", Size(self.pace.rate() as u64));
+        match self.length {
+            None => format!("{:>8} {rate:>10}     ", Size(self.position).to_string()),
+            Some(length) => {
+                let left = tell_left(self.pace.left(length.saturating_sub(self.position)));
+                format!("{:>8} {rate:>10} {left:>4}", Size(length).to_string())
+            }
+        }
     }
 
     /// The bytes that have come in this run; those that come again after a failure count once.
@@ -221,7 +255,9 @@ impl Bars {
                 if !text.is_empty() {
                     screen.suspend(|| say(&text));
                 }
-                drawing.update(&lock(&files));
+                let mut files = lock(&files);
+                files.note(Instant::now());
+                drawing.update(&files);
             }
             drawing.end();
         });
@@ -244,7 +280,7 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
 
 impl Drawing {
     fn new(screen: MultiProgress) -> Self {
-        let total = screen.add(ProgressBar::no_length().with_style(style(TOTAL)));
+        let total = screen.add(ProgressBar::no_length().with_style(style("{wide_msg}")));
         Self { screen, files: BTreeMap::new(), more: None, total }
     }
 
@@ -261,16 +297,13 @@ impl Drawing {
         for (number, file) in &files.running {
             if let Some(bar) = self.bar_of(*number, file) {
                 bar.set_position(file.position);
+                bar.set_prefix(file.tell());
             }
         }
         self.tell_more(files.running.len() - self.files.len());
         self.total.set_message(files.tell_total());
-        self.total.set_position(files.come());
-        let to_come = files.to_come();
-        if self.total.length() != to_come {
-            self.total.set_style(style(to_come.map_or(TOTAL, |_| KNOWN_TOTAL)));
-            to_come.map_or_else(|| self.total.unset_length(), |bytes| self.total.set_length(bytes));
-        }
+        // Of the changes before it only the first is drawn, for they come too fast.
+        self.total.force_draw();
     }
 
     /// The bar of a file, if there is room for it.
@@ -288,9 +321,6 @@ impl Drawing {
         if let Some(length) = file.length.filter(|length| bar.length() != Some(*length)) {
             bar.set_style(style(KNOWN_LENGTH));
             bar.set_length(length);
-            // What was here before has not come at any rate.
-            bar.set_position(file.from.unwrap_or(0));
-            bar.reset_eta();
         }
         Some(bar)
     }
@@ -318,16 +348,11 @@ impl Drawing {
 
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-    style.with_key("left", tell_left)
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-/// The time left; nobody knows it while nothing comes.
-fn tell_left(state: &ProgressState, text: &mut dyn Write) {
-    let left = HumanDuration(state.eta());
-    let stands = state.per_sec() < 1.0 && state.len() != Some(state.pos());
-    // What is written to takes everything.
-    let _ = if stands { write!(text, "?") } else { write!(text, "{left:#}") };
+fn tell_left(left: Option<Duration>) -> String {
+    left.map_or_else(|| "?".to_owned(), |left| format!("{:#}", HumanDuration(left)))
 }
 
 #[cfg(test)]
@@ -341,6 +366,7 @@ mod tests {
             length: (number % 3 > 0).then_some(16 << 20),
             from: Some(0),
             position: number << 20,
+            pace: Pace::default(),
         };
         let running = (0..count).map(|number| (number, file(number))).collect();
         Files { expected: Some(count), running, ..Files::default() }
@@ -354,7 +380,6 @@ mod tests {
         for state in states {
             drawing.update(state);
         }
-        drawing.total.tick();
         let lines = terminal.contents().lines().map(str::to_owned).collect();
         drawing.end();
         assert_eq!(terminal.contents(), "", "at the end nothing is left");
@@ -368,7 +393,7 @@ mod tests {
         }
         let lines = draw(&[files(40)], 80);
         assert_eq!(lines[8], "and 32 more");
-        assert!(lines[9].starts_with("0 of 40 files, 780.00 MiB"), "{lines:?}");
+        assert!(lines[9].starts_with("0 of 40 files, 780 MiB"), "{lines:?}");
     }
 
     #[test]
@@ -394,7 +419,7 @@ mod tests {
         let waiting = draw(&[state(Some(4))], 80);
         assert!(waiting[2].starts_with("1 of 4 files, 4.00 MiB, "), "{waiting:?}");
         let known = draw(&[state(Some(4)), state(Some(3))], 80);
-        assert!(known[2].starts_with("1 of 3 files, 4.00 MiB of 33.00 MiB, "), "{known:?}");
+        assert!(known[2].starts_with("1 of 3 files, 4.00 MiB of 33.0 MiB, "), "{known:?}");
         assert!(known[2].ends_with(" left"), "{known:?}");
     }
 
@@ -419,7 +444,7 @@ mod tests {
     #[test]
     fn a_line_shows_how_far_a_file_is_and_fits() {
         let lines = draw(&[files(9)], 80);
-        assert!(lines[7].contains("[======>       ]  44% of  16.00 MiB"), "{lines:?}");
+        assert!(lines[7].contains("[======>       ]  44% of 16.0 MiB"), "{lines:?}");
         assert!(!lines[6].contains('%') && lines[6].contains("6.00 MiB"), "{lines:?}");
         for columns in [20, 40, 60, 80, 200] {
             let lines = draw(&[files(9)], columns);
