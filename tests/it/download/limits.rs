@@ -72,6 +72,19 @@ fn each_file_keeps_its_rate() {
 }
 
 #[test]
+fn all_connections_of_a_file_keep_its_rate_together() {
+    let (folder, body) = (Folder::new(), seeded(1, 3 << 20));
+    let whole = body.clone();
+    let server = Server::start(move |request| request.honestly(&whole, "\"a\""));
+    let start = Instant::now();
+    let url = server.url("/f");
+    folder.myapp(["download", "-s4", "-k256K", "--limit-rate", "1M", &url]).run().code(0);
+    let took = start.elapsed();
+    assert!(folder.read("f") == body && server.requests().len() >= 4);
+    assert!(took > Duration::from_millis(2850) && took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
 fn a_high_rate_holds_up_nobody() {
     let took = timed(1, LARGE, &["--limit-rate", "100G"]);
     assert!(took < Duration::from_secs(5), "{took:?}");
