@@ -192,8 +192,7 @@ impl Names {
     fn open_new(&self, wanted: PathBuf, config: &Config) -> Result<Part, DownloadError> {
         let mut number = self.first_to_try(&wanted);
         loop {
-            let target = choice(&wanted, number);
-            let path = part_of(&target);
+            let (target, path) = (choice(&wanted, number), self.own_part(&wanted, number));
             let may_replace = config.existing.replaces();
             let is_ours = self.given.has(&target) || self.promised.has(&target);
             let is_free = !is_ours && (may_replace || !is_taken(&target));
@@ -208,6 +207,18 @@ impl Names {
                 State::remove_saved(&path);
                 let store = Arc::new(Store::file(file, path.clone(), 0, None));
                 return Ok(self.part(store, Some(path), &wanted, number, config));
+            }
+            number += 1;
+        }
+    }
+
+    /// The part for the name of this number: nobody else's file, though others call theirs so too.
+    fn own_part(&self, wanted: &Path, number: u32) -> PathBuf {
+        let mut number = number;
+        loop {
+            let path = part_of(&choice(wanted, number));
+            if !self.given.has(&path) && !is_foreign(&path) {
+                return path;
             }
             number += 1;
         }
@@ -323,7 +334,10 @@ impl Part {
                     if let Some(path) = path.filter(|_| self.store.is_noted()) {
                         State::remove(&path);
                     }
-                    if self.keeps {
+                    // A whole file may be called as the part of another.
+                    if self.keeps
+                        || target.as_os_str().as_encoded_bytes().ends_with(PART.as_bytes())
+                    {
                         self.given.add(&target);
                     }
                     return Ok(target);
@@ -378,6 +392,12 @@ fn part_of(target: &Path) -> PathBuf {
 /// Whether anything has this name: a file, a folder, a symlink wherever it leads.
 fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether a file is no part of ours: of one that holds bytes something is known.
+fn is_foreign(path: &Path) -> bool {
+    let holds_bytes = |data: fs::Metadata| data.is_file() && data.len() > 0;
+    fs::symlink_metadata(path).is_ok_and(holds_bytes) && !State::is_there(path)
 }
 
 /// Makes and locks the part at `path`; `None` if someone else has it.
@@ -541,6 +561,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_called_as_a_part_stays() {
+        let folder = Folder::new();
+        fs::write(folder.path("f.part"), "of a browser").unwrap();
+        assert_eq!(folder.claim("f").finish(None).unwrap(), folder.path("f"));
+        assert_eq!(fs::read(folder.path("f.part")).unwrap(), b"of a browser");
+        // Saved in this run, and empty at that.
+        folder.claim("g.part").finish(None).unwrap();
+        folder.claim("g").finish(None).unwrap();
+        assert_eq!(folder.names(), ["f", "f.part", "g", "g.part"]);
+    }
+
+    #[test]
     fn a_part_that_is_given_up_leaves_nothing() {
         let folder = Folder::new();
         drop(folder.claim("f"));
@@ -584,6 +616,7 @@ mod tests {
         let url = "http://a/f".parse().unwrap();
         State::new(&url, &url, Known::default()).save(&folder.path("f.part")).unwrap();
         fs::write(folder.path("f.part"), "old").unwrap();
+        fs::write(folder.path("f.part.json"), "").unwrap();
         fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
         let resume = Config { resume: true, ..Config::default() };
         let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else { panic!() };
@@ -683,6 +716,7 @@ mod tests {
     fn a_part_that_nobody_holds_is_started_over_without_touching_its_other_names() {
         let folder = Folder::new();
         fs::write(folder.path("f.part"), "old").unwrap();
+        fs::write(folder.path("f.part.json"), "").unwrap();
         fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
         folder.claim("f").finish(None).unwrap();
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"");

@@ -104,6 +104,11 @@ impl State {
         }
     }
 
+    /// Whether anything is known about the part at `path`, true or not.
+    pub(super) fn is_there(part: &Path) -> bool {
+        fs::symlink_metadata(beside(part, ".json")).is_ok()
+    }
+
     fn to_record(&self) -> Record<'_> {
         Record {
             version: VERSION,

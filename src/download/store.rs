@@ -226,11 +226,11 @@ impl Store {
             let Place::File { file, path, .. } = &inner.place else {
                 return Err(DownloadError::TakeBack);
             };
-            // In this order: at no time may the new state stand beside old bytes.
+            // In this order: at no time may the new state stand beside old bytes, nor bytes alone.
+            file.set_len(0).map_err(|error| inner.place.failed(error))?;
             if inner.is_noted {
                 State::remove(path);
             }
-            file.set_len(0).map_err(|error| inner.place.failed(error))?;
         }
         (inner.position, inner.length, inner.ranges) = (0, 0, None);
         (inner.state, inner.noted) = (Some(state), None);
@@ -415,6 +415,10 @@ impl Inner {
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        // A part that holds bytes is known to be one by what is noted of it.
+        if !self.is_noted && matches!(self.place, Place::File { unnamed: None, .. }) {
+            self.note();
+        }
         match &mut self.place {
             Place::File { file, .. } => file.write_all_at(bytes, at)?,
             Place::Writer(writer) => writer.write_all(bytes).and_then(|()| writer.flush())?,

@@ -68,8 +68,29 @@ fn whatever_has_the_name_keeps_it() {
 fn a_part_left_by_a_dead_run_is_started_over() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     folder.write("f.part", "old and longer than the new one");
+    folder.write("f.part.json", "{}");
     fetch(&folder, [&server.url("/f")]).code(0);
     assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"good".to_vec()));
+}
+
+/// Browsers call theirs so too, and a server may have a file of that name.
+#[test]
+fn a_file_that_is_only_called_as_a_part_is_never_removed() {
+    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    folder.write("f.part", "of a browser");
+    for options in [&["-j1"][..], &["-j1", "-c"], &["-j1", "--overwrite"]] {
+        let (part, whole, own) = (server.url("/g.part"), server.url("/g"), server.url("/f"));
+        let line = [&["download"], options, &[&part, &whole, &own]].concat();
+        folder.myapp(line).run().code(0);
+        for name in ["f", "g", "g.part"] {
+            assert_eq!(folder.read(name), b"good", "{name} with {options:?}");
+            fs::remove_file(folder.path(name)).unwrap();
+        }
+        assert_eq!(
+            (folder.names(), folder.read("f.part")),
+            (vec!["f.part".into()], b"of a browser".to_vec())
+        );
+    }
 }
 
 #[test]

@@ -31,7 +31,11 @@ pub(crate) fn histogram(latency: &Latency) -> String {
         counted = latency.count_up_to(bound);
         (bound, counted - before)
     });
-    let rows: Vec<_> = rows.collect();
+    let mut rows: Vec<_> = rows.collect();
+    if let Some((_, count)) = rows.last_mut() {
+        // A longest one of 4.003 ms is still a row of 4 ms.
+        *count += latency.count() - counted;
+    }
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0);
     if rows.len() < 2 || most == 0 {
         return String::new();
@@ -112,6 +116,8 @@ mod tests {
             let widest = text.lines().map(|row| row.chars().count()).max().unwrap_or(0);
             assert!(widest < 80, "seed {seed}: {text}");
         }
+        let rounded = of([1_000, 2_000, 4_003]);
+        assert!(rounded.lines().last().unwrap().starts_with("     4 ms  33.3%"), "{rounded}");
         assert_eq!((of([]), of([5]), of([5, 5])), (String::new(), String::new(), String::new()));
     }
 }
