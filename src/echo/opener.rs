@@ -2,7 +2,6 @@
 
 use std::future::ready;
 use std::io::ErrorKind;
-use std::time::Instant;
 
 use crate::echo::config::Server;
 use crate::echo::error::EchoError;
@@ -66,9 +65,8 @@ impl Opener {
                 }
             }
         };
-        let alarm = Instant::now().checked_add(*limit).map_or_else(Timer::never, Timer::at);
         let timed_out = ConnectError::TimedOut { address: address.clone(), limit: *limit };
-        let opened = before(alarm, work).await.unwrap_or(Err(timed_out));
+        let opened = before(Timer::after(*limit), work).await.unwrap_or(Err(timed_out));
         if let (Err(_), Some(endpoint)) = (&opened, address.endpoint()) {
             self.names.forget(endpoint);
         }

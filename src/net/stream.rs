@@ -151,7 +151,7 @@ pub(crate) trait Reset {
 
 impl<S: Reset> Reset for Box<AcceptedStream<S>> {
     fn reset_when_closed(&self) -> io::Result<()> {
-        self.get_ref().0.reset_when_closed()
+        self.get_ref().0.get_ref().reset_when_closed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLS: what is trusted, what is shown, and the handshake, for clients here and for servers in
 //! `server`.
 
+mod clear;
 mod files;
 mod server;
 mod verify;

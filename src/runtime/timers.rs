@@ -11,7 +11,7 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The moment, and what tells timers of the same moment apart.
 type Key = (Instant, u64);
@@ -54,6 +54,11 @@ impl Timer {
     /// A timer that is done at that moment.
     pub(crate) fn at(at: Instant) -> Self {
         Self { at: Some(at), ..Self::never() }
+    }
+
+    /// A timer that is done when so much time has passed.
+    pub(crate) fn after(duration: Duration) -> Self {
+        Instant::now().checked_add(duration).map_or_else(Self::never, Self::at)
     }
 
     /// A timer that is never done, unless it is set.
@@ -106,7 +111,6 @@ impl Drop for Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     use futures_lite::future::{or, poll_once};
     use smol::LocalExecutor;

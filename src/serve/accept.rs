@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 use tracing::{info, warn};
 
 use crate::limits::permits::{Permit, Permits};
 use crate::limits::stop::Stop;
 use crate::net::stream::{Incoming, Peer, Stream};
 use crate::net::tls::TlsServer;
+use crate::runtime::Timer;
 use crate::serve::admission::Refusal;
 use crate::serve::secure;
 use crate::serve::session::Session;

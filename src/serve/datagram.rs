@@ -10,14 +10,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use smol::Timer;
 use tracing::{info, warn};
 
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
+use crate::limits::deadline::before;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
-use crate::runtime::give_way;
+use crate::runtime::{Timer, give_way};
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
 use crate::serve::shard::Shared;
@@ -93,7 +92,7 @@ impl Answerer {
         }
         let rest = async { while self.receive_some().await {} };
         // Whether all could be read in time or not: what comes now comes to a closed server.
-        let _ = within(Some(FLOOD), rest).await;
+        let _ = before(Timer::after(FLOOD), rest).await;
         while let Some(due) = self.next_due() {
             Timer::at(due).await;
             self.send_due().await;
@@ -226,7 +225,7 @@ impl Answerer {
     async fn send(&self, pieces: [&[u8]; 2], origin: &Origin) {
         let pieces = pieces.map(IoSlice::new);
         let send = poll_fn(|cx| self.socket.poll_send(cx, &pieces, origin));
-        let sent = within(Some(PATIENCE), send).await;
+        let sent = before(Timer::after(PATIENCE), send).await;
         let figures = &self.shared.figures;
         match sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(count) => {
@@ -311,7 +310,7 @@ mod tests {
                     Timer::after(Duration::from_millis(1)).await;
                 }
             };
-            executor.run(within(Some(Duration::from_secs(10)), noticed)).await.unwrap();
+            executor.run(before(Timer::after(Duration::from_secs(10)), noticed)).await.unwrap();
         };
         Driver::new().unwrap().run(|| servers).unwrap();
         figures.summary().datagrams

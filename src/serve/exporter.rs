@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 use tracing::{debug, error};
 
-use crate::limits::deadline::within;
+use crate::limits::deadline::before;
 use crate::limits::permits::Permits;
 use crate::net::listener::Listener;
 use crate::net::stream::{Incoming, Stream};
+use crate::runtime::Timer;
 use crate::serve::metrics::{respond, too_large};
 use crate::serve::stats::Figures;
 
@@ -43,7 +44,7 @@ pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
             let figures = Arc::clone(&figures);
             let answer = async move {
                 let _permit = permit;
-                let result = within(Some(LIMIT), answer(stream, &figures)).await;
+                let result = before(Timer::after(LIMIT), answer(stream, &figures)).await;
                 if let Err(error) = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
                     debug!(%error, "cannot answer for figures");
                 }

@@ -15,9 +15,13 @@ pub(super) struct Held {
 impl Held {
     /// Keeps what is left, if anything is.
     pub(super) fn new(whole: [&[u8]; 2], begin: &[u8], written: usize) -> Option<Box<Self>> {
-        let bytes = [whole[0], whole[1], begin].concat();
+        let parts = [whole[0], whole[1], begin];
+        if parts.iter().all(|part| part.is_empty()) {
+            return None;
+        }
+        let bytes = parts.concat();
         let whole = bytes.len() - begin.len();
-        (!bytes.is_empty()).then(|| Box::new(Self { bytes, whole, written }))
+        Some(Box::new(Self { bytes, whole, written }))
     }
 
     /// What the client is told when a line is too long. No prefix stands before it.

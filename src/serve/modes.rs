@@ -126,9 +126,17 @@ impl<'a> Answers<'a> {
     /// Hands what is to be written next to `write`, which may take only some of it; returns what
     /// it returned.
     pub(super) fn next<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut pieces = [IoSlice::new(&[]); PIECES];
+        // Room for many pieces costs as much as all else that is done for a short message.
+        match self.framing.prefix.len() {
+            0 => self.gather::<2, T>(write),
+            _ => self.gather::<PIECES, T>(write),
+        }
+    }
+
+    fn gather<const MOST: usize, T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let mut pieces = [IoSlice::new(&[]); MOST];
         let mut count = 0;
-        for bytes in self.pieces().filter(|bytes| !bytes.is_empty()).take(PIECES) {
+        for bytes in self.pieces().filter(|bytes| !bytes.is_empty()).take(MOST) {
             pieces[count] = IoSlice::new(bytes);
             count += 1;
         }

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_lite::{AsyncWrite as _, future};
-use smol::Timer;
 use tracing::info;
 
 use crate::limits::stop::Stop;
 use crate::net::stream::Stream;
 use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
+use crate::runtime::Timer;
 use crate::serve::session::Session;
 use crate::serve::visit::{TRAFFIC, Visit, drop_rest};
 

@@ -16,12 +16,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
-use smol::Timer;
 use tracing::info;
 
 use crate::escape::Escaped;
 use crate::net::stream::Reset;
-use crate::runtime::give_way;
+use crate::runtime::{Timer, give_way};
 use crate::serve::connections::Call;
 use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
@@ -317,6 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     }
 
     fn note_messages(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let shared = &self.visit.shared;
         let mut count = 0;
         for message in shared.framing.messages(bytes) {

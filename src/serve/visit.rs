@@ -10,10 +10,10 @@ use std::time::Duration;
 use futures_lite::AsyncRead;
 use tracing::info;
 
-use crate::limits::deadline::within;
+use crate::limits::deadline::before;
 use crate::limits::permits::Permit;
 use crate::net::stream::Peer;
-use crate::runtime::give_way;
+use crate::runtime::{Timer, give_way};
 use crate::serve::connections::Number;
 use crate::serve::shard::Shared;
 
@@ -66,7 +66,7 @@ impl Drop for Visit {
 /// Reads and drops what still comes, for a second at most.
 pub(super) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S, shared: &Shared) {
     // Whether it ended in time or not: all has been said.
-    let _ = within(Some(LINGER), poll_fn(|cx| poll_rest(stream, shared, cx))).await;
+    let _ = before(Timer::after(LINGER), poll_fn(|cx| poll_rest(stream, shared, cx))).await;
 }
 
 fn poll_rest<S: AsyncRead + Unpin>(

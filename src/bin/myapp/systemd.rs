@@ -4,11 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use sd_notify::{NotifyState, notify};
+use sd_notify::{NotifyState, listen_fds, notify};
 use tracing::warn;
 
 /// The sockets that `LISTEN_FDS` hands over to this process; they are not handed on to others.
+/// Without `LISTEN_PID` they are for nobody (sd_listen_fds(3)).
 pub(crate) fn sockets() -> io::Result<Vec<OwnedFd>> {
+    // listenfd would take those for nobody, too.
+    if listen_fds()?.len() == 0 {
+        return Ok(Vec::new());
+    }
     let mut handed = ListenFd::from_env();
     (0..handed.len()).map(|index| take(&mut handed, index)).collect()
 }

@@ -12,6 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, ServerConfig};
 
 use super::TlsSetupError;
+use super::clear::Clear;
 use super::files::{Identity, Loaded, load_identity, load_roots};
 use super::verify::Fingerprint;
 
@@ -19,7 +20,7 @@ use super::verify::Fingerprint;
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A stream inside TLS that a client began.
-pub type AcceptedStream<S> = futures_rustls::server::TlsStream<S>;
+pub type AcceptedStream<S> = futures_rustls::server::TlsStream<Clear<S>>;
 
 /// What a server shows of itself, and whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +116,9 @@ impl TlsServer {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepting = TlsAcceptor::from(self.config.clone()).accept(stream).into_fallible();
-        accepting.await.map_err(|(error, stream)| (AcceptError::from(error), stream))
+        let acceptor = TlsAcceptor::from(self.config.clone());
+        let accepted = acceptor.accept(Clear::new(stream)).into_fallible().await;
+        accepted.map_err(|(error, stream)| (AcceptError::from(error), stream.into_inner()))
     }
 }
 

@@ -94,6 +94,10 @@ impl Server {
         self.wait().code(0)
     }
 
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.running.id())
     }

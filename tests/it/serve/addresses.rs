@@ -1,9 +1,12 @@
 //! Where a server listens, and what it cannot mean.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use crate::harness::serve::ask;
-use crate::harness::{Server, myapp};
+use crate::harness::{Folder, Server, myapp};
 
 #[test]
 fn every_address_is_announced_in_order_with_its_real_port() {
@@ -39,6 +42,27 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
     myapp(["serve", "192.0.2.1:0"]).run().code(4).prints("").says(not_ours);
     let unknown = "myapp: resolve no.such.host.invalid: ";
     myapp(["serve", "no.such.host.invalid:1"]).run().code(4).prints("").says(unknown);
+}
+
+#[test]
+#[ignore = "needs unshare"]
+fn an_address_that_is_not_permitted_is_named_with_what_helps() {
+    let folder = Folder::new();
+    let locked = folder.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, Permissions::from_mode(0o500)).unwrap();
+    let privileges = "Permission denied\nhint: ports below 1024 need privileges";
+    for (address, code, says) in [
+        ("127.0.0.1:80", 4, privileges),
+        ("udp://:7", 4, privileges),
+        ("unix:locked/socket", 3, "Permission denied\n"),
+    ] {
+        // In a namespace of its own the program has no privileges, whoever runs the tests.
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--net"]);
+        let ran = folder.myapp(["serve", address]).through(unshare).run();
+        ran.code(code).prints("").says(&format!("myapp: listen on {address}: {says}"));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Real clients: they get back all that they send.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -20,6 +20,22 @@ pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         scope.spawn(move || stdin.write_all(input).unwrap());
         child.wait_with_output().unwrap().stdout
     })
+}
+
+/// What comes back for `message` while the program's stdin stays open, and then nothing more.
+#[track_caller]
+pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
+    let mut command = Command::new(program);
+    let piped = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().expect("start the peer");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    let read = child.stdout.take().unwrap().read_exact(&mut answer);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    read.expect("an answer");
+    assert!(answer == message, "{program}: {} bytes differ", message.len());
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn many() -> usize {
 #[test]
 fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start(&["-q", "--idle-timeout", "1h"]);
+    // Long enough for connecting on a machine that is busy.
+    let server = Server::start(&["-q", "--idle-timeout", "30s"]);
     let open = server.descriptors();
     ask(&server.connect(), b"warm\n");
     let before = server.memory();
@@ -73,9 +74,9 @@ fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
     let each = server.memory().saturating_sub(before) / count as u64;
     assert!(each < 512, "{each} bytes a connection");
     let before = server.cpu();
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(4));
     let used = server.cpu() - before;
-    assert!(used < Duration::from_millis(20), "{used:?} of a second with idle timeouts");
+    assert!(used < Duration::from_millis(40), "{used:?} of four seconds with idle timeouts");
     drop(clients);
     server.until_descriptors(open);
 }

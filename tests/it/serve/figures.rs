@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::clients::peer;
 use crate::harness::serve::ask;
 use crate::harness::{Running, Server, myapp, schema};
 
@@ -105,6 +106,19 @@ fn metrics_are_named_and_typed_as_prometheus_wants_them() {
         }
     }
     assert!(kinds.len() >= 9 && text.ends_with('\n'), "{text}");
+}
+
+#[test]
+#[ignore = "needs curl"]
+fn curl_scrapes_the_metrics() {
+    let (server, metrics) = measured(&[]);
+    ask(&server.connect(), b"hello\n");
+    until(metrics, &["myapp_messages_total 1"]);
+    let (url, kind) = (format!("http://{metrics}/metrics"), "%{http_code} %{content_type}");
+    let scraped = peer("curl", &["-sS", "--max-time", "10", "-w", kind, &url], b"");
+    let scraped = String::from_utf8(scraped).unwrap();
+    assert!(scraped.contains("\nmyapp_messages_total 1\n"), "{scraped}");
+    assert!(scraped.ends_with("\n200 text/plain; version=0.0.4; charset=utf-8"), "{scraped}");
 }
 
 #[test]

@@ -85,16 +85,31 @@ fn a_prefix_stands_before_each_piece_of_at_most_the_chunk() {
 #[test]
 fn data_and_end_in_one_segment_are_answered_a_thousand_times() {
     let server = Server::start(&["-q"]);
+    let before = server.descriptors();
     for round in 0..1000 {
         let message = format!("round {round}\n");
         let client = server.connect();
+        // What may be followed by more is held back, and the end follows at once.
         send(&client, message.as_bytes(), SendFlags::MORE).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
         (&client).read_to_string(&mut answer).unwrap();
         assert_eq!(answer, message);
     }
+    server.until_descriptors(before);
     assert!(server.stop().stderr.is_empty());
+}
+
+#[test]
+fn of_a_thousand_half_closes_each_gets_every_byte() {
+    let bytes = noise(100_000);
+    let server = Server::start(&["-q"]);
+    let before = server.descriptors();
+    for round in 0..1000 {
+        let message = &bytes[round..][..99 * round];
+        assert!(server.exchange(message) == message, "{} bytes differ", message.len());
+    }
+    server.until_descriptors(before);
 }
 
 #[test]

@@ -12,17 +12,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::Folder;
 use crate::harness::serve::ask;
 
+/// That the sockets are for the program itself.
+const OURS: &str = "LISTEN_PID=$$";
+
 /// A program that has been handed two sockets; killed when dropped.
 struct Started(Child);
 
 impl Started {
-    /// Starts `myapp serve ARGUMENTS` with two sockets as descriptors 3 and 4; `pid` is a shell
-    /// word for whom they are.
-    fn serve(arguments: &str, sockets: [OwnedFd; 2], pid: &str, notify: &str) -> Self {
+    /// Starts `myapp serve ARGUMENTS` with two sockets as descriptors 3 and 4; `whose` are shell
+    /// words that say for whom they are.
+    fn serve(arguments: &str, sockets: [OwnedFd; 2], whose: &str, notify: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_myapp");
         let script = format!(
             "exec 3<&0 4<&2 0</dev/null 2>/dev/null
-             LISTEN_FDS=2 LISTEN_PID={pid} NOTIFY_SOCKET='{notify}' exec '{program}' serve {arguments}"
+             LISTEN_FDS=2 {whose} NOTIFY_SOCKET='{notify}' exec '{program}' serve {arguments}"
         );
         let [third, fourth] = sockets;
         let mut command = Command::new("sh");
@@ -68,7 +71,7 @@ fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
     let state = UnixDatagram::bind(&notify).unwrap();
     state.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut server =
-        Started::serve("--threads 2", [tcp.into(), unix.into()], "$$", notify.to_str().unwrap());
+        Started::serve("--threads 2", [tcp.into(), unix.into()], OURS, notify.to_str().unwrap());
     assert_eq!(
         server.lines(2),
         [format!("listening on tcp://{address}"), format!("listening on unix:{}", path.display())]
@@ -91,7 +94,7 @@ fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = udp.local_addr().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut server = Started::serve("-q 127.0.0.2:0", [udp.into(), tcp.into()], "$$", "");
+    let mut server = Started::serve("-q 127.0.0.2:0", [udp.into(), tcp.into()], OURS, "");
     let lines = server.lines(3);
     assert_eq!(lines[0], format!("listening on udp://{address}"));
     assert!(lines[2].starts_with("listening on tcp://127.0.0.2:"), "{lines:?}");
@@ -105,19 +108,25 @@ fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
 }
 
 #[test]
-fn sockets_that_are_for_another_process_are_left_alone() {
-    let sockets = || TcpListener::bind("127.0.0.1:0").unwrap().into();
-    let mut server = Started::serve("-q 127.0.0.2:0", [sockets(), sockets()], "1", "");
-    let lines = server.lines(1);
-    assert!(lines[0].starts_with("listening on tcp://127.0.0.2:"), "{lines:?}");
+fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
+    for whose in ["LISTEN_PID=1", "LISTEN_PID=0", ""] {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().into());
+        let mut server = Started::serve("-q 127.0.0.2:0", sockets, whose, "");
+        let lines = server.lines(1);
+        assert!(lines[0].starts_with("listening on tcp://127.0.0.2:"), "{whose}: {lines:?}");
+    }
 }
 
 #[test]
 fn what_is_no_socket_is_refused() {
     let folder = Folder::new();
     let file = |name| std::fs::File::open(folder.write(name, "")).unwrap().into();
-    let mut started = Started::serve("", [file("a"), file("b")], "$$", "");
+    let mut started = Started::serve("", [file("a"), file("b")], OURS, "");
     assert_eq!(started.0.wait().unwrap().code(), Some(2));
+    let socket = || TcpListener::bind("127.0.0.1:0").unwrap().into();
+    let whose = "LISTEN_PID=nobody";
+    let mut started = Started::serve("", [socket(), socket()], whose, "");
+    assert_eq!(started.0.wait().unwrap().code(), Some(2), "{whose}");
 }
 
 #[test]

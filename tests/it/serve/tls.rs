@@ -15,7 +15,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
-use super::clients::peer;
+use super::clients::{peer, talks};
 use super::noise;
 use crate::harness::serve::ends;
 use crate::harness::{Folder, Program, Running};
@@ -265,6 +265,37 @@ fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
 }
 
 #[test]
+fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
+    // RFC 8446 section 6.1
+    const CLOSE_NOTIFY: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
+    let server = Server::start(&["--json", "-q"]);
+    let start = Instant::now();
+    for version in [&TLS12, &TLS13] {
+        let mut hello = Vec::new();
+        let mut client = server.connect(server.authority.client(version, None));
+        client.conn.write_tls(&mut hello).unwrap();
+        drop(client);
+        for (bytes, shuts_down) in [
+            ([].into(), true),
+            (hello[..50].to_vec(), true),
+            (hello.clone(), true),
+            (CLOSE_NOTIFY.into(), false),
+            ([&hello, CLOSE_NOTIFY].concat(), false),
+        ] {
+            let mut client = server.plain();
+            client.write_all(&bytes).unwrap();
+            if shuts_down {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            client.read_to_end(&mut Vec::new()).expect("an end without a reset");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    let tls = server.stop();
+    assert!(tls.contains(r#""other":12,"timed_out":0"#), "{tls}");
+}
+
+#[test]
 fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
     let server = Server::start(&["--json", "-q"]);
     let mut client = server.client();
@@ -351,14 +382,6 @@ fn files_that_cannot_be_used_are_named_with_their_cause() {
     }
 }
 
-/// What openssl prints for `input`.
-fn openssl(server: &Server, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let address = server.address.to_string();
-    let ca = server.folder.path("ca.pem");
-    let fixed = ["s_client", "-quiet", "-verify_return_error", "-connect", &address, "-CAfile"];
-    peer("openssl", &[fixed.as_slice(), &[ca.to_str().unwrap()], arguments].concat(), input)
-}
-
 #[test]
 #[ignore = "needs openssl"]
 fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
@@ -366,13 +389,14 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
     let (certificate, key) = server.authority.issue("client");
     let certificate = server.folder.write("client.pem", certificate + &key);
     let certificate = certificate.to_str().unwrap();
-    let lines = b"one\n\xff\xfe\nthree\n".repeat(100);
+    let (address, ca) = (server.address.to_string(), server.folder.path("ca.pem"));
+    let fixed = ["s_client", "-quiet", "-verify_return_error", "-CAfile", ca.to_str().unwrap()];
+    let lines = [b"Q\none\n\xff\xfe\nthree\n".repeat(100), noise(10_000), b"\n".to_vec()].concat();
     for version in ["-tls1_2", "-tls1_3"] {
-        // At the end of its input it waits for nothing, unless it is told to.
-        let own = [version, "-cert", certificate, "-key", certificate, "-no_ign_eof"];
-        let answer = openssl(&server, &own, &[lines.as_slice(), b"Q\n"].concat());
-        assert!(lines.starts_with(&answer), "{version}: {}", String::from_utf8_lossy(&answer));
-        assert_eq!(openssl(&server, &[version], &lines), b"", "{version} without a certificate");
+        let common = [&fixed[..], &["-connect", &address, version]].concat();
+        let own = [&common[..], &["-cert", certificate, "-key", certificate]].concat();
+        talks("openssl", &own, &lines);
+        assert_eq!(peer("openssl", &common, b"x\n"), b"", "{version} without a certificate");
     }
 }
 
@@ -391,16 +415,19 @@ fn ncat_gets_all_lines_back_inside_tls() {
 
 #[test]
 #[ignore = "needs socat"]
-fn socat_gets_all_back_inside_tls() {
+fn socat_gets_all_back_after_its_end_of_input_inside_tls() {
     let server = Server::start(&["--json", "-q"]);
     let ca = server.folder.path("ca.pem");
-    let address = format!(
-        "OPENSSL:127.0.0.1:{},cafile={},commonname=localhost",
-        server.address.port(),
-        ca.display()
-    );
-    for length in [5, 100_000, 4 << 20] {
-        let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
-        assert!(answer == noise(length), "{length} bytes differ");
+    let (port, ca) = (server.address.port(), ca.display());
+    for version in ["TLS1.2", "TLS1.3"] {
+        let versions =
+            format!("openssl-min-proto-version={version},openssl-max-proto-version={version}");
+        let address =
+            format!("OPENSSL:127.0.0.1:{port},cafile={ca},commonname=localhost,{versions}");
+        for length in [0, 5, 100_000, 4 << 20] {
+            let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
+            assert!(answer == noise(length), "{length} bytes with {version} differ");
+        }
     }
+    assert_eq!(server.stop(), NO_FAILURE);
 }

@@ -1,14 +1,15 @@
 //! `myapp serve` over UDP, as its clients see it.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::clients::talks;
 use super::figures::until;
 use super::{MIB, noise};
 use crate::harness::serve::ask;
@@ -117,6 +118,25 @@ fn an_answer_comes_from_the_address_that_was_asked() {
         let server = serve(&[], every);
         let client = client(SocketAddr::new(asked.parse().unwrap(), server.address().port()));
         assert_eq!(exchange(&client, asked.as_bytes()), asked.as_bytes(), "{asked} at {every}");
+    }
+}
+
+#[test]
+#[ignore = "needs unshare, ip, nsenter and socat"]
+fn an_answer_comes_from_the_ipv6_address_that_was_asked() {
+    // This machine may have a single address of its own; a network of its own has those it is given.
+    let mut unshare = Command::new("unshare");
+    let network = "ip link set lo up && ip addr add fd00::1/128 dev lo &&
+                   ip addr add fd00::2/128 dev lo && exec \"$0\" \"$@\"";
+    unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", network]);
+    let server = Server::of(myapp(["serve", "-q", "udp://:0"]).through(unshare), 1);
+    let (id, port) = (server.id(), server.address().port());
+    let [user, net] = ["user", "net"].map(|kind| format!("--{kind}=/proc/{id}/ns/{kind}"));
+    for (asked, asking) in [("fd00::1", "fd00::2"), ("fd00::2", "fd00::1"), ("fd00::1", "::1")] {
+        // socat takes an answer only from where it has sent to.
+        let to = format!("UDP6:[{asked}]:{port},bind=[{asking}]");
+        let inside = [&user, &net, "--preserve-credentials", "socat", "-", &to];
+        talks("nsenter", &inside, b"who are you?");
     }
 }
 
@@ -282,22 +302,6 @@ fn datagrams_have_figures_of_their_own() {
 }
 
 // --- real peers
-
-/// What comes back for `message` while the program's stdin stays open, and then nothing more.
-#[track_caller]
-fn talks(program: &str, arguments: &[&str], message: &[u8]) {
-    let mut command = Command::new(program);
-    let piped = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = piped.spawn().expect("start the peer");
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(message).unwrap();
-    let mut answer = vec![0; message.len()];
-    let read = child.stdout.take().unwrap().read_exact(&mut answer);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    read.expect("an answer");
-    assert!(answer == message, "{program}: {} bytes differ", message.len());
-}
 
 #[test]
 #[ignore = "needs ncat"]
