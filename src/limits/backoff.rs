@@ -17,11 +17,15 @@ impl Backoff {
         Self { ceiling: first.min(longest), longest }
     }
 
-    /// The time to wait before the next attempt.
+    /// The time to wait before the next attempt; of a delay that people can notice, whole
+    /// milliseconds.
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.ceiling.mul_f64(fastrand::f64());
         self.ceiling = self.ceiling.saturating_mul(2).min(self.longest);
-        delay
+        match u64::try_from(delay.as_millis()) {
+            Ok(whole @ 1..) => Duration::from_millis(whole),
+            _ => delay,
+        }
     }
 }
 

@@ -56,7 +56,8 @@ Examples:
   myapp download -o - https://example.com/data.csv | head
   myapp download -s 8 -c https://example.com/a.iso
 
-A file appears under its name when it is whole; until then it is called NAME.part.
+A file appears under its name when it is whole; until then a longer one is called
+NAME.part.
 Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
 What broke off goes on with -c, if the server still has the same file.";
 
