@@ -43,6 +43,7 @@ mod netrc;
 mod origins;
 mod pace;
 mod part;
+mod part_file;
 mod pipe;
 mod plan;
 mod previous;
