@@ -265,9 +265,11 @@ fn is_undelivered(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::num::NonZeroUsize;
 
     use smol::LocalExecutor;
 
+    use crate::limits::permits::Permits;
     use crate::limits::stop::stop;
     use crate::net::address::Address;
     use crate::runtime::Driver;
@@ -283,7 +285,8 @@ mod tests {
     ) -> Answerer {
         let config = Config::default();
         let admission = Arc::new(Admission::new(&config));
-        let shared = Rc::new(Shared::new(&config, Arc::clone(figures), admission));
+        let permits = Permits::new(NonZeroUsize::MIN);
+        let shared = Rc::new(Shared::new(&config, Arc::clone(figures), admission, permits));
         let guard = Arc::new(Guard::new(own));
         let socket = Datagrams::new(socket.try_into().unwrap()).unwrap();
         Answerer::new(socket, shared, guard, draining.clone())

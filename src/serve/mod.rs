@@ -23,6 +23,7 @@ mod faults;
 mod guard;
 mod held;
 mod late_datagrams;
+mod lateness;
 mod metrics;
 mod modes;
 mod secure;

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) faults: Option<(Faults, Vec<u8>)>,
     pub(super) figures: Arc<Figures>,
     pub(super) admission: Arc<Admission>,
+    /// For connections.
+    pub(super) permits: Permits,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
     started: Instant,
@@ -68,7 +70,7 @@ impl Shard {
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
         let Self { sockets, config, figures, admission, guard, permits, stop } = self;
-        let shared = Rc::new(Shared::new(&config, figures, admission));
+        let shared = Rc::new(Shared::new(&config, figures, admission, permits));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
         for Door { listener, tls } in sockets.doors {
@@ -84,7 +86,6 @@ impl Shard {
                 incoming,
                 tls,
                 shared: Rc::clone(&shared),
-                permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
                 draining: draining.clone(),
             };
@@ -133,7 +134,12 @@ async fn work(executor: &LocalExecutor<'_>, is_done: impl Fn() -> bool) {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, figures: Arc<Figures>, admission: Arc<Admission>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        figures: Arc<Figures>,
+        admission: Arc<Admission>,
+        permits: Permits,
+    ) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
@@ -146,6 +152,7 @@ impl Shared {
             udp_max: config.udp_max,
             figures,
             admission,
+            permits,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),
             started: Instant::now(),

@@ -36,7 +36,6 @@ pub(super) struct Visit {
     opened: u32,
     /// Among all that are open.
     pub(super) place: Number,
-    _permit: Permit,
 }
 
 impl Visit {
@@ -46,7 +45,9 @@ impl Visit {
         let number = shared.figures.opened.fetch_add(1, Relaxed);
         let opened = shared.milliseconds();
         let place = shared.connections.join();
-        (Self { shared, peer, opened, place, _permit: permit }, number)
+        // Given back when this is dropped: to hold it would take room in each that is open.
+        permit.forget();
+        (Self { shared, peer, opened, place }, number)
     }
 
     /// For how long it has been open.
@@ -60,6 +61,7 @@ impl Drop for Visit {
         self.shared.connections.leave(self.place);
         self.shared.figures.closed.fetch_add(1, Relaxed);
         self.shared.admission.leave(&self.peer);
+        self.shared.permits.give_back();
     }
 }
 
