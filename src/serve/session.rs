@@ -16,9 +16,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
-use tracing::info;
+use tracing::{Level, enabled, info};
 
-use crate::escape::Escaped;
 use crate::net::stream::Reset;
 use crate::runtime::give_way;
 use crate::serve::connections::Call;
@@ -26,7 +25,7 @@ use crate::serve::held::Held;
 use crate::serve::lateness::Lateness;
 use crate::serve::modes::Answers;
 use crate::serve::shard::Shared;
-use crate::serve::visit::{TRAFFIC, TURNS, Visit, drop_rest};
+use crate::serve::visit::{TRAFFIC, TURNS, Visit, drop_rest, without_end};
 
 /// A connection that is being served. When dropped, it is closed and its end is logged.
 #[derive(Debug)]
@@ -262,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
 
     fn take_in(&mut self, cx: &mut Context<'_>, shared: &Shared, fresh: &[u8]) -> io::Result<()> {
         self.received += fresh.len() as u64;
-        shared.figures.received.fetch_add(fresh.len() as u64, Relaxed);
+        shared.traffic.add_received(fresh.len());
         let mut held = self.held.take();
         let begun = held.as_ref().map_or(0, |held| held.bytes.len());
         let cut = shared.framing.cut(begun, fresh);
@@ -314,23 +313,23 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
         if bytes.is_empty() {
             return;
         }
-        let shared = &self.visit.shared;
-        let mut count = 0;
-        for message in shared.framing.messages(bytes) {
-            count += 1;
-            let (peer, bytes) = (&self.visit.peer, message.len());
-            let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
-            info!(target: TRAFFIC, %peer, bytes, %text, "received");
-        }
+        let Visit { shared, peer, .. } = &self.visit;
+        let count = shared.framing.count(bytes) as u64;
         self.messages += count;
-        shared.figures.messages.fetch_add(count, Relaxed);
+        shared.traffic.add_messages(count);
+        if enabled!(target: TRAFFIC, Level::INFO) {
+            for message in shared.framing.messages(bytes) {
+                let (bytes, text) = (message.len(), without_end(message));
+                info!(target: TRAFFIC, %peer, bytes, %text, "received");
+            }
+        }
     }
 
     /// Notes that bytes have moved, so many of them out.
     fn note_sent(&mut self, count: usize) {
         let shared = &self.visit.shared;
         self.sent += count as u64;
-        shared.figures.sent.fetch_add(count as u64, Relaxed);
+        shared.traffic.add_sent(count);
         let partial = self.held.as_ref().map_or(0, |held| held.partial());
         shared.connections.moved(self.visit.place, partial);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::AsyncRead;
 use tracing::info;
 
+use crate::escape::Escaped;
 use crate::limits::deadline::before;
 use crate::limits::permits::Permit;
 use crate::net::stream::Peer;
@@ -63,6 +64,11 @@ impl Drop for Visit {
         self.shared.admission.leave(&self.peer);
         self.shared.permits.give_back();
     }
+}
+
+/// A message as it stands in a log line: its end is no part of its text.
+pub(super) fn without_end(message: &[u8]) -> Escaped<'_> {
+    Escaped(message.strip_suffix(b"\n").unwrap_or(message))
 }
 
 /// Reads and drops what still comes, for a second at most.
