@@ -500,12 +500,14 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
         error if error.is_timeout() => Code::Timeout,
         _ => Code::Network,
     };
-    let refused = error.is_refused();
-    let failure = Failure::new(code, error);
-    if default_address && refused {
-        return failure.hint("-c HOST:PORT names the server; 'myapp serve' starts one here");
-    }
-    failure
+    let hint = match &error {
+        EchoError::Tls { source, .. } => tls::hint(source),
+        error if default_address && error.is_refused() => {
+            Some("-c HOST:PORT names the server; 'myapp serve' starts one here".into())
+        }
+        _ => None,
+    };
+    Failure { hint, ..Failure::new(code, error) }
 }
 
 fn unreadable(error: io::Error) -> Failure {

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use myapp::escape::Escaped;
+use myapp::net::tls::Fingerprint;
 
 use crate::exit::{Code, Failure};
 use crate::habits;
@@ -26,6 +27,11 @@ pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> Stri
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// What may help with a certificate that only its SHA-256 can be trusted for.
+pub(crate) fn pin_hint(found: &Fingerprint) -> String {
+    format!("--pinned-sha256 {found} trusts it, if that is your server's")
 }
 
 /// Says what is wrong with a command line, in the form of all other errors; or prints the help or
