@@ -16,19 +16,8 @@ pub(super) fn problem(failed: &Failure) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
     }
-    let text = format!("{failed}: {}", cause(failed));
+    let text = format!("{failed}: {}", failed.cause());
     terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source).as_deref())
-}
-
-/// Why a file failed, without its URL: the client names the one that it asked for, which is only
-/// news when a redirect led there.
-pub(super) fn cause(failed: &Failure) -> String {
-    let text = terminal::describe(&failed.source);
-    let asked = text.strip_prefix("get ").and_then(|rest| rest.split_once(": "));
-    match asked {
-        Some((url, rest)) if failed.url.split('?').next() == url.split('?').next() => rest.into(),
-        _ => text,
-    }
 }
 
 fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
