@@ -14,6 +14,7 @@
 //! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end; threads that wait for their sockets with epoll |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
+//! | [`causes`] | errors as one line |
 //! | [`unpack`] | gzip, zstd and brotli |
 //!
 //! A module imports only from those below it, and a tool never from another tool.
@@ -37,6 +38,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cat;
+pub mod causes;
 pub mod download;
 pub mod echo;
 pub mod escape;

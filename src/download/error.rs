@@ -1,10 +1,10 @@
 //! What can go wrong with one file.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::causes::Causes;
 use crate::download::checksum::Algorithm;
 use crate::download::http::{HttpError, LoginError};
 use crate::download::list::LineError;
@@ -193,13 +193,13 @@ impl DownloadError {
         }
     }
 
-    /// The text with those of its causes, in one line.
-    pub(super) fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
+    /// The text with those of its causes, in one line beside which the URL stands: the client
+    /// names what it has asked for, which is only news when that was another.
+    pub(super) fn with_causes(&self, url: &str) -> String {
+        let mut text = Causes(self).to_string();
+        let mirror = if let Self::Mirror { url, .. } = self { url } else { url };
+        for known in [url, mirror] {
+            text = text.replacen(&format!("get {known}: "), "", 1);
         }
         text
     }

@@ -262,7 +262,7 @@ mod tests {
         let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
         let mut items: Vec<_> = lines.iter().filter_map(|line| list.line(line)).collect();
         items.extend(list.flush());
-        let told = |failure: Failure| format!("{failure}: {}", failure.source.with_causes());
+        let told = |failure: Failure| format!("{failure}: {}", failure.source.with_causes(""));
         items.into_iter().map(|item| item.map_err(told)).collect()
     }
 

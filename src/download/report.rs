@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
+use crate::download::http::shown;
 use crate::escape::Escaped;
 
 /// The outcome of a run.
@@ -53,6 +54,14 @@ pub struct Failure {
     pub url: String,
     /// Why it failed.
     pub source: DownloadError,
+}
+
+impl Failure {
+    /// Why it failed, with all causes, in one line that does not name the URL again.
+    pub fn cause(&self) -> String {
+        let url = Url::parse(&self.url).map(|url| shown(&url)).unwrap_or_default();
+        self.source.with_causes(&url)
+    }
 }
 
 impl Report {

@@ -199,7 +199,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let error = match ended {
             Ok(()) => return Ok(true),
             Err(Lost::NoPart(reason)) => {
-                debug!(url, "it is asked for no more parts: {reason}");
+                debug!(%url, "it is asked for no more parts: {reason}");
                 self.origins.drop(connection.origin);
                 return Ok(self.turn(connection));
             }
@@ -209,12 +209,12 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let (tries, elapsed) = (&mut connection.tries, asking.start.elapsed());
         match tries.after_failure(error.is_transient(), error.retry_after(), elapsed) {
             Verdict::Again(wait) => {
-                warn!(url, ?wait, "trying a part again: {}", error.with_causes());
+                warn!(%url, ?wait, "trying a part again: {}", error.with_causes(&url));
                 Timer::after(wait).await;
                 Ok(true)
             }
             Verdict::Final | Verdict::TooLate { .. } => {
-                debug!(url, "a connection is given up: {}", error.with_causes());
+                debug!(%url, "a connection is given up: {}", error.with_causes(&url));
                 match connection.origin {
                     // It may still serve the other connections.
                     0 => *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),

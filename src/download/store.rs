@@ -20,6 +20,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tracing::debug;
 
+use crate::causes::Causes;
 use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
 use crate::download::pipe::Pipe;
@@ -457,7 +458,7 @@ impl Inner {
             match nameless.name_part(file) {
                 Ok(named) => *path = named,
                 Err(error) => {
-                    debug!(%error, "a part cannot be named");
+                    debug!(error = %Causes(&error), "a part cannot be named");
                     *unnamed = Some(nameless);
                     return false;
                 }
@@ -467,7 +468,11 @@ impl Inner {
         self.is_noted = true;
         let saved = state.save(path);
         // Without it only a later run is worse off.
-        saved.inspect_err(|error| debug!(%error, "the state of a part cannot be written")).is_ok()
+        saved
+            .inspect_err(
+                |error| debug!(error = %Causes(error), "the state of a part cannot be written"),
+            )
+            .is_ok()
     }
 }
 

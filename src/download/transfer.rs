@@ -218,8 +218,8 @@ impl Shared {
             if !attempt.move_on(&error) {
                 return Err(attempt.last_error(error));
             }
-            let next = shown(attempt.url());
-            warn!(url = %failed, %next, "asking another source: {}", error.with_causes());
+            let (next, cause) = (shown(attempt.url()), error.with_causes(&failed));
+            warn!(url = %failed, %next, "asking another source: {cause}");
         }
     }
 
@@ -290,7 +290,8 @@ impl Shared {
                     return Err(DownloadError::TooLate { wait, left, source: Box::new(error) });
                 }
                 Verdict::Again(wait) => {
-                    warn!(url = %shown(attempt.url()), ?wait, "trying again: {}", error.with_causes());
+                    let url = shown(attempt.url());
+                    warn!(%url, ?wait, "trying again: {}", error.with_causes(&url));
                     attempt.pause(wait, &error).await;
                 }
             }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
+use crate::causes::Causes;
 use crate::echo::error::EchoError;
 use crate::echo::flow::Event;
 use crate::echo::report::LoadReport;
@@ -71,7 +72,7 @@ impl Meter {
 
     /// Counts what went wrong.
     pub(crate) fn fail(&mut self, error: EchoError) {
-        debug!(target: "myapp::traffic", error = &error as &dyn std::error::Error, "failed");
+        debug!(target: "myapp::traffic", error = %Causes(&error), "failed");
         let now = Instant::now();
         if let Some(moment) = now.checked_duration_since(self.measured_from) {
             self.report.timeline.at(moment).failed += 1;

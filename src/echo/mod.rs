@@ -39,7 +39,7 @@ mod report;
 mod roll;
 mod route;
 
-use std::fmt::Display;
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ use smol::lock::Mutex;
 use smol::{Executor, Timer};
 use tracing::{Instrument, info_span, warn};
 
+use crate::causes::Causes;
 use crate::limits::backoff::Backoff;
 use crate::limits::permits::Permits;
 use crate::net::address::Address;
@@ -220,7 +221,7 @@ async fn open(server: &Server, gate: &Gate) -> Result<Link<Plain>, EchoError> {
 /// Makes an attempt, as often as `server` allows.
 async fn retrying<T, E, F>(server: &Server, attempt: impl Fn() -> F) -> Result<T, E>
 where
-    E: Display,
+    E: Error + 'static,
     F: Future<Output = Result<T, E>>,
 {
     let mut backoff = Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1);
@@ -229,7 +230,7 @@ where
             Ok(done) => return Ok(done),
             Err(error) => {
                 let delay = backoff.next_delay();
-                warn!(target: "myapp::traffic", ?delay, "{error}, trying again");
+                warn!(target: "myapp::traffic", ?delay, "trying again: {}", Causes(&error));
                 Timer::after(delay).await;
             }
         }

@@ -17,13 +17,14 @@ use rustls::CertificateError::{
     BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
     NotValidYetContext, UnknownIssuer,
 };
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, HandshakeType, InvalidMessage};
 
 use super::address::Host;
 use crate::escape::Escaped;
-use files::{load_identity, load_roots};
-use verify::{NotPinned, Verifier};
+use files::load_identity;
+use verify::{Issued, NotPinned, OfAuthority, Verifier};
 
 pub use files::Identity;
 pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
@@ -132,7 +133,10 @@ pub enum TlsError {
     },
     /// The certificate is that of an authority, as a self-signed one often is.
     #[error("the certificate is that of an authority (CA:TRUE), not of a server")]
-    OfAuthority,
+    OfAuthority {
+        /// That of the certificate that was shown.
+        found: Fingerprint,
+    },
     /// Something else is wrong with the certificate.
     #[error("the certificate is no good: {what}")]
     NoGood {
@@ -209,15 +213,13 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Versions { source })?;
-    let trusting = |pin| Arc::new(Verifier::new(pin, provider));
-    let builder = match &config.trust {
-        Trust::System => builder.with_root_certificates(load_roots(None)?),
-        Trust::Roots(path) => builder.with_root_certificates(load_roots(Some(path))?),
-        Trust::Pinned(pin) => {
-            builder.dangerous().with_custom_certificate_verifier(trusting(Some(*pin)))
-        }
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(trusting(None)),
+    let verifier: Arc<dyn ServerCertVerifier> = match &config.trust {
+        Trust::System => Arc::new(Issued::load(None, provider)?),
+        Trust::Roots(path) => Arc::new(Issued::load(Some(path), provider)?),
+        Trust::Pinned(pin) => Arc::new(Verifier::new(Some(*pin), provider)),
+        Trust::Anyone => Arc::new(Verifier::new(None, provider)),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     match &config.identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
@@ -279,12 +281,15 @@ impl From<CertificateError> for TlsError {
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { presented: list_names(&presented) }
             }
-            CertificateError::Other(error) => match error.0.downcast_ref() {
-                Some(NotPinned(found)) => Self::NotPinned { found: *found },
-                // The crate that says so is one that rustls keeps to itself.
-                None if error.to_string() == "CaUsedAsEndEntity" => Self::OfAuthority,
-                None => Self::NoGood { what: in_words(&error.to_string()) },
-            },
+            CertificateError::Other(error) => {
+                if let Some(NotPinned(found)) = error.0.downcast_ref() {
+                    return Self::NotPinned { found: *found };
+                }
+                if let Some(OfAuthority(found)) = error.0.downcast_ref() {
+                    return Self::OfAuthority { found: *found };
+                }
+                Self::NoGood { what: in_words(&error.to_string()) }
+            }
             other => Self::NoGood { what: in_words(&format!("{other:?}")) },
         }
     }

@@ -27,8 +27,9 @@ fn echo(peer: &Peer, arguments: &[&str]) -> Program {
 /// One line on stderr that names the peer, and this cause.
 #[track_caller]
 fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
-    let line = ran.stderr.strip_suffix('\n').expect("a line");
-    assert!(!line.contains('\n') && line.starts_with("myapp: "), "{line}");
+    let (line, hint) = ran.stderr.split_once('\n').expect("a line");
+    assert!(line.starts_with("myapp: "), "{line}");
+    assert!(hint.is_empty() || hint.starts_with("hint: ") && hint.lines().count() == 1, "{hint}");
     assert!(line.contains(&peer.address()), "{line}");
     assert!(causes.iter().any(|cause| line.ends_with(cause)), "{line}");
 }

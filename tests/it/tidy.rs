@@ -5,18 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room of the library and the rooms that its files may import from.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("units", &[]),
     ("escape", &[]),
+    ("causes", &[]),
     ("unpack", &[]),
     ("runtime", &[]),
     ("limits", &[]),
     ("measure", &[]),
     ("net", &["limits", "runtime", "escape"]),
-    ("cat", &["unpack", "limits", "runtime", "units", "escape"]),
-    ("serve", &["net", "limits", "runtime", "units", "escape"]),
-    ("echo", &["net", "measure", "limits", "runtime", "units", "escape"]),
-    ("download", &["unpack", "net", "limits", "runtime", "units", "escape"]),
+    ("cat", &["unpack", "limits", "runtime", "units", "escape", "causes"]),
+    ("serve", &["net", "limits", "runtime", "units", "escape", "causes"]),
+    ("echo", &["net", "measure", "limits", "runtime", "units", "escape", "causes"]),
+    ("download", &["unpack", "net", "limits", "runtime", "units", "escape", "causes"]),
 ];
 
 /// Crates that stand behind a wall: only files below one of these paths may name them.

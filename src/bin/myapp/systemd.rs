@@ -1,5 +1,6 @@
 //! What systemd hands over to a service, and what it is told of it.
 
+use myapp::causes::Causes;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -45,6 +46,6 @@ pub(crate) fn tell_stopping() {
 /// Tells who started us, if they have said where (`NOTIFY_SOCKET`).
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = notify(&[state]) {
-        warn!(%error, "cannot tell the state to NOTIFY_SOCKET");
+        warn!(error = %Causes(&error), "cannot tell the state to NOTIFY_SOCKET");
     }
 }

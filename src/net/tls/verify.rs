@@ -1,9 +1,11 @@
-//! Servers that are trusted for something other than their issuer.
+//! Which servers are trusted: for their issuer, or for something else.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -12,6 +14,9 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     SupportedCipherSuite,
 };
+
+use super::TlsSetupError;
+use super::files::load_roots;
 
 /// The SHA-256 of a certificate's DER. It is written in 64 hex digits, and read with or without
 /// colons between their pairs, as openssl prints them.
@@ -73,6 +78,74 @@ impl fmt::Debug for Fingerprint {
 #[derive(Debug, thiserror::Error)]
 #[error("not the pinned certificate")]
 pub(super) struct NotPinned(pub(super) Fingerprint);
+
+/// The certificate is that of an authority. Travels inside the errors of rustls.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate of an authority")]
+pub(super) struct OfAuthority(pub(super) Fingerprint);
+
+/// Trusts those whose certificate leads to a root, as rustls does, and remembers of an authority's
+/// which one it was: it is gone when the handshake has failed.
+#[derive(Debug)]
+pub(super) struct Issued(Arc<WebPkiServerVerifier>);
+
+impl Issued {
+    /// Trusts the roots in a file, or the system's.
+    pub(super) fn load(
+        roots: Option<&Path>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, TlsSetupError> {
+        let roots = Arc::new(load_roots(roots)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        let other = |error| Error::Other(OtherError(Arc::new(error)));
+        verifier.map(Self).map_err(|error| TlsSetupError::Versions { source: other(error) })
+    }
+}
+
+impl ServerCertVerifier for Issued {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.0.verify_server_cert(certificate, others, name, ocsp, now);
+        verified.map_err(|error| match error {
+            // The crate that says so is one that rustls keeps to itself.
+            Error::InvalidCertificate(CertificateError::Other(OtherError(what)))
+                if what.to_string() == "CaUsedAsEndEntity" =>
+            {
+                let found = OfAuthority(Fingerprint::of(certificate));
+                CertificateError::Other(OtherError(Arc::new(found))).into()
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
 
 /// Trusts one certificate, whoever issued it and whatever names and dates it holds, or any.
 #[derive(Debug)]

@@ -104,6 +104,18 @@ fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
 }
 
 #[test]
+fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hint() {
+    let certificate = Certificate::of_authority(&["127.0.0.1"]);
+    let server = Server::start_tls(&certificate, |_| ok());
+    let (folder, url) = (Folder::new(), server.url("/f"));
+    folder.write("ca.pem", &certificate.pem);
+    let ran = fetch(&folder, ["--cacert", "ca.pem", &url]).code(5).says("(CA:TRUE)");
+    let (_, hint) = ran.stderr.split_once("\nhint: --pinned-sha256 ").expect(&ran.stderr);
+    fetch(&folder, ["--pinned-sha256", hint.split_once(' ').unwrap().0, &url]).code(0);
+    assert_eq!(folder.names(), ["ca.pem", "f"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_certificate_is_told_once() {
     let here = ["127.0.0.1"];
     for (certificate, trusted, says) in [

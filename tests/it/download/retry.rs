@@ -65,6 +65,21 @@ fn who_refuses_connections_is_tried_as_often_as_asked_for() {
 }
 
 #[test]
+fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = at_first(1, Answer::body("good").cut_at(2));
+    for (url, code, cause) in [
+        (server.url("/f"), 0, "cut short after 2 of 4 bytes".into()),
+        (format!("http://{closed}/f"), 4, format!("connect to {closed}: Connection refused")),
+    ] {
+        let ran = fetch(&Folder::new(), &["--retry", "1", &url]).code(code);
+        let line = ran.stderr.lines().next().unwrap();
+        let line = line.split_once(" WARN ").expect(line).1;
+        assert!(line.starts_with(&format!("trying again: {cause} url={url} wait=")), "{line}");
+    }
+}
+
+#[test]
 fn eight_files_of_a_server_that_is_down_end_after_three_tries_each() {
     let (folder, server) = (Folder::new(), Server::start(|_| Answer::status(503)));
     let urls: Vec<_> = (0..8).map(|number| server.url(&format!("/{number}"))).collect();

@@ -114,6 +114,21 @@ fn what_is_wrong_with_a_certificate_reads_the_same_under_load() {
 }
 
 #[test]
+fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hint() {
+    let folder = Folder::new();
+    let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
+    for load in [&["hola", "adiós"][..], &["--connections", "2", "-n", "4"]] {
+        let arguments = [&["--tls-ca", "ca.pem"], load].concat();
+        let ran = echo(&folder, &authority, &arguments).run().code(5);
+        let (_, hint) = ran.stderr.split_once("\nhint: --pinned-sha256 ").expect(&ran.stderr);
+        let (pin, rest) = hint.split_once(' ').unwrap();
+        assert!(!rest.contains("hint"), "once is enough: {}", ran.stderr);
+        let pinned = [&["--pinned-sha256", pin], load].concat();
+        echo(&folder, &authority, &pinned).run().code(0).silent();
+    }
+}
+
+#[test]
 fn a_server_without_tls_or_that_never_shakes_hands_is_told() {
     let folder = Folder::new();
     let plain = Peer::start(peer::echo);

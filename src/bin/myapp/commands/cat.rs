@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use myapp::cat::{
     self, Config, Display, Ended, Error, Event, Mode, Numbers, Order, Report, Sink, Source,
 };
+use myapp::causes::Causes;
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
@@ -283,7 +284,7 @@ impl Teller {
                     bar.set_position(bytes);
                 }
             }
-            Event::Failed(error) => self.line(&terminal::describe(&error)),
+            Event::Failed(error) => self.line(&Causes(&error).to_string()),
             Event::Ended(ended) if self.timing => self.line(&self.timing(&ended)),
             Event::Ended(_) => {}
         }

@@ -35,7 +35,7 @@ use myapp::units::{Elapsed, Size, parse_duration};
 
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
-use self::failed::{cause, code, problem};
+use self::failed::{code, problem};
 use crate::exit::{Code, Failure};
 use crate::output::download::Lines;
 use crate::output::log::Log;
@@ -248,7 +248,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             *codes = Code::of_all([*codes, code(&failed.source)]);
         }
         if let Some(lines) = &lines {
-            lines.tell(number, &event, |failed| (cause(failed), code(&failed.source)));
+            lines.tell(number, &event, |failed| (failed.cause(), code(&failed.source)));
         }
         tell(&progress, number, event);
     };
@@ -369,7 +369,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
     }
     for failed in report.failures.iter().take(NAMED) {
         let url = Escaped(failed.url.as_bytes());
-        text += &format!("  {url}: {}\n", cause(failed));
+        text += &format!("  {url}: {}\n", failed.cause());
     }
     if report.failed > NAMED as u64 {
         text += &format!("  and {} more, named above\n", report.failed - NAMED as u64);

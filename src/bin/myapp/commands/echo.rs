@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, value_parser};
 use futures_lite::{Stream, StreamExt, future, stream};
+use myapp::causes::Causes;
 use myapp::echo::{
     self, Config, Connections, EchoError, LONGEST, LONGEST_DATAGRAM, Length, LoadConfig, Message,
     Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
@@ -391,7 +392,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
 /// Raises the limit of file descriptors, and refuses more connections than it then has room for.
 fn find_room(connections: NonZeroU32) -> Result<(), Failure> {
     if let Err(error) = descriptors::raise() {
-        warn!(%error, "cannot raise the limit of file descriptors");
+        warn!(error = %Causes(&error), "cannot raise the limit of file descriptors");
     }
     let room = descriptors::room();
     if usize::try_from(connections.get()).is_ok_and(|wanted| wanted <= room.get()) {
@@ -500,12 +501,14 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
         error if error.is_timeout() => Code::Timeout,
         _ => Code::Network,
     };
-    let refused = error.is_refused();
-    let failure = Failure::new(code, error);
-    if default_address && refused {
-        return failure.hint("-c HOST:PORT names the server; 'myapp serve' starts one here");
-    }
-    failure
+    let hint = match &error {
+        EchoError::Tls { source, .. } => tls::hint(source),
+        error if default_address && error.is_refused() => {
+            Some("-c HOST:PORT names the server; 'myapp serve' starts one here".into())
+        }
+        _ => None,
+    };
+    Failure { hint, ..Failure::new(code, error) }
 }
 
 fn unreadable(error: io::Error) -> Failure {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use futures_lite::{StreamExt as _, future};
+use myapp::causes::Causes;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
@@ -349,7 +350,7 @@ pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
         Failure::new(Code::Usage, error)
     })?;
     if let Err(error) = descriptors::raise() {
-        warn!(%error, "cannot raise the limit of open files");
+        warn!(error = %Causes(&error), "cannot raise the limit of open files");
     }
     let room = descriptors::room();
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {

@@ -5,7 +5,9 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use myapp::causes::Causes;
 use myapp::escape::Escaped;
+use myapp::net::tls::Fingerprint;
 
 use crate::exit::{Code, Failure};
 use crate::habits;
@@ -21,11 +23,16 @@ pub(crate) fn report(failure: &Failure) {
 
 /// An error and what may help, a line each.
 pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
-    let mut text = format!("myapp: {}\n", describe(error));
+    let mut text = format!("myapp: {}\n", Causes(error));
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// What may help with a certificate that only its SHA-256 can be trusted for.
+pub(crate) fn pin_hint(found: &Fingerprint) -> String {
+    format!("--pinned-sha256 {found} trusts it, if that is your server's")
 }
 
 /// Says what is wrong with a command line, in the form of all other errors; or prints the help or
@@ -50,29 +57,6 @@ pub(crate) fn line(text: &str) {
     say(&format!("myapp: {text}\n"));
 }
 
-/// An error and its causes in one line: `connect to [::1]:1: Connection refused`.
-pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut text = without_number(&error.to_string());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = without_number(&error.to_string());
-        // A wrapper that only hands on its cause would say it twice.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The system's own words without the number that the standard library puts behind them.
-fn without_number(text: &str) -> String {
-    match text.rfind(" (os error ") {
-        Some(at) if text.ends_with(')') => text[..at].to_owned(),
-        _ => text.to_owned(),
-    }
-}
-
 /// A path as it may be shown in a message.
 pub(crate) fn path(path: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
@@ -83,18 +67,4 @@ pub(crate) fn path(path: &std::path::Path) -> String {
 pub(crate) fn say(text: &str) {
     // With stderr gone there is nobody left to tell.
     let _ = io::stderr().write_all(text.as_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_follow_in_one_line_without_numbers_and_repetition() {
-        let cause = io::Error::from_raw_os_error(111);
-        let error = anyhow::Error::new(cause).context("connect to [::1]:1");
-        assert_eq!(describe(error.as_ref()), "connect to [::1]:1: Connection refused");
-        let twice = anyhow::Error::msg("refused").context("x: refused");
-        assert_eq!(describe(twice.as_ref()), "x: refused");
-    }
 }

@@ -11,7 +11,7 @@ use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Target};
 use myapp::escape::Escaped;
 use myapp::runtime;
 
-use super::failed::{cause, code};
+use super::failed::code;
 use crate::exit::{Code, Failure};
 
 /// A longer list is none.
@@ -58,7 +58,7 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     let list = stream::once(item);
     let mut report = runtime::run(downloader.run(list, &|_, _| {}, future::pending()));
     if let Some(failure) = report.failures.pop() {
-        return Err(Failure::new(code(&failure.source), anyhow!("{failure}: {}", cause(&failure))));
+        return Err(Failure::new(code(&failure.source), anyhow!("{failure}: {}", failure.cause())));
     }
     Ok(std::mem::take(&mut memory.0.lock().unwrap_or_else(PoisonError::into_inner)))
 }

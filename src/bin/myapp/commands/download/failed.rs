@@ -1,5 +1,6 @@
 //! What is said of a file that failed, what may help, and the exit code that it means.
 
+use std::borrow::Cow;
 use std::io;
 
 use myapp::download::http::{HttpError, ProxyError};
@@ -15,54 +16,46 @@ pub(super) fn problem(failed: &Failure) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
     }
-    let text = format!("{failed}: {}", cause(failed));
-    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source))
+    let text = format!("{failed}: {}", failed.cause());
+    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source).as_deref())
 }
 
-/// Why a file failed, without its URL: the client names the one that it asked for, which is only
-/// news when a redirect led there.
-pub(super) fn cause(failed: &Failure) -> String {
-    let text = terminal::describe(&failed.source);
-    let asked = text.strip_prefix("get ").and_then(|rest| rest.split_once(": "));
-    match asked {
-        Some((url, rest)) if failed.url.split('?').next() == url.split('?').next() => rest.into(),
-        _ => text,
-    }
-}
-
-fn hint(error: &DownloadError) -> Option<&'static str> {
-    match error {
+fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
+    let text = match error {
         DownloadError::Status { status: 401, url: None, .. } => {
-            Some("-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials")
+            "-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials"
         }
         DownloadError::Status { status: 401, url: Some(_), .. } => {
-            Some("credentials stay with the first server; --location-trusted sends them on")
+            "credentials stay with the first server; --location-trusted sends them on"
         }
-        DownloadError::Mirror { source, .. } => hint(source),
-        DownloadError::Http(HttpError::Tls { source, .. }) => tls_hint(source),
+        DownloadError::Mirror { source, .. } => return hint(source),
+        DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
-            Some("--proxy http://USER:PASSWORD@HOST:PORT says who asks it")
+            "--proxy http://USER:PASSWORD@HOST:PORT says who asks it"
         }
         DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
-            Some("--allow-http-redirect follows it")
+            "--allow-http-redirect follows it"
         }
         DownloadError::Checksum { .. } => {
-            Some("the bytes are in the .part; -c takes them with the right checksum")
+            "the bytes are in the .part; -c takes them with the right checksum"
         }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
-            Some("-d DIR names the folder for files")
+            "-d DIR names the folder for files"
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(text.into())
 }
 
-fn tls_hint(error: &TlsError) -> Option<&'static str> {
-    match error {
-        TlsError::NotTls => Some("a URL that begins with http:// is fetched without TLS"),
-        TlsError::UnknownIssuer => Some("--cacert FILE names the issuer's certificate"),
-        TlsError::CertificateRequired => Some("--cert FILE names yours, --key FILE its key"),
-        _ => None,
-    }
+fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
+    let text = match error {
+        TlsError::NotTls => "a URL that begins with http:// is fetched without TLS",
+        TlsError::UnknownIssuer => "--cacert FILE names the issuer's certificate",
+        TlsError::CertificateRequired => "--cert FILE names yours, --key FILE its key",
+        TlsError::OfAuthority { found } => return Some(terminal::pin_hint(found).into()),
+        _ => return None,
+    };
+    Some(text.into())
 }
 
 pub(super) fn code(error: &DownloadError) -> Code {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use myapp::net::address::Host;
-use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
+use myapp::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, Trust};
+
+use crate::output::terminal;
 
 // No doc comment: it would become that of the whole command.
 #[derive(Debug, Args)]
@@ -34,6 +36,18 @@ pub(super) struct TlsOptions {
 /// Reads a name or an IP address. Whether a certificate can be for it is for TLS to say.
 fn host(text: &str) -> Result<Host, Infallible> {
     Ok(text.parse().map_or_else(|_| Host::Name(text.into()), Host::Ip))
+}
+
+/// What may help where TLS has failed.
+pub(super) fn hint(error: &TlsError) -> Option<String> {
+    match error {
+        TlsError::UnknownIssuer => Some("--tls-ca FILE names the issuer's certificate".into()),
+        TlsError::CertificateRequired => {
+            Some("--tls-cert FILE names yours, --tls-key FILE its key".into())
+        }
+        TlsError::OfAuthority { found } => Some(terminal::pin_hint(found)),
+        _ => None,
+    }
 }
 
 impl TlsOptions {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use myapp::causes::Causes;
 use myapp::echo::{LoadConfig, LoadReport};
 use myapp::measure::latency::Figures;
 use myapp::net::address::Address;
@@ -147,7 +148,7 @@ fn failures(report: &LoadReport) -> String {
     }
     let mut rows = row("th", ["phase", "count", "the first"].map(str::to_owned).into_iter());
     for (phase, failures) in &report.errors {
-        let first = crate::output::terminal::describe(&failures.first);
+        let first = Causes(&failures.first).to_string();
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
             text::what_failed(*phase, report),

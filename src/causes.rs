@@ -1,0 +1,76 @@
+//! Errors as one line for people.
+
+use std::error::Error;
+use std::fmt;
+
+/// Shows an error and its causes in one line, in the system's own words, without the number that
+/// the standard library puts behind them.
+///
+/// ```
+/// use myapp::causes::Causes;
+/// use myapp::net::connect::ConnectError;
+///
+/// let source = std::io::Error::from_raw_os_error(111);
+/// let error = ConnectError::Resolve { host: "example.org".into(), source };
+/// assert_eq!(Causes(&error).to_string(), "resolve example.org: Connection refused");
+/// ```
+#[derive(Clone, Copy)]
+pub struct Causes<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = without_number(self.0.to_string());
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let more = without_number(error.to_string());
+            // A wrapper that only hands on its cause would say it twice.
+            if !text.ends_with(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+fn without_number(mut text: String) -> String {
+    if text.ends_with(')')
+        && let Some(at) = text.rfind(" (os error ")
+    {
+        text.truncate(at);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Wrapper {
+        text: &'static str,
+        source: io::Error,
+    }
+
+    #[track_caller]
+    fn told(text: &'static str, source: io::Error, line: &str) {
+        assert_eq!(Causes(&Wrapper { text, source }).to_string(), line);
+    }
+
+    #[test]
+    fn causes_follow_in_one_line_without_numbers_and_repetition() {
+        let refused = || io::Error::from_raw_os_error(111);
+        told("connect to [::1]:1", refused(), "connect to [::1]:1: Connection refused");
+        told("x: refused", io::Error::other("refused"), "x: refused");
+        told("x (os error 5)", io::Error::other(refused()), "x: Connection refused");
+        told("x", io::Error::other("(os error 5) y (z)"), "x: (os error 5) y (z)");
+    }
+}
