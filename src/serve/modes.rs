@@ -189,7 +189,7 @@ impl<'a> Answers<'a> {
     fn advance_answers(&mut self, count: usize) {
         self.written += count;
         for part in &mut self.parts {
-            for message in self.framing.messages(*part) {
+            for message in self.framing.messages(part) {
                 let length = self.framing.prefix.len() + message.len();
                 if self.written < length {
                     return;
