@@ -41,6 +41,8 @@ pub(super) struct Segments<'a, T> {
     store: &'a Arc<Store>,
     tell: &'a T,
     spans: Mutex<Spans>,
+    /// Those that are begun with.
+    connections: usize,
     /// Why the source, which is the first origin, was given up for good over a connection.
     lost: Mutex<Option<DownloadError>>,
 }
@@ -82,13 +84,13 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             return None;
         }
         let (spans, lost) = (Mutex::new(spans), Mutex::default());
-        Some(Self { origins, checksum, total, store, tell, spans, lost })
+        Some(Self { origins, checksum, total, store, tell, spans, connections: 1, lost })
     }
 
     /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
     /// `reach`. Whether it is of no use to ask over several connections again.
     pub(super) async fn run(
-        self,
+        mut self,
         body: impl AsyncRead + Unpin + Send,
         reach: u64,
     ) -> Result<bool, DownloadError> {
@@ -97,6 +99,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         reserve.map_err(|error| self.store.failed(error))?;
         let further = self.further();
         let connections = further.len() + 1;
+        self.connections = connections;
         let (ended, results) = bounded(connections);
         let (whole, is_whole) = bounded(1);
         let executor = Executor::new();
@@ -300,11 +303,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         }
     }
 
-    /// How slowly one of the connections may be.
+    /// How slow one of the connections may be: what is asked of the file is asked of all together.
     fn slowest(&self) -> Option<SlowestPace> {
-        let connections = self.config().split.get() as u64;
-        let slowest = self.config().slowest;
-        slowest.map(|pace| SlowestPace { rate: pace.rate / connections, ..pace })
+        let part = |rate: u64| rate.div_ceil(self.connections as u64);
+        self.config().slowest.map(|pace| SlowestPace { rate: part(pace.rate), ..pace })
     }
 
     fn shares(&self) -> Vec<Share> {
