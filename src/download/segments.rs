@@ -166,7 +166,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let Some(first) = self.spans().take_first(reach) else { return Ok(()) };
         let mut connection = self.connection(0, None);
         let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
-        match self.settle(first, ended, &mut connection).await? {
+        match self.settle(first.0, ended, &mut connection).await? {
             true => self.work(connection, whole).await,
             false => Ok(()),
         }
@@ -257,7 +257,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
                 if let Some(checksum) = self.checksum.filter(|_| number > 0) {
                     self.store.hold_to(checksum);
                 }
-                Ok(self.copy(span, response.take(count), whole).await?)
+                Ok(self.copy((span, at), response.take(count), whole).await?)
             }
             Action::Refused => Err(origin.asking.refusal(response, &route).await.into()),
             Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
@@ -265,14 +265,18 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         }
     }
 
-    /// Writes a body to its place, as far as nobody else has taken over the rest.
+    /// Writes a body to the place of a span, as far as nobody else has taken over the rest.
     async fn copy(
         &self,
-        span: u64,
+        (span, start): (u64, u64),
         body: impl AsyncRead + Unpin,
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
-        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), 0, |_| {});
+        let seen = |position| {
+            self.spans().has_come(span, position);
+            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
+        };
+        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), start, seen);
         let (mut buffer, mut came) = (vec![0; PIECE], 0);
         loop {
             let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);
@@ -289,7 +293,6 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             let (empty, written) = write.await;
             written.map_err(|error| self.store.failed(error))?;
             (buffer, came) = (empty, came + count);
-            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
             if self.store.gaps(self.total).is_empty() {
                 // There is room for one, and one is enough.
                 let _ = whole.try_send(());

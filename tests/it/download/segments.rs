@@ -215,6 +215,18 @@ fn what_is_told_of_a_file_in_parts_adds_up_and_never_passes_its_length() {
 }
 
 #[test]
+fn what_is_told_of_a_file_in_parts_follows_what_comes_and_not_what_is_written() {
+    let (body, folder) = (seeded(1, 2 << 20), Folder::new());
+    // In a second less than is written at once.
+    let slowly = |_, _: &Request, answer: Answer| answer.dripping(2048, Duration::from_millis(10));
+    let (_, positions) = told(&folder, &serve(&body, slowly), 2);
+    is_exact(&folder, &body);
+    let mut steps: Vec<_> = positions.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.sort_unstable();
+    assert!(steps[steps.len() / 2] < 64 << 10, "{steps:?}");
+}
+
+#[test]
 fn a_connection_that_breaks_goes_on_where_it_broke() {
     for broken in 0..4 {
         let (server, _) = gives_the_file(move |number, _, answer| match number {
