@@ -20,7 +20,7 @@ pub struct Permits {
 /// One permit; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
-    _guard: SemaphoreGuardArc,
+    guard: SemaphoreGuardArc,
 }
 
 impl Permits {
@@ -35,12 +35,17 @@ impl Permits {
     ///
     /// When this is dropped halfway no permit is lost, only the place in the queue.
     pub async fn take(&self) -> Permit {
-        Permit { _guard: self.semaphore.acquire_arc().await }
+        Permit { guard: self.semaphore.acquire_arc().await }
     }
 
     /// Takes a permit if one is free.
     pub fn try_take(&self) -> Option<Permit> {
-        self.semaphore.try_acquire_arc().map(|guard| Permit { _guard: guard })
+        self.semaphore.try_acquire_arc().map(|guard| Permit { guard })
+    }
+
+    /// Gives back a permit that was [forgotten](Permit::forget).
+    pub fn give_back(&self) {
+        self.semaphore.add_permits(1);
     }
 
     /// Whether nobody has a permit or waits for one.
@@ -59,6 +64,14 @@ impl Permits {
             permits.push(self.take().await);
         }
         permits
+    }
+}
+
+impl Permit {
+    /// Keeps the permit taken after this is gone, until [`Permits::give_back`]: for a holder that
+    /// has no room for it.
+    pub fn forget(self) {
+        self.guard.forget();
     }
 }
 

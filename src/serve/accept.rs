@@ -9,12 +9,13 @@ use futures_lite::future;
 use smol::LocalExecutor;
 use tracing::{info, warn};
 
-use crate::limits::permits::{Permit, Permits};
+use crate::limits::permits::Permit;
 use crate::limits::stop::Stop;
 use crate::net::stream::{Incoming, Peer, Stream};
 use crate::net::tls::TlsServer;
 use crate::runtime::Timer;
 use crate::serve::admission::Refusal;
+use crate::serve::lateness::{Late, Punctual};
 use crate::serve::secure;
 use crate::serve::session::Session;
 use crate::serve::shard::Shared;
@@ -31,7 +32,6 @@ pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
     pub(super) tls: Option<TlsServer>,
     pub(super) shared: Rc<Shared>,
-    pub(super) permits: Permits,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
     pub(super) draining: Stop,
@@ -63,7 +63,7 @@ impl Acceptor {
 
     async fn accept_waiting(&self, warned: &mut Option<Instant>) {
         loop {
-            let permit = self.permits.take().await;
+            let permit = self.shared.permits.take().await;
             match self.incoming.try_accept().await {
                 Ok(None) => return,
                 Ok(Some((stream, peer))) => self.admit(permit, stream, peer),
@@ -85,11 +85,18 @@ impl Acceptor {
         match self.shared.admission.admit(&peer) {
             Ok(()) => {
                 let (visit, number) = Visit::begin(Rc::clone(&self.shared), permit, peer);
-                let Some(tls) = self.tls.clone() else {
-                    return executor.spawn(Session::open(visit, number, stream).run()).detach();
-                };
-                let draining = self.draining.clone();
-                executor.spawn(secure::serve(tls, stream, visit, number, draining)).detach();
+                match (self.tls.clone(), Late::new(&self.shared, number)) {
+                    (None, None) => {
+                        executor.spawn(Session::open(visit, stream, Punctual).run()).detach();
+                    }
+                    (None, late) => {
+                        executor.spawn(Session::open(visit, stream, late).run()).detach();
+                    }
+                    (Some(tls), late) => {
+                        let draining = self.draining.clone();
+                        executor.spawn(secure::serve(tls, stream, visit, late, draining)).detach();
+                    }
+                }
             }
             Err(refusal) => self.refuse(refusal, &peer),
         }

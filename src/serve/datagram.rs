@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use tracing::{info, warn};
 
-use crate::escape::Escaped;
 use crate::limits::deadline::before;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
@@ -20,7 +19,7 @@ use crate::runtime::{Timer, give_way};
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
 use crate::serve::shard::Shared;
-use crate::serve::visit::TRAFFIC;
+use crate::serve::visit::{TRAFFIC, without_end};
 
 /// Datagrams in a row before others have their turn.
 const TURNS: usize = 16;
@@ -203,10 +202,9 @@ impl Answerer {
     /// Counts the message, and returns how many datagrams came before it.
     fn note_message(&self, bytes: usize, origin: &Origin) -> u64 {
         let figures = &self.shared.figures;
-        figures.messages.fetch_add(1, Relaxed);
-        figures.received.fetch_add(bytes as u64, Relaxed);
-        let message = &self.buffer[..bytes];
-        let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
+        self.shared.traffic.add_messages(1);
+        self.shared.traffic.add_received(bytes);
+        let text = without_end(&self.buffer[..bytes]);
         info!(target: TRAFFIC, peer = %origin.peer, bytes, %text, "received");
         figures.datagrams.taken.fetch_add(1, Relaxed)
     }
@@ -226,13 +224,10 @@ impl Answerer {
         let pieces = pieces.map(IoSlice::new);
         let send = poll_fn(|cx| self.socket.poll_send(cx, &pieces, origin));
         let sent = before(Timer::after(PATIENCE), send).await;
-        let figures = &self.shared.figures;
         match sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-            Ok(count) => {
-                figures.sent.fetch_add(count as u64, Relaxed);
-            }
+            Ok(count) => self.shared.traffic.add_sent(count),
             Err(error) => {
-                figures.datagrams.unsent.fetch_add(1, Relaxed);
+                self.shared.figures.datagrams.unsent.fetch_add(1, Relaxed);
                 info!(target: TRAFFIC, peer = %origin.peer, %error, "cannot answer");
             }
         }
@@ -265,9 +260,11 @@ fn is_undelivered(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::num::NonZeroUsize;
 
     use smol::LocalExecutor;
 
+    use crate::limits::permits::Permits;
     use crate::limits::stop::stop;
     use crate::net::address::Address;
     use crate::runtime::Driver;
@@ -283,7 +280,10 @@ mod tests {
     ) -> Answerer {
         let config = Config::default();
         let admission = Arc::new(Admission::new(&config));
-        let shared = Rc::new(Shared::new(&config, Arc::clone(figures), admission));
+        let permits = Permits::new(NonZeroUsize::MIN);
+        let traffic = figures.traffic().next().unwrap();
+        let figures = Arc::clone(figures);
+        let shared = Rc::new(Shared::new(&config, figures, traffic, admission, permits));
         let guard = Arc::new(Guard::new(own));
         let socket = Datagrams::new(socket.try_into().unwrap()).unwrap();
         Answerer::new(socket, shared, guard, draining.clone())
@@ -296,7 +296,7 @@ mod tests {
         let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
         let own = addresses.map(|address| Address::Udp(address.into()));
         let claiming = sockets[0].try_clone().unwrap();
-        let figures = Arc::new(Figures::new());
+        let figures = Arc::new(Figures::new(NonZeroUsize::MIN));
         let servers = async {
             let executor = LocalExecutor::new();
             let (_stopper, draining) = stop();

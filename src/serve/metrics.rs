@@ -100,12 +100,14 @@ fn family(name: &str, kind: &str, help: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroUsize;
+
     use crate::serve::stats::Figures;
     use std::sync::atomic::Ordering::Relaxed;
 
     #[track_caller]
     fn answers(head: &str, status: &str) -> String {
-        let response = respond(head.as_bytes(), &Figures::new().summary());
+        let response = respond(head.as_bytes(), &Figures::new(NonZeroUsize::MIN).summary());
         assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head:?}: {response}");
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn errors_are_told_by_kind_and_each_once() {
-        let figures = Figures::new();
+        let figures = Figures::new(NonZeroUsize::MIN);
         figures.failed.store(5, Relaxed);
         figures.broken.store(3, Relaxed);
         figures.denied.store(7, Relaxed);

@@ -23,6 +23,7 @@ mod faults;
 mod guard;
 mod held;
 mod late_datagrams;
+mod lateness;
 mod metrics;
 mod modes;
 mod secure;
@@ -109,7 +110,7 @@ impl Server {
         for address in addresses {
             doors.open(address, &config, tls.as_ref()).await?;
         }
-        let figures = Arc::new(Figures::new());
+        let figures = Arc::new(Figures::new(config.threads));
         let exporter = match &config.metrics {
             Some(address) => Some(start_exporter(address, &figures).await?),
             None => None,
@@ -120,18 +121,20 @@ impl Server {
         let (stopper, stop) = stop();
         let busy_poll = config.busy_poll;
         let guard = Arc::new(Guard::new(&doors.addresses));
-        let start = |sockets| {
+        let start = |(sockets, traffic)| {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
             let (admission, guard) = (Arc::clone(&admission), Arc::clone(&guard));
-            let shard = Shard { sockets, config, figures, admission, guard, permits, stop };
+            let shard =
+                Shard { sockets, config, figures, traffic, admission, guard, permits, stop };
             let started = started.clone();
             Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
                 shard.run().await;
             })
         };
-        let workers = doors.shards.into_iter().map(start).collect::<Result<_, _>>();
+        let shards = doors.shards.into_iter().zip(figures.traffic());
+        let workers = shards.map(start).collect::<Result<_, _>>();
         let workers = workers.map_err(Error::Thread)?;
         let (addresses, fingerprint) = (doors.addresses, tls.map(|tls| tls.fingerprint()));
         Ok(Self { workers, addresses, fingerprint, exporter, figures, starter, stopper })

@@ -62,7 +62,11 @@ impl Framing {
         {
             return Cut { completing: end_of_first(begun, &fresh[..whole]), whole, too_long: true };
         }
-        let whole = memrchr(b'\n', fresh).map_or(0, |at| at + 1);
+        // Mostly a line ends where the input does: to look takes less than to search.
+        let whole = match fresh {
+            [.., b'\n'] => fresh.len(),
+            _ => memrchr(b'\n', fresh).map_or(0, |at| at + 1),
+        };
         Cut { completing: end_of_first(begun, fresh), whole, too_long: false }
     }
 
@@ -82,6 +86,18 @@ impl Framing {
     /// The messages in `bytes`, of which each but the last of all is whole.
     pub(super) fn messages<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         split(bytes, self.mode == Mode::Line)
+    }
+
+    /// How many [`messages`](Self::messages) there are.
+    pub(super) fn count(&self, bytes: &[u8]) -> usize {
+        // Mostly there is one: to find its end costs less than to count.
+        let end = match self.mode {
+            Mode::Line => memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
+            Mode::Chunk | Mode::Discard => bytes.len(),
+        };
+        let (first, more) = bytes.split_at(end);
+        let begun = !more.is_empty() && !more.ends_with(b"\n");
+        usize::from(!first.is_empty()) + memchr_iter(b'\n', more).count() + usize::from(begun)
     }
 }
 
@@ -106,14 +122,16 @@ fn end_of_first(begun: usize, fresh: &[u8]) -> usize {
 pub(super) struct Answers<'a> {
     framing: &'a Framing,
     parts: [&'a [u8]; 2],
-    /// Bytes of the first message's answer that are written already.
+    /// With a prefix, bytes of the first message's answer that are written already. Without one
+    /// the input is the answer, and what is written is gone from `parts`.
     written: usize,
     /// Bytes that were written in all.
     pub(super) sent: usize,
 }
 
 impl<'a> Answers<'a> {
-    /// Starts in the answer to the first message, of which `written` bytes are written.
+    /// Starts in the answer to the first message, of which `written` bytes are written: with a
+    /// prefix, as [`rest`](Self::rest) has told.
     pub(super) fn new(framing: &'a Framing, parts: [&'a [u8]; 2], written: usize) -> Self {
         let parts = if framing.mode == Mode::Discard { [&[] as &[u8]; 2] } else { parts };
         Self { framing, parts, written, sent: 0 }
@@ -126,17 +144,18 @@ impl<'a> Answers<'a> {
     /// Hands what is to be written next to `write`, which may take only some of it; returns what
     /// it returned.
     pub(super) fn next<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        // Room for many pieces costs as much as all else that is done for a short message.
-        match self.framing.prefix.len() {
-            0 => self.gather::<2, T>(write),
-            _ => self.gather::<PIECES, T>(write),
+        match self.parts {
+            _ if self.has_prefix() => self.gather(write),
+            [[], one] | [one, []] => write(&[IoSlice::new(one)]),
+            [held, fresh] => write(&[IoSlice::new(held), IoSlice::new(fresh)]),
         }
     }
 
-    fn gather<const MOST: usize, T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut pieces = [IoSlice::new(&[]); MOST];
+    /// Hands over as many answers as one write takes, each with its prefix.
+    fn gather<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
         let mut count = 0;
-        for bytes in self.pieces().filter(|bytes| !bytes.is_empty()).take(MOST) {
+        for bytes in self.pieces().filter(|bytes| !bytes.is_empty()).take(PIECES) {
             pieces[count] = IoSlice::new(bytes);
             count += 1;
         }
@@ -147,42 +166,43 @@ impl<'a> Answers<'a> {
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let prefix = self.framing.prefix.as_slice();
-        self.parts
-            .into_iter()
-            .flat_map(move |part| self.units(part).flat_map(move |unit| [prefix, unit]))
+        let messages = self.parts.into_iter().flat_map(|part| self.framing.messages(part));
+        messages.flat_map(move |message| [prefix, message])
     }
 
-    /// What is written as one: with a prefix each message, without one all that is there.
-    fn units(&self, part: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let lines = self.framing.mode == Mode::Line && !self.framing.prefix.is_empty();
-        split(part, lines)
+    fn has_prefix(&self) -> bool {
+        !self.framing.prefix.is_empty()
     }
 
     /// Takes note that `count` more bytes are written.
     pub(super) fn advance(&mut self, count: usize) {
         self.sent += count;
+        if self.has_prefix() {
+            return self.advance_answers(count);
+        }
+        let [held, fresh] = &mut self.parts;
+        let of_held = count.min(held.len());
+        *held = &held[of_held..];
+        *fresh = &fresh[count - of_held..];
+    }
+
+    fn advance_answers(&mut self, count: usize) {
         self.written += count;
-        for at in 0..self.parts.len() {
-            for unit in self.units(self.parts[at]) {
-                let length = self.framing.prefix.len() + unit.len();
+        for part in &mut self.parts {
+            for message in self.framing.messages(part) {
+                let length = self.framing.prefix.len() + message.len();
                 if self.written < length {
                     return;
                 }
                 self.written -= length;
-                self.parts[at] = &self.parts[at][unit.len()..];
+                *part = &part[message.len()..];
             }
         }
     }
 
     /// The messages that are not answered in full, and how much of the first answer is written.
     pub(super) fn rest(&self) -> ([&'a [u8]; 2], usize) {
-        let [held, fresh] = self.parts;
-        match self.framing.prefix.len() {
-            // Without a prefix the input is the answer: what is written need not be kept.
-            0 if held.is_empty() => ([held, &fresh[self.written..]], 0),
-            0 => ([&held[self.written..], fresh], 0),
-            _ => (self.parts, self.written),
-        }
+        (self.parts, self.written)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::limits::stop::Stop;
 use crate::net::stream::Stream;
 use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
 use crate::runtime::Timer;
+use crate::serve::lateness::Late;
 use crate::serve::session::Session;
 use crate::serve::visit::{TRAFFIC, Visit, drop_rest};
 
@@ -31,12 +32,12 @@ pub(super) async fn serve(
     tls: TlsServer,
     stream: Stream,
     visit: Visit,
-    number: u64,
+    late: Option<Box<Late>>,
     draining: Stop,
 ) {
     // In boxes, so that what is needed for a moment takes no memory in all that are open.
     match Box::pin(shake_hands(&tls, stream, draining)).await {
-        Ok(stream) => Session::open(visit, number, stream).run().await,
+        Ok(stream) => Session::open(visit, stream, late).run().await,
         Err(failure) => Box::pin(give_up(failure, visit)).await,
     }
 }

@@ -16,25 +16,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
-use tracing::info;
+use tracing::{Level, enabled, info};
 
-use crate::escape::Escaped;
 use crate::net::stream::Reset;
-use crate::runtime::{Timer, give_way};
+use crate::runtime::give_way;
 use crate::serve::connections::Call;
-use crate::serve::faults::LateAnswers;
 use crate::serve::held::Held;
+use crate::serve::lateness::Lateness;
 use crate::serve::modes::Answers;
 use crate::serve::shard::Shared;
-use crate::serve::visit::{TRAFFIC, TURNS, Visit, drop_rest};
+use crate::serve::visit::{TRAFFIC, TURNS, Visit, drop_rest, without_end};
 
 /// A connection that is being served. When dropped, it is closed and its end is logged.
 #[derive(Debug)]
-pub(super) struct Session<S> {
+pub(super) struct Session<S, L> {
     stream: S,
     held: Option<Box<Held>>,
     /// With faults, the answers that wait for their time.
-    late: Option<Box<Late>>,
+    late: L,
     phase: Phase,
     messages: u64,
     received: u64,
@@ -44,15 +43,16 @@ pub(super) struct Session<S> {
 
 /// Serves a session to its end. No larger than the session, as there is one for each that is open;
 /// what only the end needs is in a box.
-pub(super) enum Service<S> {
-    Open(Session<S>),
+pub(super) enum Service<S, L> {
+    Open(Session<S, L>),
     Closing(Pin<Box<dyn Future<Output = ()>>>),
     Over,
 }
 
-impl<S> Future for Service<S>
+impl<S, L> Future for Service<S, L>
 where
     S: AsyncRead + AsyncWrite + Reset + Unpin + 'static,
+    L: Lateness,
 {
     type Output = ();
 
@@ -68,12 +68,6 @@ where
             Self::Open(_) | Self::Over => Poll::Ready(()),
         }
     }
-}
-
-#[derive(Debug)]
-struct Late {
-    answers: LateAnswers,
-    timer: Timer,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,14 +94,14 @@ enum End {
     Failed(ErrorKind),
 }
 
-impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
-    /// Starts to serve `stream`, the connection with this number.
-    pub(super) fn open(visit: Visit, number: u64, stream: S) -> Self {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
+    /// Starts to serve `stream`.
+    pub(super) fn open(visit: Visit, stream: S, late: L) -> Self {
         visit.shared.connections.moved(visit.place, 0);
         Self {
             stream,
             held: None,
-            late: Late::new(&visit.shared, number),
+            late,
             phase: Phase::Echoing,
             messages: 0,
             received: 0,
@@ -121,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, the connection is cut.
-    pub(super) fn run(self) -> Service<S> {
+    pub(super) fn run(self) -> Service<S, L> {
         Service::Open(self)
     }
 
@@ -203,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Lets the next answer whose time has come be written, and ends the turn then. Waits when it
     /// is too early for all that there is to do.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ControlFlow<Option<End>>>> {
-        let Some(late) = &mut self.late else {
+        let Some(late) = self.late.late() else {
             return Poll::Ready(Ok(Continue(())));
         };
         if let Some(bytes) = late.answers.take(Instant::now()) {
@@ -229,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
     /// Lets the answers to messages wait, all but those that get lost.
     fn put_off(&mut self, parts: [&[u8]; 2]) {
         let shared = &self.visit.shared;
-        let (Some(late), Some((_, prefix))) = (&mut self.late, &shared.faults) else { return };
+        let (Some(late), Some((_, prefix))) = (self.late.late(), &shared.faults) else { return };
         let now = Instant::now();
         let messages = parts.into_iter().flat_map(|part| shared.framing.messages(part));
         let lost = messages.filter(|message| !late.answers.put_off(now, prefix, message)).count();
@@ -256,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         self.phase = Phase::Ending(end);
         if let Some(mut held) = self.held.take() {
             self.note_messages(&held.bytes);
-            if self.late.is_some() {
+            if self.late.late().is_some() {
                 self.put_off([&held.bytes, &[]]);
             } else {
                 held.whole = held.bytes.len();
@@ -267,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
 
     fn take_in(&mut self, cx: &mut Context<'_>, shared: &Shared, fresh: &[u8]) -> io::Result<()> {
         self.received += fresh.len() as u64;
-        shared.figures.received.fetch_add(fresh.len() as u64, Relaxed);
+        shared.traffic.add_received(fresh.len());
         let mut held = self.held.take();
         let begun = held.as_ref().map_or(0, |held| held.bytes.len());
         let cut = shared.framing.cut(begun, fresh);
@@ -292,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         if cut.too_long {
             self.phase = Phase::refusing(shared.framing.max_line());
         }
-        if self.late.is_some() {
+        if self.late.late().is_some() {
             self.put_off([first, whole]);
             self.held = Held::new([&[]; 2], begin, 0);
             self.note_sent(0);
@@ -319,23 +313,23 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Session<S> {
         if bytes.is_empty() {
             return;
         }
-        let shared = &self.visit.shared;
-        let mut count = 0;
-        for message in shared.framing.messages(bytes) {
-            count += 1;
-            let (peer, bytes) = (&self.visit.peer, message.len());
-            let text = Escaped(message.strip_suffix(b"\n").unwrap_or(message));
-            info!(target: TRAFFIC, %peer, bytes, %text, "received");
-        }
+        let Visit { shared, peer, .. } = &self.visit;
+        let count = shared.framing.count(bytes) as u64;
         self.messages += count;
-        shared.figures.messages.fetch_add(count, Relaxed);
+        shared.traffic.add_messages(count);
+        if enabled!(target: TRAFFIC, Level::INFO) {
+            for message in shared.framing.messages(bytes) {
+                let (bytes, text) = (message.len(), without_end(message));
+                info!(target: TRAFFIC, %peer, bytes, %text, "received");
+            }
+        }
     }
 
     /// Notes that bytes have moved, so many of them out.
     fn note_sent(&mut self, count: usize) {
         let shared = &self.visit.shared;
         self.sent += count as u64;
-        shared.figures.sent.fetch_add(count as u64, Relaxed);
+        shared.traffic.add_sent(count);
         let partial = self.held.as_ref().map_or(0, |held| held.partial());
         shared.connections.moved(self.visit.place, partial);
     }
@@ -346,14 +340,6 @@ impl Phase {
     /// longer than more.
     fn refusing(limit: usize) -> Self {
         Self::Refusing(u32::try_from(limit).unwrap_or(u32::MAX))
-    }
-}
-
-impl Late {
-    /// Starts for the connection with this number, if there are to be faults.
-    fn new(shared: &Shared, number: u64) -> Option<Box<Self>> {
-        let (faults, _) = shared.faults.as_ref()?;
-        Some(Box::new(Self { answers: LateAnswers::new(faults, number), timer: Timer::never() }))
     }
 }
 
@@ -377,7 +363,7 @@ fn poll_write<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-impl<S> Drop for Session<S> {
+impl<S, L> Drop for Session<S, L> {
     fn drop(&mut self) {
         let figures = &self.visit.shared.figures;
         let (counter, why) = match self.phase {
@@ -412,10 +398,11 @@ impl<S> Drop for Session<S> {
 mod tests {
     use super::*;
     use crate::net::stream::Stream;
+    use crate::serve::lateness::Punctual;
 
     #[test]
     fn a_connection_that_waits_takes_little_memory() {
-        let size = size_of::<Service<Stream>>();
-        assert!(size <= 104, "{size} bytes for each open connection");
+        let size = size_of::<Service<Stream, Punctual>>();
+        assert!(size <= 88, "{size} bytes for each open connection");
     }
 }

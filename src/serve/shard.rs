@@ -23,7 +23,7 @@ use crate::serve::datagram::Answerer;
 use crate::serve::doors::{Door, Sockets};
 use crate::serve::guard::Guard;
 use crate::serve::modes::Framing;
-use crate::serve::stats::Figures;
+use crate::serve::stats::{Figures, Traffic};
 
 /// The buffer that all connections of a thread read into. More bytes at once were measured to be
 /// slower, as they no longer fit into the processor's cache.
@@ -38,6 +38,7 @@ pub(super) struct Shard {
     pub(super) sockets: Sockets,
     pub(super) config: Config,
     pub(super) figures: Arc<Figures>,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) admission: Arc<Admission>,
     pub(super) guard: Arc<Guard>,
     pub(super) permits: Permits,
@@ -54,7 +55,11 @@ pub(super) struct Shared {
     /// are written.
     pub(super) faults: Option<(Faults, Vec<u8>)>,
     pub(super) figures: Arc<Figures>,
+    /// Of this thread alone.
+    pub(super) traffic: Arc<Traffic>,
     pub(super) admission: Arc<Admission>,
+    /// For connections.
+    pub(super) permits: Permits,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
     started: Instant,
@@ -67,8 +72,8 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { sockets, config, figures, admission, guard, permits, stop } = self;
-        let shared = Rc::new(Shared::new(&config, figures, admission));
+        let Self { sockets, config, figures, traffic, admission, guard, permits, stop } = self;
+        let shared = Rc::new(Shared::new(&config, figures, traffic, admission, permits));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
         for Door { listener, tls } in sockets.doors {
@@ -84,7 +89,6 @@ impl Shard {
                 incoming,
                 tls,
                 shared: Rc::clone(&shared),
-                permits: permits.clone(),
                 executor: Rc::downgrade(&executor),
                 draining: draining.clone(),
             };
@@ -124,7 +128,11 @@ impl Shard {
 async fn work(executor: &LocalExecutor<'_>, is_done: impl Fn() -> bool) {
     while !is_done() {
         for _ in 0..TASKS {
-            if !is_done() {
+            if is_done() {
+                return;
+            }
+            // A tick that may have to wait costs more, even if it need not.
+            if !executor.try_tick() {
                 executor.tick().await;
             }
         }
@@ -133,7 +141,13 @@ async fn work(executor: &LocalExecutor<'_>, is_done: impl Fn() -> bool) {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, figures: Arc<Figures>, admission: Arc<Admission>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        figures: Arc<Figures>,
+        traffic: Arc<Traffic>,
+        admission: Arc<Admission>,
+        permits: Permits,
+    ) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),
             Mode::Line | Mode::Discard => BUFFER,
@@ -145,7 +159,9 @@ impl Shared {
             framing,
             udp_max: config.udp_max,
             figures,
+            traffic,
             admission,
+            permits,
             connections: Connections::new(config.max_partial / config.threads),
             buffer: RefCell::new(vec![0; buffer].into()),
             started: Instant::now(),

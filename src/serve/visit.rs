@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::AsyncRead;
 use tracing::info;
 
+use crate::escape::Escaped;
 use crate::limits::deadline::before;
 use crate::limits::permits::Permit;
 use crate::net::stream::Peer;
@@ -36,7 +37,6 @@ pub(super) struct Visit {
     opened: u32,
     /// Among all that are open.
     pub(super) place: Number,
-    _permit: Permit,
 }
 
 impl Visit {
@@ -46,7 +46,9 @@ impl Visit {
         let number = shared.figures.opened.fetch_add(1, Relaxed);
         let opened = shared.milliseconds();
         let place = shared.connections.join();
-        (Self { shared, peer, opened, place, _permit: permit }, number)
+        // Given back when this is dropped: to hold it would take room in each that is open.
+        permit.forget();
+        (Self { shared, peer, opened, place }, number)
     }
 
     /// For how long it has been open.
@@ -60,7 +62,13 @@ impl Drop for Visit {
         self.shared.connections.leave(self.place);
         self.shared.figures.closed.fetch_add(1, Relaxed);
         self.shared.admission.leave(&self.peer);
+        self.shared.permits.give_back();
     }
+}
+
+/// A message as it stands in a log line: its end is no part of its text.
+pub(super) fn without_end(message: &[u8]) -> Escaped<'_> {
+    Escaped(message.strip_suffix(b"\n").unwrap_or(message))
 }
 
 /// Reads and drops what still comes, for a second at most.
