@@ -20,6 +20,7 @@ use myapp::causes::Causes;
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
+use crate::commands::number;
 use crate::exit::{Code, Failure};
 use crate::output::log::{Log, LogOptions};
 use crate::output::terminal;
@@ -94,7 +95,7 @@ struct DisplayOptions {
 #[command(next_help_heading = "Reading")]
 struct ReadingOptions {
     /// Files open at once: the one being written and those read ahead
-    #[arg(short, long, value_name = "N", default_value = "64")]
+    #[arg(short, long, value_name = "N", value_parser = number::<NonZeroUsize>, default_value = "64")]
     jobs: Option<NonZeroUsize>,
     /// Whole files in the order in which they are ready
     #[arg(long, conflicts_with = "sequential")]
