@@ -92,12 +92,22 @@ fn without_descriptors_it_waits_quietly_and_recovers() {
 
 #[test]
 fn by_default_so_many_are_taken_as_there_are_descriptors() {
-    let server = Server::of(myapp(["serve", "127.0.0.1:0"]).descriptors(64), 1);
-    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    for client in clients {
-        assert_eq!(ask(&client, b"in turn\n"), b"in turn\n");
+    // Sockets and threads of its own need some, too.
+    for (threads, listening, limit) in [("1", 1, 64), ("8", 1, 128), ("2", 20, 128)] {
+        let arguments = ["serve", "-v", "--threads", threads];
+        let addresses = ["127.0.0.1:0"].repeat(listening);
+        let program = myapp([&arguments, addresses.as_slice()].concat()).descriptors(limit);
+        let server = Server::of(program, listening);
+        let clients: Vec<_> = (0..150).map(|_| server.connect()).collect();
+        // Whose turn comes first depends on the thread that they come to.
+        thread::scope(|scope| {
+            for client in clients {
+                scope.spawn(move || assert_eq!(ask(&client, b"in turn\n"), b"in turn\n"));
+            }
+        });
+        let ran = server.stop();
+        assert!(!ran.stderr.contains("Too many open files"), "{threads} threads: {}", ran.stderr);
     }
-    assert!(!server.stop().stderr.contains("Too many open files"));
 }
 
 #[test]
