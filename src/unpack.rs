@@ -28,13 +28,19 @@ pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     frames(from, to).map_err(|error| blame("zstd", error))
 }
 
-/// Unpacks brotli (RFC 7932): one stream; what stands behind it is not looked at.
+/// Unpacks brotli (RFC 7932): one stream; what stands behind it is damage.
 ///
 /// # Errors
 ///
 /// As [`gzip`].
-pub fn brotli(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    copy(Decompressor::new(from, CHUNK), to).map_err(|error| blame("brotli", error))
+pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    let mut stream = Decompressor::new(&mut from, CHUNK);
+    copy(&mut stream, to).map_err(|error| blame("brotli", error))?;
+    // It says so when it is asked once more after the end, of what it has read itself.
+    if stream.read(&mut [0]).is_err() || !from.fill_buf()?.is_empty() {
+        return Err(blame("brotli", io::Error::other("more stands behind its end")));
+    }
+    Ok(())
 }
 
 /// What the system said stays as it is, anything else is the fault of the data.

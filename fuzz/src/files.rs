@@ -93,7 +93,7 @@ fn config(random: &mut Rng, dir: &Path) -> Config {
     }
 }
 
-fn run(config: Config, item: Item) -> Report {
+pub fn run(config: Config, item: Item) -> Report {
     let downloader = Downloader::new(config).expect("the default user agent is one");
     let list = stream::once(Ok(item));
     myapp::runtime::run(downloader.run(list, &|_, _| {}, future::pending()))
@@ -149,8 +149,9 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Keeps what is written to it.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+pub struct Sink(pub Arc<Mutex<Vec<u8>>>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -333,3 +333,10 @@ pub fn cuts(bytes: &[u8], random: &mut Rng) -> Vec<usize> {
     cuts.truncate(300);
     cuts
 }
+
+/// The bytes, cut there.
+pub fn pieces(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    let mut start = 0;
+    let ends = cuts.iter().copied().chain([bytes.len()]);
+    ends.map(|end| bytes[std::mem::replace(&mut start, end)..end].to_vec()).collect()
+}

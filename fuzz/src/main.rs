@@ -11,6 +11,7 @@ mod files;
 mod grammar;
 mod hyper;
 mod outcome;
+mod packed;
 mod rules;
 mod server;
 mod texts;
@@ -91,6 +92,7 @@ fn play(server: &Server, seed: u64, met: &mut Met) -> Result<(), String> {
     match random.u32(..10) {
         0 | 1 => return unpanicked(|| files::check(server, &mut random)),
         2 => return unpanicked(|| files::check_name(server, &mut random)),
+        3 => return unpanicked(|| packed::check(server, &mut random)),
         _ => {}
     }
     let case = Case::new(&mut random);

@@ -44,10 +44,7 @@ impl Sent {
     }
 
     fn turn(&self, stays: bool) -> Turn {
-        let ends = self.cuts.iter().copied().chain([self.bytes.len()]);
-        let mut start = 0;
-        let pieces = ends.map(|end| self.bytes[std::mem::replace(&mut start, end)..end].to_vec());
-        Turn { pieces: pieces.collect(), stays, ..Turn::default() }
+        Turn { pieces: grammar::pieces(&self.bytes, &self.cuts), stays, ..Turn::default() }
     }
 }
 

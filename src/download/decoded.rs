@@ -58,10 +58,10 @@ pub(super) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
 
 /// A body without its codings. Dropped halfway, its threads end.
 pub(super) struct Decoded<'a> {
-    /// Hands the body to the first thread; whether all of it was wanted.
-    pump: Option<Pin<Box<dyn Future<Output = io::Result<bool>> + Send + 'a>>>,
+    /// Hands the body to the first thread.
+    pump: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
     /// How that ended.
-    pumped: io::Result<bool>,
+    pumped: io::Result<()>,
     plain: Pin<Box<Pieces>>,
     piece: Cursor<Vec<u8>>,
 }
@@ -81,41 +81,34 @@ impl<'a> Decoded<'a> {
             plain = coding.unpack(plain)?;
         }
         let (pump, plain) = (Some(Box::pin(pump(body, packed)) as _), Box::pin(plain));
-        Ok(Self { pump, pumped: Ok(true), plain, piece: Cursor::default() })
+        Ok(Self { pump, pumped: Ok(()), plain, piece: Cursor::default() })
     }
 
     fn end(&mut self) -> io::Result<usize> {
-        match std::mem::replace(&mut self.pumped, Ok(true)) {
-            Ok(true) => Ok(0),
-            Ok(false) => Err(damaged("something stands behind the compressed data".into())),
-            Err(error) => Err(error),
-        }
+        std::mem::replace(&mut self.pumped, Ok(())).map(|()| 0)
     }
 }
 
 async fn pump(
     mut body: impl AsyncRead + Unpin,
     packed: Sender<io::Result<Vec<u8>>>,
-) -> io::Result<bool> {
+) -> io::Result<()> {
     loop {
         let mut piece = vec![0; CHUNK];
         let count = body.read(&mut piece).await?;
         piece.truncate(count);
         if piece.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
+        // Who wants no more of it has found damage.
         if packed.send(Ok(piece)).await.is_err() {
-            return Ok(false);
+            return Ok(());
         }
     }
 }
 
 fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Damaged(text))
-}
-
-fn is_damage(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<Damaged>())
 }
 
 impl Source for Decoded<'_> {}
@@ -142,8 +135,8 @@ impl AsyncRead for Decoded<'_> {
                 // That the body broke off counts more than what was missing for it.
                 Some(Err(error)) => {
                     return Poll::Ready(match decoded.end() {
-                        Err(broken) if !is_damage(&broken) => Err(broken),
-                        _ => Err(damaged(error.to_string())),
+                        Err(broken) => Err(broken),
+                        Ok(_) => Err(damaged(error.to_string())),
                     });
                 }
                 // The end of the body proves that it is whole.
@@ -277,11 +270,13 @@ mod tests {
                 decode(&packed[..at], &[coding]).unwrap_err();
             }
             decode(b"this is plain text", &[coding]).unwrap_err();
+            decode(&[&packed[..], b"garbage"].concat(), &[coding]).unwrap_err();
+            let far = [&packed[..], &[b'x'; 3 * CHUNK]].concat();
+            decode(&far, &[coding]).unwrap_err();
         }
         let mut flipped = gzip(&text);
         let end = flipped.len() - 6;
         flipped[end] ^= 1;
         decode(&flipped, &[Coding::Gzip]).unwrap_err();
-        decode(&[&gzip(b"a")[..], b"garbage"].concat(), &[Coding::Gzip]).unwrap_err();
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Segments<'a, T> {
     store: &'a Arc<Store>,
     tell: &'a T,
     spans: Mutex<Spans>,
+    /// Those that are begun with.
+    connections: usize,
     /// Why the source, which is the first origin, was given up for good over a connection.
     lost: Mutex<Option<DownloadError>>,
 }
@@ -82,13 +84,13 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             return None;
         }
         let (spans, lost) = (Mutex::new(spans), Mutex::default());
-        Some(Self { origins, checksum, total, store, tell, spans, lost })
+        Some(Self { origins, checksum, total, store, tell, spans, connections: 1, lost })
     }
 
     /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
     /// `reach`. Whether it is of no use to ask over several connections again.
     pub(super) async fn run(
-        self,
+        mut self,
         body: impl AsyncRead + Unpin + Send,
         reach: u64,
     ) -> Result<bool, DownloadError> {
@@ -97,6 +99,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         reserve.map_err(|error| self.store.failed(error))?;
         let further = self.further();
         let connections = further.len() + 1;
+        self.connections = connections;
         let (ended, results) = bounded(connections);
         let (whole, is_whole) = bounded(1);
         let executor = Executor::new();
@@ -163,7 +166,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let Some(first) = self.spans().take_first(reach) else { return Ok(()) };
         let mut connection = self.connection(0, None);
         let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
-        match self.settle(first, ended, &mut connection).await? {
+        match self.settle(first.0, ended, &mut connection).await? {
             true => self.work(connection, whole).await,
             false => Ok(()),
         }
@@ -254,7 +257,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
                 if let Some(checksum) = self.checksum.filter(|_| number > 0) {
                     self.store.hold_to(checksum);
                 }
-                Ok(self.copy(span, response.take(count), whole).await?)
+                Ok(self.copy((span, at), response.take(count), whole).await?)
             }
             Action::Refused => Err(origin.asking.refusal(response, &route).await.into()),
             Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
@@ -262,14 +265,18 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         }
     }
 
-    /// Writes a body to its place, as far as nobody else has taken over the rest.
+    /// Writes a body to the place of a span, as far as nobody else has taken over the rest.
     async fn copy(
         &self,
-        span: u64,
+        (span, start): (u64, u64),
         body: impl AsyncRead + Unpin,
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
-        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), 0, |_| {});
+        let seen = |position| {
+            self.spans().has_come(span, position);
+            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
+        };
+        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), start, seen);
         let (mut buffer, mut came) = (vec![0; PIECE], 0);
         loop {
             let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);
@@ -286,7 +293,6 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             let (empty, written) = write.await;
             written.map_err(|error| self.store.failed(error))?;
             (buffer, came) = (empty, came + count);
-            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
             if self.store.gaps(self.total).is_empty() {
                 // There is room for one, and one is enough.
                 let _ = whole.try_send(());
@@ -300,11 +306,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         }
     }
 
-    /// How slowly one of the connections may be.
+    /// How slow one of the connections may be: what is asked of the file is asked of all together.
     fn slowest(&self) -> Option<SlowestPace> {
-        let connections = self.config().split.get() as u64;
-        let slowest = self.config().slowest;
-        slowest.map(|pace| SlowestPace { rate: pace.rate / connections, ..pace })
+        let part = |rate: u64| rate.div_ceil(self.connections as u64);
+        self.config().slowest.map(|pace| SlowestPace { rate: part(pace.rate), ..pace })
     }
 
     fn shares(&self) -> Vec<Share> {

@@ -16,6 +16,8 @@ struct Span {
     id: u64,
     at: u64,
     end: u64,
+    /// As far as this they have come, whether they are claimed or not.
+    come: u64,
     /// How far the body that fills it goes, while there is one.
     reach: Option<u64>,
 }
@@ -23,7 +25,7 @@ struct Span {
 impl Spans {
     /// The `gaps` of a file.
     pub(super) fn new(gaps: &[(u64, u64)], least: u64) -> Self {
-        let span = |(id, &(at, end))| Span { id, at, end, reach: None };
+        let span = |(id, &(at, end))| Span { id, at, end, come: at, reach: None };
         let spans = (0..).zip(gaps).map(span).collect();
         Self { spans, least: least.max(1), next_id: gaps.len() as u64, stopped: false }
     }
@@ -34,10 +36,10 @@ impl Spans {
     }
 
     /// Takes the first span, for a body that goes as far as `reach`.
-    pub(super) fn take_first(&mut self, reach: u64) -> Option<u64> {
+    pub(super) fn take_first(&mut self, reach: u64) -> Option<(u64, u64)> {
         let span = self.spans.first_mut()?;
         span.reach = Some(reach);
-        Some(span.id)
+        Some((span.id, span.at))
     }
 
     /// Takes a span that nobody fills; where there is none, the second half of the one of which
@@ -58,13 +60,14 @@ impl Spans {
     fn divide(&mut self) -> Option<usize> {
         let longest = self.spans.iter().enumerate().max_by_key(|(_, span)| span.end - span.at)?.0;
         let span = &mut self.spans[longest];
-        let (at, end, id) = (span.at + (span.end - span.at) / 2, span.end, self.next_id);
+        let middle = span.at + (span.end - span.at) / 2;
+        let (at, end, id) = (middle.max(span.come), span.end, self.next_id);
         if end - at < self.least || at - span.at < self.least {
             return None;
         }
         span.end = at;
         self.next_id += 1;
-        self.spans.insert(longest + 1, Span { id, at, end, reach: None });
+        self.spans.insert(longest + 1, Span { id, at, end, come: at, reach: None });
         Some(longest + 1)
     }
 
@@ -77,12 +80,20 @@ impl Spans {
         self.spans.iter().find(|span| span.id == id).map_or(0, |span| span.end - span.at)
     }
 
+    /// The body that fills a span has come as far as this.
+    pub(super) fn has_come(&mut self, id: u64, position: u64) {
+        for span in self.spans.iter_mut().filter(|span| span.id == id) {
+            span.come = position.clamp(span.come, span.end);
+        }
+    }
+
     /// Of `count` bytes that have come for a span, so many are to be written, and where: another
     /// may have taken over the rest meanwhile. They count as written from now on.
     pub(super) fn claim(&mut self, id: u64, count: u64) -> (u64, u64) {
         let Some(span) = self.spans.iter_mut().find(|span| span.id == id) else { return (0, 0) };
         let (at, count) = (span.at, count.min(span.end - span.at));
         span.at += count;
+        span.come = span.come.max(span.at);
         (at, count)
     }
 
@@ -90,7 +101,7 @@ impl Spans {
     /// goes so far; else to whoever takes it.
     pub(super) fn give_back(&mut self, id: u64) {
         for span in self.spans.iter_mut().filter(|span| span.id == id) {
-            span.reach = None;
+            (span.reach, span.come) = (None, span.at);
         }
         self.spans.retain(|span| span.at < span.end || span.reach.is_some());
         self.spans.dedup_by(|span, before| {
@@ -112,9 +123,9 @@ impl Spans {
         self.stopped
     }
 
-    /// How many bytes are missing.
+    /// How many bytes have not come.
     pub(super) fn missing(&self) -> u64 {
-        self.spans.iter().map(|span| span.end - span.at).sum()
+        self.spans.iter().map(|span| span.end - span.come).sum()
     }
 }
 
@@ -125,7 +136,7 @@ mod tests {
     #[test]
     fn each_takes_half_of_what_is_left_most() {
         let mut spans = Spans::new(&[(0, 800)], 100);
-        assert_eq!(spans.take_first(800), Some(0));
+        assert_eq!(spans.take_first(800), Some((0, 0)));
         let taken: Vec<_> = std::iter::from_fn(|| spans.take()).collect();
         let ranges: Vec<_> = taken.iter().map(|(_, at, end)| (*at, *end)).collect();
         let first =
@@ -146,6 +157,22 @@ mod tests {
         assert_eq!(spans.claim(0, 1), (550, 0));
         spans.give_back(0);
         assert_eq!((spans.missing(), spans.left(other)), (250, 250));
+    }
+
+    #[test]
+    fn what_has_come_is_missing_no_more_and_is_not_taken_over() {
+        let mut spans = Spans::new(&[(0, 800)], 100);
+        spans.take_first(800);
+        spans.has_come(0, 500);
+        assert_eq!((spans.missing(), spans.left(0)), (300, 800));
+        assert_eq!(spans.take().map(|(_, at, end)| (at, end)), Some((500, 800)));
+        spans.has_come(0, 600);
+        assert_eq!((spans.missing(), spans.claim(0, 600)), (300, (0, 500)));
+        let (last, ..) = spans.take().unwrap();
+        spans.has_come(last, 700);
+        assert_eq!(spans.missing(), 250);
+        spans.give_back(last);
+        assert_eq!(spans.missing(), 300, "what was not claimed is lost");
     }
 
     #[test]
@@ -186,7 +213,7 @@ mod tests {
         for _ in 0..500 {
             let mut spans = Spans::new(&[(3, 50), (60, 99)], random.u64(1..20));
             let (mut came, mut at_work) = ([0; 100], vec![]);
-            at_work.extend(spans.take_first(99));
+            at_work.extend(spans.take_first(99).map(|(id, _)| id));
             while spans.missing() > 0 {
                 if at_work.is_empty() || random.u8(..4) == 0 {
                     at_work.extend(spans.take().map(|(id, ..)| id));

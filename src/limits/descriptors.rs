@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are left to the rest of the program: the standard streams, the reactor,
+/// Descriptors that are left to the rest of the program: the standard streams, the reactor, a few
 /// listening sockets, log files.
 const RESERVE: u64 = 32;
 
@@ -25,7 +25,13 @@ pub fn raise() -> io::Result<()> {
 
 /// The number of connections for which the limit of file descriptors has room now.
 pub fn room() -> NonZeroUsize {
-    room_of(getrlimit(Resource::Nofile).current)
+    room_beside(0)
+}
+
+/// As [`room`], where `taken` descriptors more than a few are needed for other things.
+pub fn room_beside(taken: usize) -> NonZeroUsize {
+    let limit = getrlimit(Resource::Nofile).current;
+    room_of(limit.map(|limit| limit.saturating_sub(taken as u64)))
 }
 
 fn room_of(limit: Option<u64>) -> NonZeroUsize {

@@ -24,9 +24,6 @@ use crate::serve::visit::{TRAFFIC, Visit};
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The least time between two log lines about that.
-const QUIET: Duration = Duration::from_secs(1);
-
 /// What takes the connections of one listening socket.
 pub(super) struct Acceptor {
     pub(super) incoming: Incoming,
@@ -44,10 +41,9 @@ impl Acceptor {
     ///
     /// When this is dropped halfway, the socket is closed with what waits.
     pub(super) async fn run(self) {
-        let mut warned = None;
         loop {
             let draining = self.draining.is_stopped();
-            self.accept_waiting(&mut warned).await;
+            self.accept_waiting().await;
             if draining {
                 return;
             }
@@ -56,12 +52,12 @@ impl Acceptor {
                 Ok(())
             };
             if let Err(error) = future::or(end, self.incoming.ready()).await {
-                self.pause(&error, &mut warned).await;
+                self.pause(&error).await;
             }
         }
     }
 
-    async fn accept_waiting(&self, warned: &mut Option<Instant>) {
+    async fn accept_waiting(&self) {
         loop {
             let permit = self.shared.permits.take().await;
             match self.incoming.try_accept().await {
@@ -71,7 +67,7 @@ impl Acceptor {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     drop(permit);
-                    self.pause(&error, warned).await;
+                    self.pause(&error).await;
                 }
             }
             // A burst of connections must not keep those from their turn that are open.
@@ -112,11 +108,10 @@ impl Acceptor {
         info!(target: TRAFFIC, %peer, why, "refused");
     }
 
-    async fn pause(&self, error: &io::Error, warned: &mut Option<Instant>) {
-        if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+    async fn pause(&self, error: &io::Error) {
+        if self.shared.admission.complaints.is_due(Instant::now()) {
             let address = self.incoming.local_addr();
             warn!(%address, %error, "cannot accept connections, trying again");
-            *warned = Some(Instant::now());
         }
         Timer::after(PAUSE).await;
     }

@@ -5,14 +5,19 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::limits::seldom::Seldom;
 use crate::net::stream::Peer;
 use crate::serve::config::Config;
 
+/// The least time between two log lines about sockets that do not work.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What every thread of a server asks before it serves a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admission {
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
@@ -20,6 +25,8 @@ pub(super) struct Admission {
     /// The open connections of each address, while there is a limit; so there are never more
     /// entries than connections.
     inside: Mutex<HashMap<IpAddr, usize>>,
+    /// Of all threads and sockets: nobody wants to read the same of each of them.
+    pub(super) complaints: Seldom,
 }
 
 /// Why a connection is closed at once.
@@ -34,7 +41,8 @@ pub(super) enum Refusal {
 impl Admission {
     pub(super) fn new(config: &Config) -> Self {
         let Config { allow, deny, max_per_ip, .. } = config.clone();
-        Self { allow, deny, max_per_ip, inside: Mutex::default() }
+        let complaints = Seldom::new(QUIET);
+        Self { allow, deny, max_per_ip, inside: Mutex::default(), complaints }
     }
 
     /// Lets a connection from `peer` in until it [leaves](Self::leave), or says why not. Who comes
@@ -91,7 +99,7 @@ mod tests {
     #[track_caller]
     fn decides(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
         let (allow, deny) = (networks(allow), networks(deny));
-        let admission = Admission { allow, deny, ..Admission::default() };
+        let admission = Admission::new(&Config { allow, deny, ..Config::default() });
         let decided = admission.admit(&peer(ip));
         assert_eq!(decided, if allowed { Ok(()) } else { Err(Refusal::Denied) }, "{ip}");
     }
@@ -119,7 +127,7 @@ mod tests {
     #[test]
     fn each_address_has_its_own_places_and_gets_them_back() {
         let max_per_ip = NonZeroUsize::new(2);
-        let admission = Admission { max_per_ip, ..Admission::default() };
+        let admission = Admission::new(&Config { max_per_ip, ..Config::default() });
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(peer);
         let mapped = peer("::ffff:192.0.2.1");
         assert_eq!([&one, &mapped].map(|peer| admission.admit(peer)), [Ok(()); 2]);
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn who_comes_over_a_unix_socket_has_no_address_to_be_refused_for() {
         let (allow, max_per_ip) = (networks(&["10.0.0.0/8"]), NonZeroUsize::new(1));
-        let admission = Admission { allow, max_per_ip, ..Admission::default() };
+        let admission = Admission::new(&Config { allow, max_per_ip, ..Config::default() });
         let local = Peer::Unix { process: 1, user: 0 };
         let both = [admission.admit(&local), admission.admit(&local)];
         assert!(both.iter().all(Result::is_ok));

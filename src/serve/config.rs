@@ -33,8 +33,8 @@ pub struct Config {
     /// other half; at least one.
     pub threads: NonZeroUsize,
     /// Connections at once; further ones wait in the system's backlog. Default: `None`, as many
-    /// as the limit of file descriptors allows
-    /// ([`descriptors::room`](crate::limits::descriptors::room)).
+    /// as the limit of file descriptors allows beside the listening sockets and the threads
+    /// ([`descriptors::room_beside`](crate::limits::descriptors::room_beside)).
     pub max_connections: Option<NonZeroUsize>,
     /// Connections of one address at once; further ones are closed at once. Those over Unix
     /// sockets have none, and do not count. Default: `None`, as many as there may be in all.

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::limits::deadline::before;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
+use crate::net::stream::Peer;
 use crate::runtime::{Timer, give_way};
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
@@ -154,8 +155,10 @@ impl Answerer {
     }
 
     async fn pause(&self, error: &io::Error) {
-        let address = self.socket.local_addr();
-        warn!(%address, %error, "cannot receive datagrams, trying again");
+        if self.shared.admission.complaints.is_due(Instant::now()) {
+            let address = self.socket.local_addr();
+            warn!(%address, %error, "cannot receive datagrams, trying again");
+        }
         Timer::after(PAUSE).await;
     }
 
@@ -196,7 +199,7 @@ impl Answerer {
             Refusal::TooLong => (&figures.too_long, "longer than a datagram may be"),
         };
         counter.fetch_add(1, Relaxed);
-        info!(target: TRAFFIC, peer = %origin.peer, bytes, why, "not answered");
+        info!(target: TRAFFIC, peer = %Peer::from(origin.peer), bytes, why, "not answered");
     }
 
     /// Counts the message, and returns how many datagrams came before it.
@@ -205,7 +208,7 @@ impl Answerer {
         self.shared.traffic.add_messages(1);
         self.shared.traffic.add_received(bytes);
         let text = without_end(&self.buffer[..bytes]);
-        info!(target: TRAFFIC, peer = %origin.peer, bytes, %text, "received");
+        info!(target: TRAFFIC, peer = %Peer::from(origin.peer), bytes, %text, "received");
         figures.datagrams.taken.fetch_add(1, Relaxed)
     }
 
@@ -228,7 +231,7 @@ impl Answerer {
             Ok(count) => self.shared.traffic.add_sent(count),
             Err(error) => {
                 self.shared.figures.datagrams.unsent.fetch_add(1, Relaxed);
-                info!(target: TRAFFIC, peer = %origin.peer, %error, "cannot answer");
+                info!(target: TRAFFIC, peer = %Peer::from(origin.peer), %error, "cannot answer");
             }
         }
     }

@@ -3,12 +3,16 @@
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 
+use crate::limits::descriptors;
 use crate::net::address::Address;
 use crate::net::datagram::{Bound, is_for_datagrams};
 use crate::net::listener::Listener;
 use crate::net::tls::TlsServer;
 use crate::serve::config::Config;
 use crate::serve::error::Error;
+
+/// Descriptors of a thread that waits for its sockets: what it waits with, what wakes it, its timer.
+const REACTOR: usize = 3;
 
 /// A socket of one thread, and how those are spoken to who come through it.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ impl Doors {
             shards: (0..threads.get()).map(|_| Sockets::default()).collect(),
             addresses: Vec::new(),
         }
+    }
+
+    /// The number of connections for which there are descriptors beside those of all threads.
+    pub(super) fn room(&self) -> NonZeroUsize {
+        let own = |shard: &Sockets| REACTOR + shard.doors.len() + shard.datagrams.len();
+        descriptors::room_beside(self.shards.iter().map(own).sum())
     }
 
     /// Listens on an address, with a socket for each thread.

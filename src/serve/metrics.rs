@@ -9,7 +9,8 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 type Samples<'a> = &'a [(&'a str, u64)];
 
 /// What is answered to the head of a request: `GET /metrics` gets the figures, everything else
-/// what is wrong with it (RFC 9110 section 15.5).
+/// what is wrong with it (RFC 9110 section 15.5). `HEAD` gets the same without the content
+/// (section 9.3.2).
 pub(super) fn respond(head: &[u8], summary: &Summary) -> String {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -18,13 +19,18 @@ pub(super) fn respond(head: &[u8], summary: &Summary) -> String {
     if !version.starts_with(b"HTTP/1.") {
         return bad_request();
     }
-    match (method, target.split(|byte| *byte == b'?').next()) {
-        (b"GET", Some(b"/metrics")) => response("200 OK", FORMAT, &exposition(summary)),
+    let mut response = match (method, target.split(|byte| *byte == b'?').next()) {
+        (b"GET" | b"HEAD", Some(b"/metrics")) => response("200 OK", FORMAT, &exposition(summary)),
         (_, Some(b"/metrics")) => {
-            response("405 Method Not Allowed\r\nAllow: GET", "text/plain", "only GET\n")
+            response("405 Method Not Allowed\r\nAllow: GET, HEAD", "text/plain", "only GET\n")
         }
         _ => response("404 Not Found", "text/plain", "only /metrics\n"),
+    };
+    if method == b"HEAD" {
+        let content = response.find("\r\n\r\n").map_or(response.len(), |end| end + 4);
+        response.truncate(content);
     }
+    response
 }
 
 fn bad_request() -> String {
@@ -119,13 +125,23 @@ mod tests {
         let all = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         assert!(answers(all, "200 OK").contains("myapp_messages_total 0\n"));
         answers("GET /metrics?name=x HTTP/1.0\r\n\r\n", "200 OK");
-        answers("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET");
+        answers("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET, HEAD");
         answers("GET / HTTP/1.1\r\n\r\n", "404 Not Found");
         answers("GET /metrics/ HTTP/1.1\r\n\r\n", "404 Not Found");
         answers("GET /metrics HTTP/2.0\r\n\r\n", "400 Bad Request");
         answers("GET /metrics\r\n\r\n", "400 Bad Request");
         answers("\x16\x03\x01\r\n\r\n", "400 Bad Request");
         answers("", "400 Bad Request");
+    }
+
+    #[test]
+    fn head_is_answered_as_get_without_the_content() {
+        let summary = Figures::new(NonZeroUsize::MIN).summary();
+        for target in ["/metrics", "/"] {
+            let of = |method| respond(format!("{method} {target} HTTP/1.1").as_bytes(), &summary);
+            let (get, head) = (of("GET"), of("HEAD"));
+            assert!(head.ends_with("\r\n\r\n") && get.starts_with(&head), "{head}");
+        }
     }
 
     #[test]

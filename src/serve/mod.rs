@@ -38,7 +38,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::descriptors;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{Stopper, stop};
 use crate::net::address::{Address, Endpoint};
@@ -116,7 +115,7 @@ impl Server {
             None => None,
         };
         let admission = Arc::new(Admission::new(&config));
-        let permits = Permits::new(config.max_connections.unwrap_or_else(descriptors::room));
+        let permits = Permits::new(config.max_connections.unwrap_or_else(|| doors.room()));
         let (starter, started) = stop();
         let (stopper, stop) = stop();
         let busy_poll = config.busy_poll;

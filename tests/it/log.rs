@@ -1,6 +1,8 @@
 //! The command line and the log, as far as all commands share them.
 
+use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -161,21 +163,36 @@ fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
     assert_eq!(all.lines().filter(|line| line.contains("received peer")).count(), 1000);
 }
 
+/// A FIFO that is open for both ways: to open it does not wait, and nobody reads.
+fn unread(folder: &Folder) -> (PathBuf, File) {
+    let path = folder.path("fifo");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    (path, file)
+}
+
 #[test]
 fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
     let folder = Folder::new();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        folder.path("fifo"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
-    // Open for both ways: the open does not wait, and nobody reads.
-    let fifo = folder.path("fifo");
-    let keep = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let (_, keep) = unread(&folder);
     let server = Server::of(folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]), 1);
+    answers_burst(&server);
+    drop(keep);
+}
+
+#[test]
+fn a_reader_of_stderr_that_does_not_read_does_not_hold_up_the_end() {
+    let folder = Folder::new();
+    let (path, _keep) = unread(&folder);
+    let server = Server::of(folder.myapp(["serve", "-v", "127.0.0.1:0"]).stderr_to(&path), 1);
+    // More lines than wait for their reader.
+    answers_burst(&server);
+    assert_eq!(server.stop().text(), "", "nothing about it is on stdout");
+}
+
+#[track_caller]
+fn answers_burst(server: &Server) {
     let client = server.connect();
     let burst = b"line\n".repeat(10_000);
     std::thread::scope(|scope| {
@@ -184,5 +201,4 @@ fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
         std::io::Read::read_exact(&mut &client, &mut answer).unwrap();
         assert!(answer == burst);
     });
-    drop(keep);
 }

@@ -122,7 +122,7 @@ mod tests {
             (&["download", "--tries=3", "u"], "there is no --tries", "--retry"),
             (
                 &["download", "-s", "u"],
-                "invalid value 'u' for '--split <N>': invalid digit found in string",
+                "invalid value 'u' for '--split <N>': not a whole number",
                 "-q",
             ),
             (&["serve", "-lk", "-p", "80"], "there is no -l", "myapp serve 8888"),

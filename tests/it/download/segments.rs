@@ -80,6 +80,33 @@ fn a_large_file_comes_over_several_connections() {
 }
 
 #[test]
+fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
+    let (body, folder) = (seeded(1, LARGE), Folder::new());
+    let server = serve(&body, |number, _, answer| match number {
+        2 => answer.dripping(1, Duration::from_millis(100)),
+        _ => answer,
+    });
+    let line = ["--speed-limit", "4000", "--speed-time", "1"];
+    split(&folder, &server, &line).code(0).says("trying a part again").says("fewer than 1000");
+    is_exact(&folder, &body);
+}
+
+#[test]
+fn how_slow_a_file_may_be_is_asked_of_all_its_connections_together() {
+    let body = seeded(1, LARGE);
+    // At most 400 KiB a second over each connection.
+    let slowly = |_, _: &Request, answer: Answer| answer.dripping(4096, Duration::from_millis(10));
+    for (connections, code) in [(8, 0), (1, 10)] {
+        let (server, folder) = (serve(&body, slowly), Folder::new());
+        let room = format!("-x{connections}");
+        let line = ["-s8", &room, "-k128K", "--retry=0", "--speed-limit=800K"];
+        split(&folder, &server, &[&line[..], &["--speed-time=500ms"]].concat()).code(code);
+        assert_eq!(folder.path("f").exists(), code == 0);
+        assert!(server.most_at_once() >= connections);
+    }
+}
+
+#[test]
 fn what_is_small_or_has_no_certain_version_comes_over_one_connection() {
     let body = seeded(1, LARGE);
     for (etag, arguments) in [("W/\"a\"", &["-k1M"][..]), ("", &["-k1M"]), (ETAG, &["-k5M"])] {
@@ -185,6 +212,18 @@ fn what_is_told_of_a_file_in_parts_adds_up_and_never_passes_its_length() {
         assert_eq!(*positions.last().unwrap(), LARGE as u64);
         is_exact(&folder, &body);
     }
+}
+
+#[test]
+fn what_is_told_of_a_file_in_parts_follows_what_comes_and_not_what_is_written() {
+    let (body, folder) = (seeded(1, 2 << 20), Folder::new());
+    // In a second less than is written at once.
+    let slowly = |_, _: &Request, answer: Answer| answer.dripping(2048, Duration::from_millis(10));
+    let (_, positions) = told(&folder, &serve(&body, slowly), 2);
+    is_exact(&folder, &body);
+    let mut steps: Vec<_> = positions.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.sort_unstable();
+    assert!(steps[steps.len() / 2] < 64 << 10, "{steps:?}");
 }
 
 #[test]

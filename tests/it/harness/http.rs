@@ -1,6 +1,7 @@
 //! An HTTP server on plain sockets whose misbehaviour is data: an [`Answer`] says what is sent,
 //! how it is framed, and where it goes wrong. It counts what it sees.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -162,32 +163,35 @@ impl Answer {
     fn send(&self, stream: &mut Wire, running: Running<'_>) -> io::Result<bool> {
         thread::sleep(self.delay);
         let wire = self.on_the_wire();
-        running.0.sent.fetch_add(wire.len(), SeqCst);
+        // Each byte is counted before it can be read, and no sooner than what is sent before it.
+        let sends = |count| running.0.sent.fetch_add(count, SeqCst);
         stream.write_all(self.head().as_bytes())?;
         match self.fault {
             Fault::None => {
+                sends(wire.len());
                 drop(running);
                 stream.write_all(&wire)?;
             }
             Fault::Cut(at) => {
-                running.0.sent.fetch_sub(wire.len() - at, SeqCst);
+                sends(at);
                 drop(running);
                 stream.write_all(&wire[..at])?;
                 return Ok(false);
             }
             Fault::Stall(at) => {
+                sends(at);
                 stream.write_all(&wire[..at])?;
                 // Until the other side gives up: its end comes as a read of nothing.
                 io::copy(stream, &mut io::sink())?;
             }
             Fault::Drip(bytes, pause) => {
                 let (last, pieces) = wire.split_last().expect("a body that drips");
-                running.0.sent.fetch_sub(pieces.len(), SeqCst);
                 for piece in pieces.chunks(bytes) {
-                    running.0.sent.fetch_add(piece.len(), SeqCst);
+                    sends(piece.len());
                     stream.write_all(piece)?;
                     thread::sleep(pause);
                 }
+                sends(1);
                 drop(running);
                 stream.write_all(&[*last])?;
             }
@@ -416,6 +420,29 @@ impl Server {
         self.state.sent.load(SeqCst)
     }
 
+    /// The bytes of bodies that the other side has read, or a few less: what the system still
+    /// holds is not among them.
+    pub fn taken(&self) -> usize {
+        let (sent, port) = (self.sent(), self.address.port());
+        // In this order: what moves on meanwhile is held twice rather than not at all.
+        let leaving = Queues::of_all().filter(|all| all.local == port).map(|all| all.to_send);
+        let leaving = leaving.sum::<usize>();
+        let come = Queues::of_all().filter(|all| all.remote == port).map(|all| all.to_read);
+        sent.saturating_sub(leaving + come.sum::<usize>())
+    }
+
+    /// Waits until no request is being answered.
+    #[track_caller]
+    pub fn wait_until_idle(&self) {
+        for _ in 0..10_000 {
+            if self.state.running.load(SeqCst) == 0 {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        panic!("a request is still being answered");
+    }
+
     /// Waits until so many requests have come.
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
@@ -442,6 +469,33 @@ impl State {
                 break;
             }
         }
+    }
+}
+
+/// What the system holds of a TCP connection over IPv4, seen from one of its ends.
+struct Queues {
+    local: u16,
+    remote: u16,
+    to_send: usize,
+    to_read: usize,
+}
+
+impl Queues {
+    /// Those of both ends of all connections.
+    fn of_all() -> impl Iterator<Item = Self> {
+        let table = fs::read_to_string("/proc/net/tcp").expect("list the connections");
+        let lines: Vec<_> = table.lines().skip(1).map(Self::parse).collect();
+        lines.into_iter()
+    }
+
+    /// Reads `0: 0100007F:1F90 0100007F:9103 01 00000000:00000000 …`.
+    fn parse(line: &str) -> Self {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let number = |text: &str| usize::from_str_radix(text, 16).expect("a number in hex");
+        let port = |at: usize| fields[at].rsplit(':').next().map(number).unwrap() as u16;
+        let (to_send, to_read) = fields[4].split_once(':').expect("two queues");
+        let [to_send, to_read] = [to_send, to_read].map(number);
+        Self { local: port(1), remote: port(2), to_send, to_read }
     }
 }
 

@@ -55,13 +55,34 @@ fn an_address_that_is_not_permitted_is_named_with_what_helps() {
     for (address, code, says) in [
         ("127.0.0.1:80", 4, privileges),
         ("udp://:7", 4, privileges),
-        ("unix:locked/socket", 3, "Permission denied\n"),
+        ("unix:locked/socket", 3, "Permission denied\nhint: a socket is a new file in its folder"),
     ] {
         // In a namespace of its own the program has no privileges, whoever runs the tests.
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--net"]);
         let ran = folder.myapp(["serve", address]).through(unshare).run();
         ran.code(code).prints("").says(&format!("myapp: listen on {address}: {says}"));
+    }
+}
+
+#[test]
+#[ignore = "needs unshare, nsenter and ip"]
+fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
+    for (only, address) in [(0, ":0"), (0, "[::]:0"), (1, ":0"), (1, "[::]:0"), (1, "tcp://:0")] {
+        let script = format!(
+            "ip link set lo up && echo {only} > /proc/sys/net/ipv6/bindv6only && exec \"$0\" \"$@\""
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", &script]);
+        let server = Server::of(myapp(["serve", address]).through(unshare), 1);
+        let (port, id) = (server.address().port(), server.id().to_string());
+        for host in ["127.0.0.1", "[::1]"] {
+            let mut nsenter = Command::new("nsenter");
+            nsenter.args(["--user", "--preserve-credentials", "--net", "--target", &id]);
+            let to = format!("{host}:{port}");
+            let client = myapp(["echo", "-c", &to, "hello"]).through(nsenter);
+            client.run().code(0).prints("hello\n");
+        }
     }
 }
 
@@ -92,12 +113,20 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["serve", "localhost"] as &[&str],
         &["serve", "--mode", "word"],
         &["serve", "--chunk", "100"],
-        &["serve", "--max-line", "0"],
-        &["serve", "--max-connections", "0"],
         &["serve", "--idle-timeout", "soon"],
         &["serve", "--no-such-option"],
     ] {
         myapp(arguments).run().code(2).prints("");
+    }
+    for (option, value, says) in [
+        ("--max-line", "0", "must be more than 0"),
+        ("--max-connections", "0", "must be more than 0"),
+        ("--max-per-ip", "99999999999999999999", "too large"),
+        ("--reset-after", "0", "must be more than 0"),
+        ("--seed", "seven", "not a whole number"),
+    ] {
+        let ran = myapp(["serve", option, value]).run().code(2).prints("");
+        ran.says(&format!("myapp: invalid value '{value}' for '{option} <")).says(says);
     }
     myapp(["serve", "--mode", "line", "--max-line", "2", "--chunk", "3"])
         .run()

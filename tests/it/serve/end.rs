@@ -2,14 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::fill;
-use crate::harness::Server;
 use crate::harness::serve::{ask, ends};
+use crate::harness::{Folder, Server};
 
 #[test]
 fn at_the_end_what_has_been_received_is_answered() {
@@ -109,6 +111,56 @@ fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
     let start = Instant::now();
     server.stop().says("cut=0");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_ever() {
+    // What a pipe holds; and less, so that the address still fits, but not the summary.
+    for there in [65_536, 65_300] {
+        let folder = Folder::new();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("head -c {there} /dev/zero; exec \"$0\" \"$@\""));
+        let mut server =
+            folder.myapp(["serve", "-q", "--json", "unix:socket"]).through(shell).start();
+        until(|| UnixStream::connect(folder.path("socket")).is_ok());
+        if there < 65_536 {
+            let mut client = UnixStream::connect(folder.path("socket")).unwrap();
+            client.write_all(b"hello\n").unwrap();
+            client.read_exact(&mut [0; 6]).unwrap();
+        }
+        server.signal(Signal::TERM);
+        until(|| server.has_ended());
+        assert_eq!(folder.names(), [""; 0], "no path is left behind");
+        server.wait().code(0);
+    }
+}
+
+#[test]
+fn who_has_come_before_the_addresses_are_told_is_answered_though_a_signal_comes_first() {
+    let folder = Folder::new();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg("head -c 65536 /dev/zero; exec \"$0\" \"$@\"");
+    let mut server = folder.myapp(["serve", "unix:socket"]).through(shell).start();
+    until(|| UnixStream::connect(folder.path("socket")).is_ok());
+    let mut client = UnixStream::connect(folder.path("socket")).unwrap();
+    client.write_all(b"hello\n").unwrap();
+    server.signal(Signal::TERM);
+    assert!(server.line().ends_with("listening on unix:socket"));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello\n");
+    drop(client);
+    server.wait().code(0).says("stopping").says("messages=1");
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it is not so");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

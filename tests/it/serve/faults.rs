@@ -47,8 +47,9 @@ fn late_answers_are_whole_and_in_their_order() {
 
 #[test]
 fn the_same_seed_loses_the_same_answers() {
-    let lost = |seed: &str| {
-        let server = Server::start(&["--drop-rate", "20%", "--jitter", "5ms", "--seed", seed]);
+    let lost = |seed: &str, threads: &str| {
+        let faults = ["--drop-rate=20%", "--jitter=5ms", "--seed", seed, "--threads", threads];
+        let server = Server::start(&faults);
         let all = lines(500);
         let answers = [(); 3].map(|()| server.exchange(all.as_bytes()));
         let count: usize =
@@ -57,10 +58,11 @@ fn the_same_seed_loses_the_same_answers() {
         assert!((200..400).contains(&count), "{count} of 1500");
         answers
     };
-    let first = lost("7");
-    assert_eq!(first, lost("7"));
+    let first = lost("7", "1");
+    assert_eq!(first, lost("7", "1"));
+    assert_eq!(first, lost("7", "2"), "connections are counted over all threads");
     assert_ne!(first[0], first[1], "each connection has faults of its own");
-    assert_ne!(first, lost("8"));
+    assert_ne!(first, lost("8", "1"));
 }
 
 fn is_end(byte: &u8) -> bool {

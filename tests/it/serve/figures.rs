@@ -128,7 +128,7 @@ fn whatever_else_is_asked_there_is_refused() {
     let long = [b"GET /metrics HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000], b"\r\n\r\n"].concat();
     for (asked, status) in [
         (b"GET / HTTP/1.1\r\n\r\n".as_slice(), "404 Not Found"),
-        (b"POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET, HEAD"),
         (b"hello\r\n\r\n", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
     ] {
@@ -210,6 +210,13 @@ fn when_nobody_reads_its_events_any_more_it_ends_quietly() {
     event(&mut running, "listening");
     running.close_stdout();
     running.wait().code(141).silent();
+}
+
+#[test]
+fn figures_without_a_pause_do_not_keep_it_from_ending() {
+    let server = Server::start(&["-q", "--stats", "1ns"]);
+    assert_eq!(ask(&server.connect(), b"meanwhile\n"), b"meanwhile\n");
+    server.stop();
 }
 
 #[test]

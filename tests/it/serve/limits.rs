@@ -1,6 +1,7 @@
 //! How long, how many, and what happens beyond.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,23 @@ fn a_silent_connection_is_closed_after_the_idle_timeout() {
     // 1.125 s on a machine that is not busy.
     assert!(waited < Duration::from_millis(1500), "{waited:?}");
     server.stop().says("idle=1");
+}
+
+#[test]
+#[ignore = "needs a machine that does nothing else"]
+fn a_byte_late_in_the_second_starts_it_anew_and_the_end_is_at_most_three_tenths_late() {
+    for mode in ["line", "chunk", "discard"] {
+        let server = Server::start(&["--idle-timeout", "1s", "--mode", mode]);
+        let client = server.connect();
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(900));
+            (&client).write_all(b"\n").unwrap();
+        }
+        let start = Instant::now();
+        (&client).read_to_end(&mut Vec::new()).unwrap();
+        let waited = start.elapsed().as_millis();
+        assert!((1000..1300).contains(&waited), "{waited} ms in {mode} mode");
+    }
 }
 
 #[test]
@@ -50,11 +68,13 @@ fn one_more_than_the_most_waits_until_one_leaves() {
 
 #[test]
 fn without_descriptors_it_waits_quietly_and_recovers() {
-    let program = myapp(["serve", "--max-connections", "1000", "127.0.0.1:0"]).descriptors(64);
-    let server = Server::of(program, 1);
+    let arguments = ["serve", "--max-connections", "1000", "--threads", "2", "0", "0", "0"];
+    let server = Server::of(myapp(arguments).descriptors(64), 3);
     let first = server.connect();
     ask(&first, b"in\n");
-    let others: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    // On sockets of all addresses and both threads.
+    let addresses = server.addresses().iter().cycle().take(200);
+    let others: Vec<_> = addresses.map(|address| TcpStream::connect(address).unwrap()).collect();
     let (before, start) = (server.cpu(), Instant::now());
     while start.elapsed() < Duration::from_secs(3) {
         assert_eq!(ask(&first, b"goes on\n"), b"goes on\n");
@@ -72,12 +92,22 @@ fn without_descriptors_it_waits_quietly_and_recovers() {
 
 #[test]
 fn by_default_so_many_are_taken_as_there_are_descriptors() {
-    let server = Server::of(myapp(["serve", "127.0.0.1:0"]).descriptors(64), 1);
-    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    for client in clients {
-        assert_eq!(ask(&client, b"in turn\n"), b"in turn\n");
+    // Sockets and threads of its own need some, too.
+    for (threads, listening, limit) in [("1", 1, 64), ("8", 1, 128), ("2", 20, 128)] {
+        let arguments = ["serve", "-v", "--threads", threads];
+        let addresses = ["127.0.0.1:0"].repeat(listening);
+        let program = myapp([&arguments, addresses.as_slice()].concat()).descriptors(limit);
+        let server = Server::of(program, listening);
+        let clients: Vec<_> = (0..150).map(|_| server.connect()).collect();
+        // Whose turn comes first depends on the thread that they come to.
+        thread::scope(|scope| {
+            for client in clients {
+                scope.spawn(move || assert_eq!(ask(&client, b"in turn\n"), b"in turn\n"));
+            }
+        });
+        let ran = server.stop();
+        assert!(!ran.stderr.contains("Too many open files"), "{threads} threads: {}", ran.stderr);
     }
-    assert!(!server.stop().stderr.contains("Too many open files"));
 }
 
 #[test]

@@ -31,7 +31,11 @@ fn every_byte_comes_back_as_it_was() {
     {
         assert_eq!(server.exchange(bytes), bytes);
     }
+    let prefixed = [b"> ", &all[..=10], b"> ", &all[11..]].concat();
+    assert_eq!(Server::start(&["--prefix", "> "]).exchange(&all), prefixed);
     assert_eq!(Server::start(&["--mode", "chunk"]).exchange(&all), all);
+    let piece = [b"> ", all.as_slice()].concat();
+    assert_eq!(Server::start(&["--mode", "chunk", "--prefix", "> "]).exchange(&all), piece);
     assert_eq!(Server::start(&["--mode", "discard"]).exchange(&all), b"");
 }
 

@@ -252,6 +252,14 @@ fn an_address_in_use_is_refused() {
 }
 
 #[test]
+fn an_address_of_ipv4_is_logged_as_one_also_on_a_socket_of_both_families() {
+    let server = serve(&[], ":0");
+    let client = client(SocketAddr::from(([127, 0, 0, 1], server.address().port())));
+    exchange(&client, b"hello");
+    server.stop().says(&format!("received peer={} bytes=5", client.local_addr().unwrap()));
+}
+
+#[test]
 fn what_a_datagram_says_is_escaped_in_the_log() {
     let server = serve(&[], "127.0.0.1:0");
     exchange(&client(server.address()), b"\x1b[2J\n\xff");

@@ -97,6 +97,21 @@ fn the_path_of_a_server_that_was_killed_is_taken_over() {
 }
 
 #[test]
+fn at_the_end_what_has_come_over_a_path_is_answered_and_the_path_is_gone() {
+    let folder = Folder::new();
+    let server = serve(&folder, &[]);
+    let mut client = UnixStream::connect(folder.path("socket")).unwrap();
+    client.write_all(b"one\ntwo\nbegun").unwrap();
+    server.signal(Signal::TERM);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "one\ntwo\nbegun");
+    drop(client);
+    server.wait().code(0).says("why=\"drained\"").says("cut=0");
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
 fn a_second_signal_leaves_no_path_behind_either() {
     let folder = Folder::new();
     let server = serve(&folder, &["-q", "--delay", "1h"]);
@@ -127,7 +142,7 @@ fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
     for (path, says) in [
         ("socket", "myapp: listen on unix:socket: Address already in use\nhint: another program"),
         ("file", "myapp: listen on unix:file: there is a file that is no socket\nhint: only"),
-        ("none/s", "myapp: listen on unix:none/s: No such file or directory\n"),
+        ("none/s", "myapp: listen on unix:none/s: No such file or directory\nhint: the folder"),
     ] {
         folder.myapp(["serve", &format!("unix:{path}")]).run().code(3).prints("").says(says);
     }

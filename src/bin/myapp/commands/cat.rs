@@ -20,6 +20,7 @@ use myapp::causes::Causes;
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
+use crate::commands::number;
 use crate::exit::{Code, Failure};
 use crate::output::log::{Log, LogOptions};
 use crate::output::terminal;
@@ -94,7 +95,7 @@ struct DisplayOptions {
 #[command(next_help_heading = "Reading")]
 struct ReadingOptions {
     /// Files open at once: the one being written and those read ahead
-    #[arg(short, long, value_name = "N", default_value = "64")]
+    #[arg(short, long, value_name = "N", value_parser = number::<NonZeroUsize>, default_value = "64")]
     jobs: Option<NonZeroUsize>,
     /// Whole files in the order in which they are ready
     #[arg(long, conflicts_with = "sequential")]
@@ -140,6 +141,25 @@ struct OutputOptions {
 }
 
 impl DisplayOptions {
+    /// Sets the option of this letter, if there is one.
+    fn set(&mut self, letter: u8) -> Option<()> {
+        let option = match letter {
+            b'A' => &mut self.show_all,
+            b'b' => &mut self.number_nonblank,
+            b'e' => &mut self.nonprinting_and_ends,
+            b'E' => &mut self.show_ends,
+            b'n' => &mut self.number,
+            b's' => &mut self.squeeze_blank,
+            b't' => &mut self.nonprinting_and_tabs,
+            b'T' => &mut self.show_tabs,
+            b'u' => &mut self.unbuffered,
+            b'v' => &mut self.show_nonprinting,
+            _ => return None,
+        };
+        *option = true;
+        Some(())
+    }
+
     fn to_config(&self) -> Display {
         Display {
             numbers: match (self.number_nonblank, self.number) {
@@ -180,14 +200,21 @@ fn stdout() -> Result<OwnedFd, Failure> {
 }
 
 impl Options {
-    /// The options of a `cat` that is given nothing but files.
-    pub(crate) fn of_files(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+    /// The options of a `cat` that is given nothing but files and GNU's short options.
+    pub(crate) fn of_gnu(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         if arguments.next()? != "cat" {
             return None;
         }
-        let files: Vec<_> = arguments.collect();
-        let is_file = |name: &OsString| name == "-" || !name.as_bytes().starts_with(b"-");
-        files.iter().all(is_file).then(|| Self { files, ..Self::default() })
+        let mut options = Self::default();
+        for argument in arguments {
+            match argument.as_bytes() {
+                [b'-', letters @ ..] if !letters.is_empty() => {
+                    letters.iter().try_for_each(|letter| options.display.set(*letter))?;
+                }
+                _ => options.files.push(argument),
+            }
+        }
+        Some(options)
     }
 
     fn to_config(&self) -> Config {
@@ -348,6 +375,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
     struct Line {
         #[command(flatten)]
         options: Options,
@@ -371,19 +399,43 @@ mod tests {
     }
 
     #[test]
-    fn files_alone_are_read_as_the_command_line_would_be() {
-        let of_files = |words: &[&str]| Options::of_files(words.iter().map(OsString::from));
-        for files in [&[][..], &["-"], &["a", "-", "", "help", "a b", "\u{e9}"]] {
-            let read = of_files(&[&["cat"], files].concat()).unwrap();
-            let config = [&read, &parsed(files)].map(|options| {
+    fn files_and_short_options_are_read_as_the_command_line_would_be() {
+        let of_gnu = |words: &[&str]| Options::of_gnu(words.iter().map(OsString::from));
+        for line in [
+            &[][..],
+            &["-"],
+            &["a", "-", "", "help", "a b", "\u{e9}"],
+            &["-n", "a"],
+            &["a", "-vET", "b", "-bs"],
+            &["-A", "-A", "-nn"],
+            &["-b"],
+            &["-e"],
+            &["-E"],
+            &["-s", "-"],
+            &["-t"],
+            &["-T"],
+            &["-u"],
+            &["-v"],
+        ] {
+            let read = of_gnu(&[&["cat"], line].concat()).unwrap();
+            let told = [&read, &parsed(line)].map(|options| {
                 let config = options.to_config();
-                format!("{config:?} {:?} {:?} {:?}", options.files, options.output, options.log)
+                let Options { files, display, output, log, .. } = options;
+                format!("{config:?} {files:?} {display:?} {output:?} {log:?}")
             });
-            assert_eq!(config[0], config[1]);
+            assert_eq!(told[0], told[1]);
         }
-        for words in [&[][..], &["serve"], &["cat", "a", "-n"], &["cat", "--"], &["cat", "-\u{e9}"]]
-        {
-            assert!(of_files(words).is_none(), "{words:?}");
+        for words in [
+            &[][..],
+            &["serve"],
+            &["cat", "--"],
+            &["cat", "-nj2"],
+            &["cat", "-z"],
+            &["cat", "--number"],
+            &["cat", "-n-"],
+            &["cat", "-\u{e9}"],
+        ] {
+            assert!(of_gnu(words).is_none(), "{words:?}");
         }
     }
 

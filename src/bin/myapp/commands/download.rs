@@ -36,6 +36,7 @@ use myapp::units::{Elapsed, Size, parse_duration};
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::failed::{code, problem};
+use crate::commands::number;
 use crate::exit::{Code, Failure};
 use crate::output::download::Lines;
 use crate::output::log::Log;
@@ -86,6 +87,7 @@ pub(crate) struct Options {
 
     /// Files at once
     #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
+    #[arg(value_parser = number::<NonZeroUsize>)]
     jobs: NonZeroUsize,
     /// Redirects to follow for one file
     #[arg(long, value_name = "N", default_value = "20", help_heading = "Transfers")]

@@ -25,7 +25,7 @@ use myapp::{runtime, units};
 use smol::Unblock;
 use tracing::warn;
 
-use crate::commands::threads;
+use crate::commands::{number, threads};
 use crate::exit::{Code, Failure};
 use crate::input;
 use crate::output::echo::live::Line;
@@ -78,7 +78,7 @@ pub(crate) struct Options {
     retry: u32,
     /// Connections at once; each message has one of its own
     #[arg(short, long, value_name = "N", default_value = "8", group = "one-by-one")]
-    #[arg(help_heading = "Messages")]
+    #[arg(value_parser = number::<NonZeroUsize>, help_heading = "Messages")]
     jobs: NonZeroUsize,
     /// All messages in order over one connection
     #[arg(long, conflicts_with = "jobs", help_heading = "Messages", group = "one-by-one")]
@@ -92,6 +92,7 @@ pub(crate) struct Options {
     raw: bool,
     /// Send a message N times and time each; with a load, N times in all
     #[arg(short = 'n', long, value_name = "N", help_heading = "Ping", group = "repeat")]
+    #[arg(value_parser = number::<NonZeroU64>)]
     count: Option<NonZeroU64>,
     /// One so often, until there are N or Ctrl-C [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
@@ -113,6 +114,7 @@ pub(crate) struct Options {
     busy_poll: Duration,
     /// Send a message again and again over C connections [default: 1]
     #[arg(long, value_name = "C", help_heading = "Load", groups = ["repeat", "load"])]
+    #[arg(value_parser = number::<NonZeroU32>)]
     connections: Option<NonZeroU32>,
     /// For so long, if not -n times [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = some_time, help_heading = "Load")]
@@ -124,6 +126,7 @@ pub(crate) struct Options {
     rate: Option<f64>,
     /// Messages on the way at once on each connection [default: 1]
     #[arg(long, value_name = "N", help_heading = "Load", groups = ["repeat", "load"])]
+    #[arg(value_parser = number::<NonZeroUsize>)]
     in_flight: Option<NonZeroUsize>,
     /// Do not count what is due in the first so long
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]

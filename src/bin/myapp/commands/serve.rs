@@ -10,16 +10,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, value_parser};
 use futures_lite::{StreamExt as _, future};
 use myapp::causes::Causes;
+use myapp::limits::deadline::before;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
 use myapp::net::listener::ListenError;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig, TlsSetupError};
 use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
-use myapp::units::{UnitError, parse_duration, parse_size};
+use myapp::units::{parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
 
-use crate::commands::threads;
+use crate::commands::{number, threads};
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
@@ -51,6 +52,9 @@ sockets.
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
 
+/// How long who reads stdout may take once a signal has come.
+const LAST_LINE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -79,10 +83,10 @@ pub(crate) struct Options {
     #[arg(help_heading = "Limits")]
     threads: Option<u16>,
     /// Connections at once; more wait [default: what the descriptor limit allows]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
     /// Connections of one address at once; more are closed [default: any number]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
     max_per_ip: Option<NonZeroUsize>,
     /// Serve this network, and others only if they are named so too
     #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
@@ -160,7 +164,7 @@ struct FaultOptions {
     #[arg(long, value_name = "SIZE", value_parser = wide_size)]
     reset_after: Option<NonZeroU64>,
     /// Repeat the faults of the run that had this seed [default: random]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     seed: Option<u64>,
 }
 
@@ -171,19 +175,20 @@ enum ModeName {
     Discard,
 }
 
-fn size(text: &str) -> Result<NonZeroUsize, UnitError> {
-    wide_size(text)?.try_into().map_err(|_| UnitError::Size)
+fn size(text: &str) -> Result<NonZeroUsize, String> {
+    wide_size(text)?.try_into().map_err(|_| "too large".into())
 }
 
 /// A size that a datagram can have.
 fn datagram_size(text: &str) -> Result<usize, String> {
-    let size = size(text).map_err(|error| error.to_string())?.get();
+    let size = size(text)?.get();
     let possible = Some(size).filter(|size| *size <= LONGEST_DATAGRAM);
     possible.ok_or_else(|| format!("no datagram is longer than {LONGEST_DATAGRAM} bytes"))
 }
 
-fn wide_size(text: &str) -> Result<NonZeroU64, UnitError> {
-    NonZeroU64::new(parse_size(text)?).ok_or(UnitError::Size)
+fn wide_size(text: &str) -> Result<NonZeroU64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(size).ok_or_else(|| "must be more than 0".into())
 }
 
 /// A share, as a number from 0 to 1 or with `%`.
@@ -370,13 +375,12 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
     let server = Server::bind_with(sockets, &addresses, config).await.map_err(not_started)?;
     if let Some(fingerprint) = server.fingerprint().filter(|_| options.tls.tls_self_signed) {
-        terminal::say(&format!(
-            "certificate SHA-256: {fingerprint}
-"
-        ));
+        terminal::say(&format!("certificate SHA-256: {fingerprint}\n"));
     }
     let events = Events { json: options.json };
-    events.listening(server.local_addrs(), server.metrics_addr()).await?;
+    let Some(asked_to_end) = announce(&server, events, &mut ending).await? else {
+        return Ok(Code::Success);
+    };
     systemd::tell_ready();
     let figures = server.figures();
     let (stopper, stop) = stop::stop();
@@ -384,7 +388,9 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         server.run(stop.stopped()).await;
     };
     let signals = async {
-        ending.next().await;
+        if !asked_to_end {
+            ending.next().await;
+        }
         info!(open = figures.summary().open, "stopping; a second signal ends at once");
         stopper.stop();
         systemd::tell_stopping();
@@ -395,8 +401,32 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         Ok(())
     };
     future::or(end, tell_stats(options.stats, &figures, events)).await?;
-    events.summary(&figures.summary()).await?;
+    let summary = figures.summary();
+    match before(Timer::after(LAST_LINE), events.summary(&summary)).await {
+        Ok(told) => told?,
+        Err(_) => warn!("nobody reads the summary on stdout"),
+    }
     Ok(Code::Success)
+}
+
+/// Tells the addresses, and returns whether a signal has come meanwhile: clients may wait all the
+/// same. Nothing if nobody has read them when it had come; else it could not end the program.
+async fn announce(
+    server: &Server,
+    events: Events,
+    ending: &mut Ending,
+) -> Result<Option<bool>, Failure> {
+    let mut asked_to_end = false;
+    let told =
+        async { events.listening(server.local_addrs(), server.metrics_addr()).await.map(Some) };
+    let given_up = async {
+        ending.next().await;
+        asked_to_end = true;
+        Timer::after(LAST_LINE).await;
+        Ok(None)
+    };
+    let told = future::or(told, given_up).await?;
+    Ok(told.map(|()| asked_to_end))
 }
 
 /// Tells figures this often, or never, until stdout takes no more.
@@ -407,11 +437,13 @@ async fn tell_stats(
 ) -> Result<(), Failure> {
     let Some(period) = period else { return future::pending().await };
     let mut ticks = Timer::interval(period);
-    let mut before = figures.summary();
+    let mut last = figures.summary();
     while ticks.next().await.is_some() {
         let now = figures.summary();
-        events.stats(&before, &now).await?;
-        before = now;
+        events.stats(&last, &now).await?;
+        last = now;
+        // A period that is over at once must not keep the end from its turn.
+        future::yield_now().await;
     }
     Ok(())
 }
@@ -441,6 +473,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("another program listens there; choose another path")
         }
         ErrorKind::AlreadyExists => Some("only a stale socket is taken over; choose another path"),
+        ErrorKind::PermissionDenied if is_path => {
+            Some("a socket is a new file in its folder; choose one where you may make files")
+        }
+        ErrorKind::NotFound if is_path => Some("the folder has to be there already"),
         _ if is_path => None,
         ErrorKind::AddrInUse => Some("choose another port, or 0 to have a free one chosen"),
         ErrorKind::PermissionDenied => {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
+use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ use crate::output::terminal;
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
 const QUEUE: usize = 8192;
+
+/// How long the end waits for a reader of stderr that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lines a second about single connections and messages, unless `-v` asks for all.
 const TRAFFIC_PER_SECOND: u64 = 100;
@@ -85,7 +89,8 @@ pub(crate) struct Log {
     /// Where progress is drawn; the lines of the log come above it.
     pub(crate) screen: MultiProgress,
     dropped: ErrorCounter,
-    _writer: WorkerGuard,
+    is_on_stderr: bool,
+    writer: Option<WorkerGuard>,
 }
 
 impl Log {
@@ -118,7 +123,8 @@ impl Log {
             .with(pace.clone())
             .with(lines)
             .init();
-        Ok(Self { quiet: options.quiet, pace, screen, dropped, _writer: guard })
+        let (is_on_stderr, writer) = (options.log_file.is_none(), Some(guard));
+        Ok(Self { quiet: options.quiet, pace, screen, dropped, is_on_stderr, writer })
     }
 }
 
@@ -141,8 +147,14 @@ impl Drop for Log {
             pace.tell_left_out(Instant::now() + SECOND);
         }
         let dropped = self.dropped.dropped_lines();
-        if dropped > 0 {
-            terminal::line(&format!("{dropped} log lines were left out: their reader is too slow"));
+        if terminal::is_read(PATIENCE) {
+            if dropped > 0 {
+                let text = format!("{dropped} log lines were left out: their reader is too slow");
+                terminal::line(&text);
+            }
+        } else if self.is_on_stderr {
+            // It would wait for a reader that reads nothing, and then complain on stdout.
+            mem::forget(self.writer.take());
         }
     }
 }

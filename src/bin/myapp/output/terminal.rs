@@ -4,10 +4,12 @@ use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use myapp::causes::Causes;
 use myapp::escape::Escaped;
 use myapp::net::tls::Fingerprint;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit::{Code, Failure};
 use crate::habits;
@@ -61,6 +63,13 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn path(path: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     Escaped(path.as_os_str().as_bytes()).to_string()
+}
+
+/// Whether stderr takes a line within `patience`.
+pub(crate) fn is_read(patience: Duration) -> bool {
+    let (stderr, patience) = (io::stderr(), Timespec::try_from(patience).ok());
+    let ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], patience.as_ref());
+    ready.is_ok_and(|count| count > 0)
 }
 
 /// Writes whole lines to stderr.

@@ -6,11 +6,13 @@ use clap::Args;
 use myapp::download::Config;
 use myapp::units::parse_rate;
 
+use crate::commands::number;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitOptions {
     /// Connections a server [default: max(-j, -s)]
-    #[arg(short = 'x', long, value_name = "N")]
+    #[arg(short = 'x', long, value_name = "N", value_parser = number::<NonZeroUsize>)]
     per_host: Option<NonZeroUsize>,
     /// Bytes a second, all files [default: none]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
