@@ -325,3 +325,16 @@ fn delay(failures: u32) -> Duration {
     let (first, longest) = FAILED_DELAY;
     Backoff::new(first.saturating_mul(1 << (failures - 1)), longest).next_delay()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_waits_takes_little_memory() {
+        let plan = Plan::new(&LoadConfig::default());
+        let load = Load::new(&plan, 0, Live::default());
+        let size = size_of_val(&load.drive(0)) + size_of::<Route<'_>>();
+        assert!(size <= 512, "{size} bytes for each connection");
+    }
+}
