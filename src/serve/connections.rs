@@ -20,11 +20,18 @@ pub(super) enum Call {
 pub(super) struct Number(u32);
 
 /// The open connections of one thread.
+///
+/// What is known of one of thousands is mostly not in the processor's cache: no entry is looked at
+/// where what all have in common tells enough.
 #[derive(Debug)]
 pub(super) struct Connections {
     open: RefCell<Slab<Entry>>,
+    /// Whether it is to be known when bytes have moved last.
+    timed: bool,
     max_partial: usize,
     partial: Cell<usize>,
+    /// Those to whom something has been called out.
+    called: Cell<usize>,
     tick: Cell<u16>,
     draining: Cell<bool>,
 }
@@ -40,12 +47,15 @@ struct Entry {
 }
 
 impl Connections {
-    /// Starts without any; their unfinished lines may take `max_partial` bytes together.
-    pub(super) fn new(max_partial: usize) -> Self {
+    /// Starts without any; their unfinished lines may take `max_partial` bytes together. Only if
+    /// `timed`, [`tick`](Self::tick) tells the silent ones.
+    pub(super) fn new(max_partial: usize, timed: bool) -> Self {
         Self {
             open: RefCell::default(),
+            timed,
             max_partial,
             partial: Cell::new(0),
+            called: Cell::new(0),
             tick: Cell::new(0),
             draining: Cell::new(false),
         }
@@ -63,24 +73,27 @@ impl Connections {
         // The waker is dropped when nothing is borrowed any more: it may be the last of its task.
         let entry = self.open.borrow_mut().remove(number.0 as usize);
         self.partial.set(self.partial.get() - entry.partial as usize);
+        self.called.set(self.called.get() - usize::from(entry.call.is_some()));
     }
 
     /// Remembers whom to wake when something is called out.
     pub(super) fn attend(&self, number: Number, waker: &Waker) {
-        let entry = &mut self.open.borrow_mut()[number.0 as usize];
-        if !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            entry.waker = Some(waker.clone());
-        }
+        let old = self.open.borrow_mut()[number.0 as usize].waker.replace(waker.clone());
+        // When nothing is borrowed any more, as above.
+        drop(old);
     }
 
     /// What has been called out to a connection.
     pub(super) fn call(&self, number: Number) -> Option<Call> {
-        self.open.borrow()[number.0 as usize].call
+        if self.called.get() == 0 { None } else { self.open.borrow()[number.0 as usize].call }
     }
 
     /// Notes that bytes have moved, and the memory that the unfinished line takes now. When all
     /// take too much, the longest is called out.
     pub(super) fn moved(&self, number: Number, partial: usize) {
+        if !self.timed && partial == 0 && self.partial.get() == 0 {
+            return;
+        }
         let mut open = self.open.borrow_mut();
         let entry = &mut open[number.0 as usize];
         entry.moved = self.tick.get();
@@ -98,7 +111,7 @@ impl Connections {
             let Some(longest) = all.max_by_key(|entry| entry.partial) else { return };
             self.partial.set(self.partial.get() - longest.partial as usize);
             longest.partial = 0;
-            longest.call_out(Call::Longest);
+            self.call_out(longest, Call::Longest);
         }
     }
 
@@ -109,9 +122,15 @@ impl Connections {
         self.tick.set(now);
         for (_, entry) in self.open.borrow_mut().iter_mut() {
             if entry.waker.is_some() && now.wrapping_sub(entry.moved) >= limit {
-                entry.call_out(Call::Idle);
+                self.call_out(entry, Call::Idle);
             }
         }
+    }
+
+    fn call_out(&self, entry: &mut Entry, call: Call) {
+        self.called.set(self.called.get() + usize::from(entry.call.is_none()));
+        entry.call = Some(call);
+        entry.waker.iter().for_each(Waker::wake_by_ref);
     }
 
     /// Tells all that the end has come.
@@ -125,13 +144,6 @@ impl Connections {
     /// Whether the end has come.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.get()
-    }
-}
-
-impl Entry {
-    fn call_out(&mut self, call: Call) {
-        self.call = Some(call);
-        self.waker.iter().for_each(Waker::wake_by_ref);
     }
 }
 
@@ -158,7 +170,7 @@ mod tests {
 
     #[test]
     fn who_still_shakes_hands_is_not_idle() {
-        let connections = Connections::new(100);
+        let connections = Connections::new(100, true);
         let early = connections.join();
         (0..9).for_each(|_| connections.tick(3));
         connections.attend(early, Waker::noop());
@@ -171,7 +183,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_for_long_enough_is_called_and_woken() {
-        let connections = Connections::new(100);
+        let connections = Connections::new(100, true);
         let (silent, busy) = (connections.join(), connections.join());
         let woken = Arc::new(Woken::default());
         connections.attend(silent, &woken.clone().into());
@@ -188,7 +200,7 @@ mod tests {
 
     #[test]
     fn when_all_hold_too_much_the_longest_is_called() {
-        let connections = Connections::new(100);
+        let connections = Connections::new(100, true);
         let (long, short) = (connections.join(), connections.join());
         connections.moved(long, 60);
         connections.moved(short, 40);
@@ -203,8 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_is_timed_unfinished_lines_count_all_the_same() {
+        let connections = Connections::new(100, false);
+        let (long, short) = (connections.join(), connections.join());
+        connections.moved(short, 0);
+        connections.moved(long, 60);
+        connections.moved(short, 40);
+        connections.moved(long, 0);
+        connections.moved(short, 40);
+        assert_eq!(connections.partial.get(), 40);
+        connections.moved(long, 61);
+        assert_eq!((connections.call(long), connections.call(short)), (Some(Call::Longest), None));
+        connections.leave(long);
+        assert_eq!((connections.called.get(), connections.partial.get()), (0, 40));
+        connections.moved(short, 0);
+        assert_eq!(connections.partial.get(), 0);
+    }
+
+    #[test]
     fn at_the_end_all_are_woken() {
-        let connections = Connections::new(100);
+        let connections = Connections::new(100, true);
         let woken = Arc::new(Woken::default());
         for _ in 0..3 {
             connections.attend(connections.join(), &woken.clone().into());

@@ -41,7 +41,7 @@ pub(super) struct Session<S, L> {
     visit: Visit,
 }
 
-/// Serves a session to its end. No larger than the session, as there is one for each that is open;
+/// Serves a session to its end, in one task. No larger than the session, as there is one for each that is open;
 /// what only the end needs is in a box.
 pub(super) enum Service<S, L> {
     Open(Session<S, L>),
@@ -72,6 +72,8 @@ where
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
+    /// Has not been polled yet.
+    Opening,
     /// Reads and answers.
     Echoing,
     /// Is about to say that a line is longer than so many bytes.
@@ -102,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
             stream,
             held: None,
             late,
-            phase: Phase::Echoing,
+            phase: Phase::Opening,
             messages: 0,
             received: 0,
             sent: 0,
@@ -136,7 +138,6 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.visit.shared.connections.attend(self.visit.place, cx.waker());
         for _ in 0..TURNS {
             match ready!(self.poll_turn(cx)) {
                 Ok(None) => {}
@@ -162,6 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
             return Poll::Ready(Ok(end));
         }
         match self.phase {
+            Phase::Opening => {
+                self.visit.shared.connections.attend(self.visit.place, cx.waker());
+                self.phase = Phase::Echoing;
+            }
             Phase::Echoing => ready!(self.poll_read(cx))?,
             Phase::Refusing(limit) => {
                 self.held = Some(Held::refusal(&self.visit.shared.framing, limit));

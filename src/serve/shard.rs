@@ -162,7 +162,10 @@ impl Shared {
             traffic,
             admission,
             permits,
-            connections: Connections::new(config.max_partial / config.threads),
+            connections: Connections::new(
+                config.max_partial / config.threads,
+                config.idle_timeout.is_some(),
+            ),
             buffer: RefCell::new(vec![0; buffer].into()),
             started: Instant::now(),
         }
