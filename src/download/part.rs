@@ -193,13 +193,10 @@ impl Names {
         let mut number = self.first_to_try(&wanted);
         loop {
             let (target, path) = (choice(&wanted, number), self.own_part(&wanted, number));
-            let may_replace = config.existing.replaces();
-            let is_ours = self.given.has(&target) || self.promised.has(&target);
-            let is_free = !is_ours && (may_replace || !is_taken(&target));
-            if may_replace && target.is_dir() {
+            if config.existing.replaces() && target.is_dir() {
                 return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
             }
-            if is_free
+            if self.is_free(&target, config)
                 && let Some(file) =
                     open_part(&path).map_err(|error| failed("create", &path, error))?
             {
@@ -210,6 +207,12 @@ impl Names {
             }
             number += 1;
         }
+    }
+
+    /// Whether a file may get this name.
+    fn is_free(&self, target: &Path, config: &Config) -> bool {
+        let is_ours = self.given.has(target) || self.promised.has(target);
+        !is_ours && (config.existing.replaces() || !is_taken(target))
     }
 
     /// The part for the name of this number: nobody else's file, though others call theirs so too.
@@ -243,6 +246,12 @@ impl Names {
             }
             match reopen_part(&path, url) {
                 Some(Ok((file, length, state))) => {
+                    // It may have made way for others' parts, and its name not.
+                    let is_its = |earlier: &u32| {
+                        self.is_free(&choice(wanted, *earlier), config)
+                            && self.own_part(wanted, *earlier) == path
+                    };
+                    let number = (0..number).find(is_its).unwrap_or(number);
                     let store = Arc::new(Store::file(file, path.clone(), length, Some(state)));
                     return Some(self.part(store, Some(path), wanted, number, config));
                 }

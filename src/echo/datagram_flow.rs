@@ -22,7 +22,7 @@ pub(crate) struct DatagramFlow<'a> {
     socket: Connected,
     /// Where the server may be if it is not there.
     others: Candidates,
-    rules: Rules<'a>,
+    rules: &'a Rules<'a>,
     /// Tells sockets apart; also the seed of their bytes.
     number: u64,
     roll: Roll<'a>,
@@ -32,7 +32,7 @@ pub(crate) struct DatagramFlow<'a> {
 }
 
 /// Why a socket is of no more use.
-enum Broken {
+pub(crate) enum Broken {
     Write(io::Error),
     Read(io::Error),
     Mismatch(u64, Mismatch),
@@ -42,7 +42,7 @@ impl<'a> DatagramFlow<'a> {
     pub(crate) fn new(
         socket: Connected,
         others: Candidates,
-        rules: Rules<'a>,
+        rules: &'a Rules<'a>,
         number: u64,
     ) -> Self {
         let roll = Roll::new(rules.payload, number, rules.verify);
@@ -50,27 +50,22 @@ impl<'a> DatagramFlow<'a> {
         Self { socket, others, rules, number, roll, free, timer }
     }
 
-    /// Sends at most `most` messages as they become due and waits for all replies, each as long
-    /// as the server's time limit; what has not come then is lost.
+    /// Whether a message has been answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.roll.was_answered()
+    }
+
+    /// Goes on in spite of what went wrong, if there is a way.
     ///
     /// # Errors
     ///
-    /// The first thing that goes wrong; what is on the way then is not counted any more.
-    pub(crate) async fn run(
+    /// What went wrong; what is on the way is not counted any more.
+    pub(crate) async fn recover(
         &mut self,
-        pace: &mut Pace,
-        mut most: u64,
+        broken: Broken,
         scratch: &RefCell<Scratch>,
-        mut told: impl FnMut(Event),
     ) -> Result<(), EchoError> {
-        loop {
-            let work =
-                poll_fn(|cx| self.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told));
-            match work.await {
-                Err(broken) if self.moves_on(&broken, scratch).await => {}
-                result => return result.map_err(|broken| self.explain(broken)),
-            }
-        }
+        if self.moves_on(&broken, scratch).await { Ok(()) } else { Err(self.explain(broken)) }
     }
 
     /// Goes on with the next address of the server, if this one has refused and never answered:
@@ -94,10 +89,16 @@ impl<'a> DatagramFlow<'a> {
         true
     }
 
-    fn poll(
+    /// Sends at most `most` messages as they become due and waits for all replies, each as long
+    /// as the server's time limit; what has not come then is lost.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that goes wrong.
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        pace: &mut Pace,
+        pace: &mut Pace<'_>,
         most: &mut u64,
         scratch: &mut Scratch,
         told: &mut impl FnMut(Event),
@@ -140,7 +141,7 @@ impl<'a> DatagramFlow<'a> {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        pace: &mut Pace,
+        pace: &mut Pace<'_>,
         most: &mut u64,
         scratch: &mut Scratch,
         told: &mut impl FnMut(Event),

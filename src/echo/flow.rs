@@ -72,20 +72,17 @@ pub(crate) struct Rules<'a> {
 #[derive(Debug)]
 pub(crate) struct Flow<'a, S> {
     stream: S,
-    rules: Rules<'a>,
-    /// Tells connections apart; also the seed of their bytes.
-    number: u64,
+    rules: &'a Rules<'a>,
     ledger: Ledger<'a>,
     /// Since when one more message may be on the way.
     free: Instant,
     /// Whether the system would take no more bytes.
     stuck: bool,
     timer: Timer,
-    rings: Option<Instant>,
 }
 
 /// Why a connection is of no more use.
-enum Broken {
+pub(crate) enum Broken {
     Write(io::Error),
     Read(io::Error),
     Closed,
@@ -100,33 +97,29 @@ impl Default for Scratch {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
-    pub(crate) fn new(stream: S, rules: Rules<'a>, number: u64) -> Self {
+    /// Starts the connection with this number, which tells it from others; it is also the seed of
+    /// its bytes.
+    pub(crate) fn new(stream: S, rules: &'a Rules<'a>, number: u64) -> Self {
         let ledger = Ledger::new(rules.payload, number, rules.verify);
         let (free, timer) = (Instant::now(), Timer::never());
-        Self { stream, rules, number, ledger, free, stuck: false, timer, rings: None }
+        Self { stream, rules, ledger, free, stuck: false, timer }
     }
 
-    /// Sends at most `most` messages as they become due and waits for all replies.
-    ///
-    /// # Errors
-    ///
-    /// The first thing that goes wrong; what is on the way then is lost.
-    pub(crate) async fn run(
+    /// Whether a message has been answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.ledger.was_answered()
+    }
+
+    /// What went wrong, looked at more closely; what is on the way is lost.
+    pub(crate) async fn give_up(
         &mut self,
-        pace: &mut Pace,
-        mut most: u64,
+        mut broken: Broken,
         scratch: &RefCell<Scratch>,
-        mut told: impl FnMut(Event),
-    ) -> Result<(), EchoError> {
-        let work =
-            poll_fn(|cx| self.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told));
-        match work.await {
-            Err(Broken::Differs(mut difference)) => {
-                self.find_out(&mut difference, scratch).await;
-                Err(self.explain(Broken::Differs(difference)))
-            }
-            result => result.map_err(|broken| self.explain(broken)),
+    ) -> EchoError {
+        if let Broken::Differs(difference) = &mut broken {
+            self.find_out(difference, scratch).await;
         }
+        self.explain(broken)
     }
 
     /// Waits for a little of what comes behind a difference.
@@ -174,10 +167,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         }
     }
 
-    fn poll(
+    /// Sends at most `most` messages as they become due and waits for all replies.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that goes wrong.
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        pace: &mut Pace,
+        pace: &mut Pace<'_>,
         most: &mut u64,
         scratch: &mut Scratch,
         told: &mut impl FnMut(Event),
@@ -208,7 +206,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     fn start(
         &mut self,
         now: &mut Option<Instant>,
-        pace: &mut Pace,
+        pace: &mut Pace<'_>,
         most: &mut u64,
         told: &mut impl FnMut(Event),
     ) -> Option<Turn> {
@@ -291,11 +289,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         let Some(until) = late.into_iter().chain(due).min() else { return Ok(true) };
         // To set a timer costs more than to be woken once in vain: each message has its own time
         // limit, and nearly all are answered long before.
-        if self.rings.is_some_and(|rings| now < rings && rings <= until) {
+        if self.timer.due().is_some_and(|rings| now < rings && rings <= until) {
             return Ok(true);
         }
         self.timer.set_at(until);
-        self.rings = Some(until);
         Ok(Pin::new(&mut self.timer).poll(cx).is_pending())
     }
 
@@ -309,7 +306,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             Broken::Late => EchoError::TimedOut { address, limit, received },
             Broken::Differs(difference) => {
                 let (offset, mismatch) = (difference.offset, difference.kind());
-                EchoError::Mismatch { address, connection: self.number, offset, mismatch }
+                EchoError::Mismatch { address, connection: self.ledger.seed(), offset, mismatch }
             }
         }
     }

@@ -16,31 +16,32 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
 }
 
-/// The messages on the way, of which most often there is one: it has its place here, so that of a
-/// thousand connections each is found in the processor's cache a little sooner.
+/// The messages on the way, of which most often there is one: it has its place here. Small, as
+/// what is known of thousands of connections soon no longer fits into the processor's cache.
 #[derive(Debug, Default)]
 struct OnWay {
     oldest: Option<Sent>,
-    others: VecDeque<Sent>,
+    #[expect(clippy::box_collection, reason = "most often there is none, and no room is needed")]
+    others: Option<Box<VecDeque<Sent>>>,
 }
 
 impl OnWay {
     fn len(&self) -> usize {
         match self.oldest {
-            Some(_) => 1 + self.others.len(),
+            Some(_) => 1 + self.others.as_ref().map_or(0, |others| others.len()),
             None => 0,
         }
     }
 
     fn push(&mut self, sent: Sent) {
         match self.oldest {
-            Some(_) => self.others.push_back(sent),
+            Some(_) => self.others.get_or_insert_default().push_back(sent),
             None => self.oldest = Some(sent),
         }
     }
 
     fn pop(&mut self) -> Option<Sent> {
-        let next = if self.others.is_empty() { None } else { self.others.pop_front() };
+        let next = self.others.as_mut().and_then(|others| others.pop_front());
         std::mem::replace(&mut self.oldest, next)
     }
 }
@@ -64,6 +65,11 @@ impl<'a> Ledger<'a> {
         Self { payload, seed, verify, on_way, started: 0, written: 0, read: 0 }
     }
 
+    /// What tells its bytes from those of other connections.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How many messages are on the way.
     pub(crate) fn on_way(&self) -> usize {
         self.on_way.len()
@@ -72,6 +78,11 @@ impl<'a> Ledger<'a> {
     /// The message that has been on the way for longest.
     pub(crate) fn oldest(&self) -> Option<&Sent> {
         self.on_way.oldest.as_ref()
+    }
+
+    /// Whether a message has been answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.read >= self.payload.size()
     }
 
     /// The bytes that have come of the reply that is not whole.

@@ -13,10 +13,10 @@ use smol::LocalExecutor;
 
 use crate::echo::config::{Length, LoadConfig};
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Event, Rules, Scratch};
+use crate::echo::flow::{Rules, Scratch};
 use crate::echo::meter::Meter;
-use crate::echo::opener::{Opened, Opener};
-use crate::echo::pace::{Pace, Turn};
+use crate::echo::opener::Opener;
+use crate::echo::pace::{Pace, Tempo, Turn};
 use crate::echo::report::LoadReport;
 use crate::echo::route::Route;
 use crate::limits::backoff::Backoff;
@@ -136,24 +136,29 @@ impl Plan {
         self.end.map_or(opening, |end| end.min(opening))
     }
 
+    /// What the schedules of all connections have in common.
+    fn tempo(&self) -> Tempo {
+        let LoadConfig { connections, new_connections, .. } = self.config;
+        let at_once = new_connections.then_some(Duration::ZERO);
+        Tempo { every: self.time(connections.get()).or(at_once), end: self.end }
+    }
+
     /// The schedule of a connection.
-    fn pace(&self, index: u32, now: Instant) -> Pace {
-        let connections = self.config.connections.get();
-        // The time that so many messages take at the rate that is asked.
-        let time = |messages: u32| {
-            let seconds = self.config.rate.map(|rate| f64::from(messages) / rate);
-            seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(LONGEST).min(LONGEST))
-        };
+    fn pace<'t>(&self, tempo: &'t Tempo, index: u32, now: Instant) -> Pace<'t> {
+        let connections = u64::from(self.config.connections.get());
         let left = match self.config.length {
             Length::Time(_) => u64::MAX,
             Length::Count(count) => {
-                let (each, more) = (count / u64::from(connections), count % u64::from(connections));
-                each + u64::from(u64::from(index) < more)
+                count / connections + u64::from(u64::from(index) < count % connections)
             }
         };
-        let at_once = self.config.new_connections.then_some(Duration::ZERO);
-        let start = now + time(index).unwrap_or_default();
-        Pace { start, every: time(connections).or(at_once), end: self.end, left }
+        Pace { tempo, start: now + self.time(index).unwrap_or_default(), left }
+    }
+
+    /// The time that so many messages take at the rate that is asked.
+    fn time(&self, messages: u32) -> Option<Duration> {
+        let seconds = f64::from(messages) / self.config.rate?;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
     }
 
     /// How long was measured: until the time was over or nothing was left to do, and at least
@@ -171,6 +176,8 @@ impl Plan {
 struct Load<'a> {
     plan: &'a Plan,
     part: usize,
+    rules: Rules<'a>,
+    tempo: Tempo,
     meter: RefCell<Meter>,
     scratch: RefCell<Scratch>,
     /// Whether the server takes no notice of the end of input: then it is waited for no more.
@@ -179,10 +186,21 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
-        let LoadConfig { rate, new_connections, .. } = plan.config;
-        let at_once = rate.is_none() && !new_connections;
+        let LoadConfig { server, payload, verify, in_flight, new_connections, rate, .. } =
+            &plan.config;
+        let in_flight = if *new_connections { 1 } else { in_flight.get() };
+        let rules = Rules { server, payload, verify: *verify, in_flight };
+        let at_once = rate.is_none() && !*new_connections;
         let meter = RefCell::new(Meter::new(plan.measured_from, at_once, live));
-        Self { plan, part, meter, scratch: RefCell::default(), deaf: Cell::new(false) }
+        Self {
+            plan,
+            part,
+            rules,
+            tempo: plan.tempo(),
+            meter,
+            scratch: RefCell::default(),
+            deaf: Cell::new(false),
+        }
     }
 
     async fn run(self, stop: Stop) -> LoadReport {
@@ -214,87 +232,86 @@ impl<'a> Load<'a> {
     }
 
     /// Keeps one connection busy, whichever take its place.
+    ///
+    /// What is rare is in boxes: for each message all that a connection takes is brought into the
+    /// processor's cache, and of thousands little is there still.
     async fn drive(&self, index: u32) {
-        let Plan { config, end, .. } = self.plan;
         Timer::at(self.plan.opening(index)).await;
-        let mut pace = self.plan.pace(index, Instant::now());
-        let (mut opened, mut failures, mut backoff) = (false, 0, backoff());
+        let mut pace = self.plan.pace(&self.tempo, index, Instant::now());
+        let (mut opened, mut failures) = (false, 0);
         loop {
             match pace.turn(Instant::now()) {
-                Turn::Over => return end.iter().for_each(|end| self.note_end(*end)),
-                Turn::At(due) if opened || config.new_connections => _ = Timer::at(due).await,
+                Turn::Over => return self.tempo.end.iter().for_each(|end| self.note_end(*end)),
+                Turn::At(due) if opened || self.connects_anew() => _ = Timer::at(due).await,
                 _ => {}
             }
-            let (open, of_use) = self.connect(index, &mut pace, opened).await;
-            opened |= open;
+            let of_use = match Box::pin(self.open(index, &mut pace, opened)).await {
+                Some(mut route) => {
+                    opened = true;
+                    let most = if self.connects_anew() { 1 } else { u64::MAX };
+                    let told = |event| self.meter.borrow_mut().count(event);
+                    let result = route.run(&mut pace, most, &self.scratch, told).await;
+                    Box::pin(self.close(route, result)).await
+                }
+                None => false,
+            };
             if of_use {
-                (failures, backoff) = (0, self::backoff());
+                failures = 0;
                 continue;
             }
             failures += 1;
             if !opened || failures == GIVE_UP {
                 return;
             }
-            Timer::at(Instant::now() + backoff.next_delay()).await;
+            Timer::at(Instant::now() + delay(failures)).await;
         }
     }
 
-    /// Opens a connection and sends over it until nothing is left to send or it fails; tells
-    /// whether it was open, and whether it was of use: all went well, or something was answered.
-    async fn connect(&self, index: u32, pace: &mut Pace, again: bool) -> (bool, bool) {
-        let LoadConfig { server, payload, verify, in_flight, new_connections, rate, .. } =
-            &self.plan.config;
-        if *new_connections && rate.is_none() {
-            // The next message is due when its connection is begun: that belongs to its response.
-            pace.start = Instant::now();
-        }
-        let Some(opened) = self.open().await else {
-            pace.take();
-            return (false, false);
-        };
-        // A schedule starts when its connection is there, unless connecting is what is timed.
-        if !again && !new_connections {
-            *pace = self.plan.pace(index, Instant::now());
-        }
-        let (in_flight, most) = match new_connections {
-            true => (1, 1),
-            false => (in_flight.get(), u64::MAX),
-        };
-        let rules = Rules { server, payload, verify: *verify, in_flight };
-        let mut route = Route::new(opened, rules, u64::from(index) + 1);
-        let mut answers = false;
-        let told = |event| {
-            answers |= matches!(event, Event::Answered { .. });
-            self.meter.borrow_mut().count(event);
-        };
-        let mut result = route.run(pace, most, &self.scratch, told).await;
-        self.note_end(Instant::now());
-        if result.is_ok() && *verify {
-            result = route.finish(&self.scratch, &self.deaf).await;
-        }
-        match result {
-            Ok(()) => (true, true),
-            Err(error) => {
-                self.meter.borrow_mut().fail(error);
-                (true, answers)
-            }
-        }
-    }
-
-    /// Connects, and counts how long it took or that it failed.
-    async fn open(&self) -> Option<Opened> {
+    /// Opens a connection; `again`, if it takes the place of another.
+    async fn open(&self, index: u32, pace: &mut Pace<'a>, again: bool) -> Option<Box<Route<'_>>> {
         let start = Instant::now();
+        if self.connects_anew() && self.plan.config.rate.is_none() {
+            // The next message is due when its connection is begun: that belongs to its response.
+            pace.start = start;
+        }
         match self.plan.opener.open().await {
             Ok(opened) => {
                 self.meter.borrow_mut().connected(start);
-                Some(opened)
+                // A schedule starts when its connection is there, unless connecting is what is
+                // timed.
+                if !again && !self.connects_anew() {
+                    *pace = self.plan.pace(pace.tempo, index, Instant::now());
+                }
+                Some(Box::new(Route::new(opened, &self.rules, u64::from(index) + 1)))
             }
             Err(error) => {
+                pace.take();
                 self.meter.borrow_mut().fail(error);
                 self.note_end(Instant::now());
                 None
             }
         }
+    }
+
+    /// Closes a connection with which nothing is left to do, or that is of no more use; tells
+    /// whether it was of use: all went well, or something was answered.
+    async fn close(&self, mut route: Box<Route<'_>>, mut result: Result<(), EchoError>) -> bool {
+        self.note_end(Instant::now());
+        if result.is_ok() && self.rules.verify {
+            result = route.finish(&self.scratch, &self.deaf).await;
+        }
+        match result {
+            Ok(()) => true,
+            Err(error) => {
+                self.meter.borrow_mut().fail(error);
+                route.was_answered()
+            }
+        }
+    }
+
+    /// Whether each message has a connection of its own.
+    fn connects_anew(&self) -> bool {
+        self.plan.config.new_connections
     }
 
     /// Notes that there was something to do until this moment.
@@ -303,6 +320,8 @@ impl<'a> Load<'a> {
     }
 }
 
-fn backoff() -> Backoff {
-    Backoff::new(FAILED_DELAY.0, FAILED_DELAY.1)
+/// How long to wait after so many connections in a row that came to nothing.
+fn delay(failures: u32) -> Duration {
+    let (first, longest) = FAILED_DELAY;
+    Backoff::new(first.saturating_mul(1 << (failures - 1)), longest).next_delay()
 }

@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-/// The schedule of one connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Pace {
-    /// When the first message is due.
-    pub(crate) start: Instant,
+/// What the schedules of all connections have in common.
+#[derive(Debug)]
+pub(crate) struct Tempo {
     /// The time from one message to the next; without it, a message is due as soon as it can go.
     pub(crate) every: Option<Duration>,
     /// When the last message may go.
     pub(crate) end: Option<Instant>,
+}
+
+/// The schedule of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace<'a> {
+    pub(crate) tempo: &'a Tempo,
+    /// When the next message is due.
+    pub(crate) start: Instant,
     /// How many messages are still to go.
     pub(crate) left: u64,
 }
@@ -26,15 +32,16 @@ pub(crate) enum Turn {
     Over,
 }
 
-impl Pace {
+impl Pace<'_> {
     /// One message, now.
     pub(crate) fn once(now: Instant) -> Self {
-        Self { start: now, every: None, end: None, left: 1 }
+        Self { tempo: &Tempo { every: None, end: None }, start: now, left: 1 }
     }
 
     pub(crate) fn turn(&self, now: Instant) -> Turn {
-        let due = if self.every.is_some() { self.start } else { now };
-        if self.left == 0 || self.end.is_some_and(|end| now.max(due) >= end) {
+        let Tempo { every, end } = self.tempo;
+        let due = if every.is_some() { self.start } else { now };
+        if self.left == 0 || end.is_some_and(|end| now.max(due) >= end) {
             return Turn::Over;
         }
         if due <= now { Turn::Now(due) } else { Turn::At(due) }
@@ -43,7 +50,7 @@ impl Pace {
     /// Counts the message whose turn it is.
     pub(crate) fn take(&mut self) {
         self.left -= 1;
-        self.start += self.every.unwrap_or_default();
+        self.start += self.tempo.every.unwrap_or_default();
     }
 }
 
@@ -56,7 +63,8 @@ mod tests {
     #[test]
     fn a_schedule_does_not_wait_for_who_is_late() {
         let start = Instant::now();
-        let mut pace = Pace { start, every: Some(SECOND), end: None, left: 3 };
+        let tempo = Tempo { every: Some(SECOND), end: None };
+        let mut pace = Pace { tempo: &tempo, start, left: 3 };
         assert_eq!(pace.turn(start - SECOND), Turn::At(start));
         for number in 0..3 {
             assert_eq!(pace.turn(start + 9 * SECOND), Turn::Now(start + number * SECOND));
@@ -69,7 +77,8 @@ mod tests {
     fn nothing_goes_after_the_end() {
         let start = Instant::now();
         let end = Some(start + 2 * SECOND);
-        let mut pace = Pace { start, every: Some(2 * SECOND), end, left: u64::MAX };
+        let tempo = Tempo { every: Some(2 * SECOND), end };
+        let mut pace = Pace { tempo: &tempo, start, left: u64::MAX };
         assert_eq!(pace.turn(start), Turn::Now(start));
         assert_eq!(pace.turn(start + 2 * SECOND), Turn::Over);
         pace.take();

@@ -49,7 +49,11 @@ pub async fn ping<E: From<EchoError>>(
     let start = Instant::now();
     let (outcomes, told) = bounded(1);
     let (config, busy_poll) = (config.clone(), config.busy_poll);
-    let send = move || async move { Pinger::new(&config).run(outcomes).await };
+    let send = move || async move {
+        let PingConfig { server, payload, verify, .. } = &config;
+        let rules = Rules { server, payload, verify: *verify, in_flight: 1 };
+        Pinger::new(&config, &rules).run(outcomes).await;
+    };
     let worker = Worker::start("ping", busy_poll, send);
     let worker = worker.map_err(|source| EchoError::Thread { source })?;
     let work = async {
@@ -85,15 +89,16 @@ struct Outcome {
 /// What sends the messages, and the connection that it keeps from one to the next.
 struct Pinger<'a> {
     config: &'a PingConfig,
+    rules: &'a Rules<'a>,
     opener: Opener,
     kept: Option<Route<'a>>,
     scratch: RefCell<Scratch>,
 }
 
 impl<'a> Pinger<'a> {
-    fn new(config: &'a PingConfig) -> Self {
+    fn new(config: &'a PingConfig, rules: &'a Rules<'a>) -> Self {
         let opener = Opener::new(&config.server);
-        Self { config, opener, kept: None, scratch: RefCell::default() }
+        Self { config, rules, opener, kept: None, scratch: RefCell::default() }
     }
 
     async fn run(mut self, outcomes: Sender<Outcome>) {
@@ -125,11 +130,9 @@ impl<'a> Pinger<'a> {
     }
 
     async fn exchange(&mut self, told: impl FnMut(Event)) -> Result<(), EchoError> {
-        let PingConfig { server, payload, verify, .. } = self.config;
-        let rules = Rules { server, payload, verify: *verify, in_flight: 1 };
         let mut route = match self.kept.take() {
             Some(route) => route,
-            None => Route::new(self.opener.open().await?, rules, 1),
+            None => Route::new(self.opener.open().await?, self.rules, 1),
         };
         route.run(&mut Pace::once(Instant::now()), 1, &self.scratch, told).await?;
         self.kept = Some(route);

@@ -1,6 +1,7 @@
 //! How messages travel: over a stream, or as datagrams.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 
 use crate::echo::datagram_flow::DatagramFlow;
 use crate::echo::error::EchoError;
@@ -18,7 +19,7 @@ pub(crate) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    pub(crate) fn new(opened: Opened, rules: Rules<'a>, number: u64) -> Self {
+    pub(crate) fn new(opened: Opened, rules: &'a Rules<'a>, number: u64) -> Self {
         match opened {
             Opened::Stream(stream) => Self::Stream(Flow::new(stream, rules, number)),
             Opened::Datagrams(socket, others) => {
@@ -34,14 +35,40 @@ impl<'a> Route<'a> {
     /// The first thing that goes wrong; what is on the way then is lost.
     pub(crate) async fn run(
         &mut self,
-        pace: &mut Pace,
-        most: u64,
+        pace: &mut Pace<'_>,
+        mut most: u64,
         scratch: &RefCell<Scratch>,
-        told: impl FnMut(Event),
+        mut told: impl FnMut(Event),
     ) -> Result<(), EchoError> {
+        // What is rare is in boxes: for each message all that a connection takes is brought into
+        // the processor's cache, and of thousands little is there still.
         match self {
-            Self::Stream(flow) => flow.run(pace, most, scratch, told).await,
-            Self::Datagrams(flow) => flow.run(pace, most, scratch, told).await,
+            Self::Stream(flow) => {
+                let work = poll_fn(|cx| {
+                    flow.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told)
+                });
+                match work.await {
+                    Ok(()) => Ok(()),
+                    Err(broken) => Err(Box::pin(flow.give_up(broken, scratch)).await),
+                }
+            }
+            Self::Datagrams(flow) => loop {
+                let work = poll_fn(|cx| {
+                    flow.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told)
+                });
+                match work.await {
+                    Ok(()) => return Ok(()),
+                    Err(broken) => Box::pin(flow.recover(broken, scratch)).await?,
+                }
+            },
+        }
+    }
+
+    /// Whether a message has been answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        match self {
+            Self::Stream(flow) => flow.was_answered(),
+            Self::Datagrams(flow) => flow.was_answered(),
         }
     }
 

@@ -28,10 +28,12 @@ pub(super) fn first() -> Option<Instant> {
 
 /// Wakes all tasks of this thread whose moment has come.
 pub(super) fn fire() {
-    if first().is_none() {
+    let Some(first) = first() else { return };
+    let now = Instant::now();
+    if now < first {
         return;
     }
-    let end = (Instant::now(), u64::MAX);
+    let end = (now, u64::MAX);
     // Woken when nothing is borrowed any more.
     let due = QUEUE.with_borrow_mut(|queue| {
         let later = queue.split_off(&end);
@@ -45,7 +47,8 @@ pub(super) fn fire() {
 pub(crate) struct Timer {
     id: u64,
     at: Option<Instant>,
-    queued: Option<Key>,
+    /// Whether it is in the queue: under `at` and `id`.
+    queued: bool,
     /// Its place in the queue of a thread does not move with it to another.
     _of_this_thread: PhantomData<Rc<()>>,
 }
@@ -64,7 +67,12 @@ impl Timer {
     /// A timer that is never done, unless it is set.
     pub(crate) fn never() -> Self {
         let id = NEXT_ID.replace(NEXT_ID.get() + 1);
-        Self { id, at: None, queued: None, _of_this_thread: PhantomData }
+        Self { id, at: None, queued: false, _of_this_thread: PhantomData }
+    }
+
+    /// The moment that it waits for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.at
     }
 
     /// Sets it to another moment.
@@ -74,8 +82,10 @@ impl Timer {
     }
 
     fn leave(&mut self) {
-        if let Some(key) = self.queued.take() {
-            let waker = QUEUE.with_borrow_mut(|queue| queue.remove(&key));
+        if mem::take(&mut self.queued)
+            && let Some(at) = self.at
+        {
+            let waker = QUEUE.with_borrow_mut(|queue| queue.remove(&(at, self.id)));
             drop(waker);
         }
     }
@@ -97,7 +107,7 @@ impl Future for Timer {
             _ => queue.insert(key, cx.waker().clone()),
         });
         drop(old);
-        self.queued = Some(key);
+        self.queued = true;
         Poll::Pending
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use super::peers::pinned;
 use super::server::Server;
-use super::{OURS, SERVE, SERVERS, Setting, tell_values};
+use super::{OURS, SECONDS, SERVE, SERVERS, Setting, tell_values};
 use crate::machine;
 use crate::report::Report;
 
@@ -62,7 +62,7 @@ fn tell_latency(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
         (Server::announced("raw epoll, busy", raw.args(busy))?, &busy),
     ];
     let row = |(server, flags): &(Server, &[&str])| {
-        let load = setting.raw_load(server, "1", &[&["--latency"], *flags].concat())?;
+        let load = setting.raw_load(server, "1", SECONDS, &[&["--latency"], *flags].concat())?;
         Ok((server.name.clone(), vec![("median", load.median * 1e6, "µs")]))
     };
     let rows: Vec<_> = rows.iter().map(row).collect::<anyhow::Result<_>>()?;

@@ -27,8 +27,13 @@ const SERVE: [&str; 3] = ["serve", "-q", "127.0.0.1:0"];
 const SERVERS: &str = "0";
 const CLIENTS: &str = "1";
 
-const ROUNDS: usize = 9;
-const SECONDS: &str = "0.6";
+/// Many and short, as the machine is not the same from one second to the next.
+const ROUNDS: usize = 21;
+const SECONDS: &str = "0.5";
+
+/// Longer where our client is measured: it counts the time in which it connects, the raw one not.
+const LOAD_ROUNDS: usize = 11;
+const LOAD_SECONDS: &str = "2";
 
 /// What all comparisons need.
 pub(crate) struct Setting {
@@ -92,7 +97,7 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
         let rows = in_turn(&names, ROUNDS, |number| {
             let server = &servers[number];
             let before = server.cpu();
-            let load = setting.raw_load(server, connections, &[])?;
+            let load = setting.raw_load(server, connections, SECONDS, &[])?;
             // Until the processes of single connections have ended and are counted.
             std::thread::sleep(std::time::Duration::from_millis(50));
             Ok(Sample { rate: load.rate(), cpu: (server.cpu() - before) / load.answered })
@@ -108,11 +113,11 @@ pub(crate) fn load(report: &mut Report) -> anyhow::Result<()> {
     let server = setting.raw()?;
     let names = ["myapp echo".to_owned(), "raw epoll".to_owned()];
     for connections in ["1", "50", "1000"] {
-        let rows = in_turn(&names, ROUNDS, |number| {
+        let rows = in_turn(&names, LOAD_ROUNDS, |number| {
             let before = server::cpu_of_children();
             let load = match number {
-                0 => our_load(&server, connections, &[])?,
-                _ => setting.raw_load(&server, connections, &[])?,
+                0 => our_load(&server, connections)?,
+                _ => setting.raw_load(&server, connections, LOAD_SECONDS, &[])?,
             };
             let cpu = server::cpu_of_children() - before;
             Ok(Sample { rate: load.rate(), cpu: cpu / load.answered })
@@ -137,10 +142,16 @@ impl Load {
 }
 
 impl Setting {
-    fn raw_load(&self, server: &Server, connections: &str, flags: &[&str]) -> anyhow::Result<Load> {
+    fn raw_load(
+        &self,
+        server: &Server,
+        connections: &str,
+        seconds: &str,
+        flags: &[&str],
+    ) -> anyhow::Result<Load> {
         let address = server.address.to_string();
         let mut client = pinned(CLIENTS, &self.raw.join("raw-load"));
-        client.args([address.as_str(), connections, SECONDS, "64"]).args(flags);
+        client.args([address.as_str(), connections, seconds, "64"]).args(flags);
         let text = peers::output(client)?;
         let figures: Vec<f64> =
             text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
@@ -149,10 +160,10 @@ impl Setting {
     }
 }
 
-fn our_load(server: &Server, connections: &str, flags: &[&str]) -> anyhow::Result<Load> {
+fn our_load(server: &Server, connections: &str) -> anyhow::Result<Load> {
     let mut client = pinned(CLIENTS, OURS.as_ref());
     client.args(["echo", "-q", "-c", &server.address.to_string(), "--json"]);
-    client.args(["--connections", connections, "--duration", SECONDS]).args(flags);
+    client.args(["--connections", connections, "--duration", LOAD_SECONDS]);
     let report: serde_json::Value = serde_json::from_str(&peers::output(client)?)?;
     let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
     Ok(Load {

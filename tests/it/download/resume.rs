@@ -427,6 +427,26 @@ fn two_programs_at_one_part_do_not_mix() {
     assert!(folder.read("f") == body && folder.read("f.1") == body);
 }
 
+#[test]
+fn a_part_that_made_way_for_anothers_file_gets_the_name_that_is_free() {
+    let body = seeded(1, LARGE);
+    for (taken, name) in [(None, "f"), (Some("f"), "f.1")] {
+        let (folder, whole) = (Folder::new(), body.clone());
+        let server = serve(move |number, request| match number {
+            0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+            _ => request.honestly(&whole, "\"a\""),
+        });
+        folder.write("f.part", "of a browser");
+        fetch(&folder, &server, &["--retry", "0"]).code(4);
+        assert_eq!(folder.names(), ["f.1.part", "f.1.part.json", "f.part"]);
+        taken.inspect(|taken| drop(folder.write(taken, "come meanwhile")));
+        fetch(&folder, &server, &["-c"]).code(0).says(&format!("saved {name}:"));
+        assert_eq!(firsts(&server), [None, Some(CUT)]);
+        assert!(folder.read(name) == body);
+        assert_eq!(folder.read("f.part"), b"of a browser");
+    }
+}
+
 // Killed.
 
 /// The most that a program which takes bytes has not written yet: two pieces of 1 MiB, and what the
