@@ -134,7 +134,7 @@ pub enum TlsError {
     /// The certificate is that of an authority, as a self-signed one often is.
     #[error("the certificate is that of an authority (CA:TRUE), not of a server")]
     OfAuthority {
-        /// That of the certificate that was shown.
+        /// The SHA-256 of the certificate that was shown.
         found: Fingerprint,
     },
     /// Something else is wrong with the certificate.

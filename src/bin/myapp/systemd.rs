@@ -21,6 +21,9 @@ pub(crate) fn sockets() -> io::Result<Vec<OwnedFd>> {
     if whose != Some(process::id()) {
         return Ok(Vec::new());
     }
+    if env::var("LISTEN_FDS").is_ok_and(|count| count.parse::<usize>().is_err()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a number"));
+    }
     let mut handed = ListenFd::from_env();
     (0..handed.len()).map(|index| take(&mut handed, index)).collect()
 }

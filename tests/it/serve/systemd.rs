@@ -135,8 +135,10 @@ fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
 fn what_is_no_socket_is_refused() {
     let folder = Folder::new();
     let file = |name| std::fs::File::open(folder.write(name, "")).unwrap().into();
-    let mut started = Started::serve("", [file("a"), file("b")], OURS, "");
-    assert_eq!(started.0.wait().unwrap().code(), Some(2));
+    for whose in [OURS, "LISTEN_PID=$$ LISTEN_FDS=two"] {
+        let mut started = Started::serve("", [file("a"), file("b")], whose, "");
+        assert_eq!(started.0.wait().unwrap().code(), Some(2), "{whose}");
+    }
 }
 
 #[test]
