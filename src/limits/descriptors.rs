@@ -1,13 +1,19 @@
 //! How many at once, as the system sees it: the limit of file descriptors.
 
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are left to the rest of the program: the standard streams, the reactor, a few
 /// listening sockets, log files.
 const RESERVE: u64 = 32;
+
+/// The most for which room is made at once: half a megabyte of the system's memory.
+const MOST_AT_ONCE: usize = (1 << 16) - 1;
 
 /// Raises this process's limit of file descriptors as far as it may go without privileges: to
 /// the hard limit.
@@ -21,6 +27,23 @@ pub fn raise() -> io::Result<()> {
         return Ok(());
     }
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// Has the system make room for so many descriptors at once, at most 65,536.
+///
+/// It does so by itself when they are opened, but stops a process of several threads for tens of
+/// milliseconds each time that their number doubles (Linux waits in `expand_fdtable` until no other
+/// thread can look at the old table). In this time a backlog fills. So it is best called while there
+/// is one thread.
+///
+/// # Errors
+///
+/// Those of `open(2)` and `fcntl(2)`; room is then made when it is needed.
+pub fn make_room(count: usize) -> io::Result<()> {
+    let highest = count.saturating_add(RESERVE as usize).min(room().get()).min(MOST_AT_ONCE);
+    let any = File::open("/dev/null")?;
+    fcntl_dupfd_cloexec(&any, highest as RawFd)?;
+    Ok(())
 }
 
 /// The number of connections for which the limit of file descriptors has room now.
@@ -51,6 +74,19 @@ mod tests {
             assert_eq!(room_of(Some(limit)).get(), room, "{limit}");
         }
         assert_eq!(room_of(None).get(), (1 << 30) - 32);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_makes_room_at_once() {
+        raise().unwrap();
+        let many = room().get().min(3000);
+        make_room(many).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let size: usize = size.trim().parse().unwrap();
+        assert!(size >= many, "{size} for {many}");
+        make_room(usize::MAX).unwrap();
     }
 
     #[test]

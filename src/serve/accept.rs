@@ -9,6 +9,7 @@ use futures_lite::future;
 use smol::LocalExecutor;
 use tracing::{info, warn};
 
+use crate::causes::Causes;
 use crate::limits::permits::Permit;
 use crate::limits::stop::Stop;
 use crate::net::stream::{Incoming, Peer, Stream};
@@ -111,7 +112,7 @@ impl Acceptor {
     async fn pause(&self, error: &io::Error) {
         if self.shared.admission.complaints.is_due(Instant::now()) {
             let address = self.incoming.local_addr();
-            warn!(%address, %error, "cannot accept connections, trying again");
+            warn!(%address, error = %Causes(error), "cannot accept connections, trying again");
         }
         Timer::after(PAUSE).await;
     }

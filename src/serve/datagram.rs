@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use tracing::{info, warn};
 
+use crate::causes::Causes;
 use crate::limits::deadline::before;
 use crate::limits::stop::Stop;
 use crate::net::datagram::{Datagrams, LONGEST, Origin};
@@ -157,7 +158,7 @@ impl Answerer {
     async fn pause(&self, error: &io::Error) {
         if self.shared.admission.complaints.is_due(Instant::now()) {
             let address = self.socket.local_addr();
-            warn!(%address, %error, "cannot receive datagrams, trying again");
+            warn!(%address, error = %Causes(error), "cannot receive datagrams, trying again");
         }
         Timer::after(PAUSE).await;
     }
@@ -231,7 +232,7 @@ impl Answerer {
             Ok(count) => self.shared.traffic.add_sent(count),
             Err(error) => {
                 self.shared.figures.datagrams.unsent.fetch_add(1, Relaxed);
-                info!(target: TRAFFIC, peer = %Peer::from(origin.peer), %error, "cannot answer");
+                info!(target: TRAFFIC, peer = %Peer::from(origin.peer), error = %Causes(&error), "cannot answer");
             }
         }
     }

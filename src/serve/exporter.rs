@@ -9,6 +9,7 @@ use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::LocalExecutor;
 use tracing::{debug, error};
 
+use crate::causes::Causes;
 use crate::limits::deadline::before;
 use crate::limits::permits::Permits;
 use crate::net::listener::Listener;
@@ -34,7 +35,9 @@ pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
     let address = listener.local_addr().clone();
     let incoming = match Incoming::new(listener) {
         Ok(incoming) => incoming,
-        Err(error) => return error!(%address, %error, "cannot wait for connections"),
+        Err(error) => {
+            return error!(%address, error = %Causes(&error), "cannot wait for connections");
+        }
     };
     let (executor, permits) = (LocalExecutor::new(), Permits::new(AT_ONCE));
     let accept = async {
@@ -46,7 +49,7 @@ pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
                 let _permit = permit;
                 let result = before(Timer::after(LIMIT), answer(stream, &figures)).await;
                 if let Err(error) = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-                    debug!(%error, "cannot answer for figures");
+                    debug!(error = %Causes(&error), "cannot answer for figures");
                 }
             };
             executor.spawn(answer).detach();
@@ -63,7 +66,7 @@ async fn accept(incoming: &Incoming) -> Stream {
             Err(error) => Err(error),
         };
         if let Err(error) = waited {
-            debug!(%error, "cannot accept a connection for figures");
+            debug!(error = %Causes(&error), "cannot accept a connection for figures");
             Timer::after(PAUSE).await;
         }
     }

@@ -9,6 +9,7 @@ use futures_lite::future;
 use smol::LocalExecutor;
 use tracing::error;
 
+use crate::causes::Causes;
 use crate::limits::deadline::before;
 use crate::limits::permits::Permits;
 use crate::limits::stop::{self, Stop};
@@ -81,7 +82,7 @@ impl Shard {
             let incoming = match Incoming::new(listener) {
                 Ok(incoming) => incoming,
                 Err(error) => {
-                    error!(%address, %error, "cannot wait for connections");
+                    error!(%address, error = %Causes(&error), "cannot wait for connections");
                     continue;
                 }
             };
@@ -99,7 +100,7 @@ impl Shard {
             let socket = match Datagrams::new(bound) {
                 Ok(socket) => socket,
                 Err(error) => {
-                    error!(%address, %error, "cannot wait for datagrams");
+                    error!(%address, error = %Causes(&error), "cannot wait for datagrams");
                     continue;
                 }
             };

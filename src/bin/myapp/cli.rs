@@ -70,8 +70,15 @@ impl Cli {
             return what.write(Self::command());
         }
         match self.command.ok_or_else(|| Failure::usage("no command is given"))? {
-            Command::Serve(c) => serve::run(c.options, &Log::start(&c.log, c.verbose)?),
-            Command::Echo(c) => echo::run(c.options, &Log::start(&c.log, c.verbose)?),
+            // Before the log has a thread, as room is made faster while there is one.
+            Command::Serve(c) => {
+                let room = c.options.make_room();
+                serve::run(c.options, room, &Log::start(&c.log, c.verbose)?)
+            }
+            Command::Echo(c) => {
+                let room = c.options.make_room();
+                echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
+            }
             Command::Download(c) => download::run(c.options, &Log::start(&c.log, c.verbose)?),
             Command::Cat(options) => cat::run(options),
         }

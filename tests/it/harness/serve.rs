@@ -120,10 +120,21 @@ impl Server {
 
     /// The memory in bytes that is its own.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(self.proc("status")).expect("read its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let text = self.status("RssAnon:");
+        let kib = text.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("RssAnon in kB") * 1024
+    }
+
+    /// The number of descriptors for which the system has made room.
+    pub fn room(&self) -> usize {
+        self.status("FDSize:").parse().expect("FDSize as a number")
+    }
+
+    /// What the system says of it.
+    fn status(&self, what: &str) -> String {
+        let status = fs::read_to_string(self.proc("status")).expect("read its status");
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        line.expect("a line of its status").trim().to_owned()
     }
 
     /// Waits until it has had a processor for so long in all.

@@ -57,6 +57,16 @@ fn many() -> usize {
     count
 }
 
+/// Making room while others wait would stop the server for tens of milliseconds each time that the
+/// number of connections doubles: with 4,096 in the backlog the next come a second too late.
+#[test]
+fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
+    let count = many();
+    assert!(Server::start(&["-q"]).room() >= count);
+    let few = Server::start(&["-q", "--max-connections", "200"]).room();
+    assert!((200..1024).contains(&few), "room for {few}");
+}
+
 #[test]
 fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);

@@ -209,6 +209,15 @@ impl Options {
         }
     }
 
+    /// Makes room for the connections of a load.
+    pub(crate) fn make_room(&self) -> io::Result<()> {
+        if !self.is_load() {
+            return Ok(());
+        }
+        descriptors::raise()?;
+        descriptors::make_room(self.connections.map_or(1, |count| count.get() as usize))
+    }
+
     /// Whether a server is put under load.
     fn is_load(&self) -> bool {
         let Self { connections, duration, rate, in_flight, .. } = self;
@@ -293,8 +302,11 @@ impl Options {
 }
 
 /// Runs the command until it is done or a signal ends it.
-pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(options: Options, room: io::Result<()>, log: &Log) -> Result<Code, Failure> {
     options.check()?;
+    if let Err(error) = room {
+        warn!(error = %Causes(&error), "cannot make room for many open files");
+    }
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
     runtime::run(async {
         if options.is_load() {
@@ -358,7 +370,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
 
 async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
-    find_room(config.connections)?;
+    check_room(config.connections)?;
     // What keeps it from being written is told before the load, not after it.
     let page = options.report.as_deref().map(NewFile::create).transpose()?;
     let ended = Cell::new(None);
@@ -392,11 +404,8 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
-/// Raises the limit of file descriptors, and refuses more connections than it then has room for.
-fn find_room(connections: NonZeroU32) -> Result<(), Failure> {
-    if let Err(error) = descriptors::raise() {
-        warn!(error = %Causes(&error), "cannot raise the limit of file descriptors");
-    }
+/// Refuses more connections than the limit of file descriptors has room for.
+fn check_room(connections: NonZeroU32) -> Result<(), Failure> {
     let room = descriptors::room();
     if usize::try_from(connections.get()).is_ok_and(|wanted| wanted <= room.get()) {
         return Ok(());

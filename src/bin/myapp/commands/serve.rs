@@ -1,6 +1,6 @@
 //! `myapp serve`.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::OwnedFd;
@@ -252,6 +252,12 @@ impl Options {
         })
     }
 
+    /// Makes room for as many connections as there may be.
+    pub(crate) fn make_room(&self) -> io::Result<()> {
+        descriptors::raise()?;
+        descriptors::make_room(self.max_connections.unwrap_or_else(descriptors::room).get())
+    }
+
     /// Refuses options that would have no effect.
     fn check(&self) -> Result<(), Failure> {
         if self.chunk.is_some() && self.mode != ModeName::Chunk {
@@ -348,14 +354,14 @@ impl FaultOptions {
     }
 }
 
-pub(crate) fn run(options: Options, _log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(options: Options, room: io::Result<()>, _log: &Log) -> Result<Code, Failure> {
     let config = options.to_config()?;
     let sockets = systemd::sockets().map_err(|error| {
         let error = anyhow::Error::new(error).context("take over the sockets of LISTEN_FDS");
         Failure::new(Code::Usage, error)
     })?;
-    if let Err(error) = descriptors::raise() {
-        warn!(error = %Causes(&error), "cannot raise the limit of open files");
+    if let Err(error) = room {
+        warn!(error = %Causes(&error), "cannot make room for many open files");
     }
     let room = descriptors::room();
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
