@@ -1,5 +1,5 @@
-//! Addresses as people type them: `8888`, `localhost:8888`, `[::1]:8888`, `:8888`,
-//! `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`.
+//! Addresses as people type them: `8888`, `localhost:8888`, `[::1]:8888`, `[fe80::1%eth0]:8888`,
+//! `:8888`, `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,6 +44,14 @@ pub enum Host {
     Any,
     /// One address.
     Ip(IpAddr),
+    /// A link-local address, of which there may be one on each link: `fe80::1%eth0` (RFC 4007
+    /// section 11, typed as RFC 9844 says).
+    Zoned {
+        /// The address.
+        ip: Ipv6Addr,
+        /// The interface to the link, by its name or its number.
+        zone: String,
+    },
     /// A name that is to be resolved.
     Name(String),
 }
@@ -67,6 +75,9 @@ pub enum AddressError {
     /// Between the brackets stands no IPv6 address.
     #[error("between [ and ] stands no IPv6 address")]
     Ipv6,
+    /// A zone without a name, or beside an address that is the same on all links.
+    #[error("behind % stands the interface of a link-local address ([fe80::1%eth0]:PORT)")]
+    Zone,
     /// A host name with characters that no host name has.
     #[error("not a host name")]
     Name,
@@ -109,13 +120,13 @@ impl Address {
         }
     }
 
-    /// The address and port, where this is no path and the machine no name.
+    /// The address, without a zone, and the port, where this is no path and the machine no name.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(Endpoint { host: Host::Ip(ip), port })
-            | Self::Udp(Endpoint { host: Host::Ip(ip), port })
-            | Self::Tls(Endpoint { host: Host::Ip(ip), port }) => Some(SocketAddr::new(*ip, *port)),
-            _ => None,
+        let Endpoint { host, port } = self.endpoint()?;
+        match host {
+            Host::Ip(ip) => Some(SocketAddr::new(*ip, *port)),
+            Host::Zoned { ip, .. } => Some(SocketAddr::new((*ip).into(), *port)),
+            Host::Any | Host::Name(_) => None,
         }
     }
 
@@ -133,11 +144,26 @@ impl Endpoint {
     pub const fn loopback(port: u16) -> Self {
         Self { host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }
     }
+
+    /// What a socket has that was bound to this endpoint and has the address `local`: the system
+    /// knows a zone by its number alone.
+    pub(crate) fn bound(&self, local: SocketAddr) -> Self {
+        match &self.host {
+            Host::Zoned { .. } => Self { host: self.host.clone(), port: local.port() },
+            _ => local.into(),
+        }
+    }
 }
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Ip(address.ip()), port: address.port() }
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                Host::Zoned { ip: *v6.ip(), zone: v6.scope_id().to_string() }
+            }
+            _ => Host::Ip(address.ip()),
+        };
+        Self { host, port: address.port() }
     }
 }
 
@@ -205,9 +231,9 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(bracketed) = text.strip_prefix('[') {
             let (ip, port) = bracketed.split_once(']').ok_or(AddressError::Ipv6)?;
-            let ip = ip.parse::<Ipv6Addr>().map_err(|_| AddressError::Ipv6)?;
+            let host = parse_ipv6(ip)?;
             let port = port.strip_prefix(':').ok_or(AddressError::NoPort)?;
-            return Ok(Self { host: Host::Ip(ip.into()), port: parse_port(port)? });
+            return Ok(Self { host, port: parse_port(port)? });
         }
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => Err(AddressError::Brackets),
@@ -224,6 +250,21 @@ fn parse_port(text: &str) -> Result<u16, AddressError> {
     // `parse` would also take a sign.
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(AddressError::Port)
+}
+
+fn parse_ipv6(text: &str) -> Result<Host, AddressError> {
+    let (ip, zone) = match text.split_once('%') {
+        Some((ip, zone)) => (ip, Some(zone)),
+        None => (text, None),
+    };
+    let ip = ip.parse::<Ipv6Addr>().map_err(|_| AddressError::Ipv6)?;
+    let Some(zone) = zone else { return Ok(Host::Ip(ip.into())) };
+    let is_of_a_link = ip.is_unicast_link_local() || ip.is_loopback();
+    let is_named = !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_graphic());
+    if !is_of_a_link || !is_named {
+        return Err(AddressError::Zone);
+    }
+    Ok(Host::Zoned { ip, zone: zone.into() })
 }
 
 fn parse_host(text: &str) -> Result<Host, AddressError> {
@@ -260,6 +301,7 @@ impl fmt::Display for Host {
         match self {
             Self::Any => Ok(()),
             Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Zoned { ip, zone } => write!(f, "[{ip}%{zone}]"),
             Self::Ip(ip) => write!(f, "{ip}"),
             Self::Name(name) => f.write_str(name),
         }
@@ -297,6 +339,11 @@ mod tests {
         reads("10.0.0.1:1", v4([10, 0, 0, 1]), 1);
         reads("[::1]:8888", Host::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)), 8888);
         reads("[::]:0", Host::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), 0);
+        let zoned =
+            |ip: &str, zone: &str| Host::Zoned { ip: ip.parse().unwrap(), zone: zone.into() };
+        reads("[fe80::1%eth0]:8888", zoned("fe80::1", "eth0"), 8888);
+        reads("[fe80::a:1%2]:1", zoned("fe80::a:1", "2"), 1);
+        reads("[::1%lo]:0", zoned("::1", "lo"), 0);
         reads("my_service-1.example.com:65535", name("my_service-1.example.com"), 65535);
     }
 
@@ -329,6 +376,12 @@ mod tests {
             ("[::1]", AddressError::NoPort),
             ("[::1", AddressError::Ipv6),
             ("[127.0.0.1]:1", AddressError::Ipv6),
+            ("[fe80::1%]:1", AddressError::Zone),
+            ("[fe80::1%eth 0]:1", AddressError::Zone),
+            ("[2001:db8::1%eth0]:1", AddressError::Zone),
+            ("[%eth0]:1", AddressError::Ipv6),
+            ("fe80::1%eth0:1", AddressError::Brackets),
+            ("192.0.2.1%eth0:1", AddressError::Name),
             ("a b:1", AddressError::Name),
             ("http://localhost:1", AddressError::Scheme),
             ("tls://localhost", AddressError::NoPort),
@@ -349,6 +402,7 @@ mod tests {
             ("[::1]:1", "tcp://[::1]:1"),
             ("localhost:80", "tcp://localhost:80"),
             ("udp://[::1]:1", "udp://[::1]:1"),
+            ("[fe80::1%eth0]:1", "tcp://[fe80::1%eth0]:1"),
             ("tls://localhost:1", "tls://localhost:1"),
             ("unix:/run/a b", "unix:/run/a b"),
         ] {
@@ -365,8 +419,18 @@ mod tests {
             assert_eq!(socket(text), Some(SocketAddr::from(([127, 0, 0, 1], 1))));
         }
         assert_eq!(socket("[::1]:2"), Some("[::1]:2".parse().unwrap()));
+        assert_eq!(socket("[fe80::1%2]:3"), Some("[fe80::1]:3".parse().unwrap()));
         for text in [":1", "localhost:1", "unix:x"] {
             assert_eq!(socket(text), None);
+        }
+    }
+
+    #[test]
+    fn a_zone_is_shown_as_it_was_asked_for_or_by_its_number() {
+        let local = "[fe80::1%2]:7".parse::<SocketAddr>().unwrap();
+        assert_eq!(Endpoint::from(local).to_string(), "[fe80::1%2]:7");
+        for (asked, shown) in [("[fe80::1%eth0]:0", "[fe80::1%eth0]:7"), (":0", "[fe80::1%2]:7")] {
+            assert_eq!(asked.parse::<Endpoint>().unwrap().bound(local).to_string(), shown);
         }
     }
 }

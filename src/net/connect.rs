@@ -2,7 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use async_net::TcpStream;
 use async_net::unix::UnixStream;
 use futures_lite::{AsyncRead, AsyncWrite};
+use nix::net::if_::if_nametoindex;
 use smol::Timer;
 
 use crate::limits::backoff::Backoff;
@@ -33,6 +35,14 @@ pub enum ConnectError {
         /// The name.
         host: String,
         /// What the resolver said.
+        source: io::Error,
+    },
+    /// This machine has no such interface.
+    #[error("find the interface of {host}")]
+    Zone {
+        /// The address with its zone.
+        host: Host,
+        /// What the system said.
         source: io::Error,
     },
     /// No address took the connection; the cause is that of the first one that was tried.
@@ -167,7 +177,8 @@ pub(crate) async fn connect_here(
 ///
 /// # Errors
 ///
-/// [`ConnectError::Resolve`] where the name does not resolve, or to nothing.
+/// [`ConnectError::Resolve`] where the name does not resolve, or to nothing;
+/// [`ConnectError::Zone`].
 ///
 /// # Cancel safety
 ///
@@ -176,6 +187,11 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectErro
     let port = endpoint.port;
     let name = match &endpoint.host {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
+        Host::Zoned { ip, zone } => {
+            let failed = |source| ConnectError::Zone { host: endpoint.host.clone(), source };
+            let scope = interface(zone).map_err(failed)?;
+            return Ok(vec![SocketAddrV6::new(*ip, port, 0, scope).into()]);
+        }
         Host::Any => {
             let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
             return Ok(both.map(|ip| SocketAddr::new(ip, port)).into());
@@ -188,6 +204,12 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectErro
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
     }
     Ok(found)
+}
+
+/// The number of an interface, which a zone gives by its name or that number.
+fn interface(zone: &str) -> io::Result<u32> {
+    let number = || zone.parse().ok().map(NonZeroU32::get);
+    Ok(if_nametoindex(zone).or_else(|error| number().ok_or(error))?)
 }
 
 /// Puts the families in turn, starting with that of the first address (RFC 8305 section 4).

@@ -81,7 +81,7 @@ impl Listener {
     ///
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
-        let bound = bind_first(endpoint, |address| listen_on(address, count)).await?;
+        let bound = bind_first(endpoint, |address| listen_on(endpoint, address, count)).await?;
         bound
             .map_err(|source| ListenError::Bind { address: Address::Tcp(endpoint.clone()), source })
     }
@@ -231,12 +231,17 @@ pub(super) fn bind_together(
     Ok((sockets, local))
 }
 
-fn listen_on(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Listener>> {
+fn listen_on(
+    asked: &Endpoint,
+    address: SocketAddr,
+    count: NonZeroUsize,
+) -> io::Result<Vec<Listener>> {
     let (sockets, local) = bind_together(address, count, open_socket)?;
     for socket in &sockets {
         listen(socket, BACKLOG)?;
     }
-    let listener = |socket| Listener { claim: None, socket, local: Address::Tcp(local.into()) };
+    let local = Address::Tcp(asked.bound(local));
+    let listener = |socket| Listener { claim: None, socket, local: local.clone() };
     Ok(sockets.into_iter().map(listener).collect())
 }
 

@@ -236,6 +236,8 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     match host {
         Host::Any => Ok(ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST))),
         Host::Ip(ip) => Ok(ServerName::from(*ip)),
+        // A zone means something on this machine alone.
+        Host::Zoned { ip, .. } => Ok(ServerName::from(IpAddr::from(*ip))),
         Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| TlsError::Name),
     }
 }

@@ -1,10 +1,11 @@
 //! What a server listens on.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 
 use crate::limits::descriptors;
-use crate::net::address::Address;
+use crate::net::address::{Address, Endpoint};
 use crate::net::datagram::{Bound, is_for_datagrams};
 use crate::net::listener::Listener;
 use crate::net::tls::TlsServer;
@@ -72,7 +73,9 @@ impl Doors {
             (Address::Unix(path), _) => {
                 self.add(Listener::bind_unix(path, config.unix_mode, count)?, None);
             }
-            (Address::Udp(endpoint), _) => self.add_bound(Bound::bind(endpoint, count).await?),
+            (Address::Udp(endpoint), _) => {
+                self.add_bound(Bound::bind(endpoint, count).await?, |local| endpoint.bound(local));
+            }
         }
         Ok(())
     }
@@ -80,15 +83,15 @@ impl Doors {
     /// Takes over a socket that is bound already. One for datagrams is served on one thread.
     pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
         if is_for_datagrams(&socket) {
-            self.add_bound(vec![Bound::adopt(socket)?]);
+            self.add_bound(vec![Bound::adopt(socket)?], Endpoint::from);
         } else {
             self.add(Listener::adopt(socket, config.threads)?, None);
         }
         Ok(())
     }
 
-    fn add_bound(&mut self, sockets: Vec<Bound>) {
-        let local = sockets.first().map(|bound| Address::Udp(bound.local_addr().into()));
+    fn add_bound(&mut self, sockets: Vec<Bound>, shown: impl Fn(SocketAddr) -> Endpoint) {
+        let local = sockets.first().map(|bound| Address::Udp(shown(bound.local_addr())));
         self.addresses.extend(local);
         for (shard, bound) in self.shards.iter_mut().zip(sockets) {
             shard.datagrams.push(bound);

@@ -80,7 +80,7 @@ fn request(host: &Host, port: u16) -> Result<Vec<u8>, ProxyError> {
             message.extend([NAME, length(name)?]);
             message.extend(name.bytes());
         }
-        Host::Any => return Err(ProxyError::Name),
+        Host::Any | Host::Zoned { .. } => return Err(ProxyError::Name),
     }
     message.extend(port.to_be_bytes());
     Ok(message)

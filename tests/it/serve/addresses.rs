@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::harness::serve::ask;
-use crate::harness::{Folder, Server, myapp};
+use crate::harness::{Folder, Program, Server, myapp};
 
 #[test]
 fn every_address_is_announced_in_order_with_its_real_port() {
@@ -86,6 +88,66 @@ fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
             let client = myapp(["echo", "-c", &to, "hello"]).through(nsenter);
             client.run().code(0).prints("hello\n");
         }
+    }
+}
+
+/// Asks a server at an address whose port is 0, which it is to announce as it was typed.
+#[track_caller]
+fn answers_as_announced(
+    address: &str,
+    serve: impl Fn(Program) -> Program,
+    ask: impl Fn(Program, u32) -> Program,
+) {
+    let over_tls = address.starts_with("tls://");
+    let arguments = ["serve", "-q", address].into_iter();
+    let program = myapp(arguments.chain(over_tls.then_some("--tls-self-signed")));
+    let mut server = serve(program).start();
+    let line = server.line();
+    let (announced, port) = line.trim_end().rsplit_once(':').unwrap();
+    assert_eq!(Some(announced), format!("listening on {address}").strip_suffix(":0"));
+    assert_ne!(port, "0");
+    let to = line.trim_end().strip_prefix("listening on ").unwrap();
+    let arguments = ["echo", "-q", "-c", to, "hello"].into_iter();
+    let client = myapp(arguments.chain(over_tls.then_some("--insecure")));
+    ask(client, server.id()).run().code(0).prints("hello\n");
+    server.signal(Signal::TERM);
+    server.wait().code(0);
+}
+
+#[test]
+fn an_address_with_a_zone_is_announced_as_it_was_typed() {
+    for address in ["tcp://[::1%lo]:0", "tcp://[::1%1]:0", "udp://[::1%lo]:0", "tls://[::1%lo]:0"] {
+        answers_as_announced(address, |server| server, |client, _| client);
+    }
+}
+
+#[test]
+#[ignore = "needs unshare, nsenter and ip"]
+fn an_address_of_a_link_is_served_with_its_interface_alone() {
+    let script = "ip link set lo up && ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"";
+    let alone = |program: Program| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", script]);
+        program.through(unshare)
+    };
+    let beside = |program: Program, id: u32| {
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--user", "--preserve-credentials", "--net", "--target", &id.to_string()]);
+        program.through(nsenter)
+    };
+    for address in ["tcp://[fe80::1%lo]:0", "udp://[fe80::1%1]:0", "tls://[fe80::1%lo]:0"] {
+        answers_as_announced(address, alone, beside);
+    }
+    let needs = "listen on [fe80::1]:0: Invalid argument\nhint: a link-local address needs";
+    alone(myapp(["serve", "[fe80::1]:0"])).run().code(4).says(needs);
+}
+
+#[test]
+fn an_interface_that_this_machine_does_not_have_is_a_usage_error() {
+    let unknown = "myapp: find the interface of [fe80::1%no-such]: No such device\n";
+    for address in ["[fe80::1%no-such]:7", "udp://[fe80::1%no-such]:7"] {
+        myapp(["serve", address]).run().code(2).prints("").says(unknown);
+        myapp(["echo", "-c", address, "hello"]).run().code(2).prints("").says(unknown);
     }
 }
 

@@ -21,6 +21,7 @@ use myapp::escape::Escaped;
 use myapp::limits::descriptors;
 use myapp::measure::live::Live;
 use myapp::net::address::Address;
+use myapp::net::connect::ConnectError;
 use myapp::{runtime, units};
 use smol::Unblock;
 use tracing::warn;
@@ -507,6 +508,7 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
         EchoError::Differs { .. } | EchoError::Mismatch { .. } | EchoError::Thread { .. } => {
             Code::Failure
         }
+        EchoError::Connect(ConnectError::Zone { .. }) => Code::Usage,
         EchoError::TooLong { .. } => Code::TooLarge,
         EchoError::Setup(_) => Code::LocalFile,
         EchoError::Tls { .. } => Code::Tls,

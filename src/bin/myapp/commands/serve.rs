@@ -13,6 +13,7 @@ use myapp::causes::Causes;
 use myapp::limits::deadline::before;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
+use myapp::net::connect::ConnectError;
 use myapp::net::listener::ListenError;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig, TlsSetupError};
 use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
@@ -41,13 +42,13 @@ Examples:
   myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
   myapp serve --stats 10s --metrics 9100
 
-ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT or :PORT (on every
-interface), with udp:// before it for datagrams or tls:// for TLS, or unix:PATH; port 0 lets the
-system choose. When all of them accept, each is printed. SIZE is a number with
-nothing, K, M or G behind it (powers of 1024); DUR a number with ms, s, m or h;
-CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an address. --allow and
---deny may be given several times; they and --max-per-ip are not for Unix
-sockets.
+ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, [fe80::1%eth0]:PORT or
+:PORT (on every interface), with udp:// before it for datagrams or tls:// for
+TLS, or unix:PATH; port 0 lets the system choose. When all of them accept, each
+is printed. SIZE is a number with nothing, K, M or G behind it (powers of 1024);
+DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
+2001:db8::/32, or an address. --allow and --deny may be given several times;
+they and --max-per-ip are not for Unix sockets.
 
 On SIGINT or SIGTERM nothing new is accepted, what has been received is
 answered, and the program ends with code 0; a second signal ends it at once.";
@@ -458,6 +459,8 @@ fn not_started(error: Error) -> Failure {
     let hint = hint(&error);
     let code = match &error {
         Error::NoCertificate { .. } => Code::Usage,
+        Error::Listen(ListenError::Resolve(ConnectError::Zone { .. }))
+        | Error::Metrics(ListenError::Resolve(ConnectError::Zone { .. })) => Code::Usage,
         Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
         Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => Code::LocalFile,
         Error::Tls(_) => Code::Tls,
@@ -495,6 +498,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         ErrorKind::AddrNotAvailable => {
             Some("no interface of this machine has this address; :PORT listens on all of them")
+        }
+        ErrorKind::InvalidInput => {
+            Some("a link-local address needs its interface: [fe80::1%eth0]:PORT")
         }
         _ => None,
     }
