@@ -143,6 +143,18 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
 }
 
 #[test]
+fn lines_that_the_log_file_does_not_take_are_told_of_once_and_counted() {
+    let arguments = ["serve", "--log-file", "/dev/full", "127.0.0.1:0"];
+    let server = Server::of(myapp(arguments), 1);
+    let before = server.descriptors();
+    assert_eq!(server.exchange(b"hello\n"), b"hello\n");
+    server.until_descriptors(before);
+    let told = "myapp: write the log to /dev/full: No space left on device\n\
+                myapp: log lines lost: 5\n";
+    assert_eq!(server.stop().code(0).stderr, told);
+}
+
+#[test]
 fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
     let burst = b"line\n".repeat(1000);
     let server = Server::start(&[]);

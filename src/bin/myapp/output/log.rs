@@ -1,13 +1,13 @@
 //! The log: text or JSON, on stderr or in a file, never waited for.
 
-use std::fs::OpenOptions;
+mod file;
+
 use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::{Args, ColorChoice, ValueEnum};
 use indicatif::MultiProgress;
 use tracing::level_filters::LevelFilter;
@@ -19,7 +19,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
+use crate::output::log::file::{LogFile, Lost};
 use crate::output::screen::screen;
 use crate::output::terminal;
 
@@ -89,21 +90,19 @@ pub(crate) struct Log {
     /// Where progress is drawn; the lines of the log come above it.
     pub(crate) screen: MultiProgress,
     dropped: ErrorCounter,
-    is_on_stderr: bool,
+    /// What its file has not taken; nothing where it is on stderr.
+    lost: Option<Lost>,
     writer: Option<WorkerGuard>,
 }
 
 impl Log {
     /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
-        let screen = screen();
+        let (screen, mut lost) = (screen(), None::<Lost>);
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
             None => (Box::new(AboveBars(screen.clone())), options.colors()),
             Some(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                let file = file
-                    .with_context(|| format!("open log file {}", terminal::path(path)))
-                    .map_err(|error| Failure::new(Code::LocalFile, error))?;
+                let file = LogFile::open(path, &screen, lost.get_or_insert_default())?;
                 (Box::new(file), options.color == ColorChoice::Always)
             }
         };
@@ -123,8 +122,7 @@ impl Log {
             .with(pace.clone())
             .with(lines)
             .init();
-        let (is_on_stderr, writer) = (options.log_file.is_none(), Some(guard));
-        Ok(Self { quiet: options.quiet, pace, screen, dropped, is_on_stderr, writer })
+        Ok(Self { quiet: options.quiet, pace, screen, dropped, lost, writer: Some(guard) })
     }
 }
 
@@ -147,14 +145,22 @@ impl Drop for Log {
             pace.tell_left_out(Instant::now() + SECOND);
         }
         let dropped = self.dropped.dropped_lines();
-        if terminal::is_read(PATIENCE) {
-            if dropped > 0 {
-                let text = format!("{dropped} log lines were left out: their reader is too slow");
-                terminal::line(&text);
+        let is_read = terminal::is_read(PATIENCE);
+        if is_read && dropped > 0 {
+            let text = format!("{dropped} log lines were left out: their reader is too slow");
+            terminal::line(&text);
+        }
+        let Some(lost) = &self.lost else {
+            if !is_read {
+                // It would wait for a reader that reads nothing, and then complain on stdout.
+                mem::forget(self.writer.take());
             }
-        } else if self.is_on_stderr {
-            // It would wait for a reader that reads nothing, and then complain on stdout.
-            mem::forget(self.writer.take());
+            return;
+        };
+        // Lines in the queue may be lost as well.
+        drop(self.writer.take());
+        if is_read && lost.lines() > 0 {
+            terminal::line(&format!("log lines lost: {}", lost.lines()));
         }
     }
 }
