@@ -55,6 +55,17 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    /// The error with the address as it was asked for: a listener of TCP does not know what will
+    /// be spoken over its connections.
+    pub(crate) fn of(self, asked: &Address) -> Self {
+        match self {
+            Self::Bind { source, .. } => Self::Bind { address: asked.clone(), source },
+            other => other,
+        }
+    }
+}
+
 impl Listener {
     /// Listens on `endpoint` for TCP, with `count` sockets between which the system shares the
     /// connections out (`SO_REUSEPORT`), one for each thread that accepts. [`Host::Any`] and

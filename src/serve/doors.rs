@@ -63,7 +63,8 @@ impl Doors {
                 self.add(Listener::bind(endpoint, count).await?, None);
             }
             (Address::Tls(endpoint), Some(tls)) => {
-                self.add(Listener::bind(endpoint, count).await?, Some(tls));
+                let bound = Listener::bind(endpoint, count).await;
+                self.add(bound.map_err(|error| error.of(address))?, Some(tls));
             }
             (Address::Tls(_), None) => {
                 return Err(Error::NoCertificate { address: address.clone() });

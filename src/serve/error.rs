@@ -13,6 +13,9 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// [`Config::metrics`](crate::serve::Config::metrics) cannot be listened on.
+    #[error("answer for figures")]
+    Metrics(#[source] ListenError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),

@@ -184,7 +184,8 @@ async fn start_exporter(
     endpoint: &Endpoint,
     figures: &Arc<Figures>,
 ) -> Result<(Worker<()>, Address), Error> {
-    let mut listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await?;
+    let listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await;
+    let mut listeners = listeners.map_err(Error::Metrics)?;
     let listener = listeners.remove(0);
     let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
     let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));

@@ -40,6 +40,9 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
     myapp(["serve", "127.0.0.1:0", &taken]).run().code(4).prints("").says(&in_use);
     let not_ours = "myapp: listen on 192.0.2.1:0: Cannot assign requested address\nhint: ";
     myapp(["serve", "192.0.2.1:0"]).run().code(4).prints("").says(not_ours);
+    let address = format!("tls://{taken}");
+    let in_use = format!("myapp: listen on {address}: Address already in use\nhint: ");
+    myapp(["serve", &address, "--tls-self-signed"]).run().code(4).prints("").says(&in_use);
     let unknown = "myapp: resolve no.such.host.invalid: ";
     myapp(["serve", "no.such.host.invalid:1"]).run().code(4).prints("").says(unknown);
 }

@@ -148,7 +148,10 @@ fn an_address_for_metrics_that_cannot_be_had_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let ran = myapp(["serve", "--metrics", &taken, "127.0.0.1:0"]).run().code(4).prints("");
-    ran.says(&format!("myapp: listen on {taken}: Address already in use\nhint: "));
+    let in_use = format!("myapp: --metrics: listen on {taken}: Address already in use\nhint: ");
+    ran.says(&in_use);
+    let ran = myapp(["serve", "--metrics", "no.such.host.invalid:1", "127.0.0.1:0"]).run();
+    ran.code(4).prints("").says("myapp: --metrics: resolve no.such.host.invalid: ");
 }
 
 /// The next event, which is as the schema says.

@@ -463,6 +463,10 @@ fn not_started(error: Error) -> Failure {
         Error::Tls(_) => Code::Tls,
         _ => Code::Network,
     };
+    let error = match error {
+        Error::Metrics(error) => anyhow::Error::new(error).context("--metrics"),
+        error => error.into(),
+    };
     let failure = Failure::new(code, error);
     match hint {
         Some(hint) => failure.hint(hint),
@@ -472,7 +476,8 @@ fn not_started(error: Error) -> Failure {
 
 /// What helps against an address that cannot be had.
 fn hint(error: &Error) -> Option<&'static str> {
-    let Error::Listen(ListenError::Bind { address, source }) = error else { return None };
+    let (Error::Listen(error) | Error::Metrics(error)) = error else { return None };
+    let ListenError::Bind { address, source } = error else { return None };
     let is_path = matches!(address, Address::Unix(_));
     match source.kind() {
         ErrorKind::AddrInUse if is_path => {
