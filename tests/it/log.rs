@@ -187,10 +187,12 @@ fn unread(folder: &Folder) -> (PathBuf, File) {
 #[test]
 fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
     let folder = Folder::new();
-    let (_, keep) = unread(&folder);
+    let (_, _keep) = unread(&folder);
     let server = Server::of(folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]), 1);
     answers_burst(&server);
-    drop(keep);
+    let told = server.stop();
+    assert_eq!(told.text(), "", "nothing about it is on stdout");
+    told.says("log lines were left out: their reader is too slow");
 }
 
 #[test]

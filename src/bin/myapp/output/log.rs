@@ -20,7 +20,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::Failure;
-use crate::output::log::file::{LogFile, Lost};
+use crate::output::log::file::{LogFile, Writer};
 use crate::output::screen::screen;
 use crate::output::terminal;
 
@@ -90,20 +90,20 @@ pub(crate) struct Log {
     /// Where progress is drawn; the lines of the log come above it.
     pub(crate) screen: MultiProgress,
     dropped: ErrorCounter,
-    /// What its file has not taken; nothing where it is on stderr.
-    lost: Option<Lost>,
+    /// Where it is, if not on stderr.
+    file: Option<Arc<LogFile>>,
     writer: Option<WorkerGuard>,
 }
 
 impl Log {
     /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
-        let (screen, mut lost) = (screen(), None::<Lost>);
+        let (screen, mut opened) = (screen(), None);
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
             None => (Box::new(AboveBars(screen.clone())), options.colors()),
             Some(path) => {
-                let file = LogFile::open(path, &screen, lost.get_or_insert_default())?;
-                (Box::new(file), options.color == ColorChoice::Always)
+                let file = opened.insert(Arc::new(LogFile::open(path, &screen)?));
+                (Box::new(Writer(Arc::clone(file))), options.color == ColorChoice::Always)
             }
         };
         let (queue, guard) = NonBlockingBuilder::default()
@@ -122,7 +122,8 @@ impl Log {
             .with(pace.clone())
             .with(lines)
             .init();
-        Ok(Self { quiet: options.quiet, pace, screen, dropped, lost, writer: Some(guard) })
+        let (file, writer) = (opened, Some(guard));
+        Ok(Self { quiet: options.quiet, pace, screen, dropped, file, writer })
     }
 }
 
@@ -150,17 +151,15 @@ impl Drop for Log {
             let text = format!("{dropped} log lines were left out: their reader is too slow");
             terminal::line(&text);
         }
-        let Some(lost) = &self.lost else {
-            if !is_read {
-                // It would wait for a reader that reads nothing, and then complain on stdout.
-                mem::forget(self.writer.take());
-            }
-            return;
-        };
+        if !self.file.as_ref().map_or(is_read, |file| file.is_read()) {
+            // It would wait for a reader that reads nothing, and then complain on stdout.
+            mem::forget(self.writer.take());
+        }
         // Lines in the queue may be lost as well.
         drop(self.writer.take());
-        if is_read && lost.lines() > 0 {
-            terminal::line(&format!("log lines lost: {}", lost.lines()));
+        let lost = self.file.as_ref().map_or(0, |file| file.lost());
+        if is_read && lost > 0 {
+            terminal::line(&format!("log lines lost: {lost}"));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,8 +68,13 @@ pub(crate) fn path(path: &std::path::Path) -> String {
 
 /// Whether stderr takes a line within `patience`.
 pub(crate) fn is_read(patience: Duration) -> bool {
-    let (stderr, patience) = (io::stderr(), Timespec::try_from(patience).ok());
-    let ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], patience.as_ref());
+    takes(&io::stderr(), patience)
+}
+
+/// Whether an output takes bytes within `patience`.
+pub(crate) fn takes(output: &impl AsFd, patience: Duration) -> bool {
+    let patience = Timespec::try_from(patience).ok();
+    let ready = poll(&mut [PollFd::new(output, PollFlags::OUT)], patience.as_ref());
     ready.is_ok_and(|count| count > 0)
 }
 

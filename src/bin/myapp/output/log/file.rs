@@ -15,31 +15,33 @@ use crate::exit::{Code, Failure};
 use crate::output::log::PATIENCE;
 use crate::output::terminal;
 
-/// How many lines a file has not taken.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    pub(super) fn lines(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
+/// A file that lines are appended to.
+#[derive(Debug)]
 pub(super) struct LogFile {
     file: File,
     path: String,
     screen: MultiProgress,
-    lost: Lost,
+    lost: AtomicU64,
 }
 
 impl LogFile {
-    pub(super) fn open(path: &Path, screen: &MultiProgress, lost: &Lost) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, screen: &MultiProgress) -> Result<Self, Failure> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let path = terminal::path(path);
         let file = file
             .with_context(|| format!("open log file {path}"))
             .map_err(|error| Failure::new(Code::LocalFile, error))?;
-        Ok(Self { file, path, screen: screen.clone(), lost: lost.clone() })
+        Ok(Self { file, path, screen: screen.clone(), lost: AtomicU64::new(0) })
+    }
+
+    /// The lines that it has not taken.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Whether it takes a line within [`PATIENCE`]; a FIFO may have a reader that does not read.
+    pub(super) fn is_read(&self) -> bool {
+        terminal::takes(&self.file, PATIENCE)
     }
 
     fn tell(&self, error: &io::Error) {
@@ -51,13 +53,17 @@ impl LogFile {
     }
 }
 
-impl Write for LogFile {
+/// Writes to a file that others watch.
+pub(super) struct Writer(pub(super) Arc<LogFile>);
+
+impl Write for Writer {
     /// Writes a line, or loses it: the next may find room again.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.file.write_all(line)
-            && self.lost.0.fetch_add(1, Relaxed) == 0
+        let Self(log) = self;
+        if let Err(error) = (&log.file).write_all(line)
+            && log.lost.fetch_add(1, Relaxed) == 0
         {
-            self.tell(&error);
+            log.tell(&error);
         }
         Ok(line.len())
     }
