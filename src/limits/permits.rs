@@ -48,7 +48,8 @@ impl Permits {
         self.semaphore.add_permits(1);
     }
 
-    /// Whether nobody has a permit or waits for one.
+    /// Whether nobody has a permit or waits for one; those that were
+    /// [forgotten](Permit::forget) do not count.
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.semaphore) == 1
     }

@@ -20,9 +20,7 @@ use std::thread::available_parallelism;
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again, spun};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Unparker, give_way, look_again, spun};
-#[cfg(not(target_os = "linux"))]
-pub(crate) use smol::Timer;
+pub(crate) use portable::{Driver, Socket, Timer, Unparker, give_way, look_again, spun};
 #[cfg(target_os = "linux")]
 pub(crate) use timers::Timer;
 pub(crate) use worker::Worker;

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use rustix::fd::AsFd;
@@ -18,8 +20,8 @@ pub(crate) fn look_again() {}
 
 /// How long the driver of this thread has asked for events in vain: here it always sleeps.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn spun() -> std::time::Duration {
-    std::time::Duration::ZERO
+pub(crate) fn spun() -> Duration {
+    Duration::ZERO
 }
 
 /// Has the task of `cx` polled again, after others.
@@ -51,7 +53,7 @@ impl Driver {
 
     /// Does nothing: smol's reactor always sleeps.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn busy_poll(self, _: std::time::Duration) -> Self {
+    pub(crate) fn busy_poll(self, _: Duration) -> Self {
         self
     }
 
@@ -123,4 +125,69 @@ impl<T: AsFd> Socket<T> {
 
     /// Takes note that an attempt has taken all that was there. The reactor does not need to know.
     pub(crate) fn exhausted(&self, _: Direction) {}
+}
+
+/// Is done at a moment: smol's timer, which does not tell itself for which one it waits.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    timer: smol::Timer,
+    at: Option<Instant>,
+}
+
+impl Timer {
+    /// A timer that is done at that moment.
+    pub(crate) fn at(at: Instant) -> Self {
+        Self { timer: smol::Timer::at(at), at: Some(at) }
+    }
+
+    /// A timer that is done when so much time has passed.
+    pub(crate) fn after(duration: Duration) -> Self {
+        Instant::now().checked_add(duration).map_or_else(Self::never, Self::at)
+    }
+
+    /// A timer that is never done, unless it is set.
+    pub(crate) fn never() -> Self {
+        Self { timer: smol::Timer::never(), at: None }
+    }
+
+    /// The moment that it waits for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Sets it to another moment.
+    pub(crate) fn set_at(&mut self, at: Instant) {
+        self.timer.set_at(at);
+        self.at = Some(at);
+    }
+}
+
+impl Future for Timer {
+    type Output = Instant;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Instant> {
+        let at = ready!(Pin::new(&mut self.timer).poll(cx));
+        self.at = None;
+        Poll::Ready(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use futures_lite::future::poll_once;
+
+    #[test]
+    fn a_timer_tells_the_moment_that_it_waits_for_until_it_is_done() {
+        let mut timer = Timer::after(Duration::from_secs(3600));
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert!(timer.due().is_some_and(|due| due > soon));
+        timer.set_at(soon);
+        assert_eq!(timer.due(), Some(soon));
+        assert_eq!(smol::block_on(&mut timer), soon);
+        assert_eq!(timer.due(), None);
+        let mut never = Timer::never();
+        assert!(smol::block_on(poll_once(&mut never)).is_none() && never.due().is_none());
+    }
 }

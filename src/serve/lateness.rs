@@ -12,7 +12,8 @@ pub(super) struct Late {
 }
 
 /// What a connection has for answers that wait. It is known when the connection is opened, so that
-/// without faults it takes no memory in all that are open, and nothing is asked.
+/// without faults it takes no memory in all that are open, and nothing is asked; inside TLS, which
+/// takes far more, it is asked.
 pub(super) trait Lateness: Unpin + 'static {
     fn late(&mut self) -> Option<&mut Late>;
 }

@@ -250,6 +250,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn as_many_messages_are_counted_as_there_are() {
+        for bytes in ["", "\n", "a", "a\n", "a\nb", "a\nb\n", "\n\n\nb", "a\n\nb\nc\n"] {
+            for mode in [Mode::Line, Mode::Chunk, Mode::Discard] {
+                let (framing, bytes) = (framing(mode, "", 5), bytes.as_bytes());
+                assert_eq!(framing.count(bytes), framing.messages(bytes).count(), "{bytes:?}");
+            }
+        }
+    }
+
     /// Writes the answers `step` bytes at a time, starting anew from the rest after each.
     #[track_caller]
     fn answers(framing: &Framing, parts: [&str; 2], step: usize) -> String {

@@ -41,8 +41,8 @@ pub(super) struct Session<S, L> {
     visit: Visit,
 }
 
-/// Serves a session to its end, in one task. No larger than the session, as there is one for each that is open;
-/// what only the end needs is in a box.
+/// Serves a session to its end, in one task. No larger than the session, as there is one for each
+/// that is open; what only the end needs is in a box.
 pub(super) enum Service<S, L> {
     Open(Session<S, L>),
     Closing(Pin<Box<dyn Future<Output = ()>>>),

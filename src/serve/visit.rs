@@ -40,7 +40,8 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    /// Counts a connection from `peer`, which has been admitted, and returns how many there were before it.
+    /// Counts a connection from `peer`, which has been admitted, and returns how many there were
+    /// before it.
     pub(super) fn begin(shared: Rc<Shared>, permit: Permit, peer: Peer) -> (Self, u64) {
         info!(target: TRAFFIC, %peer, "opened");
         let number = shared.figures.opened.fetch_add(1, Relaxed);

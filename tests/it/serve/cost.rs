@@ -61,10 +61,13 @@ fn many() -> usize {
 /// number of connections doubles: with 4,096 in the backlog the next come a second too late.
 #[test]
 fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
+    // A child begins with the room that its parent needs at that moment.
+    let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let count = many();
-    assert!(Server::start(&["-q"]).room() >= count);
+    let all = Server::start(&["-q"]).room();
+    assert!(all >= count, "room for {all}");
     let few = Server::start(&["-q", "--max-connections", "200"]).room();
-    assert!((200..1024).contains(&few), "room for {few}");
+    assert!((200..all).contains(&few), "room for {few}");
 }
 
 #[test]
