@@ -12,6 +12,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// listening sockets, log files.
 const RESERVE: u64 = 32;
 
+/// Descriptors of a thread that waits for its sockets: what it waits with, what wakes it, its
+/// timer.
+pub const A_THREAD: usize = 3;
+
 /// The most for which room is made at once: half a megabyte of the system's memory.
 const MOST_AT_ONCE: usize = (1 << 16) - 1;
 
@@ -33,8 +37,8 @@ pub fn raise() -> io::Result<()> {
 ///
 /// It does so by itself when they are opened, but stops a process of several threads for tens of
 /// milliseconds each time that their number doubles (Linux waits in `expand_fdtable` until no other
-/// thread can look at the old table). In this time a backlog fills. So it is best called while there
-/// is one thread.
+/// thread can look at the old table). In this time a backlog fills. So it is best called while
+/// there is one thread.
 ///
 /// # Errors
 ///

@@ -12,9 +12,6 @@ use crate::net::tls::TlsServer;
 use crate::serve::config::Config;
 use crate::serve::error::Error;
 
-/// Descriptors of a thread that waits for its sockets: what it waits with, what wakes it, its timer.
-const REACTOR: usize = 3;
-
 /// A socket of one thread, and how those are spoken to who come through it.
 #[derive(Debug)]
 pub(super) struct Door {
@@ -47,7 +44,8 @@ impl Doors {
 
     /// The number of connections for which there are descriptors beside those of all threads.
     pub(super) fn room(&self) -> NonZeroUsize {
-        let own = |shard: &Sockets| REACTOR + shard.doors.len() + shard.datagrams.len();
+        let own =
+            |shard: &Sockets| descriptors::A_THREAD + shard.doors.len() + shard.datagrams.len();
         descriptors::room_beside(self.shards.iter().map(own).sum())
     }
 

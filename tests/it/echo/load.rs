@@ -285,9 +285,21 @@ fn what_a_server_does_not_take_costs_no_memory() {
 
 #[test]
 fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
-    let ran = myapp(["echo", "-q", "--connections", "100", "-c", "127.0.0.1:1"]).descriptors(64);
-    let ran = ran.run().code(2).prints("");
-    ran.says("open 100 connections: the descriptor limit allows 32\n").says("hint: 'ulimit -Hn'");
+    // Each thread needs some, too.
+    for (threads, limit, room) in [("1", 64, 31), ("16", 128, 48)] {
+        let arguments = ["echo", "-q", "--connections", "49", "--threads", threads];
+        let load = myapp(arguments.into_iter().chain(["-c", "127.0.0.1:1"]));
+        let ran = load.descriptors(limit).run().code(2).prints("");
+        ran.says(&format!("open 49 connections: the descriptor limit allows {room}\n"))
+            .says("hint: 'ulimit -Hn'");
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_ten_connections() {
+    let peer = Peer::start(peer::close_after(63));
+    let (_, report) = load(&peer, "--connections 1 --duration 1h", 4);
+    assert_eq!((peer.connections(), &report["answered"]), (10, &0.into()), "{report}");
 }
 
 #[test]

@@ -371,7 +371,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
 
 async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
     let config = options.to_load()?;
-    check_room(config.connections)?;
+    check_room(&config)?;
     // What keeps it from being written is told before the load, not after it.
     let page = options.report.as_deref().map(NewFile::create).transpose()?;
     let ended = Cell::new(None);
@@ -405,10 +405,13 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     Ok(ended.get().unwrap_or(tally.code.get()))
 }
 
-/// Refuses more connections than the limit of file descriptors has room for.
-fn check_room(connections: NonZeroU32) -> Result<(), Failure> {
-    let room = descriptors::room();
-    if usize::try_from(connections.get()).is_ok_and(|wanted| wanted <= room.get()) {
+/// Refuses more connections than the limit of file descriptors has room for beside the threads.
+fn check_room(config: &LoadConfig) -> Result<(), Failure> {
+    let connections = config.connections;
+    let wanted = usize::try_from(connections.get()).unwrap_or(usize::MAX);
+    let threads = config.threads.get().min(wanted);
+    let room = descriptors::room_beside(threads * descriptors::A_THREAD);
+    if wanted <= room.get() {
         return Ok(());
     }
     let text = format!("open {connections} connections: the descriptor limit allows {room}");
