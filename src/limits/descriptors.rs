@@ -1,9 +1,9 @@
 //! How many at once, as the system sees it: the limit of file descriptors.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
+use std::os::unix::net::UnixDatagram;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,10 +42,10 @@ pub fn raise() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of `open(2)` and `fcntl(2)`; room is then made when it is needed.
+/// Those of `socket(2)` and `fcntl(2)`; room is then made when it is needed.
 pub fn make_room(count: usize) -> io::Result<()> {
     let highest = count.saturating_add(RESERVE as usize).min(room().get()).min(MOST_AT_ONCE);
-    let any = File::open("/dev/null")?;
+    let any = UnixDatagram::unbound()?;
     fcntl_dupfd_cloexec(&any, highest as RawFd)?;
     Ok(())
 }

@@ -111,7 +111,10 @@ impl Connections {
             let Some(longest) = all.max_by_key(|entry| entry.partial) else { return };
             self.partial.set(self.partial.get() - longest.partial as usize);
             longest.partial = 0;
-            self.call_out(longest, Call::Longest);
+            // Who is to be closed already is not told another reason.
+            if longest.call != Some(Call::Idle) {
+                self.call_out(longest, Call::Longest);
+            }
         }
     }
 
@@ -212,6 +215,18 @@ mod tests {
         connections.leave(short);
         connections.leave(long);
         assert_eq!(connections.partial.get(), 0);
+    }
+
+    #[test]
+    fn who_is_called_as_silent_is_not_called_as_the_longest_too() {
+        let connections = Connections::new(100, true);
+        let (silent, other) = (connections.join(), connections.join());
+        connections.attend(silent, Waker::noop());
+        connections.moved(silent, 60);
+        connections.tick(1);
+        connections.moved(other, 50);
+        assert_eq!((connections.call(silent), connections.call(other)), (Some(Call::Idle), None));
+        assert_eq!(connections.partial.get(), 50);
     }
 
     #[test]

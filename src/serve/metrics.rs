@@ -21,9 +21,11 @@ pub(super) fn respond(head: &[u8], summary: &Summary) -> String {
     }
     let mut response = match (method, target.split(|byte| *byte == b'?').next()) {
         (b"GET" | b"HEAD", Some(b"/metrics")) => response("200 OK", FORMAT, &exposition(summary)),
-        (_, Some(b"/metrics")) => {
-            response("405 Method Not Allowed\r\nAllow: GET, HEAD", "text/plain", "only GET\n")
-        }
+        (_, Some(b"/metrics")) => response(
+            "405 Method Not Allowed\r\nAllow: GET, HEAD",
+            "text/plain",
+            "only GET and HEAD\n",
+        ),
         _ => response("404 Not Found", "text/plain", "only /metrics\n"),
     };
     if method == b"HEAD" {

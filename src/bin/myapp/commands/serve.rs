@@ -364,7 +364,8 @@ pub(crate) fn run(options: Options, room: io::Result<()>, _log: &Log) -> Result<
     if let Err(error) = room {
         warn!(error = %Causes(&error), "cannot make room for many open files");
     }
-    let room = descriptors::room();
+    let of_a_thread = descriptors::A_THREAD + options.addresses.len().max(1);
+    let room = descriptors::room_beside(config.threads.get() * of_a_thread);
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
         warn!(%wanted, %room, "the limit of open files allows fewer connections than wanted");
     }
