@@ -1,10 +1,13 @@
 //! `myapp serve`.
 
-use std::io::{self, ErrorKind};
+mod failed;
+mod faults;
+mod tls;
+
+use std::io;
 use std::net::{AddrParseError, IpAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -13,14 +16,14 @@ use myapp::causes::Causes;
 use myapp::limits::deadline::before;
 use myapp::limits::{descriptors, stop};
 use myapp::net::address::{Address, Endpoint};
-use myapp::net::connect::ConnectError;
-use myapp::net::listener::ListenError;
-use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig, TlsSetupError};
-use myapp::serve::{Config, Error, Faults, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
+use myapp::serve::{Config, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
 use myapp::units::{parse_duration, parse_size};
 use smol::Timer;
 use tracing::{info, warn};
 
+use crate::commands::serve::failed::not_started;
+use crate::commands::serve::faults::FaultOptions;
+use crate::commands::serve::tls::TlsOptions;
 use crate::commands::{number, threads};
 use crate::exit::{Code, Failure};
 use crate::output::log::Log;
@@ -130,45 +133,6 @@ pub(crate) struct Options {
     json: bool,
 }
 
-// What is shown to those who come to a tls:// address.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "TLS")]
-struct TlsOptions {
-    /// Certificate (PEM), with those that lead to its issuer
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Make a certificate for this run; its SHA-256 is told on stderr
-    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
-    tls_self_signed: bool,
-    /// Serve only clients with a certificate from a root in FILE (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_client_ca: Option<PathBuf>,
-}
-
-// No doc comment: it would become that of the whole command.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Faults")]
-struct FaultOptions {
-    /// Send each answer so much later
-    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    delay: Option<Duration>,
-    /// Send each answer up to so much later still
-    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    jitter: Option<Duration>,
-    /// Lose this share of the answers (0.05 or 5%)
-    #[arg(long, value_name = "P", value_parser = share)]
-    drop_rate: Option<f64>,
-    /// Reset a connection after so many bytes of answers
-    #[arg(long, value_name = "SIZE", value_parser = wide_size)]
-    reset_after: Option<NonZeroU64>,
-    /// Repeat the faults of the run that had this seed [default: random]
-    #[arg(long, value_name = "N", value_parser = number::<u64>)]
-    seed: Option<u64>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ModeName {
     Line,
@@ -190,15 +154,6 @@ fn datagram_size(text: &str) -> Result<usize, String> {
 fn wide_size(text: &str) -> Result<NonZeroU64, String> {
     let size = parse_size(text).map_err(|error| error.to_string())?;
     NonZeroU64::new(size).ok_or_else(|| "must be more than 0".into())
-}
-
-/// A share, as a number from 0 to 1 or with `%`.
-fn share(text: &str) -> Result<f64, &'static str> {
-    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
-    let share = number.parse().map(|number: f64| number / whole).ok();
-    share
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or("not a share from 0 to 1 (or 0% to 100%)")
 }
 
 /// A network, or a single address.
@@ -286,72 +241,6 @@ impl Options {
         }
         self.tls.check(&self.addresses)?;
         self.faults.check(self.mode)
-    }
-}
-
-impl TlsOptions {
-    fn to_config(&self) -> Option<TlsServerConfig> {
-        let identity = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificates), Some(key)) => ServerIdentity::Files(Identity {
-                certificates: certificates.clone(),
-                key: key.clone(),
-            }),
-            _ if self.tls_self_signed => ServerIdentity::SelfSigned,
-            _ => return None,
-        };
-        Some(TlsServerConfig { identity, client_roots: self.tls_client_ca.clone() })
-    }
-
-    /// Refuses addresses without a certificate, and certificates without an address.
-    fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
-        let address = addresses.iter().find(|address| matches!(address, Address::Tls(_)));
-        let has_identity = self.tls_self_signed || self.tls_cert.is_some();
-        match address {
-            Some(address) if !has_identity => {
-                let failure =
-                    Failure::usage(format!("listen on {address}: a certificate is missing"));
-                let hint =
-                    "--tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
-                Err(failure.hint(hint))
-            }
-            None if has_identity || self.tls_client_ca.is_some() => {
-                Err(Failure::usage("the TLS options have no effect without a tls:// address"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl FaultOptions {
-    fn to_config(&self) -> Option<Faults> {
-        let Self { delay, jitter, drop_rate, reset_after, seed } = *self;
-        self.are_asked_for().then(|| Faults {
-            delay: delay.unwrap_or_default(),
-            jitter: jitter.unwrap_or_default(),
-            drop_rate: drop_rate.unwrap_or_default(),
-            reset_after,
-            seed: seed.unwrap_or_else(|| fastrand::u64(..)),
-        })
-    }
-
-    fn are_asked_for(&self) -> bool {
-        self.are_random() || self.delay.is_some() || self.reset_after.is_some()
-    }
-
-    fn are_random(&self) -> bool {
-        self.jitter.is_some() || self.drop_rate.is_some()
-    }
-
-    /// Refuses options that would have no effect.
-    fn check(&self, mode: ModeName) -> Result<(), Failure> {
-        if self.seed.is_some() && !self.are_random() {
-            return Err(Failure::usage("--seed has no effect without --jitter or --drop-rate"));
-        }
-        if self.are_asked_for() && mode == ModeName::Discard {
-            let failure = Failure::usage("faults have no effect with --mode discard");
-            return Err(failure.hint("they happen to answers, and it sends none"));
-        }
-        Ok(())
     }
 }
 
@@ -456,61 +345,11 @@ async fn tell_stats(
     Ok(())
 }
 
-fn not_started(error: Error) -> Failure {
-    let hint = hint(&error);
-    let code = match &error {
-        Error::NoCertificate { .. } => Code::Usage,
-        Error::Listen(ListenError::Resolve(ConnectError::Zone { .. }))
-        | Error::Metrics(ListenError::Resolve(ConnectError::Zone { .. })) => Code::Usage,
-        Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
-        Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => Code::LocalFile,
-        Error::Tls(_) => Code::Tls,
-        _ => Code::Network,
-    };
-    let error = match error {
-        Error::Metrics(error) => anyhow::Error::new(error).context("--metrics"),
-        error => error.into(),
-    };
-    let failure = Failure::new(code, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-/// What helps against an address that cannot be had.
-fn hint(error: &Error) -> Option<&'static str> {
-    let (Error::Listen(error) | Error::Metrics(error)) = error else { return None };
-    let ListenError::Bind { address, source } = error else { return None };
-    let is_path = matches!(address, Address::Unix(_));
-    match source.kind() {
-        ErrorKind::AddrInUse if is_path => {
-            Some("another program listens there; choose another path")
-        }
-        ErrorKind::AlreadyExists => Some("only a stale socket is taken over; choose another path"),
-        ErrorKind::PermissionDenied if is_path => {
-            Some("a socket is a new file in its folder; choose one where you may make files")
-        }
-        ErrorKind::NotFound if is_path => Some("the folder has to be there already"),
-        _ if is_path => None,
-        ErrorKind::AddrInUse => Some("choose another port, or 0 to have a free one chosen"),
-        ErrorKind::PermissionDenied => {
-            Some("ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose a higher one")
-        }
-        ErrorKind::AddrNotAvailable => {
-            Some("no interface of this machine has this address; :PORT listens on all of them")
-        }
-        ErrorKind::InvalidInput => {
-            Some("a link-local address needs its interface: [fe80::1%eth0]:PORT")
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+    use myapp::serve::Faults;
     use std::thread::available_parallelism;
 
     #[derive(Parser)]

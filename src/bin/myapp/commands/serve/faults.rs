@@ -1,0 +1,75 @@
+//! The faults that `myapp serve` makes on purpose.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use clap::Args;
+use myapp::serve::Faults;
+use myapp::units::parse_duration;
+
+use crate::commands::number;
+use crate::commands::serve::{ModeName, wide_size};
+use crate::exit::Failure;
+
+// No doc comment: it would become that of the whole command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults")]
+pub(super) struct FaultOptions {
+    /// Send each answer so much later
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    delay: Option<Duration>,
+    /// Send each answer up to so much later still
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    jitter: Option<Duration>,
+    /// Lose this share of the answers (0.05 or 5%)
+    #[arg(long, value_name = "P", value_parser = share)]
+    drop_rate: Option<f64>,
+    /// Reset a connection after so many bytes of answers
+    #[arg(long, value_name = "SIZE", value_parser = wide_size)]
+    reset_after: Option<NonZeroU64>,
+    /// Repeat the faults of the run that had this seed [default: random]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
+    seed: Option<u64>,
+}
+
+impl FaultOptions {
+    pub(super) fn to_config(&self) -> Option<Faults> {
+        let Self { delay, jitter, drop_rate, reset_after, seed } = *self;
+        self.are_asked_for().then(|| Faults {
+            delay: delay.unwrap_or_default(),
+            jitter: jitter.unwrap_or_default(),
+            drop_rate: drop_rate.unwrap_or_default(),
+            reset_after,
+            seed: seed.unwrap_or_else(|| fastrand::u64(..)),
+        })
+    }
+
+    fn are_asked_for(&self) -> bool {
+        self.are_random() || self.delay.is_some() || self.reset_after.is_some()
+    }
+
+    pub(super) fn are_random(&self) -> bool {
+        self.jitter.is_some() || self.drop_rate.is_some()
+    }
+
+    /// Refuses options that would have no effect.
+    pub(super) fn check(&self, mode: ModeName) -> Result<(), Failure> {
+        if self.seed.is_some() && !self.are_random() {
+            return Err(Failure::usage("--seed has no effect without --jitter or --drop-rate"));
+        }
+        if self.are_asked_for() && mode == ModeName::Discard {
+            let failure = Failure::usage("faults have no effect with --mode discard");
+            return Err(failure.hint("they happen to answers, and it sends none"));
+        }
+        Ok(())
+    }
+}
+
+/// A share, as a number from 0 to 1 or with `%`.
+fn share(text: &str) -> Result<f64, &'static str> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.parse().map(|number: f64| number / whole).ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or("not a share from 0 to 1 (or 0% to 100%)")
+}

@@ -1,0 +1,60 @@
+//! How `myapp serve` meets those who come to its `tls://` addresses.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use myapp::net::address::Address;
+use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
+
+use crate::exit::Failure;
+
+// What is shown to those who come to a tls:// address.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct TlsOptions {
+    /// Certificate (PEM), with those that lead to its issuer
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Make a certificate for this run; its SHA-256 is told on stderr
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub(super) tls_self_signed: bool,
+    /// Serve only clients with a certificate from a root in FILE (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    pub(super) fn to_config(&self) -> Option<TlsServerConfig> {
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificates), Some(key)) => ServerIdentity::Files(Identity {
+                certificates: certificates.clone(),
+                key: key.clone(),
+            }),
+            _ if self.tls_self_signed => ServerIdentity::SelfSigned,
+            _ => return None,
+        };
+        Some(TlsServerConfig { identity, client_roots: self.tls_client_ca.clone() })
+    }
+
+    /// Refuses addresses without a certificate, and certificates without an address.
+    pub(super) fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
+        let address = addresses.iter().find(|address| matches!(address, Address::Tls(_)));
+        let has_identity = self.tls_self_signed || self.tls_cert.is_some();
+        match address {
+            Some(address) if !has_identity => {
+                let failure =
+                    Failure::usage(format!("listen on {address}: a certificate is missing"));
+                let hint =
+                    "--tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+                Err(failure.hint(hint))
+            }
+            None if has_identity || self.tls_client_ca.is_some() => {
+                Err(Failure::usage("the TLS options have no effect without a tls:// address"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
