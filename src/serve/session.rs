@@ -72,7 +72,7 @@ where
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// Has not been polled yet.
+    /// Has not been polled yet: whom to wake is noted then, and stays the same.
     Opening,
     /// Reads and answers.
     Echoing,

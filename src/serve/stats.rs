@@ -49,8 +49,8 @@ impl Traffic {
     }
 }
 
-/// Adds to a counter that no other thread changes. (Not `fetch_add`, which takes as long as a
-/// tenth of all that is done for a short message beside the system's work.)
+/// Adds to a counter that no other thread changes. (So not `fetch_add`, which would lock its memory
+/// for each message.)
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
