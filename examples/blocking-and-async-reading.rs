@@ -36,7 +36,9 @@ fn main() -> io::Result<()> {
             smol::spawn(async move {
                 let began = start.elapsed();
                 let mut text = String::new();
-                Async::new(source(name, pause)?)?.read_to_string(&mut text).await?;
+                Async::new(source(name, pause)?)?
+                    .read_to_string(&mut text)
+                    .await?;
                 Ok::<_, io::Error>((name, text, began, start.elapsed()))
             })
         });

@@ -24,7 +24,10 @@ const MESSAGE: &[u8] = b"a whole line\nand the begin of another";
 
 fn main() -> Result<(), Box<dyn Error>> {
     // What does not end in two seconds would be cut, and counted in the summary.
-    let config = Config { drain: Duration::from_secs(2), ..Config::default() };
+    let config = Config {
+        drain: Duration::from_secs(2),
+        ..Config::default()
+    };
     myapp::runtime::run(async {
         let server = Server::bind(&[Address::loopback(0)], config).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;

@@ -26,11 +26,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let folder = tempfile::tempdir()?;
     let jobs = NonZeroUsize::new(3).ok_or("three is not zero")?;
-    let config = Config { dir: folder.path().to_owned(), jobs, ..Config::default() };
+    let config = Config {
+        dir: folder.path().to_owned(),
+        jobs,
+        ..Config::default()
+    };
     let downloader = Downloader::new(config)?;
 
     // The list may be any stream: here ten names, the seventh of which the server does not have.
-    let urls: Vec<_> = (1..=10).map(|number| format!("{server}/file-{number}.bin")).collect();
+    let urls: Vec<_> = (1..=10)
+        .map(|number| format!("{server}/file-{number}.bin"))
+        .collect();
     let list = stream::iter(urls).map(|url| Item::parse(&url));
     let observer = |number: u64, event: Event<'_>| match event {
         Event::Started { url, .. } => println!("{number}: GET {url}"),
@@ -42,7 +48,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The third argument is a future that ends the run early; this one never does.
     let report = myapp::runtime::run(downloader.run(list, &observer, future::pending()));
 
-    println!("{} saved, {} in all; {} failed", report.saved, Size(report.bytes), report.failed);
+    println!(
+        "{} saved, {} in all; {} failed",
+        report.saved,
+        Size(report.bytes),
+        report.failed
+    );
     println!("in the folder: {}", folder.path().read_dir()?.count());
     Ok(())
 }
@@ -51,7 +62,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while let Some(request) = lines.next().transpose()? {
-        while lines.next().transpose()?.is_some_and(|field| !field.is_empty()) {}
+        while lines
+            .next()
+            .transpose()?
+            .is_some_and(|field| !field.is_empty())
+        {}
         if request.contains("/file-7.bin") {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
         } else {

@@ -30,9 +30,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn clients(address: Address) -> Result<(), Box<dyn Error>> {
     let texts = ["¡Hola, servidor!", "¿Cómo estás?", "Adiós"];
-    let messages = texts.map(Message::new).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let server = Server { address, ..Server::default() };
-    let config = Config { server, ..Config::default() };
+    let messages = texts
+        .map(Message::new)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    let server = Server {
+        address,
+        ..Server::default()
+    };
+    let config = Config {
+        server,
+        ..Config::default()
+    };
     let print = async |number: u64, reply: Reply| {
         match reply.outcome {
             Ok(()) => print!("{number}: {}", String::from_utf8_lossy(&reply.bytes)),

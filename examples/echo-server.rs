@@ -39,7 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn converse(address: String, stopper: Stopper) -> Result<(), Box<dyn Error>> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     for message in ["¡Hola, servidor!", "How are you?", "Good bye."] {
-        stream.get_mut().write_all(format!("{message}\n").as_bytes()).await?;
+        stream
+            .get_mut()
+            .write_all(format!("{message}\n").as_bytes())
+            .await?;
         let mut reply = String::new();
         stream.read_line(&mut reply).await?;
         println!("sent {message:?}, received {:?}", reply.trim_end());

@@ -24,12 +24,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     // A port that was free a moment ago: nobody listens there.
-    let closed = format!("http://{}/", TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let closed = format!(
+        "http://{}/",
+        TcpListener::bind("127.0.0.1:0")?.local_addr()?
+    );
 
     let idle_timeout = Duration::from_millis(500);
-    let client = Client::new(ClientConfig { idle_timeout, ..ClientConfig::default() })?;
-    let urls =
-        [format!("{server}/page"), format!("{server}/missing"), closed, format!("{server}/silent")];
+    let client = Client::new(ClientConfig {
+        idle_timeout,
+        ..ClientConfig::default()
+    })?;
+    let urls = [
+        format!("{server}/page"),
+        format!("{server}/missing"),
+        closed,
+        format!("{server}/silent"),
+    ];
     myapp::runtime::run(async {
         for url in urls {
             match fetch(&client, &url.parse()?).await {
@@ -54,8 +64,15 @@ async fn fetch(client: &Client, url: &Url) -> Result<(u16, String), HttpError> {
     let status = response.status();
     let mut body = Vec::new();
     // A character takes at most four bytes: more than 400 are never read.
-    (&mut response).take(400).read_to_end(&mut body).await.map_err(HttpError::from_io)?;
-    Ok((status, String::from_utf8_lossy(&body).chars().take(100).collect()))
+    (&mut response)
+        .take(400)
+        .read_to_end(&mut body)
+        .await
+        .map_err(HttpError::from_io)?;
+    Ok((
+        status,
+        String::from_utf8_lossy(&body).chars().take(100).collect(),
+    ))
 }
 
 /// What the system said; an error of this library names what was tried, its source says why.
@@ -67,14 +84,22 @@ fn cause(error: &dyn Error) -> String {
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
-    while lines.next().transpose()?.is_some_and(|field| !field.is_empty()) {}
+    while lines
+        .next()
+        .transpose()?
+        .is_some_and(|field| !field.is_empty())
+    {}
     if request.contains("/silent") {
         thread::sleep(Duration::from_secs(5));
     } else if request.contains("/missing") {
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
     } else {
         let body = "All work and no play makes the server a dull peer. ".repeat(10);
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
     }
     Ok(())
 }

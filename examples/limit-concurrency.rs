@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (client, server) = (&client, &server);
         async move {
             let result = fetch(client, server, number).await;
-            println!("{:>4} ms  {number}: {result:?}", start.elapsed().as_millis());
+            println!(
+                "{:>4} ms  {number}: {result:?}",
+                start.elapsed().as_millis()
+            );
         }
     });
     myapp::runtime::run(fetches);
@@ -51,7 +54,10 @@ async fn fetch(client: &Client, server: &Url, number: u32) -> Result<String, Htt
     url.set_path(&number.to_string());
     let mut response = client.get(&url, &[]).await?;
     let mut body = String::new();
-    response.read_to_string(&mut body).await.map_err(HttpError::from_io)?;
+    response
+        .read_to_string(&mut body)
+        .await
+        .map_err(HttpError::from_io)?;
     Ok(body)
 }
 
@@ -59,7 +65,11 @@ async fn fetch(client: &Client, server: &Url, number: u32) -> Result<String, Htt
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while let Some(request) = lines.next().transpose()? {
-        while lines.next().transpose()?.is_some_and(|field| !field.is_empty()) {}
+        while lines
+            .next()
+            .transpose()?
+            .is_some_and(|field| !field.is_empty())
+        {}
         MOST.fetch_max(RUNNING.fetch_add(1, SeqCst) + 1, SeqCst);
         thread::sleep(Duration::from_millis(100));
         RUNNING.fetch_sub(1, SeqCst);

@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Lines about single connections and messages have a target of their own, and each kind of
     // line its own fields: what was received has a `text`.
     let not_a_message = filter_fn(|event| event.fields().field("text").is_none());
-    let lines = fmt::layer().with_writer(std::io::stdout).json().flatten_event(true);
+    let lines = fmt::layer()
+        .with_writer(std::io::stdout)
+        .json()
+        .flatten_event(true);
     tracing_subscriber::registry()
         .with(LevelFilter::INFO)
         .with(lines.with_filter(not_a_message))
@@ -37,7 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         info!(%address, "listening");
         let (stopper, stop) = stop();
         let client = async {
-            for message in ["¡Hola, servidor!\n", "bytes that do no harm to a log: \x1b[2J\n"] {
+            for message in [
+                "¡Hola, servidor!\n",
+                "bytes that do no harm to a log: \x1b[2J\n",
+            ] {
                 talk(address, message).await?;
             }
             stopper.stop();
@@ -45,7 +51,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let serving = async { Ok(server.run(stop.stopped()).await) };
         let (summary, ()) = future::try_zip(serving, client).await?;
-        info!(connections = summary.connections, messages = summary.messages, "stopped");
+        info!(
+            connections = summary.connections,
+            messages = summary.messages,
+            "stopped"
+        );
         Ok(())
     })
 }

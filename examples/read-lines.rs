@@ -53,7 +53,10 @@ fn main() -> io::Result<()> {
             }
         };
         let lines = future::or(read, count).await?;
-        println!("{lines} lines in {:.2?}; {ticks} ticks meanwhile", start.elapsed());
+        println!(
+            "{lines} lines in {:.2?}; {ticks} ticks meanwhile",
+            start.elapsed()
+        );
         Ok(())
     })
 }

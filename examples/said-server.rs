@@ -41,7 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let serving = async { Ok(server.run(stop.stopped()).await) };
         let (summary, ()) = future::try_zip(serving, clients).await?;
-        println!("{} clients, {} pieces", summary.connections, summary.messages);
+        println!(
+            "{} clients, {} pieces",
+            summary.connections, summary.messages
+        );
         Ok(())
     })
 }

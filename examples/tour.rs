@@ -30,21 +30,36 @@ fn main() -> Result<()> {
         };
         let serving = async { Result::Ok(server.run(stopped.stopped()).await) };
         let (summary, ()) = future::try_zip(serving, clients).await?;
-        println!("   the server answered {} messages and has ended", summary.messages);
+        println!(
+            "   the server answered {} messages and has ended",
+            summary.messages
+        );
 
         println!("3. download: twelve files, three at a time, each whole or not there");
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let report = future::or(fetch(port, folder.path()), answer(listener)).await?;
-        println!("   {} saved, {} failed, {} bytes", report.saved, report.failed, report.bytes);
+        println!(
+            "   {} saved, {} failed, {} bytes",
+            report.saved, report.failed, report.bytes
+        );
 
         println!("4. cat: all of them read side by side, written in order into one file");
         let name = |n| cat::Source::Path(folder.path().join(format!("{n}.txt")));
         let (path, mode) = (folder.path().join("all.txt"), cat::Mode::Replace);
-        let sink = cat::Sink::File { path, mode, fsync: false, tee: None };
-        let report =
-            cat::run((0..12).map(name).collect::<Vec<_>>(), Default::default(), sink, |_| {})
-                .await?;
+        let sink = cat::Sink::File {
+            path,
+            mode,
+            fsync: false,
+            tee: None,
+        };
+        let report = cat::run(
+            (0..12).map(name).collect::<Vec<_>>(),
+            Default::default(),
+            sink,
+            |_| {},
+        )
+        .await?;
         println!("   {} files, {} bytes", report.files, report.written);
         Ok(())
     })
@@ -53,21 +68,41 @@ fn main() -> Result<()> {
 async fn talk(address: Address) -> Result<()> {
     println!("2. echo: three messages at once, the replies in their order");
     let messages = ["¡Hola, servidor!", "¿Cómo estás?", "¡Adiós!"].map(echo::Message::new);
-    let server = echo::Server { address, ..Default::default() };
-    let config = echo::Config { server, ..Default::default() };
+    let server = echo::Server {
+        address,
+        ..Default::default()
+    };
+    let config = echo::Config {
+        server,
+        ..Default::default()
+    };
     let print = async |number, reply: echo::Reply| {
-        println!("   reply {number}: {}", String::from_utf8_lossy(&reply.bytes).trim_end());
+        println!(
+            "   reply {number}: {}",
+            String::from_utf8_lossy(&reply.bytes).trim_end()
+        );
         Ok(())
     };
-    echo::run(stream::iter(messages).filter_map(|message| message.ok()), &config, print).await
+    echo::run(
+        stream::iter(messages).filter_map(|message| message.ok()),
+        &config,
+        print,
+    )
+    .await
 }
 
 async fn fetch(port: u16, folder: &Path) -> Result<download::Report> {
     let jobs = NonZeroUsize::MIN.saturating_add(2);
-    let config = download::Config { jobs, dir: folder.to_owned(), ..Default::default() };
+    let config = download::Config {
+        jobs,
+        dir: folder.to_owned(),
+        ..Default::default()
+    };
     let urls = (0..12).map(|n| download::Item::parse(&format!("http://127.0.0.1:{port}/{n}.txt")));
     let downloader = download::Downloader::new(config)?;
-    Ok(downloader.run(stream::iter(urls), &|_, _| {}, future::pending()).await)
+    Ok(downloader
+        .run(stream::iter(urls), &|_, _| {}, future::pending())
+        .await)
 }
 
 /// An HTTP server that answers with a thousand lines, one request a connection.
@@ -75,8 +110,17 @@ async fn answer<T>(listener: TcpListener) -> Result<T> {
     loop {
         let (mut stream, _) = listener.accept().await?;
         let mut head = BufReader::new(stream.clone()).lines();
-        while head.next().await.transpose()?.is_some_and(|line| !line.is_empty()) {}
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 17000\r\n\r\n").await?;
-        stream.write_all(&b"a line of a file\n".repeat(1000)).await?;
+        while head
+            .next()
+            .await
+            .transpose()?
+            .is_some_and(|line| !line.is_empty())
+        {}
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 17000\r\n\r\n")
+            .await?;
+        stream
+            .write_all(&b"a line of a file\n".repeat(1000))
+            .await?;
     }
 }

@@ -68,9 +68,21 @@ mod tests {
     #[test]
     fn causes_follow_in_one_line_without_numbers_and_repetition() {
         let refused = || io::Error::from_raw_os_error(111);
-        told("connect to [::1]:1", refused(), "connect to [::1]:1: Connection refused");
+        told(
+            "connect to [::1]:1",
+            refused(),
+            "connect to [::1]:1: Connection refused",
+        );
         told("x: refused", io::Error::other("refused"), "x: refused");
-        told("x (os error 5)", io::Error::other(refused()), "x: Connection refused");
-        told("x", io::Error::other("(os error 5) y (z)"), "x: (os error 5) y (z)");
+        told(
+            "x (os error 5)",
+            io::Error::other(refused()),
+            "x: Connection refused",
+        );
+        told(
+            "x",
+            io::Error::other("(os error 5) y (z)"),
+            "x: (os error 5) y (z)",
+        );
     }
 }

@@ -53,7 +53,11 @@ impl fmt::Display for Escaped<'_> {
                 used += 1;
             }
         }
-        if used < self.0.len() { cut(f, self.0.len() - used) } else { Ok(()) }
+        if used < self.0.len() {
+            cut(f, self.0.len() - used)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -102,7 +106,10 @@ mod tests {
     #[test]
     fn what_is_harmless_stays_as_it_is() {
         shows(b"", "");
-        shows("¡Hola, servidor! \u{1f600}".as_bytes(), "¡Hola, servidor! \u{1f600}");
+        shows(
+            "¡Hola, servidor! \u{1f600}".as_bytes(),
+            "¡Hola, servidor! \u{1f600}",
+        );
     }
 
     #[test]
@@ -128,6 +135,9 @@ mod tests {
         shows(&[b'x'; 200], &"x".repeat(200));
         let wide = "\u{1f600}".repeat(200);
         shows(wide.as_bytes(), &wide);
-        shows(&[0xff; 201], &format!("{}… (1 bytes more)", r"\xff".repeat(200)));
+        shows(
+            &[0xff; 201],
+            &format!("{}… (1 bytes more)", r"\xff".repeat(200)),
+        );
     }
 }

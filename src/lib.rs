@@ -35,7 +35,12 @@
 //! smol's reactor thread.
 
 #![warn(unreachable_pub)]
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 pub mod cat;
 pub mod causes;

@@ -45,7 +45,10 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 ///
 /// [`UnitError::Rate`].
 pub fn parse_rate(text: &str) -> Result<NonZeroU64, UnitError> {
-    parse_size(text).ok().and_then(NonZeroU64::new).ok_or(UnitError::Rate)
+    parse_size(text)
+        .ok()
+        .and_then(NonZeroU64::new)
+        .ok_or(UnitError::Rate)
 }
 
 /// Reads a duration: a number, then one of `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, or nothing,
@@ -72,7 +75,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         .ok()
         .and_then(|parsed| Duration::try_from(parsed).ok())
         .ok_or(UnitError::Duration)?;
-    if duration > CENTURY { Err(UnitError::Duration) } else { Ok(duration) }
+    if duration > CENTURY {
+        Err(UnitError::Duration)
+    } else {
+        Ok(duration)
+    }
 }
 
 /// Prints a number of bytes with three digits: `812 B`, `1.50 KiB`, `64.0 MiB`.
@@ -163,13 +170,26 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_unit_is_in_seconds() {
-        for (text, millis) in
-            [("0", 0), ("1", 1000), ("0.5", 500), ("100ms", 100), ("1.5s", 1500), ("2m", 120_000)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("0", 0),
+            ("1", 1000),
+            ("0.5", 500),
+            ("100ms", 100),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for text in ["50us", "50µs", "0.05ms"] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_micros(50)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_micros(50)),
+                "{text}"
+            );
         }
         assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
         for text in ["", "s", "-1s", "1x", "inf", "1e300", "1 s 2"] {

@@ -38,7 +38,10 @@ pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     copy(&mut stream, to).map_err(|error| blame("brotli", error))?;
     // It says so when it is asked once more after the end, of what it has read itself.
     if stream.read(&mut [0]).is_err() || !from.fill_buf()?.is_empty() {
-        return Err(blame("brotli", io::Error::other("more stands behind its end")));
+        return Err(blame(
+            "brotli",
+            io::Error::other("more stands behind its end"),
+        ));
     }
     Ok(())
 }

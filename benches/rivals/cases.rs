@@ -52,11 +52,23 @@ pub(crate) fn cat(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
         ("1 GiB to a pipe", format!("CAT {large} | wc -c >/dev/null")),
         ("1 GiB to a file", format!("exec CAT {large} >{copy}")),
         ("20,000 × 4 KiB to /dev/null", format!("{many} >/dev/null")),
-        ("20,000 × 4 KiB to a pipe", format!("({many}) | wc -c >/dev/null")),
-        ("-n, 1 GiB to /dev/null", format!("exec CAT -n {large} >/dev/null")),
-        ("-n, 1 GiB to a pipe", format!("CAT -n {large} | wc -c >/dev/null")),
+        (
+            "20,000 × 4 KiB to a pipe",
+            format!("({many}) | wc -c >/dev/null"),
+        ),
+        (
+            "-n, 1 GiB to /dev/null",
+            format!("exec CAT -n {large} >/dev/null"),
+        ),
+        (
+            "-n, 1 GiB to a pipe",
+            format!("CAT -n {large} | wc -c >/dev/null"),
+        ),
     ] {
-        report.add(case, &interleaved(&contenders(&cats, &script), ROUNDS, &|| Ok(()))?);
+        report.add(
+            case,
+            &interleaved(&contenders(&cats, &script), ROUNDS, &|| Ok(()))?,
+        );
     }
     let cold = contenders(&cats, &format!("{many} >/dev/null"));
     match drop_caches() {
@@ -97,6 +109,9 @@ pub(crate) fn start(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     fs::write(&empty, "")?;
     let script = format!("exec CAT {}", empty.display());
     let contenders = contenders(&cats(report), &script);
-    report.add("start: an empty file", &interleaved(&contenders, 101, &|| Ok(()))?);
+    report.add(
+        "start: an empty file",
+        &interleaved(&contenders, 101, &|| Ok(()))?,
+    );
     Ok(())
 }

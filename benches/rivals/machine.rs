@@ -6,7 +6,9 @@ use std::process::Command;
 /// The processor, the number of processors and the kernel, in one line.
 pub(crate) fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, name)| name);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -20,7 +22,9 @@ pub(crate) fn version(program: &str) -> Option<String> {
         let output = Command::new(program).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()));
+        let line = text
+            .lines()
+            .find(|line| line.contains(|c: char| c.is_ascii_digit()));
         line.filter(|_| output.status.success()).map(str::to_owned)
     });
     said.next()

@@ -24,7 +24,10 @@ use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench` by itself.
-    let wanted: Vec<_> = std::env::args().skip(1).filter(|name| name != "--bench").collect();
+    let wanted: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|name| name != "--bench")
+        .collect();
     if let [mode, script] = &wanted[..]
         && mode == download::usage::MEASURE
     {
@@ -34,7 +37,10 @@ fn main() -> anyhow::Result<()> {
     let known = ["cat", "start", "echo", "load", "download", slow_link];
     let known = [&known[..], &download::NAMES].concat();
     if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
-        anyhow::bail!("no comparison is named {name}; there are: {}", known.join(", "));
+        anyhow::bail!(
+            "no comparison is named {name}; there are: {}",
+            known.join(", ")
+        );
     }
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let folder = tempfile::tempdir()?;

@@ -57,7 +57,11 @@ impl Figures {
     pub(crate) fn beside_the_first(contenders: &[Contender], times: Vec<Vec<f64>>) -> Vec<Self> {
         let ours = times[0].clone();
         let figures = contenders.iter().zip(times).map(|(contender, times)| {
-            let ratios = times.iter().zip(&ours).map(|(theirs, ours)| theirs / ours).collect();
+            let ratios = times
+                .iter()
+                .zip(&ours)
+                .map(|(theirs, ours)| theirs / ours)
+                .collect();
             Self {
                 name: contender.name.clone(),
                 seconds: Quartiles::of(times),

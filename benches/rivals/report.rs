@@ -15,7 +15,10 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(machine: String) -> Self {
         println!("{machine}\nratio: the rival's time divided by ours, median [quartiles]\n");
-        Self { machine, cases: Vec::new() }
+        Self {
+            machine,
+            cases: Vec::new(),
+        }
     }
 
     /// Says what is missing.
@@ -26,9 +29,17 @@ impl Report {
     /// Prints one case and keeps it.
     pub(crate) fn add(&mut self, case: &str, figures: &[Figures]) {
         println!("{case}");
-        for Figures { name, seconds, ratio } in figures {
+        for Figures {
+            name,
+            seconds,
+            ratio,
+        } in figures
+        {
             let ([_, median, _], [low, middle, high]) = (seconds.0, ratio.0);
-            println!("  {name:<28} {:>9.2} ms   {middle:>6.2} [{low:.2}–{high:.2}]", median * 1e3);
+            println!(
+                "  {name:<28} {:>9.2} ms   {middle:>6.2} [{low:.2}–{high:.2}]",
+                median * 1e3
+            );
         }
         println!();
         let rows: Vec<_> = figures

@@ -46,7 +46,12 @@ struct Origin {
 ///
 /// What is wrong.
 pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
-    let validators = [Validator::Strong, Validator::Weak, Validator::Date, Validator::None];
+    let validators = [
+        Validator::Strong,
+        Validator::Weak,
+        Validator::Date,
+        Validator::None,
+    ];
     let origin = Origin {
         versions: vec![bytes(random)],
         validator: validators[random.usize(..4)],
@@ -102,7 +107,10 @@ pub fn run(config: Config, item: Item) -> Report {
 fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     for resume in [false, true, true] {
-        let config = Config { resume, ..config(random, folder.path()) };
+        let config = Config {
+            resume,
+            ..config(random, folder.path())
+        };
         let report = run(config, Item::parse(&server.url("f")).expect("a URL"));
         let names = names(folder.path());
         if report.saved == 0 {
@@ -128,23 +136,33 @@ fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Resul
 fn to_a_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
-    let item = Item { target: Target::Sink(Box::new(sink.clone())), ..item };
+    let item = Item {
+        target: Target::Sink(Box::new(sink.clone())),
+        ..item
+    };
     let report = run(config(random, Path::new("")), item);
-    let (written, origin) = (sink.0.lock().expect("no panic"), origin.lock().expect("no panic"));
+    let (written, origin) = (
+        sink.0.lock().expect("no panic"),
+        origin.lock().expect("no panic"),
+    );
     let fits = |version: &Vec<u8>| match report.saved {
         0 => version.starts_with(&written),
         _ => *version == *written,
     };
     match origin.versions.iter().any(fits) {
         true => Ok(()),
-        false => Err(format!("{} bytes in the writer are of no version", written.len())),
+        false => Err(format!(
+            "{} bytes in the writer are of no version",
+            written.len()
+        )),
     }
 }
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("our folder").flatten();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
@@ -185,14 +203,25 @@ impl Origin {
             Some(from) => self.part(from, now),
             None => self.sized(200, "", 0, now),
         };
-        let turn = if is_faulty { self.break_off(answer) } else { stays(answer) };
+        let turn = if is_faulty {
+            self.break_off(answer)
+        } else {
+            stays(answer)
+        };
         let sent: usize = turn.pieces.iter().map(Vec::len).sum();
         let head = String::from_utf8_lossy(&turn.pieces[0]).into_owned();
-        let head = head.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n", "; ");
-        let asked = request.lines().filter(|line| line.to_lowercase().contains("range"));
+        let head = head
+            .split("\r\n\r\n")
+            .next()
+            .unwrap_or_default()
+            .replace("\r\n", "; ");
+        let asked = request
+            .lines()
+            .filter(|line| line.to_lowercase().contains("range"));
         let asked: Vec<_> = asked.collect();
         let faulty = if is_faulty { "a fault: " } else { "" };
-        self.told.push(format!("{asked:?}: {faulty}{head}; {sent} bytes in all"));
+        self.told
+            .push(format!("{asked:?}: {faulty}{head}; {sent} bytes in all"));
         turn
     }
 
@@ -204,7 +233,9 @@ impl Origin {
     fn range(&mut self, request: &str) -> Option<usize> {
         let field = |name: &str| {
             let mut lines = request.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+            lines
+                .find(|(given, _)| given.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
         };
         let range = field("range")?.strip_prefix("bytes=")?;
         let from = range.split('-').next()?.parse().ok()?;
@@ -227,7 +258,11 @@ impl Origin {
     }
 
     fn head(&self, status: u16, fields: &str) -> Vec<u8> {
-        let length = if status == 416 { "Content-Length: 0\r\n" } else { "" };
+        let length = if status == 416 {
+            "Content-Length: 0\r\n"
+        } else {
+            ""
+        };
         let version = self.version();
         format!("HTTP/1.1 {status} x\r\n{version}{length}{fields}\r\n").into_bytes()
     }
@@ -238,7 +273,11 @@ impl Origin {
     }
 
     fn part(&self, from: usize, end: usize) -> Vec<u8> {
-        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", end - 1, self.now().len());
+        let range = format!(
+            "Content-Range: bytes {from}-{}/{}\r\n",
+            end - 1,
+            self.now().len()
+        );
         self.sized(206, &range, from, end)
     }
 
@@ -252,7 +291,12 @@ impl Origin {
             1 => self.part(elsewhere, all),
             2 => self.part(from, end),
             3 => self.sized(206, "", from, all),
-            4 => self.sized(206, "Content-Type: multipart/byteranges; boundary=b\r\n", from, all),
+            4 => self.sized(
+                206,
+                "Content-Type: multipart/byteranges; boundary=b\r\n",
+                from,
+                all,
+            ),
             5 => self.sized(
                 206,
                 &format!("Content-Range: bytes {from}-{}/*\r\n", end - 1),
@@ -272,9 +316,15 @@ impl Origin {
 
     /// Ends an answer too early, where that can be seen, or puts another in its place.
     fn break_off(&mut self, answer: Vec<u8>) -> Turn {
-        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+        let head = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .map_or(0, |at| at + 4);
         let at = self.random.usize(..=answer.len());
-        let cut = |at: usize| Turn { pieces: vec![answer[..at].to_vec()], ..Turn::default() };
+        let cut = |at: usize| Turn {
+            pieces: vec![answer[..at].to_vec()],
+            ..Turn::default()
+        };
         match self.random.u8(..8) {
             0 => cut(0),
             1 => cut(at.min(head)),
@@ -289,7 +339,11 @@ impl Origin {
 }
 
 fn stays(bytes: Vec<u8>) -> Turn {
-    Turn { pieces: vec![bytes], stays: true, ..Turn::default() }
+    Turn {
+        pieces: vec![bytes],
+        stays: true,
+        ..Turn::default()
+    }
 }
 
 const NAMES: [&str; 26] = [
@@ -327,11 +381,18 @@ const NAMES: [&str; 26] = [
 ///
 /// What is wrong with it.
 pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
-    let mut value =
-        if random.bool() { "attachment; filename=\"".to_owned() } else { String::new() };
+    let mut value = if random.bool() {
+        "attachment; filename=\"".to_owned()
+    } else {
+        String::new()
+    };
     for _ in 0..random.usize(1..9) {
         value += NAMES[random.usize(..NAMES.len())];
-        value += &"y".repeat(if random.u8(..30) == 0 { random.usize(..400) } else { 0 });
+        value += &"y".repeat(if random.u8(..30) == 0 {
+            random.usize(..400)
+        } else {
+            0
+        });
     }
     let answer =
         format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Disposition: {value}\r\n\r\nx");
@@ -339,14 +400,29 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
     server.answer(turn);
     let around = TempDir::new().map_err(|error| error.to_string())?;
     let folder = around.path().join("folder");
-    let config = Config { server_names: true, ..config(random, &folder) };
-    let report = run(config, Item::parse(&server.url("%2e%2e%2fu")).expect("a URL"));
+    let config = Config {
+        server_names: true,
+        ..config(random, &folder)
+    };
+    let report = run(
+        config,
+        Item::parse(&server.url("%2e%2e%2fu")).expect("a URL"),
+    );
     let (names, all) = (names(&folder), self::names(around.path()));
     let name = match &names[..] {
         [name] if all == ["folder"] && report.saved == 1 => name,
-        _ => return Err(format!("{value:?}: {names:?} in {all:?}, {:?}", report.failures)),
+        _ => {
+            return Err(format!(
+                "{value:?}: {names:?} in {all:?}, {:?}",
+                report.failures
+            ));
+        }
     };
     safe_name(Path::new(name)).map_err(|what| format!("{what}: {name:?} for {value:?}"))?;
     let is_odd = name.starts_with('.') || name.ends_with(['.', ' ']) || name.contains(':');
-    if is_odd { Err(format!("{name:?} for {value:?}")) } else { Ok(()) }
+    if is_odd {
+        Err(format!("{name:?} for {value:?}"))
+    } else {
+        Ok(())
+    }
 }

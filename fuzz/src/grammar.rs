@@ -59,7 +59,14 @@ const STATUSES: [&str; 16] = [
     "2000 OK",
 ];
 
-const VERSIONS: [&str; 6] = ["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "ICY", "HTTP/1.1 "];
+const VERSIONS: [&str; 6] = [
+    "HTTP/1.0",
+    "HTTP/1.2",
+    "HTTP/2.0",
+    "http/1.1",
+    "ICY",
+    "HTTP/1.1 ",
+];
 
 const FIELDS: [&str; 22] = [
     "Connection: close",
@@ -122,8 +129,22 @@ const CODINGS: [&str; 16] = [
     "Transfer\x01-Encoding: chunked",
 ];
 
-const EXTENSIONS: [&str; 14] =
-    ["", "", "", "", " ", ";a", ";a=b", " ; a=\"b;c\"", "\t", ";\x01", " 1", ";\r", "\n", ";a\nb"];
+const EXTENSIONS: [&str; 14] = [
+    "",
+    "",
+    "",
+    "",
+    " ",
+    ";a",
+    ";a=b",
+    " ; a=\"b;c\"",
+    "\t",
+    ";\x01",
+    " 1",
+    ";\r",
+    "\n",
+    ";a\nb",
+];
 
 const TRAILERS: [&str; 8] = [
     "T: u\r\n",
@@ -178,7 +199,10 @@ fn line_end(random: &mut Rng) -> &'static str {
 }
 
 fn interim(bytes: &mut Vec<u8>, random: &mut Rng) {
-    let status = pick(random, &["100 Continue", "103 Early Hints", "102 x", "199 "]);
+    let status = pick(
+        random,
+        &["100 Continue", "103 Early Hints", "102 x", "199 "],
+    );
     bytes.extend(format!("HTTP/1.1 {status}\r\n").bytes());
     if rarely(random, 3) {
         bytes.extend(b"Link: </x>\r\nContent-Length: 3\r\n");
@@ -187,8 +211,16 @@ fn interim(bytes: &mut Vec<u8>, random: &mut Rng) {
 }
 
 fn final_answer(bytes: &mut Vec<u8>, random: &mut Rng) {
-    let version = if rarely(random, 6) { pick(random, &VERSIONS) } else { "HTTP/1.1" };
-    let status = if rarely(random, 3) { pick(random, &STATUSES) } else { "200 OK" };
+    let version = if rarely(random, 6) {
+        pick(random, &VERSIONS)
+    } else {
+        "HTTP/1.1"
+    };
+    let status = if rarely(random, 3) {
+        pick(random, &STATUSES)
+    } else {
+        "200 OK"
+    };
     let body = body(random);
     let mut fields: Vec<String> = Vec::new();
     for _ in 0..random.usize(..4) {
@@ -244,7 +276,11 @@ fn length(length: usize, random: &mut Rng) -> String {
         1 => length + 1,
         _ => length,
     };
-    let form = if rarely(random, 3) { pick(random, &LENGTHS) } else { "Content-Length: {}" };
+    let form = if rarely(random, 3) {
+        pick(random, &LENGTHS)
+    } else {
+        "Content-Length: {}"
+    };
     form.replace("{}", &length.to_string())
 }
 
@@ -287,7 +323,14 @@ fn size_line(bytes: &mut Vec<u8>, size: usize, odd: bool, random: &mut Rng) {
     bytes.extend(size.bytes());
     if odd {
         let long = format!(";{}", "e".repeat(random.usize(4000..4200)));
-        bytes.extend(if rarely(random, 40) { &long } else { pick(random, &EXTENSIONS) }.bytes());
+        bytes.extend(
+            if rarely(random, 40) {
+                &long
+            } else {
+                pick(random, &EXTENSIONS)
+            }
+            .bytes(),
+        );
         bytes.extend(line_end(random).bytes());
     } else {
         bytes.extend(b"\r\n");
@@ -304,16 +347,20 @@ pub fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
     match random.u8(..8) {
         0 if from < end => bytes[from] ^= 1 << random.u8(..8),
         1 if from < end => bytes[from] = random.u8(..),
-        2 | 3 => {
-            drop(bytes.splice(from..from, TOKENS[random.usize(..TOKENS.len())].iter().copied()))
-        }
+        2 | 3 => drop(bytes.splice(
+            from..from,
+            TOKENS[random.usize(..TOKENS.len())].iter().copied(),
+        )),
         4 => drop(bytes.drain(from..to)),
         5 => {
             let again = bytes[from..to].to_vec();
             drop(bytes.splice(to..to, again));
         }
         6 => bytes.truncate(from),
-        _ => drop(bytes.splice(from..to, TOKENS[random.usize(..TOKENS.len())].iter().copied())),
+        _ => drop(bytes.splice(
+            from..to,
+            TOKENS[random.usize(..TOKENS.len())].iter().copied(),
+        )),
     }
 }
 
@@ -324,8 +371,12 @@ pub fn cuts(bytes: &[u8], random: &mut Rng) -> Vec<usize> {
     }
     let mut cuts: Vec<usize> = match random.u8(..6) {
         0 if bytes.len() < 300 => (1..bytes.len()).collect(),
-        1 => (1..bytes.len()).filter(|&at| bytes[at - 1] == b'\r' || bytes[at] == b'\n').collect(),
-        2 => (0..random.usize(1..6)).map(|_| random.usize(1..bytes.len())).collect(),
+        1 => (1..bytes.len())
+            .filter(|&at| bytes[at - 1] == b'\r' || bytes[at] == b'\n')
+            .collect(),
+        2 => (0..random.usize(1..6))
+            .map(|_| random.usize(1..bytes.len()))
+            .collect(),
         _ => Vec::new(),
     };
     cuts.sort_unstable();
@@ -338,5 +389,6 @@ pub fn cuts(bytes: &[u8], random: &mut Rng) -> Vec<usize> {
 pub fn pieces(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let mut start = 0;
     let ends = cuts.iter().copied().chain([bytes.len()]);
-    ends.map(|end| bytes[std::mem::replace(&mut start, end)..end].to_vec()).collect()
+    ends.map(|end| bytes[std::mem::replace(&mut start, end)..end].to_vec())
+        .collect()
 }

@@ -19,12 +19,20 @@ use crate::outcome::{Answer, Outcome};
 /// What hyper makes of these bytes; `None` where it waits for more. `ends`: the server closes the
 /// connection behind them.
 pub fn read(bytes: &[u8], ends: bool) -> Option<Outcome<String>> {
-    let wire = Wire { bytes: bytes.to_vec(), at: 0, ends, is_asked: false };
+    let wire = Wire {
+        bytes: bytes.to_vec(),
+        at: 0,
+        ends,
+        is_asked: false,
+    };
     let mut builder = http1::Builder::new();
     builder.max_headers(myapp::download::http::head::MAX_FIELDS);
     let handshake = builder.handshake::<_, Empty<Bytes>>(wire);
     let (mut sender, connection) = futures_lite::future::block_on(handshake).expect("nothing read");
-    let request = Request::get("/").header("host", "h").body(Empty::new()).expect("a request");
+    let request = Request::get("/")
+        .header("host", "h")
+        .body(Empty::new())
+        .expect("a request");
     let answer = sender.send_request(request);
     Reader {
         connection: Box::pin(connection),
@@ -61,7 +69,10 @@ where
                 return Some(match (ended, self.head) {
                     (Ok(()), Some(head)) => Outcome::Whole(whole(head, body)),
                     (Ok(()), None) => unreachable!("no body without a head"),
-                    (Err(error), _) => Outcome::Failed { body, error: with_causes(&error) },
+                    (Err(error), _) => Outcome::Failed {
+                        body,
+                        error: with_causes(&error),
+                    },
                 });
             }
         }
@@ -75,7 +86,9 @@ where
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let Some(head) = &mut self.head else { return Poll::Pending };
+        let Some(head) = &mut self.head else {
+            return Poll::Pending;
+        };
         loop {
             match pin!(head.body_mut()).poll_frame(cx) {
                 Poll::Ready(Some(frame)) => {
@@ -92,10 +105,15 @@ where
 
 fn whole(head: Response<Incoming>, body: Vec<u8>) -> Answer {
     let values = head.headers().iter();
-    let mut fields: Vec<_> =
-        values.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    let mut fields: Vec<_> = values
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Answer { status: head.status().as_u16(), fields, body }
+    Answer {
+        status: head.status().as_u16(),
+        fields,
+        body,
+    }
 }
 
 fn with_causes(error: &dyn Error) -> String {

@@ -53,7 +53,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    met.iter().for_each(|(rule, count)| println!("{count:>9} {rule}"));
+    met.iter()
+        .for_each(|(rule, count)| println!("{count:>9} {rule}"));
     ExitCode::SUCCESS
 }
 
@@ -107,10 +108,14 @@ fn unpanicked(check: impl FnOnce() -> Result<(), String>) -> Result<(), String> 
 fn shrunk(server: &Server, mut case: Case, mut problem: String) -> String {
     let mut left = MOST_SHRINKING;
     loop {
-        let mut wrong = case.smaller().take(left).inspect(|_| left -= 1).filter_map(|smaller| {
-            let found = unpanicked(|| smaller.check(server, &mut Met::new())).err()?;
-            Some((smaller, found))
-        });
+        let mut wrong = case
+            .smaller()
+            .take(left)
+            .inspect(|_| left -= 1)
+            .filter_map(|smaller| {
+                let found = unpanicked(|| smaller.check(server, &mut Met::new())).err()?;
+                Some((smaller, found))
+            });
         let Some(found) = wrong.next() else { break };
         drop(wrong);
         (case, problem) = found;

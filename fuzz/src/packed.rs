@@ -40,7 +40,10 @@ pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
     let in_pieces = unpacked(server, coding, pieces(&packed, &cuts));
     if in_pieces != whole {
         let [pieces, whole] = [in_pieces, whole].map(|unpacked| unpacked.map(|it| it.len()));
-        return Err(format!("cut at {cuts:?}: {pieces:?}, whole: {whole:?}\n{}", told()));
+        return Err(format!(
+            "cut at {cuts:?}: {pieces:?}, whole: {whole:?}\n{}",
+            told()
+        ));
     }
     Ok(())
 }
@@ -66,11 +69,17 @@ fn pack_one(coding: &str, plain: &[u8]) -> Vec<u8> {
     match coding {
         "gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(plain).and_then(|()| encoder.finish()).expect("memory has room")
+            encoder
+                .write_all(plain)
+                .and_then(|()| encoder.finish())
+                .expect("memory has room")
         }
         "br" => {
             let mut packed = Vec::new();
-            let params = brotli::enc::BrotliEncoderParams { quality: 3, ..Default::default() };
+            let params = brotli::enc::BrotliEncoderParams {
+                quality: 3,
+                ..Default::default()
+            };
             brotli::BrotliCompress(&mut &plain[..], &mut packed, &params).expect("memory has room");
             packed
         }
@@ -85,7 +94,11 @@ fn damage(packed: &mut Vec<u8>, random: &mut Rng) {
             0 => packed.truncate(at),
             1 => packed.insert(at, random.u8(..)),
             2 => packed.extend_from_within(at..),
-            _ => packed.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.u8(..8)),
+            _ => packed
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= 1 << random.u8(..8)),
         }
     }
 }
@@ -96,7 +109,10 @@ fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u
     let head = format!("Content-Encoding: {coding}\r\nContent-Length: {length}\r\n");
     let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
     let pieces: Vec<_> = [head].into_iter().chain(pieces).collect();
-    server.answer(move |_| Turn { pieces: pieces.clone(), ..Turn::default() });
+    server.answer(move |_| Turn {
+        pieces: pieces.clone(),
+        ..Turn::default()
+    });
     let config = Config {
         dir: Path::new("").to_owned(),
         retries: 0,
@@ -107,7 +123,13 @@ fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u
     };
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
-    let report = run(config, Item { target: Target::Sink(Box::new(sink.clone())), ..item });
+    let report = run(
+        config,
+        Item {
+            target: Target::Sink(Box::new(sink.clone())),
+            ..item
+        },
+    );
     match report.failures.first() {
         Some(failure) => Err(failure.cause()),
         None => Ok(std::mem::take(&mut sink.0.lock().expect("no panic"))),

@@ -42,7 +42,10 @@ pub fn compare(
         }
         (Outcome::Whole(ours), Outcome::Failed { body, error }) => {
             if ours.body != *body {
-                return Err(format!("ours takes {}, hyper fails: {error}", shown(&ours.body)));
+                return Err(format!(
+                    "ours takes {}, hyper fails: {error}",
+                    shown(&ours.body)
+                ));
             }
             laxer(error).ok_or_else(|| format!("ours takes what hyper does not: {error}"))?
         }
@@ -55,7 +58,11 @@ pub fn compare(
         }
         (Outcome::Failed { body: ours, .. }, Outcome::Failed { body: hypers, .. }) => {
             if !ours.starts_with(hypers) && !hypers.starts_with(ours) {
-                return Err(format!("before both fail: {} and {}", shown(ours), shown(hypers)));
+                return Err(format!(
+                    "before both fail: {} and {}",
+                    shown(ours),
+                    shown(hypers)
+                ));
             }
             "both refuse it"
         }
@@ -69,11 +76,18 @@ fn same(ours: &Answer, hypers: &Answer) -> Result<(), String> {
         return Err(format!("status {} and {}", ours.status, hypers.status));
     }
     if ours.body != hypers.body {
-        return Err(format!("bodies {} and {}", shown(&ours.body), shown(&hypers.body)));
+        return Err(format!(
+            "bodies {} and {}",
+            shown(&ours.body),
+            shown(&hypers.body)
+        ));
     }
     // Of its codings hyper was shown another spelling.
     let others = |answer: &Answer| {
-        let fields = answer.fields.iter().filter(|(name, _)| name != "transfer-encoding");
+        let fields = answer
+            .fields
+            .iter()
+            .filter(|(name, _)| name != "transfer-encoding");
         fields.cloned().collect::<Vec<_>>()
     };
     if others(ours) != others(hypers) {
@@ -83,13 +97,23 @@ fn same(ours: &Answer, hypers: &Answer) -> Result<(), String> {
 }
 
 fn shown(body: &[u8]) -> String {
-    format!("{} bytes \"{}\"", body.len(), body[..body.len().min(60)].escape_ascii())
+    format!(
+        "{} bytes \"{}\"",
+        body.len(),
+        body[..body.len().min(60)].escape_ascii()
+    )
 }
 
 /// Why we take what hyper refuses, once it has been made [`plain`].
 fn laxer(error: &str) -> Option<&'static str> {
-    const TRAILERS: [&str; 6] =
-        ["trailers", "Invalid header", "header name", "header value", "Partial header", "new line"];
+    const TRAILERS: [&str; 6] = [
+        "trailers",
+        "Invalid header",
+        "header name",
+        "header value",
+        "Partial header",
+        "new line",
+    ];
     if error.contains("chunk extensions over limit") {
         return Some("laxer: long extensions of many chunks");
     }
@@ -114,12 +138,18 @@ fn stricter(bytes: &[u8], error: &HttpError) -> Option<&'static str> {
 }
 
 fn protocol(error: &HttpError) -> Option<&ProtocolError> {
-    if let HttpError::Protocol { source, .. } = error { Some(source) } else { None }
+    if let HttpError::Protocol { source, .. } = error {
+        Some(source)
+    } else {
+        None
+    }
 }
 
 /// Whether any head, an interim one too, has more than one empty line before it.
 fn empty_lines(bytes: &[u8]) -> bool {
-    let heads = bytes.split_inclusive(|&byte| byte == b'\n').collect::<Vec<_>>();
+    let heads = bytes
+        .split_inclusive(|&byte| byte == b'\n')
+        .collect::<Vec<_>>();
     let is_empty = |line: &[u8]| line == b"\n" || line == b"\r\n";
     let starts = |at: usize| at == 0 || is_empty(heads[at - 1]);
     (0..heads.len()).any(|at| starts(at) && is_empty(heads[at]))
@@ -168,7 +198,10 @@ fn plain_head(head: &[u8]) -> Vec<u8> {
         }
     }
     let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\r\n".contains(byte);
-    bytes.iter_mut().filter(|byte| is_control(byte)).for_each(|byte| *byte = b' ');
+    bytes
+        .iter_mut()
+        .filter(|byte| is_control(byte))
+        .for_each(|byte| *byte = b' ');
     let mut is_coded = false;
     let lines = bytes.split_inclusive(|&byte| byte == b'\n').map(|line| {
         let coding = coding(line);

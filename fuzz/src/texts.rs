@@ -111,7 +111,10 @@ fn list(bytes: &[u8]) -> Result<(), String> {
             Ok(item) => inside(item)?,
             Err(failure) => {
                 let shown = format!("{failure} {}", failure.source);
-                ensure(!shown.contains(char::is_control), "a raw control character in an error")?;
+                ensure(
+                    !shown.contains(char::is_control),
+                    "a raw control character in an error",
+                )?;
             }
         }
     }
@@ -119,30 +122,54 @@ fn list(bytes: &[u8]) -> Result<(), String> {
 }
 
 fn inside(item: Item) -> Result<(), String> {
-    let is_plain = |path: &Path| path.components().all(|it| matches!(it, Component::Normal(_)));
+    let is_plain = |path: &Path| {
+        path.components()
+            .all(|it| matches!(it, Component::Normal(_)))
+    };
     let url = &item.source.url;
     ensure(matches!(url.scheme(), "http" | "https"), "another scheme")?;
-    ensure(url.username().is_empty() && url.password().is_none(), "a password in a URL")?;
+    ensure(
+        url.username().is_empty() && url.password().is_none(),
+        "a password in a URL",
+    )?;
     ensure(is_plain(&item.dir), "a folder elsewhere")?;
     if let Target::File(path) = &item.target {
-        ensure(is_plain(path) && path.file_name().is_some(), "a file elsewhere")?;
+        ensure(
+            is_plain(path) && path.file_name().is_some(),
+            "a file elsewhere",
+        )?;
     }
     let named = matches!(item.target, Target::Named);
     let folder = Path::new("/nowhere").join(&item.dir);
-    let config = Config { dir: "/nowhere".into(), ..Config::default() };
+    let config = Config {
+        dir: "/nowhere".into(),
+        ..Config::default()
+    };
     let downloader = Downloader::new(config).expect("the default user agent is one");
     let path = downloader.foresee(item).path.ok_or("no path")?;
     ensure(path.starts_with(&folder), "outside its folder")?;
-    if named { safe_name(path.strip_prefix(folder).expect("it begins so")) } else { Ok(()) }
+    if named {
+        safe_name(path.strip_prefix(folder).expect("it begins so"))
+    } else {
+        Ok(())
+    }
 }
 
 /// What must hold of a file's name that comes from a URL or a server.
 pub fn safe_name(path: &Path) -> Result<(), String> {
     let name = path.to_str().ok_or("a name that is no text")?;
-    let is_plain = path.components().all(|it| matches!(it, Component::Normal(_)));
-    ensure(is_plain && path.components().count() == 1, "a name that is a path")?;
+    let is_plain = path
+        .components()
+        .all(|it| matches!(it, Component::Normal(_)));
+    ensure(
+        is_plain && path.components().count() == 1,
+        "a name that is a path",
+    )?;
     ensure(!name.contains(['/', '\\', '\0']), "a name with separators")?;
-    ensure(!name.contains(char::is_control), "a name with control characters")?;
+    ensure(
+        !name.contains(char::is_control),
+        "a name with control characters",
+    )?;
     ensure(!name.contains('\u{202e}'), "a name that misleads")?;
     ensure(name.len() + ".part.json".len() <= 255, "a long name")?;
     ensure(!name.starts_with('-'), "a name that is an option")
@@ -160,11 +187,19 @@ fn netrc(text: &str) -> Result<(), String> {
 /// A host in the list is excepted however the list goes on, and so are those below it.
 fn exceptions(text: &str) -> Result<(), String> {
     let url = |text: &str| text.parse::<Url>().expect("a URL");
-    let urls =
-        ["http://h.example/", "http://a.h.example:8080/", "http://10.1.2.3/", "http://[::1]/"];
+    let urls = [
+        "http://h.example/",
+        "http://a.h.example:8080/",
+        "http://10.1.2.3/",
+        "http://[::1]/",
+    ];
     let through = |list: &str| {
         let proxy = "proxy".parse().ok();
-        let proxies = Proxies { http: proxy, https: None, except: Exceptions::from(list) };
+        let proxies = Proxies {
+            http: proxy,
+            https: None,
+            except: Exceptions::from(list),
+        };
         urls.map(|at| proxies.of(&url(at)).is_some())
     };
     let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
@@ -181,13 +216,28 @@ fn values(text: &str) -> Result<(), String> {
             ensure(again == Ok(checksum), "a checksum is read in two ways")?;
         }
         if let Ok(header) = line.parse::<Header>() {
-            ensure(!header.value().contains(['\r', '\n', '\0']), "a header with a line end")?;
-            ensure(!header.name().contains([' ', ':']), "a header name that is none")?;
+            ensure(
+                !header.value().contains(['\r', '\n', '\0']),
+                "a header with a line end",
+            )?;
+            ensure(
+                !header.name().contains([' ', ':']),
+                "a header name that is none",
+            )?;
         }
         if let Ok(proxy) = line.parse::<Proxy>() {
-            let again = proxy.to_string().parse::<Proxy>().map(|proxy| proxy.to_string());
-            ensure(again == Ok(proxy.to_string()), "a proxy is read in two ways")?;
-            ensure(!format!("{proxy:?}").contains('@'), "who asks a proxy is shown")?;
+            let again = proxy
+                .to_string()
+                .parse::<Proxy>()
+                .map(|proxy| proxy.to_string());
+            ensure(
+                again == Ok(proxy.to_string()),
+                "a proxy is read in two ways",
+            )?;
+            ensure(
+                !format!("{proxy:?}").contains('@'),
+                "who asks a proxy is shown",
+            )?;
         }
         let shown = format!(
             "{:?} {:?} {:?} {:?}",
@@ -197,15 +247,24 @@ fn values(text: &str) -> Result<(), String> {
             line.parse::<Shard>()
         );
         ensure(!shown.contains(SECRET), "a secret is shown")?;
-        let failed = Item::parse(line).err().map(|failure| failure.url).unwrap_or_default();
+        let failed = Item::parse(line)
+            .err()
+            .map(|failure| failure.url)
+            .unwrap_or_default();
         let once = line.matches(SECRET).count() == 1;
-        let user = line.find(SECRET).zip(line.find('@')).filter(|(secret, at)| once && secret < at);
+        let user = line
+            .find(SECRET)
+            .zip(line.find('@'))
+            .filter(|(secret, at)| once && secret < at);
         let is_user = user.is_some_and(|(_, at)| !line[..at].contains(['/', '?', '#']));
         ensure(!(is_user && failed.contains(SECRET)), "a password is shown")?;
     }
     let list = text.parse::<ChecksumList>();
     let again = text.replace('\n', "\r\n").parse::<ChecksumList>();
-    ensure(list == again || text.contains('\r'), "line ends change a list of checksums")
+    ensure(
+        list == again || text.contains('\r'),
+        "line ends change a list of checksums",
+    )
 }
 
 /// However an answer comes in pieces, its head ends at the same place and its chunks are the same.
@@ -222,7 +281,10 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
     let Some(end) = end else { return Ok(()) };
     let _ = Head::parse(&bytes[..end]);
     let body = &bytes[end..];
-    let (whole, split) = (chunks(body, body.len().max(1)), chunks(body, random.usize(1..60)));
+    let (whole, split) = (
+        chunks(body, body.len().max(1)),
+        chunks(body, random.usize(1..60)),
+    );
     ensure(whole == split, "the chunks depend on the pieces")
 }
 
@@ -236,7 +298,9 @@ fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
                 Ok(used) => drop(buffer.drain(..used)),
                 Err(error) => return (data, Err(error.to_string())),
             }
-            let count = buffer.len().min(usize::try_from(chunks.data()).unwrap_or(usize::MAX));
+            let count = buffer
+                .len()
+                .min(usize::try_from(chunks.data()).unwrap_or(usize::MAX));
             if count == 0 {
                 break;
             }

@@ -44,17 +44,29 @@ impl Sent {
     }
 
     fn turn(&self, stays: bool) -> Turn {
-        Turn { pieces: grammar::pieces(&self.bytes, &self.cuts), stays, ..Turn::default() }
+        Turn {
+            pieces: grammar::pieces(&self.bytes, &self.cuts),
+            stays,
+            ..Turn::default()
+        }
     }
 }
 
 impl Case {
     pub fn new(random: &mut Rng) -> Self {
         let first = Sent::new(grammar::answer(random), random);
-        let second = if random.bool() { grammar::answer(random) } else { grammar::honest() };
+        let second = if random.bool() {
+            grammar::answer(random)
+        } else {
+            grammar::honest()
+        };
         let second = Sent::new(second, random);
         let room = [7, 1000, 32 << 10, 100_000][random.usize(..4)];
-        Self { first, second, room }
+        Self {
+            first,
+            second,
+            room,
+        }
     }
 
     /// Plays it.
@@ -68,16 +80,25 @@ impl Case {
         for answer in [&self.first, &self.second] {
             let plain = plain(&answer.bytes);
             let whole = hyper::read(&plain, false).filter(|it| matches!(it, Outcome::Whole(_)));
-            let turn = Turn { told: Some(told.clone()), ..answer.turn(whole.is_some()) };
+            let turn = Turn {
+                told: Some(told.clone()),
+                ..answer.turn(whole.is_some())
+            };
             turns.push(turn);
-            hypers.push(whole.or_else(|| hyper::read(&plain, true)).ok_or("hyper hangs")?);
+            hypers.push(
+                whole
+                    .or_else(|| hyper::read(&plain, true))
+                    .ok_or("hyper hangs")?,
+            );
         }
         let mut turns = turns.into_iter().peekable();
         let mut last = Vec::new();
         server.answer(move |_| {
             // A request that got no answer on a kept connection is sent once more.
-            let turn =
-                turns.next().unwrap_or_else(|| Turn { pieces: last.clone(), ..Turn::default() });
+            let turn = turns.next().unwrap_or_else(|| Turn {
+                pieces: last.clone(),
+                ..Turn::default()
+            });
             last.clone_from(&turn.pieces);
             turn
         });
@@ -90,7 +111,9 @@ impl Case {
                 Outcome::Failed { .. } => Vec::new(),
             };
             let ours = block_on(read(&client, &server.url("f"), names, self.room));
-            let _ = sent.recv_timeout(LONG).map_err(|_| "the server is not asked")?;
+            let _ = sent
+                .recv_timeout(LONG)
+                .map_err(|_| "the server is not asked")?;
             compare(&answer.bytes, &ours, theirs, met)?;
         }
         Ok(())
@@ -98,27 +121,44 @@ impl Case {
 
     /// Cases that are a little smaller.
     pub fn smaller(&self) -> impl Iterator<Item = Self> + '_ {
-        let with = |first: Sent| Self { first, ..self.clone() };
+        let with = |first: Sent| Self {
+            first,
+            ..self.clone()
+        };
         let firsts = smaller(&self.first).map(with);
-        let honest = (self.second.bytes != grammar::honest())
-            .then(|| Sent { bytes: grammar::honest(), cuts: Vec::new() });
+        let honest = (self.second.bytes != grammar::honest()).then(|| Sent {
+            bytes: grammar::honest(),
+            cuts: Vec::new(),
+        });
         let seconds = honest.into_iter().chain(smaller(&self.second));
-        firsts.chain(seconds.map(|second| Self { second, ..self.clone() }))
+        firsts.chain(seconds.map(|second| Self {
+            second,
+            ..self.clone()
+        }))
     }
 }
 
 fn smaller(sent: &Sent) -> impl Iterator<Item = Sent> + '_ {
-    let uncut =
-        (!sent.cuts.is_empty()).then(|| Sent { bytes: sent.bytes.clone(), cuts: Vec::new() });
+    let uncut = (!sent.cuts.is_empty()).then(|| Sent {
+        bytes: sent.bytes.clone(),
+        cuts: Vec::new(),
+    });
     let length = sent.bytes.len();
     let sizes = std::iter::successors(Some(length / 2), |size| Some(size / 2));
-    let ranges = sizes
-        .take_while(|size| *size > 0)
-        .flat_map(move |size| (0..length).step_by(size).map(move |at| at..(at + size).min(length)));
+    let ranges = sizes.take_while(|size| *size > 0).flat_map(move |size| {
+        (0..length)
+            .step_by(size)
+            .map(move |at| at..(at + size).min(length))
+    });
     uncut.into_iter().chain(ranges.map(|range| {
         let mut bytes = sent.bytes.clone();
         bytes.drain(range);
-        let cuts = sent.cuts.iter().copied().filter(|cut| *cut < bytes.len()).collect();
+        let cuts = sent
+            .cuts
+            .iter()
+            .copied()
+            .filter(|cut| *cut < bytes.len())
+            .collect();
         Sent { bytes, cuts }
     }))
 }
@@ -134,8 +174,11 @@ impl std::fmt::Display for Case {
 }
 
 fn client() -> Client {
-    let config =
-        ClientConfig { connect_timeout: LONG, idle_timeout: LONG, ..ClientConfig::default() };
+    let config = ClientConfig {
+        connect_timeout: LONG,
+        idle_timeout: LONG,
+        ..ClientConfig::default()
+    };
     Client::new(config).expect("the default user agent is one")
 }
 
@@ -148,7 +191,12 @@ async fn read(
     let url = url.parse().expect("a URL");
     let mut response = match client.get(&url, &[]).await {
         Ok(response) => response,
-        Err(error) => return Outcome::Failed { body: Vec::new(), error },
+        Err(error) => {
+            return Outcome::Failed {
+                body: Vec::new(),
+                error,
+            };
+        }
     };
     let mut body = Vec::new();
     if let Err(error) = read_body(&mut response, &mut body, room, usize::MAX).await {
@@ -156,10 +204,17 @@ async fn read(
     }
     names.dedup();
     let fields = names.iter().flat_map(|name| {
-        response.headers(name).map(|value| (name.clone(), value.to_vec())).collect::<Vec<_>>()
+        response
+            .headers(name)
+            .map(|value| (name.clone(), value.to_vec()))
+            .collect::<Vec<_>>()
     });
     let fields = fields.collect();
-    Outcome::Whole(Answer { status: response.status(), fields, body })
+    Outcome::Whole(Answer {
+        status: response.status(),
+        fields,
+        body,
+    })
 }
 
 async fn read_body(
@@ -170,7 +225,11 @@ async fn read_body(
 ) -> Result<(), HttpError> {
     let mut buffer = vec![0; room];
     while body.len() < most {
-        match response.read(&mut buffer).await.map_err(HttpError::from_io)? {
+        match response
+            .read(&mut buffer)
+            .await
+            .map_err(HttpError::from_io)?
+        {
             0 => return Ok(()),
             count => body.extend_from_slice(&buffer[..count]),
         }
@@ -187,8 +246,14 @@ const ENDLESS: [(&str, &str); 9] = [
     ("HTTP/1.1 200 OK\r\nA: b", "\r\n c"),
     ("", "HTTP/1.1 100 Continue\r\n\r\n"),
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
-    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x"),
-    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "T: u\r\n"),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        "x",
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        "T: u\r\n",
+    ),
 ];
 
 /// Plays one endless answer.
@@ -199,13 +264,28 @@ const ENDLESS: [(&str, &str); 9] = [
 pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
     let (begins, unit) = ENDLESS[random.usize(..ENDLESS.len())];
     let (told, sent) = channel();
-    let (pieces, endless) = (vec![begins.into()], Some(unit.repeat(10_000 / unit.len()).into()));
-    let mut turn = Some(Turn { pieces, endless, told: Some(told), ..Turn::default() });
+    let (pieces, endless) = (
+        vec![begins.into()],
+        Some(unit.repeat(10_000 / unit.len()).into()),
+    );
+    let mut turn = Some(Turn {
+        pieces,
+        endless,
+        told: Some(told),
+        ..Turn::default()
+    });
     server.answer(move |_| turn.take().unwrap_or_default());
     let ended = block_on(read(&client(), &server.url("f"), Vec::new(), 1000));
-    let sent = sent.recv_timeout(LONG).map_err(|_| "an endless answer is not given up")?;
+    let sent = sent
+        .recv_timeout(LONG)
+        .map_err(|_| "an endless answer is not given up")?;
     match ended {
-        Outcome::Failed { error: HttpError::Protocol { .. }, .. } if sent < MOST_ENDLESS => Ok(()),
-        ended => Err(format!("{begins:?} and {unit:?} for ever, {sent} bytes sent: {ended:?}")),
+        Outcome::Failed {
+            error: HttpError::Protocol { .. },
+            ..
+        } if sent < MOST_ENDLESS => Ok(()),
+        ended => Err(format!(
+            "{begins:?} and {unit:?} for ever, {sent} bytes sent: {ended:?}"
+        )),
     }
 }

@@ -48,14 +48,28 @@ impl Slot {
 
 impl<I: Iterator<Item = Source>> Ahead<I> {
     pub(super) fn new(sources: I, config: &Config) -> Self {
-        let most = if config.decompress { UNPACKED } else { usize::MAX };
+        let most = if config.decompress {
+            UNPACKED
+        } else {
+            usize::MAX
+        };
         let (jobs, unpack) = (config.jobs.get().min(most), config.decompress);
-        Self { rest: sources, window: VecDeque::new(), jobs, unpack, waits: false }
+        Self {
+            rest: sources,
+            window: VecDeque::new(),
+            jobs,
+            unpack,
+            waits: false,
+        }
     }
 
     fn open(&mut self, source: &Source) -> io::Result<Input> {
         let input = Input::open(source)?;
-        let input = if self.unpack { input.unpacked()? } else { input };
+        let input = if self.unpack {
+            input.unpacked()?
+        } else {
+            input
+        };
         self.waits |= input.may_wait();
         Ok(input)
     }
@@ -64,16 +78,26 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     pub(super) fn fill(&mut self) {
         self.open_held();
         while self.window.len() < self.jobs {
-            let Some(source) = self.rest.next() else { return };
+            let Some(source) = self.rest.next() else {
+                return;
+            };
             let held = self.competes(&source);
             let input = if held { None } else { self.open_early(&source) };
-            self.window.push_back(Slot { source, input, held });
+            self.window.push_back(Slot {
+                source,
+                input,
+                held,
+            });
         }
     }
 
     /// Gives another turn to an input that has had one.
     pub(super) fn push(&mut self, source: Source, input: Input) {
-        self.window.push_back(Slot { source, input: Some(input), held: false });
+        self.window.push_back(Slot {
+            source,
+            input: Some(input),
+            held: false,
+        });
     }
 
     /// Opens those that waited for another with the same source, if that has ended.
@@ -155,7 +179,9 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
 
     /// Ends the turn of the first.
     pub(super) fn next(&mut self) -> Option<(Source, Option<Input>)> {
-        self.window.pop_front().map(|slot| (slot.source, slot.input))
+        self.window
+            .pop_front()
+            .map(|slot| (slot.source, slot.input))
     }
 
     /// Reads what has come for those that wait for their turn; `all` when the first has not begun
@@ -170,7 +196,10 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         if inputs.is_empty() {
             return Ok(());
         }
-        let ready = poll(inputs.iter().map(|input| input.fd()), Some(&Timespec::default()))?;
+        let ready = poll(
+            inputs.iter().map(|input| input.fd()),
+            Some(&Timespec::default()),
+        )?;
         for (input, ready) in inputs.iter_mut().zip(ready) {
             if ready {
                 input.read_ahead();
@@ -182,7 +211,11 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
     /// The input whose turn it is, and those of which more can be read before theirs.
     pub(super) fn waiting(&self) -> (Option<&Input>, impl Iterator<Item = &Input>) {
         let first = self.window.front().and_then(|slot| slot.input.as_ref());
-        let others = self.window.iter().skip(1).filter_map(|slot| slot.input.as_ref());
+        let others = self
+            .window
+            .iter()
+            .skip(1)
+            .filter_map(|slot| slot.input.as_ref());
         (first, others.filter(|input| input.has_room()))
     }
 }
@@ -192,7 +225,9 @@ pub(super) fn poll<'a>(
     fds: impl Iterator<Item = BorrowedFd<'a>>,
     timeout: Option<&Timespec>,
 ) -> io::Result<Vec<bool>> {
-    let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    let mut fds: Vec<_> = fds
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        .collect();
     retry_on_intr(|| rustix::event::poll(&mut fds, timeout))?;
     Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
 }

@@ -77,7 +77,11 @@ impl Display {
 
     /// Whether more bytes can come out than went in.
     pub fn can_grow(&self) -> bool {
-        *self != Self { squeeze_blank: self.squeeze_blank, ..Self::default() }
+        *self
+            != Self {
+                squeeze_blank: self.squeeze_blank,
+                ..Self::default()
+            }
     }
 }
 

@@ -157,7 +157,12 @@ impl<I: Iterator<Item = Source>> Copying<I> {
             Wait::Until(_) | Wait::Change(_) => false,
         });
         let changed = matches!(wait, Wait::Change(_)).then(|| self.follow.as_ref()?.fd());
-        first.into_iter().chain(others).map(Input::fd).chain(changed.flatten()).collect()
+        first
+            .into_iter()
+            .chain(others)
+            .map(Input::fd)
+            .chain(changed.flatten())
+            .collect()
     }
 
     /// Takes what is to be told.
@@ -169,7 +174,14 @@ impl<I: Iterator<Item = Source>> Copying<I> {
     /// The output, to be closed, and what the run came to.
     pub(super) fn into_parts(self) -> (Output, Report) {
         let (written, elapsed) = (self.output.bytes(), self.started.elapsed());
-        (self.output, Report { written, elapsed, ..self.report })
+        (
+            self.output,
+            Report {
+                written,
+                elapsed,
+                ..self.report
+            },
+        )
     }
 
     /// Moves a piece of the input whose turn it is.
@@ -177,10 +189,16 @@ impl<I: Iterator<Item = Source>> Copying<I> {
         if self.moved.is_none() && self.order == Order::AsCompleted && !self.ahead.choose() {
             return Ok(Progress::NotReady);
         }
-        let Some((source, input)) = self.ahead.head() else { return Ok(Progress::Done) };
+        let Some((source, input)) = self.ahead.head() else {
+            return Ok(Progress::Done);
+        };
         let named = || source.clone();
-        let input =
-            input.map_err(|source| Broken::Input(Error::Open { input: named(), source }))?;
+        let input = input.map_err(|source| {
+            Broken::Input(Error::Open {
+                input: named(),
+                source,
+            })
+        })?;
         if self.moved.is_none() {
             if self.output.feeds(input, self.grows)? {
                 return Err(Broken::Input(Error::InputIsOutput { input: named() }));
@@ -194,7 +212,12 @@ impl<I: Iterator<Item = Source>> Copying<I> {
                 None => input.read(self.output.buffer()),
             },
         };
-        let got = got.map_err(|source| Broken::Input(Error::Read { input: named(), source }))?;
+        let got = got.map_err(|source| {
+            Broken::Input(Error::Read {
+                input: named(),
+                source,
+            })
+        })?;
         let more_may_wait = input.may_wait();
         match got {
             Got::NotReady => Ok(Progress::NotReady),
@@ -227,7 +250,12 @@ impl<I: Iterator<Item = Source>> Copying<I> {
             }
             if !self.following {
                 self.report.files += 1;
-                self.events.push(Event::Ended(Ended { source, opened, read, bytes }));
+                self.events.push(Event::Ended(Ended {
+                    source,
+                    opened,
+                    read,
+                    bytes,
+                }));
             }
         }
         self.ahead.fill();
@@ -261,7 +289,8 @@ impl<I: Iterator<Item = Source>> Copying<I> {
         if news.is_empty() {
             return Ok(Some(Step::Wait(Wait::Change(Instant::now() + LOOK))));
         }
-        news.into_iter().for_each(|(source, input)| self.ahead.push(source, input));
+        news.into_iter()
+            .for_each(|(source, input)| self.ahead.push(source, input));
         Ok(None)
     }
 

@@ -111,7 +111,9 @@ impl Relay {
         {
             handed += moved;
         }
-        (&self.exit).take((count - handed) as u64).read_to_end(rest)?;
+        (&self.exit)
+            .take((count - handed) as u64)
+            .read_to_end(rest)?;
         Ok(handed)
     }
 }

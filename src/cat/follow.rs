@@ -30,7 +30,10 @@ struct Followed {
 impl Follow {
     pub(super) fn new() -> Self {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok();
-        Self { files: Vec::new(), inotify }
+        Self {
+            files: Vec::new(),
+            inotify,
+        }
     }
 
     /// Looks after a file from now on.
@@ -79,7 +82,9 @@ impl Follow {
             | WatchFlags::ATTRIB
             | WatchFlags::MOVE_SELF
             | WatchFlags::DELETE_SELF;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         // The file may be missing, the folder on a file system that tells nothing.
         let _ = inotify::add_watch(inotify, path, file);
         let _ = inotify::add_watch(
@@ -100,7 +105,9 @@ impl Followed {
         let old = self.input.as_ref().map(|input| input.id);
         let source = Source::Path(self.path.clone());
         // Gone for now, or for good: what is written to the open file still comes.
-        let new = FileId::of_source(&source).ok().filter(|new| Some(*new) != old)?;
+        let new = FileId::of_source(&source)
+            .ok()
+            .filter(|new| Some(*new) != old)?;
         let input = Input::open(&source).ok().filter(Input::can_grow)?;
         debug!(path = %source, ?new, "follows the file that is there now");
         Some(input)

@@ -100,7 +100,11 @@ where
 {
     let sources = sources.into_iter();
     // A temporary file is made here and not on the pool, so that it never outlives this future.
-    let opened = if sink.may_wait() { unblock(|| sink.open()).await } else { sink.open() };
+    let opened = if sink.may_wait() {
+        unblock(|| sink.open()).await
+    } else {
+        sink.open()
+    };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
     let mut copy = Copying::new(sources, &config, open_output(targets, &config)?);
@@ -115,7 +119,9 @@ where
         match step? {
             Step::More => {}
             Step::Wait(until) => {
-                wait(copy.waiting(until), until).await.map_err(Error::Wait)?;
+                wait(copy.waiting(until), until)
+                    .await
+                    .map_err(Error::Wait)?;
             }
             Step::Done => break,
         }
@@ -155,12 +161,18 @@ pub fn run_blocking(
 }
 
 fn open_output(targets: Vec<Target>, config: &Config) -> Result<Output, Error> {
-    Output::new(targets, Pace::new(config.delay, config.rate, Instant::now()))
+    Output::new(
+        targets,
+        Pace::new(config.delay, config.rate, Instant::now()),
+    )
 }
 
 /// Waits in the reactor until one of `fds` can be read or the moment has come.
 async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
-    let inputs = fds.into_iter().map(Async::new_nonblocking).collect::<io::Result<Vec<_>>>()?;
+    let inputs = fds
+        .into_iter()
+        .map(Async::new_nonblocking)
+        .collect::<io::Result<Vec<_>>>()?;
     let readable = poll_fn(|context| {
         let mut ready = inputs.iter().map(|input| input.poll_readable(context));
         ready.find(Poll::is_ready).unwrap_or(Poll::Pending)

@@ -44,10 +44,22 @@ struct Written {
 
 impl Output {
     pub(super) fn new(targets: Vec<Target>, pace: Pace) -> Result<Self, Error> {
-        let files = targets.into_iter().map(Written::new).collect::<Result<Vec<_>, _>>()?;
-        let watched = files.iter().any(|file| rustix::termios::isatty(&file.target.fd));
+        let files = targets
+            .into_iter()
+            .map(Written::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let watched = files
+            .iter()
+            .any(|file| rustix::termios::isatty(&file.target.fd));
         let pending = Vec::with_capacity(2 * GATHERED);
-        Ok(Self { files, pending, relay: None, pace, watched, bytes: 0 })
+        Ok(Self {
+            files,
+            pending,
+            relay: None,
+            pace,
+            watched,
+            bytes: 0,
+        })
     }
 
     /// Whether reading this input would read what has been written here, without end. A copy
@@ -58,7 +70,10 @@ impl Output {
             return Ok(false);
         }
         self.flush()?;
-        Ok(self.files.iter().any(|file| file.id == input.id && file.feeds(input, grows)))
+        Ok(self
+            .files
+            .iter()
+            .any(|file| file.id == input.id && file.feeds(input, grows)))
     }
 
     /// Writes what is pending, as much as the pace allows; tells until when to wait if it does
@@ -93,7 +108,11 @@ impl Output {
             self.files.iter_mut().for_each(Written::widen);
         }
         let write = full || more_may_wait || self.watched;
-        if write && self.pace.is_free() { self.flush() } else { Ok(()) }
+        if write && self.pace.is_free() {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Fails when nobody reads any more, which else only the next write would tell.
@@ -102,7 +121,10 @@ impl Output {
             let mut fds = [PollFd::new(&target.fd, PollFlags::empty())];
             let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
             if polled.is_ok() && fds[0].revents().contains(PollFlags::ERR) {
-                return Err(Error::Write { to: target.path.clone(), source: Errno::PIPE.into() });
+                return Err(Error::Write {
+                    to: target.path.clone(),
+                    source: Errno::PIPE.into(),
+                });
             }
         }
         Ok(())
@@ -119,7 +141,11 @@ impl Output {
         if self.files.len() > 1 || !self.pace.is_free() || self.watched {
             return Ok(None);
         }
-        let Some(way) = self.files.first().and_then(|file| input.way_to(file.file_type)) else {
+        let Some(way) = self
+            .files
+            .first()
+            .and_then(|file| input.way_to(file.file_type))
+        else {
             return Ok(None);
         };
         self.flush()?;
@@ -133,9 +159,13 @@ impl Output {
         let relay = self.relay.as_ref().filter(|_| relayed);
         let got = input.send(way, relay.map_or(to, Relay::entry));
         if let Ok(Some(Got::Bytes(count))) = got {
-            let handed_on =
-                relay.map_or(Ok(count), |relay| relay.hand_on(count, to, &mut self.pending));
-            let failed = |source| Error::Write { to: self.files[0].target.path.clone(), source };
+            let handed_on = relay.map_or(Ok(count), |relay| {
+                relay.hand_on(count, to, &mut self.pending)
+            });
+            let failed = |source| Error::Write {
+                to: self.files[0].target.path.clone(),
+                source,
+            };
             self.bytes += handed_on.map_err(failed)? as u64;
         }
         Ok(got.transpose())
@@ -160,7 +190,9 @@ impl Output {
         for Written { target, .. } in self.files {
             if fsync {
                 let to = target.path.clone();
-                target.sync().map_err(|source| Error::Write { to, source })?;
+                target
+                    .sync()
+                    .map_err(|source| Error::Write { to, source })?;
             }
             target.close()?;
         }
@@ -173,7 +205,10 @@ impl Written {
         let told = rustix::fs::fstat(&target.fd)
             .and_then(|stat| Ok((stat, rustix::fs::fcntl_getfl(&target.fd)?)));
         match told {
-            Err(error) => Err(Error::Write { to: target.path, source: error.into() }),
+            Err(error) => Err(Error::Write {
+                to: target.path,
+                source: error.into(),
+            }),
             Ok((stat, flags)) => {
                 let file_type = FileType::from_raw_mode(stat.st_mode);
                 Ok(Self {
@@ -200,8 +235,12 @@ impl Written {
             FileType::Fifo => true,
             FileType::RegularFile | FileType::BlockDevice => {
                 // The same file, and yet read through a pipe: it is unpacked on the way.
-                let Ok(read) = rustix::fs::tell(input.fd()) else { return true };
-                let Ok(written) = rustix::fs::tell(&self.target.fd) else { return true };
+                let Ok(read) = rustix::fs::tell(input.fd()) else {
+                    return true;
+                };
+                let Ok(written) = rustix::fs::tell(&self.target.fd) else {
+                    return true;
+                };
                 let size = rustix::fs::fstat(input.fd()).map_or(0, |stat| stat.st_size as u64);
                 let at_end = self.file_type == FileType::RegularFile && read >= size;
                 !at_end && (self.appends || read < written || (grows && read == written))
@@ -223,7 +262,10 @@ fn write_all(to: &Target, mut bytes: &[u8]) -> Result<(), Error> {
             Err(Errno::AGAIN) => writable(to),
             Err(error) => Err(error.into()),
         };
-        result.map_err(|source| Error::Write { to: to.path.clone(), source })?;
+        result.map_err(|source| Error::Write {
+            to: to.path.clone(),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -18,7 +18,11 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(delay: Option<Duration>, rate: Option<NonZeroU64>, now: Instant) -> Self {
         let rate = rate.map(|rate| Rate::new(rate, now));
-        Self { delay: delay.filter(|delay| !delay.is_zero()), rate, due: now }
+        Self {
+            delay: delay.filter(|delay| !delay.is_zero()),
+            rate,
+            due: now,
+        }
     }
 
     /// Whether everything may be written at once.

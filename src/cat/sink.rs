@@ -93,15 +93,25 @@ impl Sink {
     pub(super) fn open(self) -> Result<(Vec<Target>, Finish), Error> {
         let (path, mode, fsync, tee) = match self {
             Self::Stream(fd) => return Ok((vec![Target { fd, path: None }], Finish::default())),
-            Self::File { path, mode, fsync, tee } => (path, mode, fsync, tee),
+            Self::File {
+                path,
+                mode,
+                fsync,
+                tee,
+            } => (path, mode, fsync, tee),
         };
         let opened = match mode {
             Mode::Append => append(&path).map(|fd| (fd, None)),
             Mode::Replace => replace(&path),
         };
-        let (fd, replacement) =
-            opened.map_err(|source| Error::Create { path: path.clone(), source })?;
-        let mut targets = vec![Target { fd, path: Some(path) }];
+        let (fd, replacement) = opened.map_err(|source| Error::Create {
+            path: path.clone(),
+            source,
+        })?;
+        let mut targets = vec![Target {
+            fd,
+            path: Some(path),
+        }];
         targets.extend(tee.map(|fd| Target { fd, path: None }));
         Ok((targets, Finish { fsync, replacement }))
     }
@@ -119,7 +129,10 @@ impl Target {
     /// Closes, and tells what only closing tells: some network file systems write that late.
     pub(super) fn close(self) -> Result<(), Error> {
         let closed = nix::unistd::close(self.fd);
-        closed.map_err(|error| Error::Write { to: self.path, source: error.into() })
+        closed.map_err(|error| Error::Write {
+            to: self.path,
+            source: error.into(),
+        })
     }
 }
 
@@ -127,9 +140,17 @@ impl Finish {
     /// Puts the new file in the old one's place. Whoever opens it finds the old or the new one,
     /// never a part.
     pub(super) fn commit(self) -> Result<(), Error> {
-        let Some(Replacement { new, path }) = self.replacement else { return Ok(()) };
+        let Some(Replacement { new, path }) = self.replacement else {
+            return Ok(());
+        };
         let renamed = new.take_place_of(&path);
-        let synced = renamed.and_then(|()| if self.fsync { sync_folder(&path) } else { Ok(()) });
+        let synced = renamed.and_then(|()| {
+            if self.fsync {
+                sync_folder(&path)
+            } else {
+                Ok(())
+            }
+        });
         synced.map_err(|source| Error::Replace { path, source })
     }
 }
@@ -180,14 +201,21 @@ fn opened(file: &File) -> PathBuf {
 }
 
 fn append(path: &Path) -> io::Result<OwnedFd> {
-    Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.into())
+    Ok(fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?
+        .into())
 }
 
 fn replace(path: &Path) -> io::Result<(OwnedFd, Option<Replacement>)> {
     let old = match fs::metadata(path) {
         Ok(old) if !old.is_file() => {
             // Neither made nor cut: it may have gone since, and a regular file come.
-            let device = fs::OpenOptions::new().write(true).custom_flags(NOCTTY).open(path)?;
+            let device = fs::OpenOptions::new()
+                .write(true)
+                .custom_flags(NOCTTY)
+                .open(path)?;
             return Ok((device.into(), None));
         }
         Ok(old) => Some(old),

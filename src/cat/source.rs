@@ -39,7 +39,11 @@ pub enum Source {
 impl From<OsString> for Source {
     /// As on a command line: `-` is the standard input.
     fn from(text: OsString) -> Self {
-        if text == "-" { Self::Stdin } else { Self::Path(text.into()) }
+        if text == "-" {
+            Self::Stdin
+        } else {
+            Self::Path(text.into())
+        }
     }
 }
 
@@ -63,7 +67,10 @@ impl FileId {
     // The fields' types differ from system to system.
     #[allow(clippy::unnecessary_cast)]
     pub(super) fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+        }
     }
 
     /// Of what would be opened.
@@ -137,7 +144,17 @@ impl Input {
         let (id, opened) = (FileId::of(&stat), Instant::now());
         let direct = kind == Kind::Stream || stat.st_size as u64 >= LARGE;
         let (ahead, unpacking, end) = (Vec::new(), None, None);
-        Ok(Self { fd, id, file_type, kind, direct, opened, ahead, unpacking, end })
+        Ok(Self {
+            fd,
+            id,
+            file_type,
+            kind,
+            direct,
+            opened,
+            ahead,
+            unpacking,
+            end,
+        })
     }
 
     /// Reads from now on what is in the input, if that is compressed. Of a stream only a thread
@@ -153,7 +170,14 @@ impl Input {
         }
         let (pipe, unpacking) = Unpacking::start(self.fd)?;
         let (fd, file_type, kind) = (pipe.into(), FileType::Fifo, Kind::Stream);
-        Ok(Self { fd, file_type, kind, direct: true, unpacking: Some(unpacking), ..self })
+        Ok(Self {
+            fd,
+            file_type,
+            kind,
+            direct: true,
+            unpacking: Some(unpacking),
+            ..self
+        })
     }
 
     fn begins_compressed(&self) -> io::Result<bool> {
@@ -244,7 +268,11 @@ impl Input {
             Ok(count) => Ok(Got::Bytes(count)),
             Err(Errno::AGAIN) => {
                 // Also some files of /proc and /sys that call themselves regular.
-                self.kind = if self.may_wait() { self.kind } else { Kind::Device };
+                self.kind = if self.may_wait() {
+                    self.kind
+                } else {
+                    Kind::Device
+                };
                 Ok(Got::NotReady)
             }
             Err(error) => Err(error.into()),
@@ -254,7 +282,9 @@ impl Input {
     /// The way for its next bytes to such an output, without passing through our memory.
     pub(super) fn way_to(&self, output: FileType) -> Option<Way> {
         let direct = self.direct && self.ahead.is_empty() && self.end.is_none();
-        direct.then(|| Way::between(self.file_type, output)).flatten()
+        direct
+            .then(|| Way::between(self.file_type, output))
+            .flatten()
     }
 
     /// Has the system move some bytes; none if that fails, which is not tried again.

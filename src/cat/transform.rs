@@ -48,14 +48,23 @@ impl Transform {
     pub(super) fn new(display: Display) -> Self {
         let at = Position::LineStart { blank: 0 };
         let room = vec![0; HELD + PIECE * MOST];
-        Self { display, number: LineNumber::new(), at, held_cr: false, room }
+        Self {
+            display,
+            number: LineNumber::new(),
+            at,
+            held_cr: false,
+            room,
+        }
     }
 
     /// Appends to `out` what is shown for `input`.
     pub(super) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         let mut room = std::mem::take(&mut self.room);
         for piece in input.chunks(PIECE) {
-            let mut shown = Shown { room: &mut room, count: 0 };
+            let mut shown = Shown {
+                room: &mut room,
+                count: 0,
+            };
             self.show(piece, &mut shown);
             out.extend_from_slice(shown.bytes());
         }
@@ -196,7 +205,10 @@ impl Shown<'_> {
     /// that is not known before.
     #[inline(always)]
     fn put_first<const N: usize>(&mut self, from: &[u8], count: usize) {
-        match (from.first_chunk::<N>(), self.room[self.count..].first_chunk_mut::<N>()) {
+        match (
+            from.first_chunk::<N>(),
+            self.room[self.count..].first_chunk_mut::<N>(),
+        ) {
             (Some(from), Some(to)) if count <= N => {
                 *to = *from;
                 self.count += count;
@@ -233,7 +245,11 @@ fn printable(text: &[u8], tabs: bool) -> usize {
     let whole = blocks.position(|block| !block.iter().fold(true, |all, byte| all & shown(*byte)));
     let start = whole.map_or(text.len() / 16 * 16, |blocks| blocks * 16);
     let rest = &text[start..];
-    start + rest.iter().position(|byte| !shown(*byte)).unwrap_or(rest.len())
+    start
+        + rest
+            .iter()
+            .position(|byte| !shown(*byte))
+            .unwrap_or(rest.len())
 }
 
 /// A line number, kept as the text that is shown: counting up changes one digit most of the time.
@@ -255,7 +271,10 @@ impl LineNumber {
     fn new() -> Self {
         let mut text = [b' '; Self::TAB + Self::BLOCK];
         text[Self::TAB - 1..=Self::TAB].copy_from_slice(b"0\t");
-        Self { text, first: Self::TAB - 1 }
+        Self {
+            text,
+            first: Self::TAB - 1,
+        }
     }
 
     /// Counts up by one and shows the number.
@@ -294,7 +313,10 @@ mod tests {
             transform.push(&input[..cut], &mut shown);
             transform.push(&input[cut..], &mut shown);
             transform.finish(&mut shown);
-            let texts = (String::from_utf8_lossy(&shown), String::from_utf8_lossy(output));
+            let texts = (
+                String::from_utf8_lossy(&shown),
+                String::from_utf8_lossy(output),
+            );
             assert_eq!(texts.0, texts.1, "cut at {cut}");
         }
     }
@@ -306,36 +328,59 @@ mod tests {
 
     #[test]
     fn lines_are_numbered_also_the_last_without_a_newline() {
-        let all = Display { numbers: Numbers::All, ..PLAIN };
+        let all = Display {
+            numbers: Numbers::All,
+            ..PLAIN
+        };
         shows(all, b"a\n\nb", b"     1\ta\n     2\t\n     3\tb");
-        let some = Display { numbers: Numbers::NonBlank, ..PLAIN };
+        let some = Display {
+            numbers: Numbers::NonBlank,
+            ..PLAIN
+        };
         shows(some, b"\na\n\nb\n", b"\n     1\ta\n\n     2\tb\n");
     }
 
     #[test]
     fn of_several_empty_lines_the_first_is_shown() {
-        let squeezed = Display { squeeze_blank: true, ..PLAIN };
+        let squeezed = Display {
+            squeeze_blank: true,
+            ..PLAIN
+        };
         shows(squeezed, b"\n\n\na\n\n\n\nb\n\n", b"\na\n\nb\n\n");
     }
 
     #[test]
     fn ends_are_shown_and_a_carriage_return_only_before_a_newline() {
-        let ends = Display { ends: true, ..PLAIN };
+        let ends = Display {
+            ends: true,
+            ..PLAIN
+        };
         shows(ends, b"a\r\n\rb\r\r\n\r", b"a^M$\n\rb\r^M$\n\r");
         shows(ends, b"\r\n", b"^M$\n");
     }
 
     #[test]
     fn control_and_high_bytes_have_names() {
-        let all = Display { ends: true, tabs: true, nonprinting: true, ..PLAIN };
+        let all = Display {
+            ends: true,
+            tabs: true,
+            nonprinting: true,
+            ..PLAIN
+        };
         shows(
             all,
             b"\0\t\r\x1f\x7f\x80\x89\x8a\x9f\xa0\xfe\xff~\n",
             b"^@^I^M^_^?M-^@M-^IM-^JM-^_M- M-~M-^?~$\n",
         );
-        let no_tabs = Display { nonprinting: true, ..PLAIN };
+        let no_tabs = Display {
+            nonprinting: true,
+            ..PLAIN
+        };
         shows(no_tabs, b"\t\x89", b"\tM-^I");
-        let tabs = Display { tabs: true, ..PLAIN };
+        let tabs = Display {
+            tabs: true,
+            ..PLAIN
+        };
         shows(tabs, b"\ta\t\x01", b"^Ia^I\x01");
     }
 
@@ -355,7 +400,11 @@ mod tests {
 
     #[test]
     fn there_is_room_for_a_piece_of_empty_lines_with_the_longest_numbers() {
-        let all = Display { numbers: Numbers::All, ends: true, ..PLAIN };
+        let all = Display {
+            numbers: Numbers::All,
+            ends: true,
+            ..PLAIN
+        };
         let mut transform = Transform::new(all);
         transform.number.text[..LineNumber::TAB].fill(b'1');
         transform.number.first = 0;
@@ -370,7 +419,10 @@ mod tests {
     fn numbers_grow_past_six_digits() {
         let mut number = LineNumber::new();
         for n in 1..=1_000_001_u32 {
-            let mut shown = Shown { room: &mut [0; 40], count: 0 };
+            let mut shown = Shown {
+                room: &mut [0; 40],
+                count: 0,
+            };
             number.count_up(&mut shown);
             let shown = shown.bytes();
             if n % 9_999 == 0 || n > 999_990 {

@@ -57,7 +57,10 @@ impl Unpacking {
     /// end ends the thread, and so does closing it.
     pub(super) fn start(input: OwnedFd) -> io::Result<(PipeReader, Self)> {
         let (reader, mut writer) = io::pipe()?;
-        let input = Waiting { input: input.into(), output: writer.try_clone()? };
+        let input = Waiting {
+            input: input.into(),
+            output: writer.try_clone()?,
+        };
         let thread = thread::Builder::new()
             .name("unpack".to_owned())
             .spawn(move || unpack(input, &mut writer))?;
@@ -66,13 +69,17 @@ impl Unpacking {
 
     /// After the end of the pipe: whether all went well.
     pub(super) fn end(self) -> io::Result<()> {
-        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the decoder failed")))
+        self.0
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the decoder failed")))
     }
 }
 
 fn unpack(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut head = Vec::with_capacity(Format::MAGIC);
-    from.by_ref().take(Format::MAGIC as u64).read_to_end(&mut head)?;
+    from.by_ref()
+        .take(Format::MAGIC as u64)
+        .read_to_end(&mut head)?;
     let format = Format::of(&head);
     let from = BufReader::with_capacity(CHUNK, Cursor::new(head).chain(from));
     match format {

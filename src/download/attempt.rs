@@ -126,10 +126,15 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
         self.apart |= is_wrong && self.store.is_mixed();
         if !(is_wrong && self.store.is_mixed()) {
-            let Some(mirror) = self.mirrors.next() else { return false };
+            let Some(mirror) = self.mirrors.next() else {
+                return false;
+            };
             (self.asking.source, self.asking.headers) = (&mirror.source, &mirror.headers);
             self.moved = true;
-            (self.tell)(Event::Mirror { url: self.url(), error });
+            (self.tell)(Event::Mirror {
+                url: self.url(),
+                error,
+            });
         }
         (self.renewed, self.alone, self.server) = (false, false, None);
         self.known = known;
@@ -145,12 +150,22 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         if !self.moved || !error.is_of_the_source() {
             return error;
         }
-        DownloadError::Mirror { url: shown(self.url()), source: Box::new(error) }
+        DownloadError::Mirror {
+            url: shown(self.url()),
+            source: Box::new(error),
+        }
     }
 
     /// What a later run, which asks the first URL, may take for known: no date of a mirror.
     fn lasting(&self, known: Known) -> Known {
-        if self.moved { Known { date: None, ..known } } else { known }
+        if self.moved {
+            Known {
+                date: None,
+                ..known
+            }
+        } else {
+            known
+        }
     }
 
     /// Waits after `error`, and lets others run meanwhile where the server has asked for that.
@@ -189,19 +204,33 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
     /// question is plainer than the one before, so there are at most three.
     async fn step(&mut self) -> Result<Option<End>, DownloadError> {
         let have = self.store.length();
-        let mut question = match self.condition().filter(|_| self.store.has_gaps(self.total())) {
+        let mut question = match self
+            .condition()
+            .filter(|_| self.store.has_gaps(self.total()))
+        {
             // What is unpacked has no place in the bytes that the server has.
             _ if self.asking.shared.config.compressed => Ask::Whole,
             // Where the first bytes are missing, others may be there.
-            Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
-            None => ask(self.known.as_ref(), have, self.in_run && self.store.is_file()),
+            Some(condition) => Ask::Rest {
+                from: have,
+                if_range: Some(condition.to_owned()),
+            },
+            None => ask(
+                self.known.as_ref(),
+                have,
+                self.in_run && self.store.is_file(),
+            ),
         };
         loop {
             let (mut response, route) = self.asking.ask(&self.fields(&question)).await?;
-            (self.tell)(Event::Responded { url: route.url(), status: response.status() });
+            (self.tell)(Event::Responded {
+                url: route.url(),
+                status: response.status(),
+            });
             self.server = Some(route.url().clone());
-            let answer =
-                Answer::new(response.status(), response.length(), |name| response.header(name));
+            let answer = Answer::new(response.status(), response.length(), |name| {
+                response.header(name)
+            });
             let action = judge(self.known.as_ref(), have, &question, &answer);
             debug!(url = %shown(self.url()), have, ?question, ?action, "asked");
             if question == Ask::Whole
@@ -231,14 +260,25 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
                     question = Ask::Whole;
                 }
                 (Action::Finished, _) => return Ok(Some(End::Whole)),
-                (Action::AskPlainly, _) => question = Ask::Rest { from: have, if_range: None },
+                (Action::AskPlainly, _) => {
+                    question = Ask::Rest {
+                        from: have,
+                        if_range: None,
+                    }
+                }
                 (Action::StartOver(mismatch), _) => {
                     self.start_over(mismatch);
                     question = Ask::Whole;
                 }
                 (Action::Refused | Action::Append { .. }, _) => {
                     let error = self.asking.refusal(response, &route).await;
-                    let expired = matches!(error, DownloadError::Status { status: 403 | 410, .. });
+                    let expired = matches!(
+                        error,
+                        DownloadError::Status {
+                            status: 403 | 410,
+                            ..
+                        }
+                    );
                     if !expired || have == 0 || !route.is_redirected() || self.renewed {
                         return Err(error);
                     }
@@ -307,16 +347,23 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             warn!(url = %shown(route.url()), %encoding, "saved as it came, still encoded");
         }
         let lasting = self.lasting(known.clone());
-        self.store.begin(State::new(self.first, route.url(), lasting))?;
+        self.store
+            .begin(State::new(self.first, route.url(), lasting))?;
         (self.known, self.in_run) = (Some(known), true);
         Ok(())
     }
 
     /// Whether an answer begins with the last `count` bytes that are there.
     async fn overlaps(&self, response: &mut Response, count: u64) -> Result<bool, DownloadError> {
-        let here = self.store.tail(count).map_err(|error| self.store.failed(error))?;
+        let here = self
+            .store
+            .tail(count)
+            .map_err(|error| self.store.failed(error))?;
         let mut theirs = Vec::with_capacity(here.len());
-        let read = response.take(here.len() as u64).read_to_end(&mut theirs).await;
+        let read = response
+            .take(here.len() as u64)
+            .read_to_end(&mut theirs)
+            .await;
         read.map_err(HttpError::from_io)?;
         Ok(here == theirs)
     }
@@ -380,10 +427,17 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         }
         // Behind where it goes on there may be bytes that are here already.
         let beyond = self.store.beyond(total);
-        tell(Event::Answered { from: start + beyond, length: total });
+        tell(Event::Answered {
+            from: start + beyond,
+            length: total,
+        });
         if let (true, Some(known), Some(length)) = (self.splits(), &self.known, length)
             && let Some(server) = &self.server
-            && let mirrors = if self.apart { &[] } else { self.mirrors.as_slice() }
+            && let mirrors = if self.apart {
+                &[]
+            } else {
+                self.mirrors.as_slice()
+            }
             && let checksum = self.checksum.as_deref()
             && let origins = Origins::new(self.asking, server, known, mirrors, checksum.is_some())
             && let Some(segments) = Segments::new(origins, checksum, known, &self.store, tell)
@@ -396,8 +450,16 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         let length = length.map(|length| length.min(gap));
         // One byte more shows that there are too many.
         let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
-        let body = Paced::new(body, self.asking.shared.config.slowest, self.asking.shares());
-        let received = |at| tell(Event::Received { position: at + beyond });
+        let body = Paced::new(
+            body,
+            self.asking.shared.config.slowest,
+            self.asking.shares(),
+        );
+        let received = |at| {
+            tell(Event::Received {
+                position: at + beyond,
+            })
+        };
         let body = Body::new(body, start, received);
         let store = Arc::clone(&self.store);
         let taken = match store.is_file() {
@@ -405,7 +467,11 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             false => body.send(store).await,
         };
         taken.map_err(|error| error.into_error(&self.store))?;
-        if self.store.position() > limit { Err(DownloadError::TooLarge { limit }) } else { Ok(()) }
+        if self.store.position() > limit {
+            Err(DownloadError::TooLarge { limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// What the server has told about the file.

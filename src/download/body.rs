@@ -134,7 +134,9 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
                 end.map_err(CopyError::Read)
             }
             None => {
-                store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+                store
+                    .write_and_note(&buffer[..count])
+                    .map_err(CopyError::Write)?;
                 self.pump(store, PIECE, PIECE).await
             }
         }
@@ -148,14 +150,22 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
             _ => (false, SMALL),
         };
         let reserve = move || reserved.reserve(end);
-        let room = if is_medium { reserve() } else { smol::unblock(reserve).await };
+        let room = if is_medium {
+            reserve()
+        } else {
+            smol::unblock(reserve).await
+        };
         room.map_err(CopyError::Write)?;
         if let Some(pipe) = store.wants_no_bytes().then(Pipe::new).and_then(Result::ok)
             && self.stream(pipe, most, &store).await?
         {
             return Ok(());
         }
-        if is_medium { self.write_here(&store).await } else { self.pump(store, PIECE, PIECE).await }
+        if is_medium {
+            self.write_here(&store).await
+        } else {
+            self.pump(store, PIECE, PIECE).await
+        }
     }
 
     /// Lets the system move the body; whether it can. What comes at once is moved into the file at
@@ -193,7 +203,9 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
     async fn sip(&mut self, store: &Store) -> Result<(), CopyError> {
         let mut buffer = vec![0; SIP];
         let Filled { count, end } = self.fill(&mut buffer, 1).await;
-        store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+        store
+            .write_and_note(&buffer[..count])
+            .map_err(CopyError::Write)?;
         end.unwrap_or(Ok(())).map_err(CopyError::Read)
     }
 
@@ -226,7 +238,11 @@ impl<R: Source, S: FnMut(u64)> Body<R, S> {
 impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
     /// A body whose first byte is the one at `position` of the file.
     pub(super) fn new(reader: R, position: u64, seen: S) -> Self {
-        Self { reader, position, seen }
+        Self {
+            reader,
+            position,
+            seen,
+        }
     }
 
     /// Puts the body into a writer as it comes.
@@ -239,7 +255,9 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
         let mut buffer = vec![0; SMALL];
         loop {
             let Filled { count, end } = self.fill(&mut buffer, SMALL).await;
-            store.write_and_note(&buffer[..count]).map_err(CopyError::Write)?;
+            store
+                .write_and_note(&buffer[..count])
+                .map_err(CopyError::Write)?;
             if let Some(end) = end {
                 return end.map_err(CopyError::Read);
             }
@@ -282,13 +300,23 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
         let (mut count, start) = (0, Instant::now());
         while count < least && (count == 0 || start.elapsed() < OVERDUE) {
             match self.reader.read(&mut buffer[count..]).await {
-                Ok(0) => return Filled { count, end: Some(Ok(())) },
+                Ok(0) => {
+                    return Filled {
+                        count,
+                        end: Some(Ok(())),
+                    };
+                }
                 Ok(more) => {
                     count += more;
                     self.position += more as u64;
                     (self.seen)(self.position);
                 }
-                Err(error) => return Filled { count, end: Some(Err(error)) },
+                Err(error) => {
+                    return Filled {
+                        count,
+                        end: Some(Err(error)),
+                    };
+                }
             }
         }
         Filled { count, end: None }

@@ -51,7 +51,13 @@ pub enum ChecksumError {
 pub struct ChecksumList(Vec<(String, Checksum)>);
 
 impl Algorithm {
-    const ALL: [Self; 5] = [Self::Sha256, Self::Sha512, Self::Sha1, Self::Md5, Self::Blake3];
+    const ALL: [Self; 5] = [
+        Self::Sha256,
+        Self::Sha512,
+        Self::Sha1,
+        Self::Md5,
+        Self::Blake3,
+    ];
 
     /// The length of a digest in bytes.
     fn length(self) -> usize {
@@ -65,8 +71,13 @@ impl Algorithm {
 
     /// Finds what is called so: `sha256`, `SHA-256`, `SHA2-256`.
     fn named(name: &str) -> Option<Self> {
-        let plain = name.to_ascii_lowercase().replace("sha2-", "sha").replace('-', "");
-        Self::ALL.into_iter().find(|algorithm| algorithm.to_string() == plain)
+        let plain = name
+            .to_ascii_lowercase()
+            .replace("sha2-", "sha")
+            .replace('-', "");
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.to_string() == plain)
     }
 }
 
@@ -101,7 +112,10 @@ impl Checksum {
     fn new(algorithm: Algorithm, digits: &str) -> Result<Self, ChecksumError> {
         let length = algorithm.length();
         let digest = bytes(digits).filter(|digest| digest.len() == length);
-        Ok(Self { algorithm, digest: digest.ok_or(ChecksumError::Digits(2 * length))? })
+        Ok(Self {
+            algorithm,
+            digest: digest.ok_or(ChecksumError::Digits(2 * length))?,
+        })
     }
 }
 
@@ -122,8 +136,14 @@ impl FromStr for ChecksumList {
     /// a signature around them, are passed over.
     fn from_str(text: &str) -> Result<Self, ChecksumError> {
         let lines = text.lines().map(|line| line.trim_end_matches('\r'));
-        let list: Vec<_> = lines.filter_map(|line| tagged(line).or_else(|| plain(line))).collect();
-        if list.is_empty() { Err(ChecksumError::Empty) } else { Ok(Self(list)) }
+        let list: Vec<_> = lines
+            .filter_map(|line| tagged(line).or_else(|| plain(line)))
+            .collect();
+        if list.is_empty() {
+            Err(ChecksumError::Empty)
+        } else {
+            Ok(Self(list))
+        }
     }
 }
 
@@ -147,14 +167,19 @@ impl ChecksumList {
 fn tagged(line: &str) -> Option<(String, Checksum)> {
     let (tag, rest) = line.split_once(" (")?;
     let (name, digits) = rest.rsplit_once(") = ")?;
-    Some((listed(name), Checksum::new(Algorithm::named(tag)?, digits.trim()).ok()?))
+    Some((
+        listed(name),
+        Checksum::new(Algorithm::named(tag)?, digits.trim()).ok()?,
+    ))
 }
 
 /// `HEX  NAME` or `HEX *NAME`, as GNU writes it; the length tells the algorithm.
 fn plain(line: &str) -> Option<(String, Checksum)> {
     let (digits, rest) = line.split_once(' ')?;
     let name = rest.strip_prefix([' ', '*']).unwrap_or(rest);
-    let algorithm = Algorithm::ALL.into_iter().find(|one| 2 * one.length() == digits.len())?;
+    let algorithm = Algorithm::ALL
+        .into_iter()
+        .find(|one| 2 * one.length() == digits.len())?;
     let checksum = Checksum::new(algorithm, digits).ok()?;
     (!name.is_empty()).then(|| (listed(name), checksum))
 }
@@ -168,7 +193,9 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     if !digits.is_ascii() {
         return None;
     }
-    let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
+    let pairs = (0..digits.len())
+        .step_by(2)
+        .map(|at| digits.get(at..at + 2));
     pairs
         .map(|pair| u8::from_str_radix(pair.filter(|pair| !pair.contains('+'))?, 16).ok())
         .collect()
@@ -231,7 +258,10 @@ mod tests {
 
     /// The digests of `abc`, from the standards.
     const ABC: [(&str, &str); 5] = [
-        ("sha256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (
+            "sha256",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ),
         (
             "sha512",
             "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
@@ -239,7 +269,10 @@ mod tests {
         ),
         ("sha1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
         ("md5", "900150983cd24fb0d6963f7d28e17f72"),
-        ("blake3", "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"),
+        (
+            "blake3",
+            "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+        ),
     ];
 
     #[test]
@@ -260,7 +293,9 @@ mod tests {
         let digits = ABC[0].1;
         for name in ["sha256", "SHA256", "sha-256", "SHA2-256", " sha256 "] {
             assert!(
-                format!("{name}={}", digits.to_uppercase()).parse::<Checksum>().is_ok(),
+                format!("{name}={}", digits.to_uppercase())
+                    .parse::<Checksum>()
+                    .is_ok(),
                 "{name}"
             );
         }
@@ -274,11 +309,23 @@ mod tests {
         for (text, error) in [
             (digits.to_owned(), ChecksumError::Form),
             (format!("sha3={digits}"), ChecksumError::Algorithm),
-            (format!("sha256={}", &digits[1..]), ChecksumError::Digits(64)),
+            (
+                format!("sha256={}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
             (format!("sha256={digits}0"), ChecksumError::Digits(64)),
-            (format!("sha256=g{}", &digits[1..]), ChecksumError::Digits(64)),
-            (format!("sha256=+{}", &digits[1..]), ChecksumError::Digits(64)),
-            (format!("sha256=é{}", &digits[2..]), ChecksumError::Digits(64)),
+            (
+                format!("sha256=g{}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
+            (
+                format!("sha256=+{}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
+            (
+                format!("sha256=é{}", &digits[2..]),
+                ChecksumError::Digits(64),
+            ),
             ("md5=".to_owned(), ChecksumError::Digits(32)),
         ] {
             assert_eq!(text.parse::<Checksum>(), Err(error), "{text}");
@@ -288,7 +335,11 @@ mod tests {
     #[track_caller]
     fn finds(line: &str, url: &str, name: &str, found: bool) {
         let list = line.parse::<ChecksumList>().unwrap();
-        assert_eq!(list.find(&url.parse().unwrap(), name).is_some(), found, "{line:?}");
+        assert_eq!(
+            list.find(&url.parse().unwrap(), name).is_some(),
+            found,
+            "{line:?}"
+        );
     }
 
     #[test]
@@ -305,10 +356,25 @@ mod tests {
         ] {
             finds(&line, "http://h/a/f.txt?x", "", true);
         }
-        finds(&format!("{digits}  two words"), "http://h/two%20words", "", true);
+        finds(
+            &format!("{digits}  two words"),
+            "http://h/two%20words",
+            "",
+            true,
+        );
         finds(&format!("{digits}  renamed"), "http://h/f", "renamed", true);
-        finds(&format!("{digits}  xf.txt"), "http://h/f.txt", "f.txt", false);
-        finds(&format!("{digits}  b/f.txt"), "http://h/a/f.txt", "f.txt", false);
+        finds(
+            &format!("{digits}  xf.txt"),
+            "http://h/f.txt",
+            "f.txt",
+            false,
+        );
+        finds(
+            &format!("{digits}  b/f.txt"),
+            "http://h/a/f.txt",
+            "f.txt",
+            false,
+        );
         finds(&format!("{digits}  txt"), "http://h/f.txt", "f.txt", false);
         assert_eq!("<html>".parse::<ChecksumList>(), Err(ChecksumError::Empty));
     }
@@ -316,7 +382,9 @@ mod tests {
     #[test]
     fn the_longest_path_is_meant() {
         let (one, two) = ("1".repeat(64), "2".repeat(64));
-        let list = format!("{one}  f\n{two}  a/f\n").parse::<ChecksumList>().unwrap();
+        let list = format!("{one}  f\n{two}  a/f\n")
+            .parse::<ChecksumList>()
+            .unwrap();
         let found = |url: &str| list.find(&url.parse().unwrap(), "f").unwrap().hex();
         assert_eq!((found("http://h/a/f"), found("http://h/b/f")), (two, one));
     }
@@ -341,18 +409,30 @@ mod tests {
                     0 => format!("{digits}  {name}"),
                     1 => format!("{digits} *./{name}"),
                     2 => format!("{}  {name}", digits.to_uppercase()),
-                    _ => format!("{} ({name}) = {digits}", algorithm.to_string().to_uppercase()),
+                    _ => format!(
+                        "{} ({name}) = {digits}",
+                        algorithm.to_string().to_uppercase()
+                    ),
                 };
                 text += &line;
                 text += ["\n", "\r\n", "\n\n# SHA256 (x) = y\n"][random.usize(..3)];
                 wanted.push((name, Checksum::new(algorithm, &digits).unwrap()));
             }
-            let Ok(list) = text.parse::<ChecksumList>() else { continue };
+            let Ok(list) = text.parse::<ChecksumList>() else {
+                continue;
+            };
             for (name, checksum) in wanted {
                 let mut url: Url = "http://h/a/".parse().unwrap();
                 url.path_segments_mut().unwrap().pop_if_empty().push(&name);
-                let found = [list.find(&url, ""), list.find(&"http://h/".parse().unwrap(), &name)];
-                assert_eq!(found, [Some(&checksum); 2], "seed {seed}: {name:?} in {text:?}");
+                let found = [
+                    list.find(&url, ""),
+                    list.find(&"http://h/".parse().unwrap(), &name),
+                ];
+                assert_eq!(
+                    found,
+                    [Some(&checksum); 2],
+                    "seed {seed}: {name:?} in {text:?}"
+                );
             }
         }
     }

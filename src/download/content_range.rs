@@ -4,7 +4,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContentRange {
     /// The bytes from `first` up to and with `last`, of `total` if that is told.
-    Part { first: u64, last: u64, total: Option<u64> },
+    Part {
+        first: u64,
+        last: u64,
+        total: Option<u64>,
+    },
     /// None, because the file has `total` bytes only.
     None { total: u64 },
 }
@@ -19,9 +23,15 @@ impl ContentRange {
             return None;
         }
         if range == "*" {
-            return Some(Self::None { total: number(total)? });
+            return Some(Self::None {
+                total: number(total)?,
+            });
         }
-        let total = if total == "*" { None } else { Some(number(total)?) };
+        let total = if total == "*" {
+            None
+        } else {
+            Some(number(total)?)
+        };
         let (first, last) = range.split_once('-')?;
         let (first, last) = (number(first)?, number(last)?);
         let is_sound = first <= last && last < total.unwrap_or(u64::MAX);
@@ -31,7 +41,9 @@ impl ContentRange {
 
 fn number(text: &str) -> Option<u64> {
     // Rust's own parser takes a sign.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -86,10 +98,14 @@ mod tests {
             let first = random.u64(..1 << 40);
             let last = first + random.u64(..1 << 40);
             let total = last + 1 + random.u64(..1 << 40);
-            reads(&format!("bytes {first}-{last}/{total}"), part(first, last, Some(total)));
+            reads(
+                &format!("bytes {first}-{last}/{total}"),
+                part(first, last, Some(total)),
+            );
             let length = random.usize(..24);
-            let noise: Vec<u8> =
-                (0..length).map(|_| b"bytes 0123456789-/*"[random.usize(..19)]).collect();
+            let noise: Vec<u8> = (0..length)
+                .map(|_| b"bytes 0123456789-/*"[random.usize(..19)])
+                .collect();
             let noise = [b"bytes ", &noise[..]].concat();
             if let Some(ContentRange::Part { first, last, total }) = ContentRange::parse(&noise) {
                 let sound = first <= last && last < total.unwrap_or(u64::MAX);

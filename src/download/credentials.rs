@@ -76,19 +76,27 @@ impl Credentials {
         own: Option<&Login>,
         trusted: bool,
     ) -> Option<String> {
-        let given = own.map(Login::to_basic).or_else(|| Some(self.authorization.as_ref()?.value()));
+        let given = own
+            .map(Login::to_basic)
+            .or_else(|| Some(self.authorization.as_ref()?.value()));
         if let Some(given) = given.filter(|_| trusted) {
             return Some(given);
         }
         let netrc = self.netrc.as_ref()?;
         let host = url.host_str()?.trim_matches(['[', ']']);
         let found = netrc.of_machine(host);
-        found.or_else(|| netrc.of_default().filter(|_| trusted)).map(Login::to_basic)
+        found
+            .or_else(|| netrc.of_default().filter(|_| trusted))
+            .map(Login::to_basic)
     }
 
     /// The value of `Cookie`.
     pub(super) fn cookie(&self) -> Option<String> {
-        let cookies: Vec<_> = self.cookies.iter().map(|cookie| cookie.0.as_str()).collect();
+        let cookies: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|cookie| cookie.0.as_str())
+            .collect();
         (!cookies.is_empty()).then(|| cookies.join("; "))
     }
 }
@@ -107,7 +115,11 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if good { Ok(Self(text.to_owned())) } else { Err(TokenError) }
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TokenError)
+        }
     }
 }
 
@@ -141,7 +153,11 @@ mod tests {
 
     fn credentials(authorization: Option<Authorization>) -> Credentials {
         let netrc = "machine b login b password b\ndefault login d password d";
-        Credentials { authorization, netrc: netrc.parse().ok(), ..Credentials::default() }
+        Credentials {
+            authorization,
+            netrc: netrc.parse().ok(),
+            ..Credentials::default()
+        }
     }
 
     fn basic(text: &str) -> Option<String> {
@@ -174,7 +190,10 @@ mod tests {
     #[test]
     fn an_ipv6_address_stands_in_the_file_without_its_brackets() {
         let netrc = "machine ::1 login a password b".parse().ok();
-        let found = Credentials { netrc, ..Credentials::default() };
+        let found = Credentials {
+            netrc,
+            ..Credentials::default()
+        };
         let url = "http://[::1]:8080/".parse().unwrap();
         assert_eq!(found.authorization(&url, None, false), basic("a:b"));
     }
@@ -182,7 +201,10 @@ mod tests {
     #[test]
     fn cookies_are_one_field() {
         let cookies = ["a=b", "c=d; e=f"].map(|text| text.parse().unwrap()).into();
-        let all = Credentials { cookies, ..Credentials::default() };
+        let all = Credentials {
+            cookies,
+            ..Credentials::default()
+        };
         assert_eq!(all.cookie().as_deref(), Some("a=b; c=d; e=f"));
         assert_eq!(Credentials::default().cookie(), None);
         assert_eq!("cookies.txt".parse::<Cookie>(), Err(CookieError::Form));

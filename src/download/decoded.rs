@@ -53,7 +53,9 @@ pub(super) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
         b"zstd" => Some(Some(Coding::Zstd)),
         _ => Some(None),
     });
-    known.collect::<Option<Vec<_>>>().filter(|codings| codings.len() <= MOST)
+    known
+        .collect::<Option<Vec<_>>>()
+        .filter(|codings| codings.len() <= MOST)
 }
 
 /// A body without its codings. Dropped halfway, its threads end.
@@ -81,7 +83,12 @@ impl<'a> Decoded<'a> {
             plain = coding.unpack(plain)?;
         }
         let (pump, plain) = (Some(Box::pin(pump(body, packed)) as _), Box::pin(plain));
-        Ok(Self { pump, pumped: Ok(()), plain, piece: Cursor::default() })
+        Ok(Self {
+            pump,
+            pumped: Ok(()),
+            plain,
+            piece: Cursor::default(),
+        })
     }
 
     fn end(&mut self) -> io::Result<usize> {
@@ -164,7 +171,9 @@ impl Coding {
                 let _ = send.send_blocking(Err(error));
             }
         };
-        thread::Builder::new().name("unpack".to_owned()).spawn(work)?;
+        thread::Builder::new()
+            .name("unpack".to_owned())
+            .spawn(work)?;
         Ok(plain)
     }
 }

@@ -70,7 +70,11 @@ mod tests {
 
     #[track_caller]
     fn names(value: &str, name: &str) {
-        assert_eq!(file_name(value.as_bytes()).as_deref(), Some(name), "{value}");
+        assert_eq!(
+            file_name(value.as_bytes()).as_deref(),
+            Some(name),
+            "{value}"
+        );
     }
 
     #[test]
@@ -82,12 +86,18 @@ mod tests {
         names("inline; filename=\"100%25.txt\"", "100%25.txt");
         names("attachment; filename=\"naïve\"", "naïve");
         names("attachment; filename=\"open", "open");
-        assert_eq!(file_name(b"attachment; filename=na\xefve").as_deref(), Some("naïve"));
+        assert_eq!(
+            file_name(b"attachment; filename=na\xefve").as_deref(),
+            Some("naïve")
+        );
     }
 
     #[test]
     fn the_extended_name_wins_wherever_it_stands() {
-        names("attachment; filename=\"x\"; filename*=UTF-8''na%C3%AFve%20f", "naïve f");
+        names(
+            "attachment; filename=\"x\"; filename*=UTF-8''na%C3%AFve%20f",
+            "naïve f",
+        );
         names("attachment; filename*=utf-8'en'%e2%82%ac; filename=x", "€");
         names("attachment; filename*=iso-8859-1''%A3; filename=x", "£");
     }
@@ -95,7 +105,10 @@ mod tests {
     #[test]
     fn what_cannot_be_decoded_leaves_the_plain_name() {
         for extended in ["UTF-8''%ff", "koi8-r''x", "UTF-8'x", "x"] {
-            names(&format!("attachment; filename=x; filename*={extended}"), "x");
+            names(
+                &format!("attachment; filename=x; filename*={extended}"),
+                "x",
+            );
         }
     }
 
@@ -117,7 +130,9 @@ mod tests {
             let value = format!("attachment; x=\"y\"; filename=\"{quoted}\"; z");
             let read = file_name(value.as_bytes());
             assert_eq!(read.as_deref(), Some(&name[..]), "seed {seed}");
-            let noise: Vec<u8> = (0..length).map(|_| b"a\"\\;=*' %"[random.usize(..9)]).collect();
+            let noise: Vec<u8> = (0..length)
+                .map(|_| b"a\"\\;=*' %"[random.usize(..9)])
+                .collect();
             file_name(&noise);
         }
     }

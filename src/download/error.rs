@@ -197,7 +197,11 @@ impl DownloadError {
     /// names what it has asked for, which is only news when that was another.
     pub(super) fn with_causes(&self, url: &str) -> String {
         let mut text = Causes(self).to_string();
-        let mirror = if let Self::Mirror { url, .. } = self { url } else { url };
+        let mirror = if let Self::Mirror { url, .. } = self {
+            url
+        } else {
+            url
+        };
         for known in [url, mirror] {
             text = text.replacen(&format!("get {known}: "), "", 1);
         }
@@ -229,9 +233,13 @@ pub enum RedirectError {
 }
 
 fn to_millis(time: Duration) -> Duration {
-    time.saturating_sub(Duration::from_nanos((time.subsec_nanos() % 1_000_000).into()))
+    time.saturating_sub(Duration::from_nanos(
+        (time.subsec_nanos() % 1_000_000).into(),
+    ))
 }
 
 fn from_elsewhere(url: &Option<String>) -> String {
-    url.as_ref().map(|url| format!("{url}: ")).unwrap_or_default()
+    url.as_ref()
+        .map(|url| format!("{url}: "))
+        .unwrap_or_default()
 }

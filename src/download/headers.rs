@@ -18,8 +18,16 @@ const OWN: [&str; 8] = [
 
 /// Words in a field's name that mark its value as a secret, beside those of the standards:
 /// `X-Api-Key`, `Private-Token`, `X-Amz-Security-Token` and their many kin.
-const SECRET: [&str; 8] =
-    ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"];
+const SECRET: [&str; 8] = [
+    "auth",
+    "cookie",
+    "credential",
+    "key",
+    "password",
+    "secret",
+    "session",
+    "token",
+];
 
 /// One header field, `NAME: VALUE`.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,7 +86,10 @@ impl FromStr for Header {
         if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
             return Err(HeaderError::Own(name.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
     }
 }
 
@@ -125,7 +136,10 @@ mod tests {
             ("A\r\nB: x", HeaderError::Name),
             ("A: x\r\nB: y", HeaderError::Value),
             ("A: \0", HeaderError::Value),
-            ("transfer-encoding: chunked", HeaderError::Own("transfer-encoding".into())),
+            (
+                "transfer-encoding: chunked",
+                HeaderError::Own("transfer-encoding".into()),
+            ),
             ("Range: bytes=0-9", HeaderError::Own("Range".into())),
         ] {
             assert_eq!(text.parse::<Header>(), Err(error), "{text:?}");
@@ -145,7 +159,14 @@ mod tests {
         ] {
             assert!(is_secret(name), "{name}");
         }
-        for name in ["Accept", "Accept-Language", "Referer", "User-Agent", "X-Trace-Id", "Host"] {
+        for name in [
+            "Accept",
+            "Accept-Language",
+            "Referer",
+            "User-Agent",
+            "X-Trace-Id",
+            "Host",
+        ] {
             assert!(!is_secret(name), "{name}");
         }
     }

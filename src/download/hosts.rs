@@ -31,7 +31,10 @@ pub(super) struct Place {
 impl Hosts {
     /// At most so many connections to each server at once.
     pub(super) fn new(limit: Option<NonZeroUsize>) -> Self {
-        Self { limit, ..Self::default() }
+        Self {
+            limit,
+            ..Self::default()
+        }
     }
 
     /// Waits until the server of `url` may be asked, and lets others run meanwhile; returns a place
@@ -46,7 +49,8 @@ impl Hosts {
             let permits = self.places(url)?;
             let mut place = permits.try_take();
             if place.is_none() {
-                slot.aside(async { place = Some(permits.take().await) }).await;
+                slot.aside(async { place = Some(permits.take().await) })
+                    .await;
             }
             // It may have been held up while we waited.
             if self.until(url).is_none() {
@@ -70,7 +74,9 @@ impl Hosts {
         if places.len() >= REMEMBERED {
             places.retain(|_, permits| !permits.is_idle());
         }
-        let permits = places.entry(server(url).to_owned()).or_insert_with(|| Permits::new(limit));
+        let permits = places
+            .entry(server(url).to_owned())
+            .or_insert_with(|| Permits::new(limit));
         Some(permits.clone())
     }
 
@@ -107,7 +113,9 @@ impl Hosts {
         if held.is_empty() {
             return None;
         }
-        held.get(server(url)).copied().filter(|until| *until > Instant::now())
+        held.get(server(url))
+            .copied()
+            .filter(|until| *until > Instant::now())
     }
 }
 
@@ -127,7 +135,10 @@ mod tests {
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
         hosts.hold(&url("http://a:1/f"), now + 2 * minute);
         hosts.hold(&url("http://a:1/g"), now + minute);
-        assert_eq!(hosts.until(&url("http://user@a:1/h?x")), Some(now + 2 * minute));
+        assert_eq!(
+            hosts.until(&url("http://user@a:1/h?x")),
+            Some(now + 2 * minute)
+        );
         assert_eq!(hosts.until(&url("http://a:2/f")), None);
         assert_eq!(hosts.until(&url("http://b:1/f")), None);
     }

@@ -97,7 +97,12 @@ impl List {
 
     /// A list that errors call by this name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), shard: None, line: 0, last: Last::None }
+        Self {
+            name: name.into(),
+            shard: None,
+            line: 0,
+            last: Last::None,
+        }
     }
 
     /// Only this part of the list: of several places of a file the first one counts.
@@ -160,8 +165,14 @@ impl List {
         is_here.then(|| {
             let first = Item::from(self.source(first)?);
             let others = others.split('\t').filter(|url| !url.trim().is_empty());
-            let mirrors = others.map(|url| self.source(url)).collect::<Result<_, _>>()?;
-            Ok(Item { mirrors, checksum, ..first })
+            let mirrors = others
+                .map(|url| self.source(url))
+                .collect::<Result<_, _>>()?;
+            Ok(Item {
+                mirrors,
+                checksum,
+                ..first
+            })
         })
     }
 
@@ -196,8 +207,15 @@ impl List {
     }
 
     fn wrong(&self, url: &str, source: LineError) -> Failure {
-        let source = DownloadError::Line { list: self.name.clone(), line: self.line, source };
-        Failure { url: url.to_owned(), source }
+        let source = DownloadError::Line {
+            list: self.name.clone(),
+            line: self.line,
+            source,
+        };
+        Failure {
+            url: url.to_owned(),
+            source,
+        }
     }
 }
 
@@ -211,7 +229,9 @@ fn text(line: &[u8]) -> Result<&str, LineError> {
 /// Takes a sha256 off a line's front, as sha256sum writes it there.
 fn split_checksum(line: &str) -> (Option<Checksum>, &str) {
     let (digits, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    let Ok(checksum) = format!("sha256={digits}").parse() else { return (None, line) };
+    let Ok(checksum) = format!("sha256={digits}").parse() else {
+        return (None, line);
+    };
     let url = rest.trim_start();
     (Some(checksum), url.strip_prefix('*').unwrap_or(url))
 }
@@ -222,10 +242,19 @@ fn with_option(item: Item, text: &str) -> Result<Item, LineError> {
     Ok(match name.trim_end() {
         "out" => {
             let path = inside(value).filter(|path| path.file_name().is_some());
-            Item { target: Target::File(path.ok_or(LineError::Path("out"))?), ..item }
+            Item {
+                target: Target::File(path.ok_or(LineError::Path("out"))?),
+                ..item
+            }
         }
-        "dir" => Item { dir: inside(value).ok_or(LineError::Path("dir"))?, ..item },
-        "checksum" => Item { checksum: Some(value.parse()?), ..item },
+        "dir" => Item {
+            dir: inside(value).ok_or(LineError::Path("dir"))?,
+            ..item
+        },
+        "checksum" => Item {
+            checksum: Some(value.parse()?),
+            ..item
+        },
         "header" => {
             let mut headers = item.headers;
             headers.push(value.parse()?);
@@ -247,7 +276,11 @@ fn inside(text: &str) -> Option<PathBuf> {
     let fits = !text.is_empty()
         && !text.contains(is_unsafe)
         && path.components().all(|part| is_plain(&part));
-    fits.then(|| path.components().filter(|part| *part != Component::CurDir).collect())
+    fits.then(|| {
+        path.components()
+            .filter(|part| *part != Component::CurDir)
+            .collect()
+    })
 }
 
 #[cfg(test)]
@@ -273,8 +306,10 @@ mod tests {
             let all = std::iter::once(item.source).chain(mirrors);
             all.map(|source| source.url.to_string()).collect::<Vec<_>>()
         };
-        let read: Vec<_> =
-            read(text.as_bytes()).into_iter().map(|item| of(item.unwrap())).collect();
+        let read: Vec<_> = read(text.as_bytes())
+            .into_iter()
+            .map(|item| of(item.unwrap()))
+            .collect();
         assert_eq!(read, urls, "{text:?}");
     }
 
@@ -288,7 +323,10 @@ mod tests {
     #[track_caller]
     fn fails(text: &[u8], says: &str) {
         let items = read(text);
-        let failed: Vec<_> = items.iter().filter_map(|item| item.as_ref().err()).collect();
+        let failed: Vec<_> = items
+            .iter()
+            .filter_map(|item| item.as_ref().err())
+            .collect();
         assert!(failed.len() == 1 && failed[0].contains(says), "{items:?}");
     }
 
@@ -306,7 +344,10 @@ mod tests {
 
     #[test]
     fn tabs_stand_between_the_places_of_one_file() {
-        urls("http://a/\thttp://b/\t\t c/ ", &[&["http://a/", "http://b/", "https://c/"]]);
+        urls(
+            "http://a/\thttp://b/\t\t c/ ",
+            &[&["http://a/", "http://b/", "https://c/"]],
+        );
         let line = format!("{HEX}  http://a/\thttp://b/");
         urls(&line, &[&["http://a/", "http://b/"]]);
     }
@@ -314,12 +355,26 @@ mod tests {
     #[test]
     fn a_sha256_may_stand_before_a_url() {
         let checksum = format!("sha256={HEX}").parse().ok();
-        for line in ["HEX  http://a/", "HEX *http://a/", "HEX http://a/", "HEX\thttp://a/\r"] {
+        for line in [
+            "HEX  http://a/",
+            "HEX *http://a/",
+            "HEX http://a/",
+            "HEX\thttp://a/\r",
+        ] {
             let item = one(&line.replace("HEX", HEX));
-            assert_eq!((item.checksum, item.source.url.as_str()), (checksum.clone(), "http://a/"));
+            assert_eq!(
+                (item.checksum, item.source.url.as_str()),
+                (checksum.clone(), "http://a/")
+            );
         }
-        fails(format!("{}  http://a/", &HEX[1..]).as_bytes(), "line 1: not a URL");
-        fails(format!("{HEX}  ").as_bytes(), "line 1: not a URL: empty host");
+        fails(
+            format!("{}  http://a/", &HEX[1..]).as_bytes(),
+            "line 1: not a URL",
+        );
+        fails(
+            format!("{HEX}  ").as_bytes(),
+            "line 1: not a URL: empty host",
+        );
     }
 
     #[test]
@@ -330,9 +385,21 @@ mod tests {
         assert!(matches!(&item.target, Target::File(path) if path == Path::new("b/c")));
         assert_eq!(item.dir, Path::new("d"));
         assert_eq!(item.checksum, format!("sha256={HEX}").parse().ok());
-        assert_eq!(item.headers, ["A: b".parse().unwrap(), "C: d".parse().unwrap()]);
+        assert_eq!(
+            item.headers,
+            ["A: b".parse().unwrap(), "C: d".parse().unwrap()]
+        );
         let items = read(b"http://a/\n out=b\nhttp://c/\n");
-        assert!(matches!(&items[1], Ok(Item { target: Target::Named, .. })), "{items:?}");
+        assert!(
+            matches!(
+                &items[1],
+                Ok(Item {
+                    target: Target::Named,
+                    ..
+                })
+            ),
+            "{items:?}"
+        );
     }
 
     #[test]
@@ -341,10 +408,23 @@ mod tests {
             assert_eq!(inside(text).unwrap(), Path::new(path));
         }
         assert_eq!(one("http://a/\n dir=.").dir, Path::new(""));
-        for text in ["", "/a", "..", "a/../b", "a/..", "-rf", "a/-b", "a\u{1b}[m", "a\u{202e}b"] {
+        for text in [
+            "",
+            "/a",
+            "..",
+            "a/../b",
+            "a/..",
+            "-rf",
+            "a/-b",
+            "a\u{1b}[m",
+            "a\u{202e}b",
+        ] {
             assert_eq!(inside(text), None, "{text:?}");
         }
-        fails(b"http://a/\n out=../x", "line 2: out= is no plain path inside the folder");
+        fails(
+            b"http://a/\n out=../x",
+            "line 2: out= is no plain path inside the folder",
+        );
         fails(b"http://a/\n out=.", "line 2: out=");
         fails(b"http://a/\n dir=/etc", "line 2: dir=");
     }
@@ -352,22 +432,49 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_the_others_stay() {
         for (bad, says) in [
-            (&b"not a url"[..], "download not a url: l, line 2: not a URL"),
-            (b"ftp://u:p@b/", "download ftp://***@b/: l, line 2: ftp is not supported"),
+            (
+                &b"not a url"[..],
+                "download not a url: l, line 2: not a URL",
+            ),
+            (
+                b"ftp://u:p@b/",
+                "download ftp://***@b/: l, line 2: ftp is not supported",
+            ),
             (b"http://b/\thttp://", "line 2: not a URL"),
             (b"\xff", "line 2: not UTF-8"),
-            (b"http://b/\n out", "download http://b/: l, line 3: an indented line is an option"),
-            (b"http://b/\n heder=secret", "line 3: an indented line is an option"),
-            (b"http://b/\n checksum=sha256=00", "line 3: read checksum=: not 64 hex"),
-            (b"http://b/\n header=secret", "line 3: read header=: not of the form"),
+            (
+                b"http://b/\n out",
+                "download http://b/: l, line 3: an indented line is an option",
+            ),
+            (
+                b"http://b/\n heder=secret",
+                "line 3: an indented line is an option",
+            ),
+            (
+                b"http://b/\n checksum=sha256=00",
+                "line 3: read checksum=: not 64 hex",
+            ),
+            (
+                b"http://b/\n header=secret",
+                "line 3: read header=: not of the form",
+            ),
             (b"http://b/\n out=\xff", "line 3: not UTF-8"),
-            (b"http://b/\n out\n out=b\n nor", "line 3: an indented line is an option"),
-            (&[b'x'; List::LONGEST + 1], "line 2: longer than 65536 bytes"),
+            (
+                b"http://b/\n out\n out=b\n nor",
+                "line 3: an indented line is an option",
+            ),
+            (
+                &[b'x'; List::LONGEST + 1],
+                "line 2: longer than 65536 bytes",
+            ),
         ] {
             let list = [b"http://a/\n", bad, b"\nhttp://c/\n"].concat();
             fails(&list, says);
             let items = read(&list);
-            assert!(items.len() == 3 && items[0].is_ok() && items[2].is_ok(), "{items:?}");
+            assert!(
+                items.len() == 3 && items[0].is_ok() && items[2].is_ok(),
+                "{items:?}"
+            );
             assert!(!format!("{items:?}").contains("secret"), "{items:?}");
         }
         fails(b" out=a\nhttp://a/", "line 1: no URL stands above");
@@ -391,10 +498,17 @@ mod tests {
         for part in ["0/3", "1/3", "2/3"] {
             let mut list = List::new("l").part(part.parse().ok());
             let lines = lines.iter().flat_map(|line| line.lines());
-            let mut items: Vec<_> = lines.filter_map(|line| list.line(line.as_bytes())).collect();
+            let mut items: Vec<_> = lines
+                .filter_map(|line| list.line(line.as_bytes()))
+                .collect();
             items.extend(list.flush());
             for item in items {
-                let Item { source, target: Target::File(path), .. } = item.unwrap() else {
+                let Item {
+                    source,
+                    target: Target::File(path),
+                    ..
+                } = item.unwrap()
+                else {
                     panic!()
                 };
                 assert_eq!(format!("/{}", path.display()), source.url.path());
@@ -420,22 +534,48 @@ mod tests {
                 };
                 let url = format!("http://h/{number}");
                 let has: Vec<bool> = (0..6).map(|bit| ((number * 37) >> bit) & 1 == 1).collect();
-                let mirrors = if has[0] { "\thttp://m/a\thttp://m/b" } else { "" };
-                let sum = if has[1] { format!("{HEX}  ") } else { String::new() };
+                let mirrors = if has[0] {
+                    "\thttp://m/a\thttp://m/b"
+                } else {
+                    ""
+                };
+                let sum = if has[1] {
+                    format!("{HEX}  ")
+                } else {
+                    String::new()
+                };
                 line(format!("{sum}{url}{mirrors}"));
-                let options =
-                    [("out=a b", 2), ("dir=d/e", 3), ("header=A: b=c", 4), ("header=A: d", 5)];
+                let options = [
+                    ("out=a b", 2),
+                    ("dir=d/e", 3),
+                    ("header=A: b=c", 4),
+                    ("header=A: d", 5),
+                ];
                 for (option, _) in options.iter().filter(|(_, bit)| has[*bit]) {
                     line(format!(" {option}"));
                 }
                 let headers = has[4..].iter().filter(|has| **has).count();
-                wanted.push((url, usize::from(has[0]) * 2, has[1], has[2], has[3], headers));
+                wanted.push((
+                    url,
+                    usize::from(has[0]) * 2,
+                    has[1],
+                    has[2],
+                    has[3],
+                    headers,
+                ));
             }
             let of = |item: Item| {
                 let is_file = matches!(item.target, Target::File(_));
                 let (sum, dir) = (item.checksum.is_some(), item.dir == Path::new("d/e"));
                 let url = item.source.url.to_string();
-                (url, item.mirrors.len(), sum, is_file, dir, item.headers.len())
+                (
+                    url,
+                    item.mirrors.len(),
+                    sum,
+                    is_file,
+                    dir,
+                    item.headers.len(),
+                )
             };
             let items = read(text.as_bytes());
             let items: Vec<_> = items.into_iter().map(|item| item.map(of)).collect();

@@ -28,7 +28,11 @@ impl Mirror {
             let fits = |name: &str| {
                 is_same || (trusted || !is_secret(name)) && !name.eq_ignore_ascii_case("host")
             };
-            let headers = headers.iter().filter(|header| fits(header.name())).cloned().collect();
+            let headers = headers
+                .iter()
+                .filter(|header| fits(header.name()))
+                .cloned()
+                .collect();
             Self { source, headers }
         };
         mirrors.into_iter().map(of).collect()

@@ -118,7 +118,13 @@ impl Downloader {
         let per_host = config.per_host.or((config.split.get() > 1).then_some(most));
         let (names, hosts) = (Names::default(), Hosts::new(per_host));
         let rate = config.rate.map(SharedRate::new);
-        Ok(Self(Shared { config, client, names, hosts, rate }))
+        Ok(Self(Shared {
+            config,
+            client,
+            names,
+            hosts,
+            rate,
+        }))
     }
 
     /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
@@ -144,7 +150,11 @@ impl Downloader {
             async move {
                 let tell = |event: Event<'_>| observer(number as u64, event);
                 let ended = self.fetch(item, &slot, &tell, stop).await;
-                settle(ended, &tell, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
+                settle(
+                    ended,
+                    &tell,
+                    &mut report.lock().unwrap_or_else(PoisonError::into_inner),
+                );
             }
         });
         let stopping = async {
@@ -154,7 +164,10 @@ impl Downloader {
         };
         future::or(stopping, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Report { elapsed: start.elapsed(), ..report }
+        Report {
+            elapsed: start.elapsed(),
+            ..report
+        }
     }
 
     /// Tells what [`Downloader::run`] would do with an item, as far as that can be known without
@@ -190,7 +203,10 @@ fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut
             report.skipped += u64::from(saved.skipped);
             report.bytes += saved.bytes;
         }
-        Err(Failure { source: DownloadError::Stopped, .. }) => {
+        Err(Failure {
+            source: DownloadError::Stopped,
+            ..
+        }) => {
             tell(Event::Stopped);
             report.stopped += 1;
         }

@@ -37,8 +37,16 @@ pub(super) fn from_server(said: &str) -> Option<String> {
     let last = said.rsplit(['/', '\\']).next().unwrap_or_default();
     let name = last.replace(|c| c == ':' || is_unsafe(c), "_");
     let name = name.trim_start_matches(' ').trim_end_matches(['.', ' ']);
-    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
-    let guard = if name.starts_with(['.', '-']) || is_device(stem) { "_" } else { "" };
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(' ');
+    let guard = if name.starts_with(['.', '-']) || is_device(stem) {
+        "_"
+    } else {
+        ""
+    };
     let short = shorten(&format!("{guard}{name}"), LONGEST);
     // The cut may have come behind one of those again.
     (!name.is_empty()).then(|| short.trim_end_matches(['.', ' ']).to_owned())
@@ -85,7 +93,9 @@ fn shorten(name: &str, longest: usize) -> String {
     if name.len() <= longest {
         return name.to_owned();
     }
-    let dot = name.rfind('.').filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
+    let dot = name
+        .rfind('.')
+        .filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
     let mut room = longest.saturating_sub(extension.len());
     while !stem.is_char_boundary(room) {
@@ -147,7 +157,10 @@ mod tests {
         names(&x(245), &x(245));
         names(&x(246), &x(245));
         names(&format!("{}.tar", x(400)), &format!("{}.tar", x(241)));
-        names(&format!("{}.jpg", "é".repeat(200)), &format!("{}.jpg", "é".repeat(120)));
+        names(
+            &format!("{}.jpg", "é".repeat(200)),
+            &format!("{}.jpg", "é".repeat(120)),
+        );
         names(&format!("a.{}", x(400)), &format!("a.{}", x(243)));
     }
 
@@ -193,10 +206,14 @@ mod tests {
         let letters: Vec<char> = "ab./\\:-_ \0\n\u{1b}\u{202e}é%€".chars().collect();
         for _ in 0..20_000 {
             let length = random.usize(..300);
-            let said: String =
-                (0..length).map(|_| letters[random.usize(..letters.len())]).collect();
+            let said: String = (0..length)
+                .map(|_| letters[random.usize(..letters.len())])
+                .collect();
             let url = Url::parse("http://h/").unwrap().join(&said).ok();
-            for name in from_server(&said).into_iter().chain(url.as_ref().map(from_url)) {
+            for name in from_server(&said)
+                .into_iter()
+                .chain(url.as_ref().map(from_url))
+            {
                 let is_safe = !name.is_empty()
                     && name.len() <= LONGEST
                     && !matches!(name.as_str(), "." | "..")

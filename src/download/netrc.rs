@@ -54,7 +54,11 @@ impl FromStr for Netrc {
     /// value, between any blanks. A value may stand in `"…"`, where `\` makes the next character
     /// plain. `#` in front of a word begins a comment. Macros (`macdef`) are passed over.
     fn from_str(text: &str) -> Result<Self, NetrcError> {
-        let mut words = Words { lines: text.lines(), rest: "", line: 0 };
+        let mut words = Words {
+            lines: text.lines(),
+            rest: "",
+            line: 0,
+        };
         let mut entries = Vec::new();
         let mut open: Option<Draft> = None;
         while let Some(word) = words.keyword() {
@@ -67,7 +71,9 @@ impl FromStr for Netrc {
                 "macdef" => words.skip_macro(),
                 "login" | "password" | "account" => {
                     let value = words.value()?;
-                    let draft = open.as_mut().ok_or_else(|| words.error("no machine is named"))?;
+                    let draft = open
+                        .as_mut()
+                        .ok_or_else(|| words.error("no machine is named"))?;
                     draft.set(word, value);
                 }
                 _ => return Err(words.error("not a word of a netrc file")),
@@ -88,7 +94,10 @@ struct Draft {
 
 impl Draft {
     fn new(machine: Option<String>) -> Self {
-        Self { machine, ..Self::default() }
+        Self {
+            machine,
+            ..Self::default()
+        }
     }
 
     fn set(&mut self, word: &str, value: String) {
@@ -102,7 +111,14 @@ impl Draft {
 }
 
 fn close(draft: Option<Draft>, words: &Words<'_>) -> Result<Option<Entry>, NetrcError> {
-    let Some(Draft { machine, user, password }) = draft else { return Ok(None) };
+    let Some(Draft {
+        machine,
+        user,
+        password,
+    }) = draft
+    else {
+        return Ok(None);
+    };
     match Login::new(&user, &password) {
         Ok(login) => Ok(Some(Entry { machine, login })),
         Err(_) => Err(words.error("the entry before it has a login or password that HTTP cannot")),
@@ -136,7 +152,10 @@ impl<'a> Words<'a> {
     }
 
     fn plain(&mut self) -> &'a str {
-        let end = self.rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c: char| c.is_ascii_whitespace())
+            .unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         word
@@ -178,7 +197,10 @@ impl<'a> Words<'a> {
     }
 
     fn error(&self, problem: &'static str) -> NetrcError {
-        NetrcError { line: self.line, problem }
+        NetrcError {
+            line: self.line,
+            problem,
+        }
     }
 }
 
@@ -193,7 +215,11 @@ mod tests {
     #[track_caller]
     fn finds(text: &str, host: &str, wanted: &str) {
         let netrc: Netrc = text.parse().unwrap();
-        assert_eq!(netrc.of_machine(host), Some(&login(wanted)), "{host} in {text:?}");
+        assert_eq!(
+            netrc.of_machine(host),
+            Some(&login(wanted)),
+            "{host} in {text:?}"
+        );
     }
 
     #[test]
@@ -215,7 +241,11 @@ mod tests {
     fn a_file_without_entries_knows_nobody() {
         for text in ["", "\n \n# only a comment", "macdef x\ny"] {
             let netrc: Netrc = text.parse().unwrap();
-            assert_eq!((netrc.of_machine("a"), netrc.of_default()), (None, None), "{text:?}");
+            assert_eq!(
+                (netrc.of_machine("a"), netrc.of_default()),
+                (None, None),
+                "{text:?}"
+            );
         }
     }
 
@@ -225,8 +255,14 @@ mod tests {
             ("login a", "line 1: no machine is named"),
             ("machine a\n\nsecret", "line 3: not a word of a netrc file"),
             ("machine a login", "line 1: the value is missing"),
-            ("machine a password \"secret\n", "line 1: a quotation mark is not closed"),
-            ("machine a login b:c\n", "line 1: the entry before it has a login or password that"),
+            (
+                "machine a password \"secret\n",
+                "line 1: a quotation mark is not closed",
+            ),
+            (
+                "machine a login b:c\n",
+                "line 1: the entry before it has a login or password that",
+            ),
         ] {
             let error = text.parse::<Netrc>().unwrap_err().to_string();
             assert!(error.starts_with(wanted), "{text:?}: {error}");
@@ -242,17 +278,32 @@ mod tests {
             for number in 0..random.usize(1..5) {
                 let [user, password] = [value(&mut random, ":"), value(&mut random, "")];
                 let machine = format!("h{}", random.usize(..3));
-                text += [" ", "\n", "\t\n# machine h0 login x\n", "\nmacdef m\nmachine h1\n\n"]
-                    [random.usize(..4)];
+                text += [
+                    " ",
+                    "\n",
+                    "\t\n# machine h0 login x\n",
+                    "\nmacdef m\nmachine h1\n\n",
+                ][random.usize(..4)];
                 let blank = [" ", "\t", "\n ", " \r\n"][random.usize(..4)];
-                let words = ["machine", &machine, "login", &user.1, "password", &password.1];
+                let words = [
+                    "machine",
+                    &machine,
+                    "login",
+                    &user.1,
+                    "password",
+                    &password.1,
+                ];
                 text += &words.join(blank);
                 text += if number % 2 == 0 { " account x" } else { "" };
                 entries.push((machine, Login::new(&user.0, &password.0).unwrap()));
             }
-            let netrc: Netrc = text.parse().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let netrc: Netrc = text
+                .parse()
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             for host in ["h0", "h1", "H2"] {
-                let first = entries.iter().find(|(machine, _)| machine.eq_ignore_ascii_case(host));
+                let first = entries
+                    .iter()
+                    .find(|(machine, _)| machine.eq_ignore_ascii_case(host));
                 let wanted = first.map(|(_, login)| login);
                 assert_eq!(netrc.of_machine(host), wanted, "seed {seed}: {text:?}");
             }
@@ -262,11 +313,16 @@ mod tests {
     /// A value without some characters, and how it may be written.
     fn value(random: &mut fastrand::Rng, without: &str) -> (String, String) {
         let letters = (0..random.usize(1..9)).map(|_| random.char(' '..='\u{ff}'));
-        let value: String = letters.filter(|c| !c.is_control() && !without.contains(*c)).collect();
+        let value: String = letters
+            .filter(|c| !c.is_control() && !without.contains(*c))
+            .collect();
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
         let is_plain = !value.is_empty() && !value.starts_with('"') && !value.contains(' ');
-        let written =
-            if is_plain && random.bool() { value.clone() } else { format!("\"{quoted}\"") };
+        let written = if is_plain && random.bool() {
+            value.clone()
+        } else {
+            format!("\"{quoted}\"")
+        };
         (value, written)
     }
 }

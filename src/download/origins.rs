@@ -37,12 +37,23 @@ impl<'a> Origins<'a> {
         is_checked: bool,
     ) -> Self {
         // While one connection waits, the others work.
-        let asking = Asking { slot: None, ..asking };
+        let asking = Asking {
+            slot: None,
+            ..asking
+        };
         let first = Origin::new(asking, server, known.clone());
         let elsewhere = known.clone().elsewhere(is_checked);
         let mirrors = elsewhere.iter().flat_map(|known| {
             mirrors.iter().map(|Mirror { source, headers }| {
-                Origin::new(Asking { source, headers, ..asking }, &source.url, known.clone())
+                Origin::new(
+                    Asking {
+                        source,
+                        headers,
+                        ..asking
+                    },
+                    &source.url,
+                    known.clone(),
+                )
             })
         });
         Self([first].into_iter().chain(mirrors).collect())
@@ -64,11 +75,20 @@ impl<'a> Origins<'a> {
     }
 
     fn look(&self, after: usize, steps: usize) -> Option<(usize, Place)> {
-        (1..=steps).map(|step| (after + step) % self.0.len()).find_map(|number| {
-            let Origin { asking, server, is_dropped, .. } = &self.0[number];
-            let place = || asking.shared.hosts.spare(server);
-            (!is_dropped.load(Ordering::Relaxed)).then(place)?.map(|place| (number, place))
-        })
+        (1..=steps)
+            .map(|step| (after + step) % self.0.len())
+            .find_map(|number| {
+                let Origin {
+                    asking,
+                    server,
+                    is_dropped,
+                    ..
+                } = &self.0[number];
+                let place = || asking.shared.hosts.spare(server);
+                (!is_dropped.load(Ordering::Relaxed))
+                    .then(place)?
+                    .map(|place| (number, place))
+            })
     }
 
     /// Nobody is to ask this one any more.
@@ -78,13 +98,20 @@ impl<'a> Origins<'a> {
 
     /// Whether none is left to be asked.
     pub(super) fn are_dropped(&self) -> bool {
-        self.0.iter().all(|origin| origin.is_dropped.load(Ordering::Relaxed))
+        self.0
+            .iter()
+            .all(|origin| origin.is_dropped.load(Ordering::Relaxed))
     }
 }
 
 impl<'a> Origin<'a> {
     fn new(asking: Asking<'a>, server: &'a Url, known: Known) -> Self {
-        Self { asking, known: Mutex::new(known), server, is_dropped: AtomicBool::new(false) }
+        Self {
+            asking,
+            known: Mutex::new(known),
+            server,
+            is_dropped: AtomicBool::new(false),
+        }
     }
 
     /// What its next answer must fit.

@@ -50,13 +50,24 @@ impl<R> Paced<R> {
     pub(super) fn new(reader: R, slowest: Option<SlowestPace>, shares: Vec<Share>) -> Self {
         let timer = slowest.map_or_else(Timer::never, |slowest| Timer::after(slowest.time));
         let (came, waited, since, due) = (0, Duration::ZERO, None, None);
-        Self { reader, slowest, timer, came, waited, since, shares, due }
+        Self {
+            reader,
+            slowest,
+            timer,
+            came,
+            waited,
+            since,
+            shares,
+            due,
+        }
     }
 
     /// Looks, whenever the reader has made us wait for the span of time, whether enough has come
     /// in it. What was not even asked for is not its fault.
     fn poll_pace(&mut self, cx: &mut Context<'_>) -> Result<(), TooSlow> {
-        let Some(SlowestPace { rate, time }) = self.slowest else { return Ok(()) };
+        let Some(SlowestPace { rate, time }) = self.slowest else {
+            return Ok(());
+        };
         let since = *self.since.get_or_insert_with(Instant::now);
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let waited = self.waited + since.elapsed();
@@ -80,14 +91,27 @@ impl<R> Paced<R> {
             ready!(Pin::new(due).poll(cx));
             self.due = None;
         }
-        Poll::Ready(self.shares.iter().map(Share::piece).min().unwrap_or(usize::MAX))
+        Poll::Ready(
+            self.shares
+                .iter()
+                .map(Share::piece)
+                .min()
+                .unwrap_or(usize::MAX),
+        )
     }
 
     fn read(&mut self, count: usize) {
         self.came += count as u64;
-        self.waited += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.waited += self
+            .since
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
         let now = Instant::now();
-        let due = self.shares.iter().map(|share| share.spend(count, now)).max();
+        let due = self
+            .shares
+            .iter()
+            .map(|share| share.spend(count, now))
+            .max();
         self.due = due.filter(|due| *due > now).map(Timer::at);
     }
 }
@@ -150,15 +174,24 @@ mod tests {
 
     #[test]
     fn what_comes_fast_enough_is_read_for_as_long_as_it_comes() {
-        let slowest = SlowestPace { rate: 1000, time: Duration::from_millis(5) };
+        let slowest = SlowestPace {
+            rate: 1000,
+            time: Duration::from_millis(5),
+        };
         let mut paced = Paced::new(repeat(7).take(1 << 20), Some(slowest), Vec::new());
         let mut bytes = Vec::new();
-        assert_eq!(future::block_on(paced.read_to_end(&mut bytes)).unwrap(), 1 << 20);
+        assert_eq!(
+            future::block_on(paced.read_to_end(&mut bytes)).unwrap(),
+            1 << 20
+        );
     }
 
     #[test]
     fn what_comes_too_slowly_is_an_error_that_says_so() {
-        let slowest = SlowestPace { rate: 1000, time: Duration::from_millis(50) };
+        let slowest = SlowestPace {
+            rate: 1000,
+            time: Duration::from_millis(50),
+        };
         let drip = stream::unfold((), |()| async {
             Timer::after(Duration::from_millis(10)).await;
             Some((Ok::<_, io::Error>(b"x"), ()))
@@ -171,19 +204,29 @@ mod tests {
 
     #[test]
     fn what_we_do_not_ask_for_makes_nobody_slow() {
-        let slowest = SlowestPace { rate: 1_000_000, time: Duration::from_millis(20) };
+        let slowest = SlowestPace {
+            rate: 1_000_000,
+            time: Duration::from_millis(20),
+        };
         let limit = SharedRate::new(NonZeroU64::new(100_000).unwrap());
         let pause = stream::unfold((), |()| async {
             Timer::after(Duration::from_micros(100)).await;
             Some((Ok::<_, io::Error>(b"x"), ()))
         });
         // Half of it is at hand, for the rest there are a few short waits.
-        let reader = repeat(7).take(20_000).chain(Drip(Box::pin(pause))).take(20_020);
+        let reader = repeat(7)
+            .take(20_000)
+            .chain(Drip(Box::pin(pause)))
+            .take(20_020);
         let mut paced = Paced::new(reader, Some(slowest), vec![limit.share()]);
         let (start, mut bytes) = (Instant::now(), Vec::new());
         future::block_on(paced.read_to_end(&mut bytes)).unwrap();
         assert_eq!(bytes.len(), 20_020);
-        assert!(start.elapsed() > Duration::from_millis(140), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() > Duration::from_millis(140),
+            "{:?}",
+            start.elapsed()
+        );
     }
 
     struct Drip<S>(S);

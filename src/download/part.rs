@@ -194,7 +194,11 @@ impl Names {
         loop {
             let (target, path) = (choice(&wanted, number), self.own_part(&wanted, number));
             if config.existing.replaces() && target.is_dir() {
-                return Err(failed("replace", &target, io::ErrorKind::IsADirectory.into()));
+                return Err(failed(
+                    "replace",
+                    &target,
+                    io::ErrorKind::IsADirectory.into(),
+                ));
             }
             if self.is_free(&target, config)
                 && let Some(file) =
@@ -261,7 +265,10 @@ impl Names {
         }
         if let Some((path, error)) = unfit {
             let path = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
-            warn!(path, "a part of an earlier run is not gone on with: {error}");
+            warn!(
+                path,
+                "a part of an earlier run is not gone on with: {error}"
+            );
         }
         None
     }
@@ -279,7 +286,17 @@ impl Names {
         let promised = path.is_none().then(|| Arc::clone(&self.promised));
         let (existing, is_finished) = (config.existing, false);
         let keeps = existing == Existing::Skip || config.resume && existing == Existing::Number;
-        Part { store, path, wanted, number, existing, keeps, given, promised, is_finished }
+        Part {
+            store,
+            path,
+            wanted,
+            number,
+            existing,
+            keeps,
+            given,
+            promised,
+            is_finished,
+        }
     }
 
     fn first_to_try(&self, wanted: &Path) -> u32 {
@@ -313,12 +330,20 @@ impl Part {
     /// The file that an earlier run has saved under the name that the server says, where such
     /// files are to be kept. A name proves little: the length must be that of the server's file.
     pub(super) fn finished_before(&self, known: &Known) -> Option<PathBuf> {
-        let wanted = self.wanted.with_file_name(known.name.as_deref().and_then(from_server)?);
+        let wanted = self
+            .wanted
+            .with_file_name(known.name.as_deref().and_then(from_server)?);
         let fits = |path: &Path| {
-            let data = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+            let data = fs::symlink_metadata(path)
+                .ok()
+                .filter(fs::Metadata::is_file);
             data.is_some_and(|data| known.total.is_none_or(|total| total == data.len()))
         };
-        if self.keeps { self.given.first(&wanted, fits) } else { None }
+        if self.keeps {
+            self.given.first(&wanted, fits)
+        } else {
+            None
+        }
     }
 
     /// Gives the file its final name, which is returned: the one that was wanted, or `other` in
@@ -333,7 +358,9 @@ impl Part {
         loop {
             let target = self.target();
             let named = match (&path, self.existing) {
-                (None, _) => self.store.name_whole(target.file_name().unwrap_or_default()),
+                (None, _) => self
+                    .store
+                    .name_whole(target.file_name().unwrap_or_default()),
                 (Some(path), Existing::Replace | Existing::Update) => rename(path, &target),
                 (Some(path), Existing::Number | Existing::Skip) => rename_to_free(path, &target),
             };
@@ -345,7 +372,10 @@ impl Part {
                     }
                     // A whole file may be called as the part of another.
                     if self.keeps
-                        || target.as_os_str().as_encoded_bytes().ends_with(PART.as_bytes())
+                        || target
+                            .as_os_str()
+                            .as_encoded_bytes()
+                            .ends_with(PART.as_bytes())
                     {
                         self.given.add(&target);
                     }
@@ -353,7 +383,11 @@ impl Part {
                 }
                 Err(Errno::EXIST) if !self.existing.replaces() => self.number += 1,
                 Err(errno) => {
-                    return Err(failed("rename", path.as_deref().unwrap_or(&target), errno.into()));
+                    return Err(failed(
+                        "rename",
+                        path.as_deref().unwrap_or(&target),
+                        errno.into(),
+                    ));
                 }
             }
         }
@@ -385,7 +419,11 @@ impl Drop for Part {
 }
 
 pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> DownloadError {
-    DownloadError::File { action, path: path.to_owned(), source }
+    DownloadError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn choice(wanted: &Path, number: u32) -> PathBuf {
@@ -424,13 +462,16 @@ mod tests {
         }
 
         fn try_claim(&self, name: &str, config: &Config) -> Result<Claim, DownloadError> {
-            self.1.claim(self.path(name), &"http://a/f".parse().unwrap(), config)
+            self.1
+                .claim(self.path(name), &"http://a/f".parse().unwrap(), config)
         }
 
         /// Writes the first bytes of a longer file.
         fn begin(&self, part: &Part) {
             let url = "http://a/f".parse().unwrap();
-            part.store().begin(State::new(&url, &url, Known::default())).unwrap();
+            part.store()
+                .begin(State::new(&url, &url, Known::default()))
+                .unwrap();
             part.store().write_and_note(b"x").unwrap();
         }
 
@@ -441,8 +482,9 @@ mod tests {
 
         fn names(&self) -> Vec<String> {
             let names = fs::read_dir(self.0.path()).unwrap();
-            let mut names: Vec<_> =
-                names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let mut names: Vec<_> = names
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
             names.sort();
             names
         }
@@ -472,7 +514,10 @@ mod tests {
     fn a_name_that_is_promised_is_free_again_when_it_is_not_taken() {
         let folder = Folder::new();
         let (first, second) = (folder.claim("f"), folder.claim("f"));
-        assert_eq!((first.target(), second.target()), (folder.path("f"), folder.path("f.1")));
+        assert_eq!(
+            (first.target(), second.target()),
+            (folder.path("f"), folder.path("f.1"))
+        );
         drop(first);
         folder.claims("f", "f");
     }
@@ -499,21 +544,31 @@ mod tests {
     #[test]
     fn a_part_with_bytes_stays_and_is_gone_on_with_where_that_is_wanted() {
         let folder = Folder::new();
-        let resume = Config { resume: true, ..Config::default() };
+        let resume = Config {
+            resume: true,
+            ..Config::default()
+        };
         let url = "http://a/f".parse().unwrap();
         let part = folder.claim("f");
-        part.store().begin(State::new(&url, &url, Known::default())).unwrap();
+        part.store()
+            .begin(State::new(&url, &url, Known::default()))
+            .unwrap();
         part.store().write(b"abc").unwrap();
         drop(part);
         assert_eq!(folder.names(), ["f.part", "f.part.json"]);
-        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else { panic!() };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else {
+            panic!()
+        };
         assert_eq!(part.store().length(), 3);
         // While it is held, another run takes another name.
         folder.claims("f", "f.1");
         drop(part);
         let folder = Folder(folder.0, Names::default());
         let part = folder.claim("f");
-        assert_eq!((part.store().length(), folder.names()), (0, vec!["f.part".to_owned()]));
+        assert_eq!(
+            (part.store().length(), folder.names()),
+            (0, vec!["f.part".to_owned()])
+        );
     }
 
     #[test]
@@ -521,9 +576,17 @@ mod tests {
         let folder = Folder::new();
         let url = "http://a/f".parse().unwrap();
         fs::write(folder.path("f"), "whole").unwrap();
-        State::new(&url, &url, Known::default()).save(&folder.path("f.part")).unwrap();
-        let resume = Config { resume: true, ..Config::default() };
-        assert!(matches!(folder.try_claim("f", &resume), Ok(Claim::Present(_))));
+        State::new(&url, &url, Known::default())
+            .save(&folder.path("f.part"))
+            .unwrap();
+        let resume = Config {
+            resume: true,
+            ..Config::default()
+        };
+        assert!(matches!(
+            folder.try_claim("f", &resume),
+            Ok(Claim::Present(_))
+        ));
         assert_eq!(folder.names(), ["f"]);
     }
 
@@ -531,12 +594,19 @@ mod tests {
     fn a_part_with_another_name_is_not_gone_on_with() {
         let folder = Folder::new();
         let url = "http://a/f".parse().unwrap();
-        State::new(&url, &url, Known::default()).save(&folder.path("f.part")).unwrap();
+        State::new(&url, &url, Known::default())
+            .save(&folder.path("f.part"))
+            .unwrap();
         fs::write(folder.path("f.part"), "old").unwrap();
         fs::write(folder.path("f.part.json"), "").unwrap();
         fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
-        let resume = Config { resume: true, ..Config::default() };
-        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else { panic!() };
+        let resume = Config {
+            resume: true,
+            ..Config::default()
+        };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else {
+            panic!()
+        };
         assert_eq!(part.store().length(), 0);
         assert_eq!(fs::read(folder.path("other")).unwrap(), b"old");
     }
@@ -546,34 +616,54 @@ mod tests {
         let folder = Folder::new();
         fs::write(folder.path("f"), "mine").unwrap();
         for config in [
-            Config { existing: Existing::Skip, ..Config::default() },
-            Config { resume: true, ..Config::default() },
+            Config {
+                existing: Existing::Skip,
+                ..Config::default()
+            },
+            Config {
+                resume: true,
+                ..Config::default()
+            },
         ] {
             let url = "http://a/f".parse().unwrap();
-            let claim = Names::default().claim(folder.path("f"), &url, &config).unwrap();
+            let claim = Names::default()
+                .claim(folder.path("f"), &url, &config)
+                .unwrap();
             assert!(matches!(claim, Claim::Present(path) if path == folder.path("f")));
         }
-        let replace = Config { existing: Existing::Replace, ..Config::default() };
-        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
+        let replace = Config {
+            existing: Existing::Replace,
+            ..Config::default()
+        };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else {
+            panic!()
+        };
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"mine");
         assert_eq!(part.finish(None).unwrap(), folder.path("f"));
         assert_eq!(fs::read(folder.path("f")).unwrap(), b"");
         // The second of one run does not replace the first.
-        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else { panic!() };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else {
+            panic!()
+        };
         assert_eq!(part.target(), folder.path("f.1"));
     }
 
     #[test]
     fn of_several_files_of_one_name_each_is_finished_or_not_by_its_number() {
         let folder = Folder::new();
-        let resume = Config { resume: true, ..Config::default() };
+        let resume = Config {
+            resume: true,
+            ..Config::default()
+        };
         let claim = || folder.try_claim("f", &resume).unwrap();
         for name in ["f", "f.2"] {
             fs::write(folder.path(name), "done").unwrap();
         }
         // The second of three has nothing to go on with.
         assert!(matches!(claim(), Claim::Present(path) if path == folder.path("f")));
-        let Claim::Part(second) = claim() else { panic!("nothing is fetched") };
+        let Claim::Part(second) = claim() else {
+            panic!("nothing is fetched")
+        };
         assert_eq!(second.target(), folder.path("f.1"));
         assert!(matches!(claim(), Claim::Present(path) if path == folder.path("f.2")));
         assert!(matches!(claim(), Claim::Part(part) if part.target() == folder.path("f.3")));
@@ -585,16 +675,30 @@ mod tests {
         fs::write(folder.path("g"), "done").unwrap();
         fs::create_dir(folder.path("dir")).unwrap();
         symlink("g", folder.path("link")).unwrap();
-        let known =
-            |name: &str, total| Known { name: Some(name.into()), total, ..Known::default() };
-        let keep = Config { resume: true, ..Config::default() };
-        let Ok(Claim::Part(part)) = folder.try_claim("f", &keep) else { panic!() };
+        let known = |name: &str, total| Known {
+            name: Some(name.into()),
+            total,
+            ..Known::default()
+        };
+        let keep = Config {
+            resume: true,
+            ..Config::default()
+        };
+        let Ok(Claim::Part(part)) = folder.try_claim("f", &keep) else {
+            panic!()
+        };
         for (name, total) in [("g", Some(3)), ("h", None), ("dir", None), ("link", None)] {
             assert_eq!(part.finished_before(&known(name, total)), None, "{name}");
         }
-        assert_eq!(part.finished_before(&known("../g", Some(4))), Some(folder.path("g")));
+        assert_eq!(
+            part.finished_before(&known("../g", Some(4))),
+            Some(folder.path("g"))
+        );
         assert_eq!(part.finished_before(&known("g", Some(4))), None);
-        assert_eq!(folder.claim("e").finished_before(&known("g", Some(4))), None);
+        assert_eq!(
+            folder.claim("e").finished_before(&known("g", Some(4))),
+            None
+        );
     }
 
     #[test]
@@ -608,7 +712,10 @@ mod tests {
         for name in ["file", "folder", "link", "f", "g"] {
             folder.claims(name, &format!("{name}.1"));
         }
-        assert_eq!(folder.names(), ["f.part", "file", "folder", "g.part", "link"]);
+        assert_eq!(
+            folder.names(),
+            ["f.part", "file", "folder", "g.part", "link"]
+        );
     }
 
     #[test]

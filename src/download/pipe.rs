@@ -24,7 +24,10 @@ impl Pipe {
         let (exit, entry) = pipe_with(PipeFlags::CLOEXEC)?;
         // A user who has many pipes gets small ones: that is slower, nothing else.
         let _ = fcntl_setpipe_size(&entry, ROOM);
-        Ok(Self { exit: exit.into(), entry })
+        Ok(Self {
+            exit: exit.into(),
+            entry,
+        })
     }
 
     pub(super) fn entry(&self) -> BorrowedFd<'_> {
@@ -36,7 +39,14 @@ impl Pipe {
         let (mut place, end) = (at, at + count as u64);
         while place < end {
             let left = (end - place) as usize;
-            match splice(&self.exit, None, file, Some(&mut place), left, SpliceFlags::MOVE) {
+            match splice(
+                &self.exit,
+                None,
+                file,
+                Some(&mut place),
+                left,
+                SpliceFlags::MOVE,
+            ) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 // Not every file system can.
@@ -69,7 +79,9 @@ mod tests {
         fs::write(&path, "0123456789").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         let pipe = Pipe::new().unwrap();
-        File::from(pipe.entry().try_clone_to_owned().unwrap()).write_all(b"abcdef").unwrap();
+        File::from(pipe.entry().try_clone_to_owned().unwrap())
+            .write_all(b"abcdef")
+            .unwrap();
         pipe.pour(&file, 2, 3).unwrap();
         pipe.copy(&file, 8, 3).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"01abc567def");

@@ -113,7 +113,10 @@ impl Source {
     /// neither http nor https, [`DownloadError::Userinfo`] for one whose user name or password
     /// cannot be sent.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let failed = |source| Failure { url: hide_userinfo(text), source };
+        let failed = |source| Failure {
+            url: hide_userinfo(text),
+            source,
+        };
         let mut url = parse_url(text).map_err(failed)?;
         let login = Login::of_url(&url);
         let login = login.map_err(|source| failed(DownloadError::Userinfo { source }))?;
@@ -131,7 +134,9 @@ fn parse_url(text: &str) -> Result<Url, DownloadError> {
     };
     let url = parsed.map_err(|source| DownloadError::Url { source })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(DownloadError::Scheme { scheme: url.scheme().to_owned() });
+        return Err(DownloadError::Scheme {
+            scheme: url.scheme().to_owned(),
+        });
     }
     Ok(url)
 }
@@ -178,7 +183,10 @@ mod tests {
             assert!(matches!(error(text), DownloadError::Url { .. }), "{text}");
         }
         for text in ["ftp://a/f", "file:///etc/passwd"] {
-            assert!(matches!(error(text), DownloadError::Scheme { .. }), "{text}");
+            assert!(
+                matches!(error(text), DownloadError::Scheme { .. }),
+                "{text}"
+            );
         }
         let login = error("http://user:se%0Acret@a/f");
         assert!(matches!(login, DownloadError::Userinfo { .. }), "{login:?}");

@@ -26,11 +26,17 @@ pub(super) struct Previous {
 impl Previous {
     /// Looks at the file at `path`; `None` if there is no plain one.
     pub(super) fn look(path: &Path) -> Option<Self> {
-        let data = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let data = fs::symlink_metadata(path)
+            .ok()
+            .filter(fs::Metadata::is_file)?;
         let mut value = vec![0; LONGEST];
         let read = getxattr(path, ETAG, &mut value[..]).ok();
         let etag = read.and_then(|count| String::from_utf8(value[..count].to_vec()).ok());
-        Some(Self { etag, modified: data.modified().ok()?, length: data.len() })
+        Some(Self {
+            etag,
+            modified: data.modified().ok()?,
+            length: data.len(),
+        })
     }
 
     /// The field that asks for the file only if it is another by now (RFC 9110 sections 13.1.2
@@ -38,7 +44,10 @@ impl Previous {
     pub(super) fn condition(&self) -> (String, String) {
         match &self.etag {
             Some(etag) => ("If-None-Match".to_owned(), etag.clone()),
-            None => ("If-Modified-Since".to_owned(), httpdate::fmt_http_date(self.modified)),
+            None => (
+                "If-Modified-Since".to_owned(),
+                httpdate::fmt_http_date(self.modified),
+            ),
         }
     }
 
@@ -49,7 +58,9 @@ impl Previous {
             (Some(ours), Some(theirs)) => ours == theirs,
             _ => {
                 let second = |time: SystemTime| {
-                    time.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).ok()
+                    time.duration_since(UNIX_EPOCH)
+                        .map(|since| since.as_secs())
+                        .ok()
                 };
                 let theirs = known.modified().and_then(second);
                 theirs.is_some()
@@ -74,7 +85,11 @@ mod tests {
 
     fn previous(etag: Option<&str>) -> Previous {
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        Previous { etag: etag.map(str::to_owned), modified, length: 3 }
+        Previous {
+            etag: etag.map(str::to_owned),
+            modified,
+            length: 3,
+        }
     }
 
     fn known(etag: Option<&str>, modified: &str, total: u64) -> Known {

@@ -42,7 +42,12 @@ impl Asking<'_> {
         &self,
         fields: &[(String, String)],
     ) -> Result<(Response, Route), DownloadError> {
-        let Shared { config, client, hosts, .. } = self.shared;
+        let Shared {
+            config,
+            client,
+            hosts,
+            ..
+        } = self.shared;
         let mut route = Route::new(self.source.clone(), self.headers, config);
         loop {
             // Further connections of a file have their places already.
@@ -50,7 +55,9 @@ impl Asking<'_> {
                 Some(slot) => route.hold(hosts.enter(route.url(), slot).await),
                 None => hosts.wait(route.url(), None).await,
             }
-            let response = client.get(route.url(), &all_fields(route.headers(), fields)).await?;
+            let response = client
+                .get(route.url(), &all_fields(route.headers(), fields))
+                .await?;
             if !is_redirect(response.status()) {
                 return Ok((response, route));
             }
@@ -64,7 +71,12 @@ impl Asking<'_> {
 
     /// How fast a body may come.
     pub(super) fn shares(&self) -> Vec<Share> {
-        self.shared.rate.iter().chain(self.rate).map(SharedRate::share).collect()
+        self.shared
+            .rate
+            .iter()
+            .chain(self.rate)
+            .map(SharedRate::share)
+            .collect()
     }
 
     /// Why an answer is no file (RFC 9110 section 15).
@@ -80,7 +92,11 @@ impl Asking<'_> {
         }
         Box::pin(drain(response)).await;
         let url = route.is_redirected().then(|| shown(route.url()));
-        DownloadError::Status { status, url, retry_after: wait }
+        DownloadError::Status {
+            status,
+            url,
+            retry_after: wait,
+        }
     }
 }
 

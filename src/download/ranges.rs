@@ -32,7 +32,11 @@ impl Ranges {
     pub(super) fn to_list(&self, total: u64) -> Vec<(u64, u64)> {
         let first = (0, self.prefix());
         let others = self.0.iter().copied().filter(|(start, _)| *start > 0);
-        [first].into_iter().chain(others).chain([(total, total)]).collect()
+        [first]
+            .into_iter()
+            .chain(others)
+            .chain([(total, total)])
+            .collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,7 +113,10 @@ mod tests {
             let missing = ranges.gaps(40);
             let is_missing =
                 |at: usize| missing.iter().any(|(s, e)| (*s..*e).contains(&(at as u64)));
-            assert!((0..40).all(|at| is_missing(at) != bytes[at]), "seed {seed}: {ranges:?}");
+            assert!(
+                (0..40).all(|at| is_missing(at) != bytes[at]),
+                "seed {seed}: {ranges:?}"
+            );
             let prefix = bytes.iter().take_while(|there| **there).count();
             assert_eq!(ranges.prefix(), prefix as u64, "seed {seed}: {ranges:?}");
             assert_eq!(Ranges::of(&ranges.to_list(40)), Some(ranges), "seed {seed}");

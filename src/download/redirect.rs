@@ -35,10 +35,21 @@ impl Route {
     pub(super) fn new(source: Source, own: &[Header], config: &Config) -> Self {
         let Source { url, login } = source;
         let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
-        let common = config.headers.iter().filter(|header| !is_own(header.name()));
+        let common = config
+            .headers
+            .iter()
+            .filter(|header| !is_own(header.name()));
         let given = own.iter().chain(common).cloned().collect();
         let (passed, headers) = (Vec::new(), Vec::new());
-        let mut route = Self { url, login, passed, strayed: false, given, headers, place: None };
+        let mut route = Self {
+            url,
+            login,
+            passed,
+            strayed: false,
+            given,
+            headers,
+            place: None,
+        };
         route.headers = route.fields(config);
         route
     }
@@ -73,7 +84,10 @@ impl Route {
     ) -> Result<(), DownloadError> {
         let next = self
             .next(location, config)
-            .map_err(|source| DownloadError::Redirect { url: shown(&self.url), source })?;
+            .map_err(|source| DownloadError::Redirect {
+                url: shown(&self.url),
+                source,
+            })?;
         let elsewhere = next.origin() != self.url.origin();
         self.place = None;
         self.passed.push(std::mem::replace(&mut self.url, next));
@@ -92,11 +106,16 @@ impl Route {
             (trusted || !is_secret(name)) && !(self.strayed && name.eq_ignore_ascii_case("host"))
         };
         let given = self.given.iter().filter(|header| fits(header.name()));
-        let mut fields: Vec<_> =
-            given.map(|header| (header.name().to_owned(), header.value().to_owned())).collect();
+        let mut fields: Vec<_> = given
+            .map(|header| (header.name().to_owned(), header.value().to_owned()))
+            .collect();
         let cookie = || config.credentials.cookie().filter(|_| trusted);
         add(&mut fields, "Cookie", cookie);
-        let proof = || config.credentials.authorization(&self.url, self.login.as_ref(), trusted);
+        let proof = || {
+            config
+                .credentials
+                .authorization(&self.url, self.login.as_ref(), trusted)
+        };
         add(&mut fields, "Authorization", proof);
         fields
     }
@@ -106,7 +125,10 @@ impl Route {
         // Real servers send bytes beyond ASCII as they are: the URL has them in percent signs.
         let location = percent_encode(location, CONTROLS).to_string();
         let shortened = || Escaped(location.as_bytes()).to_string();
-        let mut next = self.url.join(&location).map_err(|_| RedirectError::Url(shortened()))?;
+        let mut next = self
+            .url
+            .join(&location)
+            .map_err(|_| RedirectError::Url(shortened()))?;
         if !matches!(next.scheme(), "http" | "https") {
             return Err(RedirectError::Scheme(shortened()));
         }
@@ -130,7 +152,10 @@ impl Route {
 
 /// Adds a field that is not among them already.
 fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
-    if !fields.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+    if !fields
+        .iter()
+        .any(|(given, _)| given.eq_ignore_ascii_case(name))
+    {
         fields.extend(value().map(|value| (name.to_owned(), value)));
     }
 }
@@ -141,9 +166,18 @@ mod tests {
     use crate::download::credentials::{Authorization, Credentials};
 
     fn config() -> Config {
-        let headers = ["Authorization: a", "Cookie: b", "X-Api-Key: c", "Accept: d", "Host: e"];
+        let headers = [
+            "Authorization: a",
+            "Cookie: b",
+            "X-Api-Key: c",
+            "Accept: d",
+            "Host: e",
+        ];
         let headers = headers.map(|header| header.parse().unwrap()).into();
-        Config { headers, ..Config::default() }
+        Config {
+            headers,
+            ..Config::default()
+        }
     }
 
     fn source(url: &str) -> Source {
@@ -155,7 +189,11 @@ mod tests {
     }
 
     fn names(route: &Route) -> Vec<&str> {
-        route.headers().iter().map(|(name, _)| name.as_str()).collect()
+        route
+            .headers()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     #[track_caller]
@@ -167,8 +205,12 @@ mod tests {
 
     #[track_caller]
     fn refused(from: &str, location: Option<&[u8]>) -> RedirectError {
-        let error = route(from).follow(location, &Config::default()).unwrap_err();
-        let DownloadError::Redirect { url, source } = error else { panic!("{error:?}") };
+        let error = route(from)
+            .follow(location, &Config::default())
+            .unwrap_err();
+        let DownloadError::Redirect { url, source } = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(url, from);
         source
     }
@@ -187,19 +229,38 @@ mod tests {
     #[test]
     fn what_leads_nowhere_or_astray_is_refused() {
         let scheme = |to: &str| RedirectError::Scheme(to.to_owned());
-        assert_eq!(refused("http://a/", Some(b"file:///etc/passwd")), scheme("file:///etc/passwd"));
+        assert_eq!(
+            refused("http://a/", Some(b"file:///etc/passwd")),
+            scheme("file:///etc/passwd")
+        );
         assert_eq!(refused("http://a/", Some(b"ftp://a/")), scheme("ftp://a/"));
         assert_eq!(refused("http://a/", Some(b"data:,x")), scheme("data:,x"));
         assert_eq!(refused("http://a/", None), RedirectError::NoLocation);
-        assert!(matches!(refused("http://a/", Some(b"http://[")), RedirectError::Url(_)));
-        assert!(matches!(refused("https://a/", Some(b"http://a/")), RedirectError::Downgrade(_)));
-        assert!(matches!(refused("http://a/", Some(b"/")), RedirectError::Loop(_)));
+        assert!(matches!(
+            refused("http://a/", Some(b"http://[")),
+            RedirectError::Url(_)
+        ));
+        assert!(matches!(
+            refused("https://a/", Some(b"http://a/")),
+            RedirectError::Downgrade(_)
+        ));
+        assert!(matches!(
+            refused("http://a/", Some(b"/")),
+            RedirectError::Loop(_)
+        ));
     }
 
     #[test]
     fn a_downgrade_is_followed_where_that_is_allowed() {
-        let config = Config { downgrade: Downgrade::Followed, ..Config::default() };
-        assert!(route("https://a/").follow(Some(b"http://a/"), &config).is_ok());
+        let config = Config {
+            downgrade: Downgrade::Followed,
+            ..Config::default()
+        };
+        assert!(
+            route("https://a/")
+                .follow(Some(b"http://a/"), &config)
+                .is_ok()
+        );
     }
 
     #[test]
@@ -213,10 +274,14 @@ mod tests {
     fn no_more_redirects_are_followed_than_allowed() {
         let mut route = route("http://a/0");
         for hop in 1..=20 {
-            route.follow(Some(format!("/{hop}").as_bytes()), &Config::default()).unwrap();
+            route
+                .follow(Some(format!("/{hop}").as_bytes()), &Config::default())
+                .unwrap();
         }
         let error = route.follow(Some(b"/21"), &Config::default()).unwrap_err();
-        let DownloadError::Redirect { source, .. } = error else { panic!("{error:?}") };
+        let DownloadError::Redirect { source, .. } = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(source, RedirectError::TooMany(20));
     }
 
@@ -237,7 +302,10 @@ mod tests {
         config.credentials.scope = Scope::EveryOrigin;
         let mut route = route("http://a:1/");
         route.follow(Some(b"http://b/"), &config).unwrap();
-        assert_eq!(names(&route), ["Authorization", "Cookie", "X-Api-Key", "Accept"]);
+        assert_eq!(
+            names(&route),
+            ["Authorization", "Cookie", "X-Api-Key", "Accept"]
+        );
     }
 
     #[test]
@@ -246,7 +314,14 @@ mod tests {
         let mut route = Route::new(source("http://a/"), &own, &config());
         assert_eq!(
             names(&route),
-            ["accept", "Cookie", "X-Own", "Authorization", "X-Api-Key", "Host"]
+            [
+                "accept",
+                "Cookie",
+                "X-Own",
+                "Authorization",
+                "X-Api-Key",
+                "Host"
+            ]
         );
         route.follow(Some(b"http://b/"), &config()).unwrap();
         assert_eq!(names(&route), ["accept", "X-Own"]);
@@ -257,15 +332,27 @@ mod tests {
         let credentials = Credentials {
             authorization: Some(Authorization::Bearer("t".parse().unwrap())),
             cookies: vec!["c=d".parse().unwrap()],
-            netrc: "machine b login b password b\ndefault login x password x".parse().ok(),
+            netrc: "machine b login b password b\ndefault login x password x"
+                .parse()
+                .ok(),
             scope: Scope::FirstOrigin,
         };
-        let config = Config { credentials, ..Config::default() };
+        let config = Config {
+            credentials,
+            ..Config::default()
+        };
         let own = "o:o".parse().ok();
         let basic = |text: &str| text.parse::<Login>().unwrap().to_basic();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
 
-        let mut route = Route::new(Source { login: own, ..source("http://a/") }, &[], &config);
+        let mut route = Route::new(
+            Source {
+                login: own,
+                ..source("http://a/")
+            },
+            &[],
+            &config,
+        );
         let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
         assert_eq!(route.headers(), all);
         route.follow(Some(b"http://b/"), &config).unwrap();

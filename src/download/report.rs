@@ -59,7 +59,9 @@ pub struct Failure {
 impl Failure {
     /// Why it failed, with all causes, in one line that does not name the URL again.
     pub fn cause(&self) -> String {
-        let url = Url::parse(&self.url).map(|url| shown(&url)).unwrap_or_default();
+        let url = Url::parse(&self.url)
+            .map(|url| shown(&url))
+            .unwrap_or_default();
         self.source.with_causes(&url)
     }
 }

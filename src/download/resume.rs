@@ -100,8 +100,16 @@ impl Known {
     /// What is known of the bytes once they are unpacked: nothing that would prove to a server
     /// that they are its file, for it has others.
     pub(super) fn decoded(self) -> Self {
-        let Self { name, last_modified, .. } = self;
-        Self { name, last_modified, ..Self::default() }
+        let Self {
+            name,
+            last_modified,
+            ..
+        } = self;
+        Self {
+            name,
+            last_modified,
+            ..Self::default()
+        }
     }
 
     /// What is known of the file wherever it comes from: a strong ETag, which promises the same
@@ -109,7 +117,11 @@ impl Known {
     /// server is only in the way; `None` where nothing is proven.
     pub(super) fn elsewhere(self, is_checked: bool) -> Option<Self> {
         if is_checked && self.total.is_some() {
-            return Some(Self { etag: None, date: None, ..self });
+            return Some(Self {
+                etag: None,
+                date: None,
+                ..self
+            });
         }
         self.etag.as_deref().is_some_and(is_strong).then_some(self)
     }
@@ -153,20 +165,34 @@ impl Answer {
         };
         // Several parts in one answer have their ranges inside the body (RFC 9110 section 14.6).
         let is_multipart = field("content-type").is_some_and(|kind| {
-            kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+            kind.get(..10)
+                .is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
         });
         let range = field("content-range").filter(|_| !is_multipart);
-        Self { status, length, known, range: range.and_then(ContentRange::parse) }
+        Self {
+            status,
+            length,
+            known,
+            range: range.and_then(ContentRange::parse),
+        }
     }
 }
 
 /// What to ask for, with `have` bytes here that came from what is `known`. `in_run`: they came in
 /// this run, so it is at least the same server that answered a moment ago.
 pub(super) fn ask(known: Option<&Known>, have: u64, in_run: bool) -> Ask {
-    let Some(known) = known.filter(|_| have > 0) else { return Ask::Whole };
+    let Some(known) = known.filter(|_| have > 0) else {
+        return Ask::Whole;
+    };
     match known.condition() {
-        Some(condition) => Ask::Rest { from: have, if_range: Some(condition.to_owned()) },
-        None if in_run && have > OVERLAP => Ask::Rest { from: have - OVERLAP, if_range: None },
+        Some(condition) => Ask::Rest {
+            from: have,
+            if_range: Some(condition.to_owned()),
+        },
+        None if in_run && have > OVERLAP => Ask::Rest {
+            from: have - OVERLAP,
+            if_range: None,
+        },
         None => Ask::Whole,
     }
 }
@@ -213,7 +239,10 @@ fn continues(known: &Known, from: u64, answer: &Answer) -> Result<(u64, Option<u
     }
     // Many servers do not look at If-Range; a 206 need not tell the date (RFC 9110 section 15.3.7).
     let is_certain = known.etag.as_deref().is_some_and(is_strong);
-    let dates = known.last_modified.as_ref().zip(answer.known.last_modified.as_ref());
+    let dates = known
+        .last_modified
+        .as_ref()
+        .zip(answer.known.last_modified.as_ref());
     if !is_certain && dates.is_some_and(|(before, now)| before != now) {
         return Err(Mismatch::Date);
     }
@@ -281,9 +310,19 @@ mod tests {
     fn means(status: u16, fields: &[(&str, &'static str)], action: Action) {
         let known = known(&[("content-length", "100"), ("etag", "\"a\"")]);
         let ask = ask(Some(&known), 40, false);
-        assert_eq!(ask, Ask::Rest { from: 40, if_range: Some("\"a\"".to_owned()) });
+        assert_eq!(
+            ask,
+            Ask::Rest {
+                from: 40,
+                if_range: Some("\"a\"".to_owned())
+            }
+        );
         let answer = answer(status, fields);
-        assert_eq!(judge(Some(&known), 40, &ask, &answer), action, "{status} {fields:?}");
+        assert_eq!(
+            judge(Some(&known), 40, &ask, &answer),
+            action,
+            "{status} {fields:?}"
+        );
     }
 
     #[test]
@@ -295,11 +334,20 @@ mod tests {
             (&[("etag", "a")], None),
             (&[("etag", "\"")], None),
             (&[("last-modified", OLD), ("date", LATER)], Some(OLD)),
-            (&[("last-modified", OLD), ("date", "Sun, 06 Nov 1994 08:00:59 GMT")], None),
+            (
+                &[
+                    ("last-modified", OLD),
+                    ("date", "Sun, 06 Nov 1994 08:00:59 GMT"),
+                ],
+                None,
+            ),
             (&[("last-modified", LATER), ("date", OLD)], None),
             (&[("last-modified", OLD)], None),
             (&[("last-modified", "yesterday"), ("date", LATER)], None),
-            (&[("etag", "W/\"a\""), ("last-modified", OLD), ("date", LATER)], None),
+            (
+                &[("etag", "W/\"a\""), ("last-modified", OLD), ("date", LATER)],
+                None,
+            ),
             (&[], None),
         ] {
             assert_eq!(known(fields).condition(), condition, "{fields:?}");
@@ -310,7 +358,10 @@ mod tests {
     fn without_a_condition_a_part_goes_on_within_a_run_alone() {
         let known = known(&[]);
         assert_eq!(ask(Some(&known), OVERLAP, true), Ask::Whole);
-        let rest = Ask::Rest { from: 7, if_range: None };
+        let rest = Ask::Rest {
+            from: 7,
+            if_range: None,
+        };
         assert_eq!(ask(Some(&known), OVERLAP + 7, true), rest);
         assert_eq!(ask(Some(&known), OVERLAP + 7, false), Ask::Whole);
         assert_eq!(ask(Some(&known), 0, true), Ask::Whole);
@@ -320,23 +371,58 @@ mod tests {
     #[test]
     fn a_206_counts_only_if_everything_fits() {
         let etag = ("etag", "\"a\"");
-        let append = |count| Action::Append { count, total: Some(100) };
+        let append = |count| Action::Append {
+            count,
+            total: Some(100),
+        };
         let mismatch = Action::StartOver;
         for (fields, action) in [
-            (&[("content-range", "bytes 40-99/100"), etag][..], append(60)),
+            (
+                &[("content-range", "bytes 40-99/100"), etag][..],
+                append(60),
+            ),
             (&[("content-range", "bytes 40-99/*"), etag], append(60)),
             (&[("content-range", "bytes 40-49/100"), etag], append(10)),
-            (&[("content-range", "bytes 40-99/100"), etag, ("content-length", "60")], append(60)),
             (
-                &[("content-range", "bytes 40-99/100"), etag, ("content-length", "61")],
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-length", "60"),
+                ],
+                append(60),
+            ),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-length", "61"),
+                ],
                 mismatch(Mismatch::Length),
             ),
-            (&[("content-range", "bytes 39-99/100"), etag], mismatch(Mismatch::Start)),
-            (&[("content-range", "bytes 0-99/100"), etag], mismatch(Mismatch::Start)),
-            (&[("content-range", "bytes 40-99/101"), etag], mismatch(Mismatch::Total)),
-            (&[("content-range", "bytes 40-100/*"), etag], mismatch(Mismatch::Total)),
-            (&[("content-range", "lines 40-99/100"), etag], mismatch(Mismatch::NoRange)),
-            (&[("content-range", "bytes */100"), etag], mismatch(Mismatch::NoRange)),
+            (
+                &[("content-range", "bytes 39-99/100"), etag],
+                mismatch(Mismatch::Start),
+            ),
+            (
+                &[("content-range", "bytes 0-99/100"), etag],
+                mismatch(Mismatch::Start),
+            ),
+            (
+                &[("content-range", "bytes 40-99/101"), etag],
+                mismatch(Mismatch::Total),
+            ),
+            (
+                &[("content-range", "bytes 40-100/*"), etag],
+                mismatch(Mismatch::Total),
+            ),
+            (
+                &[("content-range", "lines 40-99/100"), etag],
+                mismatch(Mismatch::NoRange),
+            ),
+            (
+                &[("content-range", "bytes */100"), etag],
+                mismatch(Mismatch::NoRange),
+            ),
             (&[etag], mismatch(Mismatch::NoRange)),
             (
                 &[
@@ -346,14 +432,28 @@ mod tests {
                 ],
                 mismatch(Mismatch::NoRange),
             ),
-            (&[("content-range", "bytes 40-99/100"), ("etag", "\"b\"")], mismatch(Mismatch::Etag)),
-            (&[("content-range", "bytes 40-99/100")], mismatch(Mismatch::Etag)),
             (
-                &[("content-range", "bytes 40-99/100"), etag, ("content-encoding", "gzip")],
+                &[("content-range", "bytes 40-99/100"), ("etag", "\"b\"")],
+                mismatch(Mismatch::Etag),
+            ),
+            (
+                &[("content-range", "bytes 40-99/100")],
+                mismatch(Mismatch::Etag),
+            ),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-encoding", "gzip"),
+                ],
                 mismatch(Mismatch::Encoding),
             ),
             (
-                &[("content-range", "bytes 40-99/100"), etag, ("content-encoding", "Identity")],
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-encoding", "Identity"),
+                ],
                 append(60),
             ),
         ] {
@@ -366,20 +466,47 @@ mod tests {
     fn a_206_of_another_date_does_not_go_on_though_the_server_ignores_if_range() {
         let range = ("content-range", "bytes 40-99/100");
         let length = ("content-length", "100");
-        let (append, over) =
-            (Action::Append { count: 60, total: Some(100) }, Action::StartOver(Mismatch::Date));
+        let (append, over) = (
+            Action::Append {
+                count: 60,
+                total: Some(100),
+            },
+            Action::StartOver(Mismatch::Date),
+        );
         for (validators, now, action) in [
-            (&[("last-modified", OLD), ("date", LATER)][..], LATER, over.clone()),
+            (
+                &[("last-modified", OLD), ("date", LATER)][..],
+                LATER,
+                over.clone(),
+            ),
             (&[("last-modified", OLD), ("etag", "W/\"a\"")], LATER, over),
-            (&[("last-modified", OLD), ("date", LATER)], OLD, append.clone()),
-            (&[("last-modified", OLD), ("etag", "\"a\"")], LATER, append.clone()),
+            (
+                &[("last-modified", OLD), ("date", LATER)],
+                OLD,
+                append.clone(),
+            ),
+            (
+                &[("last-modified", OLD), ("etag", "\"a\"")],
+                LATER,
+                append.clone(),
+            ),
             (&[], LATER, append),
         ] {
             let known = known(&[&[length], validators].concat());
-            let ask = Ask::Rest { from: 40, if_range: None };
-            let etag = validators.iter().filter(|(name, _)| *name == "etag").copied();
+            let ask = Ask::Rest {
+                from: 40,
+                if_range: None,
+            };
+            let etag = validators
+                .iter()
+                .filter(|(name, _)| *name == "etag")
+                .copied();
             let fields: Vec<_> = etag.chain([range, ("last-modified", now)]).collect();
-            assert_eq!(judge(Some(&known), 40, &ask, &answer(206, &fields)), action, "{fields:?}");
+            assert_eq!(
+                judge(Some(&known), 40, &ask, &answer(206, &fields)),
+                action,
+                "{fields:?}"
+            );
         }
     }
 
@@ -389,7 +516,10 @@ mod tests {
         means(200, &[], Action::Begin { changed: true });
         means(200, &[("etag", "\"a\"")], Action::AskPlainly);
         let known = known(&[("etag", "\"a\"")]);
-        let again = Ask::Rest { from: 40, if_range: None };
+        let again = Ask::Rest {
+            from: 40,
+            if_range: None,
+        };
         let same = answer(200, &[("etag", "\"a\"")]);
         assert_eq!(judge(Some(&known), 40, &again, &same), Action::Overtake);
     }
@@ -400,27 +530,56 @@ mod tests {
         let ask = ask(Some(&known), 40, false);
         for (modified, changed) in [(OLD, false), (LATER, true)] {
             let answer = answer(200, &[("last-modified", modified)]);
-            assert_eq!(judge(Some(&known), 40, &ask, &answer), Action::Begin { changed });
+            assert_eq!(
+                judge(Some(&known), 40, &ask, &answer),
+                Action::Begin { changed }
+            );
         }
     }
 
     #[test]
     fn a_416_is_the_end_only_of_the_same_file_of_that_length() {
         let known = known(&[("content-length", "40"), ("etag", "\"a\"")]);
-        let unknown = Known { total: None, ..known.clone() };
-        let ask = Ask::Rest { from: 40, if_range: None };
+        let unknown = Known {
+            total: None,
+            ..known.clone()
+        };
+        let ask = Ask::Rest {
+            from: 40,
+            if_range: None,
+        };
         let over = Action::StartOver(Mismatch::Surplus);
         for (known, fields, action) in [
-            (&known, &[("content-range", "bytes */40")][..], Action::Finished),
-            (&known, &[("content-range", "bytes */40"), ("etag", "\"a\"")], Action::Finished),
-            (&unknown, &[("content-range", "bytes */40"), ("etag", "\"a\"")], Action::Finished),
+            (
+                &known,
+                &[("content-range", "bytes */40")][..],
+                Action::Finished,
+            ),
+            (
+                &known,
+                &[("content-range", "bytes */40"), ("etag", "\"a\"")],
+                Action::Finished,
+            ),
+            (
+                &unknown,
+                &[("content-range", "bytes */40"), ("etag", "\"a\"")],
+                Action::Finished,
+            ),
             (&unknown, &[("content-range", "bytes */40")], over.clone()),
-            (&known, &[("content-range", "bytes */40"), ("etag", "\"b\"")], over.clone()),
+            (
+                &known,
+                &[("content-range", "bytes */40"), ("etag", "\"b\"")],
+                over.clone(),
+            ),
             (&known, &[("content-range", "bytes */39")], over.clone()),
             (&known, &[("content-range", "bytes */41")], over.clone()),
             (&known, &[], over.clone()),
         ] {
-            assert_eq!(judge(Some(known), 40, &ask, &answer(416, fields)), action, "{fields:?}");
+            assert_eq!(
+                judge(Some(known), 40, &ask, &answer(416, fields)),
+                action,
+                "{fields:?}"
+            );
         }
     }
 
@@ -435,7 +594,11 @@ mod tests {
             (404, Action::Refused),
             (416, Action::Refused),
         ] {
-            assert_eq!(judge(None, 0, &Ask::Whole, &answer(status, &[])), action, "{status}");
+            assert_eq!(
+                judge(None, 0, &Ask::Whole, &answer(status, &[])),
+                action,
+                "{status}"
+            );
         }
         means(404, &[], Action::Refused);
         means(304, &[], Action::Refused);
@@ -461,21 +624,54 @@ mod tests {
                 etag: self.random.u8(..8).ne(&0).then_some(etag.clone()),
                 ..Known::default()
             };
-            let whole = Answer { status: 200, length: Some(total), known, range: None };
-            let Ask::Rest { from, if_range } = ask else { return (whole, version, 0) };
+            let whole = Answer {
+                status: 200,
+                length: Some(total),
+                known,
+                range: None,
+            };
+            let Ask::Rest { from, if_range } = ask else {
+                return (whole, version, 0);
+            };
             let holds = if_range.as_ref().is_none_or(|condition| *condition == etag);
             if !holds || self.random.u8(..4) == 0 {
                 return (whole, version, 0);
             }
             if *from >= total {
                 let range = Some(ContentRange::None { total });
-                return (Answer { status: 416, length: None, range, ..whole }, version, 0);
+                return (
+                    Answer {
+                        status: 416,
+                        length: None,
+                        range,
+                        ..whole
+                    },
+                    version,
+                    0,
+                );
             }
-            let first = if self.random.u8(..4) == 0 { self.random.u64(..total) } else { *from };
+            let first = if self.random.u8(..4) == 0 {
+                self.random.u64(..total)
+            } else {
+                *from
+            };
             let last = self.random.u64(first..total);
             let told = self.random.bool().then_some(total);
-            let range = Some(ContentRange::Part { first, last, total: told });
-            (Answer { status: 206, length: None, range, ..whole }, version, first)
+            let range = Some(ContentRange::Part {
+                first,
+                last,
+                total: told,
+            });
+            (
+                Answer {
+                    status: 206,
+                    length: None,
+                    range,
+                    ..whole
+                },
+                version,
+                first,
+            )
         }
     }
 
@@ -483,12 +679,18 @@ mod tests {
     fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Known)> {
         let mut random = fastrand::Rng::with_seed(seed);
         let lengths = (0..3).map(|_| random.u64(1..60)).collect();
-        let mut server = Moody { random: random.fork(), version: 0, lengths };
+        let mut server = Moody {
+            random: random.fork(),
+            version: 0,
+            lengths,
+        };
         let (mut part, mut known) = (Vec::new(), None::<Known>);
         let mut question = None;
         for _ in 0..200 {
             let have = part.len() as u64;
-            let asked = question.take().unwrap_or_else(|| ask(known.as_ref(), have, false));
+            let asked = question
+                .take()
+                .unwrap_or_else(|| ask(known.as_ref(), have, false));
             let (answer, version, first) = server.answer(&asked);
             let mut at = 0;
             let end = match judge(known.as_ref(), have, &asked, &answer) {
@@ -505,7 +707,10 @@ mod tests {
                 }
                 Action::Finished => return Some((part, known?)),
                 Action::AskPlainly => {
-                    question = Some(Ask::Rest { from: have, if_range: None });
+                    question = Some(Ask::Rest {
+                        from: have,
+                        if_range: None,
+                    });
                     continue;
                 }
                 Action::StartOver(_) => {
@@ -515,7 +720,11 @@ mod tests {
                 Action::Refused => continue,
             };
             let end = end.unwrap();
-            let until = if random.bool() { end } else { random.u64(at..=end) };
+            let until = if random.bool() {
+                end
+            } else {
+                random.u64(at..=end)
+            };
             for place in at..until {
                 let byte = (version, place - at + first);
                 match part.get_mut(place as usize) {
@@ -535,11 +744,19 @@ mod tests {
         let seed = fastrand::u64(..);
         let mut finished = 0;
         for seed in (0..20_000).map(|round| seed.wrapping_add(round)) {
-            let Some((bytes, known)) = fetch(seed) else { continue };
+            let Some((bytes, known)) = fetch(seed) else {
+                continue;
+            };
             finished += 1;
             let version = bytes[0].0;
-            let good = bytes.iter().enumerate().all(|(at, byte)| *byte == (version, at as u64));
-            assert!(good && known.total == Some(bytes.len() as u64), "seed {seed}: {bytes:?}");
+            let good = bytes
+                .iter()
+                .enumerate()
+                .all(|(at, byte)| *byte == (version, at as u64));
+            assert!(
+                good && known.total == Some(bytes.len() as u64),
+                "seed {seed}: {bytes:?}"
+            );
         }
         assert!(finished > 10_000, "only {finished} finished");
     }

@@ -53,10 +53,19 @@ impl Tries {
             return Verdict::Final;
         }
         self.left -= 1;
-        let wait = self.backoff.next_delay().max(asked.unwrap_or(Duration::ZERO));
-        let allowed = self.limit.map_or(LONGEST_WAIT, |limit| limit.saturating_sub(elapsed));
+        let wait = self
+            .backoff
+            .next_delay()
+            .max(asked.unwrap_or(Duration::ZERO));
+        let allowed = self
+            .limit
+            .map_or(LONGEST_WAIT, |limit| limit.saturating_sub(elapsed));
         let left = allowed.min(LONGEST_WAIT);
-        if wait > left { Verdict::TooLate { wait, left } } else { Verdict::Again(wait) }
+        if wait > left {
+            Verdict::TooLate { wait, left }
+        } else {
+            Verdict::Again(wait)
+        }
     }
 }
 
@@ -93,7 +102,11 @@ mod tests {
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn tries(retries: u32, limit: Option<Duration>) -> Tries {
-        Tries::new(&Config { retries, retry_time: limit, ..Config::default() })
+        Tries::new(&Config {
+            retries,
+            retry_time: limit,
+            ..Config::default()
+        })
     }
 
     #[test]
@@ -108,7 +121,10 @@ mod tests {
 
     #[test]
     fn what_will_not_change_is_final() {
-        assert_eq!(tries(2, None).after_failure(false, Some(SECOND), SECOND), Verdict::Final);
+        assert_eq!(
+            tries(2, None).after_failure(false, Some(SECOND), SECOND),
+            Verdict::Final
+        );
     }
 
     #[test]
@@ -122,10 +138,28 @@ mod tests {
         let (wait, limit) = (9 * SECOND, Some(10 * SECOND));
         let verdict = |elapsed| tries(1, limit).after_failure(true, Some(wait), elapsed);
         assert_eq!(verdict(SECOND), Verdict::Again(wait));
-        assert_eq!(verdict(2 * SECOND), Verdict::TooLate { wait, left: 8 * SECOND });
-        assert_eq!(verdict(20 * SECOND), Verdict::TooLate { wait, left: Duration::ZERO });
+        assert_eq!(
+            verdict(2 * SECOND),
+            Verdict::TooLate {
+                wait,
+                left: 8 * SECOND
+            }
+        );
+        assert_eq!(
+            verdict(20 * SECOND),
+            Verdict::TooLate {
+                wait,
+                left: Duration::ZERO
+            }
+        );
         let verdict = tries(1, None).after_failure(true, Some(Duration::MAX), SECOND);
-        assert_eq!(verdict, Verdict::TooLate { wait: Duration::MAX, left: LONGEST_WAIT });
+        assert_eq!(
+            verdict,
+            Verdict::TooLate {
+                wait: Duration::MAX,
+                left: LONGEST_WAIT
+            }
+        );
     }
 
     #[test]
@@ -170,9 +204,17 @@ mod tests {
                 .collect();
             let asked = retry_after(&value, Some(DATE.as_bytes()));
             let text = String::from_utf8_lossy(&value);
-            let is_number = text.trim().parse::<u64>().ok().filter(|_| !text.contains(['+', '-']));
+            let is_number = text
+                .trim()
+                .parse::<u64>()
+                .ok()
+                .filter(|_| !text.contains(['+', '-']));
             if let Some(number) = is_number {
-                assert_eq!(asked, Some(Duration::from_secs(number)), "seed {seed}: {text:?}");
+                assert_eq!(
+                    asked,
+                    Some(Duration::from_secs(number)),
+                    "seed {seed}: {text:?}"
+                );
             }
         }
     }

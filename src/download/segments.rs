@@ -84,7 +84,16 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             return None;
         }
         let (spans, lost) = (Mutex::new(spans), Mutex::default());
-        Some(Self { origins, checksum, total, store, tell, spans, connections: 1, lost })
+        Some(Self {
+            origins,
+            checksum,
+            total,
+            store,
+            tell,
+            spans,
+            connections: 1,
+            lost,
+        })
     }
 
     /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
@@ -103,7 +112,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let (ended, results) = bounded(connections);
         let (whole, is_whole) = bounded(1);
         let executor = Executor::new();
-        executor.spawn(async { ended.send(self.begin(body, reach, &whole).await).await }).detach();
+        executor
+            .spawn(async { ended.send(self.begin(body, reach, &whole).await).await })
+            .detach();
         for connection in further {
             let (this, ended, whole) = (&self, &ended, &whole);
             let work = async move { ended.send(this.work(connection, whole).await).await };
@@ -126,7 +137,11 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
     }
 
     fn outcome(&self) -> Result<bool, DownloadError> {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lost = self
+            .lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         match lost.filter(|_| !self.store.gaps(self.total).is_empty()) {
             Some(error) => Err(error),
             None => Ok(self.spans().is_stopped()),
@@ -149,11 +164,17 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             last = origin;
             Some(self.connection(origin, Some(place)))
         };
-        iter::from_fn(next).take(self.config().split.get() - 1).collect()
+        iter::from_fn(next)
+            .take(self.config().split.get() - 1)
+            .collect()
     }
 
     fn connection(&self, origin: usize, place: Option<Place>) -> Connection {
-        Connection { origin, tries: Tries::new(self.config()), _place: place }
+        Connection {
+            origin,
+            tries: Tries::new(self.config()),
+            _place: place,
+        }
     }
 
     /// The first connection.
@@ -163,7 +184,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         reach: u64,
         whole: &Sender<()>,
     ) -> Result<(), DownloadError> {
-        let Some(first) = self.spans().take_first(reach) else { return Ok(()) };
+        let Some(first) = self.spans().take_first(reach) else {
+            return Ok(());
+        };
         let mut connection = self.connection(0, None);
         let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
         match self.settle(first.0, ended, &mut connection).await? {
@@ -233,7 +256,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         if self.origins.are_dropped() {
             self.spans().stop();
         }
-        let Some((origin, place)) = self.origins.another(connection.origin) else { return false };
+        let Some((origin, place)) = self.origins.another(connection.origin) else {
+            return false;
+        };
         *connection = self.connection(origin, Some(place));
         true
     }
@@ -248,9 +273,13 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         let known = origin.known();
         let condition = known.condition();
         let (response, route) = origin.asking.ask(&range(at, Some(end), condition)).await?;
-        let answer =
-            Answer::new(response.status(), response.length(), |name| response.header(name));
-        let question = Ask::Rest { from: at, if_range: condition.map(str::to_owned) };
+        let answer = Answer::new(response.status(), response.length(), |name| {
+            response.header(name)
+        });
+        let question = Ask::Rest {
+            from: at,
+            if_range: condition.map(str::to_owned),
+        };
         match judge(Some(&known), at, &question, &answer) {
             Action::Append { count, .. } => {
                 origin.learn(answer.known);
@@ -261,7 +290,9 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
             }
             Action::Refused => Err(origin.asking.refusal(response, &route).await.into()),
             Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
-            _ => Err(Lost::NoPart("the answer to a range is a whole file".to_owned())),
+            _ => Err(Lost::NoPart(
+                "the answer to a range is a whole file".to_owned(),
+            )),
         }
     }
 
@@ -274,12 +305,16 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
     ) -> Result<(), DownloadError> {
         let seen = |position| {
             self.spans().has_come(span, position);
-            (self.tell)(Event::Received { position: self.total - self.spans().missing() });
+            (self.tell)(Event::Received {
+                position: self.total - self.spans().missing(),
+            });
         };
         let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), start, seen);
         let (mut buffer, mut came) = (vec![0; PIECE], 0);
         loop {
-            let left = usize::try_from(self.spans().left(span)).unwrap_or(PIECE).min(PIECE);
+            let left = usize::try_from(self.spans().left(span))
+                .unwrap_or(PIECE)
+                .min(PIECE);
             if left == 0 {
                 return Ok(());
             }
@@ -309,7 +344,10 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
     /// How slow one of the connections may be: what is asked of the file is asked of all together.
     fn slowest(&self) -> Option<SlowestPace> {
         let part = |rate: u64| rate.div_ceil(self.connections as u64);
-        self.config().slowest.map(|pace| SlowestPace { rate: part(pace.rate), ..pace })
+        self.config().slowest.map(|pace| SlowestPace {
+            rate: part(pace.rate),
+            ..pace
+        })
     }
 
     fn shares(&self) -> Vec<Share> {

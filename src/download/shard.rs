@@ -34,7 +34,10 @@ impl Shard {
     /// Whether the URL of this text, as it stands in the list, is in this part.
     pub fn has(self, url: &str) -> bool {
         let digest = Sha256::digest(url);
-        let start = digest.iter().take(4).fold(0, |start, byte| start << 8 | u32::from(*byte));
+        let start = digest
+            .iter()
+            .take(4)
+            .fold(0, |start, byte| start << 8 | u32::from(*byte));
         start % self.count == self.index
     }
 }
@@ -46,7 +49,11 @@ impl FromStr for Shard {
         let (index, count) = text.split_once('/').ok_or(ShardError)?;
         let index = index.parse().map_err(|_| ShardError)?;
         let count: NonZeroU32 = count.parse().map_err(|_| ShardError)?;
-        if index < count.get() { Ok(Self { index, count }) } else { Err(ShardError) }
+        if index < count.get() {
+            Ok(Self { index, count })
+        } else {
+            Err(ShardError)
+        }
     }
 }
 
@@ -65,28 +72,51 @@ mod tests {
             for number in 0..10_000 {
                 let url = format!("https://example.com/{number}");
                 let parts = (0..count).map(|index| shard(&format!("{index}/{count}")));
-                let holders: Vec<_> =
-                    parts.enumerate().filter(|(_, part)| part.has(&url)).collect();
+                let holders: Vec<_> = parts
+                    .enumerate()
+                    .filter(|(_, part)| part.has(&url))
+                    .collect();
                 assert_eq!(holders.len(), 1, "{url} of {count}");
                 sizes[holders[0].0] += 1;
             }
             let mean = 10_000 / count;
-            assert!(sizes.iter().all(|size| (mean / 2..=mean * 2).contains(size)), "{sizes:?}");
+            assert!(
+                sizes
+                    .iter()
+                    .all(|size| (mean / 2..=mean * 2).contains(size)),
+                "{sizes:?}"
+            );
         }
     }
 
     #[test]
     fn other_programs_compute_the_same() {
         // printf %s https://example.com/a | sha256sum
-        for (url, start) in [("https://example.com/a", 0x2dce_0a4c_u32), ("", 0xe3b0_c442)] {
+        for (url, start) in [
+            ("https://example.com/a", 0x2dce_0a4c_u32),
+            ("", 0xe3b0_c442),
+        ] {
             let count = 1_000_003;
-            assert!(shard(&format!("{}/{count}", start % count)).has(url), "{url}");
+            assert!(
+                shard(&format!("{}/{count}", start % count)).has(url),
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_part_is_refused() {
-        for text in ["", "1", "/", "3/3", "0/0", "-1/2", "1/2/3", "1.0/2", "0/4294967296"] {
+        for text in [
+            "",
+            "1",
+            "/",
+            "3/3",
+            "0/0",
+            "-1/2",
+            "1/2/3",
+            "1.0/2",
+            "0/4294967296",
+        ] {
             assert_eq!(text.parse::<Shard>(), Err(ShardError), "{text}");
         }
     }

@@ -25,9 +25,20 @@ struct Span {
 impl Spans {
     /// The `gaps` of a file.
     pub(super) fn new(gaps: &[(u64, u64)], least: u64) -> Self {
-        let span = |(id, &(at, end))| Span { id, at, end, come: at, reach: None };
+        let span = |(id, &(at, end))| Span {
+            id,
+            at,
+            end,
+            come: at,
+            reach: None,
+        };
         let spans = (0..).zip(gaps).map(span).collect();
-        Self { spans, least: least.max(1), next_id: gaps.len() as u64, stopped: false }
+        Self {
+            spans,
+            least: least.max(1),
+            next_id: gaps.len() as u64,
+            stopped: false,
+        }
     }
 
     /// Whether more than one connection has something to do.
@@ -58,7 +69,12 @@ impl Spans {
     }
 
     fn divide(&mut self) -> Option<usize> {
-        let longest = self.spans.iter().enumerate().max_by_key(|(_, span)| span.end - span.at)?.0;
+        let longest = self
+            .spans
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, span)| span.end - span.at)?
+            .0;
         let span = &mut self.spans[longest];
         let middle = span.at + (span.end - span.at) / 2;
         let (at, end, id) = (middle.max(span.come), span.end, self.next_id);
@@ -67,7 +83,16 @@ impl Spans {
         }
         span.end = at;
         self.next_id += 1;
-        self.spans.insert(longest + 1, Span { id, at, end, come: at, reach: None });
+        self.spans.insert(
+            longest + 1,
+            Span {
+                id,
+                at,
+                end,
+                come: at,
+                reach: None,
+            },
+        );
         Some(longest + 1)
     }
 
@@ -77,7 +102,10 @@ impl Spans {
 
     /// How many bytes are left of a span.
     pub(super) fn left(&self, id: u64) -> u64 {
-        self.spans.iter().find(|span| span.id == id).map_or(0, |span| span.end - span.at)
+        self.spans
+            .iter()
+            .find(|span| span.id == id)
+            .map_or(0, |span| span.end - span.at)
     }
 
     /// The body that fills a span has come as far as this.
@@ -90,7 +118,9 @@ impl Spans {
     /// Of `count` bytes that have come for a span, so many are to be written, and where: another
     /// may have taken over the rest meanwhile. They count as written from now on.
     pub(super) fn claim(&mut self, id: u64, count: u64) -> (u64, u64) {
-        let Some(span) = self.spans.iter_mut().find(|span| span.id == id) else { return (0, 0) };
+        let Some(span) = self.spans.iter_mut().find(|span| span.id == id) else {
+            return (0, 0);
+        };
         let (at, count) = (span.at, count.min(span.end - span.at));
         span.at += count;
         span.come = span.come.max(span.at);
@@ -103,7 +133,8 @@ impl Spans {
         for span in self.spans.iter_mut().filter(|span| span.id == id) {
             (span.reach, span.come) = (None, span.at);
         }
-        self.spans.retain(|span| span.at < span.end || span.reach.is_some());
+        self.spans
+            .retain(|span| span.at < span.end || span.reach.is_some());
         self.spans.dedup_by(|span, before| {
             let is_free = before.end == span.at && span.reach.is_none();
             let joins = is_free && before.reach.is_none_or(|reach| reach >= span.end);
@@ -139,8 +170,15 @@ mod tests {
         assert_eq!(spans.take_first(800), Some((0, 0)));
         let taken: Vec<_> = std::iter::from_fn(|| spans.take()).collect();
         let ranges: Vec<_> = taken.iter().map(|(_, at, end)| (*at, *end)).collect();
-        let first =
-            [(400, 800), (600, 800), (200, 400), (700, 800), (500, 600), (300, 400), (100, 200)];
+        let first = [
+            (400, 800),
+            (600, 800),
+            (200, 400),
+            (700, 800),
+            (500, 600),
+            (300, 400),
+            (100, 200),
+        ];
         assert_eq!(ranges, first);
         assert_eq!(spans.left(0), 100);
         assert_eq!(spans.missing(), 800);
@@ -218,9 +256,13 @@ mod tests {
                 if at_work.is_empty() || random.u8(..4) == 0 {
                     at_work.extend(spans.take().map(|(id, ..)| id));
                 }
-                let Some(&id) = random.choice(&at_work) else { continue };
+                let Some(&id) = random.choice(&at_work) else {
+                    continue;
+                };
                 let (at, count) = spans.claim(id, random.u64(..20));
-                came[at as usize..(at + count) as usize].iter_mut().for_each(|byte| *byte += 1);
+                came[at as usize..(at + count) as usize]
+                    .iter_mut()
+                    .for_each(|byte| *byte += 1);
                 if spans.left(id) == 0 || random.u8(..4) == 0 {
                     spans.give_back(id);
                     at_work.retain(|other| *other != id);

@@ -71,7 +71,13 @@ pub(super) enum StateError {
 impl State {
     pub(super) fn new(url: &Url, final_url: &Url, known: Known) -> Self {
         let (url, final_url) = (url.clone(), final_url.clone());
-        Self { url, final_url, known, ranges: vec![(0, 0)], held_to: None }
+        Self {
+            url,
+            final_url,
+            known,
+            ranges: vec![(0, 0)],
+            held_to: None,
+        }
     }
 
     /// Notes that the first `count` bytes are written, or, of a file with gaps, these `ranges`.
@@ -98,7 +104,13 @@ impl State {
             (Ok(final_url), Some(_)) => {
                 let (known, ranges) = (record.known.into_owned(), record.ranges.into_owned());
                 let held_to = record.held_to.map(Cow::into_owned);
-                Ok(Self { url: url.clone(), final_url, known, ranges, held_to })
+                Ok(Self {
+                    url: url.clone(),
+                    final_url,
+                    known,
+                    ranges,
+                    held_to,
+                })
             }
             _ => Err(StateError::Damaged),
         }
@@ -128,7 +140,9 @@ impl State {
         // Whoever holds the part holds these names too; what a dead run left is overwritten.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let file = open(&new, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
-        let saved = File::from(file).write_all(&text).and_then(|()| fs::rename(&new, path));
+        let saved = File::from(file)
+            .write_all(&text)
+            .and_then(|()| fs::rename(&new, path));
         // On a full disk half a state would only take room.
         saved.inspect_err(|_| drop(fs::remove_file(&new)))
     }
@@ -200,7 +214,11 @@ mod tests {
     }
 
     fn state(at: &str) -> State {
-        let known = Known { total: Some(9), etag: Some("\"a\"".into()), ..Known::default() };
+        let known = Known {
+            total: Some(9),
+            etag: Some("\"a\"".into()),
+            ..Known::default()
+        };
         let mut state = State::new(&url(at), &url("http://b/g?token=secret"), known);
         state.wrote(7, None);
         state
@@ -214,12 +232,18 @@ mod tests {
         let saved = state(first.as_str());
         saved.save(&part).unwrap();
         let loaded = State::load(&part, &url("http://a/f?x=secret")).unwrap();
-        assert_eq!((&loaded.known, &loaded.ranges), (&saved.known, &saved.ranges));
+        assert_eq!(
+            (&loaded.known, &loaded.ranges),
+            (&saved.known, &saved.ranges)
+        );
         let other = State::load(&part, &url("http://a/f?x=other"));
         assert!(matches!(other, Err(StateError::Other)), "{other:?}");
         let path = folder.path().join("f.part.json");
         assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         State::remove(&part);
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
     }

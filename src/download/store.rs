@@ -83,7 +83,15 @@ impl Store {
             ranges.cut(length);
         }
         let length = ranges.as_ref().map_or(length, Ranges::prefix);
-        let store = Self::new(Place::File { file, path, unnamed: None }, length, state);
+        let store = Self::new(
+            Place::File {
+                file,
+                path,
+                unnamed: None,
+            },
+            length,
+            state,
+        );
         store.lock().ranges = ranges;
         store
     }
@@ -91,13 +99,25 @@ impl Store {
     /// An empty file that becomes a part with the first note of how far it is.
     pub(super) fn unnamed(file: File, unnamed: Unnamed) -> Self {
         let path = unnamed.part();
-        Self::new(Place::File { file, path, unnamed: Some(unnamed) }, 0, None)
+        Self::new(
+            Place::File {
+                file,
+                path,
+                unnamed: Some(unnamed),
+            },
+            0,
+            None,
+        )
     }
 
     /// The part, if it has a name.
     pub(super) fn path(&self) -> Option<PathBuf> {
         match &self.lock().place {
-            Place::File { path, unnamed: None, .. } => Some(path.clone()),
+            Place::File {
+                path,
+                unnamed: None,
+                ..
+            } => Some(path.clone()),
             Place::File { .. } | Place::Writer(_) => None,
         }
     }
@@ -105,7 +125,11 @@ impl Store {
     /// Gives a file that has no name this one, in its folder.
     pub(super) fn name_whole(&self, name: &OsStr) -> rustix::io::Result<()> {
         match &self.lock().place {
-            Place::File { file, unnamed: Some(unnamed), .. } => unnamed.name_whole(file, name),
+            Place::File {
+                file,
+                unnamed: Some(unnamed),
+                ..
+            } => unnamed.name_whole(file, name),
             Place::File { .. } | Place::Writer(_) => Err(Errno::INVAL),
         }
     }
@@ -118,7 +142,16 @@ impl Store {
     fn new(place: Place, length: u64, state: Option<State>) -> Self {
         let (position, ranges, noted, sum) = (length, None, None, None);
         let is_noted = state.is_some();
-        Self(Mutex::new(Inner { place, position, length, ranges, state, noted, is_noted, sum }))
+        Self(Mutex::new(Inner {
+            place,
+            position,
+            length,
+            ranges,
+            state,
+            noted,
+            is_noted,
+            sum,
+        }))
     }
 
     /// Computes the digest of what is written, as it is written.
@@ -129,7 +162,9 @@ impl Store {
     /// The digest of all bytes; `None` where none was asked for. What was there before is read.
     pub(super) fn digest(&self) -> io::Result<Option<Vec<u8>>> {
         let mut inner = self.lock();
-        let Some(mut sum) = inner.sum.take() else { return Ok(None) };
+        let Some(mut sum) = inner.sum.take() else {
+            return Ok(None);
+        };
         if let Place::File { file, .. } = &inner.place {
             let mut buffer = vec![0; READ];
             while sum.count < inner.length {
@@ -208,7 +243,10 @@ impl Store {
     pub(super) fn hold_to(&self, checksum: &str) {
         let mut inner = self.lock();
         let is_any = inner.length > 0 || inner.ranges.is_some();
-        if let Some(state) = inner.state.as_mut().filter(|state| is_any && state.held_to.is_none())
+        if let Some(state) = inner
+            .state
+            .as_mut()
+            .filter(|state| is_any && state.held_to.is_none())
         {
             state.held_to = Some(checksum.to_owned());
             inner.note();
@@ -217,7 +255,10 @@ impl Store {
 
     /// Whether what is there comes from several sources.
     pub(super) fn is_mixed(&self) -> bool {
-        self.lock().state.as_ref().is_some_and(|state| state.held_to.is_some())
+        self.lock()
+            .state
+            .as_ref()
+            .is_some_and(|state| state.held_to.is_some())
     }
 
     /// Throws away what is there; what comes next belongs to `state`.
@@ -274,14 +315,22 @@ impl Store {
     /// Whether anything is missing between bytes that are there.
     pub(super) fn has_gaps(&self, total: Option<u64>) -> bool {
         let inner = self.lock();
-        let gaps = inner.ranges.as_ref().zip(total).map(|(ranges, total)| ranges.gaps(total));
+        let gaps = inner
+            .ranges
+            .as_ref()
+            .zip(total)
+            .map(|(ranges, total)| ranges.gaps(total));
         gaps.is_some_and(|gaps| !gaps.is_empty())
     }
 
     /// How many bytes are missing where the next one goes, before others that are there.
     pub(super) fn gap(&self, total: Option<u64>) -> u64 {
         let inner = self.lock();
-        let gaps = inner.ranges.as_ref().zip(total).map(|(ranges, total)| ranges.gaps(total));
+        let gaps = inner
+            .ranges
+            .as_ref()
+            .zip(total)
+            .map(|(ranges, total)| ranges.gaps(total));
         let first = gaps.and_then(|gaps| gaps.first().copied());
         match first {
             Some((start, end)) if start == inner.position => end - start,
@@ -292,12 +341,18 @@ impl Store {
     /// How many bytes are there behind the next one, beyond gaps.
     pub(super) fn beyond(&self, total: Option<u64>) -> u64 {
         let inner = self.lock();
-        let Some((ranges, total)) = inner.ranges.as_ref().zip(total) else { return 0 };
+        let Some((ranges, total)) = inner.ranges.as_ref().zip(total) else {
+            return 0;
+        };
         // What is overtaken counts as it comes.
         if inner.position < inner.length {
             return 0;
         }
-        let missing: u64 = ranges.gaps(total).iter().map(|(start, end)| end - start).sum();
+        let missing: u64 = ranges
+            .gaps(total)
+            .iter()
+            .map(|(start, end)| end - start)
+            .sum();
         total.saturating_sub(missing + inner.position)
     }
 
@@ -325,7 +380,9 @@ impl Store {
     /// is written later lies together.
     pub(super) fn reserve(&self, length: u64) -> io::Result<()> {
         let inner = self.lock();
-        let Place::File { file, .. } = &inner.place else { return Ok(()) };
+        let Place::File { file, .. } = &inner.place else {
+            return Ok(());
+        };
         match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno.into()),
             // Not every file system can.
@@ -368,7 +425,9 @@ impl Store {
     /// The last bytes that are there, at most `count`; none of a writer.
     pub(super) fn tail(&self, count: u64) -> io::Result<Vec<u8>> {
         let inner = self.lock();
-        let Place::File { file, .. } = &inner.place else { return Ok(Vec::new()) };
+        let Place::File { file, .. } = &inner.place else {
+            return Ok(Vec::new());
+        };
         let count = count.min(inner.length);
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
         file.read_exact_at(&mut bytes, inner.length - count)?;
@@ -384,7 +443,8 @@ impl Store {
         if inner.length > inner.position
             && let Place::File { file, .. } = &inner.place
         {
-            file.set_len(inner.position).map_err(|error| inner.place.failed(error))?;
+            file.set_len(inner.position)
+                .map_err(|error| inner.place.failed(error))?;
         }
         inner.length = inner.position;
         Ok(inner.length)
@@ -393,7 +453,9 @@ impl Store {
     /// Notes for a later run how far it is; whether there is anything to go on with.
     pub(super) fn leave(&self) -> bool {
         // If something is being written this very moment, its last note must do.
-        let Ok(mut inner) = self.0.try_lock() else { return true };
+        let Ok(mut inner) = self.0.try_lock() else {
+            return true;
+        };
         let is_any = inner.length > 0 || inner.ranges.as_ref().is_some_and(|all| !all.is_empty());
         if is_any {
             inner.note();
@@ -450,7 +512,14 @@ impl Inner {
 
     /// Whether it has been noted what is there.
     fn note(&mut self) -> bool {
-        let (Place::File { file, path, unnamed }, Some(state)) = (&mut self.place, &mut self.state)
+        let (
+            Place::File {
+                file,
+                path,
+                unnamed,
+            },
+            Some(state),
+        ) = (&mut self.place, &mut self.state)
         else {
             return false;
         };
@@ -478,7 +547,11 @@ impl Inner {
 
 impl Sum {
     fn new(algorithm: Algorithm) -> Self {
-        Self { algorithm, hasher: Hasher::new(algorithm), count: 0 }
+        Self {
+            algorithm,
+            hasher: Hasher::new(algorithm),
+            count: 0,
+        }
     }
 
     /// Takes in the bytes at `position`, if they are the next.
@@ -493,9 +566,11 @@ impl Sum {
 impl Place {
     fn failed(&self, source: io::Error) -> DownloadError {
         match self {
-            Self::File { path, .. } => {
-                DownloadError::File { action: "write", path: path.clone(), source }
-            }
+            Self::File { path, .. } => DownloadError::File {
+                action: "write",
+                path: path.clone(),
+                source,
+            },
             Self::Writer(_) => DownloadError::Sink { source },
         }
     }

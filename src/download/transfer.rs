@@ -72,17 +72,34 @@ impl Shared {
     ) -> Result<Saved, DownloadError> {
         self.hosts.wait(&item.source.url, Some(slot)).await;
         let start = Instant::now();
-        let Item { source, mirrors, target, dir, checksum, headers } = item;
+        let Item {
+            source,
+            mirrors,
+            target,
+            dir,
+            checksum,
+            headers,
+        } = item;
         let mirrors = Mirror::all(&source, mirrors, &headers, &self.config);
         let url = source.url.clone();
         let checksum = self.checksum(&url, &target, checksum)?;
         let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
         let output = self.open(&url, &dir, target).await?;
-        tell(Event::Started { url: &url, path: output.target().as_deref() });
+        tell(Event::Started {
+            url: &url,
+            path: output.target().as_deref(),
+        });
         let (slot, headers) = (Some(slot), &headers[..]);
         let rate = self.config.rate_per_file.map(SharedRate::new);
         let rate = rate.as_ref();
-        let asking = Asking { shared: self, source: &source, headers, slot, rate, start };
+        let asking = Asking {
+            shared: self,
+            source: &source,
+            headers,
+            slot,
+            rate,
+            start,
+        };
         let sum = verified.as_ref();
         let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, sum, &tell);
         let (path, bytes) = match output {
@@ -115,24 +132,50 @@ impl Shared {
             Output::Present(path) => return Ok(kept(url, path, start)),
         };
         let (elapsed, checksum) = (start.elapsed(), verified);
-        Ok(Saved { url, path, bytes, elapsed, checksum, skipped: false })
+        Ok(Saved {
+            url,
+            path,
+            bytes,
+            elapsed,
+            checksum,
+            skipped: false,
+        })
     }
 
     /// Where a file would go.
     pub(super) fn foresee(&self, item: Item) -> Foreseen {
-        let Item { source: Source { url, .. }, target, dir, .. } = item;
+        let Item {
+            source: Source { url, .. },
+            target,
+            dir,
+            ..
+        } = item;
         let dir = self.config.dir.join(dir);
         let wanted = match target {
             Target::Named => dir.join(naming::from_url(&url)),
             Target::File(path) => dir.join(path),
-            Target::Sink(_) => return Foreseen { url, path: None, skipped: false },
+            Target::Sink(_) => {
+                return Foreseen {
+                    url,
+                    path: None,
+                    skipped: false,
+                };
+            }
         };
         let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
         if fs::metadata(&wanted).is_ok_and(is_special) {
-            return Foreseen { url, path: Some(wanted), skipped: false };
+            return Foreseen {
+                url,
+                path: Some(wanted),
+                skipped: false,
+            };
         }
         let (path, skipped) = self.names.foresee(wanted, &self.config);
-        Foreseen { url, path: Some(path), skipped }
+        Foreseen {
+            url,
+            path: Some(path),
+            skipped,
+        }
     }
 
     /// Opens what the bytes go to.
@@ -164,9 +207,11 @@ impl Shared {
                 let file = open.await.map_err(|error| failed("open", &path, error))?;
                 Ok(Output::Writer(Arc::new(Store::writer(Box::new(file)))))
             }
-            Err(_) if path.file_name().is_none() => {
-                Err(failed("create", &path, io::ErrorKind::InvalidFilename.into()))
-            }
+            Err(_) if path.file_name().is_none() => Err(failed(
+                "create",
+                &path,
+                io::ErrorKind::InvalidFilename.into(),
+            )),
             _ => self.claim(path, url),
         }
     }
@@ -178,12 +223,21 @@ impl Shared {
         target: &Target,
         own: Option<Checksum>,
     ) -> Result<Option<Checksum>, DownloadError> {
-        let (None, Some(list)) = (&own, &self.config.checksums) else { return Ok(own) };
+        let (None, Some(list)) = (&own, &self.config.checksums) else {
+            return Ok(own);
+        };
         let name = match target {
-            Target::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Target::File(path) => path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into(),
             Target::Named | Target::Sink(_) => naming::from_url(url),
         };
-        list.find(url, &name).cloned().map(Some).ok_or(DownloadError::Unlisted)
+        list.find(url, &name)
+            .cloned()
+            .map(Some)
+            .ok_or(DownloadError::Unlisted)
     }
 
     fn updates(&self) -> bool {
@@ -198,7 +252,9 @@ impl Shared {
         // Each future around another holds it twice: as what it was given, and where it runs it.
         // This one is large, and moving it about cost more than a small file's request.
         let work = Box::pin(work);
-        let late = |_| DownloadError::OutOfTime { limit: limit.unwrap_or_default() };
+        let late = |_| DownloadError::OutOfTime {
+            limit: limit.unwrap_or_default(),
+        };
         within(limit, work).await.map_err(late)?
     }
 
@@ -248,11 +304,15 @@ impl Shared {
         if (self.config.remote_time || self.updates())
             && let Some(modified) = known.modified()
         {
-            store.set_modified(modified).map_err(|error| store.failed(error))?;
+            store
+                .set_modified(modified)
+                .map_err(|error| store.failed(error))?;
         }
         if self.config.sync {
             let synced = Arc::clone(&store);
-            smol::unblock(move || synced.sync()).await.map_err(|error| store.failed(error))?;
+            smol::unblock(move || synced.sync())
+                .await
+                .map_err(|error| store.failed(error))?;
         }
         Ok(Filled::Whole { bytes, known })
     }
@@ -287,7 +347,11 @@ impl Shared {
             match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
                 Verdict::Final => return Err(error),
                 Verdict::TooLate { wait, left } => {
-                    return Err(DownloadError::TooLate { wait, left, source: Box::new(error) });
+                    return Err(DownloadError::TooLate {
+                        wait,
+                        left,
+                        source: Box::new(error),
+                    });
                 }
                 Verdict::Again(wait) => {
                     let url = shown(attempt.url());
@@ -302,13 +366,22 @@ impl Shared {
 /// A file that was there before.
 fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
     let (path, elapsed) = (Some(path), start.elapsed());
-    Saved { url, path, bytes: 0, elapsed, checksum: None, skipped: true }
+    Saved {
+        url,
+        path,
+        bytes: 0,
+        elapsed,
+        checksum: None,
+        skipped: true,
+    }
 }
 
 /// Compares the digest of what has been written; what an earlier run wrote is read for it.
 async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), DownloadError> {
     let read = Arc::clone(store);
-    let digest = smol::unblock(move || read.digest()).await.map_err(|error| store.failed(error))?;
+    let digest = smol::unblock(move || read.digest())
+        .await
+        .map_err(|error| store.failed(error))?;
     match digest {
         Some(digest) if !checksum.is(&digest) => Err(DownloadError::Checksum {
             algorithm: checksum.algorithm(),

@@ -39,12 +39,21 @@ impl Folders {
         if let Some(folder) = last.as_ref().filter(|folder| folder.path == path) {
             return Some(folder.clone());
         }
-        let real = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let real = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = Arc::new(open(real, flags, Mode::empty()).ok()?);
-        let folder = Folder { path: path.to_owned(), handle };
+        let folder = Folder {
+            path: path.to_owned(),
+            handle,
+        };
         // Who may not link fails otherwise than because the name is taken.
-        let probe = folder.make().and_then(|file| folder.link(&file, ".".as_ref()));
+        let probe = folder
+            .make()
+            .and_then(|file| folder.link(&file, ".".as_ref()));
         if probe != Err(Errno::EXIST) {
             return None;
         }
@@ -82,7 +91,13 @@ impl Folder {
             return None;
         }
         let file = self.make().ok()?;
-        Some((file, Unnamed { folder: self, name: name.to_owned() }))
+        Some((
+            file,
+            Unnamed {
+                folder: self,
+                name: name.to_owned(),
+            },
+        ))
     }
 }
 
@@ -128,7 +143,9 @@ mod tests {
 
     #[track_caller]
     fn make(folder: &Path, name: &str) -> Option<(File, Unnamed)> {
-        let folder = Folders::default().open(folder).expect("this file system has them");
+        let folder = Folders::default()
+            .open(folder)
+            .expect("this file system has them");
         folder.make_unnamed(name.as_ref())
     }
 

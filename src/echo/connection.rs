@@ -36,7 +36,12 @@ enum Cut {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S) -> Self {
         let (reader, writer) = split(stream);
-        Self { reader, writer, inbox: Inbox::default(), intact: true }
+        Self {
+            reader,
+            writer,
+            inbox: Inbox::default(),
+            intact: true,
+        }
     }
 
     /// Whether another message may follow: the last one was sent to its end and answered.
@@ -50,7 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Until the end, so that nobody goes on where this was dropped halfway.
         self.intact = false;
         // While verifying, a reply is known to be wrong as soon as it is longer than its message.
-        let limit = if config.verify { message.bytes().len() } else { LONGEST };
+        let limit = if config.verify {
+            message.bytes().len()
+        } else {
+            LONGEST
+        };
         let sending = send(&mut self.writer, message.bytes());
         let work = both(sending, receive(&mut self.reader, &mut self.inbox, limit));
         let done = within(Some(config.server.timeout), work).await;
@@ -59,14 +68,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match received {
             Ok(bytes) => {
                 info!(target: "myapp::traffic", text = %Escaped(without_end(&bytes)), "received");
-                let outcome = if config.verify { verify(message, &bytes, config) } else { Ok(()) };
+                let outcome = if config.verify {
+                    verify(message, &bytes, config)
+                } else {
+                    Ok(())
+                };
                 Reply { bytes, outcome }
             }
             Err(cut) => {
                 let bytes = self.inbox.take_all();
                 let unsent = sent.and_then(Result::err);
                 let error = explain(cut, unsent, config, message, &bytes);
-                Reply { bytes, outcome: Err(error) }
+                Reply {
+                    bytes,
+                    outcome: Err(error),
+                }
             }
         }
     }
@@ -92,17 +108,29 @@ fn explain(
         (Cut::Closed | Cut::Broken(_), Some(source)) => EchoError::send(address, source),
         (Cut::Broken(source), None) => EchoError::receive(address, source),
         (Cut::Closed, None) => EchoError::Closed { address, received },
-        (Cut::Late, _) => EchoError::TimedOut { address, limit: config.server.timeout, received },
+        (Cut::Late, _) => EchoError::TimedOut {
+            address,
+            limit: config.server.timeout,
+            received,
+        },
         (Cut::TooLong, _) => match message.difference(bytes) {
             Some(offset) if config.verify => EchoError::Differs { address, offset },
-            _ => EchoError::TooLong { address, limit: LONGEST },
+            _ => EchoError::TooLong {
+                address,
+                limit: LONGEST,
+            },
         },
     }
 }
 
 pub(crate) fn verify(message: &Message, reply: &[u8], config: &Config) -> Result<(), EchoError> {
-    let Some(offset) = message.difference(reply) else { return Ok(()) };
-    Err(EchoError::Differs { address: config.server.address.clone(), offset })
+    let Some(offset) = message.difference(reply) else {
+        return Ok(());
+    };
+    Err(EchoError::Differs {
+        address: config.server.address.clone(),
+        offset,
+    })
 }
 
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {

@@ -29,12 +29,18 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Opens a socket that sends to `endpoint`.
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let failed =
-            |source| ConnectError::Connect { address: Address::Udp(endpoint.clone()), source };
+        let failed = |source| ConnectError::Connect {
+            address: Address::Udp(endpoint.clone()),
+            source,
+        };
         let mut others = Candidates::new(resolve(endpoint).await?);
         let opened = others.next(socket_to);
         let opened = opened.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-        Ok(Self { socket: opened.map_err(failed)?, others, intact: true })
+        Ok(Self {
+            socket: opened.map_err(failed)?,
+            others,
+            intact: true,
+        })
     }
 
     /// Whether another message may follow: the last one was answered, so that its reply cannot
@@ -52,17 +58,26 @@ impl Mailbox {
         let mut answered =
             retrying(&config.server, || attempt(socket, message, &config.server)).await;
         while answered.as_ref().is_err_and(EchoError::is_refused) {
-            let Some(Ok(next)) = others.next(socket_to) else { break };
+            let Some(Ok(next)) = others.next(socket_to) else {
+                break;
+            };
             *socket = next;
             answered = retrying(&config.server, || attempt(socket, message, &config.server)).await;
         }
         match answered {
             Ok(bytes) => {
                 self.intact = true;
-                let outcome = if config.verify { verify(message, &bytes, config) } else { Ok(()) };
+                let outcome = if config.verify {
+                    verify(message, &bytes, config)
+                } else {
+                    Ok(())
+                };
                 Reply { bytes, outcome }
             }
-            Err(error) => Reply { bytes: Vec::new(), outcome: Err(error) },
+            Err(error) => Reply {
+                bytes: Vec::new(),
+                outcome: Err(error),
+            },
         }
     }
 }
@@ -76,17 +91,30 @@ async fn attempt(
     message: &Message,
     server: &Server,
 ) -> Result<Vec<u8>, EchoError> {
-    let Server { address, timeout: limit, .. } = server;
+    let Server {
+        address,
+        timeout: limit,
+        ..
+    } = server;
     info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
     let sent = socket.send(message.bytes()).await;
-    sent.map_err(|source| EchoError::Send { address: address.clone(), source })?;
+    sent.map_err(|source| EchoError::Send {
+        address: address.clone(),
+        source,
+    })?;
     let mut bytes = vec![0; LONGEST];
     let received = within(Some(*limit), socket.recv(&mut bytes)).await;
-    let timed_out =
-        |_| EchoError::TimedOut { address: address.clone(), limit: *limit, received: 0 };
+    let timed_out = |_| EchoError::TimedOut {
+        address: address.clone(),
+        limit: *limit,
+        received: 0,
+    };
     let length = received
         .map_err(timed_out)?
-        .map_err(|source| EchoError::Receive { address: address.clone(), source })?;
+        .map_err(|source| EchoError::Receive {
+            address: address.clone(),
+            source,
+        })?;
     bytes.truncate(length);
     info!(target: "myapp::traffic", text = %Escaped(without_end(&bytes)), "received");
     Ok(bytes)

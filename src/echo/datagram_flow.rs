@@ -47,7 +47,15 @@ impl<'a> DatagramFlow<'a> {
     ) -> Self {
         let roll = Roll::new(rules.payload, number, rules.verify);
         let (free, timer) = (Instant::now(), Timer::never());
-        Self { socket, others, rules, number, roll, free, timer }
+        Self {
+            socket,
+            others,
+            rules,
+            number,
+            roll,
+            free,
+            timer,
+        }
     }
 
     /// Whether a message has been answered.
@@ -65,17 +73,25 @@ impl<'a> DatagramFlow<'a> {
         broken: Broken,
         scratch: &RefCell<Scratch>,
     ) -> Result<(), EchoError> {
-        if self.moves_on(&broken, scratch).await { Ok(()) } else { Err(self.explain(broken)) }
+        if self.moves_on(&broken, scratch).await {
+            Ok(())
+        } else {
+            Err(self.explain(broken))
+        }
     }
 
     /// Goes on with the next address of the server, if this one has refused and never answered:
     /// what is on the way is sent there.
     async fn moves_on(&mut self, broken: &Broken, scratch: &RefCell<Scratch>) -> bool {
-        let (Broken::Write(error) | Broken::Read(error)) = broken else { return false };
+        let (Broken::Write(error) | Broken::Read(error)) = broken else {
+            return false;
+        };
         if error.kind() != io::ErrorKind::ConnectionRefused || self.roll.was_answered() {
             return false;
         }
-        let Some(Ok(socket)) = self.others.next(Connected::connect) else { return false };
+        let Some(Ok(socket)) = self.others.next(Connected::connect) else {
+            return false;
+        };
         self.socket = socket;
         for number in self.roll.numbers() {
             let again = poll_fn(|cx| {
@@ -113,7 +129,11 @@ impl<'a> DatagramFlow<'a> {
             if self.receive(cx, scratch, told)? {
                 continue;
             }
-            let due = if let Some(Turn::At(due)) = next { Some(due) } else { None };
+            let due = if let Some(Turn::At(due)) = next {
+                Some(due)
+            } else {
+                None
+            };
             if self.waits(cx, due) {
                 return Poll::Pending;
             }
@@ -125,14 +145,19 @@ impl<'a> DatagramFlow<'a> {
     /// Gives up what has been on the way for too long.
     fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) {
         while self.expires().is_some_and(|expires| expires <= now) {
-            let Some(sent) = self.roll.give_up() else { return };
+            let Some(sent) = self.roll.give_up() else {
+                return;
+            };
             told(Event::Lost { sent, now });
         }
     }
 
     /// When the message that has been on the way for longest is given up.
     fn expires(&self) -> Option<Instant> {
-        self.roll.oldest()?.at.checked_add(self.rules.server.timeout)
+        self.roll
+            .oldest()?
+            .at
+            .checked_add(self.rules.server.timeout)
     }
 
     /// Sends the messages whose turn it is, as far as they may be on the way and the system takes
@@ -147,8 +172,14 @@ impl<'a> DatagramFlow<'a> {
         told: &mut impl FnMut(Event),
     ) -> Result<Option<Turn>, Broken> {
         while self.roll.on_way() < self.rules.in_flight {
-            let next = if *most == 0 { Turn::Over } else { pace.turn(now) };
-            let Turn::Now(due) = next else { return Ok(Some(next)) };
+            let next = if *most == 0 {
+                Turn::Over
+            } else {
+                pace.turn(now)
+            };
+            let Turn::Now(due) = next else {
+                return Ok(Some(next));
+            };
             let length = self.roll.write(&mut scratch.wanted);
             match self.socket.poll_send(cx, &scratch.wanted[..length]) {
                 Poll::Pending => break,
@@ -158,7 +189,10 @@ impl<'a> DatagramFlow<'a> {
             pace.take();
             *most -= 1;
             self.roll.start(Sent { due, at: now });
-            told(Event::Sent { due, late: now - due.max(self.free).min(now) > LATE });
+            told(Event::Sent {
+                due,
+                late: now - due.max(self.free).min(now) > LATE,
+            });
         }
         Ok(None)
     }
@@ -196,7 +230,9 @@ impl<'a> DatagramFlow<'a> {
     /// Whether there is nothing to do before the next message is `due`; the task is woken then
     /// when there is.
     fn waits(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
-        let Some(until) = self.expires().into_iter().chain(due).min() else { return true };
+        let Some(until) = self.expires().into_iter().chain(due).min() else {
+            return true;
+        };
         self.timer.set_at(until);
         Pin::new(&mut self.timer).poll(cx).is_pending()
     }
@@ -206,9 +242,12 @@ impl<'a> DatagramFlow<'a> {
         match broken {
             Broken::Write(source) => EchoError::Send { address, source },
             Broken::Read(source) => EchoError::Receive { address, source },
-            Broken::Mismatch(offset, mismatch) => {
-                EchoError::Mismatch { address, connection: self.number, offset, mismatch }
-            }
+            Broken::Mismatch(offset, mismatch) => EchoError::Mismatch {
+                address,
+                connection: self.number,
+                offset,
+                mismatch,
+            },
         }
     }
 }

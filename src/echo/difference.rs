@@ -24,7 +24,11 @@ impl Difference {
     /// Of what came and what was to come from the offset on.
     pub(crate) fn new(offset: u64, found: &[u8], wanted: &[u8]) -> Self {
         let wanted = wanted[..wanted.len().min(Self::WANTED)].into();
-        let mut difference = Self { offset, found: Vec::new(), wanted };
+        let mut difference = Self {
+            offset,
+            found: Vec::new(),
+            wanted,
+        };
         difference.add(found);
         difference
     }
@@ -32,7 +36,8 @@ impl Difference {
     /// Adds what came behind the bytes so far.
     pub(crate) fn add(&mut self, found: &[u8]) {
         let missing = ENOUGH - self.found.len();
-        self.found.extend_from_slice(&found[..found.len().min(missing)]);
+        self.found
+            .extend_from_slice(&found[..found.len().min(missing)]);
     }
 
     /// Whether what comes next would tell nothing more.
@@ -62,8 +67,16 @@ impl Difference {
         let (later_found, later_wanted) = (tail(found), tail(wanted));
         let all = wanted.len();
         [
-            (Mismatch::Changed, all, later_wanted.starts_with(later_found)),
-            (Mismatch::Dropped, all.saturating_sub(1), later_wanted.starts_with(found)),
+            (
+                Mismatch::Changed,
+                all,
+                later_wanted.starts_with(later_found),
+            ),
+            (
+                Mismatch::Dropped,
+                all.saturating_sub(1),
+                later_wanted.starts_with(found),
+            ),
             (Mismatch::Added, all + 1, wanted.starts_with(later_found)),
         ]
         .into_iter()
@@ -136,7 +149,11 @@ mod tests {
         tells(&[&SENT[..10], &[0; 5], &SENT[15..]].concat(), 10, Changed);
         // A byte, and then nothing for a while: all is possible.
         tells(&[&SENT[..10], b"!"].concat(), 10, Changed);
-        tells(&[&SENT[..10], b"??????????????????????????"].concat(), 10, Changed);
+        tells(
+            &[&SENT[..10], b"??????????????????????????"].concat(),
+            10,
+            Changed,
+        );
     }
 
     #[test]

@@ -223,7 +223,10 @@ impl EchoError {
             Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
                 // What rustls says is a line of its own and a link.
                 let text = "cut short: the end of TLS (close_notify) did not come";
-                Self::Receive { address, source: io::Error::new(source.kind(), text) }
+                Self::Receive {
+                    address,
+                    source: io::Error::new(source.kind(), text),
+                }
             }
             Err(source) => Self::Receive { address, source },
         }
@@ -247,7 +250,11 @@ impl EchoError {
 
     /// What was done to the bytes, if it is known.
     pub fn mismatch(&self) -> Option<Mismatch> {
-        if let Self::Mismatch { mismatch, .. } = self { Some(*mismatch) } else { None }
+        if let Self::Mismatch { mismatch, .. } = self {
+            Some(*mismatch)
+        } else {
+            None
+        }
     }
 
     /// Whether it took too long, rather than failed.

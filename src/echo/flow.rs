@@ -92,7 +92,10 @@ pub(crate) enum Broken {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { found: vec![0; PIECE], wanted: vec![0; PIECE] }
+        Self {
+            found: vec![0; PIECE],
+            wanted: vec![0; PIECE],
+        }
     }
 }
 
@@ -102,7 +105,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
     pub(crate) fn new(stream: S, rules: &'a Rules<'a>, number: u64) -> Self {
         let ledger = Ledger::new(rules.payload, number, rules.verify);
         let (free, timer) = (Instant::now(), Timer::never());
-        Self { stream, rules, ledger, free, stuck: false, timer }
+        Self {
+            stream,
+            rules,
+            ledger,
+            free,
+            stuck: false,
+            timer,
+        }
     }
 
     /// Whether a message has been answered.
@@ -150,7 +160,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         scratch: &RefCell<Scratch>,
         deaf: &Cell<bool>,
     ) -> Result<(), EchoError> {
-        let limit = if deaf.get() { Duration::ZERO } else { LAST_WAIT };
+        let limit = if deaf.get() {
+            Duration::ZERO
+        } else {
+            LAST_WAIT
+        };
         let stream = &mut self.stream;
         let end = poll_fn(|cx| {
             // A connection that is broken by now brings nothing more.
@@ -213,13 +227,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         let mut next = None;
         while self.ledger.on_way() < self.rules.in_flight && self.ledger.unwritten() < AHEAD {
             let now = *now.get_or_insert_with(Instant::now);
-            let turn = if *most == 0 { Turn::Over } else { pace.turn(now) };
+            let turn = if *most == 0 {
+                Turn::Over
+            } else {
+                pace.turn(now)
+            };
             next = Some(turn);
             let Turn::Now(due) = turn else { break };
             pace.take();
             *most -= 1;
             self.ledger.start(Sent { due, at: now });
-            told(Event::Sent { due, late: now - due.max(self.free).min(now) > LATE });
+            told(Event::Sent {
+                due,
+                late: now - due.max(self.free).min(now) > LATE,
+            });
         }
         next
     }
@@ -268,7 +289,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             self.free = now;
         }
         self.ledger
-            .received(&found[..count], wanted, |sent| told(Event::Answered { sent, now }))
+            .received(&found[..count], wanted, |sent| {
+                told(Event::Answered { sent, now })
+            })
             .map_err(Broken::Differs)?;
         Ok(Some(now))
     }
@@ -281,15 +304,28 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         next: Option<Turn>,
     ) -> Result<bool, Broken> {
         let timeout = self.rules.server.timeout;
-        let late = self.ledger.oldest().and_then(|sent| sent.at.checked_add(timeout));
+        let late = self
+            .ledger
+            .oldest()
+            .and_then(|sent| sent.at.checked_add(timeout));
         if late.is_some_and(|late| late <= now) {
             return Err(Broken::Late);
         }
-        let due = if let Some(Turn::At(due)) = next { Some(due) } else { None };
-        let Some(until) = late.into_iter().chain(due).min() else { return Ok(true) };
+        let due = if let Some(Turn::At(due)) = next {
+            Some(due)
+        } else {
+            None
+        };
+        let Some(until) = late.into_iter().chain(due).min() else {
+            return Ok(true);
+        };
         // To set a timer costs more than to be woken once in vain: each message has its own time
         // limit, and nearly all are answered long before.
-        if self.timer.due().is_some_and(|rings| now < rings && rings <= until) {
+        if self
+            .timer
+            .due()
+            .is_some_and(|rings| now < rings && rings <= until)
+        {
             return Ok(true);
         }
         self.timer.set_at(until);
@@ -303,10 +339,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             Broken::Write(source) => EchoError::send(address, source),
             Broken::Read(source) => EchoError::receive(address, source),
             Broken::Closed => EchoError::Closed { address, received },
-            Broken::Late => EchoError::TimedOut { address, limit, received },
+            Broken::Late => EchoError::TimedOut {
+                address,
+                limit,
+                received,
+            },
             Broken::Differs(difference) => {
                 let (offset, mismatch) = (difference.offset, difference.kind());
-                EchoError::Mismatch { address, connection: self.ledger.seed(), offset, mismatch }
+                EchoError::Mismatch {
+                    address,
+                    connection: self.ledger.seed(),
+                    offset,
+                    mismatch,
+                }
             }
         }
     }

@@ -21,7 +21,10 @@ pub(crate) struct Sent {
 #[derive(Debug, Default)]
 struct OnWay {
     oldest: Option<Sent>,
-    #[expect(clippy::box_collection, reason = "most often there is none, and no room is needed")]
+    #[expect(
+        clippy::box_collection,
+        reason = "most often there is none, and no room is needed"
+    )]
     others: Option<Box<VecDeque<Sent>>>,
 }
 
@@ -62,7 +65,15 @@ pub(crate) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
         let on_way = OnWay::default();
-        Self { payload, seed, verify, on_way, started: 0, written: 0, read: 0 }
+        Self {
+            payload,
+            seed,
+            verify,
+            on_way,
+            started: 0,
+            written: 0,
+            read: 0,
+        }
     }
 
     /// What tells its bytes from those of other connections.
@@ -104,7 +115,8 @@ impl<'a> Ledger<'a> {
     /// Puts the next bytes that are to be written into `piece`, and tells how many.
     pub(crate) fn fill(&self, piece: &mut [u8]) -> usize {
         let count = up_to(self.unwritten(), piece);
-        self.payload.fill(self.seed, self.written, &mut piece[..count]);
+        self.payload
+            .fill(self.seed, self.written, &mut piece[..count]);
         count
     }
 
@@ -134,7 +146,11 @@ impl<'a> Ledger<'a> {
             let Some(sent) = self.on_way.pop() else { break };
             answered(sent);
         }
-        if good == bytes.len() { Ok(()) } else { Err(self.difference(&bytes[good..])) }
+        if good == bytes.len() {
+            Ok(())
+        } else {
+            Err(self.difference(&bytes[good..]))
+        }
     }
 
     /// How many of these bytes are the next that were sent.
@@ -148,7 +164,8 @@ impl<'a> Ledger<'a> {
         let mut wanted = [0; Difference::WANTED];
         // What has not been written cannot come back.
         let count = up_to(self.written.saturating_sub(self.read), &wanted);
-        self.payload.fill(self.seed, self.read, &mut wanted[..count]);
+        self.payload
+            .fill(self.seed, self.read, &mut wanted[..count]);
         Difference::new(self.read, bytes, &wanted[..count])
     }
 
@@ -216,7 +233,10 @@ mod tests {
         (0..2).for_each(|_| ledger.start(Sent { due: now, at: now }));
         assert_eq!((ledger.fill(&mut piece), &piece), (7, b"hola\nho"));
         ledger.wrote(4);
-        assert_eq!((ledger.fill(&mut piece), &piece[..6]), (6, b"\nhola\n".as_slice()));
+        assert_eq!(
+            (ledger.fill(&mut piece), &piece[..6]),
+            (6, b"\nhola\n".as_slice())
+        );
         ledger.wrote(6);
         assert_eq!(ledger.fill(&mut piece), 0);
     }

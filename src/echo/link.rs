@@ -30,14 +30,31 @@ impl Gate {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Server { address, timeout: limit, tls, tls_name, .. } = server;
-        let Address::Tls(endpoint) = address else { return Ok(Link::Plain(stream)) };
-        let client = self.0.get_or_try_init(|| TlsClient::load(tls.clone(), &[])).await?;
+        let Server {
+            address,
+            timeout: limit,
+            tls,
+            tls_name,
+            ..
+        } = server;
+        let Address::Tls(endpoint) = address else {
+            return Ok(Link::Plain(stream));
+        };
+        let client = self
+            .0
+            .get_or_try_init(|| TlsClient::load(tls.clone(), &[]))
+            .await?;
         let host = tls_name.as_ref().unwrap_or(&endpoint.host);
         match within(Some(*limit), client.connect(host, stream)).await {
             Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
-            Ok(Err(source)) => Err(EchoError::Tls { address: address.clone(), source }),
-            Err(_) => Err(EchoError::Handshake { address: address.clone(), limit: *limit }),
+            Ok(Err(source)) => Err(EchoError::Tls {
+                address: address.clone(),
+                source,
+            }),
+            Err(_) => Err(EchoError::Handshake {
+                address: address.clone(),
+                limit: *limit,
+            }),
         }
     }
 }

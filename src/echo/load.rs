@@ -125,12 +125,23 @@ impl Plan {
         let connections = usize::try_from(config.connections.get()).unwrap_or(usize::MAX);
         let threads = config.threads.get().min(connections);
         let (config, opener) = (config.clone(), Opener::new(&config.server));
-        Self { config, opener, threads, start, measured_from, end }
+        Self {
+            config,
+            opener,
+            threads,
+            start,
+            measured_from,
+            end,
+        }
     }
 
     /// When a connection is to be opened.
     fn opening(&self, index: u32) -> Instant {
-        let LoadConfig { connections, ramp_up, .. } = self.config;
+        let LoadConfig {
+            connections,
+            ramp_up,
+            ..
+        } = self.config;
         let share = f64::from(index) / f64::from(connections.get());
         let opening = self.start + ramp_up.min(LONGEST).mul_f64(share);
         self.end.map_or(opening, |end| end.min(opening))
@@ -138,9 +149,16 @@ impl Plan {
 
     /// What the schedules of all connections have in common.
     fn tempo(&self) -> Tempo {
-        let LoadConfig { connections, new_connections, .. } = self.config;
+        let LoadConfig {
+            connections,
+            new_connections,
+            ..
+        } = self.config;
         let at_once = new_connections.then_some(Duration::ZERO);
-        Tempo { every: self.time(connections.get()).or(at_once), end: self.end }
+        Tempo {
+            every: self.time(connections.get()).or(at_once),
+            end: self.end,
+        }
     }
 
     /// The schedule of a connection.
@@ -152,13 +170,21 @@ impl Plan {
                 count / connections + u64::from(u64::from(index) < count % connections)
             }
         };
-        Pace { tempo, start: now + self.time(index).unwrap_or_default(), left }
+        Pace {
+            tempo,
+            start: now + self.time(index).unwrap_or_default(),
+            left,
+        }
     }
 
     /// The time that so many messages take at the rate that is asked.
     fn time(&self, messages: u32) -> Option<Duration> {
         let seconds = f64::from(messages) / self.config.rate?;
-        Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
+        Some(
+            Duration::try_from_secs_f64(seconds)
+                .unwrap_or(LONGEST)
+                .min(LONGEST),
+        )
     }
 
     /// How long was measured: until the time was over or nothing was left to do, and at least
@@ -186,10 +212,22 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
-        let LoadConfig { server, payload, verify, in_flight, new_connections, rate, .. } =
-            &plan.config;
+        let LoadConfig {
+            server,
+            payload,
+            verify,
+            in_flight,
+            new_connections,
+            rate,
+            ..
+        } = &plan.config;
         let in_flight = if *new_connections { 1 } else { in_flight.get() };
-        let rules = Rules { server, payload, verify: *verify, in_flight };
+        let rules = Rules {
+            server,
+            payload,
+            verify: *verify,
+            in_flight,
+        };
         let at_once = rate.is_none() && !*new_connections;
         let meter = RefCell::new(Meter::new(plan.measured_from, at_once, live));
         Self {
@@ -220,7 +258,9 @@ impl<'a> Load<'a> {
         let executor = LocalExecutor::new();
         let indices = (0..self.plan.config.connections.get()).skip(self.part);
         let mine = indices.step_by(self.plan.threads);
-        let all: Vec<_> = mine.map(|index| executor.spawn(self.drive(index))).collect();
+        let all: Vec<_> = mine
+            .map(|index| executor.spawn(self.drive(index)))
+            .collect();
         let work = async {
             for connection in all {
                 connection.await;
@@ -282,7 +322,11 @@ impl<'a> Load<'a> {
                 if !again && !self.connects_anew() {
                     *pace = self.plan.pace(pace.tempo, index, Instant::now());
                 }
-                Some(Box::new(Route::new(opened, &self.rules, u64::from(index) + 1)))
+                Some(Box::new(Route::new(
+                    opened,
+                    &self.rules,
+                    u64::from(index) + 1,
+                )))
             }
             Err(error) => {
                 pace.take();

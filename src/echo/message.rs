@@ -114,7 +114,10 @@ mod tests {
         assert_eq!(Message::new("hola").unwrap().bytes(), b"hola\n");
         assert_eq!(Message::new("hola").unwrap().text(), b"hola");
         assert_eq!(Message::new("").unwrap().bytes(), b"\n");
-        assert_eq!(Message::new(b"\x00\xff\r".as_slice()).unwrap().bytes(), b"\x00\xff\r\n");
+        assert_eq!(
+            Message::new(b"\x00\xff\r".as_slice()).unwrap().bytes(),
+            b"\x00\xff\r\n"
+        );
     }
 
     #[test]
@@ -122,12 +125,18 @@ mod tests {
         assert_eq!(Message::new("a\nb"), Err(MessageError::LineEnd(1)));
         assert_eq!(Message::new("a\n"), Err(MessageError::LineEnd(1)));
         assert!(Message::new(vec![b'x'; LONGEST - 1]).is_ok());
-        assert_eq!(Message::new(vec![b'x'; LONGEST]), Err(MessageError::TooLong));
+        assert_eq!(
+            Message::new(vec![b'x'; LONGEST]),
+            Err(MessageError::TooLong)
+        );
     }
 
     #[track_caller]
     fn differs(message: &str, reply: &str, at: Option<usize>) {
-        assert_eq!(Message::new(message).unwrap().difference(reply.as_bytes()), at);
+        assert_eq!(
+            Message::new(message).unwrap().difference(reply.as_bytes()),
+            at
+        );
     }
 
     #[test]
@@ -152,7 +161,11 @@ mod tests {
             ("y", None),
         ] {
             inbox.add(bytes.as_bytes());
-            assert_eq!(inbox.take_line().as_deref(), line.map(str::as_bytes), "{bytes:?}");
+            assert_eq!(
+                inbox.take_line().as_deref(),
+                line.map(str::as_bytes),
+                "{bytes:?}"
+            );
         }
         assert_eq!((inbox.len(), inbox.take_all()), (2, b"xy".to_vec()));
         assert_eq!((inbox.len(), inbox.take_line()), (0, None));

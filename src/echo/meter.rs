@@ -31,7 +31,14 @@ impl Meter {
     /// Counts what is due from a moment on; `at_once` says that each message goes when it is due.
     pub(crate) fn new(measured_from: Instant, at_once: bool, live: Live) -> Self {
         let (report, recent) = Default::default();
-        Self { measured_from, at_once, report, live, recent, shown: Instant::now() }
+        Self {
+            measured_from,
+            at_once,
+            report,
+            live,
+            recent,
+            shown: Instant::now(),
+        }
     }
 
     /// Counts what happened to a message.
@@ -48,7 +55,10 @@ impl Meter {
                 if !self.at_once {
                     report.service.record(now - sent.at);
                 }
-                report.timeline.at(now - self.measured_from).answered(response);
+                report
+                    .timeline
+                    .at(now - self.measured_from)
+                    .answered(response);
                 report.last_answer = Some(now);
                 self.recent.answered(response);
                 self.show(now);
@@ -116,16 +126,28 @@ mod tests {
         let mut meter = Meter::new(start + Duration::from_secs(1), false, Live::default());
         for (due, answered) in [(0, 0), (900, 1200), (1000, 1500), (2000, 4000)] {
             let after = |millis| start + Duration::from_millis(millis);
-            meter.count(Event::Sent { due: after(due), late: true });
-            let sent = Sent { due: after(due), at: after(due) };
-            meter.count(Event::Answered { sent, now: after(answered) });
+            meter.count(Event::Sent {
+                due: after(due),
+                late: true,
+            });
+            let sent = Sent {
+                due: after(due),
+                at: after(due),
+            };
+            meter.count(Event::Answered {
+                sent,
+                now: after(answered),
+            });
         }
         let report = meter.into_report();
         assert_eq!((report.sent, report.late, report.answered()), (2, 2, 2));
         let slices = (0..).zip(report.timeline.slices());
         let busy = slices.filter(|(_, slice)| slice.count() > 0);
         let moments: Vec<_> = busy.map(|(n, _)| n * report.timeline.width()).collect();
-        assert_eq!(moments, [Duration::from_millis(480), Duration::from_millis(3000)]);
+        assert_eq!(
+            moments,
+            [Duration::from_millis(480), Duration::from_millis(3000)]
+        );
     }
 
     #[test]
@@ -133,8 +155,14 @@ mod tests {
         let (start, live) = (Instant::now() - SHOWN_AFTER, Live::default());
         let mut meter = Meter::new(start, true, live.clone());
         meter.shown = start;
-        let sent = Sent { due: start, at: start };
-        meter.count(Event::Answered { sent, now: start + SHOWN_AFTER / 2 });
+        let sent = Sent {
+            due: start,
+            at: start,
+        };
+        meter.count(Event::Answered {
+            sent,
+            now: start + SHOWN_AFTER / 2,
+        });
         assert_eq!(live.take().count(), 0, "it is too soon to be told");
         let address = Address::loopback(1);
         meter.fail(EchoError::ClosedEarly { address });

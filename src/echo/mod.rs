@@ -117,7 +117,9 @@ pub async fn run<E>(
         let mut number = 0_u64;
         loop {
             let permit = permits.take().await;
-            let Some(message) = messages.next().await else { return Ok(()) };
+            let Some(message) = messages.next().await else {
+                return Ok(());
+            };
             number += 1;
             let work = async move {
                 let _permit = permit;
@@ -178,7 +180,9 @@ impl Kept {
     async fn open(server: &Server, gate: &Gate) -> Result<Self, EchoError> {
         match &server.address {
             Address::Udp(endpoint) => Ok(Self::Mailbox(Mailbox::open(endpoint).await?)),
-            _ => open(server, gate).await.map(|stream| Self::Connection(Connection::new(stream))),
+            _ => open(server, gate)
+                .await
+                .map(|stream| Self::Connection(Connection::new(stream))),
         }
     }
 
@@ -204,7 +208,12 @@ async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config, gat
         Some(way) => way,
         None => match Kept::open(&config.server, gate).await {
             Ok(way) => way,
-            Err(error) => return Reply { bytes: Vec::new(), outcome: Err(error) },
+            Err(error) => {
+                return Reply {
+                    bytes: Vec::new(),
+                    outcome: Err(error),
+                };
+            }
         },
     };
     let reply = way.exchange(message, config).await;
@@ -255,9 +264,18 @@ mod tests {
         let jobs = NonZeroUsize::new(3).unwrap();
         let connections = Connections::Each(jobs);
         // Nobody listens there: each reply is an error, and comes at once.
-        let server = Server { address: Address::loopback(1), ..Server::default() };
-        let config = Config { server, connections, verify: false };
-        let stuck = run(endless, &config, async |_, _| future::pending::<Result<(), ()>>().await);
+        let server = Server {
+            address: Address::loopback(1),
+            ..Server::default()
+        };
+        let config = Config {
+            server,
+            connections,
+            verify: false,
+        };
+        let stuck = run(endless, &config, async |_, _| {
+            future::pending::<Result<(), ()>>().await
+        });
         let enough = async {
             Timer::after(Duration::from_millis(300)).await;
             Ok(())

@@ -33,7 +33,11 @@ pub(crate) struct Opener {
 
 impl Opener {
     pub(crate) fn new(server: &Server) -> Self {
-        Self { server: server.clone(), names: Names::default(), gate: Gate::default() }
+        Self {
+            server: server.clone(),
+            names: Names::default(),
+            gate: Gate::default(),
+        }
     }
 
     /// Connects, as often as the server allows, on a thread of the runtime.
@@ -45,8 +49,15 @@ impl Opener {
     }
 
     async fn attempt(&self) -> Result<Opened<Stream>, ConnectError> {
-        let Server { address, timeout: limit, .. } = &self.server;
-        let failed = |source| ConnectError::Connect { address: address.clone(), source };
+        let Server {
+            address,
+            timeout: limit,
+            ..
+        } = &self.server;
+        let failed = |source| ConnectError::Connect {
+            address: address.clone(),
+            source,
+        };
         let work = async {
             match address {
                 Address::Tcp(endpoint) | Address::Tls(endpoint) => {
@@ -61,12 +72,19 @@ impl Opener {
                     let mut others = Candidates::new(self.names.resolve(endpoint).await?);
                     let socket = others.next(Connected::connect);
                     let socket = socket.unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
-                    socket.map(|socket| Opened::Datagrams(socket, others)).map_err(failed)
+                    socket
+                        .map(|socket| Opened::Datagrams(socket, others))
+                        .map_err(failed)
                 }
             }
         };
-        let timed_out = ConnectError::TimedOut { address: address.clone(), limit: *limit };
-        let opened = before(Timer::after(*limit), work).await.unwrap_or(Err(timed_out));
+        let timed_out = ConnectError::TimedOut {
+            address: address.clone(),
+            limit: *limit,
+        };
+        let opened = before(Timer::after(*limit), work)
+            .await
+            .unwrap_or(Err(timed_out));
         if let (Err(_), Some(endpoint)) = (&opened, address.endpoint()) {
             self.names.forget(endpoint);
         }

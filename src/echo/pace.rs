@@ -35,7 +35,14 @@ pub(crate) enum Turn {
 impl Pace<'_> {
     /// One message, now.
     pub(crate) fn once(now: Instant) -> Self {
-        Self { tempo: &Tempo { every: None, end: None }, start: now, left: 1 }
+        Self {
+            tempo: &Tempo {
+                every: None,
+                end: None,
+            },
+            start: now,
+            left: 1,
+        }
     }
 
     pub(crate) fn turn(&self, now: Instant) -> Turn {
@@ -44,7 +51,11 @@ impl Pace<'_> {
         if self.left == 0 || end.is_some_and(|end| now.max(due) >= end) {
             return Turn::Over;
         }
-        if due <= now { Turn::Now(due) } else { Turn::At(due) }
+        if due <= now {
+            Turn::Now(due)
+        } else {
+            Turn::At(due)
+        }
     }
 
     /// Counts the message whose turn it is.
@@ -63,11 +74,21 @@ mod tests {
     #[test]
     fn a_schedule_does_not_wait_for_who_is_late() {
         let start = Instant::now();
-        let tempo = Tempo { every: Some(SECOND), end: None };
-        let mut pace = Pace { tempo: &tempo, start, left: 3 };
+        let tempo = Tempo {
+            every: Some(SECOND),
+            end: None,
+        };
+        let mut pace = Pace {
+            tempo: &tempo,
+            start,
+            left: 3,
+        };
         assert_eq!(pace.turn(start - SECOND), Turn::At(start));
         for number in 0..3 {
-            assert_eq!(pace.turn(start + 9 * SECOND), Turn::Now(start + number * SECOND));
+            assert_eq!(
+                pace.turn(start + 9 * SECOND),
+                Turn::Now(start + number * SECOND)
+            );
             pace.take();
         }
         assert_eq!(pace.turn(start + 9 * SECOND), Turn::Over);
@@ -77,8 +98,15 @@ mod tests {
     fn nothing_goes_after_the_end() {
         let start = Instant::now();
         let end = Some(start + 2 * SECOND);
-        let tempo = Tempo { every: Some(2 * SECOND), end };
-        let mut pace = Pace { tempo: &tempo, start, left: u64::MAX };
+        let tempo = Tempo {
+            every: Some(2 * SECOND),
+            end,
+        };
+        let mut pace = Pace {
+            tempo: &tempo,
+            start,
+            left: u64::MAX,
+        };
         assert_eq!(pace.turn(start), Turn::Now(start));
         assert_eq!(pace.turn(start + 2 * SECOND), Turn::Over);
         pace.take();

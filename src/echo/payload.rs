@@ -114,16 +114,31 @@ mod tests {
         {
             let all = bytes(&payload, 0, 300);
             for from in 0..100 {
-                assert_eq!(bytes(&payload, from as u64, 200), all[from..from + 200], "{from}");
+                assert_eq!(
+                    bytes(&payload, from as u64, 200),
+                    all[from..from + 200],
+                    "{from}"
+                );
             }
         }
     }
 
     #[test]
     fn the_last_byte_of_each_message_is_its_only_line_end() {
-        for (payload, size) in [(generated(1), 1), (generated(64), 64), (generated(1 << 40), 0)] {
-            let ends = bytes(&payload, 0, 6400).iter().filter(|b| **b == b'\n').count();
-            assert_eq!(ends, 6400_usize.checked_div(size).unwrap_or(0), "{payload:?}");
+        for (payload, size) in [
+            (generated(1), 1),
+            (generated(64), 64),
+            (generated(1 << 40), 0),
+        ] {
+            let ends = bytes(&payload, 0, 6400)
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
+            assert_eq!(
+                ends,
+                6400_usize.checked_div(size).unwrap_or(0),
+                "{payload:?}"
+            );
         }
         assert_eq!(bytes(&generated(1 << 40), (1 << 40) - 1, 1), b"\n");
         let hola = Payload::Message(Message::new("hola").unwrap());

@@ -50,8 +50,18 @@ pub async fn ping<E: From<EchoError>>(
     let (outcomes, told) = bounded(1);
     let (config, busy_poll) = (config.clone(), config.busy_poll);
     let send = move || async move {
-        let PingConfig { server, payload, verify, .. } = &config;
-        let rules = Rules { server, payload, verify: *verify, in_flight: 1 };
+        let PingConfig {
+            server,
+            payload,
+            verify,
+            ..
+        } = &config;
+        let rules = Rules {
+            server,
+            payload,
+            verify: *verify,
+            in_flight: 1,
+        };
         Pinger::new(&config, &rules).run(outcomes).await;
     };
     let worker = Worker::start("ping", busy_poll, send);
@@ -98,7 +108,13 @@ struct Pinger<'a> {
 impl<'a> Pinger<'a> {
     fn new(config: &'a PingConfig, rules: &'a Rules<'a>) -> Self {
         let opener = Opener::new(&config.server);
-        Self { config, rules, opener, kept: None, scratch: RefCell::default() }
+        Self {
+            config,
+            rules,
+            opener,
+            kept: None,
+            scratch: RefCell::default(),
+        }
     }
 
     async fn run(mut self, outcomes: Sender<Outcome>) {
@@ -134,7 +150,9 @@ impl<'a> Pinger<'a> {
             Some(route) => route,
             None => Route::new(self.opener.open().await?, self.rules, 1),
         };
-        route.run(&mut Pace::once(Instant::now()), 1, &self.scratch, told).await?;
+        route
+            .run(&mut Pace::once(Instant::now()), 1, &self.scratch, told)
+            .await?;
         self.kept = Some(route);
         Ok(())
     }

@@ -70,7 +70,10 @@ async fn send(
                 return Err(Unsent::Input(error));
             }
         };
-        writer.write_all(&piece[..count]).await.map_err(Unsent::Server)?;
+        writer
+            .write_all(&piece[..count])
+            .await
+            .map_err(Unsent::Server)?;
         waiting.set(None);
     }
 }
@@ -91,13 +94,20 @@ async fn receive(
             Ok(Err(source)) => return Err(EchoError::receive(address.clone(), source)),
             // Silence is no failure while the input has more to come.
             Err(_) if waiting.get().is_none_or(|since| since.elapsed() < limit) => continue,
-            Err(_) => return Err(EchoError::Silent { address: address.clone(), limit }),
+            Err(_) => {
+                return Err(EchoError::Silent {
+                    address: address.clone(),
+                    limit,
+                });
+            }
         };
         let written = async {
             output.write_all(&piece[..count]).await?;
             output.flush().await
         };
-        written.await.map_err(|source| EchoError::Output { source })?;
+        written
+            .await
+            .map_err(|source| EchoError::Output { source })?;
     }
 }
 

@@ -136,7 +136,10 @@ impl fmt::Display for Doubt {
         match self {
             Self::Rate { asked, reached } => {
                 let missing = 100.0 * (1.0 - reached / asked);
-                write!(f, "the rate was not reached: {reached:.1} of {asked} messages a second, ")?;
+                write!(
+                    f,
+                    "the rate was not reached: {reached:.1} of {asked} messages a second, "
+                )?;
                 write!(f, "{missing:.1}% too few; ")?;
                 f.write_str(
                     "more --connections or --in-flight help unless the server is at its end",
@@ -160,9 +163,19 @@ impl fmt::Display for Doubt {
                 f.write_str("the times are in good part those of this program waking up: ")?;
                 f.write_str("--busy-poll takes that out")
             }
-            Self::Few { percentile, answered, enough } => {
-                write!(f, "{answered} replies are too few for {percentile} and above, ")?;
-                write!(f, "{enough} are enough: a longer --duration or a higher -n helps")
+            Self::Few {
+                percentile,
+                answered,
+                enough,
+            } => {
+                write!(
+                    f,
+                    "{answered} replies are too few for {percentile} and above, "
+                )?;
+                write!(
+                    f,
+                    "{enough} are enough: a longer --duration or a higher -n helps"
+                )
             }
         }
     }
@@ -172,7 +185,12 @@ impl LoadReport {
     pub(crate) fn fail(&mut self, error: EchoError) {
         count_mismatch(&mut self.mismatches, &error);
         let entry = self.errors.entry(error.phase());
-        entry.or_insert(Failures { count: 0, first: error }).count += 1;
+        entry
+            .or_insert(Failures {
+                count: 0,
+                first: error,
+            })
+            .count += 1;
     }
 
     /// Adds what another thread has counted in the same run. How long all took, and how busy the
@@ -208,7 +226,11 @@ impl LoadReport {
     /// The messages that were answered a second.
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 { self.answered() as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            self.answered() as f64 / seconds
+        } else {
+            0.0
+        }
     }
 
     /// Whether the times are in good part those of our own thread waking up. One that is busy is
@@ -223,7 +245,9 @@ impl LoadReport {
         let (answered, reached) = (self.answered(), self.rate());
         let late = self.late as f64 / self.sent.max(1) as f64;
         let few = [("p90", 100), ("p99", 1_000), ("p99.9", 10_000)];
-        let few = few.into_iter().find(|(_, enough)| (1..*enough).contains(&answered));
+        let few = few
+            .into_iter()
+            .find(|(_, enough)| (1..*enough).contains(&answered));
         [
             asked
                 .filter(|asked| reached < 0.99 * asked)
@@ -231,7 +255,11 @@ impl LoadReport {
             (late > 0.01).then_some(Doubt::Late(late)),
             (self.cpu > 0.9 && answered > 0).then_some(Doubt::Busy(self.cpu)),
             self.is_wake_up().then_some(Doubt::Asleep),
-            few.map(|(percentile, enough)| Doubt::Few { percentile, answered, enough }),
+            few.map(|(percentile, enough)| Doubt::Few {
+                percentile,
+                answered,
+                enough,
+            }),
         ]
         .into_iter()
         .flatten()
@@ -245,14 +273,22 @@ mod tests {
 
     fn report(answered: u64, seconds: u64) -> LoadReport {
         let elapsed = Duration::from_secs(seconds);
-        let mut report = LoadReport { sent: answered, elapsed, ..LoadReport::default() };
+        let mut report = LoadReport {
+            sent: answered,
+            elapsed,
+            ..LoadReport::default()
+        };
         (0..answered).for_each(|_| report.response.record(Duration::from_millis(1)));
         report
     }
 
     #[test]
     fn a_good_run_is_not_doubted() {
-        let sound = LoadReport { cpu: 0.9, late: 100, ..report(10_000, 10) };
+        let sound = LoadReport {
+            cpu: 0.9,
+            late: 100,
+            ..report(10_000, 10)
+        };
         assert_eq!(sound.doubts(Some(1005.0)), []);
         assert_eq!(sound.doubts(None), []);
     }
@@ -261,32 +297,65 @@ mod tests {
     fn each_reason_for_doubt_is_told() {
         let asked = 2000.0;
         let slow = report(10_000, 10).doubts(Some(asked));
-        assert_eq!(slow, [Doubt::Rate { asked, reached: 1000.0 }]);
+        assert_eq!(
+            slow,
+            [Doubt::Rate {
+                asked,
+                reached: 1000.0
+            }]
+        );
         let text = slow[0].to_string();
         assert!(
             text.contains(": 1000.0 of 2000 messages a second, 50.0% too few; more "),
             "{text}"
         );
-        let late = LoadReport { late: 101, ..report(10_000, 10) };
+        let late = LoadReport {
+            late: 101,
+            ..report(10_000, 10)
+        };
         assert_eq!(late.doubts(None), [Doubt::Late(0.0101)]);
-        let mut quick = LoadReport { slept: true, cpu: 0.9, ..report(10_000, 10) };
-        assert_eq!(quick.doubts(None), [], "nothing is known of when it was sent");
+        let mut quick = LoadReport {
+            slept: true,
+            cpu: 0.9,
+            ..report(10_000, 10)
+        };
+        assert_eq!(
+            quick.doubts(None),
+            [],
+            "nothing is known of when it was sent"
+        );
         quick.service.record(Duration::from_micros(299));
         assert_eq!(quick.doubts(None), [Doubt::Asleep]);
         quick.slept = false;
         assert_eq!(quick.doubts(None), []);
-        let busy = LoadReport { cpu: 0.91, ..report(10_000, 10) };
+        let busy = LoadReport {
+            cpu: 0.91,
+            ..report(10_000, 10)
+        };
         assert_eq!(busy.doubts(None), [Doubt::Busy(0.91)]);
     }
 
     #[test]
     fn each_doubt_tells_what_to_do() {
         for (doubt, help) in [
-            (Doubt::Rate { asked: 2.0, reached: 1.0 }, "--connections"),
+            (
+                Doubt::Rate {
+                    asked: 2.0,
+                    reached: 1.0,
+                },
+                "--connections",
+            ),
             (Doubt::Late(0.5), "--threads"),
             (Doubt::Busy(0.95), "--threads"),
             (Doubt::Asleep, "--busy-poll"),
-            (Doubt::Few { percentile: "p99", answered: 100, enough: 1000 }, "--duration"),
+            (
+                Doubt::Few {
+                    percentile: "p99",
+                    answered: 100,
+                    enough: 1000,
+                },
+                "--duration",
+            ),
         ] {
             assert!(doubt.to_string().contains(help), "{doubt}");
         }
@@ -302,7 +371,11 @@ mod tests {
             (10_000, None),
         ] {
             let doubts = report(answered, 1).doubts(None);
-            let few = few.map(|(percentile, enough)| Doubt::Few { percentile, answered, enough });
+            let few = few.map(|(percentile, enough)| Doubt::Few {
+                percentile,
+                answered,
+                enough,
+            });
             assert_eq!(doubts, Vec::from_iter(few));
         }
     }

@@ -44,7 +44,15 @@ pub(crate) enum Came {
 impl<'a> Roll<'a> {
     pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
         let (on_way, answered) = (BTreeMap::new(), Answered::new());
-        Self { payload, seed, verify, on_way, next: 0, reached: 0, answered }
+        Self {
+            payload,
+            seed,
+            verify,
+            on_way,
+            next: 0,
+            reached: 0,
+            answered,
+        }
     }
 
     /// How many messages are on the way.
@@ -95,7 +103,9 @@ impl<'a> Roll<'a> {
         datagram: &[u8],
         wanted: &mut [u8],
     ) -> Result<Came, (u64, Mismatch)> {
-        let number = datagram.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let number = datagram
+            .first_chunk()
+            .map(|bytes| u64::from_be_bytes(*bytes));
         let number = number.filter(|number| *number < self.next);
         let number = number.ok_or((0, Mismatch::Changed))?;
         let sent = self.on_way.remove(&number);
@@ -105,7 +115,11 @@ impl<'a> Roll<'a> {
             self.check(number, datagram, wanted).map_err(explain)?;
         }
         let Some(sent) = sent else {
-            return Ok(if self.answered.has(number) { Came::Again } else { Came::TooLate });
+            return Ok(if self.answered.has(number) {
+                Came::Again
+            } else {
+                Came::TooLate
+            });
         };
         let overtaken = number < self.reached;
         self.reached = self.reached.max(number + 1);
@@ -129,9 +143,12 @@ impl<'a> Roll<'a> {
     /// Writes a message, and tells its length.
     pub(crate) fn fill(&self, number: u64, datagram: &mut [u8]) -> usize {
         let size = self.payload.size();
-        let length = usize::try_from(size).unwrap_or(usize::MAX).min(datagram.len());
+        let length = usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .min(datagram.len());
         let datagram = &mut datagram[..length];
-        self.payload.fill(self.seed, number.wrapping_mul(size), datagram);
+        self.payload
+            .fill(self.seed, number.wrapping_mul(size), datagram);
         if let Some(start) = datagram.first_chunk_mut() {
             *start = number.to_be_bytes();
         }
@@ -202,8 +219,12 @@ mod tests {
         let mut roll = Roll::new(&payload, 7, true);
         let datagrams = sent(&mut roll, 5);
         let mut kind = |number: &usize| match roll.received(&datagrams[*number], &mut [0; 100]) {
-            Ok(Came::Answer { overtaken: false, .. }) => 'a',
-            Ok(Came::Answer { overtaken: true, .. }) => 'o',
+            Ok(Came::Answer {
+                overtaken: false, ..
+            }) => 'a',
+            Ok(Came::Answer {
+                overtaken: true, ..
+            }) => 'o',
             Ok(Came::Again) => '2',
             Ok(Came::TooLate) => 'l',
             Err(_) => '!',
@@ -227,7 +248,10 @@ mod tests {
         let mut roll = Roll::new(&payload, 7, true);
         let datagrams = sent(&mut roll, 3);
         assert!(roll.give_up().is_some());
-        assert_eq!(roll.received(&datagrams[0], &mut [0; 100]), Ok(Came::TooLate));
+        assert_eq!(
+            roll.received(&datagrams[0], &mut [0; 100]),
+            Ok(Came::TooLate)
+        );
         assert_eq!(roll.on_way(), 2);
         roll.received(&datagrams[2], &mut [0; 100]).unwrap();
         assert!(roll.oldest().is_some() && roll.give_up().is_some());
@@ -254,17 +278,32 @@ mod tests {
         let mut other = Roll::new(&payload, 8, true);
         let foreign = sent(&mut other, 2);
         assert_eq!(foreign[0].len(), SIZE);
-        assert_ne!(foreign[0][NUMBER..], datagram[NUMBER..], "sockets send different bytes");
+        assert_ne!(
+            foreign[0][NUMBER..],
+            datagram[NUMBER..],
+            "sockets send different bytes"
+        );
         let mut finds = |datagram: &[u8], found| {
-            assert_eq!(roll.received(datagram, &mut [0; 100]), Err(found), "{datagram:?}");
+            assert_eq!(
+                roll.received(datagram, &mut [0; 100]),
+                Err(found),
+                "{datagram:?}"
+            );
         };
         finds(b"", (0, Mismatch::Changed));
         finds(&datagram[..NUMBER - 1], (0, Mismatch::Changed));
         finds(&foreign[1], (0, Mismatch::Changed));
         finds(&foreign[0], (NUMBER as u64, Mismatch::Changed));
         finds(&datagram[..SIZE - 1], (SIZE as u64 - 1, Mismatch::Dropped));
-        finds(&[&datagram[..], b"x"].concat(), (SIZE as u64, Mismatch::Added));
-        assert_eq!(roll.on_way(), 0, "whatever came for it, the message was answered");
+        finds(
+            &[&datagram[..], b"x"].concat(),
+            (SIZE as u64, Mismatch::Added),
+        );
+        assert_eq!(
+            roll.on_way(),
+            0,
+            "whatever came for it, the message was answered"
+        );
         let mut trusting = Roll::new(&payload, 7, false);
         sent(&mut trusting, 1);
         assert!(trusting.received(&foreign[0], &mut [0; 100]).is_ok());

@@ -14,7 +14,10 @@ pub struct Backoff {
 impl Backoff {
     /// Starts with a delay of at most `first`; none will be more than `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { ceiling: first.min(longest), longest }
+        Self {
+            ceiling: first.min(longest),
+            longest,
+        }
     }
 
     /// The time to wait before the next attempt; of a delay that people can notice, whole

@@ -73,7 +73,10 @@ mod tests {
     fn work_that_never_ends_times_out() {
         let short = Some(Duration::from_millis(5));
         assert_eq!(block_on(within(short, pending::<()>())), Err(TimedOut));
-        assert_eq!(block_on(until(Instant::now(), pending::<()>())), Err(TimedOut));
+        assert_eq!(
+            block_on(until(Instant::now(), pending::<()>())),
+            Err(TimedOut)
+        );
     }
 
     #[test]

@@ -30,7 +30,13 @@ pub fn raise() -> io::Result<()> {
     if current == maximum {
         return Ok(());
     }
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?)
 }
 
 /// Has the system make room for so many descriptors at once, at most 65,536.
@@ -44,7 +50,10 @@ pub fn raise() -> io::Result<()> {
 ///
 /// Those of `socket(2)` and `fcntl(2)`; room is then made when it is needed.
 pub fn make_room(count: usize) -> io::Result<()> {
-    let highest = count.saturating_add(RESERVE as usize).min(room().get()).min(MOST_AT_ONCE);
+    let highest = count
+        .saturating_add(RESERVE as usize)
+        .min(room().get())
+        .min(MOST_AT_ONCE);
     let any = UnixDatagram::unbound()?;
     fcntl_dupfd_cloexec(&any, highest as RawFd)?;
     Ok(())
@@ -65,7 +74,10 @@ fn room_of(limit: Option<u64>) -> NonZeroUsize {
     // Without a limit, what all processes together may have is far below this.
     let limit = limit.unwrap_or(1 << 30).min(1 << 30);
     let room = limit - RESERVE.min(limit / 2);
-    usize::try_from(room).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
+    usize::try_from(room)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]
@@ -87,7 +99,10 @@ mod tests {
         let many = room().get().min(3000);
         make_room(many).unwrap();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("FDSize:"))
+            .unwrap();
         let size: usize = size.trim().parse().unwrap();
         assert!(size >= many, "{size} for {many}");
         make_room(usize::MAX).unwrap();

@@ -26,7 +26,10 @@ pub struct Permit {
 impl Permits {
     /// Makes `count` permits.
     pub fn new(count: NonZeroUsize) -> Self {
-        Self { all: count, semaphore: Arc::new(Semaphore::new(count.get())) }
+        Self {
+            all: count,
+            semaphore: Arc::new(Semaphore::new(count.get())),
+        }
     }
 
     /// Waits for a permit.
@@ -35,12 +38,16 @@ impl Permits {
     ///
     /// When this is dropped halfway no permit is lost, only the place in the queue.
     pub async fn take(&self) -> Permit {
-        Permit { guard: self.semaphore.acquire_arc().await }
+        Permit {
+            guard: self.semaphore.acquire_arc().await,
+        }
     }
 
     /// Takes a permit if one is free.
     pub fn try_take(&self) -> Option<Permit> {
-        self.semaphore.try_acquire_arc().map(|guard| Permit { guard })
+        self.semaphore
+            .try_acquire_arc()
+            .map(|guard| Permit { guard })
     }
 
     /// Gives back a permit that was [forgotten](Permit::forget).
@@ -151,9 +158,15 @@ pub async fn for_each_slot<I, F>(
         pin!(items);
         loop {
             let _admission = admissions.take().await;
-            let Some((item, permit)) = next_with_permit(&mut items, &permits).await else { break };
+            let Some((item, permit)) = next_with_permit(&mut items, &permits).await else {
+                break;
+            };
             let held = Mutex::new(Some(permit));
-            let slot = Slot { permits: permits.clone(), held, _admission };
+            let slot = Slot {
+                permits: permits.clone(),
+                held,
+                _admission,
+            };
             let (work, running) = (job(item, slot), Arc::clone(&running));
             let task = async move {
                 work.await;
@@ -195,7 +208,11 @@ mod tests {
 
     #[test]
     fn never_more_run_than_are_permitted_and_all_have_their_turn() {
-        let (running, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (running, most, done) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
         future::block_on(for_each(THREE, stream::iter(0..100), |_| async {
             most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
             for _ in 0..5 {
@@ -245,7 +262,11 @@ mod tests {
     #[test]
     fn who_comes_back_from_aside_waits_for_a_place() {
         let (stopper, wait) = stop();
-        let (running, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (running, most, done) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
         let items = stream::iter(0..6).chain(stream::once_future(async {
             // All of them are aside or at work now, the last place is free for who comes back.
             turns().await;

@@ -19,7 +19,10 @@ pub struct Rate {
 impl Rate {
     /// So many bytes a second, from `now` on. Nothing is saved up: there is no burst.
     pub fn new(per_second: NonZeroU64, now: Instant) -> Self {
-        Self { per_second, paid: now }
+        Self {
+            per_second,
+            paid: now,
+        }
     }
 
     /// The most bytes that may pass together; at least one.
@@ -30,7 +33,9 @@ impl Rate {
 
     /// Notes that so many bytes pass; returns when the next may.
     pub fn spend(&mut self, bytes: usize, now: Instant) -> Instant {
-        let start = now.checked_sub(SLACK).map_or(self.paid, |early| self.paid.max(early));
+        let start = now
+            .checked_sub(SLACK)
+            .map_or(self.paid, |early| self.paid.max(early));
         // A day for one piece is as good as for ever, and an addition that cannot fail.
         let takes = (bytes as f64 / self.per_second.get() as f64).min(86_400.0);
         self.paid = start + Duration::from_secs_f64(takes);
@@ -94,7 +99,10 @@ mod tests {
                 bytes += rate.piece();
                 now = rate.spend(rate.piece(), now).max(now) + Duration::from_millis(late);
             }
-            assert!((least..=most).contains(&bytes), "{bytes} bytes, {late} ms late");
+            assert!(
+                (least..=most).contains(&bytes),
+                "{bytes} bytes, {late} ms late"
+            );
         }
     }
 
@@ -130,8 +138,14 @@ mod tests {
             let bytes = shares([usize::MAX; 4], millis);
             let all: usize = bytes.iter().sum();
             let wanted = 100 * millis as usize;
-            assert!((wanted..=wanted + 5000).contains(&all), "{all} after {millis} ms");
-            assert!(bytes.iter().all(|part| part.abs_diff(wanted / 4) <= 1250), "{bytes:?}");
+            assert!(
+                (wanted..=wanted + 5000).contains(&all),
+                "{all} after {millis} ms"
+            );
+            assert!(
+                bytes.iter().all(|part| part.abs_diff(wanted / 4) <= 1250),
+                "{bytes:?}"
+            );
         }
     }
 

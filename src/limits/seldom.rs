@@ -13,7 +13,10 @@ pub struct Seldom {
 impl Seldom {
     /// Starts with a yes for the first who asks.
     pub fn new(period: Duration) -> Self {
-        Self { period, last: Mutex::new(None) }
+        Self {
+            period,
+            last: Mutex::new(None),
+        }
     }
 
     /// Whether the last yes is a period ago `now`, or there was none.

@@ -56,7 +56,10 @@ mod tests {
             let other = stop.clone();
             assert!(poll_once(stop.stopped()).await.is_none());
             assert!(!stop.is_stopped());
-            zip(zip(stop.stopped(), other.stopped()), async { stopper.stop() }).await;
+            zip(zip(stop.stopped(), other.stopped()), async {
+                stopper.stop()
+            })
+            .await;
             assert!(poll_once(stop.stopped()).await.is_some());
             assert!(stop.is_stopped());
         });

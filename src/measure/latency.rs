@@ -25,7 +25,10 @@ pub struct Figures {
 }
 
 impl Default for Latency {
-    #[expect(clippy::expect_used, reason = "the crate takes 1 to 5 digits and any such bounds")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the crate takes 1 to 5 digits and any such bounds"
+    )]
     fn default() -> Self {
         let bounded = Histogram::new_with_bounds(1, nanos(LONGEST), 3);
         Self(bounded.expect("three digits"))
@@ -59,7 +62,12 @@ impl Latency {
     /// is halved again and again, with ten steps in each half.
     pub fn curve(&self) -> impl Iterator<Item = (f64, Duration)> {
         let points = self.0.iter_quantiles(10);
-        points.map(|point| (point.quantile(), Duration::from_nanos(point.value_iterated_to())))
+        points.map(|point| {
+            (
+                point.quantile(),
+                Duration::from_nanos(point.value_iterated_to()),
+            )
+        })
     }
 
     /// What they come to; nothing if there are none.
@@ -68,7 +76,10 @@ impl Latency {
             return None;
         }
         let at = |quantile| Duration::from_nanos(self.0.value_at_quantile(quantile));
-        let (min, max) = (Duration::from_nanos(self.0.min()), Duration::from_nanos(self.0.max()));
+        let (min, max) = (
+            Duration::from_nanos(self.0.min()),
+            Duration::from_nanos(self.0.max()),
+        );
         Some(Figures {
             min,
             mean: Duration::from_secs_f64(self.0.mean() / 1e9).clamp(min, max),
@@ -95,7 +106,10 @@ mod tests {
     #[track_caller]
     fn near(found: Duration, micros: u64) {
         let wanted = Duration::from_micros(micros);
-        assert!(found.abs_diff(wanted) <= wanted / 500, "{found:?} is not {wanted:?}");
+        assert!(
+            found.abs_diff(wanted) <= wanted / 500,
+            "{found:?} is not {wanted:?}"
+        );
     }
 
     #[test]
@@ -143,8 +157,12 @@ mod tests {
         for round in 0..300 {
             let mut sample = sample(&mut random);
             let mut latency = Latency::default();
-            sample.iter().for_each(|nanos| latency.record(Duration::from_nanos(*nanos)));
-            sample.iter_mut().for_each(|n| *n = (*n).min(3_600_000_000_000));
+            sample
+                .iter()
+                .for_each(|nanos| latency.record(Duration::from_nanos(*nanos)));
+            sample
+                .iter_mut()
+                .for_each(|n| *n = (*n).min(3_600_000_000_000));
             sample.sort_unstable();
             let f = latency.figures().unwrap();
             let case = format!("seed {seed}, round {round}: {f:?}");
@@ -162,13 +180,25 @@ mod tests {
                 (f.p99_9, exact(0.999)),
                 (f.max, exact(1.0)),
             ] {
-                assert!(nanos(found).abs_diff(exact) <= exact / 1000 + 1, "{exact} in {case}");
+                assert!(
+                    nanos(found).abs_diff(exact) <= exact / 1000 + 1,
+                    "{exact} in {case}"
+                );
             }
-            assert!([f.min, f.p50, f.p90, f.p99, f.p99_9, f.max].is_sorted(), "{case}");
+            assert!(
+                [f.min, f.p50, f.p90, f.p99, f.p99_9, f.max].is_sorted(),
+                "{case}"
+            );
             assert!(f.min <= f.mean && f.mean <= f.max, "{case}");
-            let (first, last) = (latency.curve().next().unwrap(), latency.curve().last().unwrap());
+            let (first, last) = (
+                latency.curve().next().unwrap(),
+                latency.curve().last().unwrap(),
+            );
             assert!(latency.curve().is_sorted(), "{case}");
-            assert!(first.0 > 0.0 && last == (1.0, f.max), "{first:?}, {last:?} in {case}");
+            assert!(
+                first.0 > 0.0 && last == (1.0, f.max),
+                "{first:?}, {last:?} in {case}"
+            );
         }
     }
 
@@ -191,8 +221,13 @@ mod tests {
         let mut latency = Latency::default();
         let micros = Duration::from_micros;
         (0..=10_000).for_each(|n| latency.record(micros(n)));
-        for (bound, count) in [(0, 1), (100, 101), (1000, 1001), (10_000, 10_001), (90_000, 10_001)]
-        {
+        for (bound, count) in [
+            (0, 1),
+            (100, 101),
+            (1000, 1001),
+            (10_000, 10_001),
+            (90_000, 10_001),
+        ] {
             assert_eq!(latency.count_up_to(micros(bound)), count);
         }
     }

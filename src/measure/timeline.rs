@@ -32,7 +32,10 @@ pub struct Slice {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { width: WIDTH, slices: Vec::new() }
+        Self {
+            width: WIDTH,
+            slices: Vec::new(),
+        }
     }
 }
 
@@ -90,10 +93,17 @@ impl Timeline {
 }
 
 impl Default for Slice {
-    #[expect(clippy::expect_used, reason = "the crate takes 1 to 5 digits and any such bounds")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the crate takes 1 to 5 digits and any such bounds"
+    )]
     fn default() -> Self {
         let times = Histogram::new_with_bounds(1_000, nanos(LONGEST), 1);
-        Self { failed: 0, lost: 0, times: times.expect("one digit") }
+        Self {
+            failed: 0,
+            lost: 0,
+            times: times.expect("one digit"),
+        }
     }
 }
 
@@ -145,9 +155,15 @@ mod tests {
         let mut timeline = Timeline::default();
         for (seconds, slices, width) in [(1, 100, 10), (2, 100, 20), (60, 94, 640), (86400, 66, 0)]
         {
-            timeline.at(Duration::from_secs(seconds) - MILLI).answered(MILLI);
+            timeline
+                .at(Duration::from_secs(seconds) - MILLI)
+                .answered(MILLI);
             assert_eq!(timeline.slices().len(), slices, "{seconds} s");
-            assert!(width == 0 || timeline.width() == width * MILLI, "{:?}", timeline.width());
+            assert!(
+                width == 0 || timeline.width() == width * MILLI,
+                "{:?}",
+                timeline.width()
+            );
         }
         assert_eq!(counts(&timeline).iter().sum::<u64>(), 4);
         timeline.at(Duration::MAX).failed += 1;
@@ -201,7 +217,10 @@ mod tests {
         (1..=1000).for_each(|millis| slice.answered(millis * MILLI));
         for (share, millis) in [(0.0, 1), (0.5, 500), (0.99, 990), (1.0, 1000)] {
             let found = slice.quantile(share).unwrap();
-            assert!(found.abs_diff(millis * MILLI) <= millis * MILLI / 16, "{share}: {found:?}");
+            assert!(
+                found.abs_diff(millis * MILLI) <= millis * MILLI / 16,
+                "{share}: {found:?}"
+            );
         }
         slice.clear();
         assert_eq!((slice.count(), slice.quantile(0.5)), (0, None));

@@ -34,8 +34,11 @@ pub struct Endpoint {
 /// Makes an address of an endpoint.
 type Transport = fn(Endpoint) -> Address;
 
-const TRANSPORTS: [(&str, Transport); 3] =
-    [("tcp://", Address::Tcp), ("udp://", Address::Udp), ("tls://", Address::Tls)];
+const TRANSPORTS: [(&str, Transport); 3] = [
+    ("tcp://", Address::Tcp),
+    ("udp://", Address::Udp),
+    ("tls://", Address::Tls),
+];
 
 /// The machine of an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -142,14 +145,20 @@ impl Address {
 impl Endpoint {
     /// A port of this machine's IPv4 loopback interface.
     pub const fn loopback(port: u16) -> Self {
-        Self { host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), port }
+        Self {
+            host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port,
+        }
     }
 
     /// What a socket has that was bound to this endpoint and has the address `local`: the system
     /// knows a zone by its number alone.
     pub(crate) fn bound(&self, local: SocketAddr) -> Self {
         match &self.host {
-            Host::Zoned { .. } => Self { host: self.host.clone(), port: local.port() },
+            Host::Zoned { .. } => Self {
+                host: self.host.clone(),
+                port: local.port(),
+            },
             _ => local.into(),
         }
     }
@@ -158,12 +167,16 @@ impl Endpoint {
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
         let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
-                Host::Zoned { ip: *v6.ip(), zone: v6.scope_id().to_string() }
-            }
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Zoned {
+                ip: *v6.ip(),
+                zone: v6.scope_id().to_string(),
+            },
             _ => Host::Ip(address.ip()),
         };
-        Self { host, port: address.port() }
+        Self {
+            host,
+            port: address.port(),
+        }
     }
 }
 
@@ -205,7 +218,11 @@ impl FromStr for Address {
                 return rest.parse().map(of);
             }
         }
-        if text.contains("://") { Err(AddressError::Scheme) } else { text.parse().map(Self::Tcp) }
+        if text.contains("://") {
+            Err(AddressError::Scheme)
+        } else {
+            text.parse().map(Self::Tcp)
+        }
     }
 }
 
@@ -233,11 +250,17 @@ impl FromStr for Endpoint {
             let (ip, port) = bracketed.split_once(']').ok_or(AddressError::Ipv6)?;
             let host = parse_ipv6(ip)?;
             let port = port.strip_prefix(':').ok_or(AddressError::NoPort)?;
-            return Ok(Self { host, port: parse_port(port)? });
+            return Ok(Self {
+                host,
+                port: parse_port(port)?,
+            });
         }
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => Err(AddressError::Brackets),
-            Some((host, port)) => Ok(Self { host: parse_host(host)?, port: parse_port(port)? }),
+            Some((host, port)) => Ok(Self {
+                host: parse_host(host)?,
+                port: parse_port(port)?,
+            }),
             None if text.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Self::loopback(parse_port(text)?))
             }
@@ -249,7 +272,10 @@ impl FromStr for Endpoint {
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     // `parse` would also take a sign.
     let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or(AddressError::Port)
+    text.parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or(AddressError::Port)
 }
 
 fn parse_ipv6(text: &str) -> Result<Host, AddressError> {
@@ -258,13 +284,18 @@ fn parse_ipv6(text: &str) -> Result<Host, AddressError> {
         None => (text, None),
     };
     let ip = ip.parse::<Ipv6Addr>().map_err(|_| AddressError::Ipv6)?;
-    let Some(zone) = zone else { return Ok(Host::Ip(ip.into())) };
+    let Some(zone) = zone else {
+        return Ok(Host::Ip(ip.into()));
+    };
     let is_of_a_link = ip.is_unicast_link_local() || ip.is_loopback();
     let is_named = !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_graphic());
     if !is_of_a_link || !is_named {
         return Err(AddressError::Zone);
     }
-    Ok(Host::Zoned { ip, zone: zone.into() })
+    Ok(Host::Zoned {
+        ip,
+        zone: zone.into(),
+    })
 }
 
 fn parse_host(text: &str) -> Result<Host, AddressError> {
@@ -275,8 +306,14 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
         return Ok(Host::Ip(IpAddr::V4(ip)));
     }
     // Underscores stand in no host name of the standards, but in many of Docker and Kubernetes.
-    let named = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    if named && text.len() <= 253 { Ok(Host::Name(text.into())) } else { Err(AddressError::Name) }
+    let named = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if named && text.len() <= 253 {
+        Ok(Host::Name(text.into()))
+    } else {
+        Err(AddressError::Name)
+    }
 }
 
 impl fmt::Display for Address {
@@ -323,9 +360,21 @@ mod tests {
         let endpoint = Endpoint { host, port };
         assert_eq!(text.parse(), Ok(endpoint.clone()), "{text}");
         assert_eq!(text.parse(), Ok(Address::Tcp(endpoint.clone())), "{text}");
-        assert_eq!(format!("TCP://{text}").parse(), Ok(Address::Tcp(endpoint.clone())), "{text}");
-        assert_eq!(format!("udp://{text}").parse(), Ok(Address::Udp(endpoint.clone())), "{text}");
-        assert_eq!(format!("tls://{text}").parse(), Ok(Address::Tls(endpoint)), "{text}");
+        assert_eq!(
+            format!("TCP://{text}").parse(),
+            Ok(Address::Tcp(endpoint.clone())),
+            "{text}"
+        );
+        assert_eq!(
+            format!("udp://{text}").parse(),
+            Ok(Address::Udp(endpoint.clone())),
+            "{text}"
+        );
+        assert_eq!(
+            format!("tls://{text}").parse(),
+            Ok(Address::Tls(endpoint)),
+            "{text}"
+        );
     }
 
     #[test]
@@ -337,14 +386,24 @@ mod tests {
         reads(":8888", Host::Any, 8888);
         reads("localhost:8888", name("localhost"), 8888);
         reads("10.0.0.1:1", v4([10, 0, 0, 1]), 1);
-        reads("[::1]:8888", Host::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)), 8888);
+        reads(
+            "[::1]:8888",
+            Host::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            8888,
+        );
         reads("[::]:0", Host::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), 0);
-        let zoned =
-            |ip: &str, zone: &str| Host::Zoned { ip: ip.parse().unwrap(), zone: zone.into() };
+        let zoned = |ip: &str, zone: &str| Host::Zoned {
+            ip: ip.parse().unwrap(),
+            zone: zone.into(),
+        };
         reads("[fe80::1%eth0]:8888", zoned("fe80::1", "eth0"), 8888);
         reads("[fe80::a:1%2]:1", zoned("fe80::a:1", "2"), 1);
         reads("[::1%lo]:0", zoned("::1", "lo"), 0);
-        reads("my_service-1.example.com:65535", name("my_service-1.example.com"), 65535);
+        reads(
+            "my_service-1.example.com:65535",
+            name("my_service-1.example.com"),
+            65535,
+        );
     }
 
     #[test]
@@ -356,7 +415,11 @@ mod tests {
             ("unix:a:b ¿?://", "a:b ¿?://"),
             ("unix:///run/x", "/run/x"),
         ] {
-            assert_eq!(text.parse(), Ok(Address::Unix(UnixPath(path.into()))), "{text}");
+            assert_eq!(
+                text.parse(),
+                Ok(Address::Unix(UnixPath(path.into()))),
+                "{text}"
+            );
         }
         let most = "x".repeat(107);
         assert_eq!(UnixPath::new(&most), Ok(UnixPath(most.into())));
@@ -407,7 +470,10 @@ mod tests {
             ("unix:/run/a b", "unix:/run/a b"),
         ] {
             let address: Address = text.parse().unwrap();
-            assert_eq!((address.to_string().as_str(), address.to_url().as_str()), (text, url));
+            assert_eq!(
+                (address.to_string().as_str(), address.to_url().as_str()),
+                (text, url)
+            );
             assert_eq!(url.parse(), Ok(address));
         }
     }
@@ -419,7 +485,10 @@ mod tests {
             assert_eq!(socket(text), Some(SocketAddr::from(([127, 0, 0, 1], 1))));
         }
         assert_eq!(socket("[::1]:2"), Some("[::1]:2".parse().unwrap()));
-        assert_eq!(socket("[fe80::1%2]:3"), Some("[fe80::1]:3".parse().unwrap()));
+        assert_eq!(
+            socket("[fe80::1%2]:3"),
+            Some("[fe80::1]:3".parse().unwrap())
+        );
         for text in [":1", "localhost:1", "unix:x"] {
             assert_eq!(socket(text), None);
         }
@@ -429,8 +498,14 @@ mod tests {
     fn a_zone_is_shown_as_it_was_asked_for_or_by_its_number() {
         let local = "[fe80::1%2]:7".parse::<SocketAddr>().unwrap();
         assert_eq!(Endpoint::from(local).to_string(), "[fe80::1%2]:7");
-        for (asked, shown) in [("[fe80::1%eth0]:0", "[fe80::1%eth0]:7"), (":0", "[fe80::1%2]:7")] {
-            assert_eq!(asked.parse::<Endpoint>().unwrap().bound(local).to_string(), shown);
+        for (asked, shown) in [
+            ("[fe80::1%eth0]:0", "[fe80::1%eth0]:7"),
+            (":0", "[fe80::1%2]:7"),
+        ] {
+            assert_eq!(
+                asked.parse::<Endpoint>().unwrap().bound(local).to_string(),
+                shown
+            );
         }
     }
 }

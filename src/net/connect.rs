@@ -86,7 +86,10 @@ pub enum Plain {
 /// When this is dropped halfway, the sockets of all attempts are closed.
 pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, ConnectError> {
     let work = async {
-        let failed = |source| ConnectError::Connect { address: address.clone(), source };
+        let failed = |source| ConnectError::Connect {
+            address: address.clone(),
+            source,
+        };
         match address {
             Address::Tcp(endpoint) | Address::Tls(endpoint) => {
                 let found = resolve(endpoint).await?;
@@ -99,9 +102,12 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, Connec
             Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
     };
-    within(Some(limit), work)
-        .await
-        .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.clone(), limit }))
+    within(Some(limit), work).await.unwrap_or_else(|_| {
+        Err(ConnectError::TimedOut {
+            address: address.clone(),
+            limit,
+        })
+    })
 }
 
 /// Makes an attempt to connect to a Unix socket, again and again while its backlog is full: the
@@ -112,8 +118,12 @@ pub(crate) async fn once_there_is_room<T, A: Future<Output = io::Result<T>>>(
     let mut backoff = Backoff::new(FULL_DELAY.0, FULL_DELAY.1);
     loop {
         // async-net takes it for "in progress", and then finds the socket not connected.
-        let is_full =
-            |kind| matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected);
+        let is_full = |kind| {
+            matches!(
+                kind,
+                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+            )
+        };
         match attempt().await {
             Err(error) if is_full(error.kind()) => {
                 Timer::after(backoff.next_delay()).await;
@@ -167,10 +177,12 @@ pub(crate) async fn connect_here(
     found: Vec<SocketAddr>,
 ) -> Result<Stream, ConnectError> {
     let stream = first_to(found, Stream::connect).await;
-    stream.unwrap_or_else(|| Err(no_address())).map_err(|source| {
-        let address = Address::Tcp(endpoint.clone());
-        ConnectError::Connect { address, source }
-    })
+    stream
+        .unwrap_or_else(|| Err(no_address()))
+        .map_err(|source| {
+            let address = Address::Tcp(endpoint.clone());
+            ConnectError::Connect { address, source }
+        })
 }
 
 /// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
@@ -188,7 +200,10 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectErro
     let name = match &endpoint.host {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
         Host::Zoned { ip, zone } => {
-            let failed = |source| ConnectError::Zone { host: endpoint.host.clone(), source };
+            let failed = |source| ConnectError::Zone {
+                host: endpoint.host.clone(),
+                source,
+            };
             let scope = interface(zone).map_err(failed)?;
             return Ok(vec![SocketAddrV6::new(*ip, port, 0, scope).into()]);
         }
@@ -198,10 +213,18 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectErro
         }
         Host::Name(name) => name,
     };
-    let failed = |source| ConnectError::Resolve { host: name.clone(), source };
-    let found = async_net::resolve((name.as_str(), port)).await.map_err(failed)?;
+    let failed = |source| ConnectError::Resolve {
+        host: name.clone(),
+        source,
+    };
+    let found = async_net::resolve((name.as_str(), port))
+        .await
+        .map_err(failed)?;
     if found.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no address",
+        )));
     }
     Ok(found)
 }
@@ -215,8 +238,9 @@ fn interface(zone: &str) -> io::Result<u32> {
 /// Puts the families in turn, starting with that of the first address (RFC 8305 section 4).
 fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (first, second): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
     let mut second = second.into_iter();
     let mut all = Vec::new();
     for address in first {
@@ -366,7 +390,10 @@ mod tests {
     fn an_address_that_refuses_does_not_hide_one_that_answers() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
-        let closed = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.2:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let stream = smol::block_on(first_to(vec![closed, open], TcpStream::connect));
         let stream = stream.unwrap().unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
@@ -374,9 +401,15 @@ mod tests {
 
     #[test]
     fn when_all_refuse_the_first_cause_is_told() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let error = smol::block_on(connect(&Address::loopback(port), LIMIT)).unwrap_err();
-        let ConnectError::Connect { source, .. } = &error else { panic!("{error:?}") };
+        let ConnectError::Connect { source, .. } = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(error.to_string(), format!("connect to 127.0.0.1:{port}"));
     }
@@ -385,7 +418,12 @@ mod tests {
     fn a_name_is_resolved() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let named = |name: &str| Address::Tcp(Endpoint { host: Host::Name(name.into()), port });
+        let named = |name: &str| {
+            Address::Tcp(Endpoint {
+                host: Host::Name(name.into()),
+                port,
+            })
+        };
         let localhost = named("localhost");
         assert!(smol::block_on(connect(&localhost, LIMIT)).is_ok());
         let nowhere = named("no.such.host.invalid");
@@ -441,7 +479,9 @@ mod tests {
     fn there_is_no_connection_over_udp() {
         let udp = "udp://127.0.0.1:1".parse().unwrap();
         let error = smol::block_on(connect(&udp, LIMIT)).unwrap_err();
-        let ConnectError::Connect { source, .. } = &error else { panic!("{error:?}") };
+        let ConnectError::Connect { source, .. } = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!(source.kind(), io::ErrorKind::Unsupported);
     }
 }

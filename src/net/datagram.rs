@@ -61,9 +61,15 @@ impl Bound {
             Ok(socket)
         };
         let bound = bind_first(endpoint, |address| bind_together(address, count, open)).await?;
-        let failed = |source| ListenError::Bind { address: Address::Udp(endpoint.clone()), source };
+        let failed = |source| ListenError::Bind {
+            address: Address::Udp(endpoint.clone()),
+            source,
+        };
         let (sockets, local) = bound.map_err(failed)?;
-        let bound = |socket: OwnedFd| Self { socket: socket.into(), local };
+        let bound = |socket: OwnedFd| Self {
+            socket: socket.into(),
+            local,
+        };
         Ok(sockets.into_iter().map(bound).collect())
     }
 
@@ -145,7 +151,8 @@ impl Connected {
         cx: &mut Context<'_>,
         datagram: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll(Direction::Write, cx, |socket| socket.send(datagram))
+        self.0
+            .poll(Direction::Write, cx, |socket| socket.send(datagram))
     }
 
     /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
@@ -159,7 +166,8 @@ impl Connected {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll(Direction::Read, cx, |socket| socket.recv(buffer))
+        self.0
+            .poll(Direction::Read, cx, |socket| socket.recv(buffer))
     }
 }
 
@@ -225,7 +233,11 @@ impl Datagrams {
     pub(crate) fn new(bound: Bound) -> io::Result<Self> {
         let Bound { socket, local } = bound;
         let control = cmsg_space!(in_pktinfo, in6_pktinfo, c_int, c_int);
-        Ok(Self { socket: Socket::new(socket)?, local, control })
+        Ok(Self {
+            socket: Socket::new(socket)?,
+            local,
+            control,
+        })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -291,7 +303,13 @@ impl Datagrams {
         let control: Vec<_> = [hops, v4, v6].into_iter().flatten().collect();
         let (peer, flags) = (SockaddrStorage::from(peer), MsgFlags::MSG_DONTWAIT);
         self.socket.poll(Direction::Write, cx, |socket| {
-            Ok(sendmsg(socket.as_raw_fd(), pieces, &control, flags, Some(&peer))?)
+            Ok(sendmsg(
+                socket.as_raw_fd(),
+                pieces,
+                &control,
+                flags,
+                Some(&peer),
+            )?)
         })
     }
 }
@@ -315,15 +333,30 @@ fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
 }
 
 fn from_v4(asked: Option<IpAddr>) -> Option<in_pktinfo> {
-    let Some(IpAddr::V4(ip)) = asked else { return None };
-    let address = |ip: Ipv4Addr| in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+    let Some(IpAddr::V4(ip)) = asked else {
+        return None;
+    };
+    let address = |ip: Ipv4Addr| in_addr {
+        s_addr: u32::from_ne_bytes(ip.octets()),
+    };
     let (ipi_spec_dst, ipi_addr) = (address(ip), address(Ipv4Addr::UNSPECIFIED));
-    Some(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr })
+    Some(in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst,
+        ipi_addr,
+    })
 }
 
 fn from_v6(asked: Option<IpAddr>) -> Option<in6_pktinfo> {
-    let Some(IpAddr::V6(ip)) = asked else { return None };
-    Some(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 })
+    let Some(IpAddr::V6(ip)) = asked else {
+        return None;
+    };
+    Some(in6_pktinfo {
+        ipi6_addr: in6_addr {
+            s6_addr: ip.octets(),
+        },
+        ipi6_ifindex: 0,
+    })
 }
 
 impl Origin {
@@ -331,7 +364,11 @@ impl Origin {
         let peer = message.address.as_ref()?;
         let v4 = || Some(SocketAddrV4::from(*peer.as_sockaddr_in()?).into());
         let v6 = || Some(SocketAddrV6::from(*peer.as_sockaddr_in6()?).into());
-        let mut origin = Self { peer: v4().or_else(v6)?, asked: None, hops: None };
+        let mut origin = Self {
+            peer: v4().or_else(v6)?,
+            asked: None,
+            hops: None,
+        };
         for told in message.cmsgs().into_iter().flatten() {
             origin.note(told);
         }
@@ -380,10 +417,14 @@ mod tests {
         for others in [1, 3] {
             let error = bind(&address.to_string(), others).unwrap_err();
             assert_eq!(error.to_string(), format!("listen on udp://{address}"));
-            let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+            let ListenError::Bind { source, .. } = error else {
+                panic!("{error:?}")
+            };
             assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{others} sockets");
         }
-        let clients: Vec<_> = (0..100).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let clients: Vec<_> = (0..100)
+            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
         for client in &clients {
             client.send_to(b"x", address).unwrap();
         }
@@ -400,10 +441,16 @@ mod tests {
         let receive = async {
             let mut datagrams = Datagrams::new(bind(bound, 1).unwrap().remove(0)).unwrap();
             let asked: IpAddr = asked.parse().unwrap();
-            let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+            let any = if asked.is_ipv4() {
+                "127.0.0.1:0"
+            } else {
+                "[::1]:0"
+            };
             let client = UdpSocket::bind(any).unwrap();
             client.set_broadcast(true).unwrap();
-            client.send_to(b"hello", (asked, datagrams.local_addr().port())).unwrap();
+            client
+                .send_to(b"hello", (asked, datagrams.local_addr().port()))
+                .unwrap();
             let mut buffer = [0; 100];
             let receive = poll_fn(|cx| datagrams.poll_receive(cx, &mut buffer));
             let (length, origin) = receive.await.unwrap();
@@ -412,7 +459,11 @@ mod tests {
                 .map(|address| (address.ip().to_canonical(), address.port()));
             assert_eq!(peer, sender);
             assert!(origin.hops.is_some_and(|hops| hops > 1), "{origin:?}");
-            assert_eq!(origin.asked, known.map(|ip| ip.parse().unwrap()), "{asked} at {bound}");
+            assert_eq!(
+                origin.asked,
+                known.map(|ip| ip.parse().unwrap()),
+                "{asked} at {bound}"
+            );
         };
         Driver::new().unwrap().run(|| receive).unwrap();
     }
@@ -436,7 +487,11 @@ mod tests {
             ("192.0.2.1:7", false),
             ("[2001:db8::1]:7", false),
         ] {
-            assert_eq!(is_of_this_machine(address.parse().unwrap()), ours, "{address}");
+            assert_eq!(
+                is_of_this_machine(address.parse().unwrap()),
+                ours,
+                "{address}"
+            );
         }
     }
 }

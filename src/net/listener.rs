@@ -60,7 +60,10 @@ impl ListenError {
     /// be spoken over its connections.
     pub(crate) fn of(self, asked: &Address) -> Self {
         match self {
-            Self::Bind { source, .. } => Self::Bind { address: asked.clone(), source },
+            Self::Bind { source, .. } => Self::Bind {
+                address: asked.clone(),
+                source,
+            },
             other => other,
         }
     }
@@ -82,8 +85,10 @@ impl Listener {
     /// When this is dropped halfway, nothing listens.
     pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
         let bound = bind_first(endpoint, |address| listen_on(endpoint, address, count)).await?;
-        bound
-            .map_err(|source| ListenError::Bind { address: Address::Tcp(endpoint.clone()), source })
+        bound.map_err(|source| ListenError::Bind {
+            address: Address::Tcp(endpoint.clone()),
+            source,
+        })
     }
 
     /// Listens on a Unix socket at `path`, for `count` threads that accept, with the permissions
@@ -110,7 +115,10 @@ impl Listener {
             listen(&socket, BACKLOG)?;
             share(Some(Arc::new(claim)), socket, &local, count)
         };
-        bind().map_err(|source| ListenError::Bind { address: local.clone(), source })
+        bind().map_err(|source| ListenError::Bind {
+            address: local.clone(),
+            source,
+        })
     }
 
     /// Takes over a socket that was bound by somebody else and listens already, over TCP or as a
@@ -147,7 +155,11 @@ fn share(
     local: &Address,
     count: NonZeroUsize,
 ) -> io::Result<Vec<Listener>> {
-    let listener = |socket| Listener { claim: claim.clone(), socket, local: local.clone() };
+    let listener = |socket| Listener {
+        claim: claim.clone(),
+        socket,
+        local: local.clone(),
+    };
     let mut listeners = Vec::new();
     for _ in 1..count.get() {
         listeners.push(listener(socket.try_clone()?));
@@ -167,13 +179,19 @@ fn local_address(socket: &OwnedFd) -> io::Result<Address> {
         return Ok(Address::Tcp(address.into()));
     }
     let path = unix::name(local).ok_or_else(|| wrong("neither of TCP nor a Unix socket"))?;
-    UnixPath::new(path).map(Address::Unix).map_err(io::Error::other)
+    UnixPath::new(path)
+        .map(Address::Unix)
+        .map_err(io::Error::other)
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
-    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT]
-        .into_iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [
+        Errno::AFNOSUPPORT,
+        Errno::ADDRNOTAVAIL,
+        Errno::PROTONOSUPPORT,
+    ]
+    .into_iter()
+    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Does `bind` with the first address of `endpoint` with which it can be done.
@@ -203,7 +221,9 @@ pub(super) async fn bind_first<T>(
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+    Ok(Err(
+        failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    ))
 }
 
 /// Binds `count` sockets, made by `open`, to one address, between which the system shares out what
@@ -241,7 +261,11 @@ fn listen_on(
         listen(socket, BACKLOG)?;
     }
     let local = Address::Tcp(asked.bound(local));
-    let listener = |socket| Listener { claim: None, socket, local: local.clone() };
+    let listener = |socket| Listener {
+        claim: None,
+        socket,
+        local: local.clone(),
+    };
     Ok(sockets.into_iter().map(listener).collect())
 }
 
@@ -255,7 +279,11 @@ fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// A socket for an address; of IPv6, for both families.
 pub(super) fn socket_for(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, kind, flags, None)?;
     if address.is_ipv6() {
@@ -309,7 +337,9 @@ mod tests {
         let address = first.local_addr().to_string();
         let error = listen_on(&address).unwrap_err();
         assert_eq!(error.to_string(), format!("listen on {address}"));
-        let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+        let ListenError::Bind { source, .. } = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -327,10 +357,14 @@ mod tests {
         assert!(listeners.iter().all(same));
         for count in [1, 3] {
             let error = shards(&address.to_string(), count).unwrap_err();
-            let ListenError::Bind { source, .. } = error else { panic!("{error:?}") };
+            let ListenError::Bind { source, .. } = error else {
+                panic!("{error:?}")
+            };
             assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{count} sockets");
         }
-        let clients: Vec<_> = (0..100).map(|_| Client::connect(address).unwrap()).collect();
+        let clients: Vec<_> = (0..100)
+            .map(|_| Client::connect(address).unwrap())
+            .collect();
         let accept = |listener: &Listener| rustix::net::accept(&listener.socket).ok();
         let waiting = |listener: &Listener| std::iter::from_fn(|| accept(listener)).count();
         let shares: Vec<_> = listeners.iter().map(waiting).collect();
@@ -350,7 +384,10 @@ mod tests {
         fcntl_setfd(&tcp, FdFlags::empty()).unwrap();
         let adopted = adopt(tcp).unwrap();
         assert_eq!(address(&adopted), bound);
-        assert_eq!(rustix::io::fcntl_getfd(&adopted.socket).unwrap(), FdFlags::CLOEXEC);
+        assert_eq!(
+            rustix::io::fcntl_getfd(&adopted.socket).unwrap(),
+            FdFlags::CLOEXEC
+        );
         let accept = || rustix::net::accept(&adopted.socket);
         assert_eq!(accept().unwrap_err(), Errno::AGAIN, "it does not block");
         let _client = Client::connect(bound).unwrap();
@@ -360,7 +397,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let adopted = adopt(UnixListener::bind(&path).unwrap()).unwrap();
-        assert_eq!(adopted.local_addr().to_string(), format!("unix:{}", path.display()));
+        assert_eq!(
+            adopted.local_addr().to_string(),
+            format!("unix:{}", path.display())
+        );
         drop(adopted);
         assert!(path.exists(), "its path stays: it is not ours");
     }
@@ -373,7 +413,10 @@ mod tests {
         for socket in [OwnedFd::from(stream), file.into(), udp.into()] {
             let error = adopt(socket).unwrap_err();
             let text = error.to_string();
-            assert!(text.starts_with("take over the socket of descriptor "), "{text}");
+            assert!(
+                text.starts_with("take over the socket of descriptor "),
+                "{text}"
+            );
         }
     }
 }

@@ -68,10 +68,15 @@ impl FromStr for Fixed {
     fn from_str(text: &str) -> Result<Self, FixedError> {
         let colon = text.match_indices(':').nth(1).ok_or(FixedError::Form)?.0;
         let (host, ip) = (&text[..colon], &text[colon + 1..]);
-        let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+        let bare = ip
+            .strip_prefix('[')
+            .and_then(|ip| ip.strip_suffix(']'))
+            .unwrap_or(ip);
         let ip = bare.parse().map_err(|_| FixedError::Ip)?;
         match host.to_ascii_lowercase().parse()? {
-            Endpoint { host: Host::Any, .. } => Err(FixedError::Form),
+            Endpoint {
+                host: Host::Any, ..
+            } => Err(FixedError::Form),
             address => Ok(Self { address, ip }),
         }
     }
@@ -81,7 +86,9 @@ impl Lookup {
     /// The addresses that are known, if there are any.
     fn known(&self, address: &Endpoint) -> Option<Vec<SocketAddr>> {
         let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
-        let all: Vec<_> = same.map(|fixed| SocketAddr::new(fixed.ip, address.port)).collect();
+        let all: Vec<_> = same
+            .map(|fixed| SocketAddr::new(fixed.ip, address.port))
+            .collect();
         (!all.is_empty()).then_some(all)
     }
 
@@ -99,7 +106,10 @@ impl Lookup {
         found.retain(|socket| socket.is_ipv6() == v6);
         if found.is_empty() {
             let source = io::Error::new(io::ErrorKind::NotFound, missing);
-            return Err(ConnectError::Resolve { host: address.host.to_string(), source });
+            return Err(ConnectError::Resolve {
+                host: address.host.to_string(),
+                source,
+            });
         }
         Ok(found)
     }
@@ -116,7 +126,10 @@ pub struct Names {
 impl Names {
     /// Makes a memory that is empty.
     pub fn new(lookup: Lookup) -> Self {
-        Self { lookup, known: Mutex::default() }
+        Self {
+            lookup,
+            known: Mutex::default(),
+        }
     }
 
     /// Finds the socket addresses of `address`, as [`resolve`] does.
@@ -131,7 +144,11 @@ impl Names {
     pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
         let found = match self.lookup.known(address) {
             Some(known) => known,
-            None => self.entry(address).get_or_try_init(|| resolve(address)).await.cloned()?,
+            None => self
+                .entry(address)
+                .get_or_try_init(|| resolve(address))
+                .await
+                .cloned()?,
         };
         self.lookup.pick(address, found)
     }
@@ -165,7 +182,10 @@ mod tests {
     #[test]
     fn what_was_found_is_remembered_until_it_is_forgotten() {
         let names = Names::default();
-        let localhost = Endpoint { host: Host::Name("localhost".into()), port: 80 };
+        let localhost = Endpoint {
+            host: Host::Name("localhost".into()),
+            port: 80,
+        };
         let (one, other) = block_on(zip(names.resolve(&localhost), names.resolve(&localhost)));
         assert_eq!(one.unwrap(), other.unwrap());
         assert!(names.entry(&localhost).is_initialized());
@@ -176,12 +196,25 @@ mod tests {
     #[test]
     fn what_is_fixed_is_a_host_a_port_and_an_address() {
         for (text, host, port, ip) in [
-            ("Example.org:443:127.0.0.1", Host::Name("example.org".into()), 443, "127.0.0.1"),
+            (
+                "Example.org:443:127.0.0.1",
+                Host::Name("example.org".into()),
+                443,
+                "127.0.0.1",
+            ),
             ("a:1:[::1]", Host::Name("a".into()), 1, "::1"),
             ("a:1:::1", Host::Name("a".into()), 1, "::1"),
-            ("10.0.0.1:1:127.0.0.1", Host::Ip([10, 0, 0, 1].into()), 1, "127.0.0.1"),
+            (
+                "10.0.0.1:1:127.0.0.1",
+                Host::Ip([10, 0, 0, 1].into()),
+                1,
+                "127.0.0.1",
+            ),
         ] {
-            let fixed = Fixed { address: Endpoint { host, port }, ip: ip.parse().unwrap() };
+            let fixed = Fixed {
+                address: Endpoint { host, port },
+                ip: ip.parse().unwrap(),
+            };
             assert_eq!(text.parse(), Ok(fixed), "{text}");
         }
         for (text, error) in [
@@ -197,16 +230,30 @@ mod tests {
 
     #[test]
     fn what_is_fixed_is_not_looked_up_and_only_the_family_that_counts_is_left() {
-        let fixed = ["a.invalid:1:127.0.0.1", "a.invalid:1:::1", "a.invalid:1:127.0.0.2"];
+        let fixed = [
+            "a.invalid:1:127.0.0.1",
+            "a.invalid:1:::1",
+            "a.invalid:1:127.0.0.2",
+        ];
         let fixed: Vec<Fixed> = fixed.map(|text| text.parse().unwrap()).into();
         let find = |family, address: &str| {
-            let names = Names::new(Lookup { family, fixed: fixed.clone() });
+            let names = Names::new(Lookup {
+                family,
+                fixed: fixed.clone(),
+            });
             let found = block_on(names.resolve(&address.parse().unwrap()));
-            found.map(|all| all.iter().map(|socket| socket.ip().to_string()).collect::<Vec<_>>())
+            found.map(|all| {
+                all.iter()
+                    .map(|socket| socket.ip().to_string())
+                    .collect::<Vec<_>>()
+            })
         };
         let all = ["127.0.0.1", "::1", "127.0.0.2"];
         assert_eq!(find(Family::Any, "a.invalid:1").unwrap(), all);
-        assert_eq!(find(Family::V4, "a.invalid:1").unwrap(), ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(
+            find(Family::V4, "a.invalid:1").unwrap(),
+            ["127.0.0.1", "127.0.0.2"]
+        );
         assert_eq!(find(Family::V6, "a.invalid:1").unwrap(), ["::1"]);
         assert!(find(Family::Any, "a.invalid:2").is_err());
         let error = find(Family::V6, "127.0.0.1:1").unwrap_err();

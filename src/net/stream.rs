@@ -57,7 +57,11 @@ impl Stream {
     ///
     /// When this is dropped halfway, the socket is closed.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let fd = Self::open(family)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
         Self::connect_to(fd, &address).await
@@ -69,7 +73,10 @@ impl Stream {
     ///
     /// As [`connect`](Self::connect); `WouldBlock` where the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
-        let (fd, address) = (Self::open(AddressFamily::UNIX)?, SocketAddrUnix::new(path.as_ref())?);
+        let (fd, address) = (
+            Self::open(AddressFamily::UNIX)?,
+            SocketAddrUnix::new(path.as_ref())?,
+        );
         connect(&fd, &address)?;
         Ok(Self(Socket::new(fd)?))
     }
@@ -121,7 +128,12 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let length = pieces.iter().map(|piece| piece.len()).sum();
         self.poll_send(cx, length, |fd| {
-            sendmsg(fd, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+            sendmsg(
+                fd,
+                pieces,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            )
         })
     }
 
@@ -157,7 +169,10 @@ impl<S: Reset> Reset for Box<AcceptedStream<S>> {
 
 impl Reset for Stream {
     fn reset_when_closed(&self) -> io::Result<()> {
-        Ok(sockopt::set_socket_linger(self.0.get_ref(), Some(Duration::ZERO))?)
+        Ok(sockopt::set_socket_linger(
+            self.0.get_ref(),
+            Some(Duration::ZERO),
+        )?)
     }
 }
 
@@ -182,7 +197,10 @@ impl Peer {
         }
         // Not with rustix: its process numbers cannot be 0.
         let who = getsockopt(socket, PeerCredentials)?;
-        Ok(Self::Unix { process: who.pid(), user: who.uid() })
+        Ok(Self::Unix {
+            process: who.pid(),
+            user: who.uid(),
+        })
     }
 
     /// The address, if it has one.
@@ -232,8 +250,16 @@ impl Incoming {
     ///
     /// On a thread that the runtime does not drive.
     pub(crate) fn new(listener: Listener) -> io::Result<Self> {
-        let Listener { claim, socket, local } = listener;
-        Ok(Self { _claim: claim, socket: Socket::new(socket)?, local })
+        let Listener {
+            claim,
+            socket,
+            local,
+        } = listener;
+        Ok(Self {
+            _claim: claim,
+            socket: Socket::new(socket)?,
+            local,
+        })
     }
 
     pub(crate) fn local_addr(&self) -> &Address {
@@ -263,7 +289,9 @@ impl Incoming {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accept = |listener: &OwnedFd| Ok(acceptfrom_with(listener, flags)?);
         let accepted = poll_fn(|cx| self.socket.poll(Direction::Read, cx, accept));
-        let Some(accepted) = future::poll_once(accepted).await else { return Ok(None) };
+        let Some(accepted) = future::poll_once(accepted).await else {
+            return Ok(None);
+        };
         let (fd, address) = accepted?;
         let peer = Peer::of(&fd, address)?;
         Ok(Some((Stream(Socket::new(fd)?), peer)))
@@ -304,8 +332,17 @@ mod tests {
 
     #[test]
     fn where_nobody_listens_the_cause_is_told() {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = Driver::new().unwrap().run(|| Stream::connect(address)).unwrap();
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let refused = Driver::new()
+            .unwrap()
+            .run(|| Stream::connect(address))
+            .unwrap();
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     }
 }

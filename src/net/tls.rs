@@ -185,8 +185,13 @@ impl TlsClient {
     /// The files are read in the pool for blocking work, which goes on when this is dropped.
     pub async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
         let mut config = smol::unblock(move || client_config(&config)).await?;
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Ok(Self { config: Arc::new(config) })
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 
     /// Shakes hands over `stream` with a server that proves to be `host`.
@@ -203,7 +208,10 @@ impl TlsClient {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let connector = TlsConnector::from(self.config.clone());
-        connector.connect(server_name(host)?, stream).await.map_err(TlsError::from)
+        connector
+            .connect(server_name(host)?, stream)
+            .await
+            .map_err(TlsError::from)
     }
 }
 
@@ -219,7 +227,9 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
         Trust::Pinned(pin) => Arc::new(Verifier::new(Some(*pin), provider)),
         Trust::Anyone => Arc::new(Verifier::new(None, provider)),
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     match &config.identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
@@ -227,7 +237,10 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
             let path = || identity.certificates.clone();
             builder
                 .with_client_auth_cert(certificates, key)
-                .map_err(|source| TlsSetupError::Identity { path: path(), source })
+                .map_err(|source| TlsSetupError::Identity {
+                    path: path(),
+                    source,
+                })
         }
     }
 }
@@ -279,10 +292,12 @@ impl From<CertificateError> for TlsError {
             NotValidYet | NotValidYetContext { .. } => Self::NotValidYet,
             // The signature is another's when a trusted root only has the issuer's name.
             UnknownIssuer | BadSignature => Self::UnknownIssuer,
-            NotValidForName => Self::WrongName { presented: "others".into() },
-            NotValidForNameContext { presented, .. } => {
-                Self::WrongName { presented: list_names(&presented) }
-            }
+            NotValidForName => Self::WrongName {
+                presented: "others".into(),
+            },
+            NotValidForNameContext { presented, .. } => Self::WrongName {
+                presented: list_names(&presented),
+            },
             CertificateError::Other(error) => {
                 if let Some(NotPinned(found)) = error.0.downcast_ref() {
                     return Self::NotPinned { found: *found };
@@ -290,9 +305,13 @@ impl From<CertificateError> for TlsError {
                 if let Some(OfAuthority(found)) = error.0.downcast_ref() {
                     return Self::OfAuthority { found: *found };
                 }
-                Self::NoGood { what: in_words(&error.to_string()) }
+                Self::NoGood {
+                    what: in_words(&error.to_string()),
+                }
             }
-            other => Self::NoGood { what: in_words(&format!("{other:?}")) },
+            other => Self::NoGood {
+                what: in_words(&format!("{other:?}")),
+            },
         }
     }
 }
@@ -301,7 +320,10 @@ impl From<CertificateError> for TlsError {
 /// out.
 fn in_words(name: &str) -> String {
     let mut words = String::new();
-    for letter in name.chars().take_while(|letter| letter.is_ascii_alphanumeric()) {
+    for letter in name
+        .chars()
+        .take_while(|letter| letter.is_ascii_alphanumeric())
+    {
         if letter.is_ascii_uppercase() && !words.is_empty() {
             words.push(' ');
         }
@@ -313,14 +335,20 @@ fn in_words(name: &str) -> String {
 /// Lists names that come as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
 fn list_names(presented: &[String]) -> String {
     let plain = |name: &String| {
-        let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+        let inner = name
+            .split_once('(')
+            .and_then(|(_, rest)| rest.strip_suffix(')'));
         inner.unwrap_or(name).trim_matches('"').to_owned()
     };
     let mut names: Vec<_> = presented.iter().take(NAMES).map(plain).collect();
     if presented.len() > NAMES {
         names.push(format!("{} more", presented.len() - NAMES));
     }
-    if names.is_empty() { "none".into() } else { Escaped(names.join(", ").as_bytes()).to_string() }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        Escaped(names.join(", ").as_bytes()).to_string()
+    }
 }
 
 #[cfg(test)]
@@ -330,8 +358,14 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_certificate_is_told_in_words() {
         for (error, text) in [
-            (CertificateError::BadEncoding, "the certificate is no good: bad encoding"),
-            (CertificateError::Revoked, "the certificate is no good: revoked"),
+            (
+                CertificateError::BadEncoding,
+                "the certificate is no good: bad encoding",
+            ),
+            (
+                CertificateError::Revoked,
+                "the certificate is no good: revoked",
+            ),
             (UnknownIssuer, "the issuer of the certificate is unknown"),
         ] {
             assert_eq!(TlsError::from(error).to_string(), text);

@@ -51,7 +51,9 @@ pub(crate) fn look_again() {
     CURRENT.with_borrow(|reactor| {
         if let Some(reactor) = reactor {
             let mut sources = reactor.sources.borrow_mut();
-            sources.iter_mut().for_each(|(_, source)| source.wake(Direction::Read));
+            sources
+                .iter_mut()
+                .for_each(|(_, source)| source.wake(Direction::Read));
         }
     });
 }
@@ -123,13 +125,33 @@ impl Driver {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Edge-triggered: each write is told once, and nobody needs to read it away.
-        epoll::add(&epoll, &eventfd, EventData::new_u64(UNPARK), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(
+            &epoll,
+            &eventfd,
+            EventData::new_u64(UNPARK),
+            EventFlags::IN | EventFlags::ET,
+        )?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timerfd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        epoll::add(&epoll, &timerfd, EventData::new_u64(RING), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(
+            &epoll,
+            &timerfd,
+            EventData::new_u64(RING),
+            EventFlags::IN | EventFlags::ET,
+        )?;
         let flag = AtomicBool::default;
-        let unparker = Unparker { eventfd, parked: flag(), woken: flag(), cancelled: flag() };
-        Ok(Self { epoll, timerfd, unparker: Arc::new(unparker), busy_poll: Duration::ZERO })
+        let unparker = Unparker {
+            eventfd,
+            parked: flag(),
+            woken: flag(),
+            cancelled: flag(),
+        };
+        Ok(Self {
+            epoll,
+            timerfd,
+            unparker: Arc::new(unparker),
+            busy_poll: Duration::ZERO,
+        })
     }
 
     /// Keeps asking for events for so long before the thread sleeps: it then needs no wake-up,
@@ -145,7 +167,12 @@ impl Driver {
     /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
     /// before.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
-        let Self { epoll, timerfd, unparker, busy_poll } = self;
+        let Self {
+            epoll,
+            timerfd,
+            unparker,
+            busy_poll,
+        } = self;
         let reactor = Rc::new(Reactor {
             epoll,
             timerfd,
@@ -249,9 +276,16 @@ impl Reactor {
             return;
         }
         // Nothing at all would switch it off.
-        let left = first.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-        let Ok(it_value) = Timespec::try_from(left) else { return };
-        let time = Itimerspec { it_interval: Timespec::default(), it_value };
+        let left = first
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_nanos(1));
+        let Ok(it_value) = Timespec::try_from(left) else {
+            return;
+        };
+        let time = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value,
+        };
         // A time that is valid cannot be refused.
         let _ = timerfd_settime(&self.timerfd, TimerfdTimerFlags::empty(), &time);
     }
@@ -261,7 +295,10 @@ impl Reactor {
     }
 
     fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
-        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        const AT_ONCE: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let timeout = at_once.then_some(&AT_ONCE);
         // A signal ends the wait early: then there are no events. Nothing else can fail here.
         let _ = epoll::wait(&self.epoll, spare_capacity(events), timeout);
@@ -272,7 +309,10 @@ impl Reactor {
         for event in events.drain(..) {
             let (flags, number) = (event.flags, event.data.u64());
             // The source may be gone: its socket was closed after the event.
-            if let Some(source) = usize::try_from(number).ok().and_then(|n| sources.get_mut(n)) {
+            if let Some(source) = usize::try_from(number)
+                .ok()
+                .and_then(|n| sources.get_mut(n))
+            {
                 source.happened(flags);
             }
         }
@@ -285,7 +325,10 @@ impl Reactor {
             .union(EventFlags::PRI)
             .union(EventFlags::ET);
         // Of the direction that did not block nothing is known yet.
-        let source = Source { ready: [true; 2], ..Source::default() };
+        let source = Source {
+            ready: [true; 2],
+            ..Source::default()
+        };
         let number = self.sources.borrow_mut().insert(source);
         let added = epoll::add(&self.epoll, io, EventData::new_u64(number as u64), FLAGS);
         match (added, u32::try_from(number)) {
@@ -300,8 +343,10 @@ impl Reactor {
 
 impl Source {
     fn happened(&mut self, flags: EventFlags) {
-        const MORE: EventFlags =
-            EventFlags::RDHUP.union(EventFlags::PRI).union(EventFlags::HUP).union(EventFlags::ERR);
+        const MORE: EventFlags = EventFlags::RDHUP
+            .union(EventFlags::PRI)
+            .union(EventFlags::HUP)
+            .union(EventFlags::ERR);
         const BROKEN: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
         self.more |= flags.intersects(MORE);
         if flags.intersects(EventFlags::IN | MORE) {
@@ -325,7 +370,10 @@ impl Source {
     fn wait(&mut self, direction: Direction, waker: &Waker) {
         let side = direction as usize;
         self.waiting[side] = true;
-        if !self.waker(direction).is_some_and(|known| known.will_wake(waker)) {
+        if !self
+            .waker(direction)
+            .is_some_and(|known| known.will_wake(waker))
+        {
             match direction {
                 Direction::Read => self.reader = Some(waker.clone()),
                 Direction::Write => self.writer = Some(Box::new(waker.clone())),
@@ -362,7 +410,11 @@ impl<T: AsFd> Socket<T> {
     pub(crate) fn new(io: T) -> io::Result<Self> {
         let reactor = CURRENT.with_borrow(Clone::clone);
         let reactor = reactor.ok_or_else(|| io::Error::other("no driver on this thread"))?;
-        Ok(Self { io, number: Cell::new(UNREGISTERED), reactor })
+        Ok(Self {
+            io,
+            number: Cell::new(UNREGISTERED),
+            reactor,
+        })
     }
 
     /// Waits until the socket may be ready.
@@ -371,7 +423,11 @@ impl<T: AsFd> Socket<T> {
         direction: Direction,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.waits(direction, cx) { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.waits(direction, cx) {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     /// Does `attempt` while the socket is ready for it; when it would block, the task of `cx` is
@@ -408,7 +464,9 @@ impl<T: AsFd> Socket<T> {
     /// Whether the socket is known not to be ready; the task is woken then when it is.
     fn waits(&self, direction: Direction, cx: &mut Context<'_>) -> bool {
         let mut sources = self.reactor.sources.borrow_mut();
-        let Some(source) = sources.get_mut(self.number()) else { return false };
+        let Some(source) = sources.get_mut(self.number()) else {
+            return false;
+        };
         if source.is_ready(direction) {
             return false;
         }
@@ -441,7 +499,11 @@ impl<T> Socket<T> {
 impl<T> Drop for Socket<T> {
     fn drop(&mut self) {
         // Dropped when nothing is borrowed any more: a waker may be the last of its task.
-        let source = self.reactor.sources.borrow_mut().try_remove(self.number.get() as usize);
+        let source = self
+            .reactor
+            .sources
+            .borrow_mut()
+            .try_remove(self.number.get() as usize);
         drop(source);
     }
 }
@@ -539,7 +601,11 @@ mod tests {
             assert_eq!(executor.run(reading).await.unwrap(), 4);
             writing.await;
         });
-        assert!(turns.get() <= 3, "{} turns until the socket was looked at", turns.get());
+        assert!(
+            turns.get() <= 3,
+            "{} turns until the socket was looked at",
+            turns.get()
+        );
     }
 
     #[test]
@@ -569,7 +635,9 @@ mod tests {
                 let socket = Socket::new(ours).unwrap();
                 let mut ours = socket.get_ref();
                 let read = |mut stream: &UnixStream| stream.read(&mut [0; 8]);
-                let count = poll_fn(|cx| socket.poll(Direction::Read, cx, read)).await.unwrap();
+                let count = poll_fn(|cx| socket.poll(Direction::Read, cx, read))
+                    .await
+                    .unwrap();
                 ours.write_all(&[count as u8]).unwrap();
                 woken.recv().await.unwrap();
                 ours.write_all(b"woken").unwrap();

@@ -239,7 +239,10 @@ mod tests {
                         let socket = Socket::new(ours).unwrap();
                         let send = async {
                             write_all(&socket, &bytes).await;
-                            socket.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+                            socket
+                                .get_ref()
+                                .shutdown(std::net::Shutdown::Write)
+                                .unwrap();
                         };
                         futures_lite::future::zip(send, read_all(&socket)).await.1
                     });

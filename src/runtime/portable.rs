@@ -44,7 +44,10 @@ pub(crate) struct Unparker(Sender<()>);
 impl Driver {
     pub(crate) fn new() -> io::Result<Self> {
         let (sender, cancelled) = bounded(1);
-        Ok(Self { unparker: Arc::new(Unparker(sender)), cancelled })
+        Ok(Self {
+            unparker: Arc::new(Unparker(sender)),
+            cancelled,
+        })
     }
 
     pub(crate) fn unparker(&self) -> Arc<Unparker> {
@@ -137,17 +140,25 @@ pub(crate) struct Timer {
 impl Timer {
     /// A timer that is done at that moment.
     pub(crate) fn at(at: Instant) -> Self {
-        Self { timer: smol::Timer::at(at), at: Some(at) }
+        Self {
+            timer: smol::Timer::at(at),
+            at: Some(at),
+        }
     }
 
     /// A timer that is done when so much time has passed.
     pub(crate) fn after(duration: Duration) -> Self {
-        Instant::now().checked_add(duration).map_or_else(Self::never, Self::at)
+        Instant::now()
+            .checked_add(duration)
+            .map_or_else(Self::never, Self::at)
     }
 
     /// A timer that is never done, unless it is set.
     pub(crate) fn never() -> Self {
-        Self { timer: smol::Timer::never(), at: None }
+        Self {
+            timer: smol::Timer::never(),
+            at: None,
+        }
     }
 
     /// The moment that it waits for.

@@ -56,18 +56,28 @@ pub(crate) struct Timer {
 impl Timer {
     /// A timer that is done at that moment.
     pub(crate) fn at(at: Instant) -> Self {
-        Self { at: Some(at), ..Self::never() }
+        Self {
+            at: Some(at),
+            ..Self::never()
+        }
     }
 
     /// A timer that is done when so much time has passed.
     pub(crate) fn after(duration: Duration) -> Self {
-        Instant::now().checked_add(duration).map_or_else(Self::never, Self::at)
+        Instant::now()
+            .checked_add(duration)
+            .map_or_else(Self::never, Self::at)
     }
 
     /// A timer that is never done, unless it is set.
     pub(crate) fn never() -> Self {
         let id = NEXT_ID.replace(NEXT_ID.get() + 1);
-        Self { id, at: None, queued: false, _of_this_thread: PhantomData }
+        Self {
+            id,
+            at: None,
+            queued: false,
+            _of_this_thread: PhantomData,
+        }
     }
 
     /// The moment that it waits for.
@@ -95,7 +105,9 @@ impl Future for Timer {
     type Output = Instant;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Instant> {
-        let Some(at) = self.at else { return Poll::Pending };
+        let Some(at) = self.at else {
+            return Poll::Pending;
+        };
         if at <= Instant::now() {
             self.leave();
             self.at = None;
@@ -140,7 +152,10 @@ mod tests {
                 assert!(at <= Instant::now());
                 RefCell::<Vec<_>>::borrow_mut(&done).push(millis);
             };
-            let all: Vec<_> = millis.iter().map(|millis| executor.spawn(wait(*millis))).collect();
+            let all: Vec<_> = millis
+                .iter()
+                .map(|millis| executor.spawn(wait(*millis)))
+                .collect();
             let all = async {
                 for one in all {
                     one.await;

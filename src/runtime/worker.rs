@@ -41,7 +41,11 @@ impl<T: Send + 'static> Worker<T> {
             }
         };
         let thread = Builder::new().name(name.into()).spawn(work)?;
-        Ok(Self { result, unparker, thread: Some(thread) })
+        Ok(Self {
+            result,
+            unparker,
+            thread: Some(thread),
+        })
     }
 
     /// Waits for the end of the future; `None` if it panicked.

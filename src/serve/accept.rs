@@ -78,20 +78,28 @@ impl Acceptor {
 
     /// Serves a connection, or closes it at once.
     fn admit(&self, permit: Permit, stream: Stream, peer: Peer) {
-        let Some(executor) = self.executor.upgrade() else { return };
+        let Some(executor) = self.executor.upgrade() else {
+            return;
+        };
         match self.shared.admission.admit(&peer) {
             Ok(()) => {
                 let (visit, number) = Visit::begin(Rc::clone(&self.shared), permit, peer);
                 match (self.tls.clone(), Late::new(&self.shared, number)) {
                     (None, None) => {
-                        executor.spawn(Session::open(visit, stream, Punctual).run()).detach();
+                        executor
+                            .spawn(Session::open(visit, stream, Punctual).run())
+                            .detach();
                     }
                     (None, late) => {
-                        executor.spawn(Session::open(visit, stream, late).run()).detach();
+                        executor
+                            .spawn(Session::open(visit, stream, late).run())
+                            .detach();
                     }
                     (Some(tls), late) => {
                         let draining = self.draining.clone();
-                        executor.spawn(secure::serve(tls, stream, visit, late, draining)).detach();
+                        executor
+                            .spawn(secure::serve(tls, stream, visit, late, draining))
+                            .detach();
                     }
                 }
             }

@@ -40,9 +40,20 @@ pub(super) enum Refusal {
 
 impl Admission {
     pub(super) fn new(config: &Config) -> Self {
-        let Config { allow, deny, max_per_ip, .. } = config.clone();
+        let Config {
+            allow,
+            deny,
+            max_per_ip,
+            ..
+        } = config.clone();
         let complaints = Seldom::new(QUIET);
-        Self { allow, deny, max_per_ip, inside: Mutex::default(), complaints }
+        Self {
+            allow,
+            deny,
+            max_per_ip,
+            inside: Mutex::default(),
+            complaints,
+        }
     }
 
     /// Lets a connection from `peer` in until it [leaves](Self::leave), or says why not. Who comes
@@ -52,7 +63,9 @@ impl Admission {
         if !self.is_allowed(ip) {
             return Err(Refusal::Denied);
         }
-        let Some(most) = self.max_per_ip else { return Ok(()) };
+        let Some(most) = self.max_per_ip else {
+            return Ok(());
+        };
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let count = inside.entry(ip).or_default();
         if *count >= most.get() {
@@ -72,7 +85,9 @@ impl Admission {
 
     /// Frees the place of a connection that was let in.
     pub(super) fn leave(&self, peer: &Peer) {
-        let (Some(_), Some(ip)) = (self.max_per_ip, peer.ip()) else { return };
+        let (Some(_), Some(ip)) = (self.max_per_ip, peer.ip()) else {
+            return;
+        };
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = inside.entry(ip) {
             *entry.get_mut() -= 1;
@@ -99,9 +114,21 @@ mod tests {
     #[track_caller]
     fn decides(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
         let (allow, deny) = (networks(allow), networks(deny));
-        let admission = Admission::new(&Config { allow, deny, ..Config::default() });
+        let admission = Admission::new(&Config {
+            allow,
+            deny,
+            ..Config::default()
+        });
         let decided = admission.admit(&peer(ip));
-        assert_eq!(decided, if allowed { Ok(()) } else { Err(Refusal::Denied) }, "{ip}");
+        assert_eq!(
+            decided,
+            if allowed {
+                Ok(())
+            } else {
+                Err(Refusal::Denied)
+            },
+            "{ip}"
+        );
     }
 
     #[test]
@@ -127,10 +154,16 @@ mod tests {
     #[test]
     fn each_address_has_its_own_places_and_gets_them_back() {
         let max_per_ip = NonZeroUsize::new(2);
-        let admission = Admission::new(&Config { max_per_ip, ..Config::default() });
+        let admission = Admission::new(&Config {
+            max_per_ip,
+            ..Config::default()
+        });
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(peer);
         let mapped = peer("::ffff:192.0.2.1");
-        assert_eq!([&one, &mapped].map(|peer| admission.admit(peer)), [Ok(()); 2]);
+        assert_eq!(
+            [&one, &mapped].map(|peer| admission.admit(peer)),
+            [Ok(()); 2]
+        );
         assert_eq!(admission.admit(&one), Err(Refusal::TooMany));
         assert_eq!(admission.admit(&other), Ok(()));
         admission.leave(&mapped);
@@ -139,14 +172,24 @@ mod tests {
         for peer in [&one, &one, &other] {
             admission.leave(peer);
         }
-        assert!(admission.inside.lock().unwrap().is_empty(), "nothing is left behind");
+        assert!(
+            admission.inside.lock().unwrap().is_empty(),
+            "nothing is left behind"
+        );
     }
 
     #[test]
     fn who_comes_over_a_unix_socket_has_no_address_to_be_refused_for() {
         let (allow, max_per_ip) = (networks(&["10.0.0.0/8"]), NonZeroUsize::new(1));
-        let admission = Admission::new(&Config { allow, max_per_ip, ..Config::default() });
-        let local = Peer::Unix { process: 1, user: 0 };
+        let admission = Admission::new(&Config {
+            allow,
+            max_per_ip,
+            ..Config::default()
+        });
+        let local = Peer::Unix {
+            process: 1,
+            user: 0,
+        };
         let both = [admission.admit(&local), admission.admit(&local)];
         assert!(both.iter().all(Result::is_ok));
     }

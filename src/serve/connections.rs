@@ -63,7 +63,12 @@ impl Connections {
 
     /// Adds a connection and returns its number.
     pub(super) fn join(&self) -> Number {
-        let entry = Entry { waker: None, partial: 0, moved: self.tick.get(), call: None };
+        let entry = Entry {
+            waker: None,
+            partial: 0,
+            moved: self.tick.get(),
+            call: None,
+        };
         // No process has as many descriptors as there are numbers.
         Number(self.open.borrow_mut().insert(entry) as u32)
     }
@@ -72,20 +77,28 @@ impl Connections {
     pub(super) fn leave(&self, number: Number) {
         // The waker is dropped when nothing is borrowed any more: it may be the last of its task.
         let entry = self.open.borrow_mut().remove(number.0 as usize);
-        self.partial.set(self.partial.get() - entry.partial as usize);
-        self.called.set(self.called.get() - usize::from(entry.call.is_some()));
+        self.partial
+            .set(self.partial.get() - entry.partial as usize);
+        self.called
+            .set(self.called.get() - usize::from(entry.call.is_some()));
     }
 
     /// Remembers whom to wake when something is called out.
     pub(super) fn attend(&self, number: Number, waker: &Waker) {
-        let old = self.open.borrow_mut()[number.0 as usize].waker.replace(waker.clone());
+        let old = self.open.borrow_mut()[number.0 as usize]
+            .waker
+            .replace(waker.clone());
         // When nothing is borrowed any more, as above.
         drop(old);
     }
 
     /// What has been called out to a connection.
     pub(super) fn call(&self, number: Number) -> Option<Call> {
-        if self.called.get() == 0 { None } else { self.open.borrow()[number.0 as usize].call }
+        if self.called.get() == 0 {
+            None
+        } else {
+            self.open.borrow()[number.0 as usize].call
+        }
     }
 
     /// Notes that bytes have moved, and the memory that the unfinished line takes now. When all
@@ -99,7 +112,8 @@ impl Connections {
         entry.moved = self.tick.get();
         let partial = u32::try_from(partial).unwrap_or(u32::MAX);
         if entry.call.is_none() && entry.partial != partial {
-            self.partial.set(self.partial.get() - entry.partial as usize + partial as usize);
+            self.partial
+                .set(self.partial.get() - entry.partial as usize + partial as usize);
             entry.partial = partial;
             self.call_longest(&mut open);
         }
@@ -108,8 +122,11 @@ impl Connections {
     fn call_longest(&self, open: &mut Slab<Entry>) {
         while self.partial.get() > self.max_partial {
             let all = open.iter_mut().map(|(_, entry)| entry);
-            let Some(longest) = all.max_by_key(|entry| entry.partial) else { return };
-            self.partial.set(self.partial.get() - longest.partial as usize);
+            let Some(longest) = all.max_by_key(|entry| entry.partial) else {
+                return;
+            };
+            self.partial
+                .set(self.partial.get() - longest.partial as usize);
             longest.partial = 0;
             // Who is to be closed already is not told another reason.
             if longest.call != Some(Call::Idle) {
@@ -131,7 +148,8 @@ impl Connections {
     }
 
     fn call_out(&self, entry: &mut Entry, call: Call) {
-        self.called.set(self.called.get() + usize::from(entry.call.is_none()));
+        self.called
+            .set(self.called.get() + usize::from(entry.call.is_none()));
         entry.call = Some(call);
         entry.waker.iter().for_each(Waker::wake_by_ref);
     }
@@ -209,9 +227,16 @@ mod tests {
         connections.moved(short, 40);
         assert_eq!(connections.call(long), None);
         connections.moved(short, 41);
-        assert_eq!((connections.call(long), connections.call(short)), (Some(Call::Longest), None));
+        assert_eq!(
+            (connections.call(long), connections.call(short)),
+            (Some(Call::Longest), None)
+        );
         connections.moved(long, 70);
-        assert_eq!(connections.partial.get(), 41, "who has been called holds nothing any more");
+        assert_eq!(
+            connections.partial.get(),
+            41,
+            "who has been called holds nothing any more"
+        );
         connections.leave(short);
         connections.leave(long);
         assert_eq!(connections.partial.get(), 0);
@@ -225,7 +250,10 @@ mod tests {
         connections.moved(silent, 60);
         connections.tick(1);
         connections.moved(other, 50);
-        assert_eq!((connections.call(silent), connections.call(other)), (Some(Call::Idle), None));
+        assert_eq!(
+            (connections.call(silent), connections.call(other)),
+            (Some(Call::Idle), None)
+        );
         assert_eq!(connections.partial.get(), 50);
     }
 
@@ -240,9 +268,15 @@ mod tests {
         connections.moved(short, 40);
         assert_eq!(connections.partial.get(), 40);
         connections.moved(long, 61);
-        assert_eq!((connections.call(long), connections.call(short)), (Some(Call::Longest), None));
+        assert_eq!(
+            (connections.call(long), connections.call(short)),
+            (Some(Call::Longest), None)
+        );
         connections.leave(long);
-        assert_eq!((connections.called.get(), connections.partial.get()), (0, 40));
+        assert_eq!(
+            (connections.called.get(), connections.partial.get()),
+            (0, 40)
+        );
         connections.moved(short, 0);
         assert_eq!(connections.partial.get(), 0);
     }

@@ -73,9 +73,19 @@ impl Answerer {
         guard: Arc<Guard>,
         draining: Stop,
     ) -> Self {
-        let late = shared.faults.as_ref().map(|(faults, _)| LateDatagrams::new(faults));
+        let late = shared
+            .faults
+            .as_ref()
+            .map(|(faults, _)| LateDatagrams::new(faults));
         let buffer = vec![0; LONGEST].into();
-        Self { socket, shared, guard, draining, buffer, late }
+        Self {
+            socket,
+            shared,
+            guard,
+            draining,
+            buffer,
+            late,
+        }
     }
 
     /// Answers until the server drains, and then what waits already.
@@ -152,7 +162,9 @@ impl Answerer {
     /// Takes a datagram into the buffer, if one waits.
     async fn receive(&mut self) -> io::Result<Option<(usize, Origin)>> {
         let Self { socket, buffer, .. } = self;
-        future::poll_once(poll_fn(|cx| socket.poll_receive(cx, buffer))).await.transpose()
+        future::poll_once(poll_fn(|cx| socket.poll_receive(cx, buffer)))
+            .await
+            .transpose()
     }
 
     async fn pause(&self, error: &io::Error) {
@@ -176,7 +188,8 @@ impl Answerer {
                 self.shared.figures.lost.fetch_add(1, Relaxed);
             }
         } else if self.shared.framing.answers() {
-            self.send([self.shared.framing.prefix(), message], &origin).await;
+            self.send([self.shared.framing.prefix(), message], &origin)
+                .await;
         }
     }
 
@@ -216,7 +229,10 @@ impl Answerer {
     /// Sends some of the answers whose time has come.
     async fn send_due(&mut self) {
         for _ in 0..TURNS {
-            let late = self.late.as_mut().and_then(|late| late.take(Instant::now()));
+            let late = self
+                .late
+                .as_mut()
+                .and_then(|late| late.take(Instant::now()));
             let Some((origin, answer)) = late else { return };
             self.send([&[], &answer], &origin).await;
         }
@@ -297,7 +313,9 @@ mod tests {
     /// the first, until one of them notices. Each knows itself alone, or both know both.
     fn circle(at: &str, together: bool) -> Counted {
         let sockets = [(); 2].map(|()| UdpSocket::bind(at).unwrap());
-        let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+        let addresses = sockets
+            .each_ref()
+            .map(|socket| socket.local_addr().unwrap());
         let own = addresses.map(|address| Address::Udp(address.into()));
         let claiming = sockets[0].try_clone().unwrap();
         let figures = Arc::new(Figures::new(NonZeroUsize::MIN));
@@ -306,7 +324,9 @@ mod tests {
             let (_stopper, draining) = stop();
             for (at, socket) in sockets.into_iter().enumerate() {
                 let own = if together { &own[..] } else { &own[at..=at] };
-                executor.spawn(answerer(socket, own, &figures, &draining).run()).detach();
+                executor
+                    .spawn(answerer(socket, own, &figures, &draining).run())
+                    .detach();
             }
             claiming.send_to(b"round and round", addresses[1]).unwrap();
             let noticed = async {
@@ -314,7 +334,10 @@ mod tests {
                     Timer::after(Duration::from_millis(1)).await;
                 }
             };
-            executor.run(before(Timer::after(Duration::from_secs(10)), noticed)).await.unwrap();
+            executor
+                .run(before(Timer::after(Duration::from_secs(10)), noticed))
+                .await
+                .unwrap();
         };
         Driver::new().unwrap().run(|| servers).unwrap();
         figures.summary().datagrams
@@ -323,7 +346,10 @@ mod tests {
     #[test]
     fn two_addresses_of_one_server_do_not_answer_each_other() {
         for at in ["127.0.0.1:0", "[::1]:0"] {
-            let counted = Counted { looped: 1, ..Counted::default() };
+            let counted = Counted {
+                looped: 1,
+                ..Counted::default()
+            };
             assert_eq!(circle(at, true), counted);
         }
     }

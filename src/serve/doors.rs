@@ -66,13 +66,17 @@ impl Doors {
                 self.add(bound.map_err(|error| error.of(address))?, Some(tls));
             }
             (Address::Tls(_), None) => {
-                return Err(Error::NoCertificate { address: address.clone() });
+                return Err(Error::NoCertificate {
+                    address: address.clone(),
+                });
             }
             (Address::Unix(path), _) => {
                 self.add(Listener::bind_unix(path, config.unix_mode, count)?, None);
             }
             (Address::Udp(endpoint), _) => {
-                self.add_bound(Bound::bind(endpoint, count).await?, |local| endpoint.bound(local));
+                self.add_bound(Bound::bind(endpoint, count).await?, |local| {
+                    endpoint.bound(local)
+                });
             }
         }
         Ok(())
@@ -89,7 +93,9 @@ impl Doors {
     }
 
     fn add_bound(&mut self, sockets: Vec<Bound>, shown: impl Fn(SocketAddr) -> Endpoint) {
-        let local = sockets.first().map(|bound| Address::Udp(shown(bound.local_addr())));
+        let local = sockets
+            .first()
+            .map(|bound| Address::Udp(shown(bound.local_addr())));
         self.addresses.extend(local);
         for (shard, bound) in self.shards.iter_mut().zip(sockets) {
             shard.datagrams.push(bound);
@@ -98,13 +104,17 @@ impl Doors {
 
     fn add(&mut self, listeners: Vec<Listener>, tls: Option<&TlsServer>) {
         if let Some(first) = listeners.first() {
-            self.addresses.push(match (first.local_addr().clone(), tls) {
-                (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
-                (address, _) => address,
-            });
+            self.addresses
+                .push(match (first.local_addr().clone(), tls) {
+                    (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
+                    (address, _) => address,
+                });
         }
         for (shard, listener) in self.shards.iter_mut().zip(listeners) {
-            shard.doors.push(Door { listener, tls: tls.cloned() });
+            shard.doors.push(Door {
+                listener,
+                tls: tls.cloned(),
+            });
         }
     }
 }

@@ -28,7 +28,10 @@ impl Fates {
     pub(super) fn new(faults: &Faults, number: u64) -> Self {
         // Neighbouring seeds must not give neighbouring connections the same faults.
         let seed = Rng::with_seed(faults.seed).u64(..).wrapping_add(number);
-        Self { faults: faults.clone(), random: Rng::with_seed(seed) }
+        Self {
+            faults: faults.clone(),
+            random: Rng::with_seed(seed),
+        }
     }
 
     /// How late the next answer is; `None` if it gets lost.
@@ -63,7 +66,9 @@ impl LateAnswers {
 
     /// Takes the answer to a message that has come `now`, unless it gets lost: then `false`.
     pub(super) fn put_off(&mut self, now: Instant, prefix: &[u8], message: &[u8]) -> bool {
-        let Some(late) = self.fates.draw() else { return false };
+        let Some(late) = self.fates.draw() else {
+            return false;
+        };
         let due = now.checked_add(late).unwrap_or(now);
         let bytes = [prefix, message].concat();
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -128,7 +133,12 @@ mod tests {
 
     #[test]
     fn the_same_seed_repeats_exactly_and_another_does_not() {
-        let faults = |seed| Faults { jitter: SECOND, drop_rate: 0.3, seed, ..Faults::default() };
+        let faults = |seed| Faults {
+            jitter: SECOND,
+            drop_rate: 0.3,
+            seed,
+            ..Faults::default()
+        };
         for number in 0..10 {
             assert_eq!(fate(&faults(7), number), fate(&faults(7), number));
             assert_ne!(fate(&faults(7), number), fate(&faults(8), number));
@@ -139,29 +149,62 @@ mod tests {
 
     #[test]
     fn what_is_lost_does_not_shift_the_delays_of_the_others() {
-        let faults = Faults { jitter: SECOND, seed: 7, ..Faults::default() };
+        let faults = Faults {
+            jitter: SECOND,
+            seed: 7,
+            ..Faults::default()
+        };
         let all = fate(&faults, 1);
-        let some = fate(&Faults { drop_rate: 0.5, ..faults }, 1);
-        assert!(all.iter().zip(&some).all(|(all, some)| some.is_none() || some == all));
+        let some = fate(
+            &Faults {
+                drop_rate: 0.5,
+                ..faults
+            },
+            1,
+        );
+        assert!(
+            all.iter()
+                .zip(&some)
+                .all(|(all, some)| some.is_none() || some == all)
+        );
     }
 
     #[test]
     fn about_the_share_asked_for_gets_lost_and_delays_are_within_their_bounds() {
         let (delay, jitter) = (SECOND, SECOND * 2);
-        let faults = Faults { delay, jitter, drop_rate: 0.25, ..Faults::default() };
+        let faults = Faults {
+            delay,
+            jitter,
+            drop_rate: 0.25,
+            ..Faults::default()
+        };
         let all: Vec<_> = (0..100).flat_map(|number| fate(&faults, number)).collect();
         let answered: Vec<_> = all.iter().flatten().collect();
-        assert!((7_200..7_800).contains(&answered.len()), "{} of 10000", answered.len());
-        assert!(answered.iter().all(|late| (SECOND..SECOND * 3).contains(*late)));
+        assert!(
+            (7_200..7_800).contains(&answered.len()),
+            "{} of 10000",
+            answered.len()
+        );
+        assert!(
+            answered
+                .iter()
+                .all(|late| (SECOND..SECOND * 3).contains(*late))
+        );
         for (drop_rate, answered) in [(0.0, 100), (1.0, 0)] {
-            let faults = Faults { drop_rate, ..Faults::default() };
+            let faults = Faults {
+                drop_rate,
+                ..Faults::default()
+            };
             assert_eq!(fate(&faults, 0).iter().flatten().count(), answered);
         }
     }
 
     #[test]
     fn answers_wait_for_their_time_in_their_order() {
-        let faults = Faults { delay: SECOND, ..Faults::default() };
+        let faults = Faults {
+            delay: SECOND,
+            ..Faults::default()
+        };
         let mut answers = LateAnswers::new(&faults, 0);
         let now = Instant::now();
         answers.put_off(now, b"> ", b"one\n");
@@ -171,7 +214,10 @@ mod tests {
         answers.put_off(now, b"> ", b"four\n");
         assert_eq!(answers.take(now + SECOND / 2), None);
         assert_eq!(answers.next_due(), Some(now + SECOND));
-        assert_eq!(answers.take(now + SECOND).as_deref(), Some(b"> one\n> two\n".as_slice()));
+        assert_eq!(
+            answers.take(now + SECOND).as_deref(),
+            Some(b"> one\n> two\n".as_slice())
+        );
         assert_eq!(answers.take(now + SECOND), None);
         let last = answers.take(now + SECOND * 2);
         assert_eq!(last.as_deref(), Some(b"> three\n> four\n".as_slice()));
@@ -180,7 +226,11 @@ mod tests {
 
     #[test]
     fn so_much_waits_and_no_more() {
-        let faults = Faults { delay: SECOND, jitter: SECOND, ..Faults::default() };
+        let faults = Faults {
+            delay: SECOND,
+            jitter: SECOND,
+            ..Faults::default()
+        };
         let mut answers = LateAnswers::new(&faults, 0);
         let now = Instant::now();
         let mut count = 0;
@@ -188,7 +238,10 @@ mod tests {
             answers.put_off(now + SECOND * count, b"", b"\n");
             count += 1;
         }
-        assert!((5_000..20_000).contains(&count), "small answers count with what they cost");
+        assert!(
+            (5_000..20_000).contains(&count),
+            "small answers count with what they cost"
+        );
         while answers.take(now + SECOND * (count + 2)).is_some() {}
         assert!(!answers.is_full());
     }
@@ -196,7 +249,13 @@ mod tests {
     #[test]
     fn the_reset_comes_behind_exactly_so_many_bytes() {
         let reset_after = NonZeroU64::new(5);
-        let mut answers = LateAnswers::new(&Faults { reset_after, ..Faults::default() }, 0);
+        let mut answers = LateAnswers::new(
+            &Faults {
+                reset_after,
+                ..Faults::default()
+            },
+            0,
+        );
         let now = Instant::now();
         for message in [b"abc\n", b"def\n", b"ghi\n"] {
             answers.put_off(now, b"", message);
@@ -207,7 +266,16 @@ mod tests {
 
     #[test]
     fn an_endless_delay_is_no_overflow() {
-        let faults = Faults { delay: Duration::MAX, jitter: Duration::MAX, ..Faults::default() };
-        assert!(fate(&faults, 0).iter().flatten().all(|late| *late == LATEST));
+        let faults = Faults {
+            delay: Duration::MAX,
+            jitter: Duration::MAX,
+            ..Faults::default()
+        };
+        assert!(
+            fate(&faults, 0)
+                .iter()
+                .flatten()
+                .all(|late| *late == LATEST)
+        );
     }
 }

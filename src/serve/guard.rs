@@ -19,8 +19,12 @@ pub(super) struct Guard {
 impl Guard {
     /// Starts for a server that listens on these addresses.
     pub(super) fn new(listening: &[Address]) -> Self {
-        let over_udp = listening.iter().filter(|address| matches!(address, Address::Udp(_)));
-        Self { own: over_udp.filter_map(Address::socket_addr).collect() }
+        let over_udp = listening
+            .iter()
+            .filter(|address| matches!(address, Address::Udp(_)));
+        Self {
+            own: over_udp.filter_map(Address::socket_addr).collect(),
+        }
     }
 
     /// Whether what comes from `peer` must not be answered. Whoever sends it can put any address
@@ -42,9 +46,16 @@ mod tests {
 
     #[track_caller]
     fn refuses(own: &[&str], peer: &str, refused: bool) {
-        let own: Vec<_> = own.iter().map(|own| format!("udp://{own}").parse().unwrap()).collect();
+        let own: Vec<_> = own
+            .iter()
+            .map(|own| format!("udp://{own}").parse().unwrap())
+            .collect();
         let guard = Guard::new(&own);
-        assert_eq!(guard.refuses(peer.parse().unwrap()), refused, "{peer} at {own:?}");
+        assert_eq!(
+            guard.refuses(peer.parse().unwrap()),
+            refused,
+            "{peer} at {own:?}"
+        );
     }
 
     #[test]

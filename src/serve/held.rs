@@ -21,13 +21,21 @@ impl Held {
         }
         let bytes = parts.concat();
         let whole = bytes.len() - begin.len();
-        Some(Box::new(Self { bytes, whole, written }))
+        Some(Box::new(Self {
+            bytes,
+            whole,
+            written,
+        }))
     }
 
     /// What the client is told when a line is too long. No prefix stands before it.
     pub(super) fn refusal(framing: &Framing, limit: u32) -> Box<Self> {
         let bytes = format!("error: line longer than {limit} bytes\n").into_bytes();
-        Box::new(Self { whole: bytes.len(), bytes, written: framing.prefix().len() })
+        Box::new(Self {
+            whole: bytes.len(),
+            bytes,
+            written: framing.prefix().len(),
+        })
     }
 
     /// Takes more of a line in, of which `longest` bytes will be kept at most.
@@ -42,6 +50,10 @@ impl Held {
 
     /// The memory that an unfinished line takes.
     pub(super) fn partial(&self) -> usize {
-        if self.whole == 0 { self.bytes.capacity() } else { self.bytes.len() - self.whole }
+        if self.whole == 0 {
+            self.bytes.capacity()
+        } else {
+            self.bytes.len() - self.whole
+        }
     }
 }

@@ -29,7 +29,11 @@ struct Waiting<T> {
 
 impl<T> LateDatagrams<T> {
     pub(super) fn new(faults: &Faults) -> Self {
-        Self { faults: faults.clone(), waiting: BinaryHeap::new(), memory: 0 }
+        Self {
+            faults: faults.clone(),
+            waiting: BinaryHeap::new(),
+            memory: 0,
+        }
     }
 
     /// Takes the answer to the message with this number, which has come `now`, unless it gets
@@ -41,9 +45,15 @@ impl<T> LateDatagrams<T> {
         target: T,
         answer: Vec<u8>,
     ) -> bool {
-        let Some(late) = Fates::new(&self.faults, number).draw() else { return false };
+        let Some(late) = Fates::new(&self.faults, number).draw() else {
+            return false;
+        };
         let due = now.checked_add(late).unwrap_or(now);
-        let waiting = Waiting { order: Reverse((due, number)), target, answer };
+        let waiting = Waiting {
+            order: Reverse((due, number)),
+            target,
+            answer,
+        };
         self.memory += waiting.memory();
         self.waiting.push(waiting);
         true
@@ -59,7 +69,12 @@ impl<T> LateDatagrams<T> {
 
     /// When the next answer is to be sent.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.peek().map(|Waiting { order: Reverse((due, _)), .. }| *due)
+        self.waiting.peek().map(
+            |Waiting {
+                 order: Reverse((due, _)),
+                 ..
+             }| *due,
+        )
     }
 
     /// Whether so much waits that no more may be read.
@@ -108,28 +123,45 @@ mod tests {
         for number in numbers {
             late.put_off(now, number, number, Vec::new());
         }
-        std::iter::from_fn(|| late.take(now + SECOND * 10)).map(|(number, _)| number).collect()
+        std::iter::from_fn(|| late.take(now + SECOND * 10))
+            .map(|(number, _)| number)
+            .collect()
     }
 
     #[test]
     fn the_same_seed_repeats_exactly_and_another_does_not() {
-        let faults = |seed| Faults { jitter: SECOND, drop_rate: 0.3, seed, ..Faults::default() };
+        let faults = |seed| Faults {
+            jitter: SECOND,
+            drop_rate: 0.3,
+            seed,
+            ..Faults::default()
+        };
         let first = order(&faults(7), 0..100);
         assert!((50..90).contains(&first.len()), "{} of 100", first.len());
         assert!(!first.is_sorted(), "some overtake others");
         assert_eq!(first, order(&faults(7), 0..100));
-        assert_eq!(first, order(&faults(7), (0..100).rev()), "whichever thread takes them first");
+        assert_eq!(
+            first,
+            order(&faults(7), (0..100).rev()),
+            "whichever thread takes them first"
+        );
         assert_ne!(first, order(&faults(8), 0..100));
     }
 
     #[test]
     fn without_jitter_answers_keep_their_order_and_wait_for_their_time() {
-        let faults = Faults { delay: SECOND, ..Faults::default() };
+        let faults = Faults {
+            delay: SECOND,
+            ..Faults::default()
+        };
         assert!(order(&faults, 0..100).is_sorted());
         let now = Instant::now();
         let mut late = LateDatagrams::new(&faults);
         assert!(late.put_off(now, 0, "peer", b"answer".into()));
-        assert_eq!((late.next_due(), late.take(now)), (Some(now + SECOND), None));
+        assert_eq!(
+            (late.next_due(), late.take(now)),
+            (Some(now + SECOND), None)
+        );
         assert_eq!(late.take(now + SECOND), Some(("peer", b"answer".into())));
         assert_eq!((late.next_due(), late.memory), (None, 0));
     }
@@ -137,7 +169,10 @@ mod tests {
     #[test]
     fn so_much_waits_and_no_more() {
         for (length, most) in [(0, 100_000), (65_507, 65)] {
-            let mut late = LateDatagrams::new(&Faults { delay: SECOND, ..Faults::default() });
+            let mut late = LateDatagrams::new(&Faults {
+                delay: SECOND,
+                ..Faults::default()
+            });
             let count = (0..)
                 .take_while(|number| {
                     late.put_off(Instant::now(), *number, (), vec![0; length]) && !late.is_full()

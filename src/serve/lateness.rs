@@ -38,6 +38,9 @@ impl Late {
     /// Starts for the connection with this number, if there are to be faults.
     pub(super) fn new(shared: &Shared, number: u64) -> Option<Box<Self>> {
         let (faults, _) = shared.faults.as_ref()?;
-        Some(Box::new(Self { answers: LateAnswers::new(faults, number), timer: Timer::never() }))
+        Some(Box::new(Self {
+            answers: LateAnswers::new(faults, number),
+            timer: Timer::never(),
+        }))
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn respond(head: &[u8], summary: &Summary) -> String {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
-    let [method, target, version] = words[..] else { return bad_request() };
+    let [method, target, version] = words[..] else {
+        return bad_request();
+    };
     if !version.starts_with(b"HTTP/1.") {
         return bad_request();
     }
@@ -29,19 +31,29 @@ pub(super) fn respond(head: &[u8], summary: &Summary) -> String {
         _ => response("404 Not Found", "text/plain", "only /metrics\n"),
     };
     if method == b"HEAD" {
-        let content = response.find("\r\n\r\n").map_or(response.len(), |end| end + 4);
+        let content = response
+            .find("\r\n\r\n")
+            .map_or(response.len(), |end| end + 4);
         response.truncate(content);
     }
     response
 }
 
 fn bad_request() -> String {
-    response("400 Bad Request", "text/plain", "not a request of HTTP/1.1\n")
+    response(
+        "400 Bad Request",
+        "text/plain",
+        "not a request of HTTP/1.1\n",
+    )
 }
 
 /// What is answered to a head that does not end in time.
 pub(super) fn too_large() -> String {
-    response("431 Request Header Fields Too Large", "text/plain", "the head is too long\n")
+    response(
+        "431 Request Header Fields Too Large",
+        "text/plain",
+        "the head is too long\n",
+    )
 }
 
 fn response(status: &str, kind: &str, body: &str) -> String {
@@ -54,12 +66,26 @@ fn response(status: &str, kind: &str, body: &str) -> String {
 
 /// The figures in Prometheus' text format.
 fn exposition(summary: &Summary) -> String {
-    let Summary { connections, open, messages, received, sent, .. } = *summary;
-    let refused =
-        [("{reason=\"denied\"}", summary.denied), ("{reason=\"max_per_ip\"}", summary.crowded)];
+    let Summary {
+        connections,
+        open,
+        messages,
+        received,
+        sent,
+        ..
+    } = *summary;
+    let refused = [
+        ("{reason=\"denied\"}", summary.denied),
+        ("{reason=\"max_per_ip\"}", summary.crowded),
+    ];
     let errors = [
         ("{kind=\"reset\"}", summary.broken),
-        ("{kind=\"other\"}", summary.failed.saturating_sub(summary.broken + summary.tls.sum())),
+        (
+            "{kind=\"other\"}",
+            summary
+                .failed
+                .saturating_sub(summary.broken + summary.tls.sum()),
+        ),
         ("{kind=\"not_tls\"}", summary.tls.not_tls),
         ("{kind=\"unknown_client\"}", summary.tls.unknown_client),
         ("{kind=\"handshake_timeout\"}", summary.tls.timed_out),
@@ -69,25 +95,89 @@ fn exposition(summary: &Summary) -> String {
         ("{kind=\"idle\"}", summary.idle),
         ("{kind=\"cut\"}", summary.cut),
     ];
-    let faults = [("{kind=\"lost\"}", summary.lost), ("{kind=\"reset\"}", summary.reset)];
-    let Datagrams { taken, denied, looped, too_long, unsent } = summary.datagrams;
+    let faults = [
+        ("{kind=\"lost\"}", summary.lost),
+        ("{kind=\"reset\"}", summary.reset),
+    ];
+    let Datagrams {
+        taken,
+        denied,
+        looped,
+        too_long,
+        unsent,
+    } = summary.datagrams;
     let dropped = [
         ("{reason=\"denied\"}", denied),
         ("{reason=\"loop\"}", looped),
         ("{reason=\"too_long\"}", too_long),
     ];
     let families: [(&str, &str, &str, Samples<'_>); 11] = [
-        ("connections_open", "gauge", "Connections that are open.", &[("", open)]),
-        ("connections_total", "counter", "Connections that were accepted.", &[("", connections)]),
-        ("connections_refused_total", "counter", "Connections that were closed at once.", &refused),
-        ("messages_total", "counter", "Messages that were received.", &[("", messages)]),
-        ("received_bytes_total", "counter", "Bytes that were received.", &[("", received)]),
-        ("sent_bytes_total", "counter", "Bytes that were sent.", &[("", sent)]),
-        ("datagrams_total", "counter", "Messages that came as datagrams.", &[("", taken)]),
-        ("datagrams_dropped_total", "counter", "Datagrams that were no messages.", &dropped),
-        ("datagrams_unsent_total", "counter", "Answers that could not be sent.", &[("", unsent)]),
-        ("errors_total", "counter", "Connections that did not end well.", &errors),
-        ("faults_total", "counter", "Answers and connections lost on purpose.", &faults),
+        (
+            "connections_open",
+            "gauge",
+            "Connections that are open.",
+            &[("", open)],
+        ),
+        (
+            "connections_total",
+            "counter",
+            "Connections that were accepted.",
+            &[("", connections)],
+        ),
+        (
+            "connections_refused_total",
+            "counter",
+            "Connections that were closed at once.",
+            &refused,
+        ),
+        (
+            "messages_total",
+            "counter",
+            "Messages that were received.",
+            &[("", messages)],
+        ),
+        (
+            "received_bytes_total",
+            "counter",
+            "Bytes that were received.",
+            &[("", received)],
+        ),
+        (
+            "sent_bytes_total",
+            "counter",
+            "Bytes that were sent.",
+            &[("", sent)],
+        ),
+        (
+            "datagrams_total",
+            "counter",
+            "Messages that came as datagrams.",
+            &[("", taken)],
+        ),
+        (
+            "datagrams_dropped_total",
+            "counter",
+            "Datagrams that were no messages.",
+            &dropped,
+        ),
+        (
+            "datagrams_unsent_total",
+            "counter",
+            "Answers that could not be sent.",
+            &[("", unsent)],
+        ),
+        (
+            "errors_total",
+            "counter",
+            "Connections that did not end well.",
+            &errors,
+        ),
+        (
+            "faults_total",
+            "counter",
+            "Answers and connections lost on purpose.",
+            &faults,
+        ),
     ];
     let mut text = String::new();
     for (name, kind, help, samples) in families {
@@ -97,7 +187,11 @@ fn exposition(summary: &Summary) -> String {
         }
     }
     let uptime = summary.elapsed.as_secs_f64();
-    text += &family("uptime_seconds", "gauge", "For how long the server has run.");
+    text += &family(
+        "uptime_seconds",
+        "gauge",
+        "For how long the server has run.",
+    );
     text + &format!("myapp_uptime_seconds {uptime}\n")
 }
 
@@ -116,9 +210,15 @@ mod tests {
     #[track_caller]
     fn answers(head: &str, status: &str) -> String {
         let response = respond(head.as_bytes(), &Figures::new(NonZeroUsize::MIN).summary());
-        assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head:?}: {response}");
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{head:?}: {response}"
+        );
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{head}"
+        );
         body.into()
     }
 
@@ -127,7 +227,10 @@ mod tests {
         let all = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         assert!(answers(all, "200 OK").contains("myapp_messages_total 0\n"));
         answers("GET /metrics?name=x HTTP/1.0\r\n\r\n", "200 OK");
-        answers("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET, HEAD");
+        answers(
+            "POST /metrics HTTP/1.1\r\n\r\n",
+            "405 Method Not Allowed\r\nAllow: GET, HEAD",
+        );
         answers("GET / HTTP/1.1\r\n\r\n", "404 Not Found");
         answers("GET /metrics/ HTTP/1.1\r\n\r\n", "404 Not Found");
         answers("GET /metrics HTTP/2.0\r\n\r\n", "400 Bad Request");
@@ -142,7 +245,10 @@ mod tests {
         for target in ["/metrics", "/"] {
             let of = |method| respond(format!("{method} {target} HTTP/1.1").as_bytes(), &summary);
             let (get, head) = (of("GET"), of("HEAD"));
-            assert!(head.ends_with("\r\n\r\n") && get.starts_with(&head), "{head}");
+            assert!(
+                head.ends_with("\r\n\r\n") && get.starts_with(&head),
+                "{head}"
+            );
         }
     }
 

@@ -124,8 +124,16 @@ impl Server {
             let (config, figures) = (config.clone(), Arc::clone(&figures));
             let (permits, stop) = (permits.clone(), stop.clone());
             let (admission, guard) = (Arc::clone(&admission), Arc::clone(&guard));
-            let shard =
-                Shard { sockets, config, figures, traffic, admission, guard, permits, stop };
+            let shard = Shard {
+                sockets,
+                config,
+                figures,
+                traffic,
+                admission,
+                guard,
+                permits,
+                stop,
+            };
             let started = started.clone();
             Worker::start("serve", busy_poll, || async move {
                 started.stopped().await;
@@ -136,7 +144,15 @@ impl Server {
         let workers = shards.map(start).collect::<Result<_, _>>();
         let workers = workers.map_err(Error::Thread)?;
         let (addresses, fingerprint) = (doors.addresses, tls.map(|tls| tls.fingerprint()));
-        Ok(Self { workers, addresses, fingerprint, exporter, figures, starter, stopper })
+        Ok(Self {
+            workers,
+            addresses,
+            fingerprint,
+            exporter,
+            figures,
+            starter,
+            stopper,
+        })
     }
 
     /// The addresses that are listened on, in the order in which they were given, with the ports
@@ -188,6 +204,8 @@ async fn start_exporter(
     let mut listeners = listeners.map_err(Error::Metrics)?;
     let listener = listeners.remove(0);
     let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
-    let worker = Worker::start("metrics", Duration::ZERO, || exporter::export(listener, figures));
+    let worker = Worker::start("metrics", Duration::ZERO, || {
+        exporter::export(listener, figures)
+    });
     Ok((worker.map_err(Error::Thread)?, local))
 }

@@ -30,7 +30,11 @@ pub(super) struct Cut {
 impl Framing {
     pub(super) fn new(config: &Config) -> Self {
         let Config { mode, max_line, .. } = *config;
-        Self { mode, prefix: config.prefix.clone(), max_line }
+        Self {
+            mode,
+            prefix: config.prefix.clone(),
+            max_line,
+        }
     }
 
     /// Whether messages are answered at all.
@@ -55,19 +59,31 @@ impl Framing {
     /// Cuts what was read after `begun` bytes of an unfinished line.
     pub(super) fn cut(&self, begun: usize, fresh: &[u8]) -> Cut {
         if self.mode != Mode::Line {
-            return Cut { completing: 0, whole: fresh.len(), too_long: false };
+            return Cut {
+                completing: 0,
+                whole: fresh.len(),
+                too_long: false,
+            };
         }
         if begun + fresh.len() > self.max_line
             && let Some(whole) = self.find_too_long(begun, fresh)
         {
-            return Cut { completing: end_of_first(begun, &fresh[..whole]), whole, too_long: true };
+            return Cut {
+                completing: end_of_first(begun, &fresh[..whole]),
+                whole,
+                too_long: true,
+            };
         }
         // Mostly a line ends where the input does: to look takes less than to search.
         let whole = match fresh {
             [.., b'\n'] => fresh.len(),
             _ => memrchr(b'\n', fresh).map_or(0, |at| at + 1),
         };
-        Cut { completing: end_of_first(begun, fresh), whole, too_long: false }
+        Cut {
+            completing: end_of_first(begun, fresh),
+            whole,
+            too_long: false,
+        }
     }
 
     /// Where the first line begins that is too long; 0 stands for the one that was begun before.
@@ -113,7 +129,11 @@ fn split(mut bytes: &[u8], lines: bool) -> impl Iterator<Item = &[u8]> {
 
 /// The bytes that end the line of which `begun` bytes were there before; 0 without one.
 fn end_of_first(begun: usize, fresh: &[u8]) -> usize {
-    if begun == 0 { 0 } else { memchr(b'\n', fresh).map_or(0, |at| at + 1) }
+    if begun == 0 {
+        0
+    } else {
+        memchr(b'\n', fresh).map_or(0, |at| at + 1)
+    }
 }
 
 /// Whole messages whose answers are being written: those that waited, then those of the last
@@ -133,8 +153,17 @@ impl<'a> Answers<'a> {
     /// Starts in the answer to the first message, of which `written` bytes are written: with a
     /// prefix, as [`rest`](Self::rest) has told.
     pub(super) fn new(framing: &'a Framing, parts: [&'a [u8]; 2], written: usize) -> Self {
-        let parts = if framing.mode == Mode::Discard { [&[] as &[u8]; 2] } else { parts };
-        Self { framing, parts, written, sent: 0 }
+        let parts = if framing.mode == Mode::Discard {
+            [&[] as &[u8]; 2]
+        } else {
+            parts
+        };
+        Self {
+            framing,
+            parts,
+            written,
+            sent: 0,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -166,7 +195,10 @@ impl<'a> Answers<'a> {
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let prefix = self.framing.prefix.as_slice();
-        let messages = self.parts.into_iter().flat_map(|part| self.framing.messages(part));
+        let messages = self
+            .parts
+            .into_iter()
+            .flat_map(|part| self.framing.messages(part));
         messages.flat_map(move |message| [prefix, message])
     }
 
@@ -211,13 +243,25 @@ mod tests {
     use super::*;
 
     fn framing(mode: Mode, prefix: &str, max_line: usize) -> Framing {
-        Framing { mode, prefix: prefix.into(), max_line }
+        Framing {
+            mode,
+            prefix: prefix.into(),
+            max_line,
+        }
     }
 
     #[track_caller]
     fn cuts(begun: usize, fresh: &str, completing: usize, whole: usize, too_long: bool) {
         let cut = framing(Mode::Line, "", 5).cut(begun, fresh.as_bytes());
-        assert_eq!(cut, Cut { completing, whole, too_long }, "{begun} + {fresh:?}");
+        assert_eq!(
+            cut,
+            Cut {
+                completing,
+                whole,
+                too_long
+            },
+            "{begun} + {fresh:?}"
+        );
     }
 
     #[test]
@@ -246,16 +290,36 @@ mod tests {
     fn other_modes_know_no_lines() {
         for mode in [Mode::Chunk, Mode::Discard] {
             let cut = framing(mode, "", 5).cut(0, b"1234567\n8");
-            assert_eq!(cut, Cut { completing: 0, whole: 9, too_long: false });
+            assert_eq!(
+                cut,
+                Cut {
+                    completing: 0,
+                    whole: 9,
+                    too_long: false
+                }
+            );
         }
     }
 
     #[test]
     fn as_many_messages_are_counted_as_there_are() {
-        for bytes in ["", "\n", "a", "a\n", "a\nb", "a\nb\n", "\n\n\nb", "a\n\nb\nc\n"] {
+        for bytes in [
+            "",
+            "\n",
+            "a",
+            "a\n",
+            "a\nb",
+            "a\nb\n",
+            "\n\n\nb",
+            "a\n\nb\nc\n",
+        ] {
             for mode in [Mode::Line, Mode::Chunk, Mode::Discard] {
                 let (framing, bytes) = (framing(mode, "", 5), bytes.as_bytes());
-                assert_eq!(framing.count(bytes), framing.messages(bytes).count(), "{bytes:?}");
+                assert_eq!(
+                    framing.count(bytes),
+                    framing.messages(bytes).count(),
+                    "{bytes:?}"
+                );
             }
         }
     }
@@ -300,8 +364,14 @@ mod tests {
             assert_eq!(answers(&prefixed, ["ab\n\n", "ef\ng"], step), all);
             assert_eq!(answers(&prefixed, ["", "ab\n\nef\ng"], step), all);
             let chunk = framing(Mode::Chunk, "You said: ", 100);
-            assert_eq!(answers(&chunk, ["", "ab\ncd\n"], step), "You said: ab\ncd\n");
-            assert_eq!(answers(&framing(Mode::Discard, "x", 1), ["a", "b"], step), "");
+            assert_eq!(
+                answers(&chunk, ["", "ab\ncd\n"], step),
+                "You said: ab\ncd\n"
+            );
+            assert_eq!(
+                answers(&framing(Mode::Discard, "x", 1), ["a", "b"], step),
+                ""
+            );
         }
     }
 
@@ -309,6 +379,9 @@ mod tests {
     fn more_messages_than_one_write_takes_are_all_answered() {
         let many = "x\n".repeat(1000);
         let prefixed = framing(Mode::Line, "> ", 100);
-        assert_eq!(answers(&prefixed, ["", &many], usize::MAX), "> x\n".repeat(1000));
+        assert_eq!(
+            answers(&prefixed, ["", &many], usize::MAX),
+            "> x\n".repeat(1000)
+        );
     }
 }

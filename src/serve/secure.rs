@@ -55,7 +55,9 @@ async fn shake_hands(
 ) -> Result<Box<AcceptedStream<Stream>>, Failure> {
     let accepting = async {
         let accepted = tls.accept(stream).await;
-        accepted.map(Box::new).map_err(|(error, stream)| Failure::Refused(error, stream))
+        accepted
+            .map(Box::new)
+            .map_err(|(error, stream)| Failure::Refused(error, stream))
     };
     let late = async {
         let stopped = async {
@@ -75,7 +77,11 @@ async fn shake_hands(
 async fn give_up(failure: Failure, visit: Visit) {
     let figures = &visit.shared.figures;
     let (counter, why, stream) = match failure {
-        Failure::Late => (&figures.tls.timed_out, "the handshake took too long".into(), None),
+        Failure::Late => (
+            &figures.tls.timed_out,
+            "the handshake took too long".into(),
+            None,
+        ),
         Failure::Refused(error, stream) => {
             let counter = match &error {
                 AcceptError::NotTls => &figures.tls.not_tls,

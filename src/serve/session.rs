@@ -164,7 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
         }
         match self.phase {
             Phase::Opening => {
-                self.visit.shared.connections.attend(self.visit.place, cx.waker());
+                self.visit
+                    .shared
+                    .connections
+                    .attend(self.visit.place, cx.waker());
                 self.phase = Phase::Echoing;
             }
             Phase::Echoing => ready!(self.poll_read(cx))?,
@@ -222,16 +225,26 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
             return Poll::Ready(Ok(Break(None)));
         }
         let may_read = matches!(self.phase, Phase::Echoing) && !late.answers.is_full();
-        if may_read { Poll::Ready(Ok(Continue(()))) } else { Poll::Pending }
+        if may_read {
+            Poll::Ready(Ok(Continue(())))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Lets the answers to messages wait, all but those that get lost.
     fn put_off(&mut self, parts: [&[u8]; 2]) {
         let shared = &self.visit.shared;
-        let (Some(late), Some((_, prefix))) = (self.late.late(), &shared.faults) else { return };
+        let (Some(late), Some((_, prefix))) = (self.late.late(), &shared.faults) else {
+            return;
+        };
         let now = Instant::now();
-        let messages = parts.into_iter().flat_map(|part| shared.framing.messages(part));
-        let lost = messages.filter(|message| !late.answers.put_off(now, prefix, message)).count();
+        let messages = parts
+            .into_iter()
+            .flat_map(|part| shared.framing.messages(part));
+        let lost = messages
+            .filter(|message| !late.answers.put_off(now, prefix, message))
+            .count();
         shared.figures.lost.fetch_add(lost as u64, Relaxed);
     }
 
@@ -303,12 +316,18 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
         self.held = Held::new(left, begin, written);
         self.note_sent(answers.sent);
         // What the other side does not take now waits until it does.
-        if let Poll::Ready(result) = result { result } else { Ok(()) }
+        if let Poll::Ready(result) = result {
+            result
+        } else {
+            Ok(())
+        }
     }
 
     /// Drops the begin of a line, and will say that it has become too long.
     fn give_up_line(&mut self) {
-        let Some(mut held) = self.held.take() else { return };
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
         self.phase = Phase::refusing(held.bytes.len() - held.whole);
         held.bytes.truncate(held.whole);
         self.held = Some(held).filter(|held| held.whole > 0);
@@ -393,7 +412,13 @@ impl<S, L> Drop for Session<S, L> {
             }
             _ => {}
         }
-        let Self { messages, received, sent, visit, .. } = self;
+        let Self {
+            messages,
+            received,
+            sent,
+            visit,
+            ..
+        } = self;
         let (peer, seconds) = (&visit.peer, visit.seconds());
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, why, "closed");
     }

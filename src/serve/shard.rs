@@ -73,7 +73,16 @@ impl Shard {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub(super) async fn run(self) {
-        let Self { sockets, config, figures, traffic, admission, guard, permits, stop } = self;
+        let Self {
+            sockets,
+            config,
+            figures,
+            traffic,
+            admission,
+            guard,
+            permits,
+            stop,
+        } = self;
         let shared = Rc::new(Shared::new(&config, figures, traffic, admission, permits));
         let executor = Rc::new(LocalExecutor::new());
         let (drainer, draining) = stop::stop();
@@ -108,11 +117,14 @@ impl Shard {
             let answerer = Answerer::new(socket, Rc::clone(&shared), guard, draining);
             executor.spawn(answerer.run()).detach();
         }
-        let sweeper =
-            config.idle_timeout.map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
+        let sweeper = config
+            .idle_timeout
+            .map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
         let stopped = stop.clone();
         // The stop has to wake somebody.
-        executor.spawn(async move { stopped.stopped().await }).detach();
+        executor
+            .spawn(async move { stopped.stopped().await })
+            .detach();
         work(&executor, || stop.is_stopped()).await;
         drop(sweeper);
         // What has come until now is answered or accepted, even if nobody has been told of it yet.
@@ -120,7 +132,11 @@ impl Shard {
         shared.connections.drain();
         drainer.stop();
         // What has not ended in time is cut, with the executor that holds it.
-        let _ = before(Timer::after(config.drain), work(&executor, || executor.is_empty())).await;
+        let _ = before(
+            Timer::after(config.drain),
+            work(&executor, || executor.is_empty()),
+        )
+        .await;
     }
 }
 
@@ -154,7 +170,10 @@ impl Shared {
             Mode::Line | Mode::Discard => BUFFER,
         };
         let mut framing = Framing::new(config);
-        let faults = config.faults.clone().filter(|_| config.mode != Mode::Discard);
+        let faults = config
+            .faults
+            .clone()
+            .filter(|_| config.mode != Mode::Discard);
         Self {
             faults: faults.map(|faults| (faults, framing.take_prefix())),
             framing,

@@ -222,7 +222,10 @@ impl Figures {
         let closed = self.closed.load(Relaxed);
         let connections = self.opened.load(Relaxed);
         let all = |counter: fn(&Traffic) -> &AtomicU64| {
-            self.traffic.iter().map(|traffic| counter(traffic).load(Relaxed)).sum()
+            self.traffic
+                .iter()
+                .map(|traffic| counter(traffic).load(Relaxed))
+                .sum()
         };
         Summary {
             connections,

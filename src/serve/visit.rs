@@ -49,7 +49,15 @@ impl Visit {
         let place = shared.connections.join();
         // Given back when this is dropped: to hold it would take room in each that is open.
         permit.forget();
-        (Self { shared, peer, opened, place }, number)
+        (
+            Self {
+                shared,
+                peer,
+                opened,
+                place,
+            },
+            number,
+        )
     }
 
     /// For how long it has been open.
@@ -75,7 +83,11 @@ pub(super) fn without_end(message: &[u8]) -> Escaped<'_> {
 /// Reads and drops what still comes, for a second at most.
 pub(super) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S, shared: &Shared) {
     // Whether it ended in time or not: all has been said.
-    let _ = before(Timer::after(LINGER), poll_fn(|cx| poll_rest(stream, shared, cx))).await;
+    let _ = before(
+        Timer::after(LINGER),
+        poll_fn(|cx| poll_rest(stream, shared, cx)),
+    )
+    .await;
 }
 
 fn poll_rest<S: AsyncRead + Unpin>(

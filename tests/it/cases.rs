@@ -19,9 +19,16 @@ fn holds(command: &str, least: usize) {
 /// What is wrong with the tables of a command, and how many rows they have.
 fn check(command: &str, table: &str) -> (Vec<String>, usize) {
     let is_head = |row: &str| row.starts_with("|---") || row.contains("| exit | tests |");
-    let rows: Vec<_> =
-        table.lines().filter(|line| line.starts_with('|') && !is_head(line)).collect();
-    (rows.iter().filter_map(|row| complaint(command, row)).collect(), rows.len())
+    let rows: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with('|') && !is_head(line))
+        .collect();
+    (
+        rows.iter()
+            .filter_map(|row| complaint(command, row))
+            .collect(),
+        rows.len(),
+    )
 }
 
 /// What is wrong with a row.
@@ -47,15 +54,28 @@ fn complaint(command: &str, row: &str) -> Option<String> {
 /// Whether there is a test of this name: `FILE::FUNCTION`, the file named from the top or from
 /// where the tests of the command are.
 fn exists(command: &str, test: &str) -> bool {
-    let Some((file, function)) = test.split_once("::") else { return false };
+    let Some((file, function)) = test.split_once("::") else {
+        return false;
+    };
     let is_from_the_top = file.starts_with("src/") || file.starts_with("tests/");
-    let folder = if is_from_the_top { "" } else { &format!("tests/it/{command}/") };
+    let folder = if is_from_the_top {
+        ""
+    } else {
+        &format!("tests/it/{command}/")
+    };
     let text = read(&format!("{folder}{file}.rs"));
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let head = format!("fn {function}() {{");
-    let Some(at) = lines.iter().position(|line| *line == head) else { return false };
-    let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-    attributes.into_iter().any(|attribute| *attribute == "#[test]")
+    let Some(at) = lines.iter().position(|line| *line == head) else {
+        return false;
+    };
+    let attributes = lines[..at]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with("#["));
+    attributes
+        .into_iter()
+        .any(|attribute| *attribute == "#[test]")
 }
 
 /// The text of a file of the package; nothing where there is none.
@@ -95,8 +115,16 @@ fn a_row_without_a_test_is_missed() {
         ("0", "", "no test for"),
         ("", good, "no exit codes"),
         ("12", good, "no exit codes"),
-        ("0", "tests/it/cases::check", "no test tests/it/cases::check"),
-        ("0", "nowhere::every_case_of_serve_has_tests", "no test nowhere::"),
+        (
+            "0",
+            "tests/it/cases::check",
+            "no test tests/it/cases::check",
+        ),
+        (
+            "0",
+            "nowhere::every_case_of_serve_has_tests",
+            "no test nowhere::",
+        ),
         ("0", "a | b", "not four cells"),
     ] {
         let (complaints, _) = check("serve", &row(codes, tests));

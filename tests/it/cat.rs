@@ -63,26 +63,43 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[track_caller]
 fn fifo(folder: &Folder, name: &str) {
-    let status = Command::new("mkfifo").arg(folder.path(name)).status().expect("run mkfifo");
+    let status = Command::new("mkfifo")
+        .arg(folder.path(name))
+        .status()
+        .expect("run mkfifo");
     assert!(status.success());
 }
 
 #[track_caller]
 fn ended_by(ran: &Ran, signal: i32) {
-    assert_eq!(ran.status.signal(), Some(signal), "{}\n{}", ran.status, ran.stderr);
+    assert_eq!(
+        ran.status.signal(),
+        Some(signal),
+        "{}\n{}",
+        ran.status,
+        ran.stderr
+    );
 }
 
 /// The size of the new file that a process writes in the folder before it takes its place, with
 /// or without a name.
 fn size_of_new(folder: &Folder, process: u32) -> u64 {
-    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().map_while(Result::ok);
+    let open = fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .map_while(Result::ok);
     let new = open.filter(|file| {
         let path = fs::read_link(file.path()).unwrap_or_default();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         path.parent() == Some(&folder.path(""))
             && (name.starts_with("#") || name.starts_with(".out."))
     });
-    new.filter_map(|file| Some(fs::metadata(file.path()).ok()?.len())).max().unwrap_or(0)
+    new.filter_map(|file| Some(fs::metadata(file.path()).ok()?.len()))
+        .max()
+        .unwrap_or(0)
 }
 
 #[test]
@@ -113,18 +130,48 @@ fn options_that_cannot_be_meant_are_usage_errors() {
 fn a_log_is_kept_only_when_asked_for() {
     let folder = Folder::new();
     folder.write("a", "a");
-    folder.myapp(["cat", "a"]).run().code(0).prints("a").silent();
-    folder.myapp(["cat", "--verbose", "a"]).run().code(0).prints("a").says("bytes=1");
-    folder.myapp(["cat", "--verbose", "--log-file", "log", "a"]).run().code(0).silent();
-    assert!(String::from_utf8(folder.read("log")).unwrap().contains("bytes=1"));
-    folder.myapp(["cat", "--log-file", "no/log", "a"]).run().code(1).says("open log file no/log");
+    folder
+        .myapp(["cat", "a"])
+        .run()
+        .code(0)
+        .prints("a")
+        .silent();
+    folder
+        .myapp(["cat", "--verbose", "a"])
+        .run()
+        .code(0)
+        .prints("a")
+        .says("bytes=1");
+    folder
+        .myapp(["cat", "--verbose", "--log-file", "log", "a"])
+        .run()
+        .code(0)
+        .silent();
+    assert!(
+        String::from_utf8(folder.read("log"))
+            .unwrap()
+            .contains("bytes=1")
+    );
+    folder
+        .myapp(["cat", "--log-file", "no/log", "a"])
+        .run()
+        .code(1)
+        .says("open log file no/log");
 }
 
 /// The library's face: what a run of these sources into `out` came to.
 async fn run(folder: &Folder, sources: &[&str]) -> Result<Report, cat::Error> {
-    let sources: Vec<_> = sources.iter().map(|name| Source::Path(folder.path(name))).collect();
+    let sources: Vec<_> = sources
+        .iter()
+        .map(|name| Source::Path(folder.path(name)))
+        .collect();
     let path = folder.path("out");
-    let sink = Sink::File { path, mode: Mode::Replace, fsync: false, tee: None };
+    let sink = Sink::File {
+        path,
+        mode: Mode::Replace,
+        fsync: false,
+        tee: None,
+    };
     cat::run(sources, Config::default(), sink, |_| {}).await
 }
 
@@ -159,7 +206,10 @@ fn a_dropped_run_leaves_the_old_file_and_nothing_beside() {
         let start = Instant::now();
         while size_of_new(&folder, std::process::id()) != 1 {
             assert!(future::poll_once(&mut halfway).await.is_none());
-            assert!(start.elapsed() < Duration::from_secs(30), "never got halfway");
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "never got halfway"
+            );
         }
         drop(halfway);
     });

@@ -46,7 +46,9 @@ fn fetch<const N: usize>(folder: &Folder, arguments: [&str; N]) -> Ran {
 fn fetch_f(answer: Answer, arguments: &[&str]) -> (Folder, Ran) {
     let (folder, server) = (Folder::new(), Server::with([("/f", answer)]));
     let url = server.url("/f");
-    let ran = folder.myapp([&["download"], arguments, &[&url]].concat()).run();
+    let ran = folder
+        .myapp([&["download"], arguments, &[&url]].concat())
+        .run();
     (folder, ran)
 }
 
@@ -54,7 +56,11 @@ fn fetch_f(answer: Answer, arguments: &[&str]) -> (Folder, Ran) {
 fn is_saved(answer: Answer, body: &[u8]) {
     let (folder, ran) = fetch_f(answer, &[]);
     ran.code(0).prints("");
-    assert!(folder.read("f") == body, "other bytes, {} of them", folder.read("f").len());
+    assert!(
+        folder.read("f") == body,
+        "other bytes, {} of them",
+        folder.read("f").len()
+    );
     assert_eq!(folder.names(), ["f"]);
 }
 
@@ -67,7 +73,10 @@ fn fails(answer: Answer, arguments: &[&str], code: i32, says: &str) {
 #[track_caller]
 fn breaks(answer: Answer, arguments: &[&str], code: i32, says: &str) {
     let names = fails_with(answer, arguments, code, says);
-    assert!(names.is_empty() || names == ["f.part", "f.part.json"], "left behind: {names:?}");
+    assert!(
+        names.is_empty() || names == ["f.part", "f.part.json"],
+        "left behind: {names:?}"
+    );
 }
 
 #[track_caller]
@@ -85,7 +94,10 @@ fn ok() -> Answer {
 fn until(is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never became so");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it never became so"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

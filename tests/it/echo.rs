@@ -29,7 +29,10 @@ fn echo(peer: &Peer, arguments: &[&str]) -> Program {
 fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
     let (line, hint) = ran.stderr.split_once('\n').expect("a line");
     assert!(line.starts_with("myapp: "), "{line}");
-    assert!(hint.is_empty() || hint.starts_with("hint: ") && hint.lines().count() == 1, "{hint}");
+    assert!(
+        hint.is_empty() || hint.starts_with("hint: ") && hint.lines().count() == 1,
+        "{hint}"
+    );
     assert!(line.contains(&peer.address()), "{line}");
     assert!(causes.iter().any(|cause| line.ends_with(cause)), "{line}");
 }
@@ -37,7 +40,11 @@ fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
 #[test]
 fn replies_are_printed_in_the_order_of_the_messages() {
     let peer = Peer::start(peer::echo_late);
-    echo(&peer, &["300", "150", "0", "200"]).run().code(0).prints("300\n150\n0\n200\n").silent();
+    echo(&peer, &["300", "150", "0", "200"])
+        .run()
+        .code(0)
+        .prints("300\n150\n0\n200\n")
+        .silent();
     assert_eq!(peer.connections(), 4);
 }
 
@@ -46,13 +53,23 @@ fn each_line_of_stdin_is_a_message_and_its_bytes_come_back_as_they_were() {
     let peer = Peer::start(peer::echo);
     let lines = b"one\n\n\x00\xff\xfe\r\nlast without end";
     let replies = b"one\n\n\x00\xff\xfe\r\nlast without end\n";
-    echo(&peer, &[]).stdin(lines).run().code(0).prints(replies).silent();
+    echo(&peer, &[])
+        .stdin(lines)
+        .run()
+        .code(0)
+        .prints(replies)
+        .silent();
     assert_eq!(peer.connections(), 4);
 }
 
 #[test]
 fn no_message_is_no_failure_and_no_connection() {
-    myapp(["echo", "-c", "127.0.0.1:1"]).stdin("").run().code(0).prints("").silent();
+    myapp(["echo", "-c", "127.0.0.1:1"])
+        .stdin("")
+        .run()
+        .code(0)
+        .prints("")
+        .silent();
 }
 
 #[test]
@@ -70,17 +87,27 @@ fn a_stdin_that_stays_open_is_answered_line_by_line() {
 #[test]
 fn never_more_connections_are_open_than_jobs() {
     let peer = Peer::start(peer::echo_late);
-    echo(&peer, &["-j", "3"]).stdin("20\n".repeat(30)).run().code(0).prints("20\n".repeat(30));
+    echo(&peer, &["-j", "3"])
+        .stdin("20\n".repeat(30))
+        .run()
+        .code(0)
+        .prints("20\n".repeat(30));
     assert_eq!(peer.connections(), 30);
     // A client may have opened its next connection before the peer has seen the last one end.
-    assert!((2..=6).contains(&peer.most_at_once()), "{}", peer.most_at_once());
+    assert!(
+        (2..=6).contains(&peer.most_at_once()),
+        "{}",
+        peer.most_at_once()
+    );
 }
 
 #[test]
 fn all_messages_go_over_one_connection_when_that_is_asked() {
     let peer = Peer::start(peer::echo);
     let lines: String = (0..5000).map(|number| format!("line {number}\n")).collect();
-    let ran = echo(&peer, &["--one-connection", "--verify"]).stdin(&lines).run();
+    let ran = echo(&peer, &["--one-connection", "--verify"])
+        .stdin(&lines)
+        .run();
     ran.code(0).prints(&lines).silent();
     assert_eq!(peer.connections(), 1);
 }
@@ -88,7 +115,9 @@ fn all_messages_go_over_one_connection_when_that_is_asked() {
 #[test]
 fn one_connection_is_opened_anew_after_a_message_that_failed() {
     let peer = Peer::start(peer::answer_and_close(b"hi\n"));
-    let ran = echo(&peer, &["--one-connection", "a", "b", "c"]).run().code(4);
+    let ran = echo(&peer, &["--one-connection", "a", "b", "c"])
+        .run()
+        .code(4);
     ran.prints("hi\nhi\n").says("message 2: ");
     assert_eq!(peer.connections(), 2);
 }
@@ -96,7 +125,9 @@ fn one_connection_is_opened_anew_after_a_message_that_failed() {
 #[test]
 fn what_a_server_sent_too_much_is_the_next_reply_on_one_connection() {
     let peer = Peer::start(peer::answer(b"hi\nho\n"));
-    let ran = echo(&peer, &["--one-connection", "a", "b", "c", "d"]).run().code(0);
+    let ran = echo(&peer, &["--one-connection", "a", "b", "c", "d"])
+        .run()
+        .code(0);
     ran.prints("hi\nho\nhi\nho\n").silent();
     assert_eq!(peer.connections(), 1);
 }
@@ -106,15 +137,26 @@ fn a_message_larger_than_all_buffers_does_not_lock_both_sides() {
     let peer = Peer::start(peer::echo);
     let line = format!("{}\n", "x".repeat(15_000_000));
     let ran = echo(&peer, &["--verify"]).stdin(&line).run().code(0);
-    assert!(ran.stdout == line.as_bytes(), "{} bytes came", ran.stdout.len());
+    assert!(
+        ran.stdout == line.as_bytes(),
+        "{} bytes came",
+        ran.stdout.len()
+    );
 }
 
 #[test]
 fn verify_names_the_place_of_the_first_difference() {
     let peer = Peer::start(peer::answer(b"hOla\n"));
-    let ran = echo(&peer, &["--verify", "hola"]).run().code(1).prints("hOla\n");
+    let ran = echo(&peer, &["--verify", "hola"])
+        .run()
+        .code(1)
+        .prints("hOla\n");
     one_line(ran, &peer, &["differs from its message at offset 1"]);
-    echo(&peer, &["hola"]).run().code(0).prints("hOla\n").silent();
+    echo(&peer, &["hola"])
+        .run()
+        .code(0)
+        .prints("hOla\n")
+        .silent();
 }
 
 #[test]
@@ -129,7 +171,11 @@ fn verify_ends_a_reply_that_is_longer_than_its_message() {
 fn a_reply_without_end_is_cut_at_its_limit() {
     let peer = Peer::start(peer::babble);
     let ran = echo(&peer, &["--timeout", "1m", "hola"]).run().code(11);
-    assert!((16 << 20..17 << 20).contains(&ran.stdout.len()), "{}", ran.stdout.len());
+    assert!(
+        (16 << 20..17 << 20).contains(&ran.stdout.len()),
+        "{}",
+        ran.stdout.len()
+    );
     one_line(ran, &peer, &["longer than 16777216 bytes"]);
 }
 
@@ -137,40 +183,83 @@ fn a_reply_without_end_is_cut_at_its_limit() {
 fn a_line_of_stdin_without_end_is_told_and_the_others_go_on() {
     let peer = Peer::start(peer::echo);
     let lines = format!("a\n{}\nb\n", "x".repeat(17 << 20));
-    let ran = echo(&peer, &[]).stdin(lines).run().code(11).prints("a\nb\n");
-    assert_eq!(ran.stderr, "myapp: read standard input: a line is longer than 16777215 bytes\n");
+    let ran = echo(&peer, &[])
+        .stdin(lines)
+        .run()
+        .code(11)
+        .prints("a\nb\n");
+    assert_eq!(
+        ran.stderr,
+        "myapp: read standard input: a line is longer than 16777215 bytes\n"
+    );
 }
 
 #[test]
 fn every_way_a_peer_can_fail_is_a_line_with_its_cause_after_what_had_come() {
-    let early = ["closed by the server before it came", "Connection reset by peer", "Broken pipe"];
+    let early = [
+        "closed by the server before it came",
+        "Connection reset by peer",
+        "Broken pipe",
+    ];
     let peer = Peer::start(peer::close_first);
-    one_line(echo(&peer, &["hola"]).run().code(4).prints(""), &peer, &early);
+    one_line(
+        echo(&peer, &["hola"]).run().code(4).prints(""),
+        &peer,
+        &early,
+    );
 
     let peer = Peer::start(peer::reset);
-    one_line(echo(&peer, &["hola"]).run().code(4).prints(""), &peer, &early[1..]);
+    one_line(
+        echo(&peer, &["hola"]).run().code(4).prints(""),
+        &peer,
+        &early[1..],
+    );
 
     let peer = Peer::start(peer::answer_and_close(b"ho"));
     let ran = echo(&peer, &["hola"]).run().code(4).prints("ho\n");
     one_line(ran, &peer, &["closed by the server after 2 bytes of it"]);
 
     let peer = Peer::start(peer::say_nothing);
-    let ran = echo(&peer, &["--timeout", "50ms", "hola"]).run().code(10).prints("");
+    let ran = echo(&peer, &["--timeout", "50ms", "hola"])
+        .run()
+        .code(10)
+        .prints("");
     one_line(ran, &peer, &["timed out after 50ms, before it came"]);
 
     let peer = Peer::start(peer::answer(b"ho"));
-    let ran = echo(&peer, &["--timeout", "500ms", "hola"]).run().code(10).prints("ho\n");
+    let ran = echo(&peer, &["--timeout", "500ms", "hola"])
+        .run()
+        .code(10)
+        .prints("ho\n");
     one_line(ran, &peer, &["timed out after 500ms, after 2 bytes of it"]);
 }
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let address = format!("127.0.0.1:{port}");
-    let ran = myapp(["echo", "-c", &address, "hola"]).run().code(4).prints("");
-    assert_eq!(ran.stderr, format!("myapp: connect to {address}: Connection refused\n"));
-    let ran = myapp(["echo", "-c", "no.such.host.invalid:7", "hola"]).run().code(4).prints("");
-    assert!(ran.stderr.starts_with("myapp: resolve no.such.host.invalid: "), "{}", ran.stderr);
+    let ran = myapp(["echo", "-c", &address, "hola"])
+        .run()
+        .code(4)
+        .prints("");
+    assert_eq!(
+        ran.stderr,
+        format!("myapp: connect to {address}: Connection refused\n")
+    );
+    let ran = myapp(["echo", "-c", "no.such.host.invalid:7", "hola"])
+        .run()
+        .code(4)
+        .prints("");
+    assert!(
+        ran.stderr
+            .starts_with("myapp: resolve no.such.host.invalid: "),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -187,14 +276,22 @@ fn one_failure_stops_no_other_message_and_the_lowest_code_wins() {
             line.into()
         })
     });
-    let ran = echo(&peer, &["--timeout", "2s", "a", "late", "b", "cut", "c"]).run().code(4);
-    let ran = ran.prints("a\nb\nc\n").says("message 2: ").says("message 4: ");
+    let ran = echo(&peer, &["--timeout", "2s", "a", "late", "b", "cut", "c"])
+        .run()
+        .code(4);
+    let ran = ran
+        .prints("a\nb\nc\n")
+        .says("message 2: ")
+        .says("message 4: ");
     assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
 }
 
 #[test]
 fn a_message_with_a_line_end_inside_is_refused_before_anything_is_sent() {
-    let ran = myapp(["echo", "-c", "127.0.0.1:1", "a", "b\x1b\nc"]).run().code(2).prints("");
+    let ran = myapp(["echo", "-c", "127.0.0.1:1", "a", "b\x1b\nc"])
+        .run()
+        .code(2)
+        .prints("");
     let ran = ran.says("send message 'b\\x1b\\nc': a line end inside, at offset 2\n");
     ran.says("hint: each line is a message of its own; --raw sends");
 }
@@ -213,7 +310,10 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ("-n 3 -j 3", "--jobs"),
         ("-n 3 --raw", "--raw"),
         ("-n 0", "--count"),
-        ("-n 1 one two", "send one message again and again: there are several"),
+        (
+            "-n 1 one two",
+            "send one message again and again: there are several",
+        ),
         ("--interval never", "--interval"),
         ("--size 10", "--count"),
         ("--size 0 -n 1", "--size"),
@@ -254,8 +354,11 @@ fn the_log_tells_of_each_message_and_nothing_harmful() {
     let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
     let ran = myapp(["echo", "-c", &peer.address(), "hola"]).run().code(0);
     let ran = ran.prints("\x1b]0;x\x07\n");
-    let told: Vec<_> =
-        ran.stderr.lines().filter_map(|line| Some(line.split_once("INFO ")?.1)).collect();
+    let told: Vec<_> = ran
+        .stderr
+        .lines()
+        .filter_map(|line| Some(line.split_once("INFO ")?.1))
+        .collect();
     let told: Vec<_> = told.iter().map(|line| line.trim_start()).collect();
     assert_eq!(
         told,
@@ -275,8 +378,13 @@ fn what_could_harm_a_terminal_is_escaped_on_one() {
     let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
     let program = env!("CARGO_BIN_EXE_myapp");
     let line = format!("{program} echo -q -c {} hola", peer.address());
-    let output = std::process::Command::new("script").args(["-qec", &line, "/dev/null"]).output();
-    assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), "\\x1b]0;x\\x07\r\n");
+    let output = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .output();
+    assert_eq!(
+        String::from_utf8_lossy(&output.unwrap().stdout),
+        "\\x1b]0;x\\x07\r\n"
+    );
 }
 
 #[test]
@@ -309,7 +417,11 @@ fn ends(running: Running, signal: Signal, code: i32) {
     let start = Instant::now();
     running.signal(signal);
     running.wait().code(code).silent();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -336,7 +448,10 @@ fn a_full_disk_is_told() {
         .unwrap();
     assert_eq!(output.status.code(), Some(3));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(stderr, "myapp: write standard output: No space left on device\n");
+    assert_eq!(
+        stderr,
+        "myapp: write standard output: No space left on device\n"
+    );
 }
 
 #[test]
@@ -346,11 +461,24 @@ fn a_server_on_a_path_whose_backlog_is_full_is_waited_for() {
     rustix::net::listen(&listener, 0).unwrap();
     let _waiting = UnixStream::connect(folder.path("s")).unwrap();
     for load in [["--jobs", "1"], ["--connections", "1"]] {
-        let late = [&["echo", "-q", "-c", "unix:s", "--timeout", "200ms"], &load[..]].concat();
+        let late = [
+            &["echo", "-q", "-c", "unix:s", "--timeout", "200ms"],
+            &load[..],
+        ]
+        .concat();
         let ran = folder.myapp(late).stdin("x\n").run().code(10);
         ran.says("connect to unix:s: timed out after 200ms\n");
     }
-    let running = folder.myapp(["echo", "-q", "-c", "unix:s", "-n", "9", "--connections", "9"]);
+    let running = folder.myapp([
+        "echo",
+        "-q",
+        "-c",
+        "unix:s",
+        "-n",
+        "9",
+        "--connections",
+        "9",
+    ]);
     let running = running.start();
     thread::sleep(Duration::from_millis(300));
     thread::spawn(move || {
@@ -369,10 +497,18 @@ fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
     let folder = Folder::new();
     let mut server = folder.myapp(["serve", "-q", "unix:s"]).start();
     assert_eq!(server.line(), "listening on unix:s");
-    folder.myapp(["echo", "-c", "unix:s", "one", "two"]).run().code(0).prints("one\ntwo\n");
-    let raw = folder.myapp(["echo", "-c", "unix:s", "--raw"]).stdin("as it is");
+    folder
+        .myapp(["echo", "-c", "unix:s", "one", "two"])
+        .run()
+        .code(0)
+        .prints("one\ntwo\n");
+    let raw = folder
+        .myapp(["echo", "-c", "unix:s", "--raw"])
+        .stdin("as it is");
     raw.run().code(0).prints("as it is").silent();
-    let ran = folder.myapp(["echo", "-q", "-c", "unix:s", "-n", "9", "--in-flight", "3"]).run();
+    let ran = folder
+        .myapp(["echo", "-q", "-c", "unix:s", "-n", "9", "--in-flight", "3"])
+        .run();
     assert!(ran.code(0).text().contains("9 sent, 9 answered"));
     drop(server);
     let ran = folder.myapp(["echo", "-c", "unix:s", "x"]).run().code(4);

@@ -25,7 +25,16 @@ fn every_example_has_a_row() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     names.sort();
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
@@ -41,7 +50,11 @@ fn every_example_runs_to_its_end_and_shows_its_point() {
             .unwrap_or_else(|error| panic!("{name}: {error} (`cargo test` builds it)"));
         let stdout = String::from_utf8_lossy(&ran.stdout);
         let stderr = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{name}: {}\n{stdout}\n{stderr}", ran.status);
+        assert!(
+            ran.status.success(),
+            "{name}: {}\n{stdout}\n{stderr}",
+            ran.status
+        );
         assert!(
             format!("{stdout}{stderr}").contains(shows),
             "{name} should say {shows:?}:\n{stdout}\n{stderr}"

@@ -10,13 +10,21 @@ use crate::harness::{Folder, Ran, Server, myapp};
 
 #[test]
 fn a_command_that_does_not_exist_is_a_usage_error() {
-    myapp(["serv"]).run().code(2).prints("").says("myapp: unrecognized subcommand 'serv'");
+    myapp(["serv"])
+        .run()
+        .code(2)
+        .prints("")
+        .says("myapp: unrecognized subcommand 'serv'");
     myapp::<&str>([]).run().code(2).says("Usage");
 }
 
 #[test]
 fn a_log_filter_that_is_none_is_a_usage_error() {
-    myapp(["serve", "0"]).env("MYAPP_LOG", "a=b=c").run().code(2).says("MYAPP_LOG");
+    myapp(["serve", "0"])
+        .env("MYAPP_LOG", "a=b=c")
+        .run()
+        .code(2)
+        .says("MYAPP_LOG");
 }
 
 #[test]
@@ -32,7 +40,10 @@ fn the_manual_and_the_completions_name_every_command() {
     for what in ["man", "complete-bash", "complete-zsh", "complete-fish"] {
         let text = myapp(["--generate", what]).run().code(0).silent().text();
         for command in ["serve", "echo", "download", "cat"] {
-            assert!(text.to_lowercase().contains(command), "{what} does not name {command}");
+            assert!(
+                text.to_lowercase().contains(command),
+                "{what} does not name {command}"
+            );
         }
     }
 }
@@ -52,8 +63,12 @@ fn after(arguments: &[&str], line: &[u8]) -> Ran {
 #[track_caller]
 fn objects(log: &str) -> Vec<Value> {
     let read = |line: &str| serde_json::from_str::<Value>(line);
-    let lines = log.lines().map(|line| read(line).unwrap_or_else(|e| panic!("{e}: {line}")));
-    lines.inspect(|value| assert!(value.is_object(), "{value}")).collect()
+    let lines = log
+        .lines()
+        .map(|line| read(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    lines
+        .inspect(|value| assert!(value.is_object(), "{value}"))
+        .collect()
 }
 
 #[test]
@@ -114,9 +129,16 @@ fn json_is_one_object_a_line() {
 #[test]
 fn what_strangers_send_is_escaped_and_cut() {
     // A megabyte, of which no line ends.
-    let strange = [b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(), &[b'x'; 1_000_000]];
+    let strange = [
+        b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(),
+        &[b'x'; 1_000_000],
+    ];
     let log = after(&[], &strange.concat()).says(r"text=\x1b[31mred\x07\x7f\u{9b}\u{202e}xxx");
-    let line = log.stderr.lines().find(|line| line.contains("received")).unwrap();
+    let line = log
+        .stderr
+        .lines()
+        .find(|line| line.contains("received"))
+        .unwrap();
     assert!(line.ends_with("bytes more)"), "{line}");
     assert!(line.len() < 500, "{line}");
     let tame = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
@@ -127,7 +149,14 @@ fn what_strangers_send_is_escaped_and_cut() {
 fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
     let folder = Folder::new();
     folder.write("log", "from before\n");
-    let arguments = ["serve", "--log-file", "log", "--log-format", "json", "127.0.0.1:0"];
+    let arguments = [
+        "serve",
+        "--log-file",
+        "log",
+        "--log-format",
+        "json",
+        "127.0.0.1:0",
+    ];
     let server = Server::of(folder.myapp(arguments), 1);
     let before = server.descriptors();
     assert_eq!(server.exchange(b"hello\n"), b"hello\n");
@@ -135,10 +164,19 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
     server.stop().silent();
     let log = String::from_utf8(folder.read("log")).unwrap();
     let rest = log.strip_prefix("from before\n").expect("the old lines");
-    let messages: Vec<_> = objects(rest).iter().map(|line| line["message"].clone()).collect();
+    let messages: Vec<_> = objects(rest)
+        .iter()
+        .map(|line| line["message"].clone())
+        .collect();
     assert_eq!(
         messages,
-        ["opened", "received", "closed", "stopping; a second signal ends at once", "summary"]
+        [
+            "opened",
+            "received",
+            "closed",
+            "stopping; a second signal ends at once",
+            "summary"
+        ]
     );
 }
 
@@ -169,10 +207,22 @@ fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
     let left_out =
         about("left out").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
     let traffic = shown + about("opened peer").count() + about("closed peer").count();
-    assert_eq!(traffic + left_out.sum::<usize>(), 2004, "every line is shown or counted");
-    assert!(about("left out").count() >= 2, "it is told when the second is over, and at the end");
+    assert_eq!(
+        traffic + left_out.sum::<usize>(),
+        2004,
+        "every line is shown or counted"
+    );
+    assert!(
+        about("left out").count() >= 2,
+        "it is told when the second is over, and at the end"
+    );
     let all = after(&["-v"], &burst).stderr;
-    assert_eq!(all.lines().filter(|line| line.contains("received peer")).count(), 1000);
+    assert_eq!(
+        all.lines()
+            .filter(|line| line.contains("received peer"))
+            .count(),
+        1000
+    );
 }
 
 /// A FIFO that is open for both ways: to open it does not wait, and nobody reads.
@@ -188,7 +238,10 @@ fn unread(folder: &Folder) -> (PathBuf, File) {
 fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
     let folder = Folder::new();
     let (_, _keep) = unread(&folder);
-    let server = Server::of(folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]), 1);
+    let server = Server::of(
+        folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]),
+        1,
+    );
     answers_burst(&server);
     let told = server.stop();
     assert_eq!(told.text(), "", "nothing about it is on stdout");
@@ -199,7 +252,12 @@ fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
 fn a_reader_of_stderr_that_does_not_read_does_not_hold_up_the_end() {
     let folder = Folder::new();
     let (path, _keep) = unread(&folder);
-    let server = Server::of(folder.myapp(["serve", "-v", "127.0.0.1:0"]).stderr_to(&path), 1);
+    let server = Server::of(
+        folder
+            .myapp(["serve", "-v", "127.0.0.1:0"])
+            .stderr_to(&path),
+        1,
+    );
     // More lines than wait for their reader.
     answers_burst(&server);
     assert_eq!(server.stop().text(), "", "nothing about it is on stdout");

@@ -15,22 +15,37 @@ fn readme() -> String {
 fn blocks(readme: &str, language: &str) -> Vec<String> {
     let fence = format!("\n```{language}\n");
     let rest = readme.split(&fence).skip(1);
-    rest.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n").collect()
+    rest.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n")
+        .collect()
 }
 
 #[test]
 fn the_first_two_commands_are_the_tour_and_the_tests() {
     let first: Vec<_> = blocks(&readme(), "sh").into_iter().take(2).collect();
-    assert_eq!(first, ["cargo run --release --example tour\n", "cargo test\n"]);
+    assert_eq!(
+        first,
+        ["cargo run --release --example tour\n", "cargo test\n"]
+    );
 }
 
 #[test]
 fn the_help_it_shows_is_the_help_of_the_program() {
     let readme = readme();
     for command in ["serve", "echo", "download", "cat"] {
-        let ran = myapp([command, "--help"]).env("COLUMNS", "80").run().code(0);
-        let help: Vec<_> = ran.text().lines().map(str::trim_end).map(str::to_owned).collect();
-        let shown = format!("```text\n$ myapp {command} --help\n{}\n```", help.join("\n"));
+        let ran = myapp([command, "--help"])
+            .env("COLUMNS", "80")
+            .run()
+            .code(0);
+        let help: Vec<_> = ran
+            .text()
+            .lines()
+            .map(str::trim_end)
+            .map(str::to_owned)
+            .collect();
+        let shown = format!(
+            "```text\n$ myapp {command} --help\n{}\n```",
+            help.join("\n")
+        );
         assert!(readme.contains(&shown), "the README should show:\n{shown}");
     }
 }
@@ -38,7 +53,11 @@ fn the_help_it_shows_is_the_help_of_the_program() {
 #[test]
 fn help_fits_eighty_columns() {
     for command in ["serve", "echo", "download", "cat"] {
-        let help = myapp([command, "--help"]).env("COLUMNS", "80").run().code(0).text();
+        let help = myapp([command, "--help"])
+            .env("COLUMNS", "80")
+            .run()
+            .code(0)
+            .text();
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{command}: {line}");
         }
@@ -73,10 +92,18 @@ fn the_sessions_it_shows_run_as_shown() {
 fn the_examples_it_names_are_those_that_exist() {
     let readme = readme();
     for (name, _) in crate::examples::EXAMPLES {
-        assert!(readme.contains(&format!("examples/{name}.rs")), "{name} is not in the README");
+        assert!(
+            readme.contains(&format!("examples/{name}.rs")),
+            "{name} is not in the README"
+        );
     }
     for part in readme.split("(examples/").skip(1) {
         let name = part.split(".rs").next().unwrap();
-        assert!(crate::examples::EXAMPLES.iter().any(|(known, _)| *known == name), "{name}");
+        assert!(
+            crate::examples::EXAMPLES
+                .iter()
+                .any(|(known, _)| *known == name),
+            "{name}"
+        );
     }
 }

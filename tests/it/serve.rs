@@ -32,7 +32,9 @@ fn noise(length: usize) -> Vec<u8> {
 /// Sends as much as the other side and the systems between take.
 fn fill(mut client: &TcpStream, most: usize) -> usize {
     let mut sent = 0;
-    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    client
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let bytes = [b'x'; 1 << 16];
     while sent < most {
         match client.write(&bytes[..bytes.len().min(most - sent)]) {

@@ -14,10 +14,26 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("limits", &[]),
     ("measure", &[]),
     ("net", &["limits", "runtime", "escape"]),
-    ("cat", &["unpack", "limits", "runtime", "units", "escape", "causes"]),
-    ("serve", &["net", "limits", "runtime", "units", "escape", "causes"]),
-    ("echo", &["net", "measure", "limits", "runtime", "units", "escape", "causes"]),
-    ("download", &["unpack", "net", "limits", "runtime", "units", "escape", "causes"]),
+    (
+        "cat",
+        &["unpack", "limits", "runtime", "units", "escape", "causes"],
+    ),
+    (
+        "serve",
+        &["net", "limits", "runtime", "units", "escape", "causes"],
+    ),
+    (
+        "echo",
+        &[
+            "net", "measure", "limits", "runtime", "units", "escape", "causes",
+        ],
+    ),
+    (
+        "download",
+        &[
+            "unpack", "net", "limits", "runtime", "units", "escape", "causes",
+        ],
+    ),
 ];
 
 /// Crates that stand behind a wall: only files below one of these paths may name them.
@@ -26,7 +42,10 @@ const WALLS: [(&str, &[&str]); 7] = [
     ("http_client", &["download/http/"]),
     ("httparse", &["download/http/"]),
     ("rustls", &["net/tls", "net/stream.rs"]),
-    ("futures_rustls", &["net/tls", "net/stream.rs", "download/http/"]),
+    (
+        "futures_rustls",
+        &["net/tls", "net/stream.rs", "download/http/"],
+    ),
     ("clap", &["bin/"]),
     ("anyhow", &["bin/"]),
 ];
@@ -58,22 +77,34 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     visit(&root, &mut |path| {
-        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let name = path
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         if name.contains("/tests/") {
             return;
         }
         let text = fs::read_to_string(&path).unwrap();
         let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
-        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        sources.push(Source { name, code: code.map(|line| format!("{line}\n")).collect() });
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        sources.push(Source {
+            name,
+            code: code.map(|line| format!("{line}\n")).collect(),
+        });
     });
     assert!(sources.len() > 20, "only {} files found", sources.len());
     sources
 }
 
 fn visit(folder: &Path, found: &mut impl FnMut(PathBuf)) {
-    let mut entries: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -86,7 +117,9 @@ fn visit(folder: &Path, found: &mut impl FnMut(PathBuf)) {
 
 /// The files of the library.
 fn library() -> impl Iterator<Item = Source> {
-    sources().into_iter().filter(|source| !source.name.starts_with("bin/"))
+    sources()
+        .into_iter()
+        .filter(|source| !source.name.starts_with("bin/"))
 }
 
 #[track_caller]
@@ -98,7 +131,11 @@ fn none(complaints: Vec<String>) {
 fn imports(code: &str) -> Vec<String> {
     let rooms = code.split("crate::").skip(1);
     rooms
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
         .collect()
 }
 
@@ -111,7 +148,10 @@ fn rooms_import_only_from_below() {
         let (_, allowed) = arrows.unwrap_or_else(|| panic!("{room} has no row in ARROWS"));
         let wrong = |to: &String| to != room && !allowed.contains(&to.as_str());
         complaints.extend(
-            imports(&code).into_iter().filter(wrong).map(|to| format!("{name} imports {to}")),
+            imports(&code)
+                .into_iter()
+                .filter(wrong)
+                .map(|to| format!("{name} imports {to}")),
         );
     }
     none(complaints);
@@ -123,7 +163,11 @@ fn crates_behind_a_wall_are_named_nowhere_else() {
     for Source { name, code } in sources() {
         for (krate, rooms) in WALLS {
             let inside = rooms.iter().any(|room| name.starts_with(room));
-            let paths = [format!("use {krate}::"), format!(" {krate}::"), format!("({krate}::")];
+            let paths = [
+                format!("use {krate}::"),
+                format!(" {krate}::"),
+                format!("({krate}::"),
+            ];
             if !inside && paths.iter().any(|path| code.contains(path)) {
                 complaints.push(format!("{name} names {krate}"));
             }
@@ -167,7 +211,9 @@ fn functions(code: &str) -> Vec<(String, usize)> {
     let lines: Vec<_> = code.lines().collect();
     let mut functions = Vec::new();
     for (start, line) in lines.iter().enumerate() {
-        let Some((before, after)) = line.split_once("fn ") else { continue };
+        let Some((before, after)) = line.split_once("fn ") else {
+            continue;
+        };
         let words = before.trim_start();
         if !words
             .split(' ')
@@ -177,7 +223,10 @@ fn functions(code: &str) -> Vec<(String, usize)> {
         }
         let indent = before.len() - words.len();
         let end = format!("{}}}", " ".repeat(indent));
-        let length = lines[start..].iter().position(|line| *line == end).map_or(1, |at| at + 1);
+        let length = lines[start..]
+            .iter()
+            .position(|line| *line == end)
+            .map_or(1, |at| at + 1);
         let name = after.split(['(', '<']).next().unwrap();
         functions.push((name.to_owned(), length));
     }
@@ -188,5 +237,8 @@ fn functions(code: &str) -> Vec<(String, usize)> {
 fn the_measure_of_functions_measures() {
     let code = "fn a() {\n    b\n}\nimpl X {\n    pub(crate) async fn c(\n    ) {\n    }\n}\n";
     assert_eq!(functions(code), [("a".into(), 3), ("c".into(), 3)]);
-    assert_eq!(imports("use crate::net::x;\ncrate::units::parse()"), ["net", "units"]);
+    assert_eq!(
+        imports("use crate::net::x;\ncrate::units::parse()"),
+        ["net", "units"]
+    );
 }

@@ -13,7 +13,10 @@ const OURS: &str = env!("CARGO_BIN_EXE_myapp");
 const AT_ONCE: usize = 16;
 
 /// The tutorial's own way: aiohttp and aiofiles, 16 tasks at once.
-const AIOHTTP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/rivals/download/fetch.py");
+const AIOHTTP: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/benches/rivals/download/fetch.py"
+);
 
 /// What is to be fetched, and where to.
 pub(crate) struct Job {
@@ -43,11 +46,19 @@ impl Job {
         for number in 0..count {
             lines += &format!("{base}/{number:05}\n");
             let path = out.join(format!("{number:05}"));
-            config += &format!("url = \"{base}/{number:05}\"\noutput = \"{}\"\n", path.display());
+            config += &format!(
+                "url = \"{base}/{number:05}\"\noutput = \"{}\"\n",
+                path.display()
+            );
         }
         fs::write(&urls, lines)?;
         fs::write(&curl, config)?;
-        Ok(Self { urls, curl, certificate: certificate.to_owned(), out })
+        Ok(Self {
+            urls,
+            curl,
+            certificate: certificate.to_owned(),
+            out,
+        })
     }
 }
 
@@ -95,7 +106,11 @@ pub(crate) fn installed(report: &Report) -> Vec<Client> {
              --ca-certificate=CERTIFICATE -i URLS",
         ),
         // One URL a run; it finds no certificates but the system's.
-        ("axel", "axel", "cd OUT; exec xargs -a URLS -P 16 -n 1 axel -q -k -n 1"),
+        (
+            "axel",
+            "axel",
+            "cd OUT; exec xargs -a URLS -P 16 -n 1 axel -q -k -n 1",
+        ),
     ] {
         match machine::version(program) {
             Some(version) => clients.push(Client {
@@ -129,11 +144,16 @@ fn python() -> anyhow::Result<(PathBuf, String)> {
         let program = "import aiohttp, aiofiles, importlib.metadata as m; \
                        print('aiohttp', m.version('aiohttp'), 'aiofiles', m.version('aiofiles'))";
         let output = Command::new(python).args(["-c", program]).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+        let text = String::from_utf8(output.stdout)
+            .ok()
+            .filter(|_| output.status.success())?;
         Some(text.trim().to_owned())
     };
     if versions(&python).is_none() {
-        let venv = Command::new("python3").args(["-m", "venv"]).arg(&folder).output()?;
+        let venv = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&folder)
+            .output()?;
         anyhow::ensure!(venv.status.success(), "python3 -m venv: {}", venv.status);
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "-q", "aiohttp", "aiofiles"]);
@@ -141,5 +161,7 @@ fn python() -> anyhow::Result<(PathBuf, String)> {
         anyhow::ensure!(pip.status.success(), "pip install: {}", pip.status);
     }
     let versions = versions(&python);
-    versions.map(|versions| (python, versions)).ok_or_else(|| anyhow::anyhow!("it does not import"))
+    versions
+        .map(|versions| (python, versions))
+        .ok_or_else(|| anyhow::anyhow!("it does not import"))
 }

@@ -30,9 +30,27 @@ struct Case {
 }
 
 const CASES: [Case; 3] = [
-    Case { name: "10,000 × 4 KiB", folder: "small", count: 10_000, size: 4 << 10, rounds: 7 },
-    Case { name: "200 × 1 MiB", folder: "medium", count: 200, size: 1 << 20, rounds: 7 },
-    Case { name: "1 × 2 GiB", folder: "large", count: 1, size: 2 << 30, rounds: 3 },
+    Case {
+        name: "10,000 × 4 KiB",
+        folder: "small",
+        count: 10_000,
+        size: 4 << 10,
+        rounds: 7,
+    },
+    Case {
+        name: "200 × 1 MiB",
+        folder: "medium",
+        count: 200,
+        size: 1 << 20,
+        rounds: 7,
+    },
+    Case {
+        name: "1 × 2 GiB",
+        folder: "large",
+        count: 1,
+        size: 2 << 30,
+        rounds: 3,
+    },
 ];
 
 /// The names of the cases, to be asked for one by one.
@@ -51,7 +69,11 @@ pub(crate) fn all(report: &mut Report, asked: impl Fn(&str) -> bool) -> anyhow::
             .left_out("all of download: it needs nginx (apt-get install nginx-light) and taskset");
         return Ok(());
     };
-    println!("download, from {}, into {};", nginx.version, folder.display());
+    println!(
+        "download, from {}, into {};",
+        nginx.version,
+        folder.display()
+    );
     println!("ratio: the client's time divided by curl's, median [quartiles]\n");
     for (case, _) in CASES.iter().zip(NAMES).filter(|(_, name)| asked(name)) {
         case.write(&nginx.root)?;
@@ -115,7 +137,12 @@ impl Case {
                 }
             }
         }
-        show(&format!("download {}, {scheme}", self.name), clients, &runs, report);
+        show(
+            &format!("download {}, {scheme}", self.name),
+            clients,
+            &runs,
+            report,
+        );
         Ok(())
     }
 

@@ -36,7 +36,9 @@ impl Nginx {
         host: &str,
         mut command: Command,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(version) = version() else { return Ok(None) };
+        let Some(version) = version() else {
+            return Ok(None);
+        };
         let root = folder.join("root");
         fs::create_dir_all(&root)?;
         let CertifiedKey { cert, signing_key } =
@@ -48,14 +50,28 @@ impl Nginx {
         fs::write(folder.join("nginx.conf"), config(folder, host, ports))?;
         command.arg(program()).arg("-p").arg(folder);
         command.arg("-c").arg(folder.join("nginx.conf"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut nginx = Self { child, host: host.to_owned(), ports, root, certificate, version };
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut nginx = Self {
+            child,
+            host: host.to_owned(),
+            ports,
+            root,
+            certificate,
+            version,
+        };
         nginx.wait(folder)?;
         Ok(Some(nginx))
     }
 
     pub(crate) fn base(&self, scheme: &str) -> String {
-        let port = if scheme == "http" { self.ports[0] } else { self.ports[1] };
+        let port = if scheme == "http" {
+            self.ports[0]
+        } else {
+            self.ports[1]
+        };
         format!("{scheme}://{}:{port}", self.host)
     }
 
@@ -82,7 +98,11 @@ impl Drop for Nginx {
 
 /// Debian keeps it where only root's PATH leads.
 fn program() -> &'static str {
-    if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
+    if Path::new("/usr/sbin/nginx").exists() {
+        "/usr/sbin/nginx"
+    } else {
+        "nginx"
+    }
 }
 
 fn version() -> Option<String> {

@@ -55,7 +55,9 @@ pub(crate) fn slow_link(report: &mut Report) -> anyhow::Result<()> {
     };
     let folder = tempfile::tempdir()?;
     let Some(nginx) = Nginx::start_at(folder.path(), SERVER, link.inside("server"))? else {
-        report.left_out(&format!("{NAME}: it needs nginx (apt-get install nginx-light)"));
+        report.left_out(&format!(
+            "{NAME}: it needs nginx (apt-get install nginx-light)"
+        ));
         return Ok(());
     };
     let job = Job::new(link, folder.path(), &nginx)?;
@@ -68,7 +70,11 @@ impl Link {
         let program = build("slow-link")?.join("slow-link");
         let name = format!("slow-{}", std::process::id());
         let mut command = Command::new(program);
-        command.arg(&name).args(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(&name)
+            .args(LINK)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         // Ctrl-C is not for it: it ends, and removes all, when its stdin does.
         let mut child = command.stderr(Stdio::piped()).process_group(0).spawn()?;
         let stdin = child.stdin.take();
@@ -79,7 +85,14 @@ impl Link {
         }
         let output = child.wait_with_output()?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        anyhow::bail!("{}", error.lines().next().unwrap_or_default().trim_start_matches("Error: "))
+        anyhow::bail!(
+            "{}",
+            error
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("Error: ")
+        )
     }
 
     /// What runs a program at one end.
@@ -92,10 +105,19 @@ impl Link {
     /// The connections that the server has, by the client's port.
     fn ports(&self) -> anyhow::Result<Vec<String>> {
         let mut command = self.inside("server");
-        let output = command.args(["ss", "-Htn", "state", "established"]).output()?;
+        let output = command
+            .args(["ss", "-Htn", "state", "established"])
+            .output()?;
         let text = String::from_utf8(output.stdout)?;
-        let port =
-            |line: &str| Some(line.split_whitespace().last()?.rsplit(':').next()?.to_owned());
+        let port = |line: &str| {
+            Some(
+                line.split_whitespace()
+                    .last()?
+                    .rsplit(':')
+                    .next()?
+                    .to_owned(),
+            )
+        };
         Ok(text.lines().filter_map(port).collect())
     }
 }
@@ -115,7 +137,12 @@ impl Job {
         let bytes: Vec<u8> = (0..SIZE).map(|_| random.u8(..)).collect();
         fs::File::create(&file)?.write_all(&bytes)?;
         let (url, out) = (format!("{}/f", nginx.base("http")), folder.join("out"));
-        Ok(Self { link, url, file, out })
+        Ok(Self {
+            link,
+            url,
+            file,
+            out,
+        })
     }
 
     /// A program in this version that fetches the file into the folder, which must then hold it.
@@ -127,7 +154,10 @@ impl Job {
             self.link.name,
             self.file.display()
         );
-        Contender { name: name.to_owned(), script }
+        Contender {
+            name: name.to_owned(),
+            script,
+        }
     }
 
     fn contenders(&self, report: &Report) -> Vec<Contender> {
@@ -174,7 +204,10 @@ impl Job {
         let figures = Figures::beside_the_first(&contenders, times);
         let [delay, loss] = LINK;
         let size = SIZE >> 20;
-        report.add(&format!("{NAME}: {size} MiB, {delay} ms and {loss} % loss each way"), &figures);
+        report.add(
+            &format!("{NAME}: {size} MiB, {delay} ms and {loss} % loss each way"),
+            &figures,
+        );
         Ok(())
     }
 
@@ -184,14 +217,21 @@ impl Job {
         let script = format!("{OURS} download -s 8 -k 128K -d OUT URL");
         let Contender { script, .. } = self.contender("", &script);
         let mut command = Command::new("sh");
-        let child = command.args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::piped());
+        let child = command
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
         let (child, start) = (child.spawn()?, Instant::now());
         let ports = loop {
             let ports = self.link.ports()?;
             if ports.len() == 8 {
                 break ports;
             }
-            ensure!(start.elapsed() < Duration::from_secs(60), "{} connections", ports.len());
+            ensure!(
+                start.elapsed() < Duration::from_secs(60),
+                "{} connections",
+                ports.len()
+            );
             sleep(Duration::from_millis(20));
         };
         let mut cut = self.link.inside("server");
@@ -199,8 +239,15 @@ impl Job {
         cut.args(["ss", "-K", "dport", "=", &ports[4]]).output()?;
         let output = child.wait_with_output()?;
         let says = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{script}: {}: {says}", output.status);
-        ensure!(says.contains("trying a part again"), "no connection was cut: {says}");
+        ensure!(
+            output.status.success(),
+            "{script}: {}: {says}",
+            output.status
+        );
+        ensure!(
+            says.contains("trying a part again"),
+            "no connection was cut: {says}"
+        );
         println!("with one of the eight connections cut on the way: the file is exact\n{says}");
         Ok(())
     }

@@ -24,13 +24,22 @@ pub(crate) struct Usage {
 pub(crate) fn measure(script: &str, limit: u64) -> anyhow::Result<Option<Usage>> {
     let mut command = Command::new("taskset");
     command.args(["-c", "0", "timeout", &limit.to_string()]);
-    command.arg(std::env::current_exe()?).args([MEASURE, script]);
-    let output = command.stderr(Stdio::inherit()).output().context("start taskset")?;
+    command
+        .arg(std::env::current_exe()?)
+        .args([MEASURE, script]);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .context("start taskset")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if output.status.code() == Some(TIMED_OUT) {
         return Ok(None);
     }
-    ensure!(output.status.success(), "{script}: {}: {text}", output.status);
+    ensure!(
+        output.status.success(),
+        "{script}: {}: {text}",
+        output.status
+    );
     let last = text.lines().last().unwrap_or_default();
     let figures: Result<Vec<f64>, _> = last.split(' ').map(str::parse).collect();
     match figures.as_deref() {
@@ -42,7 +51,10 @@ pub(crate) fn measure(script: &str, limit: u64) -> anyhow::Result<Option<Usage>>
 /// Runs `script` and prints what it took: the other side of [`measure`].
 pub(crate) fn child(script: &str) -> anyhow::Result<()> {
     let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let start = Instant::now();
     let status = command.status().with_context(|| format!("run {script}"))?;
     let wall = start.elapsed().as_secs_f64();
@@ -50,6 +62,10 @@ pub(crate) fn child(script: &str) -> anyhow::Result<()> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let seconds = [usage.user_time(), usage.system_time()]
         .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6);
-    println!("{wall} {} {}", seconds[0] + seconds[1], usage.max_rss() * 1024);
+    println!(
+        "{wall} {} {}",
+        seconds[0] + seconds[1],
+        usage.max_rss() * 1024
+    );
     Ok(())
 }

@@ -34,10 +34,17 @@ fn tell_bursts(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for server in setting.servers()? {
         let (slowest, each) = burst(&server)?;
-        let values = vec![("slowest connect", slowest * 1e3, "ms"), ("idle", each, "bytes each")];
+        let values = vec![
+            ("slowest connect", slowest * 1e3, "ms"),
+            ("idle", each, "bytes each"),
+        ];
         rows.push((server.name.clone(), values));
     }
-    tell_values(report, "10,000 connections in a burst, memory of each when idle", &rows);
+    tell_values(
+        report,
+        "10,000 connections in a burst, memory of each when idle",
+        &rows,
+    );
     Ok(())
 }
 
@@ -45,8 +52,10 @@ fn tell_slow_readers(setting: &Setting, report: &mut Report) -> anyhow::Result<(
     let mut rows = Vec::new();
     for server in setting.servers()? {
         let (grown, slowest) = slow_readers(&server)?;
-        let values =
-            vec![("grown by", grown / 1024.0, "KiB"), ("others' slowest", slowest * 1e3, "ms")];
+        let values = vec![
+            ("grown by", grown / 1024.0, "KiB"),
+            ("others' slowest", slowest * 1e3, "ms"),
+        ];
         rows.push((server.name.clone(), values));
     }
     tell_values(report, "20 clients that send and never read", &rows);
@@ -62,15 +71,25 @@ fn tell_latency(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let rows = [
         (setting.ours()?, &[][..]),
         (setting.raw()?, &[]),
-        (Server::announced("myapp serve --busy-poll 1s", &mut ours)?, &busy),
+        (
+            Server::announced("myapp serve --busy-poll 1s", &mut ours)?,
+            &busy,
+        ),
         (Server::announced("raw epoll, busy", raw.args(busy))?, &busy),
     ];
     let row = |(server, flags): &(Server, &[&str])| {
         let load = setting.raw_load(server, "1", SECONDS, &[&["--latency"], *flags].concat())?;
-        Ok((server.name.clone(), vec![("median", load.median * 1e6, "µs")]))
+        Ok((
+            server.name.clone(),
+            vec![("median", load.median * 1e6, "µs")],
+        ))
     };
     let rows: Vec<_> = rows.iter().map(row).collect::<anyhow::Result<_>>()?;
-    tell_values(report, "latency on one connection, the client polling as the server", &rows);
+    tell_values(
+        report,
+        "latency on one connection, the client polling as the server",
+        &rows,
+    );
     Ok(())
 }
 
@@ -88,7 +107,10 @@ fn tell_system_calls(setting: &Setting, report: &mut Report) -> anyhow::Result<(
     }
     let row = |(name, program, arguments): &(&str, PathBuf, &[&str])| {
         let calls = |requests| system_calls(program, arguments, requests);
-        Ok(((*name).to_owned(), vec![("each", (calls(2100)? - calls(100)?) / 2000.0, "")]))
+        Ok((
+            (*name).to_owned(),
+            vec![("each", (calls(2100)? - calls(100)?) / 2000.0, "")],
+        ))
     };
     let rows: Vec<_> = programs.iter().map(row).collect::<anyhow::Result<_>>()?;
     tell_values(report, "system calls a request, on one connection", &rows);
@@ -102,7 +124,10 @@ fn burst(server: &Server) -> anyhow::Result<(f64, f64)> {
     let (mut clients, slowest) = connect_all(server.address)?;
     // Each of them is in when its message has been answered.
     clients.iter_mut().try_for_each(ask)?;
-    Ok((slowest.as_secs_f64(), (server.memory() - before) / BURST as f64))
+    Ok((
+        slowest.as_secs_f64(),
+        (server.memory() - before) / BURST as f64,
+    ))
 }
 
 /// Connects without waiting for one before the next; tells how long the slowest took.
@@ -148,7 +173,10 @@ fn slow_readers(server: &Server) -> anyhow::Result<(f64, f64)> {
     let slow: Vec<_> = (0..SLOW).map(connect).collect::<Result<_, _>>()?;
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
-        let filling: Vec<_> = slow.iter().map(|client| scope.spawn(|| fill(client))).collect();
+        let filling: Vec<_> = slow
+            .iter()
+            .map(|client| scope.spawn(|| fill(client)))
+            .collect();
         while filling.iter().any(|filling| !filling.is_finished()) {
             let start = Instant::now();
             ask(&mut other)?;
@@ -182,7 +210,11 @@ fn system_calls(program: &Path, arguments: &[&str], requests: usize) -> anyhow::
     let folder = tempfile::tempdir()?;
     let counts = folder.path().join("counts");
     let mut command = Command::new("strace");
-    command.args(["-f", "-D", "-c", "-o"]).arg(&counts).arg(program).args(arguments);
+    command
+        .args(["-f", "-D", "-c", "-o"])
+        .arg(&counts)
+        .arg(program)
+        .args(arguments);
     let server = Server::announced("traced", &mut command)?;
     let mut client = TcpStream::connect(server.address)?;
     // A server that finds a message when it looks for the first time need not wait for it.

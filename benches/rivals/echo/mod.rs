@@ -47,7 +47,10 @@ impl Setting {
         anyhow::ensure!(cores > 1, "a server and its client need a core each");
         myapp::limits::descriptors::raise()?;
         let tokio = build("tokio-echo").inspect_err(|error| report.left_out(&error.to_string()));
-        Ok(Self { raw: build("raw")?, tokio: tokio.ok() })
+        Ok(Self {
+            raw: build("raw")?,
+            tokio: tokio.ok(),
+        })
     }
 
     fn ours(&self) -> anyhow::Result<Server> {
@@ -56,7 +59,10 @@ impl Setting {
     }
 
     fn raw(&self) -> anyhow::Result<Server> {
-        Server::announced("raw epoll", &mut pinned(SERVERS, &self.raw.join("raw-echo")))
+        Server::announced(
+            "raw epoll",
+            &mut pinned(SERVERS, &self.raw.join("raw-echo")),
+        )
     }
 
     /// Ours, then the rivals that have a thread for all connections.
@@ -75,7 +81,16 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
     let setting = Setting::new(report)?;
     let mut servers = setting.servers()?;
     if let Some(version) = machine::version("ncat") {
-        let arguments = ["-l", "-k", "-m", "100", "-e", "/bin/cat", "127.0.0.1", "PORT"];
+        let arguments = [
+            "-l",
+            "-k",
+            "-m",
+            "100",
+            "-e",
+            "/bin/cat",
+            "127.0.0.1",
+            "PORT",
+        ];
         servers.push(Server::on_port(&version, "ncat", &arguments)?);
     } else {
         report.left_out("ncat (Debian package ncat)");
@@ -92,17 +107,31 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
     }
     for connections in ["1", "50", "1000"] {
         // ncat and socat start a process for each connection.
-        let most = if connections == "1000" { setting.servers()?.len() } else { servers.len() };
-        let names: Vec<_> = servers[..most].iter().map(|server| server.name.clone()).collect();
+        let most = if connections == "1000" {
+            setting.servers()?.len()
+        } else {
+            servers.len()
+        };
+        let names: Vec<_> = servers[..most]
+            .iter()
+            .map(|server| server.name.clone())
+            .collect();
         let rows = in_turn(&names, ROUNDS, |number| {
             let server = &servers[number];
             let before = server.cpu();
             let load = setting.raw_load(server, connections, SECONDS, &[])?;
             // Until the processes of single connections have ended and are counted.
             std::thread::sleep(std::time::Duration::from_millis(50));
-            Ok(Sample { rate: load.rate(), cpu: (server.cpu() - before) / load.answered })
+            Ok(Sample {
+                rate: load.rate(),
+                cpu: (server.cpu() - before) / load.answered,
+            })
         })?;
-        rates::tell(report, &format!("echo of 64 bytes, {connections} connections"), &rows);
+        rates::tell(
+            report,
+            &format!("echo of 64 bytes, {connections} connections"),
+            &rows,
+        );
     }
     costs::tell(&setting, report)
 }
@@ -120,9 +149,16 @@ pub(crate) fn load(report: &mut Report) -> anyhow::Result<()> {
                 _ => setting.raw_load(&server, connections, LOAD_SECONDS, &[])?,
             };
             let cpu = server::cpu_of_children() - before;
-            Ok(Sample { rate: load.rate(), cpu: cpu / load.answered })
+            Ok(Sample {
+                rate: load.rate(),
+                cpu: cpu / load.answered,
+            })
         })?;
-        rates::tell(report, &format!("load of 64 bytes, {connections} connections"), &rows);
+        rates::tell(
+            report,
+            &format!("load of 64 bytes, {connections} connections"),
+            &rows,
+        );
     }
     Ok(())
 }
@@ -151,12 +187,22 @@ impl Setting {
     ) -> anyhow::Result<Load> {
         let address = server.address.to_string();
         let mut client = pinned(CLIENTS, &self.raw.join("raw-load"));
-        client.args([address.as_str(), connections, seconds, "64"]).args(flags);
+        client
+            .args([address.as_str(), connections, seconds, "64"])
+            .args(flags);
         let text = peers::output(client)?;
-        let figures: Vec<f64> =
-            text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-        let &[answered, seconds, median] = &figures[..] else { anyhow::bail!("raw-load: {text}") };
-        Ok(Load { answered, seconds, median: median / 1e9 })
+        let figures: Vec<f64> = text
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        let &[answered, seconds, median] = &figures[..] else {
+            anyhow::bail!("raw-load: {text}")
+        };
+        Ok(Load {
+            answered,
+            seconds,
+            median: median / 1e9,
+        })
     }
 }
 
@@ -180,12 +226,16 @@ type Values = (String, Vec<(&'static str, f64, &'static str)>);
 fn tell_values(report: &mut Report, case: &str, rows: &[Values]) {
     println!("{case}");
     for (name, values) in rows {
-        let values = values.iter().map(|(what, value, unit)| format!("{what} {value:.1} {unit}"));
+        let values = values
+            .iter()
+            .map(|(what, value, unit)| format!("{what} {value:.1} {unit}"));
         println!("  {name:<28} {}", values.collect::<Vec<_>>().join(", "));
     }
     println!();
     let row = |(name, values): &Values| {
-        let values = values.iter().map(|(what, value, unit)| json!([what, value, unit]));
+        let values = values
+            .iter()
+            .map(|(what, value, unit)| json!([what, value, unit]));
         json!({"name": name, "values": values.collect::<Vec<_>>()})
     };
     report.keep(json!({"case": case, "figures": rows.iter().map(row).collect::<Vec<_>>()}));

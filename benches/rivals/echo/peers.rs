@@ -7,12 +7,20 @@ use anyhow::{Context as _, ensure};
 
 /// Builds a package of `benches/peers`; returns the folder of its programs.
 pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name);
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("benches/peers")
+        .join(name);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--locked", "--quiet", "--target-dir"]).arg(&target);
-    cargo.arg("--manifest-path").arg(manifest.join("Cargo.toml"));
-    let status = cargo.status().with_context(|| format!("build the peer {name}"))?;
+    cargo
+        .args(["build", "--release", "--locked", "--quiet", "--target-dir"])
+        .arg(&target);
+    cargo
+        .arg("--manifest-path")
+        .arg(manifest.join("Cargo.toml"));
+    let status = cargo
+        .status()
+        .with_context(|| format!("build the peer {name}"))?;
     ensure!(status.success(), "build the peer {name}: {status}");
     Ok(target.join("release"))
 }

@@ -44,7 +44,12 @@ pub(super) fn in_turn(
         let all = |of: fn(&Sample) -> f64| Quartiles::of(theirs.iter().map(of).collect());
         let pairs = samples[0].iter().zip(theirs);
         let ratio = |of: fn(&Sample) -> f64| {
-            Quartiles::of(pairs.clone().map(|(ours, theirs)| of(ours) / of(theirs)).collect())
+            Quartiles::of(
+                pairs
+                    .clone()
+                    .map(|(ours, theirs)| of(ours) / of(theirs))
+                    .collect(),
+            )
         };
         let rate = |sample: &Sample| sample.rate;
         let cpu = |sample: &Sample| sample.cpu;
@@ -62,7 +67,14 @@ pub(super) fn in_turn(
 /// Prints a case and keeps it.
 pub(super) fn tell(report: &mut Report, case: &str, rows: &[Rates]) {
     println!("{case}: requests a second, ours to theirs; processor time for one, ours to theirs");
-    for Rates { name, rate, cpu, rate_ratio, cpu_ratio } in rows {
+    for Rates {
+        name,
+        rate,
+        cpu,
+        rate_ratio,
+        cpu_ratio,
+    } in rows
+    {
         let ([_, rate, _], [low, ratio, high]) = (rate.0, rate_ratio.0);
         let ([_, cpu, _], [cpu_low, cpu_ratio, cpu_high]) = (cpu.0, cpu_ratio.0);
         println!(

@@ -11,7 +11,12 @@ use crate::output::log::{Log, LogOptions};
 
 /// Echo server, echo client, parallel downloader and parallel cat.
 #[derive(Debug, Parser)]
-#[command(name = "myapp", version, max_term_width = 100, args_override_self = true)]
+#[command(
+    name = "myapp",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
 #[command(
     arg_required_else_help = true,
     override_usage = "myapp <COMMAND> [OPTIONS] [ARGUMENT]..."
@@ -59,7 +64,10 @@ impl Cli {
     /// longer than all else at such a start, and a quarter of the time of thousands of small files.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         match cat::Options::of_gnu(env::args_os().skip(1)) {
-            Some(options) => Ok(Self { command: Some(Command::Cat(options)), generate: None }),
+            Some(options) => Ok(Self {
+                command: Some(Command::Cat(options)),
+                generate: None,
+            }),
             None => Self::try_parse(),
         }
     }
@@ -69,7 +77,10 @@ impl Cli {
         if let Some(what) = self.generate {
             return what.write(Self::command());
         }
-        match self.command.ok_or_else(|| Failure::usage("no command is given"))? {
+        match self
+            .command
+            .ok_or_else(|| Failure::usage("no command is given"))?
+        {
             // Before the log has a thread, as room is made faster while there is one.
             Command::Serve(c) => {
                 let room = c.options.make_room();

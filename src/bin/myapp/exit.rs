@@ -47,7 +47,10 @@ impl Code {
             common @ 0..3 => common,
             own => 1000 - own,
         };
-        codes.into_iter().max_by_key(weight).unwrap_or(Self::Success)
+        codes
+            .into_iter()
+            .max_by_key(weight)
+            .unwrap_or(Self::Success)
     }
 }
 
@@ -67,7 +70,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, error: impl Into<anyhow::Error>) -> Self {
-        Self { code, error: error.into(), hint: None }
+        Self {
+            code,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
@@ -96,7 +103,11 @@ mod tests {
             (vec![Usage, Status, Failure], Status),
         ] {
             assert_eq!(Code::of_all(codes.iter().copied()), all, "{codes:?}");
-            assert_eq!(Code::of_all(codes.iter().rev().copied()), all, "{codes:?} reversed");
+            assert_eq!(
+                Code::of_all(codes.iter().rev().copied()),
+                all,
+                "{codes:?} reversed"
+            );
         }
     }
 }

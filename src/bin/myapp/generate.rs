@@ -32,10 +32,11 @@ impl Generated {
             }
             None => manual(command, &mut text),
         };
-        made.and_then(|()| io::stdout().write_all(&text)).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::new(Code::BrokenPipe, error),
-            _ => Failure::new(Code::LocalFile, error),
-        })?;
+        made.and_then(|()| io::stdout().write_all(&text))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => Failure::new(Code::BrokenPipe, error),
+                _ => Failure::new(Code::LocalFile, error),
+            })?;
         Ok(Code::Success)
     }
 }
@@ -44,7 +45,10 @@ impl Generated {
 fn manual(mut command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     command.build();
     clap_mangen::Man::new(command.clone()).render(page)?;
-    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+    for command in command
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+    {
         let man = clap_mangen::Man::new(command.clone());
         writeln!(page, ".SH \"MYAPP {}\"", command.get_name().to_uppercase())?;
         man.render_synopsis_section(page)?;

@@ -27,7 +27,9 @@ fn split(mut input: impl BufRead, longest: usize, lines: &Sender<io::Result<Vec<
         let Some(line) = line.map(|line| line.and_then(|line| within(longest, line))) else {
             return;
         };
-        let last = line.as_ref().is_err_and(|error| error.kind() != ErrorKind::InvalidData);
+        let last = line
+            .as_ref()
+            .is_err_and(|error| error.kind() != ErrorKind::InvalidData);
         if lines.send_blocking(line).is_err() || last {
             return;
         }
@@ -46,7 +48,11 @@ fn within(longest: usize, line: Vec<u8>) -> io::Result<Vec<u8>> {
 /// those: its length tells.
 pub(crate) fn next_line(input: &mut impl BufRead, longest: usize) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    if input.take(longest as u64 + 1).read_until(b'\n', &mut line)? == 0 {
+    if input
+        .take(longest as u64 + 1)
+        .read_until(b'\n', &mut line)?
+        == 0
+    {
         return Ok(None);
     }
     if line.pop_if(|last| *last == b'\n').is_none() && line.len() > longest {
@@ -64,15 +70,22 @@ mod tests {
         split(input, 3, &lines);
         drop(lines);
         let text = |line: Vec<u8>| String::from_utf8(line).unwrap();
-        std::iter::from_fn(|| received.recv_blocking().ok().map(|line| line.ok().map(text)))
-            .collect()
+        std::iter::from_fn(|| {
+            received
+                .recv_blocking()
+                .ok()
+                .map(|line| line.ok().map(text))
+        })
+        .collect()
     }
 
     #[track_caller]
     fn splits(input: &str, lines: &[&str]) {
         // A question mark stands for a line that is too long.
-        let wanted: Vec<_> =
-            lines.iter().map(|line| (*line != "?").then(|| line.to_string())).collect();
+        let wanted: Vec<_> = lines
+            .iter()
+            .map(|line| (*line != "?").then(|| line.to_string()))
+            .collect();
         assert_eq!(all(input.as_bytes()), wanted, "{input:?}");
     }
 

@@ -1,7 +1,12 @@
 //! The `myapp` program: parses the command line, starts the log, runs a command, exits.
 
 #![warn(unreachable_pub)]
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod cli;
 mod commands;

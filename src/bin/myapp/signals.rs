@@ -24,7 +24,10 @@ impl Ending {
     /// the first has asked for does not come: a disk or a reader of stderr may hang.
     pub(crate) fn second_ends_at_once(self) -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for (signal, code) in [(Signal::Int, Code::Interrupted), (Signal::Term, Code::Terminated)] {
+        for (signal, code) in [
+            (Signal::Int, Code::Interrupted),
+            (Signal::Term, Code::Terminated),
+        ] {
             // In this order: the first signal finds that none has come before.
             flag::register_conditional_shutdown(signal as i32, code as i32, Arc::clone(&asked))?;
             flag::register(signal as i32, Arc::clone(&asked))?;

@@ -25,7 +25,9 @@ pub(crate) fn sockets() -> io::Result<Vec<OwnedFd>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a number"));
     }
     let mut handed = ListenFd::from_env();
-    (0..handed.len()).map(|index| take(&mut handed, index)).collect()
+    (0..handed.len())
+        .map(|index| take(&mut handed, index))
+        .collect()
 }
 
 fn take(handed: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
@@ -38,7 +40,10 @@ fn take(handed: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
     if let Ok(Some(socket)) = handed.take_udp_socket(index) {
         return Ok(socket.into());
     }
-    let text = format!("number {} is no socket for TCP, UDP or Unix streams", index + 1);
+    let text = format!(
+        "number {} is no socket for TCP, UDP or Unix streams",
+        index + 1
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 

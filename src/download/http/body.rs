@@ -48,8 +48,14 @@ impl Body {
         home: Option<Home>,
     ) -> Self {
         let length = framing.length();
-        let mut body =
-            Self { place: Place::Open(connection), framing, url, length, received: 0, home };
+        let mut body = Self {
+            place: Place::Open(connection),
+            framing,
+            url,
+            length,
+            received: 0,
+            home,
+        };
         body.end_if_whole();
         body
     }
@@ -86,7 +92,11 @@ impl Body {
     }
 
     fn buffered(&self) -> &[u8] {
-        if let Place::Open(connection) = &self.place { connection.buffered() } else { &[] }
+        if let Place::Open(connection) = &self.place {
+            connection.buffered()
+        } else {
+            &[]
+        }
     }
 
     fn poll_copy(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<usize, Failure>> {

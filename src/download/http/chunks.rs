@@ -61,7 +61,11 @@ impl Chunks {
 
     /// How many bytes of data come next.
     pub fn data(&self) -> u64 {
-        if let Place::Data(left) = self.place { left } else { 0 }
+        if let Place::Data(left) = self.place {
+            left
+        } else {
+            0
+        }
     }
 
     /// Tells that `count` bytes of data were read: no more than [`data`](Self::data) tells.
@@ -121,7 +125,11 @@ impl Chunks {
             return Err(ProtocolError::Trailers);
         }
         let length = line.len() + 2;
-        self.place = if line.is_empty() { Place::Whole } else { Place::Trailers(before + length) };
+        self.place = if line.is_empty() {
+            Place::Whole
+        } else {
+            Place::Trailers(before + length)
+        };
         Ok(Some(length))
     }
 }
@@ -135,14 +143,20 @@ fn line(
 ) -> Result<Option<&[u8]>, ProtocolError> {
     let seen = &bytes[..bytes.len().min(limit)];
     match memchr(b'\n', seen) {
-        Some(at) => seen[..at].strip_suffix(b"\r").map(Some).ok_or_else(|| error(&seen[..at])),
+        Some(at) => seen[..at]
+            .strip_suffix(b"\r")
+            .map(Some)
+            .ok_or_else(|| error(&seen[..at])),
         None if seen.len() < limit => Ok(None),
         None => Err(error(seen)),
     }
 }
 
 fn parse_size(line: &[u8]) -> Option<u64> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
     let (size, extension) = line.split_at(digits);
     let extension = extension.trim_ascii_start();
     let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
@@ -154,7 +168,9 @@ fn parse_size(line: &[u8]) -> Option<u64> {
 
 impl ProtocolError {
     fn chunk_size(line: &[u8]) -> Self {
-        Self::ChunkSize { line: Escaped(&line[..line.len().min(40)]).to_string() }
+        Self::ChunkSize {
+            line: Escaped(&line[..line.len().min(40)]).to_string(),
+        }
     }
 }
 
@@ -194,16 +210,29 @@ mod tests {
     fn reads(bytes: &[u8], data: &str, end: Result<Option<usize>, ProtocolError>) {
         let wanted = (data.as_bytes().to_vec(), end);
         assert_eq!(read([bytes]), wanted, "{}", Escaped(bytes));
-        assert_eq!(read(bytes.chunks(1)), wanted, "{} byte by byte", Escaped(bytes));
+        assert_eq!(
+            read(bytes.chunks(1)),
+            wanted,
+            "{} byte by byte",
+            Escaped(bytes)
+        );
     }
 
     #[test]
     fn data_is_read_and_the_rest_passed_over() {
         reads(b"0\r\n\r\n", "", Ok(Some(0)));
         reads(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", Ok(Some(0)));
-        reads(b"003;a=b;c=\"d\"\r\nabc\r\n0;x\r\nT: u\r\nV: w\r\n\r\n", "abc", Ok(Some(0)));
+        reads(
+            b"003;a=b;c=\"d\"\r\nabc\r\n0;x\r\nT: u\r\nV: w\r\n\r\n",
+            "abc",
+            Ok(Some(0)),
+        );
         reads(b"3  \r\nabc\r\n0 ;x\r\n\r\n", "abc", Ok(Some(0)));
-        reads(b"A\r\n0123456789\r\n0\r\n\r\nHTTP/1.1", "0123456789", Ok(Some(8)));
+        reads(
+            b"A\r\n0123456789\r\n0\r\n\r\nHTTP/1.1",
+            "0123456789",
+            Ok(Some(8)),
+        );
     }
 
     #[test]
@@ -224,13 +253,19 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for line in ["zz", "", " 3", "-3", "+3", "0x3", "3 3", "3g", "3\r", "3;\u{7f}", "ü"] {
+        for line in [
+            "zz", "", " 3", "-3", "+3", "0x3", "3 3", "3g", "3\r", "3;\u{7f}", "ü",
+        ] {
             let bytes = format!("{line}\r\nabc\r\n0\r\n\r\n");
             let shown = Escaped(line.as_bytes()).to_string();
             reads(bytes.as_bytes(), "", Err(size(&shown)));
         }
         reads(b"ffffffffffffffff\r\nab", "ab", Ok(None));
-        reads(b"400000000000000000\r\nab", "", Err(size("400000000000000000")));
+        reads(
+            b"400000000000000000\r\nab",
+            "",
+            Err(size("400000000000000000")),
+        );
         reads(b"3\nabc\n0\n\n", "", Err(size("3")));
         reads(b"2\r\nabc\r\n0\r\n\r\n", "ab", Err(ProtocolError::ChunkEnd));
         reads(b"2\r\nab\n0\r\n\r\n", "ab", Err(ProtocolError::ChunkEnd));
@@ -247,7 +282,11 @@ mod tests {
 
         let trailers = |count: usize| format!("0\r\n{}\r\n", "T: 34\r\n".repeat(count));
         reads(trailers(MAX_TRAILERS / 7).as_bytes(), "", Ok(Some(0)));
-        reads(trailers(MAX_TRAILERS / 7 + 1).as_bytes(), "", Err(ProtocolError::Trailers));
+        reads(
+            trailers(MAX_TRAILERS / 7 + 1).as_bytes(),
+            "",
+            Err(ProtocolError::Trailers),
+        );
         for trailer in ["T: u\n", "T: u\r\r\n", "\r\r\n", "T: \ru\r\n"] {
             let bytes = format!("0\r\n{trailer}\r\n");
             reads(bytes.as_bytes(), "", Err(ProtocolError::Trailers));
@@ -263,7 +302,12 @@ mod tests {
         for _ in 0..2_000 {
             let bytes = body(&mut random);
             let whole = read([bytes.as_slice()]);
-            assert_eq!(read(split(&bytes, &mut random)), whole, "{}", Escaped(&bytes));
+            assert_eq!(
+                read(split(&bytes, &mut random)),
+                whole,
+                "{}",
+                Escaped(&bytes)
+            );
         }
     }
 

@@ -67,7 +67,9 @@ impl Client {
     /// [`HttpError::Field`] where the user agent is no field value.
     pub fn new(config: ClientConfig) -> Result<Self, HttpError> {
         check("User-Agent", &config.user_agent)?;
-        Ok(Self { surf: surf::Client::with_http_client(Transport::new(config)) })
+        Ok(Self {
+            surf: surf::Client::with_http_client(Transport::new(config)),
+        })
     }
 
     /// Asks for `url` with these fields once, and returns when the head of the final answer has
@@ -93,10 +95,14 @@ impl Client {
         let mut request = surf::Request::new(Method::Get, url.clone());
         request.set_ext(Fields(headers.to_vec()));
         let answered = self.surf.send(request).await;
-        let mut response: SurfResponse =
-            answered.map_err(|error| HttpError::from_surf(url, error))?.into();
+        let mut response: SurfResponse = answered
+            .map_err(|error| HttpError::from_surf(url, error))?
+            .into();
         let Some(Answer { head, length, body }) = response.ext_mut().remove() else {
-            return Err(HttpError::from_surf(url, surf::Error::from_str(500, "not our answer")));
+            return Err(HttpError::from_surf(
+                url,
+                surf::Error::from_str(500, "not our answer"),
+            ));
         };
         Ok(Response { head, length, body })
     }

@@ -43,7 +43,13 @@ impl Connection {
     ///
     /// [`Silent`]: super::idle::Silent
     pub(super) fn new(stream: Stream, idle: Duration) -> Self {
-        Self { stream, buffer: vec![0; BUFFER], start: 0, end: 0, idle: Idle::new(idle) }
+        Self {
+            stream,
+            buffer: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            idle: Idle::new(idle),
+        }
     }
 
     pub(super) fn buffered(&self) -> &[u8] {
@@ -58,7 +64,10 @@ impl Connection {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.make_room();
         let free = &mut self.buffer[self.end..];
-        let count = ready!(self.idle.check(self.stream.pinned().poll_read(cx, free), cx))?;
+        let count = ready!(
+            self.idle
+                .check(self.stream.pinned().poll_read(cx, free), cx)
+        )?;
         self.end += count;
         Poll::Ready(Ok(count))
     }
@@ -75,7 +84,8 @@ impl Connection {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         debug_assert!(self.buffered().is_empty());
-        self.idle.check(self.stream.pinned().poll_read(cx, into), cx)
+        self.idle
+            .check(self.stream.pinned().poll_read(cx, into), cx)
     }
 
     /// Moves bytes from the socket into a pipe; 0 at the end of the stream. `None` where they
@@ -98,7 +108,8 @@ impl Connection {
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = future::poll_fn(|cx| {
-                self.idle.check(self.stream.pinned().poll_write(cx, bytes), cx)
+                self.idle
+                    .check(self.stream.pinned().poll_write(cx, bytes), cx)
             });
             match count.await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),

@@ -248,7 +248,10 @@ pub enum ProtocolError {
 impl HttpError {
     /// Finds the error of a body in the error of a read from it.
     pub fn from_io(error: io::Error) -> Self {
-        error.downcast().unwrap_or_else(|source| Self::Io { url: "a URL".into(), source })
+        error.downcast().unwrap_or_else(|source| Self::Io {
+            url: "a URL".into(),
+            source,
+        })
     }
 
     /// Whether the same request may well succeed a little later.
@@ -268,7 +271,10 @@ impl HttpError {
     pub(super) fn from_surf(url: &Url, error: surf::Error) -> Self {
         error.downcast().unwrap_or_else(|error| {
             let source = io::Error::other(error.to_string());
-            Self::Io { url: shown(url), source }
+            Self::Io {
+                url: shown(url),
+                source,
+            }
         })
     }
 
@@ -280,11 +286,18 @@ impl HttpError {
         let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
         let url = shown(url);
         match failure {
-            Failure::Closed | Failure::Cut => Self::CutShort { url, received, expected },
+            Failure::Closed | Failure::Cut => Self::CutShort {
+                url,
+                received,
+                expected,
+            },
             Failure::Silent(limit) => Self::TimedOut { url, limit },
             Failure::Io(source) => Self::Io { url, source },
             Failure::Protocol(source) => Self::Protocol { url, source },
-            Failure::Tls(source) => Self::Tls { host: authority, source },
+            Failure::Tls(source) => Self::Tls {
+                host: authority,
+                source,
+            },
         }
     }
 }
@@ -292,7 +305,10 @@ impl HttpError {
 /// A URL without what may be secret in it: user and password, and the values behind the `?`.
 pub(in crate::download) fn shown(url: &Url) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
-    let plain = [&url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]];
+    let plain = [
+        &url[..Position::BeforeUsername],
+        &url[Position::BeforeHost..Position::AfterPath],
+    ];
     format!("{}{query}", Escaped(plain.concat().as_bytes()))
 }
 
@@ -351,7 +367,10 @@ mod tests {
     fn secrets_of_a_url_are_not_told() {
         for (url, text) in [
             ("http://example.org", "http://example.org/"),
-            ("https://user:secret@example.org:8443/a%20b", "https://example.org:8443/a%20b"),
+            (
+                "https://user:secret@example.org:8443/a%20b",
+                "https://example.org:8443/a%20b",
+            ),
             ("http://[::1]:1/x?token=secret#part", "http://[::1]:1/x?…"),
         ] {
             assert_eq!(shown(&url.parse().unwrap()), text);
@@ -381,7 +400,13 @@ mod tests {
         let read = io::Error::from(error);
         assert_eq!(read.kind(), io::ErrorKind::InvalidData);
         let back = HttpError::from_io(read);
-        assert!(matches!(back, HttpError::Protocol { source: ProtocolError::ChunkEnd, .. }));
+        assert!(matches!(
+            back,
+            HttpError::Protocol {
+                source: ProtocolError::ChunkEnd,
+                ..
+            }
+        ));
         assert!(!back.is_transient());
         let other = HttpError::from_io(io::ErrorKind::ConnectionReset.into());
         assert!(matches!(other, HttpError::Io { .. }) && other.is_transient());

@@ -50,7 +50,10 @@ async fn send(connection: &mut Connection, request: &[u8]) -> Result<(), Failure
 
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 async fn read_head(connection: &mut Connection) -> Result<Head, Failure> {

@@ -37,7 +37,11 @@ impl Framing {
 
     /// The bytes of data that are still to come, where that is known.
     pub fn length(&self) -> Option<u64> {
-        if let Self::Length(left) = self { Some(*left) } else { None }
+        if let Self::Length(left) = self {
+            Some(*left)
+        } else {
+            None
+        }
     }
 
     /// Reads what is not data at the beginning of `bytes`, as [`Chunks::advance`].
@@ -46,7 +50,11 @@ impl Framing {
     ///
     /// Those of [`Chunks::advance`].
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
-        if let Self::Chunked(chunks) = self { chunks.advance(bytes) } else { Ok(0) }
+        if let Self::Chunked(chunks) = self {
+            chunks.advance(bytes)
+        } else {
+            Ok(0)
+        }
     }
 
     /// How many bytes of data come next, at most.
@@ -84,7 +92,8 @@ impl Framing {
 /// stands behind it may be the rest of what its server took for the body.
 pub fn keeps_connection(head: &Head) -> bool {
     let says = |token: &str| {
-        head.list("connection").any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        head.list("connection")
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     };
     let coded = head.values("transfer-encoding").next().is_some();
     let sized = head.values("content-length").next().is_some();
@@ -93,7 +102,11 @@ pub fn keeps_connection(head: &Head) -> bool {
         304 => coded,
         _ => coded && (sized || head.is_http_10()),
     };
-    let open = if head.is_http_10() { says("keep-alive") } else { !says("close") };
+    let open = if head.is_http_10() {
+        says("keep-alive")
+    } else {
+        !says("close")
+    };
     open && !contradicts
 }
 
@@ -103,16 +116,22 @@ fn is_chunked(head: &Head) -> Result<(), ProtocolError> {
         return Ok(());
     }
     let codings = codings.join(b", ".as_slice());
-    Err(ProtocolError::TransferEncoding { value: Escaped(&codings).to_string() })
+    Err(ProtocolError::TransferEncoding {
+        value: Escaped(&codings).to_string(),
+    })
 }
 
 /// The one length that all fields and their members name (RFC 9110 section 8.6).
 fn content_length(head: &Head) -> Result<Option<u64>, ProtocolError> {
     let mut length = None;
-    for value in head.values("content-length").flat_map(|value| value.split(|&b| b == b',')) {
+    for value in head
+        .values("content-length")
+        .flat_map(|value| value.split(|&b| b == b','))
+    {
         let value = value.trim_ascii();
-        let number = parse_number(value)
-            .ok_or_else(|| ProtocolError::ContentLength { value: Escaped(value).to_string() })?;
+        let number = parse_number(value).ok_or_else(|| ProtocolError::ContentLength {
+            value: Escaped(value).to_string(),
+        })?;
         if length.replace(number).is_some_and(|other| other != number) {
             return Err(ProtocolError::ContentLengths);
         }
@@ -123,7 +142,11 @@ fn content_length(head: &Head) -> Result<Option<u64>, ProtocolError> {
 fn parse_number(text: &[u8]) -> Option<u64> {
     // `parse` would also take a sign.
     let digits = text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -137,7 +160,11 @@ mod tests {
 
     #[track_caller]
     fn frames(line: &str, fields: &str, framing: Framing) {
-        assert_eq!(Framing::of(&head(line, fields)), Ok(framing), "{line} {fields}");
+        assert_eq!(
+            Framing::of(&head(line, fields)),
+            Ok(framing),
+            "{line} {fields}"
+        );
     }
 
     fn chunked() -> Framing {
@@ -150,28 +177,61 @@ mod tests {
         frames("1.0 200 OK", "X: y", Framing::UntilClose);
         frames("1.1 200 OK", "Content-Length: 5", Framing::Length(5));
         frames("1.1 404 No", "content-length: 0", Framing::Length(0));
-        frames("1.1 200 OK", "Content-Length: 5, 5|Content-Length: 05", Framing::Length(5));
-        frames("1.1 200 OK", "Content-Length: 18446744073709551615", Framing::Length(u64::MAX));
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5, 5|Content-Length: 05",
+            Framing::Length(5),
+        );
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 18446744073709551615",
+            Framing::Length(u64::MAX),
+        );
         frames("1.1 200 OK", "Transfer-Encoding: Chunked", chunked());
         frames("1.1 200 OK", "Transfer-Encoding: , chunked ,", chunked());
-        frames("1.1 200 OK", "Content-Length: 5|Transfer-Encoding: chunked", chunked());
-        frames("1.1 200 OK", "Transfer-Encoding: chunked|Content-Length: x", chunked());
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5|Transfer-Encoding: chunked",
+            chunked(),
+        );
+        frames(
+            "1.1 200 OK",
+            "Transfer-Encoding: chunked|Content-Length: x",
+            chunked(),
+        );
         frames("1.0 200 OK", "Transfer-Encoding: chunked", chunked());
         frames("1.1 204 None", "Content-Length: 5", Framing::Length(0));
-        frames("1.1 304 Same", "Transfer-Encoding: chunked", Framing::Length(0));
+        frames(
+            "1.1 304 Same",
+            "Transfer-Encoding: chunked",
+            Framing::Length(0),
+        );
     }
 
     #[test]
     fn a_length_that_is_none_is_refused() {
-        for value in ["", "x", "-1", "+5", "5 5", "0x5", "5.0", "18446744073709551616", "5,", "5,x"]
-        {
+        for value in [
+            "",
+            "x",
+            "-1",
+            "+5",
+            "5 5",
+            "0x5",
+            "5.0",
+            "18446744073709551616",
+            "5,",
+            "5,x",
+        ] {
             let error = Framing::of(&head("1.1 200 OK", &format!("Content-Length: {value}")));
             assert!(
                 matches!(error, Err(ProtocolError::ContentLength { .. })),
                 "{value}: {error:?}"
             );
         }
-        for fields in ["Content-Length: 5, 6", "Content-Length: 5|Content-Length: 6"] {
+        for fields in [
+            "Content-Length: 5, 6",
+            "Content-Length: 5|Content-Length: 6",
+        ] {
             let error = Framing::of(&head("1.1 200 OK", fields));
             assert_eq!(error, Err(ProtocolError::ContentLengths), "{fields}");
         }
@@ -179,15 +239,30 @@ mod tests {
 
     #[test]
     fn a_coding_other_than_chunked_alone_is_refused() {
-        for value in
-            ["", "gzip", "gzip, chunked", "chunked, gzip", "chunked, chunked", "chunked;q=1"]
-        {
+        for value in [
+            "",
+            "gzip",
+            "gzip, chunked",
+            "chunked, gzip",
+            "chunked, chunked",
+            "chunked;q=1",
+        ] {
             let error = Framing::of(&head("1.1 200 OK", &format!("Transfer-Encoding: {value}")));
-            let wanted = ProtocolError::TransferEncoding { value: value.into() };
+            let wanted = ProtocolError::TransferEncoding {
+                value: value.into(),
+            };
             assert_eq!(error, Err(wanted), "{value}");
         }
-        let error = Framing::of(&head("1.1 200 OK", "Transfer-Encoding: a|Transfer-Encoding: b"));
-        assert_eq!(error, Err(ProtocolError::TransferEncoding { value: "a, b".into() }));
+        let error = Framing::of(&head(
+            "1.1 200 OK",
+            "Transfer-Encoding: a|Transfer-Encoding: b",
+        ));
+        assert_eq!(
+            error,
+            Err(ProtocolError::TransferEncoding {
+                value: "a, b".into()
+            })
+        );
     }
 
     #[test]
@@ -199,15 +274,27 @@ mod tests {
             ("1.1 200 OK", "Connection: closed", true),
             ("1.0 200 OK", "Content-Length: 5", false),
             ("1.0 200 OK", "Connection: Keep-Alive", true),
-            ("1.0 200 OK", "Connection: keep-alive|Transfer-Encoding: chunked", false),
+            (
+                "1.0 200 OK",
+                "Connection: keep-alive|Transfer-Encoding: chunked",
+                false,
+            ),
             ("1.1 200 OK", "Transfer-Encoding: chunked", true),
-            ("1.1 200 OK", "Transfer-Encoding: chunked|Content-Length: 5", false),
+            (
+                "1.1 200 OK",
+                "Transfer-Encoding: chunked|Content-Length: 5",
+                false,
+            ),
             ("1.1 204 None", "X: y", true),
             ("1.1 204 None", "Content-Length: 5", false),
             ("1.1 304 Same", "Content-Length: 5", true),
             ("1.1 304 Same", "Transfer-Encoding: chunked", false),
         ] {
-            assert_eq!(keeps_connection(&head(line, fields)), kept, "{line} {fields}");
+            assert_eq!(
+                keeps_connection(&head(line, fields)),
+                kept,
+                "{line} {fields}"
+            );
         }
     }
 }

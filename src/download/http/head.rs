@@ -67,9 +67,17 @@ impl Head {
         let fields = parsed
             .headers
             .iter()
-            .map(|field| Field { name: within(field.name.as_bytes()), value: within(field.value) })
+            .map(|field| Field {
+                name: within(field.name.as_bytes()),
+                value: within(field.value),
+            })
             .collect();
-        Ok(Self { status, minor, bytes, fields })
+        Ok(Self {
+            status,
+            minor,
+            bytes,
+            fields,
+        })
     }
 
     /// The status code, 100 to 999.
@@ -105,20 +113,22 @@ impl Head {
 impl fmt::Debug for Head {
     /// Tells no values: cookies are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Head").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Head")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
 /// Finds where a head ends: behind its first empty line. Looks from `from` on, which may be two
 /// less than the number of bytes that were looked at before.
 pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1).find_map(|next| {
-        match &bytes[next..] {
+    memchr_iter(b'\n', &bytes[from..])
+        .map(|at| from + at + 1)
+        .find_map(|next| match &bytes[next..] {
             [b'\n', ..] => Some(next + 1),
             [b'\r', b'\n', ..] => Some(next + 2),
             _ => None,
-        }
-    })
+        })
 }
 
 /// Checks that bytes may be how a head begins: of what is none, no more may ever come.
@@ -127,10 +137,20 @@ pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
 ///
 /// [`ProtocolError::StatusLine`] where they are none.
 pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
-    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    let start = bytes
+        .iter()
+        .position(|byte| !b"\r\n".contains(byte))
+        .unwrap_or(bytes.len());
     let start = &bytes[start..];
-    let known = start.iter().zip(b"HTTP/1.").all(|(byte, wanted)| byte == wanted);
-    if known { Ok(()) } else { Err(status_line(start)) }
+    let known = start
+        .iter()
+        .zip(b"HTTP/1.")
+        .all(|(byte, wanted)| byte == wanted);
+    if known {
+        Ok(())
+    } else {
+        Err(status_line(start))
+    }
 }
 
 /// Puts spaces for the end of each line that goes on in the next.
@@ -157,7 +177,9 @@ fn replace_controls(head: &mut [u8]) -> Result<(), ProtocolError> {
         if frames_body(line) {
             return Err(ProtocolError::ControlByte);
         }
-        line.iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b' ');
+        line.iter_mut()
+            .filter(|byte| is_control(**byte))
+            .for_each(|byte| *byte = b' ');
     }
     Ok(())
 }
@@ -181,8 +203,14 @@ fn malformed(error: httparse::Error, head: &[u8]) -> ProtocolError {
 }
 
 fn status_line(head: &[u8]) -> ProtocolError {
-    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
-    ProtocolError::StatusLine { line: Escaped(line).to_string() }
+    let line = head
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii_end();
+    ProtocolError::StatusLine {
+        line: Escaped(line).to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +236,10 @@ mod tests {
     fn fields_are_found_in_any_case_and_in_their_order() {
         let head = parses(b"HTTP/1.1 299 Fine\r\nA: 1\r\nb:\t 2 \t\r\na:3,4 , ,5\r\n\r\n");
         assert_eq!((head.status(), head.is_http_10()), (299, false));
-        assert_eq!(head.values("a").collect::<Vec<_>>(), [b"1".as_slice(), b"3,4 , ,5"]);
+        assert_eq!(
+            head.values("a").collect::<Vec<_>>(),
+            [b"1".as_slice(), b"3,4 , ,5"]
+        );
         assert_eq!(head.list("A").collect::<Vec<_>>(), [b"1", b"3", b"4", b"5"]);
         assert_eq!(head.values("B").collect::<Vec<_>>(), [b"2"]);
         assert_eq!(head.values("c").count(), 0);
@@ -265,7 +296,15 @@ mod tests {
         refuses(b"HTTP/1.1 099 Low\r\n\r\n", not_http("HTTP/1.1 099 Low"));
         refuses(b"HTTP/1.1 200 OK\r\nA: b\r\n", not_http("HTTP/1.1 200 OK"));
         refuses(b"\r\n\r\n", not_http(""));
-        for field in ["A : b", "A", ": b", "A: b\rc", "\u{1}A: b", "Content-Length : 5", "é: b"] {
+        for field in [
+            "A : b",
+            "A",
+            ": b",
+            "A: b\rc",
+            "\u{1}A: b",
+            "Content-Length : 5",
+            "é: b",
+        ] {
             let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
             refuses(raw.as_bytes(), ProtocolError::Field);
         }
@@ -273,7 +312,14 @@ mod tests {
 
     #[test]
     fn what_speaks_another_protocol_is_known_by_its_first_bytes() {
-        for raw in ["", "\r\n", "H", "\nHTTP", "HTTP/1.", "HTTP/1.1 200 OK\r\nA: b"] {
+        for raw in [
+            "",
+            "\r\n",
+            "H",
+            "\nHTTP",
+            "HTTP/1.",
+            "HTTP/1.1 200 OK\r\nA: b",
+        ] {
             assert_eq!(check_start(raw.as_bytes()), Ok(()), "{raw}");
         }
         for (raw, line) in [
@@ -297,7 +343,11 @@ mod tests {
 
         let long = |length: usize| {
             let frame = b"HTTP/1.1 200 OK\r\nA: \r\n\r\n".len();
-            format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(length - frame)).into_bytes()
+            format!(
+                "HTTP/1.1 200 OK\r\nA: {}\r\n\r\n",
+                "x".repeat(length - frame)
+            )
+            .into_bytes()
         };
         parses(&long(MAX_HEAD));
         refuses(&long(MAX_HEAD + 1), ProtocolError::HeadTooLong);

@@ -47,7 +47,12 @@ impl Wake for Waiting {
 
 impl Idle {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, since: None, timer: None, waiting: Arc::default() }
+        Self {
+            limit,
+            since: None,
+            timer: None,
+            waiting: Arc::default(),
+        }
     }
 
     /// Passes on what a poll gave, but ends with [`Silent`] when there has been nothing for too
@@ -78,7 +83,9 @@ impl Idle {
     }
 
     fn fires(&mut self, cx: &mut Context<'_>) -> bool {
-        self.timer.as_mut().is_none_or(|timer| Pin::new(timer).poll(cx).is_ready())
+        self.timer
+            .as_mut()
+            .is_none_or(|timer| Pin::new(timer).poll(cx).is_ready())
     }
 }
 
@@ -90,7 +97,9 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(50);
 
     async fn wait_in_vain(idle: &mut Idle) -> io::Error {
-        poll_fn(|cx| idle.check::<()>(Poll::Pending, cx)).await.unwrap_err()
+        poll_fn(|cx| idle.check::<()>(Poll::Pending, cx))
+            .await
+            .unwrap_err()
     }
 
     #[test]
@@ -99,7 +108,9 @@ mod tests {
         block_on(async {
             let _ = poll_once(wait_in_vain(&mut idle)).await;
             Timer::after(LIMIT / 2).await;
-            poll_fn(|cx| idle.check(Poll::Ready(Ok(())), cx)).await.unwrap();
+            poll_fn(|cx| idle.check(Poll::Ready(Ok(())), cx))
+                .await
+                .unwrap();
             assert!(idle.timer.is_some() && idle.waiting.lock().is_none());
 
             let start = Instant::now();

@@ -42,10 +42,16 @@ impl Login {
         if user.contains(':') {
             return Err(LoginError::Colon);
         }
-        if [user, password].iter().any(|part| part.chars().any(char::is_control)) {
+        if [user, password]
+            .iter()
+            .any(|part| part.chars().any(char::is_control))
+        {
             return Err(LoginError::Control);
         }
-        Ok(Self { user: user.to_owned(), password: password.to_owned() })
+        Ok(Self {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        })
     }
 
     /// The name and password that stand in a URL, percent-decoded (RFC 3986 section 3.2.1).
@@ -57,8 +63,15 @@ impl Login {
         if url.username().is_empty() && url.password().is_none() {
             return Ok(None);
         }
-        let decode = |part| percent_decode_str(part).decode_utf8().map_err(|_| LoginError::Text);
-        let (user, password) = (decode(url.username())?, decode(url.password().unwrap_or(""))?);
+        let decode = |part| {
+            percent_decode_str(part)
+                .decode_utf8()
+                .map_err(|_| LoginError::Text)
+        };
+        let (user, password) = (
+            decode(url.username())?,
+            decode(url.password().unwrap_or(""))?,
+        );
         Self::new(&user, &password).map(Some)
     }
 
@@ -74,7 +87,10 @@ impl Login {
 
     /// The value of `Authorization` or `Proxy-Authorization`.
     pub(in crate::download) fn to_basic(&self) -> String {
-        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password)))
+        format!(
+            "Basic {}",
+            STANDARD.encode(format!("{}:{}", self.user, self.password))
+        )
     }
 }
 
@@ -101,7 +117,12 @@ mod tests {
     #[test]
     fn a_login_is_a_name_a_colon_and_a_password() {
         for (text, user, password, basic) in [
-            ("Aladdin:open sesame", "Aladdin", "open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            (
+                "Aladdin:open sesame",
+                "Aladdin",
+                "open sesame",
+                "QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            ),
             ("test:123£", "test", "123£", "dGVzdDoxMjPCow=="),
             ("a:b:c", "a", "b:c", "YTpiOmM="),
             (":", "", "", "Og=="),
@@ -137,7 +158,11 @@ mod tests {
             ("http://:p@h/", Some(":p")),
             ("http://ü:p%25@h/", Some("ü:p%")),
         ] {
-            assert_eq!(of(url), Ok(login.map(|text| text.parse().unwrap())), "{url}");
+            assert_eq!(
+                of(url),
+                Ok(login.map(|text| text.parse().unwrap())),
+                "{url}"
+            );
         }
         assert_eq!(of("http://a%3Ab:c@h/"), Err(LoginError::Colon));
         assert_eq!(of("http://a:%0D%0A@h/"), Err(LoginError::Control));

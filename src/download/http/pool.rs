@@ -45,7 +45,10 @@ struct Idle<C> {
 
 impl<C> Pool<C> {
     pub(super) fn new(per_origin: usize) -> Self {
-        Self { per_origin, idle: Mutex::default() }
+        Self {
+            per_origin,
+            idle: Mutex::default(),
+        }
     }
 
     /// Takes the connection on `way` that was used last: it is the likeliest to be open.
@@ -67,7 +70,11 @@ impl<C> Pool<C> {
             idle.pop_front();
         }
         if self.per_origin > 0 {
-            idle.push_back(Idle { way, connection, since: Instant::now() });
+            idle.push_back(Idle {
+                way,
+                connection,
+                since: Instant::now(),
+            });
         }
     }
 
@@ -86,13 +93,22 @@ mod tests {
     use super::*;
 
     fn origin(tls: bool, port: u16) -> Way {
-        Way { origin: Origin { tls, address: Endpoint::loopback(port) }, proxy: None }
+        Way {
+            origin: Origin {
+                tls,
+                address: Endpoint::loopback(port),
+            },
+            proxy: None,
+        }
     }
 
     #[test]
     fn a_connection_through_a_proxy_is_for_whoever_asked_it() {
         let pool = Pool::new(2);
-        let through = |proxy: &str| Way { proxy: proxy.parse().ok(), ..origin(false, 1) };
+        let through = |proxy: &str| Way {
+            proxy: proxy.parse().ok(),
+            ..origin(false, 1)
+        };
         pool.put(through("a:b@proxy"), "x");
         for other in [origin(false, 1), through("proxy"), through("a:c@proxy")] {
             assert_eq!(pool.take(&other), None, "{other:?}");

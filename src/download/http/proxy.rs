@@ -26,7 +26,11 @@ pub struct Proxies {
 impl Proxies {
     /// The proxy that a request for `url` goes through.
     pub fn of(&self, url: &Url) -> Option<&Proxy> {
-        let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
+        let proxy = if url.scheme() == "https" {
+            &self.https
+        } else {
+            &self.http
+        };
         proxy.as_ref().filter(|_| !self.except.contain(url))
     }
 }
@@ -85,7 +89,10 @@ impl FromStr for Proxy {
         };
         // Of another scheme, for that of http has a port of its own: 80 would not be seen.
         let url = Url::parse(&format!("proxy://{rest}")).map_err(|_| ProxyNameError::Form)?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(ProxyNameError::Form)?;
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or(ProxyNameError::Form)?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(ProxyNameError::Form);
         }
@@ -95,7 +102,11 @@ impl FromStr for Proxy {
         if kind != Kind::Http && login.as_ref().is_some_and(long) {
             return Err(ProxyNameError::TooLong);
         }
-        Ok(Self { kind, address, login })
+        Ok(Self {
+            kind,
+            address,
+            login,
+        })
     }
 }
 
@@ -139,31 +150,45 @@ impl From<&str> for Exceptions {
 impl From<&str> for Exception {
     fn from(word: &str) -> Self {
         let (ip, bits) = word.split_once('/').unwrap_or((word, ""));
-        let ip = ip.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let ip = ip
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .ok();
         let whole = ip.map_or(0, |ip| if ip.is_ipv4() { 32 } else { 128 });
-        let bits = if bits.is_empty() { Some(whole) } else { bits.parse().ok() };
+        let bits = if bits.is_empty() {
+            Some(whole)
+        } else {
+            bits.parse().ok()
+        };
         match (ip, bits) {
             _ if word == "*" => Self::All,
             (Some(ip), Some(bits)) if bits <= whole => Self::Network(ip, bits),
             // What is no network after all is no name of any host either: it excepts nothing.
-            _ => Self::Name(word.trim_start_matches('.').trim_end_matches('.').to_lowercase()),
+            _ => Self::Name(
+                word.trim_start_matches('.')
+                    .trim_end_matches('.')
+                    .to_lowercase(),
+            ),
         }
     }
 }
 
 impl Exceptions {
     fn contain(&self, url: &Url) -> bool {
-        self.0.iter().any(|exception| match (exception, url.host()) {
-            (Exception::All, _) => true,
-            (Exception::Network(ip, bits), Some(UrlHost::Ipv4(host))) => {
-                is_within(host.into(), *ip, *bits)
-            }
-            (Exception::Network(ip, bits), Some(UrlHost::Ipv6(host))) => {
-                is_within(host.into(), *ip, *bits)
-            }
-            (Exception::Name(name), Some(UrlHost::Domain(host))) => is_below(host, name),
-            _ => false,
-        })
+        self.0
+            .iter()
+            .any(|exception| match (exception, url.host()) {
+                (Exception::All, _) => true,
+                (Exception::Network(ip, bits), Some(UrlHost::Ipv4(host))) => {
+                    is_within(host.into(), *ip, *bits)
+                }
+                (Exception::Network(ip, bits), Some(UrlHost::Ipv6(host))) => {
+                    is_within(host.into(), *ip, *bits)
+                }
+                (Exception::Name(name), Some(UrlHost::Domain(host))) => is_below(host, name),
+                _ => false,
+            })
     }
 }
 
@@ -194,13 +219,21 @@ mod tests {
             ("proxy", "http://proxy:1080", None),
             ("proxy:3128", "http://proxy:3128", None),
             ("http://proxy:80/", "http://proxy:80", None),
-            ("HTTP://u:p%40@10.0.0.1:8080", "http://10.0.0.1:8080", Some("u:p@")),
+            (
+                "HTTP://u:p%40@10.0.0.1:8080",
+                "http://10.0.0.1:8080",
+                Some("u:p@"),
+            ),
             ("socks5://[::1]", "socks5://[::1]:1080", None),
             ("socks5h://u:@h:1", "socks5h://h:1", Some("u:")),
         ] {
             let proxy: Proxy = text.parse().unwrap();
             assert_eq!(proxy.to_string(), shown, "{text}");
-            assert_eq!(proxy.login, login.map(|login| login.parse().unwrap()), "{text}");
+            assert_eq!(
+                proxy.login,
+                login.map(|login| login.parse().unwrap()),
+                "{text}"
+            );
         }
         let secret: Proxy = "http://secret:secret@h".parse().unwrap();
         assert_eq!(format!("{secret:?}"), "http://h:1080 ***");
@@ -227,8 +260,11 @@ mod tests {
 
     #[test]
     fn each_scheme_has_its_proxy() {
-        let proxies =
-            Proxies { http: "a".parse().ok(), https: "b".parse().ok(), except: "x.example".into() };
+        let proxies = Proxies {
+            http: "a".parse().ok(),
+            https: "b".parse().ok(),
+            except: "x.example".into(),
+        };
         let of = |url: &str| proxies.of(&url.parse().unwrap()).map(Proxy::to_string);
         assert_eq!(of("http://h/").as_deref(), Some("http://a:1080"));
         assert_eq!(of("https://h/").as_deref(), Some("http://b:1080"));
@@ -238,7 +274,11 @@ mod tests {
     #[track_caller]
     fn excepts(list: &str, host: &str, wanted: bool) {
         let url = format!("http://{host}:8080/").parse().unwrap();
-        assert_eq!(Exceptions::from(list).contain(&url), wanted, "{host} in {list:?}");
+        assert_eq!(
+            Exceptions::from(list).contain(&url),
+            wanted,
+            "{host} in {list:?}"
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub(super) fn write_get(
         return Err(HttpError::url(url));
     }
     let host = &url[Position::BeforeHost..Position::AfterPort];
-    let base = if proxy.is_some() { format!("{}://{host}", url.scheme()) } else { String::new() };
+    let base = if proxy.is_some() {
+        format!("{}://{host}", url.scheme())
+    } else {
+        String::new()
+    };
     let mut head = format!("GET {base}{target} HTTP/1.1\r\n").into_bytes();
     let defaults = [
         ("Host", host),
@@ -35,7 +39,9 @@ pub(super) fn write_get(
         ("Accept-Encoding", "identity"),
     ];
     for (name, value) in defaults {
-        let given = fields.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        let given = fields
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name));
         // These are fields: the user agent was checked when the client was made.
         if !given && !value.is_empty() {
             write_field(&mut head, name, value);
@@ -71,12 +77,18 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), HttpError> {
         "not a header name"
     } else if value.bytes().any(control) {
         "its value holds a line end or another control character"
-    } else if ["content-length", "transfer-encoding"].iter().any(announces) {
+    } else if ["content-length", "transfer-encoding"]
+        .iter()
+        .any(announces)
+    {
         "a GET has no body"
     } else {
         return Ok(());
     };
-    Err(HttpError::Field { name: Escaped(name.as_bytes()).to_string(), problem })
+    Err(HttpError::Field {
+        name: Escaped(name.as_bytes()).to_string(),
+        problem,
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +96,10 @@ mod tests {
     use super::*;
 
     fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        fields.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        fields
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
     }
 
     fn write(url: &str, given: &[(&str, &str)]) -> Result<String, HttpError> {
@@ -96,7 +111,11 @@ mod tests {
     fn asks(url: &str, line: &str, host: &str) {
         let head = write(url, &[]).unwrap();
         let rest = "User-Agent: test/1\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\r\n";
-        assert_eq!(head, format!("GET {line} HTTP/1.1\r\nHost: {host}\r\n{rest}"), "{url}");
+        assert_eq!(
+            head,
+            format!("GET {line} HTTP/1.1\r\nHost: {host}\r\n{rest}"),
+            "{url}"
+        );
     }
 
     #[test]
@@ -106,7 +125,11 @@ mod tests {
         asks("https://example.org:8443/?", "/?", "example.org:8443");
         asks("http://user:secret@example.org/x", "/x", "example.org");
         asks("http://[::1]:8080/x", "/x", "[::1]:8080");
-        asks("http://bücher.example/ä\u{7} b", "/%C3%A4%07%20b", "xn--bcher-kva.example");
+        asks(
+            "http://bücher.example/ä\u{7} b",
+            "/%C3%A4%07%20b",
+            "xn--bcher-kva.example",
+        );
         asks("http://example.org/a\r\nX: y", "/aX:%20y", "example.org");
     }
 
@@ -124,7 +147,11 @@ mod tests {
 
     #[test]
     fn a_given_field_takes_the_place_of_the_one_that_would_be_added() {
-        let given = [("host", "other"), ("USER-AGENT", ""), ("X-Name", "ümlaut\t!")];
+        let given = [
+            ("host", "other"),
+            ("USER-AGENT", ""),
+            ("X-Name", "ümlaut\t!"),
+        ];
         let head = write("http://example.org/", &given).unwrap();
         assert_eq!(
             head,
@@ -149,7 +176,10 @@ mod tests {
             ("transfer-encoding", "chunked"),
         ] {
             let error = write("http://example.org/", &[(name, value)]).unwrap_err();
-            assert!(matches!(error, HttpError::Field { .. }), "{name:?}: {value:?}: {error:?}");
+            assert!(
+                matches!(error, HttpError::Field { .. }),
+                "{name:?}: {value:?}: {error:?}"
+            );
             assert!(!error.to_string().contains(['\r', '\n']), "{error}");
         }
     }

@@ -115,10 +115,19 @@ mod tests {
     #[test]
     fn a_request_names_a_host_in_the_form_that_it_has() {
         let asks = |host: Host| request(&host, 443).unwrap();
-        assert_eq!(asks(Host::Ip([1, 2, 3, 4].into())), [5, 1, 0, 1, 1, 2, 3, 4, 1, 187]);
-        assert_eq!(asks(Host::Name("ab".into())), [5, 1, 0, 3, 2, b'a', b'b', 1, 187]);
+        assert_eq!(
+            asks(Host::Ip([1, 2, 3, 4].into())),
+            [5, 1, 0, 1, 1, 2, 3, 4, 1, 187]
+        );
+        assert_eq!(
+            asks(Host::Name("ab".into())),
+            [5, 1, 0, 3, 2, b'a', b'b', 1, 187]
+        );
         let v6 = asks(Host::Ip("::1".parse().unwrap()));
         assert_eq!((&v6[..4], v6.len()), (&[5, 1, 0, 4][..], 22));
-        assert!(matches!(request(&Host::Name("x".repeat(256)), 1), Err(ProxyError::Name)));
+        assert!(matches!(
+            request(&Host::Name("x".repeat(256)), 1),
+            Err(ProxyError::Name)
+        ));
     }
 }

@@ -63,14 +63,22 @@ impl Transport {
     pub(super) fn new(config: ClientConfig) -> Self {
         let pool = Arc::new(Pool::new(config.idle_per_origin));
         let names = Names::new(config.lookup.clone());
-        Self { config, pool, names, tls: OnceCell::new() }
+        Self {
+            config,
+            pool,
+            names,
+            tls: OnceCell::new(),
+        }
     }
 
     async fn get(&self, url: &Url, fields: &[(String, String)]) -> Result<Answer, HttpError> {
         let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
         let proxy = self.config.proxies.of(url).cloned();
         let way = Way { origin, proxy };
-        let whole = way.proxy.as_ref().filter(|proxy| is_asked_whole(proxy, &way.origin));
+        let whole = way
+            .proxy
+            .as_ref()
+            .filter(|proxy| is_asked_whole(proxy, &way.origin));
         let request = write_get(url, fields, &self.config.user_agent, whole)?;
         let failed = |failure| HttpError::of(url, failure, 0, None);
 
@@ -78,16 +86,25 @@ impl Transport {
         let (connection, head) = match kept {
             Some(answered) => answered,
             // Boxed: it is far larger than the rest, and most requests do without.
-            None => ask(Box::pin(self.connect(&way)).await?, &request).await.map_err(failed)?,
+            None => ask(Box::pin(self.connect(&way)).await?, &request)
+                .await
+                .map_err(failed)?,
         };
         if let (407, Some(proxy)) = (head.status(), whole) {
             return Err(self::failed(proxy, proxy.refusal()));
         }
         let framing = Framing::of(&head).map_err(|error| failed(error.into()))?;
         debug!(target: "myapp::traffic", status = head.status(), "answer of {}", way.origin.address);
-        let home = keeps_connection(&head).then(|| Home { pool: self.pool.clone(), way });
+        let home = keeps_connection(&head).then(|| Home {
+            pool: self.pool.clone(),
+            way,
+        });
         let length = framing.length();
-        Ok(Answer { head, length, body: Body::new(connection, framing, url.clone(), home) })
+        Ok(Answer {
+            head,
+            length,
+            body: Body::new(connection, framing, url.clone(), home),
+        })
     }
 
     /// Asks over a kept connection; `None` where there is none that is still open. A GET may be
@@ -107,13 +124,20 @@ impl Transport {
     }
 
     async fn connect(&self, way: &Way) -> Result<Box<Connection>, HttpError> {
-        let Way { origin: Origin { tls, address }, proxy } = way;
+        let Way {
+            origin: Origin { tls, address },
+            proxy,
+        } = way;
         let secure = if *tls { Some(self.tls().await?) } else { None };
         let limit = self.config.connect_timeout;
-        let late = ConnectError::TimedOut { address: Address::Tcp(address.clone()), limit };
+        let late = ConnectError::TimedOut {
+            address: Address::Tcp(address.clone()),
+            limit,
+        };
         let opened = within(Some(limit), self.open(way, secure)).await;
         let stream = opened.unwrap_or_else(|_| {
-            self.names.forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
+            self.names
+                .forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
             Err(match proxy {
                 None => late.into(),
                 Some(proxy) => failed(proxy, late.into()),
@@ -132,12 +156,17 @@ impl Transport {
                 .await
                 .map_err(|source| failed(proxy, source))?,
         };
-        let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
+        let Some(tls) = tls else {
+            return Ok(Stream::Plain(tcp));
+        };
         match tls.connect(&address.host, tcp).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
             Err(source) => {
                 names.forget(address);
-                Err(HttpError::Tls { host: address.to_string(), source })
+                Err(HttpError::Tls {
+                    host: address.to_string(),
+                    source,
+                })
             }
         }
     }
@@ -145,7 +174,10 @@ impl Transport {
     /// The files are read once, with the first request that needs them.
     async fn tls(&self) -> Result<&TlsClient, HttpError> {
         let config = self.config.tls.clone();
-        Ok(self.tls.get_or_try_init(|| TlsClient::load(config, &["http/1.1"])).await?)
+        Ok(self
+            .tls
+            .get_or_try_init(|| TlsClient::load(config, &["http/1.1"]))
+            .await?)
     }
 }
 
@@ -155,7 +187,10 @@ fn is_asked_whole(proxy: &Proxy, origin: &Origin) -> bool {
 }
 
 fn failed(proxy: &Proxy, source: ProxyError) -> HttpError {
-    HttpError::Proxy { proxy: proxy.to_string(), source }
+    HttpError::Proxy {
+        proxy: proxy.to_string(),
+        source,
+    }
 }
 
 /// Scheme, host and port of a URL; `None` where it is not http or https.
@@ -170,7 +205,13 @@ fn origin_of(url: &Url) -> Option<Origin> {
         UrlHost::Ipv4(ip) => Host::Ip(ip.into()),
         UrlHost::Ipv6(ip) => Host::Ip(ip.into()),
     };
-    Some(Origin { tls, address: Endpoint { host, port: url.port_or_known_default()? } })
+    Some(Origin {
+        tls,
+        address: Endpoint {
+            host,
+            port: url.port_or_known_default()?,
+        },
+    })
 }
 
 /// The status as http-types knows it: one that it does not know counts as the first of its class
@@ -195,12 +236,25 @@ mod tests {
             ("https://user@example.org", true, "example.org:443"),
             ("https://127.1:8443/", true, "127.0.0.1:8443"),
             ("http://[::1]/", false, "[::1]:80"),
-            ("http://bücher.example:8080/", false, "xn--bcher-kva.example:8080"),
+            (
+                "http://bücher.example:8080/",
+                false,
+                "xn--bcher-kva.example:8080",
+            ),
         ] {
             let address = address.parse().unwrap();
-            assert_eq!(origin_of(&url.parse().unwrap()), Some(Origin { tls, address }), "{url}");
+            assert_eq!(
+                origin_of(&url.parse().unwrap()),
+                Some(Origin { tls, address }),
+                "{url}"
+            );
         }
-        for url in ["ftp://example.org/", "file:///etc/passwd", "data:,x", "mailto:a@b"] {
+        for url in [
+            "ftp://example.org/",
+            "file:///etc/passwd",
+            "data:,x",
+            "mailto:a@b",
+        ] {
             assert_eq!(origin_of(&url.parse().unwrap()), None, "{url}");
         }
     }

@@ -50,7 +50,9 @@ pub(super) async fn open(
 pub(super) async fn dial(address: &Endpoint, names: &Names) -> Result<TcpStream, ConnectError> {
     let found = names.resolve(address).await?;
     // Its name may lead elsewhere by now.
-    connect_to(address, found).await.inspect_err(|_| names.forget(address))
+    connect_to(address, found)
+        .await
+        .inspect_err(|_| names.forget(address))
 }
 
 /// Asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
@@ -81,7 +83,10 @@ async fn tunnel(
 fn request(proxy: &Proxy, to: &Endpoint) -> String {
     let login = proxy.login.as_ref();
     let login = login.map(|login| format!("Proxy-Authorization: {}\r\n", login.to_basic()));
-    format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", login.unwrap_or_default())
+    format!(
+        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n",
+        login.unwrap_or_default()
+    )
 }
 
 impl Proxy {

@@ -41,7 +41,10 @@ impl Claim {
             result => result?,
         }
         let stat = lstat(path.as_ref())?;
-        let claim = Self { path: absolute(path)?, file: identity(&stat) };
+        let claim = Self {
+            path: absolute(path)?,
+            file: identity(&stat),
+        };
         if Mode::from_raw_mode(stat.st_mode) != mode {
             chmodat(CWD, path.as_ref(), mode, AtFlags::empty())?;
         }
@@ -145,9 +148,13 @@ mod tests {
             ("link", io::ErrorKind::AlreadyExists),
             ("none/s", io::ErrorKind::NotFound),
         ] {
-            let before = fs::symlink_metadata(path(name)).ok().map(|found| found.ino());
+            let before = fs::symlink_metadata(path(name))
+                .ok()
+                .map(|found| found.ino());
             assert_eq!(listen(&path(name)).unwrap_err().kind(), kind, "{name}");
-            let after = fs::symlink_metadata(path(name)).ok().map(|found| found.ino());
+            let after = fs::symlink_metadata(path(name))
+                .ok()
+                .map(|found| found.ino());
             assert_eq!(before, after, "{name} is still there");
         }
     }

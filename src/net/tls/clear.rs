@@ -47,7 +47,10 @@ enum Stage {
 
 impl<S> Clear<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, records: Records::default() }
+        Self {
+            stream,
+            records: Records::default(),
+        }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -75,7 +78,11 @@ impl Records {
                 self.judge();
             }
         }
-        if self.stage == Stage::Closed { at } else { bytes.len() }
+        if self.stage == Stage::Closed {
+            at
+        } else {
+            bytes.len()
+        }
     }
 
     fn judge(&mut self) {
@@ -166,6 +173,9 @@ mod tests {
     #[test]
     fn what_is_encrypted_is_not_understood() {
         ends(&[HELLO, KEYS, CLOSE, b"more"], false);
-        ends(&[HELLO, &[APPLICATION_DATA, 3, 3, 0, 1, 1], CLOSE, b"more"], false);
+        ends(
+            &[HELLO, &[APPLICATION_DATA, 3, 3, 0, 1, 1], CLOSE, b"more"],
+            false,
+        );
     }
 }

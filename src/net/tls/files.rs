@@ -23,9 +23,10 @@ pub(super) type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// The roots to trust: those in a file, or the system's.
 pub(super) fn load_roots(path: Option<&Path>) -> Result<RootCertStore, TlsSetupError> {
     match path {
-        Some(path) => {
-            read_roots(path).map_err(|source| TlsSetupError::Read { path: path.to_owned(), source })
-        }
+        Some(path) => read_roots(path).map_err(|source| TlsSetupError::Read {
+            path: path.to_owned(),
+            source,
+        }),
         None => system_roots().map_err(|source| TlsSetupError::System { source }),
     }
 }
@@ -43,7 +44,11 @@ fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(|found| found.collect());
     let found = found.map_err(unreadable)?;
-    if found.is_empty() { Err(invalid("no certificate in it")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(invalid("no certificate in it"))
+    } else {
+        Ok(found)
+    }
 }
 
 fn system_roots() -> io::Result<RootCertStore> {
@@ -59,9 +64,14 @@ fn system_roots() -> io::Result<RootCertStore> {
 }
 
 pub(super) fn load_identity(identity: &Identity) -> Result<Loaded, TlsSetupError> {
-    let Identity { certificates: path, key } = identity;
-    let certificates = read_certificates(path)
-        .map_err(|source| TlsSetupError::Read { path: path.clone(), source })?;
+    let Identity {
+        certificates: path,
+        key,
+    } = identity;
+    let certificates = read_certificates(path).map_err(|source| TlsSetupError::Read {
+        path: path.clone(),
+        source,
+    })?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsSetupError::Key {
         path: key.clone(),
         source: match error {

@@ -144,20 +144,30 @@ fn server_config(config: &TlsServerConfig) -> Result<TlsServer, TlsSetupError> {
         ServerIdentity::SelfSigned => make_identity()?,
     };
     let fingerprint = Fingerprint::of(certificates.first().map_or(&[], |first| first));
-    let config =
-        builder.with_single_cert(certificates, key).map_err(|source| match &config.identity {
-            ServerIdentity::Files(Identity { certificates: path, .. }) => {
-                TlsSetupError::Identity { path: path.clone(), source }
-            }
-            ServerIdentity::SelfSigned => TlsSetupError::SelfSigned { source: source.into() },
+    let config = builder
+        .with_single_cert(certificates, key)
+        .map_err(|source| match &config.identity {
+            ServerIdentity::Files(Identity {
+                certificates: path, ..
+            }) => TlsSetupError::Identity {
+                path: path.clone(),
+                source,
+            },
+            ServerIdentity::SelfSigned => TlsSetupError::SelfSigned {
+                source: source.into(),
+            },
         })?;
-    Ok(TlsServer { config: Arc::new(config), fingerprint })
+    Ok(TlsServer {
+        config: Arc::new(config),
+        fingerprint,
+    })
 }
 
 fn make_identity() -> Result<Loaded, TlsSetupError> {
     let made = generate_simple_self_signed(NAMES.map(String::from));
-    let CertifiedKey { cert, signing_key } =
-        made.map_err(|error| TlsSetupError::SelfSigned { source: error.into() })?;
+    let CertifiedKey { cert, signing_key } = made.map_err(|error| TlsSetupError::SelfSigned {
+        source: error.into(),
+    })?;
     let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
     Ok((vec![cert.into()], key.into()))
 }

@@ -55,7 +55,10 @@ impl FromStr for Fingerprint {
         }
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
             let [high, low] = [pair[0], pair[1]].map(|digit| char::from(digit).to_digit(16));
-            let value = high.zip(low).map(|(high, low)| 16 * high + low).ok_or(FingerprintError)?;
+            let value = high
+                .zip(low)
+                .map(|(high, low)| 16 * high + low)
+                .ok_or(FingerprintError)?;
             *byte = u8::try_from(value).map_err(|_| FingerprintError)?;
         }
         Ok(Self(bytes))
@@ -98,7 +101,9 @@ impl Issued {
         let roots = Arc::new(load_roots(roots)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
         let other = |error| Error::Other(OtherError(Arc::new(error)));
-        verifier.map(Self).map_err(|error| TlsSetupError::Versions { source: other(error) })
+        verifier.map(Self).map_err(|error| TlsSetupError::Versions {
+            source: other(error),
+        })
     }
 }
 
@@ -111,7 +116,9 @@ impl ServerCertVerifier for Issued {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.0.verify_server_cert(certificate, others, name, ocsp, now);
+        let verified = self
+            .0
+            .verify_server_cert(certificate, others, name, ocsp, now);
         verified.map_err(|error| match error {
             // The crate that says so is one that rustls keeps to itself.
             Error::InvalidCertificate(CertificateError::Other(OtherError(what)))
@@ -164,7 +171,11 @@ impl Verifier {
         &self,
         check: impl FnOnce() -> Result<HandshakeSignatureValid, Error>,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if self.pin.is_some() { check() } else { Ok(HandshakeSignatureValid::assertion()) }
+        if self.pin.is_some() {
+            check()
+        } else {
+            Ok(HandshakeSignatureValid::assertion())
+        }
     }
 }
 
@@ -205,7 +216,9 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -218,11 +231,21 @@ mod tests {
     #[test]
     fn a_fingerprint_is_the_sha_256_in_hex() {
         assert_eq!(Fingerprint::of(b"abc").to_string(), OF_ABC);
-        let pairs: Vec<_> = OF_ABC.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
+        let pairs: Vec<_> = OF_ABC
+            .as_bytes()
+            .chunks(2)
+            .map(String::from_utf8_lossy)
+            .collect();
         for text in [OF_ABC.to_owned(), OF_ABC.to_uppercase(), pairs.join(":")] {
             assert_eq!(text.parse(), Ok(Fingerprint::of(b"abc")), "{text}");
         }
-        for text in ["", "ab", &OF_ABC[1..], &OF_ABC.replace('b', "g"), &OF_ABC.replace('b', "+")] {
+        for text in [
+            "",
+            "ab",
+            &OF_ABC[1..],
+            &OF_ABC.replace('b', "g"),
+            &OF_ABC.replace('b', "+"),
+        ] {
             assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
         }
     }

@@ -70,14 +70,21 @@ impl AsyncWrite for Moody {
         if self.hesitates(cx) {
             return Poll::Pending;
         }
-        let bytes: Vec<_> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let bytes: Vec<_> = pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect();
         let count = self.dice.usize(1..=bytes.len());
         self.written.borrow_mut().extend(&bytes[..count]);
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hesitates(cx) { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.hesitates(cx) {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,7 +104,9 @@ fn messages(config: &Config, reads: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
         return (reads.to_vec(), false);
     }
     let all = reads.concat();
-    let lines = all.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec);
+    let lines = all
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec);
     let fits = |line: &Vec<u8>| without_end(line).0.len() <= config.max_line;
     let fitting: Vec<_> = lines.clone().take_while(fits).collect();
     let too_long = fitting.len() < lines.count();
@@ -109,8 +118,12 @@ fn answers(config: &Config, messages: &[Vec<u8>], too_long: bool) -> Vec<u8> {
     if config.mode == Mode::Discard {
         return Vec::new();
     }
-    let mut answers: Vec<_> =
-        messages.iter().flat_map(|message| [&config.prefix, message]).flatten().copied().collect();
+    let mut answers: Vec<_> = messages
+        .iter()
+        .flat_map(|message| [&config.prefix, message])
+        .flatten()
+        .copied()
+        .collect();
     if too_long {
         answers.extend(format!("error: line longer than {} bytes\n", config.max_line).bytes());
     }
@@ -129,7 +142,13 @@ fn serve_at_random(seed: u64) {
         faults: dice.bool().then(Faults::default),
         ..Config::default()
     };
-    let mut byte = || if dice.u8(..6) == 0 { b'\n' } else { dice.alphanumeric() as u8 };
+    let mut byte = || {
+        if dice.u8(..6) == 0 {
+            b'\n'
+        } else {
+            dice.alphanumeric() as u8
+        }
+    };
     let bytes: Vec<_> = (0..300).map(|_| byte()).collect();
     let mut reads = Vec::new();
     let mut rest = &bytes[..dice.usize(..=bytes.len())];
@@ -145,20 +164,36 @@ fn serve_at_random(seed: u64) {
     let traffic = figures.traffic().next().unwrap();
     let (admission, permits) = (Admission::new(&config), Permits::new(NonZeroUsize::MIN));
     let permit = permits.try_take().unwrap();
-    let shared =
-        Shared::new(&config, Arc::clone(&figures), traffic, admission.into(), permits.clone());
+    let shared = Shared::new(
+        &config,
+        Arc::clone(&figures),
+        traffic,
+        admission.into(),
+        permits.clone(),
+    );
     let shared = Rc::new(shared);
-    let peer = Peer::Unix { process: 1, user: 0 };
+    let peer = Peer::Unix {
+        process: 1,
+        user: 0,
+    };
     let (visit, number) = Visit::begin(Rc::clone(&shared), permit, peer);
     let late = Late::new(&shared, number);
     let written = Rc::default();
-    let stream = Moody { dice, reads: reads.clone().into(), written: Rc::clone(&written) };
+    let stream = Moody {
+        dice,
+        reads: reads.clone().into(),
+        written: Rc::clone(&written),
+    };
     assert!(permits.try_take().is_none());
     future::block_on(Session::open(visit, stream, late).run());
     assert!(permits.try_take().is_some(), "the place is free again");
 
     let seen = written.borrow().escape_ascii().to_string();
-    assert_eq!(seen, wanted.escape_ascii().to_string(), "seed {seed}: {config:?} {reads:?}");
+    assert_eq!(
+        seen,
+        wanted.escape_ascii().to_string(),
+        "seed {seed}: {config:?} {reads:?}"
+    );
     let summary = figures.summary();
     assert_eq!((summary.connections, summary.open), (1, 0));
     assert_eq!(summary.messages, messages.len() as u64, "seed {seed}");

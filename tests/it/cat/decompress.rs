@@ -19,28 +19,56 @@ const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00\x21\x01\x1c\x00\x0
 fn compressed_inputs_come_as_what_is_in_them() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
-    let text: Vec<_> = (0..3_000_000).map(|_| random.choice(*b"abc\n").unwrap()).collect();
+    let text: Vec<_> = (0..3_000_000)
+        .map(|_| random.choice(*b"abc\n").unwrap())
+        .collect();
     let (half, rest) = text.split_at(1_000_000);
     folder.write("a.gz", [gzip(half), gzip(b""), gzip(rest)].concat());
     let skipped = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
-    folder.write("a.zst", [&skipped[..], &zstd(half), skipped, &zstd(rest)].concat());
+    folder.write(
+        "a.zst",
+        [&skipped[..], &zstd(half), skipped, &zstd(rest)].concat(),
+    );
     folder.write("a.xz", [XZ, &[0; 8], XZ].concat());
     folder.write("plain", "plain\n");
     folder.write("empty", "");
-    let arguments = ["cat", "-z", "a.gz", "plain", "a.xz", "empty", "-", "a.zst", "-", "a.gz"];
+    let arguments = [
+        "cat", "-z", "a.gz", "plain", "a.xz", "empty", "-", "a.zst", "-", "a.gz",
+    ];
     let stdin = gzip(b"stdin\n");
     let ran = folder.myapp(arguments).stdin(&stdin).run().code(0).silent();
-    let wanted = [&text[..], b"plain\nhello xz\nhello xz\nstdin\n", &text, &text].concat();
-    assert!(ran.stdout == wanted, "{} bytes of {}", ran.stdout.len(), wanted.len());
+    let wanted = [
+        &text[..],
+        b"plain\nhello xz\nhello xz\nstdin\n",
+        &text,
+        &text,
+    ]
+    .concat();
+    assert!(
+        ran.stdout == wanted,
+        "{} bytes of {}",
+        ran.stdout.len(),
+        wanted.len()
+    );
 
-    let ran = folder.myapp(["cat", "-nz", "a.xz", "-o", "out"]).run().code(0);
+    let ran = folder
+        .myapp(["cat", "-nz", "a.xz", "-o", "out"])
+        .run()
+        .code(0);
     ran.silent().prints("");
     assert_eq!(folder.read("out"), b"     1\thello xz\n     2\thello xz\n");
-    folder.myapp(["cat", "a.xz"]).run().code(0).prints([XZ, &[0; 8], XZ].concat());
+    folder
+        .myapp(["cat", "a.xz"])
+        .run()
+        .code(0)
+        .prints([XZ, &[0; 8], XZ].concat());
     let script = "$MYAPP cat -z < a.gz | cmp - <($MYAPP cat -z <(cat a.zst))";
     let output = shell(&folder, script);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(shell(&folder, "$MYAPP cat -z a.gz | head -c 1 | wc -c").stdout, b"1\n");
+    assert_eq!(
+        shell(&folder, "$MYAPP cat -z a.gz | head -c 1 | wc -c").stdout,
+        b"1\n"
+    );
 }
 
 #[test]
@@ -52,7 +80,11 @@ fn damaged_data_is_named_and_the_others_come() {
         bytes
     };
     let text = b"some text\n".repeat(100);
-    for (name, whole) in [("gzip", gzip(&text)), ("zstd", zstd(&text)), ("xz", XZ.to_vec())] {
+    for (name, whole) in [
+        ("gzip", gzip(&text)),
+        ("zstd", zstd(&text)),
+        ("xz", XZ.to_vec()),
+    ] {
         folder.write("cut", &whole[..whole.len() - 5]);
         folder.write("broken", broken(whole.clone()));
         folder.write("followed", [&whole[..], b"garbage"].concat());
@@ -60,7 +92,9 @@ fn damaged_data_is_named_and_the_others_come() {
         for file in ["cut", "broken", "followed"] {
             let ran = folder.myapp(["cat", "-z", file, "good"]).run().code(1);
             assert!(ran.stdout.ends_with(b"good\n"), "{name} {file}");
-            let ran = ran.says(&format!("myapp: read {file}: ")).says(&format!("{name} data"));
+            let ran = ran
+                .says(&format!("myapp: read {file}: "))
+                .says(&format!("{name} data"));
             assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         }
     }

@@ -35,8 +35,12 @@ struct Run {
 impl Run {
     #[track_caller]
     fn of(&self, folder: &Folder, mut cat: Command) -> Ended {
-        cat.args(&self.arguments).current_dir(folder.path("")).env("LC_ALL", "C");
-        cat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        cat.args(&self.arguments)
+            .current_dir(folder.path(""))
+            .env("LC_ALL", "C");
+        cat.stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if self.stdin_is_file {
             cat.stdin(File::open(folder.write("stdin", &self.stdin)).unwrap());
         }
@@ -56,7 +60,11 @@ impl Run {
         feeder.join().unwrap();
         let written = [output.stdout, folder.read("stdout")].concat();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ended { code: output.status.code(), bytes: written, said }
+        Ended {
+            code: output.status.code(),
+            bytes: written,
+            said,
+        }
     }
 
     fn of_gnu(&self, folder: &Folder) -> Ended {
@@ -68,7 +76,10 @@ impl Run {
         let mut cat = Command::new(env!("CARGO_BIN_EXE_myapp"));
         cat.arg("cat");
         let ended = self.of(folder, cat);
-        let said = ended.said.replace("myapp: open ", "cat: ").replace("myapp: read ", "cat: ");
+        let said = ended
+            .said
+            .replace("myapp: open ", "cat: ")
+            .replace("myapp: read ", "cat: ");
         Ended { said, ..ended }
     }
 }
@@ -108,7 +119,10 @@ fn random_run(random: &mut fastrand::Rng) -> Run {
             // Several in one.
             _ => {
                 let short = (0..random.usize(1..4)).map(|_| random.choice(*b"AbeEnstTuv").unwrap());
-                [b'-'].into_iter().chain(short.collect::<Vec<_>>()).collect()
+                [b'-']
+                    .into_iter()
+                    .chain(short.collect::<Vec<_>>())
+                    .collect()
             }
         });
     }
@@ -141,7 +155,11 @@ fn a_thousand_random_runs_are_those_of_gnu_cat() {
     fs::create_dir(folder.path("folder")).unwrap();
     symlink("file 0", folder.path("link")).unwrap();
     symlink("nowhere", folder.path("dangling")).unwrap();
-    fs::write(folder.path("").join(OsString::from_vec(b"\xff\n".to_vec())), "odd\n\n").unwrap();
+    fs::write(
+        folder.path("").join(OsString::from_vec(b"\xff\n".to_vec())),
+        "odd\n\n",
+    )
+    .unwrap();
     for (name, text) in [("empty", ""), ("-n", "minus\r\n"), ("--number", "\r")] {
         folder.write(name, text);
     }
@@ -157,7 +175,12 @@ fn a_thousand_random_runs_are_those_of_gnu_cat() {
             ("errors", ours.said == wanted.said),
         ];
         if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-            let Run { arguments, stdin_is_file, to, .. } = run;
+            let Run {
+                arguments,
+                stdin_is_file,
+                to,
+                ..
+            } = run;
             panic!(
                 "seed {seed}, run {number}: {what} differ: {arguments:?}, to {to:?}, stdin is a \
                  file: {stdin_is_file}\nours said: {}\ntheirs said: {}",
@@ -170,7 +193,10 @@ fn a_thousand_random_runs_are_those_of_gnu_cat() {
 /// What GNU shows of some files.
 #[track_caller]
 fn gnu(folder: &Folder, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("cat").args(arguments).current_dir(folder.path("")).output();
+    let output = Command::new("cat")
+        .args(arguments)
+        .current_dir(folder.path(""))
+        .output();
     output.expect("run the system's cat").stdout
 }
 
@@ -178,9 +204,17 @@ fn gnu(folder: &Folder, arguments: &[&str]) -> Vec<u8> {
 fn long_names_mean_what_the_short_ones_mean() {
     let folder = Folder::new();
     folder.write("a", b"a\t\x01\r\n\n\n\xff");
-    for (long, short) in LONG.iter().zip(["-A", "-b", "-E", "-n", "-s", "-T", "-v", "-u"]) {
+    for (long, short) in LONG
+        .iter()
+        .zip(["-A", "-b", "-E", "-n", "-s", "-T", "-v", "-u"])
+    {
         let wanted = gnu(&folder, &[short, "a"]);
-        folder.myapp(["cat", long, "a"]).run().code(0).prints(wanted).silent();
+        folder
+            .myapp(["cat", long, "a"])
+            .run()
+            .code(0)
+            .prints(wanted)
+            .silent();
     }
 }
 
@@ -191,7 +225,11 @@ fn numbers_run_on_over_files_and_past_a_million() {
     folder.write("b", "no newline at the end");
     for flag in ["-n", "-b", "-ns", "-bE"] {
         let wanted = gnu(&folder, &[flag, "b", "a", "b", "a", "b"]);
-        let ran = folder.myapp(["cat", flag, "b", "a", "b", "a", "b"]).run().code(0).silent();
+        let ran = folder
+            .myapp(["cat", flag, "b", "a", "b", "a", "b"])
+            .run()
+            .code(0)
+            .silent();
         assert!(ran.stdout == wanted, "{flag}");
     }
 }
@@ -201,7 +239,10 @@ fn a_line_end_may_come_in_two_pieces() {
     let folder = Folder::new();
     fifo(&folder, "f");
     let mut running = folder.myapp(["cat", "-E", "f"]).start();
-    let mut f = OpenOptions::new().write(true).open(folder.path("f")).unwrap();
+    let mut f = OpenOptions::new()
+        .write(true)
+        .open(folder.path("f"))
+        .unwrap();
     f.write_all(b"first\nsecond\r").unwrap();
     assert_eq!(running.line(), "first$");
     f.write_all(b"\nthird\r").unwrap();

@@ -8,7 +8,10 @@ const WAYS: [(&str, &str); 2] = [("> out", "copy_file_range"), ("| cat > out", "
 /// Runs `$CAT` in the line with `faults` in the system calls that have to do with `path`.
 fn with_faults(folder: &Folder, path: &str, faults: &str, line: &str) -> Output {
     let cat = format!("strace -o trace -P \"$(readlink -m {path})\" {faults} $MYAPP cat");
-    shell(folder, &format!("{}; exit ${{PIPESTATUS[0]}}", line.replace("$CAT", &cat)))
+    shell(
+        folder,
+        &format!("{}; exit ${{PIPESTATUS[0]}}", line.replace("$CAT", &cat)),
+    )
 }
 
 #[test]
@@ -16,7 +19,9 @@ fn with_faults(folder: &Folder, path: &str, faults: &str, line: &str) -> Output 
 fn a_disk_that_fails_while_it_is_read_is_blamed_on_the_input_by_every_way() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
-    let big: Vec<_> = std::iter::repeat_with(|| random.u8(..)).take(9 << 20).collect();
+    let big: Vec<_> = std::iter::repeat_with(|| random.u8(..))
+        .take(9 << 20)
+        .collect();
     folder.write("big", &big);
     folder.write("next", "the next comes");
     for (to, call) in WAYS {
@@ -26,8 +31,14 @@ fn a_disk_that_fails_while_it_is_read_is_blamed_on_the_input_by_every_way() {
         assert_eq!(text, "myapp: read big: Input/output error\n", "{to}");
         assert_eq!(output.status.code(), Some(1), "{to}");
         let out = folder.read("out");
-        let head = out.strip_suffix(b"the next comes").expect("the next file comes");
-        assert!(!head.is_empty() && big.starts_with(head), "{to}: {} bytes", head.len());
+        let head = out
+            .strip_suffix(b"the next comes")
+            .expect("the next file comes");
+        assert!(
+            !head.is_empty() && big.starts_with(head),
+            "{to}: {} bytes",
+            head.len()
+        );
     }
     let faults = "-e inject=sendfile:error=EIO:when=2+ -e inject=read:error=EIO";
     let output = with_faults(&folder, "big", faults, "$CAT big > /dev/null");
@@ -40,15 +51,27 @@ fn a_disk_that_fails_while_it_is_read_is_blamed_on_the_input_by_every_way() {
 fn a_way_that_fails_halfway_is_left_and_no_byte_is_lost_or_doubled() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
-    folder.write("big", std::iter::repeat_with(|| random.u8(..)).take(9 << 20).collect::<Vec<_>>());
+    folder.write(
+        "big",
+        std::iter::repeat_with(|| random.u8(..))
+            .take(9 << 20)
+            .collect::<Vec<_>>(),
+    );
     for (to, call) in WAYS {
         for error in ["EINVAL", "EXDEV", "ENOSYS", "EIO", "ENOMEM"] {
             for when in ["1", "2+"] {
                 let faults = format!("-e inject={call}:error={error}:when={when}");
                 let output = with_faults(&folder, "big", &faults, &format!("$CAT big {to}"));
                 let text = String::from_utf8_lossy(&output.stderr);
-                assert_eq!((output.status.code(), &*text), (Some(0), ""), "{to} {error} {when}");
-                assert!(folder.read("out") == folder.read("big"), "{to} {error} {when}");
+                assert_eq!(
+                    (output.status.code(), &*text),
+                    (Some(0), ""),
+                    "{to} {error} {when}"
+                );
+                assert!(
+                    folder.read("out") == folder.read("big"),
+                    "{to} {error} {when}"
+                );
             }
         }
     }
@@ -61,7 +84,10 @@ fn a_write_that_fails_is_blamed_on_the_output_also_when_it_is_told_at_the_end() 
     folder.write("big", vec![b'b'; 9 << 20]);
     folder.write("small", "small");
     for (files, faults) in [
-        ("big", "-e inject=copy_file_range:error=ENOSPC:when=2+ -e inject=write:error=ENOSPC"),
+        (
+            "big",
+            "-e inject=copy_file_range:error=ENOSPC:when=2+ -e inject=write:error=ENOSPC",
+        ),
         ("small", "-e inject=write:error=ENOSPC"),
         ("-n small", "-e inject=write:error=ENOSPC"),
         ("small", "-e inject=close:error=ENOSPC"),
@@ -69,7 +95,10 @@ fn a_write_that_fails_is_blamed_on_the_output_also_when_it_is_told_at_the_end() 
     ] {
         let output = with_faults(&folder, "out", faults, &format!("$CAT {files} > out"));
         let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(text, "myapp: write error: No space left on device\n", "{files} {faults}");
+        assert_eq!(
+            text, "myapp: write error: No space left on device\n",
+            "{files} {faults}"
+        );
         assert_eq!(output.status.code(), Some(1), "{files} {faults}");
     }
 }
@@ -79,13 +108,17 @@ fn a_write_that_fails_is_blamed_on_the_output_also_when_it_is_told_at_the_end() 
 fn interrupted_and_short_writes_lose_nothing() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
-    let bytes: Vec<_> = std::iter::repeat_with(|| random.u8(..)).take(1 << 20).collect();
+    let bytes: Vec<_> = std::iter::repeat_with(|| random.u8(..))
+        .take(1 << 20)
+        .collect();
     folder.write("a", &bytes);
     for call in ["read", "write", "splice", "copy_file_range"] {
         let faults = format!("-e inject={call}:error=EINTR:when=1+2");
-        for (path, line) in
-            [("a", "$CAT a > out"), ("a", "$CAT a | cat > out"), ("out", "$CAT a > out")]
-        {
+        for (path, line) in [
+            ("a", "$CAT a > out"),
+            ("a", "$CAT a | cat > out"),
+            ("out", "$CAT a > out"),
+        ] {
             let output = with_faults(&folder, path, &faults, line);
             assert!(
                 output.status.success() && output.stderr.is_empty(),
@@ -94,7 +127,10 @@ fn interrupted_and_short_writes_lose_nothing() {
             assert!(folder.read("out") == bytes, "{call} {line}");
         }
     }
-    let output = shell(&folder, "$MYAPP cat a a | dd bs=777 status=none | cmp - <(cat a a)");
+    let output = shell(
+        &folder,
+        "$MYAPP cat a a | dd bs=777 status=none | cmp - <(cat a a)",
+    );
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -124,9 +160,16 @@ fn a_full_file_system_is_blamed_on_the_output_and_the_old_file_stays() {
         );
         let output = shell(&folder, &script);
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.ends_with("write error: No space left on device\n"), "{line}: {text}");
+        assert!(
+            text.ends_with("write error: No space left on device\n"),
+            "{line}: {text}"
+        );
         assert_eq!(text.lines().count(), 1, "{line}: {text}");
         let told = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(told.trim_end(), format!("1 old {left}").trim_end(), "{line}");
+        assert_eq!(
+            told.trim_end(),
+            format!("1 old {left}").trim_end(),
+            "{line}"
+        );
     }
 }

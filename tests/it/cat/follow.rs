@@ -3,7 +3,10 @@
 use super::*;
 
 fn append(folder: &Folder, name: &str, text: &str) {
-    let mut file = OpenOptions::new().append(true).open(folder.path(name)).unwrap();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(folder.path(name))
+        .unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
@@ -11,10 +14,14 @@ fn append(folder: &Folder, name: &str, text: &str) {
 #[track_caller]
 fn follow(there: &[&str], later: &[&str]) -> (Folder, Running) {
     let folder = Folder::new();
-    there.iter().for_each(|name| drop(folder.write(name, format!("{name}\n"))));
+    there
+        .iter()
+        .for_each(|name| drop(folder.write(name, format!("{name}\n"))));
     let arguments = [&["cat", "-f"], there, later].concat();
     let mut running = folder.myapp(arguments).with_default_signals().start();
-    there.iter().for_each(|name| assert_eq!(running.line(), *name));
+    there
+        .iter()
+        .for_each(|name| assert_eq!(running.line(), *name));
     (folder, running)
 }
 
@@ -46,7 +53,9 @@ fn what_is_appended_comes_from_several_files_at_once() {
         assert_eq!(line[1..], next[file].to_string(), "{line}");
         next[file] += 1;
     }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
     running.signal(Signal::INT);
     let ran = running.wait();
     ended_by(&ran, 2);
@@ -64,7 +73,12 @@ fn a_followed_file_that_is_cut_comes_from_its_start() {
     assert_eq!(running.line(), "on");
     // Copied and cut, as log rotation does it.
     fs::copy(folder.path("a"), folder.path("a.1")).unwrap();
-    fs::OpenOptions::new().write(true).open(folder.path("a")).unwrap().set_len(0).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path("a"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
     append(&folder, "a", "cut\n");
     assert_eq!(running.line(), "cut");
 }
@@ -100,7 +114,10 @@ fn what_takes_the_place_of_a_followed_file_is_followed() {
     // A symbolic link that leads elsewhere from now on.
     fs::remove_file(folder.path("a")).unwrap();
     symlink("other", folder.path("a")).unwrap();
-    assert_eq!([running.line(), running.line()], ["linked", "by its other name"]);
+    assert_eq!(
+        [running.line(), running.line()],
+        ["linked", "by its other name"]
+    );
 }
 
 #[test]
@@ -127,7 +144,10 @@ fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
     folder.write("a", "a\n");
     let script = "$MYAPP cat -f a no 2> err | head -n 1; echo ${PIPESTATUS[0]}";
     assert_eq!(shell(&folder, script).stdout, b"a\n141\n");
-    let mut running = folder.myapp(["cat", "--follow", "-n", "-", "a", "no"]).stdin("x").start();
+    let mut running = folder
+        .myapp(["cat", "--follow", "-n", "-", "a", "no"])
+        .stdin("x")
+        .start();
     assert_eq!(running.line(), "     1\txa");
     let process = running.id();
     let ticks = || {
@@ -156,6 +176,17 @@ fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
 #[test]
 fn with_nothing_to_follow_the_end_is_the_end() {
     let folder = Folder::new();
-    folder.myapp(["cat", "-f"]).stdin("x").run().code(0).prints("x").silent();
-    folder.myapp(["cat", "-f", "/dev/null"]).run().code(0).prints("").silent();
+    folder
+        .myapp(["cat", "-f"])
+        .stdin("x")
+        .run()
+        .code(0)
+        .prints("x")
+        .silent();
+    folder
+        .myapp(["cat", "-f", "/dev/null"])
+        .run()
+        .code(0)
+        .prints("")
+        .silent();
 }

@@ -16,7 +16,10 @@ fn a_full_output_is_blamed_on_the_output() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{script}: {text}");
         assert!(text.starts_with("myapp: write error: "), "{script}: {text}");
-        assert!(text.contains("No space left") || text.contains("File too large"), "{text}");
+        assert!(
+            text.contains("No space left") || text.contains("File too large"),
+            "{text}"
+        );
     }
 }
 
@@ -41,7 +44,12 @@ fn an_input_that_is_also_the_output_does_not_feed_on_itself() {
         ("$MYAPP cat b a >> a", "a", "aaa\nb\n", 1),
         ("$MYAPP cat a b >> a", "a", "aaa\nb\n", 1),
         ("$MYAPP cat -a -o a a b", "a", "aaa\nb\n", 1),
-        ("ln a hard; ln -s hard soft; $MYAPP cat soft b >> a", "a", "aaa\nb\n", 1),
+        (
+            "ln a hard; ln -s hard soft; $MYAPP cat soft b >> a",
+            "a",
+            "aaa\nb\n",
+            1,
+        ),
         ("$MYAPP cat b c > c", "c", "b\n", 1),
         ("$MYAPP cat a b 1<>a", "a", "aaa\nb\n", 0),
         ("$MYAPP cat -n a b 1<>a", "a", "     1\tb\n", 1),
@@ -50,12 +58,23 @@ fn an_input_that_is_also_the_output_does_not_feed_on_itself() {
         ("$MYAPP cat -o a a b", "a", "aaa\nb\n", 0),
         ("$MYAPP cat -o a b a a", "a", "b\naaa\naaa\n", 0),
     ] {
-        shell(&folder, "rm -f *; echo aaa > a; echo b > b; echo c > c; : > e");
+        shell(
+            &folder,
+            "rm -f *; echo aaa > a; echo b > b; echo c > c; : > e",
+        );
         let output = shell(&folder, script);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{script}: {text}");
-        assert_eq!(text.contains(": input file is output file\n"), code == 1, "{script}: {text}");
-        assert_eq!(String::from_utf8_lossy(&folder.read(file)), content, "{script}");
+        assert_eq!(
+            text.contains(": input file is output file\n"),
+            code == 1,
+            "{script}: {text}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&folder.read(file)),
+            content,
+            "{script}"
+        );
     }
 }
 
@@ -63,7 +82,10 @@ fn an_input_that_is_also_the_output_does_not_feed_on_itself() {
 fn a_pipe_that_is_input_and_output_is_refused() {
     let folder = Folder::new();
     fifo(&folder, "f");
-    let output = shell(&folder, "exec 3<>f; echo x >&3; timeout 20 $MYAPP cat <&3 >&3");
+    let output = shell(
+        &folder,
+        "exec 3<>f; echo x >&3; timeout 20 $MYAPP cat <&3 >&3",
+    );
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(text, "myapp: standard input: input file is output file\n");
     assert_eq!(output.status.code(), Some(1));
@@ -75,8 +97,15 @@ fn closed_streams_end_nothing_badly() {
     folder.write("a", "a");
     // The standard library opens /dev/null in their place, so that no file gets their number.
     let output = shell(&folder, "$MYAPP cat - a <&-");
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"a"[..]), "{output:?}");
-    let output = shell(&folder, "$MYAPP cat a >&-; echo $?; $MYAPP cat -o b a >&- 2>&-; cat b");
+    assert_eq!(
+        (output.status.code(), &output.stdout[..]),
+        (Some(0), &b"a"[..]),
+        "{output:?}"
+    );
+    let output = shell(
+        &folder,
+        "$MYAPP cat a >&-; echo $?; $MYAPP cat -o b a >&- 2>&-; cat b",
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0\na");
 }
 
@@ -88,14 +117,23 @@ fn the_output_keeps_the_mode_and_the_links_of_the_old_one() {
     fs::set_permissions(folder.path("real"), fs::Permissions::from_mode(0o640)).unwrap();
     fs::create_dir(folder.path("sub")).unwrap();
     symlink("../real", folder.path("sub/link")).unwrap();
-    folder.myapp(["cat", "--fsync", "-o", "sub/link", "a"]).run().code(0).prints("").silent();
+    folder
+        .myapp(["cat", "--fsync", "-o", "sub/link", "a"])
+        .run()
+        .code(0)
+        .prints("")
+        .silent();
     assert_eq!(folder.read("real"), b"new");
     let mode = |name: &str| fs::metadata(folder.path(name)).unwrap().mode() & 0o7777;
     assert_eq!(mode("real"), 0o640);
     assert!(folder.path("sub/link").is_symlink());
 
     symlink("made", folder.path("dangling")).unwrap();
-    folder.myapp(["cat", "-o", "dangling", "a"]).run().code(0).silent();
+    folder
+        .myapp(["cat", "-o", "dangling", "a"])
+        .run()
+        .code(0)
+        .silent();
     assert_eq!(folder.read("made"), b"new");
     assert_eq!(mode("made"), mode("a"), "as any new file");
     assert_eq!(folder.names(), ["a", "dangling", "made", "real", "sub"]);
@@ -111,9 +149,16 @@ fn the_owner_of_the_old_file_stays_the_owner() {
         return;
     }
     fs::set_permissions(&old, fs::Permissions::from_mode(0o4755)).unwrap();
-    folder.myapp(["cat", "-o", "out", "a"]).run().code(0).silent();
+    folder
+        .myapp(["cat", "-o", "out", "a"])
+        .run()
+        .code(0)
+        .silent();
     let new = fs::metadata(old).unwrap();
-    assert_eq!((new.uid(), new.gid(), new.mode() & 0o7777), (12345, 12346, 0o4755));
+    assert_eq!(
+        (new.uid(), new.gid(), new.mode() & 0o7777),
+        (12345, 12346, 0o4755)
+    );
 }
 
 #[test]
@@ -136,7 +181,11 @@ fn killed_halfway_the_old_file_is_whole_with_nothing_beside() {
     assert_eq!(folder.read("out"), b"old");
     // The new one has had no name yet, where the file system has such files: most do.
     assert_eq!(folder.names(), ["f", "out"]);
-    folder.myapp(["cat", "-o", "out", "out", "out"]).run().code(0).silent();
+    folder
+        .myapp(["cat", "-o", "out", "out", "out"])
+        .run()
+        .code(0)
+        .silent();
     assert_eq!(folder.read("out"), b"oldold");
 }
 
@@ -145,9 +194,14 @@ fn start_on_fifo(folder: &Folder) -> (Running, fs::File) {
     fifo(folder, "f");
     folder.write("out", "old");
     let running = folder.myapp(["cat", "-o", "out", "f"]).start();
-    let mut f = OpenOptions::new().write(true).open(folder.path("f")).unwrap();
+    let mut f = OpenOptions::new()
+        .write(true)
+        .open(folder.path("f"))
+        .unwrap();
     f.write_all(b"new").unwrap();
-    until("the new file grows", || size_of_new(folder, running.id()) == 3);
+    until("the new file grows", || {
+        size_of_new(folder, running.id()) == 3
+    });
     (running, f)
 }
 
@@ -167,8 +221,16 @@ fn a_signal_leaves_the_old_file_and_nothing_beside() {
 fn appended_bytes_come_behind_the_old_ones() {
     let folder = Folder::new();
     folder.write("a", "a");
-    folder.myapp(["cat", "-a", "-o", "out", "a"]).run().code(0).silent();
-    folder.myapp(["cat", "-a", "--fsync", "--output", "out", "a", "-"]).stdin("b").run().code(0);
+    folder
+        .myapp(["cat", "-a", "-o", "out", "a"])
+        .run()
+        .code(0)
+        .silent();
+    folder
+        .myapp(["cat", "-a", "--fsync", "--output", "out", "a", "-"])
+        .stdin("b")
+        .run()
+        .code(0);
     assert_eq!(folder.read("out"), b"aab");
 }
 
@@ -176,10 +238,17 @@ fn appended_bytes_come_behind_the_old_ones() {
 fn tee_writes_to_both() {
     let folder = Folder::new();
     folder.write("a", "a\n");
-    folder.myapp(["cat", "-n", "--tee", "-o", "out", "a"]).run().code(0).prints("     1\ta\n");
+    folder
+        .myapp(["cat", "-n", "--tee", "-o", "out", "a"])
+        .run()
+        .code(0)
+        .prints("     1\ta\n");
     assert_eq!(folder.read("out"), b"     1\ta\n");
     folder.write("big", vec![b'x'; 1 << 20]);
-    let output = shell(&folder, "$MYAPP cat --tee -o out big | true; echo ${PIPESTATUS[0]}");
+    let output = shell(
+        &folder,
+        "$MYAPP cat --tee -o out big | true; echo ${PIPESTATUS[0]}",
+    );
     assert_eq!(output.stdout, b"141\n");
     assert_eq!(folder.read("out"), b"     1\ta\n");
 }
@@ -189,17 +258,33 @@ fn what_is_no_regular_file_is_written_into() {
     let folder = Folder::new();
     folder.write("a", "a");
     fs::create_dir(folder.path("folder")).unwrap();
-    folder.myapp(["cat", "-o", "/dev/null", "a"]).run().code(0).silent();
+    folder
+        .myapp(["cat", "-o", "/dev/null", "a"])
+        .run()
+        .code(0)
+        .silent();
     assert!(!Path::new("/dev/null").is_file());
     fifo(&folder, "f");
     let running = folder.myapp(["cat", "-o", "f", "a"]).start();
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"a");
     running.wait().code(0).silent();
     let error = "myapp: open folder for writing: Is a directory\n";
-    folder.myapp(["cat", "-o", "folder", "a"]).run().code(1).says(error);
+    folder
+        .myapp(["cat", "-o", "folder", "a"])
+        .run()
+        .code(1)
+        .says(error);
     let error = "myapp: open no/out for writing: No such file or directory\n";
-    folder.myapp(["cat", "-o", "no/out", "a"]).run().code(1).says(error);
-    folder.myapp(["cat", "-o", "/dev/full", "a"]).run().code(1).says("/dev/full: write error: ");
+    folder
+        .myapp(["cat", "-o", "no/out", "a"])
+        .run()
+        .code(1)
+        .says(error);
+    folder
+        .myapp(["cat", "-o", "/dev/full", "a"])
+        .run()
+        .code(1)
+        .says("/dev/full: write error: ");
     assert_eq!(folder.names(), ["a", "f", "folder"]);
 }
 
@@ -207,8 +292,18 @@ fn what_is_no_regular_file_is_written_into() {
 fn large_files_come_whole_by_every_way() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
-    for (name, size) in [("big", 9 << 20), ("large", 131_072), ("small", 1000), ("odd", 300_001)] {
-        folder.write(name, std::iter::repeat_with(|| random.u8(..)).take(size).collect::<Vec<_>>());
+    for (name, size) in [
+        ("big", 9 << 20),
+        ("large", 131_072),
+        ("small", 1000),
+        ("odd", 300_001),
+    ] {
+        folder.write(
+            name,
+            std::iter::repeat_with(|| random.u8(..))
+                .take(size)
+                .collect::<Vec<_>>(),
+        );
     }
     let other = tempfile::tempdir_in("/dev/shm").unwrap();
     let other = other.path().join("out").display().to_string();
@@ -239,7 +334,11 @@ fn large_files_come_whole_by_every_way() {
     let script = "$MYAPP cat big > /dev/null
         { dd bs=1000 count=1 status=none > /dev/null; $MYAPP cat; } < large | wc -c";
     let output = shell(&folder, script);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "130072\n", "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "130072\n",
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -4,7 +4,16 @@ use super::*;
 
 #[test]
 fn a_file_of_any_size_is_saved_whole() {
-    for size in [0, 1, 1000, 256 << 10, (256 << 10) + 1, 1 << 20, (1 << 20) + 1, LARGE] {
+    for size in [
+        0,
+        1,
+        1000,
+        256 << 10,
+        (256 << 10) + 1,
+        1 << 20,
+        (1 << 20) + 1,
+        LARGE,
+    ] {
         let body = seeded(size as u64, size);
         is_saved(Answer::body(body.clone()), &body);
     }
@@ -23,8 +32,18 @@ fn every_framing_is_understood() {
 #[test]
 fn a_body_that_is_cut_is_never_taken_for_a_file() {
     for at in [0, 1000, HALF] {
-        breaks(Answer::body(seeded(1, LARGE)).cut_at(at), &[], 4, "cut short");
-        breaks(Answer::body(seeded(1, LARGE)).chunked().cut_at(at), &[], 4, "cut short");
+        breaks(
+            Answer::body(seeded(1, LARGE)).cut_at(at),
+            &[],
+            4,
+            "cut short",
+        );
+        breaks(
+            Answer::body(seeded(1, LARGE)).chunked().cut_at(at),
+            &[],
+            4,
+            "cut short",
+        );
     }
 }
 
@@ -35,7 +54,10 @@ fn surplus_bytes_harm_neither_the_file_nor_the_next() {
         Server::start(|request| Answer::body(request.path.as_bytes()).surplus("HTTP/1.1 200 X")),
     );
     fetch(&folder, ["-j1", &server.url("/a"), &server.url("/b")]).code(0);
-    assert_eq!((folder.read("a"), folder.read("b")), (b"/a".to_vec(), b"/b".to_vec()));
+    assert_eq!(
+        (folder.read("a"), folder.read("b")),
+        (b"/a".to_vec(), b"/b".to_vec())
+    );
     assert_eq!(server.connections(), 2);
 }
 
@@ -49,13 +71,23 @@ fn what_came_compressed_is_saved_as_it_came_with_a_warning() {
 
 #[test]
 fn what_is_no_http_is_refused_at_a_limit() {
-    let fields =
-        (0..100_000).fold(ok(), |answer, number| answer.header(&format!("X-{number}"), ""));
+    let fields = (0..100_000).fold(ok(), |answer, number| {
+        answer.header(&format!("X-{number}"), "")
+    });
     for (answer, says) in [
-        (ok().header("X", &"x".repeat(10 << 20)), "longer than 256 KiB"),
+        (
+            ok().header("X", &"x".repeat(10 << 20)),
+            "longer than 256 KiB",
+        ),
         (fields, "the head"),
-        (Answer::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)), "interim"),
-        (Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"), "not a chunk size: \"zz\""),
+        (
+            Answer::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)),
+            "interim",
+        ),
+        (
+            Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"),
+            "not a chunk size: \"zz\"",
+        ),
         (
             Answer::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),
             "not a chunk size",

@@ -13,7 +13,10 @@ const NONE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852
 
 #[track_caller]
 fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
-    folder.myapp([&["download", "--retry-delay", "1ms"], arguments].concat()).run().prints("")
+    folder
+        .myapp([&["download", "--retry-delay", "1ms"], arguments].concat())
+        .run()
+        .prints("")
 }
 
 fn abc() -> Server {
@@ -61,14 +64,21 @@ fn with_the_right_checksum_a_second_run_takes_what_is_there() {
     let url = server.url("/f");
     fetch(&folder, &["--checksum", &format!("sha256={NONE}"), &url]).code(9);
     let sum = sha256sum(&folder, "f.part");
-    fetch(&folder, &["-c", "--checksum", &format!("sha256={sum}"), &url]).code(0);
+    fetch(
+        &folder,
+        &["-c", "--checksum", &format!("sha256={sum}"), &url],
+    )
+    .code(0);
     assert!(folder.read("f") == body);
     assert_eq!(server.requests()[1].first(), Some(LARGE));
 }
 
 /// What coreutils say.
 fn sha256sum(folder: &Folder, name: &str) -> String {
-    let output = std::process::Command::new("sha256sum").arg(folder.path(name)).output().unwrap();
+    let output = std::process::Command::new("sha256sum")
+        .arg(folder.path(name))
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()
 }
 
@@ -103,10 +113,23 @@ fn a_list_is_read_from_a_file_or_a_url_in_all_its_forms() {
         format!("{ABC}  ./f\n"),
     ] {
         folder.write("SHA256SUMS", &list);
-        fetch(&folder, &["--overwrite", "--checksums", "SHA256SUMS", &server.url("/f")]).code(0);
+        fetch(
+            &folder,
+            &[
+                "--overwrite",
+                "--checksums",
+                "SHA256SUMS",
+                &server.url("/f"),
+            ],
+        )
+        .code(0);
     }
     let list = server.url("/list");
-    fetch(&folder, &["--overwrite", "--checksums", &list, &server.url("/f")]).code(0);
+    fetch(
+        &folder,
+        &["--overwrite", "--checksums", &list, &server.url("/f")],
+    )
+    .code(0);
     fetch(&folder, &["--checksums", &list, &server.url("/g")]).code(9);
     assert!(!folder.path("g").exists());
 }
@@ -115,10 +138,18 @@ fn a_list_is_read_from_a_file_or_a_url_in_all_its_forms() {
 fn a_name_that_a_list_does_not_have_is_not_fetched_and_the_others_are() {
     let (folder, server) = (Folder::new(), abc());
     folder.write("sums", format!("{ABC}  f\n"));
-    fetch(&folder, &["--checksums", "sums", &server.url("/missing"), &server.url("/f")])
-        .code(9)
-        .says("the list of checksums does not have it")
-        .says("1 of 2 files saved");
+    fetch(
+        &folder,
+        &[
+            "--checksums",
+            "sums",
+            &server.url("/missing"),
+            &server.url("/f"),
+        ],
+    )
+    .code(9)
+    .says("the list of checksums does not have it")
+    .says("1 of 2 files saved");
     assert_eq!(folder.names(), ["f", "sums"]);
     assert_eq!(server.requests().len(), 1);
 }
@@ -129,17 +160,35 @@ fn a_list_that_is_none_ends_the_run_before_it_begins() {
     let f = server.url("/f");
     folder.write("empty", "");
     for (list, code, says) in [
-        ("empty".to_owned(), 9, "read checksums from empty: no line holds"),
-        ("nowhere".to_owned(), 3, "read checksums from nowhere: No such file"),
+        (
+            "empty".to_owned(),
+            9,
+            "read checksums from empty: no line holds",
+        ),
+        (
+            "nowhere".to_owned(),
+            3,
+            "read checksums from nowhere: No such file",
+        ),
         (server.url("/no-list"), 9, "no line holds"),
-        (server.url("/404").replace("http", "ftp"), 2, "ftp is not supported"),
+        (
+            server.url("/404").replace("http", "ftp"),
+            2,
+            "ftp is not supported",
+        ),
     ] {
-        fetch(&folder, &["--checksums", &list, &f]).code(code).says(says);
+        fetch(&folder, &["--checksums", &list, &f])
+            .code(code)
+            .says(says);
     }
     assert_eq!(folder.names(), ["empty"]);
-    fetch(&folder, &["--checksum", "md5=1", &f]).code(2).says("not 32 hexadecimal digits");
+    fetch(&folder, &["--checksum", "md5=1", &f])
+        .code(2)
+        .says("not 32 hexadecimal digits");
     let sum = format!("sha256={ABC}");
-    fetch(&folder, &["--checksum", &sum, &f, &f]).code(2).says("--checksums FILE");
+    fetch(&folder, &["--checksum", &sum, &f, &f])
+        .code(2)
+        .says("--checksums FILE");
 }
 
 #[test]

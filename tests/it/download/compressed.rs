@@ -16,7 +16,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Answer {
-    Answer::body(bytes).header("Content-Encoding", coding).header("ETag", "\"v\"")
+    Answer::body(bytes)
+        .header("Content-Encoding", coding)
+        .header("ETag", "\"v\"")
 }
 
 #[test]
@@ -36,11 +38,16 @@ fn a_compressed_file_is_asked_for_and_saved_unpacked() {
     });
     let urls = ["/f", "/brotli", "/chunked", "/twice", "/plain", "/empty"];
     let urls = urls.map(|path| server.url(path));
-    let line = ["download", "--compressed"].into_iter().chain(urls.iter().map(String::as_str));
+    let line = ["download", "--compressed"]
+        .into_iter()
+        .chain(urls.iter().map(String::as_str));
     folder.myapp(line).run().code(0);
     assert!(folder.read("f") == body && folder.read("chunked") == body);
     assert_eq!(folder.read("brotli"), b"hello");
-    assert_eq!((folder.read("twice"), folder.read("plain")), (b"text".into(), b"text".into()));
+    assert_eq!(
+        (folder.read("twice"), folder.read("plain")),
+        (b"text".into(), b"text".into())
+    );
     assert_eq!(folder.read("empty"), b"");
     assert_eq!(folder.names().len(), 6);
 }
@@ -48,13 +55,23 @@ fn a_compressed_file_is_asked_for_and_saved_unpacked() {
 #[test]
 fn a_users_own_list_of_codings_is_the_only_one() {
     let server = Server::start(|request| {
-        let lists = request.fields.iter().map(|field| field.to_ascii_lowercase());
-        let lists: Vec<_> = lists.filter(|field| field.starts_with("accept-encoding:")).collect();
+        let lists = request
+            .fields
+            .iter()
+            .map(|field| field.to_ascii_lowercase());
+        let lists: Vec<_> = lists
+            .filter(|field| field.starts_with("accept-encoding:"))
+            .collect();
         assert_eq!(lists, ["accept-encoding: gzip;q=1"]);
         packed(gzip(b"text"), "gzip")
     });
     let folder = Folder::new();
-    let own = ["--compressed", "-H", "accept-encoding: gzip;q=1", &server.url("/f")];
+    let own = [
+        "--compressed",
+        "-H",
+        "accept-encoding: gzip;q=1",
+        &server.url("/f"),
+    ];
     fetch(&folder, own).code(0);
     assert_eq!(folder.read("f"), b"text");
 }
@@ -67,7 +84,10 @@ fn a_bomb_ends_at_the_limit() {
     let (folder, ran) = fetch_f(packed(bomb, "gzip"), &line);
     ran.code(11).says("longer than 1048576 bytes");
     assert!(!folder.path("f").exists());
-    let part = folder.path("f.part").metadata().map_or(0, |data| data.len());
+    let part = folder
+        .path("f.part")
+        .metadata()
+        .map_or(0, |data| data.len());
     assert!(part <= (1 << 20) + 1, "{part} bytes");
 }
 
@@ -79,7 +99,11 @@ fn what_is_damaged_never_gets_the_name() {
     flipped[end] ^= 1;
     for (bytes, coding, says) in [
         (flipped, "gzip", "unpack: damaged gzip data"),
-        (whole[..LARGE / 2].to_vec(), "gzip", "unpack: gzip data ends early"),
+        (
+            whole[..LARGE / 2].to_vec(),
+            "gzip",
+            "unpack: gzip data ends early",
+        ),
         ([&whole[..], b"more"].concat(), "gzip", "unpack: "),
         (b"plain text".to_vec(), "zstd", "unpack: damaged zstd data"),
         (b"plain text".to_vec(), "br", "unpack: damaged brotli data"),
@@ -103,7 +127,16 @@ fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
         }
     });
     let url = server.url("/f");
-    let cut = ["--compressed", "--retry", "1", "--retry-delay", "1ms", "-H", "X-Cut: 1", &url];
+    let cut = [
+        "--compressed",
+        "--retry",
+        "1",
+        "--retry-delay",
+        "1ms",
+        "-H",
+        "X-Cut: 1",
+        &url,
+    ];
     fetch(&folder, cut).code(4).says("cut short");
     assert!(!folder.path("f").exists());
     fetch(&folder, ["-c", "--compressed", &url]).code(0);

@@ -16,7 +16,10 @@ fn ok() -> Answer {
 }
 
 fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
-    folder.myapp([&["download"], line, &[url]].concat()).env("HOME", folder.path("")).run()
+    folder
+        .myapp([&["download"], line, &[url]].concat())
+        .env("HOME", folder.path(""))
+        .run()
 }
 
 /// A server that wants this `Authorization`.
@@ -62,7 +65,14 @@ fn each_kind_of_credential_is_sent() {
 #[test]
 fn cookies_and_the_page_before_are_sent() {
     let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
-    let line = ["-b", "a=b", "--cookie", "c=d", "--referer", "http://u:p@h/x#y"];
+    let line = [
+        "-b",
+        "a=b",
+        "--cookie",
+        "c=d",
+        "--referer",
+        "http://u:p@h/x#y",
+    ];
     fetch(&folder, &line, &server.url("/f")).code(0);
     let request = server.requests().remove(0);
     assert_eq!(request.field("Cookie"), Some("a=b; c=d"));
@@ -72,21 +82,39 @@ fn cookies_and_the_page_before_are_sent() {
 #[test]
 fn a_login_in_the_url_is_in_no_name_and_no_line() {
     let (folder, server) = (Folder::new(), wanting(BASIC));
-    let (a, b) = (with_login(&server.url("/")), with_login(&server.url("/missing")));
+    let (a, b) = (
+        with_login(&server.url("/")),
+        with_login(&server.url("/missing")),
+    );
     folder.myapp(["download", "-", &a]).stdin(&b).run().code(0);
     assert_eq!(folder.names(), ["index.html", "missing"]);
 }
 
 #[test]
 fn another_server_gets_none_of_them() {
-    let line = ["-u", "a:b", "-b", "c=d", "-H", "X-Api-Key: e", "--referer", "http://h/"];
+    let line = [
+        "-u",
+        "a:b",
+        "-b",
+        "c=d",
+        "-H",
+        "X-Api-Key: e",
+        "--referer",
+        "http://h/",
+    ];
     let (first, other) = redirected(&line, str::to_owned);
     for name in ["Authorization", "Cookie", "X-Api-Key"] {
-        assert!(first.field(name).is_some() && other.field(name).is_none(), "{name}: {other:?}");
+        assert!(
+            first.field(name).is_some() && other.field(name).is_none(),
+            "{name}: {other:?}"
+        );
     }
     assert_eq!(other.field("Referer"), Some("http://h/"));
     let (first, other) = redirected(&[], with_login);
-    assert_eq!((first.field("Authorization"), other.field("Authorization")), (Some(BASIC), None));
+    assert_eq!(
+        (first.field("Authorization"), other.field("Authorization")),
+        (Some(BASIC), None)
+    );
 }
 
 #[test]
@@ -102,7 +130,10 @@ fn whoever_trusts_all_servers_sends_them_everything() {
     let line = ["-b", "c=d", "--location-trusted"];
     let (first, other) = redirected(&line, with_login);
     for name in ["Authorization", "Cookie"] {
-        assert!(first.field(name).is_some() && first.field(name) == other.field(name), "{name}");
+        assert!(
+            first.field(name).is_some() && first.field(name) == other.field(name),
+            "{name}"
+        );
     }
 }
 
@@ -116,7 +147,9 @@ fn a_refusal_says_how_to_send_credentials() {
     fetch(&folder, &["-u", "user:wrong"], &wanting(BASIC).url("/f")).code(6);
     let other = wanting(BASIC);
     let first = Server::with([("/f", Answer::redirect(302, other.url("/g")))]);
-    fetch(&folder, &["-u", "user:secret"], &first.url("/f")).code(6).says("--location-trusted");
+    fetch(&folder, &["-u", "user:secret"], &first.url("/f"))
+        .code(6)
+        .says("--location-trusted");
 }
 
 #[test]
@@ -124,15 +157,47 @@ fn what_cannot_be_meant_is_told_without_the_secret() {
     let folder = Folder::new();
     folder.write("bad", "machine h login a\nsecret");
     for (line, code, says) in [
-        (&["-u", "secret"][..], 2, "invalid value for '--user <USER:PASSWORD>': not of the form"),
-        (&["--bearer", "a secret"], 2, "invalid value for '--bearer <TOKEN>': a token"),
-        (&["-b", "secret.txt"], 2, "invalid value for '--cookie <NAME=VALUE>': not of the form"),
-        (&["-H", "Authorization secret"], 2, "not of the form 'NAME: VALUE'"),
+        (
+            &["-u", "secret"][..],
+            2,
+            "invalid value for '--user <USER:PASSWORD>': not of the form",
+        ),
+        (
+            &["--bearer", "a secret"],
+            2,
+            "invalid value for '--bearer <TOKEN>': a token",
+        ),
+        (
+            &["-b", "secret.txt"],
+            2,
+            "invalid value for '--cookie <NAME=VALUE>': not of the form",
+        ),
+        (
+            &["-H", "Authorization secret"],
+            2,
+            "not of the form 'NAME: VALUE'",
+        ),
         (&["--referer", "secret"], 2, "not a URL"),
-        (&["-u", "a:secret", "--bearer", "secret"], 2, "cannot be used with"),
-        (&["-u", "a:secret", "-H", "authorization: secret"], 2, "are the same header"),
-        (&["--netrc-file", "bad"], 3, "from bad: line 2: not a word of a netrc file"),
-        (&["--netrc-file", "none"], 3, "read names and passwords from none: No such file"),
+        (
+            &["-u", "a:secret", "--bearer", "secret"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["-u", "a:secret", "-H", "authorization: secret"],
+            2,
+            "are the same header",
+        ),
+        (
+            &["--netrc-file", "bad"],
+            3,
+            "from bad: line 2: not a word of a netrc file",
+        ),
+        (
+            &["--netrc-file", "none"],
+            3,
+            "read names and passwords from none: No such file",
+        ),
         (&["--netrc"], 3, ".netrc: No such file"),
     ] {
         let ran = fetch(&folder, line, "http://127.0.0.1:1/");
@@ -178,5 +243,10 @@ fn no_secret_is_ever_told() {
         }
         ran.says("answer of").says("http://***@[: not a URL");
     }
-    assert!(folder.names().iter().all(|name| Path::new(name).extension().is_none_or(|e| e == "1")));
+    assert!(
+        folder
+            .names()
+            .iter()
+            .all(|name| Path::new(name).extension().is_none_or(|e| e == "1"))
+    );
 }

@@ -10,14 +10,23 @@ use crate::harness::{Folder, Ran};
 
 #[track_caller]
 fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
-    folder.myapp([&["download", "--retry=0"], arguments].concat()).run().prints("")
+    folder
+        .myapp([&["download", "--retry=0"], arguments].concat())
+        .run()
+        .prints("")
 }
 
 /// A folder in which `f` is there, and a server that has another one.
 fn old_and_new() -> (Folder, Server) {
     let folder = Folder::new();
     folder.write("f", "old");
-    (folder, Server::with([("/f", Answer::body("new")), ("/cut", Answer::body("new").cut_at(1))]))
+    (
+        folder,
+        Server::with([
+            ("/f", Answer::body("new")),
+            ("/cut", Answer::body("new").cut_at(1)),
+        ]),
+    )
 }
 
 #[test]
@@ -25,8 +34,13 @@ fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
     for option in ["--no-clobber", "--skip-existing", "-c"] {
         let (folder, server) = old_and_new();
         let server = server.may_be_idle();
-        fetch(&folder, &[option, &server.url("/f")]).code(0).says("kept f: it is there already");
-        assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"old".to_vec()));
+        fetch(&folder, &[option, &server.url("/f")])
+            .code(0)
+            .says("kept f: it is there already");
+        assert_eq!(
+            (folder.names(), folder.read("f")),
+            (vec!["f".into()], b"old".to_vec())
+        );
         assert!(server.requests().is_empty());
     }
 }
@@ -34,9 +48,15 @@ fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
 #[test]
 fn two_urls_of_one_name_are_two_files_also_where_files_are_skipped_or_replaced() {
     for option in ["--no-clobber", "-c", "--overwrite"] {
-        let (folder, server) =
-            (Folder::new(), Server::start(|request| Answer::body(request.path.as_bytes())));
-        fetch(&folder, &["-j1", option, &server.url("/1/f"), &server.url("/2/f")]).code(0);
+        let (folder, server) = (
+            Folder::new(),
+            Server::start(|request| Answer::body(request.path.as_bytes())),
+        );
+        fetch(
+            &folder,
+            &["-j1", option, &server.url("/1/f"), &server.url("/2/f")],
+        )
+        .code(0);
         assert_eq!(folder.names(), ["f", "f.1"], "{option}");
     }
 }
@@ -47,7 +67,10 @@ fn a_file_is_replaced_in_one_step_and_only_by_a_whole_one() {
     fetch(&folder, &["--overwrite", "-o", "f", &server.url("/cut")]).code(4);
     assert_eq!(folder.read("f"), b"old");
     fetch(&folder, &["--no-clobber", "--overwrite", &server.url("/f")]).code(0);
-    assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"new".to_vec()));
+    assert_eq!(
+        (folder.names(), folder.read("f")),
+        (vec!["f".into()], b"new".to_vec())
+    );
 }
 
 #[test]
@@ -58,30 +81,45 @@ fn what_a_symlink_leads_to_is_never_touched() {
     symlink(&target, folder.path("f.part.json")).unwrap();
     symlink(&target, folder.path("f.part.new")).unwrap();
     fetch(&folder, &["--overwrite", &server.url("/f")]).code(0);
-    assert_eq!((folder.read("f"), folder.read("target")), (b"new".to_vec(), b"mine".to_vec()));
+    assert_eq!(
+        (folder.read("f"), folder.read("target")),
+        (b"new".to_vec(), b"mine".to_vec())
+    );
     symlink(&target, folder.path("f.part")).unwrap();
-    fetch(&folder, &["--overwrite", &server.url("/f")]).code(0).says("saved f.1");
+    fetch(&folder, &["--overwrite", &server.url("/f")])
+        .code(0)
+        .says("saved f.1");
     assert_eq!(folder.read("target"), b"mine");
 }
 
 #[test]
 fn a_folder_is_never_replaced() {
-    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body("new")).may_be_idle());
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|_| Answer::body("new")).may_be_idle(),
+    );
     fs::create_dir(folder.path("f")).unwrap();
-    fetch(&folder, &["--overwrite", &server.url("/f")]).code(3).says("replace f: ");
+    fetch(&folder, &["--overwrite", &server.url("/f")])
+        .code(3)
+        .says("replace f: ");
     assert!(server.requests().is_empty());
 }
 
 #[test]
 fn a_file_gets_the_time_that_the_server_tells() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-    let (folder, server) =
-        (Folder::new(), Server::start(move |_| Answer::body("new").header("Last-Modified", date)));
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(move |_| Answer::body("new").header("Last-Modified", date)),
+    );
     fetch(&folder, &["--remote-time", "--fsync", &server.url("/f")]).code(0);
     let modified = fs::metadata(folder.path("f")).unwrap().modified().unwrap();
     assert_eq!(modified, UNIX_EPOCH + Duration::from_secs(784_111_777));
     fetch(&folder, &[&server.url("/g")]).code(0);
-    assert_ne!(fs::metadata(folder.path("g")).unwrap().modified().unwrap(), modified);
+    assert_ne!(
+        fs::metadata(folder.path("g")).unwrap().modified().unwrap(),
+        modified
+    );
 }
 
 #[test]
@@ -101,7 +139,11 @@ fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
             .says("longer than 1048576 bytes");
         assert!(!folder.path(&path[1..]).exists());
         let part = fs::metadata(folder.path(&format!("{}.part", &path[1..])));
-        assert_eq!(part.map_or(0, |data| data.len()), kept * ((1 << 20) + 1), "{path}");
+        assert_eq!(
+            part.map_or(0, |data| data.len()),
+            kept * ((1 << 20) + 1),
+            "{path}"
+        );
     }
     for path in ["/just", "/just-chunked"] {
         let folder = Folder::new();
@@ -116,7 +158,9 @@ fn a_file_is_fetched_again_only_if_the_server_has_another() {
     for with in [("ETag", "\"a\""), ("Last-Modified", date)] {
         let asked = AtomicUsize::new(0);
         let server = Server::start(move |request| {
-            let condition = request.field("If-None-Match").or(request.field("If-Modified-Since"));
+            let condition = request
+                .field("If-None-Match")
+                .or(request.field("If-Modified-Since"));
             let number = asked.fetch_add(1, SeqCst);
             match (number, condition) {
                 (0, None) => Answer::body("old").header(with.0, with.1),
@@ -130,11 +174,19 @@ fn a_file_is_fetched_again_only_if_the_server_has_another() {
             }
         });
         let folder = Folder::new();
-        for (said, body) in
-            [("saved f", "old"), ("kept f", "old"), ("kept f", "old"), ("saved f", "newer")]
-        {
-            fetch(&folder, &["-N", &server.url("/f")]).code(0).says(said);
-            assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], body.into()));
+        for (said, body) in [
+            ("saved f", "old"),
+            ("kept f", "old"),
+            ("kept f", "old"),
+            ("saved f", "newer"),
+        ] {
+            fetch(&folder, &["-N", &server.url("/f")])
+                .code(0)
+                .says(said);
+            assert_eq!(
+                (folder.names(), folder.read("f")),
+                (vec!["f".into()], body.into())
+            );
         }
     }
 }
@@ -184,7 +236,10 @@ fn naming_server() -> Server {
         let name = request.path[1..].replace("/f", ".pdf");
         let body = seeded(name.len() as u64, 300_000);
         let answer = request.honestly(&body, "\"a\"");
-        let answer = answer.header("Content-Disposition", &format!("attachment; filename={name}"));
+        let answer = answer.header(
+            "Content-Disposition",
+            &format!("attachment; filename={name}"),
+        );
         match asked.fetch_add(1, SeqCst) {
             0 => answer.cut_at(100_000),
             _ => answer,
@@ -199,9 +254,16 @@ fn what_has_got_a_name_from_the_server_is_gone_on_with_and_then_kept() {
     let run = || fetch(&folder, &["-J", "-c", "-j1", &urls[0], &urls[1]]);
     run().code(4);
     assert_eq!(folder.names(), ["22.pdf", "f.part", "f.part.json"]);
-    run().code(0).says("saved 1.pdf").says("kept 22.pdf: it is there already");
+    run()
+        .code(0)
+        .says("saved 1.pdf")
+        .says("kept 22.pdf: it is there already");
     assert_eq!(server.requests()[2].first(), Some(100_000));
-    run().code(0).says("kept 1.pdf").says("kept 22.pdf").says("0 of 2 files saved");
+    run()
+        .code(0)
+        .says("kept 1.pdf")
+        .says("kept 22.pdf")
+        .says("0 of 2 files saved");
     assert_eq!(folder.names(), ["1.pdf", "22.pdf"]);
     assert!(
         folder.read("1.pdf") == seeded(5, 300_000) && folder.read("22.pdf") == seeded(6, 300_000)
@@ -210,5 +272,7 @@ fn what_has_got_a_name_from_the_server_is_gone_on_with_and_then_kept() {
     folder.write("1.pdf", "mine");
     run().code(0).says("saved 1.pdf.1");
     assert_eq!(folder.read("1.pdf"), b"mine");
-    fetch(&folder, &["-J", &urls[1]]).code(0).says("saved 22.pdf.1");
+    fetch(&folder, &["-J", &urls[1]])
+        .code(0)
+        .says("saved 22.pdf.1");
 }

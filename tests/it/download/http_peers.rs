@@ -30,8 +30,15 @@ fn write_files(folder: &Folder) -> Vec<Vec<u8>> {
 
 fn client(roots: Option<std::path::PathBuf>) -> Client {
     let trust = roots.map_or(Trust::System, Trust::Roots);
-    let tls = TlsConfig { trust, ..TlsConfig::default() };
-    Client::new(ClientConfig { tls, ..ClientConfig::default() }).unwrap()
+    let tls = TlsConfig {
+        trust,
+        ..TlsConfig::default()
+    };
+    Client::new(ClientConfig {
+        tls,
+        ..ClientConfig::default()
+    })
+    .unwrap()
 }
 
 /// Fetches all files, some at once, and compares them byte for byte.
@@ -43,7 +50,12 @@ fn fetch_all(client: &Client, base: &str, files: &[Vec<u8>]) {
         let mut body = Vec::new();
         response.read_to_end(&mut body).await.unwrap();
         assert_eq!(response.status(), 200);
-        assert!(body == *file, "{url}: {} bytes of {}", body.len(), file.len());
+        assert!(
+            body == *file,
+            "{url}: {} bytes of {}",
+            body.len(),
+            file.len()
+        );
     }));
 }
 
@@ -60,8 +72,16 @@ fn many_files_come_whole_over_few_connections() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = nginx(&folder, "", "");
-    fetch_all(&client(None), &format!("http://localhost:{}", server.port), &files);
-    assert!((1..=AT_ONCE.get()).contains(&connections(&folder)), "{}", connections(&folder));
+    fetch_all(
+        &client(None),
+        &format!("http://localhost:{}", server.port),
+        &files,
+    );
+    assert!(
+        (1..=AT_ONCE.get()).contains(&connections(&folder)),
+        "{}",
+        connections(&folder)
+    );
 }
 
 #[test]
@@ -70,7 +90,11 @@ fn a_server_that_closes_now_and_then_costs_no_file() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = nginx(&folder, "", "keepalive_requests 7;");
-    fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
+    fetch_all(
+        &client(None),
+        &format!("http://127.0.0.1:{}", server.port),
+        &files,
+    );
     assert!(connections(&folder) >= FILES / 7);
 }
 
@@ -82,7 +106,10 @@ fn chunked_files_come_whole() {
     let server = nginx(&folder, "", "ssi on; ssi_types *;");
     let base = format!("http://127.0.0.1:{}", server.port);
     let response = smol::block_on(client(None).get(&format!("{base}/9").parse().unwrap(), &[]));
-    assert_eq!(response.unwrap().header("transfer-encoding"), Some(b"chunked".as_slice()));
+    assert_eq!(
+        response.unwrap().header("transfer-encoding"),
+        Some(b"chunked".as_slice())
+    );
     fetch_all(&client(None), &base, &files);
 }
 
@@ -104,7 +131,10 @@ fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
         let base = format!("https://localhost:{}", server.port);
         fetch_all(&client(Some(roots)), &base, &files);
         let log = String::from_utf8(folder.read("log")).unwrap();
-        assert!(log.lines().any(|line| line.contains(" r ")), "{version} resumed none");
+        assert!(
+            log.lines().any(|line| line.contains(" r ")),
+            "{version} resumed none"
+        );
     }
 }
 
@@ -114,5 +144,9 @@ fn a_server_of_http_1_0_is_good() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = python(&folder);
-    fetch_all(&client(None), &format!("http://127.0.0.1:{}", server.port), &files);
+    fetch_all(
+        &client(None),
+        &format!("http://127.0.0.1:{}", server.port),
+        &files,
+    );
 }

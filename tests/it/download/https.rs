@@ -29,7 +29,9 @@ pub fn serve(folder: &Folder) -> SocketAddr {
 
 fn from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
     let url = format!("https://{host}:{port}/f");
-    folder.myapp([&["download", "-o", "-"], line, &[&url]].concat()).run()
+    folder
+        .myapp([&["download", "-o", "-"], line, &[&url]].concat())
+        .run()
 }
 
 #[test]
@@ -40,17 +42,27 @@ fn a_server_is_trusted_for_its_issuer_its_pin_or_not_at_all() {
         .code(5)
         .says("the issuer of the certificate is unknown")
         .says("hint: --cacert FILE");
-    from(&folder, &["--cacert", "ca.pem"], "localhost", port).code(0).prints("good");
+    from(&folder, &["--cacert", "ca.pem"], "localhost", port)
+        .code(0)
+        .prints("good");
     from(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
         .code(5)
         .says("the certificate is not for this name, but for localhost");
-    from(&folder, &["--insecure"], "127.0.0.1", port).code(0).prints("good");
+    from(&folder, &["--insecure"], "127.0.0.1", port)
+        .code(0)
+        .prints("good");
 
     let wrong = "0".repeat(64);
     let ran = from(&folder, &["--pinned-sha256", &wrong], "127.0.0.1", port).code(5);
     let pin = ran.stderr.trim_end().rsplit(' ').next().unwrap();
-    assert!(ran.stderr.contains("not the pinned one, its SHA-256 is"), "{}", ran.stderr);
-    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
+    assert!(
+        ran.stderr.contains("not the pinned one, its SHA-256 is"),
+        "{}",
+        ran.stderr
+    );
+    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
+        .code(0)
+        .prints("good");
 }
 
 #[test]
@@ -65,7 +77,9 @@ fn openssl_prints_the_same_fingerprint() {
         .unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let pin = printed.trim().rsplit('=').next().unwrap();
-    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port).code(0).prints("good");
+    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
+        .code(0)
+        .prints("good");
 }
 
 #[test]
@@ -74,13 +88,33 @@ fn files_and_choices_that_make_no_sense_are_told() {
     folder.write("empty", "");
     let pin = "0".repeat(64);
     for (line, code, says) in [
-        (&["--cacert", "none"][..], 3, "read certificates from none: No such file"),
-        (&["--cacert", "empty"], 3, "read certificates from empty: no certificate in it"),
-        (&["--insecure", "--cert", "none"], 3, "read certificates from none: No such file"),
+        (
+            &["--cacert", "none"][..],
+            3,
+            "read certificates from none: No such file",
+        ),
+        (
+            &["--cacert", "empty"],
+            3,
+            "read certificates from empty: no certificate in it",
+        ),
+        (
+            &["--insecure", "--cert", "none"],
+            3,
+            "read certificates from none: No such file",
+        ),
         (&["--key", "k"], 2, "--cert <FILE>"),
         (&["--pinned-sha256", "abc"], 2, "not the 64 hex digits"),
-        (&["--pinned-sha256", &pin, "--insecure"], 2, "cannot be used with"),
-        (&["--cacert", "empty", "--insecure"], 2, "cannot be used with"),
+        (
+            &["--pinned-sha256", &pin, "--insecure"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--cacert", "empty", "--insecure"],
+            2,
+            "cannot be used with",
+        ),
     ] {
         from(&folder, line, "127.0.0.1", 1).code(code).says(says);
     }
@@ -94,12 +128,16 @@ fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
     let server = Server::start_tls(&certificate, move |_| answer.clone());
     let (folder, url) = (Folder::new(), server.url("/f"));
     folder.write("ca.pem", &certificate.pem);
-    fetch(&folder, [&url]).code(5).says("the issuer of the certificate is unknown");
+    fetch(&folder, [&url])
+        .code(5)
+        .says("the issuer of the certificate is unknown");
     fetch(&folder, ["--cacert", "ca.pem", &url]).code(0);
     assert!(folder.read("f") == body);
     folder.write("other.pem", &Certificate::of(&["127.0.0.1"]).pem);
     fetch(&folder, ["--cacert", "other.pem", &url]).code(5);
-    fetch(&folder, ["--cacert", "missing.pem", &url]).code(3).says("missing.pem: No such file");
+    fetch(&folder, ["--cacert", "missing.pem", &url])
+        .code(3)
+        .says("missing.pem: No such file");
     assert_eq!(folder.names(), ["ca.pem", "f", "other.pem"]);
 }
 
@@ -109,9 +147,18 @@ fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hi
     let server = Server::start_tls(&certificate, |_| ok());
     let (folder, url) = (Folder::new(), server.url("/f"));
     folder.write("ca.pem", &certificate.pem);
-    let ran = fetch(&folder, ["--cacert", "ca.pem", &url]).code(5).says("(CA:TRUE)");
-    let (_, hint) = ran.stderr.split_once("\nhint: --pinned-sha256 ").expect(&ran.stderr);
-    fetch(&folder, ["--pinned-sha256", hint.split_once(' ').unwrap().0, &url]).code(0);
+    let ran = fetch(&folder, ["--cacert", "ca.pem", &url])
+        .code(5)
+        .says("(CA:TRUE)");
+    let (_, hint) = ran
+        .stderr
+        .split_once("\nhint: --pinned-sha256 ")
+        .expect(&ran.stderr);
+    fetch(
+        &folder,
+        ["--pinned-sha256", hint.split_once(' ').unwrap().0, &url],
+    )
+    .code(0);
     assert_eq!(folder.names(), ["ca.pem", "f"]);
 }
 
@@ -119,16 +166,39 @@ fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hi
 fn what_is_wrong_with_a_certificate_is_told_once() {
     let here = ["127.0.0.1"];
     for (certificate, trusted, says) in [
-        (Certificate::of(&["example.com"]), true, "not for this name, but for example.com"),
-        (Certificate::until(2001, &here), true, "the certificate has expired"),
-        (Certificate::of(&here), false, "the issuer of the certificate is unknown"),
+        (
+            Certificate::of(&["example.com"]),
+            true,
+            "not for this name, but for example.com",
+        ),
+        (
+            Certificate::until(2001, &here),
+            true,
+            "the certificate has expired",
+        ),
+        (
+            Certificate::of(&here),
+            false,
+            "the issuer of the certificate is unknown",
+        ),
     ] {
         let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
         let (folder, url) = (Folder::new(), server.url("/f"));
         folder.write("ca.pem", &certificate.pem);
-        let line = if trusted { &["--cacert", "ca.pem"][..] } else { &[] };
-        folder.myapp([&["download"], line, &[&url]].concat()).run().code(5).says(says);
-        assert_eq!((folder.names(), server.connections()), (vec!["ca.pem".into()], 1));
+        let line = if trusted {
+            &["--cacert", "ca.pem"][..]
+        } else {
+            &[]
+        };
+        folder
+            .myapp([&["download"], line, &[&url]].concat())
+            .run()
+            .code(5)
+            .says(says);
+        assert_eq!(
+            (folder.names(), server.connections()),
+            (vec!["ca.pem".into()], 1)
+        );
         assert!(server.requests().is_empty());
     }
 }

@@ -16,13 +16,22 @@ fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
     let (folder, body) = (Folder::new(), seeded(1, size));
     let answered = body.clone();
     let server = Server::start(move |_| Answer::body(answered.clone()));
-    let urls: Vec<_> = (0..count).map(|number| server.url(&format!("/{number}"))).collect();
-    let line = ["download"].iter().chain(flags).copied().chain(urls.iter().map(String::as_str));
+    let urls: Vec<_> = (0..count)
+        .map(|number| server.url(&format!("/{number}")))
+        .collect();
+    let line = ["download"]
+        .iter()
+        .chain(flags)
+        .copied()
+        .chain(urls.iter().map(String::as_str));
     let start = Instant::now();
     folder.myapp(line).run().code(0);
     let elapsed = start.elapsed();
     for number in 0..count {
-        assert!(folder.read(&number.to_string()) == body, "other bytes in {number}");
+        assert!(
+            folder.read(&number.to_string()) == body,
+            "other bytes in {number}"
+        );
     }
     elapsed
 }
@@ -30,7 +39,10 @@ fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
 #[test]
 fn all_files_together_keep_the_rate() {
     const MIB: u64 = 1 << 20;
-    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body(seeded(1, 2 << 20))));
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|_| Answer::body(seeded(1, 2 << 20))),
+    );
     let config = Config {
         dir: folder.path("").to_owned(),
         jobs: NonZeroUsize::new(4).unwrap(),
@@ -43,7 +55,9 @@ fn all_files_together_keep_the_rate() {
         stream::iter(items),
         &|number, event| {
             if let Event::Received { position } = event {
-                read.lock().unwrap().push((start.elapsed(), number as usize, position));
+                read.lock()
+                    .unwrap()
+                    .push((start.elapsed(), number as usize, position));
             }
         },
         future::pending(),
@@ -58,7 +72,10 @@ fn all_files_together_keep_the_rate() {
     };
     let end = report.elapsed.as_secs_f64();
     let rate = (until(end + 1.0) - until(1.0)) / (end - 1.0);
-    assert!((0.9..1.1).contains(&rate), "{rate} MiB/s after the first second, {end} s in all");
+    assert!(
+        (0.9..1.1).contains(&rate),
+        "{rate} MiB/s after the first second, {end} s in all"
+    );
     for second in 0..8 {
         let came = until(f64::from(second + 1)) - until(f64::from(second));
         assert!(came < 1.3, "{came} MiB in second {second}");
@@ -68,7 +85,10 @@ fn all_files_together_keep_the_rate() {
 #[test]
 fn each_file_keeps_its_rate() {
     let took = timed(3, 300_000, &["-j3", "--limit-rate-per-file", "200000"]);
-    assert!(took > Duration::from_millis(1400) && took < Duration::from_secs(3), "{took:?}");
+    assert!(
+        took > Duration::from_millis(1400) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -78,10 +98,16 @@ fn all_connections_of_a_file_keep_its_rate_together() {
     let server = Server::start(move |request| request.honestly(&whole, "\"a\""));
     let start = Instant::now();
     let url = server.url("/f");
-    folder.myapp(["download", "-s4", "-k256K", "--limit-rate", "1M", &url]).run().code(0);
+    folder
+        .myapp(["download", "-s4", "-k256K", "--limit-rate", "1M", &url])
+        .run()
+        .code(0);
     let took = start.elapsed();
     assert!(folder.read("f") == body && server.requests().len() >= 4);
-    assert!(took > Duration::from_millis(2850) && took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        took > Duration::from_millis(2850) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -92,31 +118,54 @@ fn a_high_rate_holds_up_nobody() {
 
 #[test]
 fn our_own_waiting_is_not_the_servers() {
-    let flags = ["--limit-rate", "100000", "-T", "0.5", "--retry", "0", "--speed-limit", "1M"];
+    let flags = [
+        "--limit-rate",
+        "100000",
+        "-T",
+        "0.5",
+        "--retry",
+        "0",
+        "--speed-limit",
+        "1M",
+    ];
     let took = timed(1, 200_000, &[&flags[..], &["--speed-time", "0.5"]].concat());
     assert!(took > Duration::from_millis(1900), "{took:?}");
 }
 
 #[test]
 fn a_server_never_has_more_connections_than_it_may() {
-    let (folder, server) =
-        (Folder::new(), Server::start(|_| Answer::body("x").delayed(Duration::from_millis(1))));
-    let list: String = (0..1000).map(|number| server.url(&format!("/{number}\n"))).collect();
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|_| Answer::body("x").delayed(Duration::from_millis(1))),
+    );
+    let list: String = (0..1000)
+        .map(|number| server.url(&format!("/{number}\n")))
+        .collect();
     let line = ["download", "-j8", "-x4", "-", "-q"];
     folder.myapp(line).stdin(list).run().code(0).silent();
     assert_eq!(folder.names().len(), 1000);
     assert_eq!(server.most_at_once(), 4);
-    assert!(server.connections() <= 12, "{} connections", server.connections());
+    assert!(
+        server.connections() <= 12,
+        "{} connections",
+        server.connections()
+    );
 }
 
 #[test]
 fn who_waits_for_a_busy_server_leaves_the_place_to_others() {
-    let (folder, slow) =
-        (Folder::new(), Server::start(|_| Answer::body("x").delayed(Duration::from_millis(300))));
+    let (folder, slow) = (
+        Folder::new(),
+        Server::start(|_| Answer::body("x").delayed(Duration::from_millis(300))),
+    );
     let quick = Server::start(|_| Answer::body("y"));
-    let mut urls: Vec<_> = (0..4).map(|number| slow.url(&format!("/s{number}"))).collect();
+    let mut urls: Vec<_> = (0..4)
+        .map(|number| slow.url(&format!("/s{number}")))
+        .collect();
     urls.extend((0..20).map(|number| quick.url(&format!("/q{number}"))));
-    let line = ["download", "-j2", "-x1"].into_iter().chain(urls.iter().map(String::as_str));
+    let line = ["download", "-j2", "-x1"]
+        .into_iter()
+        .chain(urls.iter().map(String::as_str));
     let ran = folder.myapp(line).run().code(0);
     assert_eq!((slow.most_at_once(), quick.most_at_once()), (1, 1));
     let at = |name: &str| ran.stderr.find(&format!("saved {name}:")).expect(name);
@@ -130,8 +179,14 @@ fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
         Some(number) => Answer::redirect(302, format!("/to{number}")),
         None => Answer::body("x"),
     });
-    let list: String = (0..50).map(|number| server.url(&format!("/from{number}\n"))).collect();
-    folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
+    let list: String = (0..50)
+        .map(|number| server.url(&format!("/from{number}\n")))
+        .collect();
+    folder
+        .myapp(["download", "-j4", "-x1", "-"])
+        .stdin(list)
+        .run()
+        .code(0);
     assert_eq!(server.most_at_once(), 1);
 }
 
@@ -146,7 +201,13 @@ fn a_redirect_that_is_being_read_counts_as_a_connection() {
         }
         None => Answer::body("x"),
     });
-    let list: String = (0..8).map(|number| server.url(&format!("/from{number}\n"))).collect();
-    folder.myapp(["download", "-j4", "-x1", "-"]).stdin(list).run().code(0);
+    let list: String = (0..8)
+        .map(|number| server.url(&format!("/from{number}\n")))
+        .collect();
+    folder
+        .myapp(["download", "-j4", "-x1", "-"])
+        .stdin(list)
+        .run()
+        .code(0);
     assert_eq!(server.most_at_once(), 1);
 }

@@ -33,12 +33,25 @@ fn a_list_says_for_each_file_where_it_goes_and_what_is_sent() {
         server.url("/d"),
     );
     folder.write("list", list);
-    folder.myapp(["download", "-i", "list", "-d", "d", "-H", "X-All: 2"]).run().code(0).prints("");
-    for (path, body) in [("d/x/one", "/a"), ("d/sub/b", "/b"), ("d/c", "/c"), ("d/two", "/d")] {
+    folder
+        .myapp(["download", "-i", "list", "-d", "d", "-H", "X-All: 2"])
+        .run()
+        .code(0)
+        .prints("");
+    for (path, body) in [
+        ("d/x/one", "/a"),
+        ("d/sub/b", "/b"),
+        ("d/c", "/c"),
+        ("d/two", "/d"),
+    ] {
         assert_eq!(folder.read(path), body.as_bytes(), "{path}");
     }
     for request in server.requests() {
-        assert_eq!(request.field("X-One").is_some(), request.path == "/a", "{request:?}");
+        assert_eq!(
+            request.field("X-One").is_some(),
+            request.path == "/a",
+            "{request:?}"
+        );
         assert_eq!(request.field("X-All"), Some("2"));
     }
 }
@@ -66,7 +79,12 @@ fn a_wrong_line_is_named_and_only_its_file_is_missing() {
         .says("1 of 5 files saved");
     assert_eq!(folder.names(), ["d", "list"]);
     assert_eq!(folder.read("d/d"), b"/d");
-    assert!(server.requests().iter().all(|request| ["/c", "/d"].contains(&&request.path[..])));
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|request| ["/c", "/d"].contains(&&request.path[..]))
+    );
 }
 
 #[test]
@@ -79,9 +97,15 @@ fn only_a_wrong_list_is_a_usage_error_and_a_missing_one_a_local_failure() {
         .code(2)
         .says("list, line 1: no URL stands above");
     let missing = folder.myapp(["download", "-i", "missing"]).run();
-    missing.code(3).says("myapp: open the list missing: No such file or directory");
+    missing
+        .code(3)
+        .says("myapp: open the list missing: No such file or directory");
     folder.write("empty", "# nothing\n");
-    folder.myapp(["download", "-i", "empty"]).run().code(0).prints("");
+    folder
+        .myapp(["download", "-i", "empty"])
+        .run()
+        .code(0)
+        .prints("");
 }
 
 #[test]
@@ -107,8 +131,15 @@ fn a_url_starts_though_the_pipe_stays_open_and_an_option_behind_it_is_late() {
     running.write(server.url("/b\n"));
     server.wait_for(2);
     running.close_stdin();
-    let late = format!("{}: stdin, line 2: the option came when the download", server.url("/a"));
-    running.wait().code(2).says(&late).says("2 of 3 files saved");
+    let late = format!(
+        "{}: stdin, line 2: the option came when the download",
+        server.url("/a")
+    );
+    running
+        .wait()
+        .code(2)
+        .says(&late)
+        .says("2 of 3 files saved");
     assert_eq!(folder.names(), ["a", "b"]);
 }
 
@@ -120,7 +151,11 @@ fn an_option_that_has_begun_to_come_is_waited_for() {
     running.write(server.url("").replace("http", "\n# "));
     running.write("\n out=b");
     // By now whatever starts too early has started: the first line of another run is fetched.
-    folder.myapp(["download", "-"]).stdin(server.url("/other")).run().code(0);
+    folder
+        .myapp(["download", "-"])
+        .stdin(server.url("/other"))
+        .run()
+        .code(0);
     running.write("\n");
     running.close_stdin();
     running.wait().code(2).says("line 2: out= is no plain path");
@@ -130,7 +165,10 @@ fn an_option_that_has_begun_to_come_is_waited_for() {
 #[test]
 fn a_long_list_starts_with_its_first_line_and_takes_little_memory() {
     let (folder, server) = (Folder::new(), server());
-    let mut running = folder.myapp(["download", "-", "-j1", "--retry", "0"]).hold_stdin().start();
+    let mut running = folder
+        .myapp(["download", "-", "-j1", "--retry", "0"])
+        .hold_stdin()
+        .start();
     running.write(server.url("/first\n"));
     server.wait_for(1);
     // What is no URL fails at once.
@@ -139,7 +177,10 @@ fn a_long_list_starts_with_its_first_line_and_takes_little_memory() {
     running.close_stdin();
     let ran = running.wait().code(2);
     assert!(ran.stderr.contains("1 of 100001 files saved"));
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     let kilobytes: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kilobytes < 100 * 1024, "{kilobytes} KiB");
 }
@@ -147,20 +188,30 @@ fn a_long_list_starts_with_its_first_line_and_takes_little_memory() {
 #[test]
 fn the_shards_of_a_list_are_the_whole_each_file_once() {
     let (folder, server) = (Folder::new(), server());
-    let list: String =
-        (0..40).map(|n| format!("{}\n out=o{n}\n", server.url(&format!("/{n}")))).collect();
+    let list: String = (0..40)
+        .map(|n| format!("{}\n out=o{n}\n", server.url(&format!("/{n}"))))
+        .collect();
     folder.write("list", &list);
     for (index, argument) in ["0/3", "1/3", "2/3"].into_iter().enumerate() {
         let dir = format!("d{index}");
-        folder.myapp(["download", "-ilist", "--shard", argument, "-d", &dir]).run().code(0);
+        folder
+            .myapp(["download", "-ilist", "--shard", argument, "-d", &dir])
+            .run()
+            .code(0);
         let names: Vec<_> = fs::read_dir(folder.path(&dir)).unwrap().collect();
         assert!((4..30).contains(&names.len()), "{names:?}");
     }
-    let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    let paths: Vec<_> = server
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
     assert_eq!(paths.len(), 40);
     assert_eq!(paths.into_iter().collect::<BTreeSet<_>>().len(), 40);
     let wrong = folder.myapp(["download", "--shard", "3/3", "x"]).run();
-    wrong.code(2).says("not of the form I/N with I from 0 to N - 1");
+    wrong
+        .code(2)
+        .says("not of the form I/N with I from 0 to N - 1");
 }
 
 #[test]
@@ -168,12 +219,21 @@ fn a_shell_computes_the_same_shard() {
     let script = "echo $(( 0x$(printf %s \"$0\" | sha256sum | head -c 8) % 5 ))";
     for number in 0..5 {
         let url = format!("http://127.0.0.1:1/{number}");
-        let ran = Command::new("sh").args(["-c", script, &url]).output().unwrap();
+        let ran = Command::new("sh")
+            .args(["-c", script, &url])
+            .output()
+            .unwrap();
         let index = String::from_utf8(ran.stdout).unwrap();
         for other in 0..5 {
             let (folder, shard) = (Folder::new(), format!("{other}/5"));
-            let ran = folder.myapp(["download", "--retry", "0", "--shard", &shard, &url]).run();
-            ran.code(if other.to_string() == index.trim() { 4 } else { 0 });
+            let ran = folder
+                .myapp(["download", "--retry", "0", "--shard", &shard, &url])
+                .run();
+            ran.code(if other.to_string() == index.trim() {
+                4
+            } else {
+                0
+            });
         }
     }
 }

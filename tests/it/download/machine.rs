@@ -13,7 +13,10 @@ use crate::harness::{Folder, Ran, schema};
 #[track_caller]
 fn lines(ran: &Ran) -> (Vec<Value>, Value) {
     let text = ran.text();
-    let mut lines: Vec<_> = text.lines().map(|line| schema::json("download", line)).collect();
+    let mut lines: Vec<_> = text
+        .lines()
+        .map(|line| schema::json("download", line))
+        .collect();
     let summary = lines.pop().expect("a line");
     assert_eq!(summary["event"], "summary");
     assert!(lines.iter().all(|line| line["event"] == "file"));
@@ -36,23 +39,58 @@ fn each_file_has_a_line_and_so_has_the_run() {
     let ran = fetch(&folder, ["--json", "-q", &a_with_login, &b, &c, "http://"]).code(8);
     assert!(!ran.text().contains("secret"), "{}", ran.text());
     let (files, summary) = lines(&ran);
-    let [none, a_line, b_line, c_line] = &files[..] else { panic!("{files:?}") };
+    let [none, a_line, b_line, c_line] = &files[..] else {
+        panic!("{files:?}")
+    };
 
-    assert_eq!((&a_line["result"], &a_line["url"]), (&"saved".into(), &a.into()));
+    assert_eq!(
+        (&a_line["result"], &a_line["url"]),
+        (&"saved".into(), &a.into())
+    );
     assert_eq!(a_line["final_url"], server.url("/to?***"));
-    assert_eq!((&a_line["path"], &a_line["status"]), (&"a".into(), &200.into()));
-    assert_eq!((&a_line["bytes"], &a_line["total"]), (&5000.into(), &5000.into()));
-    assert_eq!((&a_line["retries"], &a_line["resumed_from"]), (&0.into(), &0.into()));
-    assert_eq!((&a_line["code"], &a_line["error"]), (&0.into(), &Value::Null));
+    assert_eq!(
+        (&a_line["path"], &a_line["status"]),
+        (&"a".into(), &200.into())
+    );
+    assert_eq!(
+        (&a_line["bytes"], &a_line["total"]),
+        (&5000.into(), &5000.into())
+    );
+    assert_eq!(
+        (&a_line["retries"], &a_line["resumed_from"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(
+        (&a_line["code"], &a_line["error"]),
+        (&0.into(), &Value::Null)
+    );
 
-    assert_eq!((&b_line["result"], &b_line["status"]), (&"failed".into(), &404.into()));
-    assert_eq!((&b_line["code"], &b_line["error"]), (&8.into(), &"HTTP status 404".into()));
-    assert_eq!((&c_line["url"], &c_line["final_url"]), (&c.clone().into(), &c.into()));
+    assert_eq!(
+        (&b_line["result"], &b_line["status"]),
+        (&"failed".into(), &404.into())
+    );
+    assert_eq!(
+        (&b_line["code"], &b_line["error"]),
+        (&8.into(), &"HTTP status 404".into())
+    );
+    assert_eq!(
+        (&c_line["url"], &c_line["final_url"]),
+        (&c.clone().into(), &c.into())
+    );
     assert_eq!(c_line["path"], "c.1");
-    assert_eq!((&none["url"], &none["code"]), (&"http://".into(), &2.into()));
+    assert_eq!(
+        (&none["url"], &none["code"]),
+        (&"http://".into(), &2.into())
+    );
 
-    assert_eq!((&summary["saved"], &summary["failed"]), (&2.into(), &2.into()));
-    assert_eq!((&summary["bytes"], &summary["code"]), (&10_000.into(), &8.into()));
+    assert_eq!(
+        (&summary["saved"], &summary["failed"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(
+        (&summary["bytes"], &summary["code"]),
+        (&10_000.into(), &8.into())
+    );
 }
 
 #[test]
@@ -62,7 +100,11 @@ fn a_line_tells_what_was_tried_again_resumed_checked_and_kept() {
     let server = Server::start(move |request| {
         let answer = request.honestly(&whole, "\"v\"");
         let part = whole.len() - request.first().unwrap_or(0);
-        if part > whole.len() / 4 { answer.cut_at(whole.len() / 4) } else { answer }
+        if part > whole.len() / 4 {
+            answer.cut_at(whole.len() / 4)
+        } else {
+            answer
+        }
     });
     let url = server.url("/f");
     let cut = fetch(&folder, ["--json", "--retry", "0", &url]).code(4);
@@ -71,39 +113,66 @@ fn a_line_tells_what_was_tried_again_resumed_checked_and_kept() {
     assert_eq!(files[0]["bytes"], (LARGE / 4) as u64);
 
     let sum = format!("blake3={}", blake3::hash(&body));
-    let line = ["-c", "--json", "--retry-delay", "1ms", "--checksum", &sum, &url];
+    let line = [
+        "-c",
+        "--json",
+        "--retry-delay",
+        "1ms",
+        "--checksum",
+        &sum,
+        &url,
+    ];
     let (files, _) = lines(&fetch(&folder, line).code(0));
     assert_eq!(files[0]["result"], "saved");
     assert_eq!(files[0]["resumed_from"], (LARGE / 4) as u64);
-    assert_eq!((&files[0]["retries"], &files[0]["status"]), (&3.into(), &206.into()));
+    assert_eq!(
+        (&files[0]["retries"], &files[0]["status"]),
+        (&3.into(), &206.into())
+    );
     let digits = &sum["blake3=".len()..];
     assert_eq!(files[0]["checksum"]["hex"], digits);
     assert_eq!(files[0]["checksum"]["algorithm"], "blake3");
 
     let (files, summary) = lines(&fetch(&folder, ["-c", "--json", &url]).code(0));
-    assert_eq!((&files[0]["result"], &summary["kept"]), (&"kept".into(), &1.into()));
+    assert_eq!(
+        (&files[0]["result"], &summary["kept"]),
+        (&"kept".into(), &1.into())
+    );
 }
 
 #[test]
 fn a_file_that_was_stopped_has_its_line_too() {
     let folder = Folder::new();
     let server = Server::with([("/f", Answer::body(seeded(3, LARGE)).stalled_at(LARGE / 2))]);
-    let running = folder.myapp(["download", "--json", &server.url("/f")]).start();
+    let running = folder
+        .myapp(["download", "--json", &server.url("/f")])
+        .start();
     server.wait_for(1);
     while !folder.path("f.part.json").exists() {
         std::thread::yield_now();
     }
     running.signal(Signal::INT);
     let (files, summary) = lines(&running.wait().code(130));
-    assert_eq!((&files[0]["result"], &files[0]["code"]), (&"stopped".into(), &130.into()));
-    assert_eq!((&summary["stopped"], &summary["code"]), (&1.into(), &130.into()));
+    assert_eq!(
+        (&files[0]["result"], &files[0]["code"]),
+        (&"stopped".into(), &130.into())
+    );
+    assert_eq!(
+        (&summary["stopped"], &summary["code"]),
+        (&1.into(), &130.into())
+    );
 }
 
 #[test]
 fn when_nobody_reads_the_lines_the_run_ends_quietly() {
     let (folder, server) = (Folder::new(), Server::start(|_| Answer::body("x")));
-    let list: String = (0..10_000).map(|number| server.url(&format!("/{number}\n"))).collect();
-    let mut running = folder.myapp(["download", "--json", "-q", "-"]).stdin(list).start();
+    let list: String = (0..10_000)
+        .map(|number| server.url(&format!("/{number}\n")))
+        .collect();
+    let mut running = folder
+        .myapp(["download", "--json", "-q", "-"])
+        .stdin(list)
+        .start();
     schema::json("download", &running.line());
     running.close_stdout();
     running.wait().code(141).silent();
@@ -115,9 +184,18 @@ fn a_dry_run_tells_where_files_would_go_and_touches_nothing() {
     let folder = Folder::new();
     fs::create_dir(folder.path("d")).unwrap();
     folder.write("d/a", "old");
-    folder.write("list", "http://127.0.0.1:1/b\n out=x/y\nhttp://127.0.0.1:1/c\n dir=z\n");
-    let line =
-        ["download", "--dry-run", "-dd", "-ilist", "http://u:p@127.0.0.1:1/a", "127.0.0.1:1/a?q"];
+    folder.write(
+        "list",
+        "http://127.0.0.1:1/b\n out=x/y\nhttp://127.0.0.1:1/c\n dir=z\n",
+    );
+    let line = [
+        "download",
+        "--dry-run",
+        "-dd",
+        "-ilist",
+        "http://u:p@127.0.0.1:1/a",
+        "127.0.0.1:1/a?q",
+    ];
     folder.myapp(line).run().code(0).silent().prints(
         "http://127.0.0.1:1/a -> d/a.1\nhttps://127.0.0.1:1/a?q -> d/a.2\n\
          http://127.0.0.1:1/b -> d/x/y\nhttp://127.0.0.1:1/c -> d/z/c\n",
@@ -126,12 +204,22 @@ fn a_dry_run_tells_where_files_would_go_and_touches_nothing() {
     assert_eq!(fs::read_dir(folder.path("d")).unwrap().count(), 1);
 
     let dry = |flags: &[&str]| {
-        let line = [&["download", "--dry-run", "-dd", "http://127.0.0.1:1/a"], flags].concat();
+        let line = [
+            &["download", "--dry-run", "-dd", "http://127.0.0.1:1/a"],
+            flags,
+        ]
+        .concat();
         folder.myapp(line).run()
     };
-    dry(&["--overwrite"]).code(0).prints("http://127.0.0.1:1/a -> d/a\n");
-    dry(&["--no-clobber"]).code(0).prints("http://127.0.0.1:1/a -> d/a (there already)\n");
-    dry(&["-o", "-"]).code(0).prints("http://127.0.0.1:1/a -> stdout\n");
+    dry(&["--overwrite"])
+        .code(0)
+        .prints("http://127.0.0.1:1/a -> d/a\n");
+    dry(&["--no-clobber"])
+        .code(0)
+        .prints("http://127.0.0.1:1/a -> d/a (there already)\n");
+    dry(&["-o", "-"])
+        .code(0)
+        .prints("http://127.0.0.1:1/a -> stdout\n");
     dry(&["ftp://x"]).code(2).says("ftp is not supported");
     dry(&["--json"]).code(2).says("cannot be used with");
 }

@@ -11,22 +11,41 @@ fn three_hundred_files_come_three_at_a_time() {
             Answer::body(seeded(number, 1000)).delayed(Duration::from_millis(3))
         }),
     );
-    let urls: Vec<_> = (0..300).map(|number| server.url(&format!("/{number}"))).collect();
-    let line = ["download", "-j", "3"].into_iter().chain(urls.iter().map(String::as_str));
-    folder.myapp(line).run().code(0).prints("").says("300 of 300 files saved");
+    let urls: Vec<_> = (0..300)
+        .map(|number| server.url(&format!("/{number}")))
+        .collect();
+    let line = ["download", "-j", "3"]
+        .into_iter()
+        .chain(urls.iter().map(String::as_str));
+    folder
+        .myapp(line)
+        .run()
+        .code(0)
+        .prints("")
+        .says("300 of 300 files saved");
     for number in 0..300 {
-        assert_eq!(folder.read(&number.to_string()), seeded(number, 1000), "{number}");
+        assert_eq!(
+            folder.read(&number.to_string()),
+            seeded(number, 1000),
+            "{number}"
+        );
     }
     assert_eq!(folder.names().len(), 300);
     assert_eq!(server.most_at_once(), 3);
-    assert!(server.connections() <= 10, "{} connections", server.connections());
+    assert!(
+        server.connections() <= 10,
+        "{} connections",
+        server.connections()
+    );
 }
 
 #[test]
 fn one_that_fails_does_not_stop_the_others_wherever_it_stands() {
     for broken in 0..3 {
-        let (folder, server) =
-            (Folder::new(), Server::with([("/0", ok()), ("/1", ok()), ("/2", ok())]));
+        let (folder, server) = (
+            Folder::new(),
+            Server::with([("/0", ok()), ("/1", ok()), ("/2", ok())]),
+        );
         let mut urls = [0, 1, 2].map(|number| server.url(&format!("/{number}")));
         urls[broken] = server.url("/missing");
         fetch(&folder, [&urls[0], &urls[1], &urls[2]])
@@ -39,10 +58,16 @@ fn one_that_fails_does_not_stop_the_others_wherever_it_stands() {
 
 #[test]
 fn of_several_failures_the_lowest_code_wins() {
-    let (folder, server) =
-        (Folder::new(), Server::with([("/401", Answer::status(401)), ("/cut", ok().cut_at(1))]));
+    let (folder, server) = (
+        Folder::new(),
+        Server::with([("/401", Answer::status(401)), ("/cut", ok().cut_at(1))]),
+    );
     let urls = ["/404", "/401", "/cut"].map(|path| server.url(path));
-    fetch(&folder, ["--retry", "0", &urls[0], &urls[1], "ftp://x", &urls[2]]).code(4);
+    fetch(
+        &folder,
+        ["--retry", "0", &urls[0], &urls[1], "ftp://x", &urls[2]],
+    )
+    .code(4);
 }
 
 #[test]
@@ -53,7 +78,11 @@ fn the_list_is_fetched_as_its_lines_come() {
     server.wait_for(1);
     running.write(format!("not a url\n{}", server.url("/b")));
     running.close_stdin();
-    running.wait().code(2).says("stdin, line 3: not a URL").says("2 of 3 files saved");
+    running
+        .wait()
+        .code(2)
+        .says("stdin, line 3: not a URL")
+        .says("2 of 3 files saved");
     assert_eq!(folder.names(), ["a", "b"]);
 }
 
@@ -61,20 +90,35 @@ fn the_list_is_fetched_as_its_lines_come() {
 fn a_list_may_stand_between_other_urls() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     let [a, b, c] = ["/a", "/b", "/c"].map(|path| server.url(path));
-    folder.myapp(["download", "-j1", &a, "-", &c]).stdin(b).run().code(0);
-    let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    folder
+        .myapp(["download", "-j1", &a, "-", &c])
+        .stdin(b)
+        .run()
+        .code(0);
+    let paths: Vec<_> = server
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
     assert_eq!(paths, ["/a", "/b", "/c"]);
 }
 
 /// Feeds so many URLs through a pipe that stays open.
 fn fetch_a_list_without_end(count: usize) {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
-    let mut running = folder.myapp(["download", "-q", "-j8", "-"]).hold_stdin().start();
+    let mut running = folder
+        .myapp(["download", "-q", "-j8", "-"])
+        .hold_stdin()
+        .start();
     running.write(format!("{}\n", server.url("/0")));
     server.wait_for(1);
     for start in (1..count).step_by(1000) {
         let lines = start..count.min(start + 1000);
-        running.write(lines.map(|n| server.url(&format!("/{n}\n"))).collect::<String>());
+        running.write(
+            lines
+                .map(|n| server.url(&format!("/{n}\n")))
+                .collect::<String>(),
+        );
     }
     server.wait_for(count);
     until(|| folder.path(&(count - 1).to_string()).exists());

@@ -19,8 +19,21 @@ const CUT: usize = 3 << 20;
 #[track_caller]
 fn fetch(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
     let [first, second] = servers.map(|server| server.url("/f"));
-    folder.write("list", format!("{first}\t{}\n{options}", second.replace("/f", "/other")));
-    let line = ["download", "-i", "list", "-d", "d", "--retry", "1", "--retry-delay", "10ms"];
+    folder.write(
+        "list",
+        format!("{first}\t{}\n{options}", second.replace("/f", "/other")),
+    );
+    let line = [
+        "download",
+        "-i",
+        "list",
+        "-d",
+        "d",
+        "--retry",
+        "1",
+        "--retry-delay",
+        "10ms",
+    ];
     folder.myapp([&line[..], arguments].concat()).run()
 }
 
@@ -46,7 +59,11 @@ fn honest(body: &[u8], etag: &'static str) -> Server {
 
 #[track_caller]
 fn is_exact(folder: &Folder, body: &[u8]) {
-    assert!(folder.read("d/f") == body, "other bytes, {} of them", folder.read("d/f").len());
+    assert!(
+        folder.read("d/f") == body,
+        "other bytes, {} of them",
+        folder.read("d/f").len()
+    );
     assert!(!folder.path("d/f.part").exists() && !folder.path("d/other").exists());
 }
 
@@ -65,7 +82,10 @@ fn a_mirror_serves_what_the_first_refuses_at_once() {
     let file: serde_json::Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
     assert_eq!(file["url"], first.url("/f"));
     assert_eq!(file["final_url"], second.url("/other"));
-    assert_eq!((&file["status"], &file["retries"]), (&200.into(), &0.into()));
+    assert_eq!(
+        (&file["status"], &file["retries"]),
+        (&200.into(), &0.into())
+    );
 }
 
 #[test]
@@ -126,17 +146,30 @@ fn where_all_fail_one_failure_names_the_last_and_the_rest_of_the_list_is_fetched
     let (folder, first) = (Folder::new(), Server::start(answer));
     let second = Server::start(|_| Answer::status(401));
     let other = first.url("/good\n");
-    let says =
-        format!("{}: the last mirror, {}: HTTP status 401", first.url("/f"), second.url("/other"));
-    let ran = fetch(&folder, [&first, &second], &other, &[]).code(6).says(&says);
-    assert_eq!(ran.stderr.matches("myapp: download").count(), 1, "{}", ran.stderr);
+    let says = format!(
+        "{}: the last mirror, {}: HTTP status 401",
+        first.url("/f"),
+        second.url("/other")
+    );
+    let ran = fetch(&folder, [&first, &second], &other, &[])
+        .code(6)
+        .says(&says);
+    assert_eq!(
+        ran.stderr.matches("myapp: download").count(),
+        1,
+        "{}",
+        ran.stderr
+    );
     assert_eq!(folder.read("d/good"), b"good");
 }
 
 #[test]
 fn a_later_run_does_not_take_the_bytes_of_a_mirror_for_those_of_the_first() {
     let (folder, old, new) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
-    let (refusing, half) = (Server::start(|_| Answer::status(404)), breaking(&old, "\"a\""));
+    let (refusing, half) = (
+        Server::start(|_| Answer::status(404)),
+        breaking(&old, "\"a\""),
+    );
     fetch(&folder, [&refusing, &half], "", &[]).code(8);
     assert!(folder.path("d/f.part").exists());
     let honest = honest(&new, "\"b\"");
@@ -153,7 +186,10 @@ fn a_secret_for_the_first_is_not_told_to_its_mirror() {
     fetch(&folder, [&first, &second], headers, &[]).code(0);
     assert_eq!(first.requests()[0].field("Authorization"), Some("Bearer x"));
     let asked = &second.requests()[0];
-    assert_eq!((asked.field("Authorization"), asked.field("X-One")), (None, Some("1")));
+    assert_eq!(
+        (asked.field("Authorization"), asked.field("X-One")),
+        (None, Some("1"))
+    );
 }
 
 // At the same time, over four connections.
@@ -161,7 +197,12 @@ fn a_secret_for_the_first_is_not_told_to_its_mirror() {
 /// As [`fetch`], over four connections.
 #[track_caller]
 fn spread(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
-    fetch(folder, servers, options, &[&["-s4", "-k1M"], arguments].concat())
+    fetch(
+        folder,
+        servers,
+        options,
+        &[&["-s4", "-k1M"], arguments].concat(),
+    )
 }
 
 /// Sends slowly enough for all connections to take part; `change` is what happens to an answer.
@@ -172,7 +213,9 @@ fn slow(
 ) -> Server {
     let body = body.to_vec();
     Server::start(move |request| {
-        let answer = request.honestly(&body, etag).dripping(64 << 10, Duration::from_millis(2));
+        let answer = request
+            .honestly(&body, etag)
+            .dripping(64 << 10, Duration::from_millis(2));
         change(request, answer)
     })
 }
@@ -192,13 +235,20 @@ fn mirrors_of_the_same_version_serve_one_file_together() {
         assert!(server.sent() > LARGE / 4, "{} bytes", server.sent());
     }
     let conditions = servers[1].requests();
-    assert!(conditions.iter().all(|asked| asked.field("If-Range") == Some("\"a\"")));
+    assert!(
+        conditions
+            .iter()
+            .all(|asked| asked.field("If-Range") == Some("\"a\""))
+    );
 }
 
 #[test]
 fn a_mirror_of_another_version_serves_no_part() {
     let (folder, ours, theirs) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
-    let (first, second) = (slow(&ours, "\"a\"", unchanged), slow(&theirs, "\"b\"", unchanged));
+    let (first, second) = (
+        slow(&ours, "\"a\"", unchanged),
+        slow(&theirs, "\"b\"", unchanged),
+    );
     spread(&folder, [&first, &second], "", &[]).code(0);
     is_exact(&folder, &ours);
     assert!(second.requests().len() <= 2, "{:?}", second.requests());
@@ -212,13 +262,21 @@ fn with_a_checksum_a_mirror_of_the_same_length_serves_parts_of_one_version() {
         None => answer.cut_at(100_000),
         Some(_) => answer,
     };
-    let (first, second) = (slow(&body, "\"a\"", unchanged), slow(&body, "\"b\"", cut_once));
+    let (first, second) = (
+        slow(&body, "\"a\"", unchanged),
+        slow(&body, "\"b\"", cut_once),
+    );
     spread(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
     is_exact(&folder, &body);
     assert_eq!([first.most_at_once(), second.most_at_once()], [1, 1]);
     let asked = second.requests();
     assert_eq!(asked[0].field("If-Range"), None);
-    assert!(asked.len() > 1 && asked[1..].iter().all(|a| a.field("If-Range") == Some("\"b\"")));
+    assert!(
+        asked.len() > 1
+            && asked[1..]
+                .iter()
+                .all(|a| a.field("If-Range") == Some("\"b\""))
+    );
 }
 
 #[test]
@@ -239,7 +297,10 @@ fn one_that_fails_is_stood_in_for() {
         (slow(&body, "\"a\"", has_no_ranges), honest()),
         (honest(), slow(&body, "\"a\"", refuses)),
         (honest(), slow(&body, "\"a\"", has_no_ranges)),
-        (honest(), slow(&body, "\"a\"", |_, answer| answer.cut_at(100_000))),
+        (
+            honest(),
+            slow(&body, "\"a\"", |_, answer| answer.cut_at(100_000)),
+        ),
     ] {
         spread(&folder, [&first, &second], "", &["--overwrite"]).code(0);
         is_exact(&folder, &body);
@@ -249,12 +310,27 @@ fn one_that_fails_is_stood_in_for() {
 #[test]
 fn parts_that_do_not_add_up_are_fetched_anew_from_one_alone() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) =
-        (slow(&body, "\"a\"", unchanged), slow(&seeded(2, LARGE), "\"a\"", unchanged));
-    spread(&folder, [&first, &second], &checksum(&body), &[]).code(0).says("asking another source");
+    let (first, second) = (
+        slow(&body, "\"a\"", unchanged),
+        slow(&seeded(2, LARGE), "\"a\"", unchanged),
+    );
+    spread(&folder, [&first, &second], &checksum(&body), &[])
+        .code(0)
+        .says("asking another source");
     is_exact(&folder, &body);
-    assert!(second.requests().iter().all(|asked| asked.first().is_some()));
-    assert_eq!(firsts(&first).iter().filter(|first| first.is_none()).count(), 2);
+    assert!(
+        second
+            .requests()
+            .iter()
+            .all(|asked| asked.first().is_some())
+    );
+    assert_eq!(
+        firsts(&first)
+            .iter()
+            .filter(|first| first.is_none())
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -273,7 +349,13 @@ fn what_several_have_sent_goes_on_in_a_later_run_with_the_same_checksum_alone() 
         spread(&folder, [&first, &second], &sum, &["--retry", "0"]).code(4);
         let asked = first.requests().len();
         is_mended.store(true, SeqCst);
-        spread(&folder, [&first, &second], if is_same { &sum } else { "" }, &["-c"]).code(0);
+        spread(
+            &folder,
+            [&first, &second],
+            if is_same { &sum } else { "" },
+            &["-c"],
+        )
+        .code(0);
         is_exact(&folder, &body);
         assert_eq!(first.requests()[asked].first().is_some(), is_same);
     }

@@ -38,12 +38,22 @@ fn a_name_of_four_hundred_bytes_is_cut() {
 
 #[test]
 fn twenty_urls_of_one_name_give_twenty_files() {
-    let (folder, server) =
-        (Folder::new(), Server::start(|request| Answer::body(request.path.as_bytes())));
-    let urls: Vec<_> = (0..20).map(|number| server.url(&format!("/{number}/f"))).collect();
-    let line = ["download", "-j8"].into_iter().chain(urls.iter().map(String::as_str));
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|request| Answer::body(request.path.as_bytes())),
+    );
+    let urls: Vec<_> = (0..20)
+        .map(|number| server.url(&format!("/{number}/f")))
+        .collect();
+    let line = ["download", "-j8"]
+        .into_iter()
+        .chain(urls.iter().map(String::as_str));
     folder.myapp(line).run().code(0);
-    let mut bodies: Vec<_> = folder.names().iter().map(|name| folder.read(name)).collect();
+    let mut bodies: Vec<_> = folder
+        .names()
+        .iter()
+        .map(|name| folder.read(name))
+        .collect();
     bodies.sort();
     bodies.dedup();
     assert_eq!(bodies.len(), 20);
@@ -58,10 +68,15 @@ fn whatever_has_the_name_keeps_it() {
     symlink(&target, folder.path("link")).unwrap();
     symlink(&target, folder.path("f.part")).unwrap();
     for name in ["file", "folder", "link", "f"] {
-        fetch(&folder, [&server.url(&format!("/{name}"))]).code(0).says(&format!("{name}.1: "));
+        fetch(&folder, [&server.url(&format!("/{name}"))])
+            .code(0)
+            .says(&format!("{name}.1: "));
         assert_eq!(folder.read(&format!("{name}.1")), b"good");
     }
-    assert_eq!((folder.read("target"), folder.read("file")), (b"mine".to_vec(), b"mine".to_vec()));
+    assert_eq!(
+        (folder.read("target"), folder.read("file")),
+        (b"mine".to_vec(), b"mine".to_vec())
+    );
 }
 
 #[test]
@@ -70,7 +85,10 @@ fn a_part_left_by_a_dead_run_is_started_over() {
     folder.write("f.part", "old and longer than the new one");
     folder.write("f.part.json", "{}");
     fetch(&folder, [&server.url("/f")]).code(0);
-    assert_eq!((folder.names(), folder.read("f")), (vec!["f".into()], b"good".to_vec()));
+    assert_eq!(
+        (folder.names(), folder.read("f")),
+        (vec!["f".into()], b"good".to_vec())
+    );
 }
 
 /// Browsers call theirs so too, and a server may have a file of that name.

@@ -13,8 +13,14 @@ use crate::harness::myapp;
 fn a_file_appears_with_the_usual_permissions() {
     let (folder, ran) = fetch_f(ok(), &[]);
     ran.code(0);
-    let plain = fs::metadata(folder.write("plain", "")).unwrap().permissions().mode();
-    assert_eq!(fs::metadata(folder.path("f")).unwrap().permissions().mode(), plain);
+    let plain = fs::metadata(folder.write("plain", ""))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(
+        fs::metadata(folder.path("f")).unwrap().permissions().mode(),
+        plain
+    );
 }
 
 #[test]
@@ -42,10 +48,17 @@ fn an_output_is_taken_as_typed() {
 fn an_output_that_is_there_is_kept_and_a_folder_refused() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     folder.write("name", "mine");
-    fetch(&folder, ["-o", "name", &server.url("/f")]).code(0).says("saved name.1");
-    assert_eq!((folder.read("name"), folder.read("name.1")), (b"mine".to_vec(), b"good".to_vec()));
+    fetch(&folder, ["-o", "name", &server.url("/f")])
+        .code(0)
+        .says("saved name.1");
+    assert_eq!(
+        (folder.read("name"), folder.read("name.1")),
+        (b"mine".to_vec(), b"good".to_vec())
+    );
     let server = server.may_be_idle();
-    fetch(&folder, ["-o", ".", &server.url("/f")]).code(3).says("hint: -d DIR");
+    fetch(&folder, ["-o", ".", &server.url("/f")])
+        .code(3)
+        .says("hint: -d DIR");
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -84,7 +97,11 @@ fn what_cannot_be_written_is_not_asked_for() {
     let server = Server::start(|_| ok()).may_be_idle();
     let folder = Folder::new();
     folder.write("file", "");
-    for arguments in [["-d", "file/sub"], ["-d", "/proc/nowhere"], ["-o", "file/f"]] {
+    for arguments in [
+        ["-d", "file/sub"],
+        ["-d", "/proc/nowhere"],
+        ["-o", "file/f"],
+    ] {
         fetch(&folder, [arguments[0], arguments[1], &server.url("/f")])
             .code(3)
             .says(&format!("create {}", arguments[1]));
@@ -99,7 +116,14 @@ fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
     let mounted = folder.path("small");
     fs::create_dir(&mounted).unwrap();
     let mount = |line: &[&str]| {
-        assert!(Command::new(line[0]).args(&line[1..]).arg(&mounted).status().unwrap().success());
+        assert!(
+            Command::new(line[0])
+                .args(&line[1..])
+                .arg(&mounted)
+                .status()
+                .unwrap()
+                .success()
+        );
     };
     mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
     let long = Answer::body(seeded(1, LARGE));

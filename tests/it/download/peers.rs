@@ -23,12 +23,22 @@ pub(super) struct Listening {
 
 impl Listening {
     pub(super) fn start(command: &mut Command, port: u16) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut listening = Self { child, port };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(listening.child.try_wait().unwrap().is_none(), "it ended: {command:?}");
-            assert!(start.elapsed() < Duration::from_secs(20), "it does not listen: {command:?}");
+            assert!(
+                listening.child.try_wait().unwrap().is_none(),
+                "it ended: {command:?}"
+            );
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "it does not listen: {command:?}"
+            );
             thread::sleep(Duration::from_millis(10));
         }
         listening
@@ -48,7 +58,11 @@ impl Drop for Listening {
 }
 
 pub(super) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Starts nginx, which serves `files` of the folder and logs what it did of each connection.
@@ -69,13 +83,22 @@ pub(super) fn nginx(folder: &Folder, listen: &str, more: &str) -> Listening {
          }}"
     );
     let path = folder.write("nginx.conf", config);
-    Listening::start(Command::new("nginx").arg("-p").arg(folder.path("")).arg("-c").arg(path), port)
+    Listening::start(
+        Command::new("nginx")
+            .arg("-p")
+            .arg(folder.path(""))
+            .arg("-c")
+            .arg(path),
+        port,
+    )
 }
 
 pub(super) fn python(folder: &Folder) -> Listening {
     let port = free_port();
     let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1", "-d"]).arg(folder.path("files"));
+    command
+        .args(["-m", "http.server", "--bind", "127.0.0.1", "-d"])
+        .arg(folder.path("files"));
     Listening::start(command.arg(port.to_string()), port)
 }
 
@@ -83,13 +106,25 @@ fn tinyproxy(folder: &Folder) -> Listening {
     let port = free_port();
     let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
     let config = folder.write("tinyproxy.conf", config);
-    Listening::start(Command::new("tinyproxy").arg("-d").arg("-c").arg(config), port)
+    Listening::start(
+        Command::new("tinyproxy").arg("-d").arg("-c").arg(config),
+        port,
+    )
 }
 
 fn microsocks() -> Listening {
     let port = free_port();
     let mut command = Command::new("microsocks");
-    command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
+    command.args([
+        "-i",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+        "-u",
+        "user",
+        "-P",
+        "secret",
+    ]);
     Listening::start(&mut command, port)
 }
 
@@ -105,7 +140,8 @@ fn site() -> Folder {
     }
     // So old that its date proves a version.
     let huge = fs::File::open(folder.path("files/huge")).unwrap();
-    huge.set_modified(UNIX_EPOCH + Duration::from_secs(784_111_777)).unwrap();
+    huge.set_modified(UNIX_EPOCH + Duration::from_secs(784_111_777))
+        .unwrap();
     folder
 }
 
@@ -116,14 +152,27 @@ fn gives_everything(server: &Listening, options: &[&str]) {
     let url = |name: &str| format!("{}/{name}", server.url());
     let program =
         |more: &[&str]| folder.myapp([&["download", "--retry=0"], options, more].concat());
-    program(&[&url("small"), &url("empty"), &url("missing")]).run().code(8).says("HTTP status 404");
+    program(&[&url("small"), &url("empty"), &url("missing")])
+        .run()
+        .code(8)
+        .says("HTTP status 404");
     assert_eq!(folder.names(), ["empty", "small"]);
-    assert_eq!((folder.read("small"), folder.read("empty")), (b"small".to_vec(), vec![]));
+    assert_eq!(
+        (folder.read("small"), folder.read("empty")),
+        (b"small".to_vec(), vec![])
+    );
 
     let urls: Vec<_> = (0..MANY).map(|number| url(&number.to_string())).collect();
-    program(&["-"]).stdin(urls.join("\n")).run().code(0).says("100 of 100 files saved");
+    program(&["-"])
+        .stdin(urls.join("\n"))
+        .run()
+        .code(0)
+        .says("100 of 100 files saved");
     for number in 0..MANY {
-        assert!(folder.read(&number.to_string()) == seeded(number, 3000), "{number}");
+        assert!(
+            folder.read(&number.to_string()) == seeded(number, 3000),
+            "{number}"
+        );
     }
 
     let running = program(&[&url("huge")]).start();
@@ -181,5 +230,7 @@ fn lets_in(named: &str) {
     fetch(&folder, ["--cacert", "ca.pem", "--proxy", named, &url]).code(0);
     assert_eq!(folder.read("f"), b"good");
     let wrong = named.replace("secret", "wrong");
-    fetch(&folder, ["--proxy", &wrong, "https://127.0.0.1:1/"]).code(6).says("refuses");
+    fetch(&folder, ["--proxy", &wrong, "https://127.0.0.1:1/"])
+        .code(6)
+        .says("refuses");
 }

@@ -83,7 +83,10 @@ fn http_proxy() -> Proxy {
                 stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
                 return join(stream, to);
             }
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}",
+                line.len()
+            );
             stream.write_all(answer.as_bytes()).ok()?;
         }
         Some(())
@@ -93,7 +96,9 @@ fn http_proxy() -> Proxy {
 /// A SOCKS5 proxy for whoever brings a login; it resolves no names but knows `inside.invalid`.
 fn socks_proxy() -> Proxy {
     Proxy::serve(|mut stream, ask| {
-        let [_, count] = read(&mut stream, 2)?[..] else { return None };
+        let [_, count] = read(&mut stream, 2)?[..] else {
+            return None;
+        };
         if !read(&mut stream, count.into())?.contains(&2) {
             ask("no login".into());
             return stream.write_all(&[5, 0xff]).ok();
@@ -149,7 +154,10 @@ fn an_http_proxy_is_asked_for_the_whole_url_and_alone_gets_its_password() {
         .code(0)
         .prints("GET http://no.such.host.invalid/x?y HTTP/1.1");
     let head = &proxy.asked()[0];
-    assert!(head.contains(LOGIN) && head.contains("\r\nHost: no.such.host.invalid\r\n"), "{head}");
+    assert!(
+        head.contains(LOGIN) && head.contains("\r\nHost: no.such.host.invalid\r\n"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -160,9 +168,14 @@ fn https_goes_through_a_tunnel_and_the_server_sees_nothing_of_the_proxy() {
     let url = format!("https://localhost:{}/f", server.port());
     let line = ["--cacert", "ca.pem", "--proxy", &named, "-u", "a:b", &url];
     program(&folder, &line).run().code(0).prints("good");
-    let [head] = &proxy.asked()[..] else { panic!("{:?}", proxy.asked()) };
+    let [head] = &proxy.asked()[..] else {
+        panic!("{:?}", proxy.asked())
+    };
     let to = format!("localhost:{}", server.port());
-    assert_eq!(*head, format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{LOGIN}\r\n\r\n"));
+    assert_eq!(
+        *head,
+        format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{LOGIN}\r\n\r\n")
+    );
 }
 
 #[test]
@@ -178,7 +191,12 @@ fn connections_through_a_proxy_are_kept() {
     ];
     let ran = folder.myapp([&line[..], &["-vv"]].concat()).run().code(0);
     assert_eq!(proxy.asked().len(), 2);
-    assert_eq!(ran.stderr.matches("connected to").count(), 1, "{}", ran.stderr);
+    assert_eq!(
+        ran.stderr.matches("connected to").count(),
+        1,
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -191,11 +209,27 @@ fn the_environment_names_the_proxy_and_who_goes_without() {
         (&[("ALL_PROXY", &named)], &[], &through),
         (&[("HTTP_PROXY", &named)], &[], "good"),
         (&[("https_proxy", &named)], &[], "good"),
-        (&[("http_proxy", &named), ("NO_PROXY", "127.0.0.0/8")], &[], "good"),
-        (&[("http_proxy", &named), ("no_proxy", "*")], &["--no-proxy", ""], &through),
-        (&[("http_proxy", &named)], &["--no-proxy", "127.0.0.1"], "good"),
+        (
+            &[("http_proxy", &named), ("NO_PROXY", "127.0.0.0/8")],
+            &[],
+            "good",
+        ),
+        (
+            &[("http_proxy", &named), ("no_proxy", "*")],
+            &["--no-proxy", ""],
+            &through,
+        ),
+        (
+            &[("http_proxy", &named)],
+            &["--no-proxy", "127.0.0.1"],
+            "good",
+        ),
         (&[("http_proxy", &named)], &["--proxy", ""], "good"),
-        (&[("http_proxy", "nonsense://")], &["--proxy", &named], &through),
+        (
+            &[("http_proxy", "nonsense://")],
+            &["--proxy", &named],
+            &through,
+        ),
     ] {
         let mut program = program(&folder, &[line, &[&url]].concat());
         for (name, value) in variables {
@@ -210,9 +244,26 @@ fn socks5_resolves_here_and_socks5h_there() {
     let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let named = |scheme: &str| proxy.url(scheme).replace("//", "//user:secret@");
-    fetch(&["-4", "--proxy", &named("socks5"), &format!("http://localhost:{port}/f")]).code(0);
-    fetch(&["--proxy", &named("socks5h"), &format!("http://inside.invalid:{port}/f")]).code(0);
-    assert_eq!(proxy.asked(), [format!("127.0.0.1:{port}"), format!("inside.invalid:{port}")]);
+    fetch(&[
+        "-4",
+        "--proxy",
+        &named("socks5"),
+        &format!("http://localhost:{port}/f"),
+    ])
+    .code(0);
+    fetch(&[
+        "--proxy",
+        &named("socks5h"),
+        &format!("http://inside.invalid:{port}/f"),
+    ])
+    .code(0);
+    assert_eq!(
+        proxy.asked(),
+        [
+            format!("127.0.0.1:{port}"),
+            format!("inside.invalid:{port}")
+        ]
+    );
     fetch(&["--proxy", &named("socks5"), "http://inside.invalid:1/f"])
         .code(4)
         .says("resolve inside.invalid");
@@ -225,14 +276,43 @@ fn every_address_of_a_name_is_tried_through_socks5() {
     let named = proxy.url("socks5").replace("//", "//user:secret@");
     let [closed, open] = ["127.0.0.2", "127.0.0.1"].map(|ip| format!("a.invalid:{port}:{ip}"));
     let url = format!("http://a.invalid:{port}/f");
-    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &named, &url]).code(0);
-    assert_eq!(proxy.asked(), ["127.0.0.2", "127.0.0.1"].map(|ip| format!("{ip}:{port}")));
-    fetch(&["--resolve", &closed, "--resolve", &closed, "--proxy", &named, &url])
-        .code(4)
-        .says("the host refuses its connection");
+    fetch(&[
+        "--resolve",
+        &closed,
+        "--resolve",
+        &open,
+        "--proxy",
+        &named,
+        &url,
+    ])
+    .code(0);
+    assert_eq!(
+        proxy.asked(),
+        ["127.0.0.2", "127.0.0.1"].map(|ip| format!("{ip}:{port}"))
+    );
+    fetch(&[
+        "--resolve",
+        &closed,
+        "--resolve",
+        &closed,
+        "--proxy",
+        &named,
+        &url,
+    ])
+    .code(4)
+    .says("the host refuses its connection");
     // Whoever is not let in knocks once.
     let (asked, wrong) = (proxy.asked().len(), named.replace("secret", "wrong"));
-    fetch(&["--resolve", &closed, "--resolve", &open, "--proxy", &wrong, &url]).code(6);
+    fetch(&[
+        "--resolve",
+        &closed,
+        "--resolve",
+        &open,
+        "--proxy",
+        &wrong,
+        &url,
+    ])
+    .code(6);
     assert_eq!(proxy.asked()[asked..], ["wrong login"]);
 }
 
@@ -257,7 +337,10 @@ fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
         for url in ["http://a.invalid/f", "https://a.invalid/f"] {
             let named = proxy.url(scheme);
             let says = format!("go through the proxy {named}: it wants a user name and password");
-            fetch(&["--proxy", &named, url]).code(6).says(&says).says("hint: --proxy");
+            fetch(&["--proxy", &named, url])
+                .code(6)
+                .says(&says)
+                .says("hint: --proxy");
             let wrong = named.replace("//", "//user:hidden@");
             let says = format!("go through the proxy {named}: it refuses the user name");
             let ran = fetch(&["-vv", "--proxy", &wrong, url]).code(6).says(&says);
@@ -268,10 +351,15 @@ fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
 
 #[test]
 fn a_proxy_that_fails_is_named_with_its_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let bad = Proxy::serve(|mut stream, _| {
         read_head(&mut stream)?;
-        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").ok()
+        stream
+            .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            .ok()
     });
     let surplus = Proxy::serve(|mut stream, _| {
         read_head(&mut stream)?;
@@ -285,26 +373,56 @@ fn a_proxy_that_fails_is_named_with_its_cause() {
     let silent = Proxy::serve(|mut stream, _| read(&mut stream, 100_000).map(drop));
     let login = socks_proxy().url("socks5h").replace("//", "//user:secret@");
     for (proxy, code, says) in [
-        (format!("http://{closed}"), 4, format!("connect to {closed}: Connection refused")),
-        (bad.url("http"), 4, "it answers CONNECT with HTTP status 403".into()),
-        (surplus.url("http"), 4, "it sends more than its answer".into()),
+        (
+            format!("http://{closed}"),
+            4,
+            format!("connect to {closed}: Connection refused"),
+        ),
+        (
+            bad.url("http"),
+            4,
+            "it answers CONNECT with HTTP status 403".into(),
+        ),
+        (
+            surplus.url("http"),
+            4,
+            "it sends more than its answer".into(),
+        ),
         (closing.url("http"), 4, "it closed the connection".into()),
         (web.url("socks5"), 4, "it does not speak SOCKS5".into()),
-        (silent.url("socks5"), 10, "connect to 127.0.0.1:1: timed out after 500ms".into()),
+        (
+            silent.url("socks5"),
+            10,
+            "connect to 127.0.0.1:1: timed out after 500ms".into(),
+        ),
         (login, 4, "the host refuses its connection".into()),
     ] {
-        let line = ["--connect-timeout", "500ms", "--proxy", &proxy, "https://127.0.0.1:1/f"];
+        let line = [
+            "--connect-timeout",
+            "500ms",
+            "--proxy",
+            &proxy,
+            "https://127.0.0.1:1/f",
+        ];
         let shown = proxy.replace("user:secret@", "");
-        fetch(&line).code(code).says(&format!("go through the proxy {shown}: {says}"));
+        fetch(&line)
+            .code(code)
+            .says(&format!("go through the proxy {shown}: {says}"));
     }
 }
 
 #[test]
 fn what_names_no_proxy_is_told_without_the_password() {
-    for value in ["https://user:secret@h", "http://user:secret@h/path", "http://user:secret@"] {
+    for value in [
+        "https://user:secret@h",
+        "http://user:secret@h/path",
+        "http://user:secret@",
+    ] {
         for ran in [
             fetch(&["--proxy", value, "u"]),
-            program(&Folder::new(), &["u"]).env("all_proxy", value).run(),
+            program(&Folder::new(), &["u"])
+                .env("all_proxy", value)
+                .run(),
         ] {
             assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
             ran.code(2);

@@ -6,7 +6,10 @@ use crate::harness::http::Certificate;
 #[test]
 fn a_redirect_is_followed_and_the_name_is_that_of_the_first_url() {
     for status in [301, 302, 303, 307, 308] {
-        let answers = [("/f", Answer::redirect(status, "b/é?x=1")), ("/b/%C3%A9?x=1", ok())];
+        let answers = [
+            ("/f", Answer::redirect(status, "b/é?x=1")),
+            ("/b/%C3%A9?x=1", ok()),
+        ];
         let (folder, server) = (Folder::new(), Server::with(answers));
         fetch(&folder, [&server.url("/f")]).code(0);
         assert_eq!(folder.names(), ["f"]);
@@ -24,7 +27,10 @@ fn twenty_redirects_are_followed_and_no_more() {
         fetch(&Folder::new(), [&server.url("/0")])
     };
     hops(20).code(0);
-    hops(21).code(7).says("follow the redirect from http://127.0.0.1:").says("more than 20");
+    hops(21)
+        .code(7)
+        .says("follow the redirect from http://127.0.0.1:")
+        .says("more than 20");
 }
 
 #[test]
@@ -38,27 +44,51 @@ fn a_redirect_that_leads_nowhere_or_astray_is_refused() {
         fails(Answer::redirect(302, location), &[], 7, says);
     }
     fails(Answer::status(302), &[], 7, "does not say where it leads");
-    fails(Answer::redirect(302, "/g"), &["--max-redirs", "0"], 7, "more than 0 redirects");
+    fails(
+        Answer::redirect(302, "/g"),
+        &["--max-redirs", "0"],
+        7,
+        "more than 0 redirects",
+    );
 }
 
 #[test]
 fn credentials_do_not_go_to_another_origin() {
     let other = Server::with([("/g", ok())]);
     let place = other.url("/g").replace("http://", "http://user:secret@");
-    let first =
-        Server::with([("/f", Answer::redirect(302, "/e")), ("/e", Answer::redirect(302, place))]);
-    let secrets = ["Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "Private-Token"];
+    let first = Server::with([
+        ("/f", Answer::redirect(302, "/e")),
+        ("/e", Answer::redirect(302, place)),
+    ]);
+    let secrets = [
+        "Authorization",
+        "Cookie",
+        "Proxy-Authorization",
+        "X-Api-Key",
+        "Private-Token",
+    ];
     let headers = secrets.map(|name| format!("-H{name}: x"));
     let mut line: Vec<_> = headers.iter().map(String::as_str).collect();
     let url = first.url("/f");
     line.extend(["-HAccept-Language: eo", "-Ame", &url]);
     let folder = Folder::new();
-    folder.myapp([&["download"], &line[..]].concat()).run().code(0);
+    folder
+        .myapp([&["download"], &line[..]].concat())
+        .run()
+        .code(0);
     for request in first.requests() {
-        assert!(secrets.iter().all(|name| request.field(name) == Some("x")), "{request:?}");
+        assert!(
+            secrets.iter().all(|name| request.field(name) == Some("x")),
+            "{request:?}"
+        );
     }
-    let [request] = &other.requests()[..] else { panic!("{:?}", other.requests()) };
-    assert!(secrets.iter().all(|name| request.field(name).is_none()), "{request:?}");
+    let [request] = &other.requests()[..] else {
+        panic!("{:?}", other.requests())
+    };
+    assert!(
+        secrets.iter().all(|name| request.field(name).is_none()),
+        "{request:?}"
+    );
     assert_eq!(request.field("Accept-Language"), Some("eo"));
     assert_eq!(request.field("User-Agent"), Some("me"));
 }
@@ -66,8 +96,14 @@ fn credentials_do_not_go_to_another_origin() {
 #[test]
 fn an_error_behind_a_redirect_says_who_answered() {
     let server = Server::with([("/f", Answer::redirect(302, "/g?secret"))]);
-    let says = format!("download {}: {}?…: HTTP status 404", server.url("/f"), server.url("/g"));
-    fetch(&Folder::new(), [&server.url("/f")]).code(8).says(&says);
+    let says = format!(
+        "download {}: {}?…: HTTP status 404",
+        server.url("/f"),
+        server.url("/g")
+    );
+    fetch(&Folder::new(), [&server.url("/f")])
+        .code(8)
+        .says(&says);
 }
 
 #[test]
@@ -83,6 +119,10 @@ fn a_redirect_out_of_tls_is_followed_only_where_that_is_allowed() {
         .says(&format!("it leads from https to http, {}", plain.url("/g")))
         .says("hint: --allow-http-redirect");
     assert!(plain.requests().is_empty());
-    fetch(&folder, ["--cacert", "ca.pem", "--allow-http-redirect", &url]).code(0);
+    fetch(
+        &folder,
+        ["--cacert", "ca.pem", "--allow-http-redirect", &url],
+    )
+    .code(0);
     assert_eq!(folder.names(), ["ca.pem", "f"]);
 }

@@ -32,7 +32,9 @@ fn serve(answer: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> 
 #[track_caller]
 fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
     let url = server.url("/f");
-    folder.myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat()).run()
+    folder
+        .myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat())
+        .run()
 }
 
 /// Runs once into a cut, and again with `-c`; then the file is this, and nothing else is there.
@@ -41,7 +43,9 @@ fn second_run_gives(server: &Server, body: &[u8]) -> Ran {
     let folder = Folder::new();
     fetch(&folder, server, &["--retry", "0"]).code(4);
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
-    let ran = fetch(&folder, server, &["-c", "--retry", "0"]).code(0).prints("");
+    let ran = fetch(&folder, server, &["-c", "--retry", "0"])
+        .code(0)
+        .prints("");
     is_exact(&folder, body);
     ran
 }
@@ -49,7 +53,11 @@ fn second_run_gives(server: &Server, body: &[u8]) -> Ran {
 #[track_caller]
 fn is_exact(folder: &Folder, body: &[u8]) {
     assert_eq!(folder.names(), ["f"]);
-    assert!(folder.read("f") == body, "other bytes, {} of them", folder.read("f").len());
+    assert!(
+        folder.read("f") == body,
+        "other bytes, {} of them",
+        folder.read("f").len()
+    );
 }
 
 /// Where the ranges began that were asked for; `None` for the whole file.
@@ -67,11 +75,17 @@ fn a_cut_file_goes_on_where_it_broke() {
         0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
         _ => request.honestly(&whole, "\"a\""),
     });
-    fetch(&folder, &server, &[]).code(0).says("cut short after 3145728");
+    fetch(&folder, &server, &[])
+        .code(0)
+        .says("cut short after 3145728");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(CUT)]);
     assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
-    assert!(server.sent() <= LARGE + (64 << 10), "{} bytes sent", server.sent());
+    assert!(
+        server.sent() <= LARGE + (64 << 10),
+        "{} bytes sent",
+        server.sent()
+    );
 }
 
 #[test]
@@ -79,7 +93,10 @@ fn a_settled_date_serves_where_there_is_no_etag() {
     let body = seeded(1, LARGE);
     let (folder, whole) = (Folder::new(), body.clone());
     let server = serve(move |number, request| match number {
-        0 => Answer::body(&whole[..]).header(OLD.0, OLD.1).header(LATER.0, LATER.1).cut_at(CUT),
+        0 => Answer::body(&whole[..])
+            .header(OLD.0, OLD.1)
+            .header(LATER.0, LATER.1)
+            .cut_at(CUT),
         _ => Answer::part(&whole, request.first().unwrap(), LARGE).header(OLD.0, OLD.1),
     });
     fetch(&folder, &server, &[]).code(0);
@@ -100,7 +117,11 @@ fn without_a_version_the_end_of_what_is_here_is_asked_for_again_and_compared() {
         is_exact(&folder, &body);
         assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10))]);
         assert_eq!(server.requests()[1].field("If-Range"), None);
-        assert!(server.sent() <= LARGE + (64 << 10), "{} bytes sent", server.sent());
+        assert!(
+            server.sent() <= LARGE + (64 << 10),
+            "{} bytes sent",
+            server.sent()
+        );
     }
 }
 
@@ -112,7 +133,9 @@ fn where_that_end_differs_the_file_is_fetched_anew() {
         0 => request.honestly(&old, "").cut_at(CUT),
         _ => request.honestly(&new, ""),
     });
-    fetch(&folder, &server, &[]).code(0).says("differs from what the server has");
+    fetch(&folder, &server, &[])
+        .code(0)
+        .says("differs from what the server has");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10)), None]);
 }
@@ -168,7 +191,9 @@ fn stdout_goes_on_in_the_middle_or_says_that_it_cannot() {
         0 => request.honestly(&old, "\"a\"").cut_at(CUT),
         _ => request.honestly(&new, "\"b\""),
     });
-    let ran = fetch(&Folder::new(), &server, &["-o", "-"]).code(4).says("cannot be taken back");
+    let ran = fetch(&Folder::new(), &server, &["-o", "-"])
+        .code(4)
+        .says("cannot be taken back");
     assert!(ran.stdout == begin);
 }
 
@@ -231,7 +256,10 @@ fn an_answer_that_does_not_fit_starts_the_file_over() {
         (multipart, "does not tell which bytes"),
         (encoded, "encoded in another way"),
         (Answer::status(416), "not the file"),
-        (Answer::status(416).header("Content-Range", "bytes */100"), "not the file"),
+        (
+            Answer::status(416).header("Content-Range", "bytes */100"),
+            "not the file",
+        ),
     ] {
         let whole = body.clone();
         let server = serve(move |number, request| match number {
@@ -326,7 +354,9 @@ fn a_part_that_is_whole_already_is_done_and_one_that_is_too_long_is_not() {
     assert_eq!(firsts(&server), [None, Some(100_000)]);
 
     let (folder, server) = with_part(&body, &[&body[..], b"more"].concat());
-    fetch(&folder, &server, &["-c"]).code(0).says("not the file");
+    fetch(&folder, &server, &["-c"])
+        .code(0)
+        .says("not the file");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(100_004), None]);
 }
@@ -354,7 +384,11 @@ fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
         match state {
             Some("other") => {
                 let (before, after) = good.split_once("\"url_sha256\":\"").unwrap();
-                let other = format!("{before}\"url_sha256\":\"{}{}", "0".repeat(64), &after[64..]);
+                let other = format!(
+                    "{before}\"url_sha256\":\"{}{}",
+                    "0".repeat(64),
+                    &after[64..]
+                );
                 drop(folder.write("f.part.json", other));
             }
             Some(text) => drop(folder.write("f.part.json", text)),
@@ -375,14 +409,28 @@ fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
 fn the_state_is_private_and_holds_no_secrets() {
     let (folder, server) = (
         Folder::new(),
-        Server::start(|_| Answer::body(seeded(1, LARGE)).header("ETag", "\"a\"").cut_at(CUT)),
+        Server::start(|_| {
+            Answer::body(seeded(1, LARGE))
+                .header("ETag", "\"a\"")
+                .cut_at(CUT)
+        }),
     );
     let url = server.url("/f?token=secret");
-    let line = ["download", "--retry=0", "-H", "Authorization: secret", "-H", "Cookie: secret"];
+    let line = [
+        "download",
+        "--retry=0",
+        "-H",
+        "Authorization: secret",
+        "-H",
+        "Cookie: secret",
+    ];
     folder.myapp([&line[..], &[&url]].concat()).run().code(4);
     let state = String::from_utf8(folder.read("f.part.json")).unwrap();
     assert!(!state.contains("secret"), "{state}");
-    let mode = fs::metadata(folder.path("f.part.json")).unwrap().permissions().mode();
+    let mode = fs::metadata(folder.path("f.part.json"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -391,13 +439,21 @@ fn several_files_of_one_name_each_go_on_with_their_own_part() {
     let server = serve(|number, request| {
         let whole = seeded(request.path.len() as u64, LARGE);
         let answer = request.honestly(&whole, &format!("\"{}\"", request.path));
-        if number < 3 { answer.cut_at(CUT) } else { answer }
+        if number < 3 {
+            answer.cut_at(CUT)
+        } else {
+            answer
+        }
     });
     let folder = Folder::new();
     let urls = ["/1/f", "/22/f", "/333/f"].map(|path| server.url(path));
     let line = |option| ["download", "-j1", option, &urls[0], &urls[1], &urls[2]];
     folder.myapp(line("--retry=0")).run().code(4);
-    folder.myapp(line("-c")).run().code(0).says("3 of 3 files saved");
+    folder
+        .myapp(line("-c"))
+        .run()
+        .code(0)
+        .says("3 of 3 files saved");
     assert_eq!(folder.names(), ["f", "f.1", "f.2"]);
     for (name, seed) in [("f", 4), ("f.1", 5), ("f.2", 6)] {
         assert!(folder.read(name) == seeded(seed, LARGE), "{name}");
@@ -405,7 +461,11 @@ fn several_files_of_one_name_each_go_on_with_their_own_part() {
     assert_eq!(firsts(&server)[3..], [Some(CUT); 3]);
     // Everything is there: nothing is asked for any more.
     let ran = folder.myapp(line("-c")).run().code(0);
-    assert!(ran.stderr.contains("kept f: it is there already"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("kept f: it is there already"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(server.requests().len(), 6);
 }
 
@@ -415,7 +475,11 @@ fn two_programs_at_one_part_do_not_mix() {
     let whole = body.clone();
     let server = serve(move |number, request| {
         let answer = request.honestly(&whole, "\"a\"");
-        if number == 0 { answer.cut_at(CUT) } else { answer.delayed(Duration::from_millis(300)) }
+        if number == 0 {
+            answer.cut_at(CUT)
+        } else {
+            answer.delayed(Duration::from_millis(300))
+        }
     });
     let folder = Folder::new();
     fetch(&folder, &server, &["--retry", "0"]).code(4);
@@ -440,7 +504,9 @@ fn a_part_that_made_way_for_anothers_file_gets_the_name_that_is_free() {
         fetch(&folder, &server, &["--retry", "0"]).code(4);
         assert_eq!(folder.names(), ["f.1.part", "f.1.part.json", "f.part"]);
         taken.inspect(|taken| drop(folder.write(taken, "come meanwhile")));
-        fetch(&folder, &server, &["-c"]).code(0).says(&format!("saved {name}:"));
+        fetch(&folder, &server, &["-c"])
+            .code(0)
+            .says(&format!("saved {name}:"));
         assert_eq!(firsts(&server), [None, Some(CUT)]);
         assert!(folder.read(name) == body);
         assert_eq!(folder.read("f.part"), b"of a browser");
@@ -463,7 +529,9 @@ fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
     let whole = body.clone();
     let folder = Folder::new();
     let server = Server::start(move |request| {
-        request.honestly(&whole, "\"a\"").dripping(DRIP, Duration::from_millis(4))
+        request
+            .honestly(&whole, "\"a\"")
+            .dripping(DRIP, Duration::from_millis(4))
     });
     let (mut least, mut kills) = (0, 0);
     let mut lengths = vec![0];
@@ -489,11 +557,17 @@ fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
         assert!(!folder.path("f").exists() || folder.read("f") == body);
         // What is on disk is never less than before.
         let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
-        assert!(part >= least || folder.path("f").exists(), "{part} after {least}");
+        assert!(
+            part >= least || folder.path("f").exists(),
+            "{part} after {least}"
+        );
         if arguments.is_empty() && !folder.path("f").exists() {
             // A kill loses what is on its way to the disk: what is read and what is written.
             let least = least + taken as u64;
-            assert!(part + UNWRITTEN >= least, "{taken} taken: {part}, not {least} on the disk");
+            assert!(
+                part + UNWRITTEN >= least,
+                "{taken} taken: {part}, not {least} on the disk"
+            );
         }
         least = part;
         lengths.push(part as usize);

@@ -30,12 +30,21 @@ fn what_may_pass_is_tried_again() {
     for answer in [408, 425, 429, 500, 502, 503, 504]
         .map(Answer::status)
         .into_iter()
-        .chain([Answer::body("good").cut_at(2), Answer::body("good").chunked().cut_at(0)])
+        .chain([
+            Answer::body("good").cut_at(2),
+            Answer::body("good").chunked().cut_at(0),
+        ])
     {
         let (folder, server) = (Folder::new(), at_first(2, answer));
-        fetch(&folder, &[&server.url("/f")]).code(0).prints("").says("trying again");
+        fetch(&folder, &[&server.url("/f")])
+            .code(0)
+            .prints("")
+            .says("trying again");
         assert_eq!(folder.names(), ["f"]);
-        assert_eq!((folder.read("f"), server.requests().len()), (b"good".to_vec(), 3));
+        assert_eq!(
+            (folder.read("f"), server.requests().len()),
+            (b"good".to_vec(), 3)
+        );
     }
 }
 
@@ -59,32 +68,60 @@ fn a_silent_server_is_asked_again() {
 
 #[test]
 fn who_refuses_connections_is_tried_as_often_as_asked_for() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = fetch(&Folder::new(), &["--retry", "3", &format!("http://{closed}/f")]).code(4);
-    assert_eq!(ran.stderr.matches("trying again").count(), 3, "{}", ran.stderr);
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let ran = fetch(
+        &Folder::new(),
+        &["--retry", "3", &format!("http://{closed}/f")],
+    )
+    .code(4);
+    assert_eq!(
+        ran.stderr.matches("trying again").count(),
+        3,
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
 fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let server = at_first(1, Answer::body("good").cut_at(2));
     for (url, code, cause) in [
         (server.url("/f"), 0, "cut short after 2 of 4 bytes".into()),
-        (format!("http://{closed}/f"), 4, format!("connect to {closed}: Connection refused")),
+        (
+            format!("http://{closed}/f"),
+            4,
+            format!("connect to {closed}: Connection refused"),
+        ),
     ] {
         let ran = fetch(&Folder::new(), &["--retry", "1", &url]).code(code);
         let line = ran.stderr.lines().next().unwrap();
         let line = line.split_once(" WARN ").expect(line).1;
-        assert!(line.starts_with(&format!("trying again: {cause} url={url} wait=")), "{line}");
+        assert!(
+            line.starts_with(&format!("trying again: {cause} url={url} wait=")),
+            "{line}"
+        );
     }
 }
 
 #[test]
 fn eight_files_of_a_server_that_is_down_end_after_three_tries_each() {
     let (folder, server) = (Folder::new(), Server::start(|_| Answer::status(503)));
-    let urls: Vec<_> = (0..8).map(|number| server.url(&format!("/{number}"))).collect();
-    let line = ["-j4", "--retry", "2"].into_iter().chain(urls.iter().map(String::as_str));
-    fetch(&folder, &line.collect::<Vec<_>>()).code(8).says("HTTP status 503");
+    let urls: Vec<_> = (0..8)
+        .map(|number| server.url(&format!("/{number}")))
+        .collect();
+    let line = ["-j4", "--retry", "2"]
+        .into_iter()
+        .chain(urls.iter().map(String::as_str));
+    fetch(&folder, &line.collect::<Vec<_>>())
+        .code(8)
+        .says("HTTP status 503");
     assert_eq!(server.requests().len(), 24);
     assert!(folder.names().is_empty());
 }
@@ -95,8 +132,10 @@ fn a_server_that_wants_to_be_left_alone_is_while_others_go_on() {
     let (folder, server) = (Folder::new(), at_first(1, busy));
     let other = Server::start(|_| Answer::body("good"));
     let start = Instant::now();
-    let mut running =
-        folder.myapp(["download", "-j3", "--retry-delay", "10ms", "-"]).hold_stdin().start();
+    let mut running = folder
+        .myapp(["download", "-j3", "--retry-delay", "10ms", "-"])
+        .hold_stdin()
+        .start();
     running.write(format!("{}\n", server.url("/a")));
     server.wait_for(1);
     // The answer is on its way; what is asked for now may come too early by that much.
@@ -121,11 +160,17 @@ fn files_of_a_server_that_is_left_alone_keep_no_place_from_others() {
     let (folder, other) = (Folder::new(), Server::start(|_| Answer::body("good")));
     let mut running = folder.myapp(["download", "-j2", "-"]).hold_stdin().start();
     let lines = |server: &Server, names: std::ops::Range<u32>| -> String {
-        names.map(|name| server.url(&format!("/{name}\n"))).collect()
+        names
+            .map(|name| server.url(&format!("/{name}\n")))
+            .collect()
     };
     running.write(lines(&held, 0..40) + &lines(&other, 40..60));
     until(|| (40..60).all(|name| folder.path(&name.to_string()).exists()));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
     // Two were asked for before the answer came.
     let early = held.requests().len();
     assert!(early <= 2, "{early} requests");
@@ -194,7 +239,9 @@ fn a_body_that_drips_is_given_up_and_gone_on_with() {
         }
     });
     let line = ["--speed-limit", "1000", "--speed-time", "1"];
-    fetch(&folder, &[&line[..], &[&server.url("/f")]].concat()).code(0).says("fewer than 1000");
+    fetch(&folder, &[&line[..], &[&server.url("/f")]].concat())
+        .code(0)
+        .says("fewer than 1000");
     assert!(folder.read("f") == body);
     assert!(server.requests()[1].first().is_some_and(|first| first > 0));
 }
@@ -203,7 +250,9 @@ fn a_body_that_drips_is_given_up_and_gone_on_with() {
 fn what_takes_too_long_is_given_up_and_its_part_stays() {
     let stalled = Answer::body(seeded(1, 8 << 20)).stalled_at(4 << 20);
     let (folder, server) = (Folder::new(), Server::start(move |_| stalled.clone()));
-    fetch(&folder, &["--max-time", "1s", &server.url("/f")]).code(10).says("not whole after 1s");
+    fetch(&folder, &["--max-time", "1s", &server.url("/f")])
+        .code(10)
+        .says("not whole after 1s");
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     assert_eq!(server.requests().len(), 1);
     let drip = Answer::body(seeded(1, 9000)).dripping(1, Duration::from_millis(100));

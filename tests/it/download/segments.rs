@@ -39,14 +39,27 @@ fn honest(_: usize, _: &Request, answer: Answer) -> Answer {
 #[track_caller]
 fn split(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
     let url = server.url("/f");
-    let line = ["download", "-s", "4", "-k", "1M", "--retry-delay", "10ms", &url];
+    let line = [
+        "download",
+        "-s",
+        "4",
+        "-k",
+        "1M",
+        "--retry-delay",
+        "10ms",
+        &url,
+    ];
     folder.myapp([&line[..], arguments].concat()).run()
 }
 
 #[track_caller]
 fn is_exact(folder: &Folder, body: &[u8]) {
     assert_eq!(folder.names(), ["f"]);
-    assert!(folder.read("f") == body, "other bytes, {} of them", folder.read("f").len());
+    assert!(
+        folder.read("f") == body,
+        "other bytes, {} of them",
+        folder.read("f").len()
+    );
 }
 
 /// Fetches from a server whose answers change so, over four connections; the file is exact.
@@ -75,7 +88,10 @@ fn a_large_file_comes_over_several_connections() {
     let mut quarters: Vec<_> = requests[1..4].iter().filter_map(Request::first).collect();
     quarters.sort_unstable();
     for (number, first) in (1..).zip(quarters) {
-        assert!(first.abs_diff(LARGE * number / 4) < LARGE / 8, "{number}: {first}");
+        assert!(
+            first.abs_diff(LARGE * number / 4) < LARGE / 8,
+            "{number}: {first}"
+        );
     }
 }
 
@@ -87,7 +103,10 @@ fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
         _ => answer,
     });
     let line = ["--speed-limit", "4000", "--speed-time", "1"];
-    split(&folder, &server, &line).code(0).says("trying a part again").says("fewer than 1000");
+    split(&folder, &server, &line)
+        .code(0)
+        .says("trying a part again")
+        .says("fewer than 1000");
     is_exact(&folder, &body);
 }
 
@@ -100,7 +119,12 @@ fn how_slow_a_file_may_be_is_asked_of_all_its_connections_together() {
         let (server, folder) = (serve(&body, slowly), Folder::new());
         let room = format!("-x{connections}");
         let line = ["-s8", &room, "-k128K", "--retry=0", "--speed-limit=800K"];
-        split(&folder, &server, &[&line[..], &["--speed-time=500ms"]].concat()).code(code);
+        split(
+            &folder,
+            &server,
+            &[&line[..], &["--speed-time=500ms"]].concat(),
+        )
+        .code(code);
         assert_eq!(folder.path("f").exists(), code == 0);
         assert!(server.most_at_once() >= connections);
     }
@@ -109,11 +133,18 @@ fn how_slow_a_file_may_be_is_asked_of_all_its_connections_together() {
 #[test]
 fn what_is_small_or_has_no_certain_version_comes_over_one_connection() {
     let body = seeded(1, LARGE);
-    for (etag, arguments) in [("W/\"a\"", &["-k1M"][..]), ("", &["-k1M"]), (ETAG, &["-k5M"])] {
+    for (etag, arguments) in [
+        ("W/\"a\"", &["-k1M"][..]),
+        ("", &["-k1M"]),
+        (ETAG, &["-k5M"]),
+    ] {
         let (folder, whole) = (Folder::new(), body.clone());
         let server = Server::start(move |request| request.honestly(&whole, etag));
         let url = server.url("/f");
-        folder.myapp([&["download", "-s4", &url], arguments].concat()).run().code(0);
+        folder
+            .myapp([&["download", "-s4", &url], arguments].concat())
+            .run()
+            .code(0);
         is_exact(&folder, &body);
         assert_eq!(server.requests().len(), 1, "{etag} {arguments:?}");
     }
@@ -124,7 +155,9 @@ fn a_server_without_ranges_sends_it_over_the_first_connection() {
     let body = seeded(1, LARGE);
     let (server, _) = gives_the_file(move |number, _, answer| match number {
         0 => answer,
-        _ => Answer::body(&body[..]).header("ETag", ETAG).dripping(64 << 10, PAUSE),
+        _ => Answer::body(&body[..])
+            .header("ETag", ETAG)
+            .dripping(64 << 10, PAUSE),
     });
     assert!(server.requests().len() <= 4, "{}", server.requests().len());
 }
@@ -141,13 +174,15 @@ fn a_file_that_changes_meanwhile_is_the_one_that_was_begun() {
 #[test]
 fn parts_that_do_not_fit_are_not_taken() {
     let other = seeded(2, LARGE + 1);
-    gives_the_file(move |number, request, answer| match (number, request.range()) {
-        // Another ETag, another total, another place.
-        (1, Some((first, _))) => Answer::part(&other, first, LARGE).header("ETag", "\"b\""),
-        (2, Some((first, _))) => Answer::part(&other, first, LARGE).header("ETag", ETAG),
-        (3, Some((first, _))) => Answer::part(&other, first + 1, LARGE).header("ETag", ETAG),
-        _ => answer,
-    });
+    gives_the_file(
+        move |number, request, answer| match (number, request.range()) {
+            // Another ETag, another total, another place.
+            (1, Some((first, _))) => Answer::part(&other, first, LARGE).header("ETag", "\"b\""),
+            (2, Some((first, _))) => Answer::part(&other, first, LARGE).header("ETag", ETAG),
+            (3, Some((first, _))) => Answer::part(&other, first + 1, LARGE).header("ETag", ETAG),
+            _ => answer,
+        },
+    );
 }
 
 #[test]
@@ -164,9 +199,11 @@ fn whatever_one_connection_is_answered_the_file_is_exact() {
     for change in [silent, whole, other, nothing, short, cut] {
         for changed in 1..4 {
             let (body, folder) = (seeded(1, LARGE), Folder::new());
-            let server = serve(&body, move |number, request, answer| match request.first() {
-                Some(first) if number == changed => change(first, answer),
-                _ => answer,
+            let server = serve(&body, move |number, request, answer| {
+                match request.first() {
+                    Some(first) if number == changed => change(first, answer),
+                    _ => answer,
+                }
             });
             split(&folder, &server, &["-T", "1"]).code(0).prints("");
             is_exact(&folder, &body);
@@ -244,7 +281,11 @@ fn a_server_that_wants_one_connection_a_client_is_not_waited_for() {
         0 => answer,
         _ => Answer::status(503).header("Retry-After", "60"),
     });
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -262,11 +303,16 @@ fn a_later_run_fetches_what_is_missing_alone_however_many_connections_it_has() {
         is_exact(&folder, &body);
         let (first_run, later) = (&server.requests()[..4], &server.requests()[4..]);
         let firsts = |requests: &[Request]| {
-            requests.iter().map(|request| request.first().unwrap_or(0)).collect::<Vec<_>>()
+            requests
+                .iter()
+                .map(|request| request.first().unwrap_or(0))
+                .collect::<Vec<_>>()
         };
         for at in firsts(later) {
             // Each connection had brought its first mebibyte.
-            let had = firsts(first_run).into_iter().any(|had| (had..had + (1 << 20)).contains(&at));
+            let had = firsts(first_run)
+                .into_iter()
+                .any(|had| (had..had + (1 << 20)).contains(&at));
             assert!(!had, "{at} of {:?}", server.requests());
         }
     }
@@ -281,7 +327,9 @@ fn a_part_with_gaps_of_another_version_is_started_over() {
         _ => request.honestly(&whole, "\"b\""),
     });
     split(&folder, &server, &["--retry", "0"]).code(4);
-    split(&folder, &server, &["-c"]).code(0).says("changed on the server");
+    split(&folder, &server, &["-c"])
+        .code(0)
+        .says("changed on the server");
     is_exact(&folder, &new);
 }
 
@@ -336,7 +384,10 @@ fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
     let run = |arguments: &[&str]| split(&folder, &server, &[&["-d", "d"], arguments].concat());
     let cut = run(&["--retry", "0"]);
     // What was set aside for the rest is given away, and taken by another.
-    let part = fs::File::options().write(true).open(disk.join("f.part")).unwrap();
+    let part = fs::File::options()
+        .write(true)
+        .open(disk.join("f.part"))
+        .unwrap();
     part.set_len(part.metadata().unwrap().len()).unwrap();
     drop(part);
     drop(fs::write(disk.join("other"), vec![1; 16 << 20]));
@@ -351,7 +402,10 @@ fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
     full.code(3).says("No space left on device");
     whole.code(0);
     assert!(kept && exact);
-    assert!(asked[4..].iter().all(|request| request.first().is_some()), "{asked:?}");
+    assert!(
+        asked[4..].iter().all(|request| request.first().is_some()),
+        "{asked:?}"
+    );
 }
 
 #[test]

@@ -7,15 +7,33 @@ use super::*;
 #[test]
 fn the_page_of_an_error_is_never_saved() {
     for (status, code) in [(400, 8), (404, 8), (500, 8), (503, 8), (401, 6), (407, 6)] {
-        fails(Answer::status(status), &[], code, &format!("HTTP status {status}"));
+        fails(
+            Answer::status(status),
+            &[],
+            code,
+            &format!("HTTP status {status}"),
+        );
     }
-    fails(Answer::status(206), &[], 7, "HTTP status 206 does not answer");
-    fails(Answer::status(304), &[], 7, "HTTP status 304 does not answer");
+    fails(
+        Answer::status(206),
+        &[],
+        7,
+        "HTTP status 206 does not answer",
+    );
+    fails(
+        Answer::status(304),
+        &[],
+        7,
+        "HTTP status 304 does not answer",
+    );
 }
 
 #[test]
 fn what_cannot_be_reached_is_named_with_its_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let folder = Folder::new();
     fetch(&folder, ["--retry", "0", &format!("http://{closed}/f")])
         .code(4)
@@ -42,7 +60,9 @@ fn a_host_is_where_it_is_said_to_be() {
     fetch(&folder, ["--retry=0", "-4", "http://[::1]:1/f"])
         .code(4)
         .says("resolve [::1]: it has no IPv4");
-    fetch(&folder, ["--resolve", "a:1", "u"]).code(2).says("not of the form HOST:PORT:IP");
+    fetch(&folder, ["--resolve", "a:1", "u"])
+        .code(2)
+        .says("not of the form HOST:PORT:IP");
 }
 
 #[test]

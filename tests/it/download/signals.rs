@@ -24,7 +24,10 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
         server.wait_for(4);
         // A part has its name at once, and bytes a little later.
         let has_bytes = |name| fs::metadata(folder.path(name)).is_ok_and(|data| data.len() > 0);
-        while !["a.part", "b.part", "c.part", "d.part"].into_iter().all(has_bytes) {
+        while !["a.part", "b.part", "c.part", "d.part"]
+            .into_iter()
+            .all(has_bytes)
+        {
             thread::sleep(Duration::from_millis(2));
         }
         running.signal(signal);
@@ -34,7 +37,11 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
             .code(code)
             .says("interrupted: 0 of 4 files saved")
             .says("4 not finished\nhint: -c goes on");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
         let parts = ["a", "b", "c", "d"].map(|f| [format!("{f}.part"), format!("{f}.part.json")]);
         assert_eq!(folder.names(), parts.concat());
     }
@@ -44,7 +51,11 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
 fn full_fifo(path: &Path) -> File {
     let mode = Mode::from_raw_mode(0o600);
     mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
-    let mut fifo = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut fifo = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     fcntl_setfl(&fifo, OFlags::NONBLOCK).unwrap();
     while fifo.write(b"x").is_ok() {}
     fifo
@@ -80,7 +91,10 @@ fn a_signal_ends_it_while_it_waits_for_a_line() {
     server.wait_for(1);
     until(|| folder.names() == ["f"]);
     running.signal(Signal::INT);
-    running.wait().code(130).says("interrupted: 1 of 1 files saved");
+    running
+        .wait()
+        .code(130)
+        .says("interrupted: 1 of 1 files saved");
 }
 
 #[test]
@@ -88,7 +102,10 @@ fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));
-    let config = Config { dir: folder.path("."), ..Config::default() };
+    let config = Config {
+        dir: folder.path("."),
+        ..Config::default()
+    };
     let downloader = Downloader::new(config).unwrap();
     let (stopper, stopped) = stop();
     stopper.stop();

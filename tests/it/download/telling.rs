@@ -23,14 +23,20 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
         (&["-T", "soon", "u"], "not a duration"),
         (&["-H", "no colon", "u"], "NAME: VALUE"),
         (&["-H", "A: b\r\nC: d", "u"], "control character"),
-        (&["-H", "Range: bytes=0-1", "u"], "set by the program itself"),
+        (
+            &["-H", "Range: bytes=0-1", "u"],
+            "set by the program itself",
+        ),
         (&["-A", "a\nb", "u"], "User-Agent"),
         (&["ftp://127.0.0.1/f"], "ftp is not supported"),
         (
             &["http://user:secret%0A@127.0.0.1/f"],
             "download http://***@127.0.0.1/f: read the URL's user",
         ),
-        (&["http://user:secret@127.0.0.1:x/"], "download http://***@127.0.0.1:x/: not a URL"),
+        (
+            &["http://user:secret@127.0.0.1:x/"],
+            "download http://***@127.0.0.1:x/: not a URL",
+        ),
     ] {
         let folder = Folder::new();
         let ran = folder.myapp([&["download"], line].concat()).run();
@@ -42,8 +48,16 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
 
 #[test]
 fn what_fingers_type_for_curl_and_wget_is_understood() {
-    let arguments =
-        ["-L", "--location", "-f", "--fail", "-Z", "--remote-name-all", "--create-dirs", "-LfZ"];
+    let arguments = [
+        "-L",
+        "--location",
+        "-f",
+        "--fail",
+        "-Z",
+        "--remote-name-all",
+        "--create-dirs",
+        "-LfZ",
+    ];
     let (folder, ran) = fetch_f(ok(), &arguments);
     ran.code(0);
     assert_eq!(folder.names(), ["f"]);
@@ -51,13 +65,26 @@ fn what_fingers_type_for_curl_and_wget_is_understood() {
 
 #[test]
 fn without_a_terminal_each_file_has_a_plain_line() {
-    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body(seeded(1, 5000))));
+    let (folder, server) = (
+        Folder::new(),
+        Server::start(|_| Answer::body(seeded(1, 5000))),
+    );
     let ran = fetch(&folder, [&server.url("/a"), &server.url("/b")]).code(0);
     assert!(!ran.stderr.contains(['\r', '\x1b']), "{:?}", ran.stderr);
     let lines: Vec<_> = ran.stderr.lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines.iter().filter(|line| line.starts_with("saved ")).count() == 2, "{lines:?}");
-    assert!(lines[2].starts_with("2 of 2 files saved, 9.77 KiB in "), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .filter(|line| line.starts_with("saved "))
+            .count()
+            == 2,
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].starts_with("2 of 2 files saved, 9.77 KiB in "),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -66,14 +93,21 @@ fn quiet_says_only_what_failed() {
     fetch(&folder, ["-q", &server.url("/a")]).code(0).silent();
     let missing = server.url("/missing");
     let ran = fetch(&folder, ["-q", &missing, &server.url("/a")]).code(8);
-    assert_eq!(ran.stderr, format!("myapp: download {missing}: HTTP status 404\n"));
+    assert_eq!(
+        ran.stderr,
+        format!("myapp: download {missing}: HTTP status 404\n")
+    );
 }
 
 #[test]
 fn names_from_strangers_cannot_write_to_the_terminal() {
     let server = Server::with([("/f", Answer::redirect(302, "x:\u{1b}]0;t\u{7}\u{9b}"))]);
     let ran = fetch(&Folder::new(), [&server.url("/f")]).code(7);
-    assert!(!ran.stderr.contains(['\x1b', '\x07', '\u{9b}']), "{:?}", ran.stderr);
+    assert!(
+        !ran.stderr.contains(['\x1b', '\x07', '\u{9b}']),
+        "{:?}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -99,7 +133,11 @@ fn what_is_told_adds_up_also_after_failures() {
         };
         told.lock().unwrap()[number as usize].push(step);
     };
-    let config = Config { dir: folder.path("."), retries: 0, ..Config::default() };
+    let config = Config {
+        dir: folder.path("."),
+        retries: 0,
+        ..Config::default()
+    };
     let urls = ["/whole", "/chunked", "/cut", "/missing"].map(|path| server.url(path));
     let list = stream::iter(urls).map(|url| Item::parse(&url));
     let downloader = Downloader::new(config).unwrap();
@@ -117,7 +155,11 @@ fn what_is_told_adds_up_also_after_failures() {
         assert_eq!(*steps.last().unwrap(), last);
         let positions = &steps[2..steps.len() - 1];
         assert!(positions.is_sorted(), "{positions:?}");
-        assert!(positions.iter().all(|position| matches!(position, Told::Position(_))));
+        assert!(
+            positions
+                .iter()
+                .all(|position| matches!(position, Told::Position(_)))
+        );
         assert!(*positions.last().unwrap() <= Told::Position(LARGE as u64));
     }
     assert_eq!(told[3], [Told::Started, Told::Failed]);

@@ -24,7 +24,10 @@ fn load(peer: &Peer, arguments: &str, code: i32) -> (Ran, Value) {
 
 #[track_caller]
 fn seconds(report: &Value, pointer: &str) -> f64 {
-    report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {report}"))
+    report
+        .pointer(pointer)
+        .and_then(Value::as_f64)
+        .unwrap_or_else(|| panic!("{pointer}: {report}"))
 }
 
 #[test]
@@ -35,25 +38,44 @@ fn a_load_sends_over_many_connections_and_reports() {
         (&report["sent"], &report["answered"], &report["size"]),
         (&100.into(), &100.into(), &64.into())
     );
-    assert!(report["errors"].as_object().unwrap().values().all(|count| count == 0), "{report}");
+    assert!(
+        report["errors"]
+            .as_object()
+            .unwrap()
+            .values()
+            .all(|count| count == 0),
+        "{report}"
+    );
     assert_eq!(peer.connections(), 3);
     for times in ["connect", "response", "service"] {
         let names = ["min", "p50", "p90", "p99", "p99_9", "max"];
         let times = names.map(|name| seconds(&report, &format!("/{times}/{name}")));
         assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
     }
-    assert!(report["doubts"].to_string().contains("100 replies are too few for p99"), "{report}");
+    assert!(
+        report["doubts"]
+            .to_string()
+            .contains("100 replies are too few for p99"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_load_reports_to_people_too() {
     let peer = Peer::start(peer::echo);
-    let ran = echo(&peer, &["--connections", "2", "-n", "10", "hola"]).run().code(0).silent();
+    let ran = echo(&peer, &["--connections", "2", "-n", "10", "hola"])
+        .run()
+        .code(0)
+        .silent();
     let (text, address) = (ran.text(), peer.address());
     let title = format!("--- {address}: 5 B 10 times, connections: 2, 1 in flight on each\n");
     assert!(text.starts_with(&title), "{text}");
-    for part in ["10 sent, 10 answered in ", "\nresponse ", "\nservice ", "\ndoubt: 10 replies are"]
-    {
+    for part in [
+        "10 sent, 10 answered in ",
+        "\nresponse ",
+        "\nservice ",
+        "\ndoubt: 10 replies are",
+    ] {
         assert!(text.contains(part), "{text}");
     }
 }
@@ -62,7 +84,10 @@ fn a_load_reports_to_people_too() {
 fn a_load_ends_when_its_time_is_over() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--duration 300ms --connections 2", 0);
-    assert!((0.3..5.0).contains(&seconds(&report, "/elapsed")), "{report}");
+    assert!(
+        (0.3..5.0).contains(&seconds(&report, "/elapsed")),
+        "{report}"
+    );
     assert_eq!(report["sent"], report["answered"], "{report}");
 }
 
@@ -79,7 +104,10 @@ fn several_messages_are_on_the_way_at_once() {
     let (_, report) = load(&peer, "--in-flight 5 -n 20", 0);
     assert_eq!(report["answered"], 20);
     let (ran, report) = load(&peer, "--in-flight 4 -n 4 --timeout 100ms", 10);
-    assert_eq!((&report["answered"], &report["errors"]["timeout"]), (&0.into(), &1.into()));
+    assert_eq!(
+        (&report["answered"], &report["errors"]["timeout"]),
+        (&0.into(), &1.into())
+    );
     ran.says("timed out after 100ms, before it came");
 }
 
@@ -105,7 +133,11 @@ fn a_rate_that_is_not_reached_is_told() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--rate 10M --duration 300ms", 0);
     let doubts = report["doubts"].to_string();
-    for part in ["the rate was not reached: ", " of 10000000 messages a second, ", "% too few; "] {
+    for part in [
+        "the rate was not reached: ",
+        " of 10000000 messages a second, ",
+        "% too few; ",
+    ] {
         assert!(doubts.contains(part), "{doubts}");
     }
     assert_eq!(report["rate_asked"], 1e7);
@@ -116,18 +148,34 @@ fn a_long_run_at_full_speed_takes_no_more_memory_than_a_short_one() {
     let server = Server::start(&["--mode", "chunk"]);
     let address = server.address().to_string();
     for more in [["--in-flight", "1"], ["--rate", "10M"]] {
-        let arguments = ["echo", "-q", "--connections", "50", "--duration", "1h", "-c", &address];
+        let arguments = [
+            "echo",
+            "-q",
+            "--connections",
+            "50",
+            "--duration",
+            "1h",
+            "-c",
+            &address,
+        ];
         let running = myapp([&arguments[..], &more].concat()).start();
         let peak = |after: u64| {
             thread::sleep(Duration::from_secs(after));
             running.peak_memory()
         };
         let (early, late) = (peak(1), peak(3));
-        assert!(late < early + 1024 && late < 32 << 10, "{early} KiB, then {late}");
+        assert!(
+            late < early + 1024 && late < 32 << 10,
+            "{early} KiB, then {late}"
+        );
         running.signal(Signal::INT);
         let ran = running.wait().code(130);
         let text = ran.text();
-        let sent = text.lines().find_map(|line| line.split_once(" sent, ")).expect("a line").0;
+        let sent = text
+            .lines()
+            .find_map(|line| line.split_once(" sent, "))
+            .expect("a line")
+            .0;
         assert!(sent.parse::<u64>().unwrap() > 10_000, "{text}");
     }
 }
@@ -137,16 +185,31 @@ fn a_thread_that_polls_busily_sends_as_well_and_says_no_word_of_waking_up() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--busy-poll 1s --connections 2 -n 2000", 0);
     assert_eq!(report["answered"], 2000);
-    assert!(!report["doubts"].to_string().contains("waking up"), "{report}");
-    let ran = echo(&peer, &["-n", "3", "--interval", "5ms", "--busy-poll", "1s"]).run().code(0);
+    assert!(
+        !report["doubts"].to_string().contains("waking up"),
+        "{report}"
+    );
+    let ran = echo(
+        &peer,
+        &["-n", "3", "--interval", "5ms", "--busy-poll", "1s"],
+    )
+    .run()
+    .code(0);
     assert!(ran.text().contains("3 sent, 3 answered"), "{}", ran.text());
 }
 
 #[test]
 fn what_is_due_in_the_warm_up_does_not_count() {
     let peer = Peer::start(peer::echo);
-    let (_, report) = load(&peer, "--rate 100 --connections 2 --warmup 1 --duration 500ms", 0);
-    assert!((30..=51).contains(&report["sent"].as_u64().unwrap()), "{report}");
+    let (_, report) = load(
+        &peer,
+        "--rate 100 --connections 2 --warmup 1 --duration 500ms",
+        0,
+    );
+    assert!(
+        (30..=51).contains(&report["sent"].as_u64().unwrap()),
+        "{report}"
+    );
 }
 
 #[test]
@@ -185,12 +248,17 @@ fn what_was_done_to_a_byte_is_found_and_named() {
         };
         let peer = Peer::start(peer::echo_changed(changed));
         let (ran, report) = load(&peer, "--in-flight 1 -n 1 --size 1M", 1);
-        assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &0.into()));
+        assert_eq!(
+            (&report["errors"]["mismatch"], &report["answered"]),
+            (&1.into(), &0.into())
+        );
         let counted = |name: &str| u64::from(name == kind);
         for name in ["changed", "added", "dropped"] {
             assert_eq!(report["mismatches"][name], counted(name), "{report}");
         }
-        ran.says(&format!("differs at offset {AT} of connection 1: a byte was {kind}\n"));
+        ran.says(&format!(
+            "differs at offset {AT} of connection 1: a byte was {kind}\n"
+        ));
     }
 }
 
@@ -214,11 +282,19 @@ fn what_was_done_to_bytes_is_counted_by_kind_and_connection() {
     });
     let (ran, report) = load(&peer, "--connections 3 -n 9", 1);
     let counted = ["changed", "added", "dropped"].map(|kind| &report["mismatches"][kind]);
-    assert_eq!((counted, &report["answered"]), ([1, 1, 1].map(Value::from).each_ref(), &6.into()));
+    assert_eq!(
+        (counted, &report["answered"]),
+        ([1, 1, 1].map(Value::from).each_ref(), &6.into())
+    );
     ran.says("differs at offset 114 of connection ");
-    let ran = echo(&peer, &["--connections", "3", "-n", "9"]).run().code(1);
+    let ran = echo(&peer, &["--connections", "3", "-n", "9"])
+        .run()
+        .code(1);
     let text = ran.text();
-    assert!(text.contains("3 × mismatch (1 changed, 1 added, 1 dropped) failed"), "{text}");
+    assert!(
+        text.contains("3 × mismatch (1 changed, 1 added, 1 dropped) failed"),
+        "{text}"
+    );
 }
 
 /// Sends this once the client has said all.
@@ -233,13 +309,17 @@ fn echo_and_more(more: &'static [u8]) -> impl Fn(&TcpStream) -> io::Result<()> +
 fn what_comes_behind_the_last_reply_is_found() {
     let peer = Peer::start(echo_and_more(b"x"));
     let (ran, report) = load(&peer, "--in-flight 2 -n 3", 1);
-    assert_eq!((&report["errors"]["mismatch"], &report["answered"]), (&1.into(), &3.into()));
+    assert_eq!(
+        (&report["errors"]["mismatch"], &report["answered"]),
+        (&1.into(), &3.into())
+    );
     ran.says("differs at offset 192 of connection 1: a byte was added\n");
     let (_, report) = load(&peer, "--new-connections --connections 1 -n 2", 1);
     assert_eq!(report["errors"]["mismatch"], 2, "{report}");
     load(&peer, "--in-flight 2 -n 3 --no-verify", 0);
     let ran = echo(&peer, &["-n", "2", "--interval", "0"]).run().code(1);
-    ran.says("message 2: the reply of ").says(" at offset 128 of connection 1: a byte was added\n");
+    ran.says("message 2: the reply of ")
+        .says(" at offset 128 of connection 1: a byte was added\n");
 }
 
 #[test]
@@ -251,13 +331,25 @@ fn a_server_that_stays_at_the_end_holds_nobody_up() {
     });
     let start = Instant::now();
     load(&peer, "--new-connections --connections 1 -n 100", 0);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
 fn connections_are_spread_over_threads() {
     let peer = Peer::start(peer::echo);
-    let arguments = ["--duration", "1h", "--connections", "5", "--threads", "3", "--json"];
+    let arguments = [
+        "--duration",
+        "1h",
+        "--connections",
+        "5",
+        "--threads",
+        "3",
+        "--json",
+    ];
     let running = echo(&peer, &arguments).start();
     while peer.connections() < 5 {
         thread::sleep(Duration::from_millis(2));
@@ -272,13 +364,24 @@ fn connections_are_spread_over_threads() {
 #[test]
 fn what_a_server_does_not_take_costs_no_memory() {
     let peer = Peer::start(peer::do_nothing);
-    let arguments = ["--in-flight", "1000000000", "--duration", "1h", "--timeout", "1h"];
+    let arguments = [
+        "--in-flight",
+        "1000000000",
+        "--duration",
+        "1h",
+        "--timeout",
+        "1h",
+    ];
     let running = echo(&peer, &arguments).start();
     while peer.connections() == 0 {
         thread::sleep(Duration::from_millis(2));
     }
     thread::sleep(Duration::from_secs(1));
-    assert!(running.peak_memory() < 64 << 10, "{} KiB", running.peak_memory());
+    assert!(
+        running.peak_memory() < 64 << 10,
+        "{} KiB",
+        running.peak_memory()
+    );
     running.signal(Signal::INT);
     running.wait().code(130);
 }
@@ -290,8 +393,10 @@ fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
         let arguments = ["echo", "-q", "--connections", "49", "--threads", threads];
         let load = myapp(arguments.into_iter().chain(["-c", "127.0.0.1:1"]));
         let ran = load.descriptors(limit).run().code(2).prints("");
-        ran.says(&format!("open 49 connections: the descriptor limit allows {room}\n"))
-            .says("hint: 'ulimit -Hn'");
+        ran.says(&format!(
+            "open 49 connections: the descriptor limit allows {room}\n"
+        ))
+        .says("hint: 'ulimit -Hn'");
     }
 }
 
@@ -299,7 +404,11 @@ fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
 fn a_server_that_never_answers_is_given_up_after_ten_connections() {
     let peer = Peer::start(peer::close_after(63));
     let (_, report) = load(&peer, "--connections 1 --duration 1h", 4);
-    assert_eq!((peer.connections(), &report["answered"]), (10, &0.into()), "{report}");
+    assert_eq!(
+        (peer.connections(), &report["answered"]),
+        (10, &0.into()),
+        "{report}"
+    );
 }
 
 #[test]
@@ -307,21 +416,41 @@ fn a_connection_that_fails_is_replaced_and_its_failure_counted() {
     let peer = Peer::start(peer::close_after(10 * 64));
     let (ran, report) = load(&peer, "--in-flight 1 -n 33", 4);
     // Each connection answers ten messages, and the next finds it closed.
-    assert_eq!((peer.connections(), &report["answered"]), (3, &30.into()), "{report}");
-    let errors: u64 =
-        report["errors"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!(
+        (peer.connections(), &report["answered"]),
+        (3, &30.into()),
+        "{report}"
+    );
+    let errors: u64 = report["errors"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
     assert_eq!(errors, 3, "{report}");
     ran.says("the first of ");
 }
 
 #[test]
 fn a_server_that_is_not_there_ends_a_load_at_once() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let address = format!("127.0.0.1:{port}");
-    let ran = myapp(["echo", "-q", "--duration", "1h", "-c", &address]).run().code(4);
+    let ran = myapp(["echo", "-q", "--duration", "1h", "-c", &address])
+        .run()
+        .code(4);
     let text = ran.text();
-    assert!(text.contains("0 sent, 0 answered") && text.contains("1 × connect failed"), "{text}");
-    assert_eq!(ran.stderr, format!("myapp: connect to {address}: Connection refused\n"));
+    assert!(
+        text.contains("0 sent, 0 answered") && text.contains("1 × connect failed"),
+        "{text}"
+    );
+    assert_eq!(
+        ran.stderr,
+        format!("myapp: connect to {address}: Connection refused\n")
+    );
 }
 
 #[test]
@@ -344,5 +473,8 @@ fn a_signal_ends_a_load_with_its_report_so_far() {
     }
     running.signal(Signal::INT);
     let text = running.wait().code(130).silent().text();
-    assert!(text.contains(" sent, ") && text.contains(" messages a second"), "{text}");
+    assert!(
+        text.contains(" sent, ") && text.contains(" messages a second"),
+        "{text}"
+    );
 }

@@ -12,7 +12,9 @@ use crate::harness::{Peer, peer, schema};
 /// The line of a ping, without the time.
 #[track_caller]
 fn ping_line(line: &str) -> &str {
-    let (line, time) = line.split_once(" time=").unwrap_or_else(|| panic!("{line:?}"));
+    let (line, time) = line
+        .split_once(" time=")
+        .unwrap_or_else(|| panic!("{line:?}"));
     assert!(time.ends_with('s') && time.contains(' '), "{time}");
     line
 }
@@ -20,15 +22,27 @@ fn ping_line(line: &str) -> &str {
 #[test]
 fn ping_sends_one_message_again_and_again_over_one_connection() {
     let peer = Peer::start(peer::echo);
-    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(0).silent();
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
+        .run()
+        .code(0)
+        .silent();
     let text = ran.text();
     let lines: Vec<_> = text.lines().collect();
     for (number, line) in (1..).zip(&lines[..3]) {
-        assert_eq!(ping_line(line), format!("64 bytes from {}: seq={number}", peer.address()));
+        assert_eq!(
+            ping_line(line),
+            format!("64 bytes from {}: seq={number}", peer.address())
+        );
     }
-    let head = format!("--- {}: 3 sent, 3 answered, 0.00% lost, in ", peer.address());
+    let head = format!(
+        "--- {}: 3 sent, 3 answered, 0.00% lost, in ",
+        peer.address()
+    );
     assert!(lines[3].starts_with(&head), "{text}");
-    assert!(lines[4].starts_with("round trip min/avg/p99/max = "), "{text}");
+    assert!(
+        lines[4].starts_with("round trip min/avg/p99/max = "),
+        "{text}"
+    );
     assert_eq!((lines.len(), peer.connections()), (5, 1), "{text}");
 }
 
@@ -39,7 +53,10 @@ fn ping_measures_the_time_that_the_server_takes() {
     let text = ran.text();
     let time = text.lines().next().unwrap().rsplit_once("time=").unwrap().1;
     let millis = time.strip_suffix(" ms").unwrap_or_else(|| panic!("{text}"));
-    assert!((50.0..2000.0).contains(&millis.parse::<f64>().unwrap()), "{text}");
+    assert!(
+        (50.0..2000.0).contains(&millis.parse::<f64>().unwrap()),
+        "{text}"
+    );
     assert!(text.starts_with("3 bytes from "), "{text}");
 }
 
@@ -47,29 +64,60 @@ fn ping_measures_the_time_that_the_server_takes() {
 fn ping_sends_messages_of_any_size_and_checks_each_byte() {
     let peer = Peer::start(peer::echo);
     for size in ["1", "2", "1000", "3M"] {
-        echo(&peer, &["-n", "2", "--interval", "0", "--size", size]).run().code(0).silent();
+        echo(&peer, &["-n", "2", "--interval", "0", "--size", size])
+            .run()
+            .code(0)
+            .silent();
     }
     let peer = Peer::start(peer::answer(b"hOla\n"));
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "hola"]).run().code(1);
-    let ran = ran.says("message 1: the reply of ").says("message 2: the reply of ");
+    let ran = echo(&peer, &["-n", "2", "--interval", "0", "hola"])
+        .run()
+        .code(1);
+    let ran = ran
+        .says("message 1: the reply of ")
+        .says("message 2: the reply of ");
     let ran = ran.says(" differs at offset 1 of connection 1: a byte was changed\n");
-    assert!(ran.text().contains("2 sent, 0 answered, 100.00% lost"), "{}", ran.text());
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--no-verify", "hola"]).run().code(0);
-    assert!(ran.text().contains("2 sent, 2 answered, 0.00% lost"), "{}", ran.text());
+    assert!(
+        ran.text().contains("2 sent, 0 answered, 100.00% lost"),
+        "{}",
+        ran.text()
+    );
+    let ran = echo(
+        &peer,
+        &["-n", "2", "--interval", "0", "--no-verify", "hola"],
+    )
+    .run()
+    .code(0);
+    assert!(
+        ran.text().contains("2 sent, 2 answered, 0.00% lost"),
+        "{}",
+        ran.text()
+    );
 }
 
 #[test]
 fn ping_goes_on_after_a_message_that_is_lost() {
     let peer = Peer::start(peer::close_after(64));
-    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"]).run().code(4);
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
+        .run()
+        .code(4);
     let text = ran.text();
-    assert!(text.contains(": seq=1 ") && text.contains(": seq=3 "), "{text}");
+    assert!(
+        text.contains(": seq=1 ") && text.contains(": seq=3 "),
+        "{text}"
+    );
     assert!(text.contains("3 sent, 2 answered, 33.33% lost"), "{text}");
     ran.says("message 2: ");
 
     let peer = Peer::start(peer::say_nothing);
-    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--timeout", "50ms"]).run().code(10);
-    assert!(ran.says("timed out after 50ms, before it came").text().contains("2 sent, 0 answered"));
+    let ran = echo(&peer, &["-n", "2", "--interval", "0", "--timeout", "50ms"])
+        .run()
+        .code(10);
+    assert!(
+        ran.says("timed out after 50ms, before it came")
+            .text()
+            .contains("2 sent, 0 answered")
+    );
 }
 
 #[test]
@@ -80,21 +128,30 @@ fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
         assert!(running.line().starts_with("64 bytes from "));
         running.signal(signal);
         let text = running.wait().code(code).silent().text();
-        assert!(text.contains(": 1 sent, 1 answered, 0.00% lost, in "), "{text}");
+        assert!(
+            text.contains(": 1 sent, 1 answered, 0.00% lost, in "),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn ping_tells_its_summary_as_json() {
     let peer = Peer::start(peer::close_after(64));
-    let ran = echo(&peer, &["-n", "3", "--interval", "10ms", "--json"]).run().code(4);
+    let ran = echo(&peer, &["-n", "3", "--interval", "10ms", "--json"])
+        .run()
+        .code(4);
     let report = schema::json("echo", &ran.text());
     let figures = ["sent", "answered", "interval", "size"].map(|name| report[name].to_string());
     assert_eq!(figures, ["3", "2", "0.01", "64"], "{report}");
     let times = ["min", "p50", "p90", "p99", "p99_9", "max"];
     let times = times.map(|name| report["round_trip"][name].as_f64().unwrap());
     assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
-    let errors = report["errors"].as_object().unwrap().values().filter_map(Value::as_u64);
+    let errors = report["errors"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(Value::as_u64);
     assert_eq!(errors.sum::<u64>(), 1, "{report}");
 
     let peer = Peer::start(peer::say_nothing);
@@ -104,5 +161,8 @@ fn ping_tells_its_summary_as_json() {
     }
     running.signal(Signal::INT);
     let report = schema::json("echo", &running.wait().code(130).silent().text());
-    assert_eq!((&report["sent"], &report["round_trip"]), (&0.into(), &Value::Null));
+    assert_eq!(
+        (&report["sent"], &report["round_trip"]),
+        (&0.into(), &Value::Null)
+    );
 }

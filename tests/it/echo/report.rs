@@ -23,8 +23,16 @@ fn text(folder: &Folder, name: &str) -> String {
 /// Fails unless this is a whole report.
 #[track_caller]
 fn is_report(page: &str) {
-    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
-    for part in ["Latency by percentile", "Throughput and errors", "Response time", "Figures"] {
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"),
+        "{page}"
+    );
+    for part in [
+        "Latency by percentile",
+        "Throughput and errors",
+        "Response time",
+        "Figures",
+    ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
     for part in ["<script", "http:", "https:", "src=", "href=", "NaN"] {
@@ -35,7 +43,15 @@ fn is_report(page: &str) {
 #[test]
 fn a_load_leaves_a_page_that_tells_the_command_that_made_it() {
     let (peer, folder) = (Peer::start(peer::echo), Folder::new());
-    let arguments = ["-n", "50", "--connections", "2", "--report", "new.html", "<b>it's</b>"];
+    let arguments = [
+        "-n",
+        "50",
+        "--connections",
+        "2",
+        "--report",
+        "new.html",
+        "<b>it's</b>",
+    ];
     load(&folder, &peer, &arguments).run().code(0).silent();
     let page = text(&folder, "new.html");
     is_report(&page);
@@ -57,14 +73,23 @@ fn an_old_report_is_replaced_also_behind_a_link() {
     let arguments = ["-n", "5", "--in-flight", "2", "--report", "link.html"];
     load(&folder, &peer, &arguments).run().code(0);
     is_report(&text(&folder, "old.html"));
-    assert!(fs::symlink_metadata(folder.path("link.html")).unwrap().is_symlink());
+    assert!(
+        fs::symlink_metadata(folder.path("link.html"))
+            .unwrap()
+            .is_symlink()
+    );
     assert_eq!(folder.names(), ["link.html", "old.html"]);
 }
 
 #[test]
 fn a_signal_leaves_the_report_so_far() {
     let (peer, folder) = (Peer::start(peer::echo), Folder::new());
-    let running = load(&folder, &peer, &["--duration", "1h", "--report", "new.html"]).start();
+    let running = load(
+        &folder,
+        &peer,
+        &["--duration", "1h", "--report", "new.html"],
+    )
+    .start();
     while peer.connections() == 0 {
         thread::sleep(Duration::from_millis(2));
     }
@@ -96,9 +121,23 @@ fn a_report_that_cannot_be_written_ends_the_command_before_the_load() {
 #[test]
 fn a_device_is_written_into_and_stays() {
     let peer = Peer::start(peer::echo);
-    echo(&peer, &["-n", "5", "--in-flight", "2", "--report", "/dev/null"]).run().code(0).silent();
+    echo(
+        &peer,
+        &["-n", "5", "--in-flight", "2", "--report", "/dev/null"],
+    )
+    .run()
+    .code(0)
+    .silent();
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
-    let ran = echo(&peer, &["-n", "5", "--in-flight", "2", "--report", "/dev/full"]).run().code(3);
+    let ran = echo(
+        &peer,
+        &["-n", "5", "--in-flight", "2", "--report", "/dev/full"],
+    )
+    .run()
+    .code(3);
     assert!(ran.text().contains("5 sent, 5 answered"), "{}", ran.text());
-    assert_eq!(ran.stderr, "myapp: write /dev/full: No space left on device\n");
+    assert_eq!(
+        ran.stderr,
+        "myapp: write /dev/full: No space left on device\n"
+    );
 }

@@ -46,14 +46,33 @@ fn messages_a_ping_a_load_and_bytes_as_they_are_go_inside_tls() {
     let peer = start(&folder, &["127.0.0.1"]);
     let ca = ["--tls-ca", "ca.pem"];
     let run = |arguments: &[&str]| echo(&folder, &peer, &[&ca, arguments].concat());
-    run(&["--verify", "a", "b"]).run().code(0).prints("a\nb\n").silent();
-    run(&["--one-connection"]).stdin("a\nb\n").run().code(0).prints("a\nb\n").silent();
+    run(&["--verify", "a", "b"])
+        .run()
+        .code(0)
+        .prints("a\nb\n")
+        .silent();
+    run(&["--one-connection"])
+        .stdin("a\nb\n")
+        .run()
+        .code(0)
+        .prints("a\nb\n")
+        .silent();
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let ran = run(&["--raw"]).stdin(&bytes).run().code(0).silent();
     assert!(ran.stdout == bytes, "{} bytes came", ran.stdout.len());
     let ran = run(&["-n", "3", "--interval", "0"]).run().code(0).silent();
     assert!(ran.text().contains("3 sent, 3 answered"), "{}", ran.text());
-    let load = ["--connections", "3", "-n", "30", "--in-flight", "2", "--size", "100K", "--json"];
+    let load = [
+        "--connections",
+        "3",
+        "-n",
+        "30",
+        "--in-flight",
+        "2",
+        "--size",
+        "100K",
+        "--json",
+    ];
     let report = schema::json("echo", &run(&load).run().code(0).silent().text());
     assert_eq!(report["answered"], 30, "{report}");
 }
@@ -63,20 +82,35 @@ fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
     let folder = Folder::new();
     let peer = start(&folder, &["localhost"]);
     let refused = |arguments: &[&str], cause: &str| {
-        let ran = echo(&folder, &peer, &[arguments, &["hola"]].concat()).run().code(5).prints("");
+        let ran = echo(&folder, &peer, &[arguments, &["hola"]].concat())
+            .run()
+            .code(5)
+            .prints("");
         one_line(ran, &peer, &[cause]);
     };
-    refused(&["--tls-ca", "ca.pem"], "the certificate is not for this name, but for localhost");
+    refused(
+        &["--tls-ca", "ca.pem"],
+        "the certificate is not for this name, but for localhost",
+    );
     let pin = "00".repeat(32);
-    let ran = echo(&folder, &peer, &["--pinned-sha256", &pin, "hola"]).run().code(5).prints("");
+    let ran = echo(&folder, &peer, &["--pinned-sha256", &pin, "hola"])
+        .run()
+        .code(5)
+        .prints("");
     let text = ran.stderr.trim_end();
-    let (_, found) = text.split_once("not the pinned one, its SHA-256 is ").expect(text);
+    let (_, found) = text
+        .split_once("not the pinned one, its SHA-256 is ")
+        .expect(text);
     for trusting in [["--pinned-sha256", found].as_slice(), &["--insecure"]] {
         let ran = echo(&folder, &peer, &[trusting, &["hola"]].concat()).run();
         ran.code(0).prints("hola\n").silent();
     }
     let named = ["--tls-ca", "ca.pem", "--tls-name", "localhost", "hola"];
-    echo(&folder, &peer, &named).run().code(0).prints("hola\n").silent();
+    echo(&folder, &peer, &named)
+        .run()
+        .code(0)
+        .prints("hola\n")
+        .silent();
     let other = Certificate::of(&["localhost"]);
     folder.write("other.pem", &other.pem);
     refused(
@@ -89,10 +123,21 @@ fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
 fn a_load_counts_what_fails_in_tls() {
     let folder = Folder::new();
     let peer = start(&folder, &["localhost"]);
-    let load = ["--tls-ca", "ca.pem", "--connections", "2", "-n", "4", "--json"];
+    let load = [
+        "--tls-ca",
+        "ca.pem",
+        "--connections",
+        "2",
+        "-n",
+        "4",
+        "--json",
+    ];
     let ran = echo(&folder, &peer, &load).run().code(5);
     let report = schema::json("echo", &ran.text());
-    assert_eq!((&report["errors"]["tls"], &report["answered"]), (&2.into(), &0.into()));
+    assert_eq!(
+        (&report["errors"]["tls"], &report["answered"]),
+        (&2.into(), &0.into())
+    );
     ran.says("the certificate is not for this name");
 }
 
@@ -103,7 +148,11 @@ fn what_is_wrong_with_a_certificate_reads_the_same_under_load() {
     let cause = "the certificate is that of an authority (CA:TRUE), not of a server";
     let run = |arguments: &[&str]| {
         let arguments = [&["--tls-ca", "ca.pem"], arguments].concat();
-        one_line(echo(&folder, &authority, &arguments).run().code(5), &authority, &[cause]);
+        one_line(
+            echo(&folder, &authority, &arguments).run().code(5),
+            &authority,
+            &[cause],
+        );
     };
     run(&["hola"]);
     run(&["-n", "1"]);
@@ -120,7 +169,10 @@ fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hi
     for load in [&["hola", "adiós"][..], &["--connections", "2", "-n", "4"]] {
         let arguments = [&["--tls-ca", "ca.pem"], load].concat();
         let ran = echo(&folder, &authority, &arguments).run().code(5);
-        let (_, hint) = ran.stderr.split_once("\nhint: --pinned-sha256 ").expect(&ran.stderr);
+        let (_, hint) = ran
+            .stderr
+            .split_once("\nhint: --pinned-sha256 ")
+            .expect(&ran.stderr);
         let (pin, rest) = hint.split_once(' ').unwrap();
         assert!(!rest.contains("hint"), "once is enough: {}", ran.stderr);
         let pinned = [&["--pinned-sha256", pin], load].concat();
@@ -144,7 +196,9 @@ fn a_server_without_tls_or_that_never_shakes_hands_is_told() {
 fn what_tls_needs_and_cannot_be_had_is_a_local_failure() {
     let folder = Folder::new();
     let peer = Peer::start(peer::echo);
-    let ran = echo(&folder, &peer, &["--tls-ca", "missing.pem", "hola"]).run().code(3);
+    let ran = echo(&folder, &peer, &["--tls-ca", "missing.pem", "hola"])
+        .run()
+        .code(3);
     ran.says("read certificates from missing.pem: No such file or directory");
 }
 
@@ -153,7 +207,10 @@ struct Listening(Child);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.kill().and_then(|()| self.0.wait()).expect("end the program");
+        self.0
+            .kill()
+            .and_then(|()| self.0.wait())
+            .expect("end the program");
     }
 }
 
@@ -167,14 +224,21 @@ fn listening(folder: &Folder, line: &str, there: impl Fn() -> bool) -> Listening
     let running = Listening(child.unwrap_or_else(|error| panic!("{line}: {error}")));
     let start = Instant::now();
     while !there() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{line}: does not listen");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{line}: does not listen"
+        );
         thread::sleep(Duration::from_millis(20));
     }
     running
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[test]
@@ -185,19 +249,33 @@ fn real_peers_are_spoken_to() {
                    -subj /CN=localhost -addext subjectAltName=DNS:localhost \
                    -addext basicConstraints=CA:FALSE";
     let words: Vec<_> = openssl.split_whitespace().collect();
-    let made = Command::new(words[0]).args(&words[1..]).current_dir(folder.path("")).output();
+    let made = Command::new(words[0])
+        .args(&words[1..])
+        .current_dir(folder.path(""))
+        .output();
     assert!(made.unwrap().status.success());
     let trusting = ["--tls-ca", "cert.pem", "--tls-name", "localhost"];
     let servers = [
-        ("ncat -l 127.0.0.1 PORT -k --ssl --ssl-cert cert.pem --ssl-key key.pem -e /bin/cat", true),
-        ("socat OPENSSL-LISTEN:PORT,fork,cert=cert.pem,key=key.pem,verify=0 EXEC:cat", true),
+        (
+            "ncat -l 127.0.0.1 PORT -k --ssl --ssl-cert cert.pem --ssl-key key.pem -e /bin/cat",
+            true,
+        ),
+        (
+            "socat OPENSSL-LISTEN:PORT,fork,cert=cert.pem,key=key.pem,verify=0 EXEC:cat",
+            true,
+        ),
         // It turns each line round.
-        ("openssl s_server -accept PORT -cert cert.pem -key key.pem -rev -quiet", false),
+        (
+            "openssl s_server -accept PORT -cert cert.pem -key key.pem -rev -quiet",
+            false,
+        ),
     ];
     for (line, same) in servers {
         let port = free_port();
         let line = line.replace("PORT", &port.to_string());
-        let _server = listening(&folder, &line, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let _server = listening(&folder, &line, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         let address = format!("tls://127.0.0.1:{port}");
         let say = |arguments: &[&str]| {
             folder.myapp([&["echo", "-q", "-c", &address], &trusting[..], arguments].concat())
@@ -209,19 +287,28 @@ fn real_peers_are_spoken_to() {
         }
     }
     let path = folder.path("socket");
-    let _server = listening(&folder, "socat UNIX-LISTEN:socket,fork EXEC:cat", || path.exists());
+    let _server = listening(&folder, "socat UNIX-LISTEN:socket,fork EXEC:cat", || {
+        path.exists()
+    });
     let over = |arguments: &[&str]| {
         folder.myapp([&["echo", "-q", "-c", "unix:socket"], arguments].concat())
     };
     over(&["hola"]).run().code(0).prints("hola\n");
     over(&["--connections", "3", "-n", "300"]).run().code(0);
-    over(&["--raw"]).stdin("one\ntwo").run().code(0).prints("one\ntwo");
+    over(&["--raw"])
+        .stdin("one\ntwo")
+        .run()
+        .code(0)
+        .prints("one\ntwo");
 }
 
 #[test]
 fn an_option_of_tls_without_tls_is_a_usage_error() {
     for option in ["--insecure", "--tls-ca=x", "--tls-name=x", "--tls-cert=x"] {
-        let ran = myapp(["echo", "-c", "127.0.0.1:1", option, "hola"]).run().code(2);
-        ran.says(" is for tls:// addresses\n").says("hint: -c tls://HOST:PORT");
+        let ran = myapp(["echo", "-c", "127.0.0.1:1", option, "hola"])
+            .run()
+            .code(2);
+        ran.says(" is for tls:// addresses\n")
+            .says("hint: -c tls://HOST:PORT");
     }
 }

@@ -16,7 +16,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// Bytes that look random and are the same for the same seed.
 pub fn seeded(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+    std::iter::repeat_with(|| random.u8(..))
+        .take(length)
+        .collect()
 }
 
 /// What a request is answered with.
@@ -73,18 +75,29 @@ impl Answer {
     }
 
     pub fn status(status: u16) -> Self {
-        Self { status, ..Self::body(format!("this is no file but the page of a {status}")) }
+        Self {
+            status,
+            ..Self::body(format!("this is no file but the page of a {status}"))
+        }
     }
 
     /// An answer that has no body and no length of one.
     pub fn empty(status: u16) -> Self {
-        Self { status, framing: Framing::None, ..Self::body("") }
+        Self {
+            status,
+            framing: Framing::None,
+            ..Self::body("")
+        }
     }
 
     /// The bytes of `whole` from `first` up to but not with `end`, as the answer to a range.
     pub fn part(whole: &[u8], first: usize, end: usize) -> Self {
         let range = format!("bytes {first}-{}/{}", end - 1, whole.len());
-        Self { status: 206, ..Self::body(&whole[first..end]) }.header("Content-Range", &range)
+        Self {
+            status: 206,
+            ..Self::body(&whole[first..end])
+        }
+        .header("Content-Range", &range)
     }
 
     pub fn redirect(status: u16, location: impl AsRef<str>) -> Self {
@@ -97,15 +110,25 @@ impl Answer {
     }
 
     pub fn chunked(self) -> Self {
-        Self { framing: Framing::Chunked, ..self }
+        Self {
+            framing: Framing::Chunked,
+            ..self
+        }
     }
 
     pub fn until_close(self) -> Self {
-        Self { framing: Framing::Close, ..self }
+        Self {
+            framing: Framing::Close,
+            ..self
+        }
     }
 
     pub fn http_1_0(self) -> Self {
-        Self { version: "HTTP/1.0", framing: Framing::Close, ..self }
+        Self {
+            version: "HTTP/1.0",
+            framing: Framing::Close,
+            ..self
+        }
     }
 
     pub fn delayed(self, delay: Duration) -> Self {
@@ -113,19 +136,31 @@ impl Answer {
     }
 
     pub fn cut_at(self, bytes: usize) -> Self {
-        Self { fault: Fault::Cut(bytes), ..self }
+        Self {
+            fault: Fault::Cut(bytes),
+            ..self
+        }
     }
 
     pub fn stalled_at(self, bytes: usize) -> Self {
-        Self { fault: Fault::Stall(bytes), ..self }
+        Self {
+            fault: Fault::Stall(bytes),
+            ..self
+        }
     }
 
     pub fn dripping(self, bytes: usize, pause: Duration) -> Self {
-        Self { fault: Fault::Drip(bytes, pause), ..self }
+        Self {
+            fault: Fault::Drip(bytes, pause),
+            ..self
+        }
     }
 
     pub fn surplus(self, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { surplus: bytes.into(), ..self }
+        Self {
+            surplus: bytes.into(),
+            ..self
+        }
     }
 
     fn head(&self) -> String {
@@ -224,7 +259,10 @@ impl Request {
 
     /// Where the range that is asked for begins, and where it ends if that is told.
     pub fn range(&self) -> Option<(usize, Option<usize>)> {
-        let range = self.field("Range")?.strip_prefix("bytes=").expect("a range in bytes");
+        let range = self
+            .field("Range")?
+            .strip_prefix("bytes=")
+            .expect("a range in bytes");
         let (first, last) = range.split_once('-').expect("a single range");
         let last = (!last.is_empty()).then(|| last.parse::<usize>().expect("a number"));
         Some((first.parse().expect("a number"), last.map(|last| last + 1)))
@@ -237,7 +275,9 @@ impl Request {
             "" => answer,
             etag => answer.header("ETag", etag),
         };
-        let holds = self.field("If-Range").is_none_or(|condition| condition == etag);
+        let holds = self
+            .field("If-Range")
+            .is_none_or(|condition| condition == etag);
         version(match self.range().filter(|_| holds) {
             None => Answer::body(whole),
             Some((first, end)) if first < whole.len() => {
@@ -262,7 +302,10 @@ impl Request {
             }
         }
         let path = lines.first()?.split(' ').nth(1)?.to_owned();
-        Some(Self { path, fields: lines.split_off(1) })
+        Some(Self {
+            path,
+            fields: lines.split_off(1),
+        })
     }
 }
 
@@ -292,7 +335,9 @@ impl Certificate {
 
     /// As [`Certificate::of`], but one that may issue others.
     pub fn of_authority(names: &[&str]) -> Self {
-        Self::with(names, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
+        Self::with(names, |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+        })
     }
 
     fn with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
@@ -308,7 +353,10 @@ impl Certificate {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key);
-        Self { pem: cert.pem(), config: Arc::new(config.unwrap()) }
+        Self {
+            pem: cert.pem(),
+            config: Arc::new(config.unwrap()),
+        }
     }
 
     /// A server that shows this certificate.
@@ -372,14 +420,21 @@ impl Server {
                 }
                 let (stream, state) = (stream.expect("accept"), Arc::clone(&shared));
                 stream.set_nodelay(true).expect("set TCP_NODELAY");
-                let tls = tls.clone().map(|config| ServerConnection::new(config).unwrap());
+                let tls = tls
+                    .clone()
+                    .map(|config| ServerConnection::new(config).unwrap());
                 thread::spawn(move || match tls {
                     None => state.converse(Box::new(stream)),
                     Some(tls) => state.converse(Box::new(StreamOwned::new(tls, stream))),
                 });
             }
         });
-        Self { address, scheme, state, may_be_idle: false }
+        Self {
+            address,
+            scheme,
+            state,
+            may_be_idle: false,
+        }
     }
 
     /// Answers these paths, and any other with a 404.
@@ -425,9 +480,13 @@ impl Server {
     pub fn taken(&self) -> usize {
         let (sent, port) = (self.sent(), self.address.port());
         // In this order: what moves on meanwhile is held twice rather than not at all.
-        let leaving = Queues::of_all().filter(|all| all.local == port).map(|all| all.to_send);
+        let leaving = Queues::of_all()
+            .filter(|all| all.local == port)
+            .map(|all| all.to_send);
         let leaving = leaving.sum::<usize>();
-        let come = Queues::of_all().filter(|all| all.remote == port).map(|all| all.to_read);
+        let come = Queues::of_all()
+            .filter(|all| all.remote == port)
+            .map(|all| all.to_read);
         sent.saturating_sub(leaving + come.sum::<usize>())
     }
 
@@ -495,7 +554,12 @@ impl Queues {
         let port = |at: usize| fields[at].rsplit(':').next().map(number).unwrap() as u16;
         let (to_send, to_read) = fields[4].split_once(':').expect("two queues");
         let [to_send, to_read] = [to_send, to_read].map(number);
-        Self { local: port(1), remote: port(2), to_send, to_read }
+        Self {
+            local: port(1),
+            remote: port(2),
+            to_send,
+            to_read,
+        }
     }
 }
 
@@ -522,7 +586,10 @@ impl Drop for Server {
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
         if !thread::panicking() && !self.may_be_idle {
-            assert!(!self.state.requests.lock().unwrap().is_empty(), "nobody called the server");
+            assert!(
+                !self.state.requests.lock().unwrap().is_empty(),
+                "nobody called the server"
+            );
         }
     }
 }

@@ -39,7 +39,11 @@ impl Peer {
     ) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (seen, stopped) = (Arc::<Seen>::default(), Arc::<AtomicBool>::default());
-        let peer = Self { port, seen: seen.clone(), stopped: stopped.clone() };
+        let peer = Self {
+            port,
+            seen: seen.clone(),
+            stopped: stopped.clone(),
+        };
         let behave = Arc::new(behave);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -48,7 +52,8 @@ impl Peer {
                 }
                 let (stream, behave, seen) = (stream.unwrap(), behave.clone(), seen.clone());
                 seen.all.fetch_add(1, SeqCst);
-                seen.most.fetch_max(seen.open.fetch_add(1, SeqCst) + 1, SeqCst);
+                seen.most
+                    .fetch_max(seen.open.fetch_add(1, SeqCst) + 1, SeqCst);
                 thread::spawn(move || {
                     // What a client breaks off is its own affair: the test looks at the client.
                     let _ = behave(&stream);
@@ -81,7 +86,10 @@ impl Drop for Peer {
         self.stopped.store(true, SeqCst);
         // Wakes the thread that waits for connections.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
-        assert!(came > 0 || thread::panicking(), "nobody connected to the peer");
+        assert!(
+            came > 0 || thread::panicking(),
+            "nobody connected to the peer"
+        );
     }
 }
 
@@ -94,7 +102,9 @@ pub fn echo(mut stream: &TcpStream) -> io::Result<()> {
 /// Answers each line when so many milliseconds have passed as it says.
 pub fn echo_late(stream: &TcpStream) -> io::Result<()> {
     each_line(stream, |line| {
-        thread::sleep(Duration::from_millis(line.trim().parse().expect("a number")));
+        thread::sleep(Duration::from_millis(
+            line.trim().parse().expect("a number"),
+        ));
         line.into()
     })
 }

@@ -54,8 +54,9 @@ impl Folder {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("list the folder");
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
@@ -71,11 +72,19 @@ pub struct Program {
 /// The program, to be run with these arguments.
 pub fn myapp<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_myapp"));
-    command.args(arguments).env_remove("MYAPP_LOG").env_remove("NO_COLOR");
+    command
+        .args(arguments)
+        .env_remove("MYAPP_LOG")
+        .env_remove("NO_COLOR");
     for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
-    Program { command, folder: None, stdin: Vec::new(), holds_stdin: false }
+    Program {
+        command,
+        folder: None,
+        stdin: Vec::new(),
+        holds_stdin: false,
+    }
 }
 
 impl Program {
@@ -92,14 +101,18 @@ impl Program {
     /// Lets it have at most so many descriptors.
     pub fn descriptors(self, limit: u32) -> Self {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
         self.through(shell)
     }
 
     /// Starts it with this umask.
     pub fn umask(self, mask: &str) -> Self {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("umask {mask} && exec \"$0\" \"$@\""));
+        shell
+            .arg("-c")
+            .arg(format!("umask {mask} && exec \"$0\" \"$@\""));
         self.through(shell)
     }
 
@@ -114,13 +127,18 @@ impl Program {
     /// Sends its stderr there, where nobody collects it.
     pub fn stderr_to(self, path: &Path) -> Self {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg("exec \"$0\" \"$@\" 2>>\"$STDERR\"").env("STDERR", path);
+        shell
+            .arg("-c")
+            .arg("exec \"$0\" \"$@\" 2>>\"$STDERR\"")
+            .env("STDERR", path);
         self.through(shell)
     }
 
     /// Has `starter`, which is given the program and its arguments, start it.
     pub fn through(mut self, mut starter: Command) -> Self {
-        starter.arg(self.command.get_program()).args(self.command.get_args());
+        starter
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
                 Some(value) => starter.env(name, value),
@@ -147,10 +165,15 @@ impl Program {
     /// Starts and goes on beside the test; stdin is fed, then closed unless it is held.
     #[track_caller]
     pub fn start(mut self) -> Running {
-        let command =
-            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let line = format!("{command:?}");
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {line}: {error}"));
         let mut stdin = child.stdin.take();
         if !self.holds_stdin {
             let (mut stdin, bytes) = (stdin.take().unwrap(), self.stdin);
@@ -160,7 +183,14 @@ impl Program {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
         let (stdout, stderr) = (Some(stdout), Some(stderr));
-        Running { child, line, folder: self.folder, stdin, stdout, stderr }
+        Running {
+            child,
+            line,
+            folder: self.folder,
+            stdin,
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -190,7 +220,11 @@ impl Running {
     #[track_caller]
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.as_mut().unwrap().read_line(&mut line).expect("read stdout");
+        self.stdout
+            .as_mut()
+            .unwrap()
+            .read_line(&mut line)
+            .expect("read stdout");
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -210,7 +244,11 @@ impl Running {
         while !self.has_ended() {
             assert!(start.elapsed() < HANGS, "still runs: {}", self.line);
             // It may end before it has read all.
-            let _ = self.stdin.as_mut().expect("stdin is held").write_all(bytes.as_bytes());
+            let _ = self
+                .stdin
+                .as_mut()
+                .expect("stdin is held")
+                .write_all(bytes.as_bytes());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -227,7 +265,10 @@ impl Running {
 
     /// Whether it has come to its end.
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("look at the program").is_some()
+        self.child
+            .try_wait()
+            .expect("look at the program")
+            .is_some()
     }
 
     pub fn id(&self) -> u32 {
@@ -244,21 +285,28 @@ impl Running {
     /// Whether all its threads wait for something.
     pub fn sleeps(&self) -> bool {
         let threads = fs::read_dir(self.proc("task")).expect("list the threads");
-        let mut states =
-            threads.flatten().map(|thread| status(&thread.path().join("status"), "State:"));
+        let mut states = threads
+            .flatten()
+            .map(|thread| status(&thread.path().join("status"), "State:"));
         states.all(|state| state.starts_with('S'))
     }
 
     /// Whether it has a file of this name open.
     pub fn has_open(&self, path: &Path) -> bool {
-        let open = fs::read_dir(self.proc("fd")).into_iter().flatten().flatten();
-        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+        let open = fs::read_dir(self.proc("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|target| target == path)
     }
 
     /// The most memory that it has had at once, in KiB.
     pub fn peak_memory(&self) -> u64 {
         let peak = status(&self.proc("status"), "VmHWM:");
-        peak.trim_end_matches(" kB").parse().expect("a peak of memory")
+        peak.trim_end_matches(" kB")
+            .parse()
+            .expect("a peak of memory")
     }
 
     fn proc(&self, name: &str) -> PathBuf {
@@ -290,7 +338,9 @@ impl Running {
             line: self.line.clone(),
             folder: self.folder.take(),
             status,
-            stdout: stdout.map(|stdout| stdout.join().unwrap()).unwrap_or_default(),
+            stdout: stdout
+                .map(|stdout| stdout.join().unwrap())
+                .unwrap_or_default(),
             stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
         }
     }
@@ -338,7 +388,10 @@ impl Ran {
     #[track_caller]
     pub fn prints(self, stdout: impl AsRef<[u8]>) -> Self {
         if self.stdout != stdout.as_ref() {
-            self.fail(&format!("on stdout {:?}", String::from_utf8_lossy(stdout.as_ref())));
+            self.fail(&format!(
+                "on stdout {:?}",
+                String::from_utf8_lossy(stdout.as_ref())
+            ));
         }
         self
     }

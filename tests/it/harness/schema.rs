@@ -19,7 +19,9 @@ pub fn json(name: &str, text: &str) -> Value {
 #[track_caller]
 fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
-        let pointer = name.strip_prefix('#').expect("a reference inside the schema");
+        let pointer = name
+            .strip_prefix('#')
+            .expect("a reference inside the schema");
         return check(root, root.pointer(pointer).expect("its target"), value, at);
     }
     if let Some(kinds) = schema["oneOf"].as_array() {
@@ -37,11 +39,16 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
         Value::Array(types) => types.clone(),
         one => vec![one.clone()],
     };
-    assert!(types.iter().any(|wanted| is(wanted, value)), "{at}: {value} is none of {types:?}");
+    assert!(
+        types.iter().any(|wanted| is(wanted, value)),
+        "{at}: {value} is none of {types:?}"
+    );
     match value {
         Value::Object(fields) => check_fields(root, schema, fields, at),
         Value::Array(items) => {
-            items.iter().for_each(|item| check(root, &schema["items"], item, at));
+            items
+                .iter()
+                .for_each(|item| check(root, &schema["items"], item, at));
         }
         _ => {}
     }
@@ -50,9 +57,15 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
 #[track_caller]
 fn check_fields(root: &Value, schema: &Value, fields: &Map<String, Value>, at: &str) {
     for name in schema["required"].as_array().into_iter().flatten() {
-        assert!(fields.contains_key(name.as_str().unwrap()), "{at}: {name} is missing");
+        assert!(
+            fields.contains_key(name.as_str().unwrap()),
+            "{at}: {name} is missing"
+        );
     }
-    assert_eq!(schema["additionalProperties"], false, "{at}: a schema here lists all fields");
+    assert_eq!(
+        schema["additionalProperties"], false,
+        "{at}: a schema here lists all fields"
+    );
     for (name, value) in fields {
         let schema = &schema["properties"][name];
         assert!(schema.is_object(), "{at}: {name} is not in the schema");

@@ -29,7 +29,9 @@ impl Server {
         let mut running = program.start();
         let read = |line: String| {
             let address = line.strip_prefix("listening on ").and_then(|line| {
-                let over = ["tcp://", "udp://"].iter().find_map(|over| line.strip_prefix(over));
+                let over = ["tcp://", "udp://"]
+                    .iter()
+                    .find_map(|over| line.strip_prefix(over));
                 over?.parse().ok()
             });
             address.unwrap_or_else(|| panic!("no listening line: {line:?}"))
@@ -104,7 +106,9 @@ impl Server {
 
     /// The descriptors that it has open.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(self.proc("fd")).expect("list descriptors").count()
+        fs::read_dir(self.proc("fd"))
+            .expect("list descriptors")
+            .count()
     }
 
     /// Waits until it has `count` descriptors open.
@@ -113,7 +117,10 @@ impl Server {
         let start = Instant::now();
         while self.descriptors() != count {
             let open = self.descriptors();
-            assert!(start.elapsed() < Duration::from_secs(10), "{open} open, not {count}");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{open} open, not {count}"
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -121,7 +128,9 @@ impl Server {
     /// The memory in bytes that is its own.
     pub fn memory(&self) -> u64 {
         let text = self.status("RssAnon:");
-        let kib = text.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
+        let kib = text
+            .strip_suffix(" kB")
+            .and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("RssAnon in kB") * 1024
     }
 
@@ -142,7 +151,11 @@ impl Server {
     pub fn until_cpu(&self, time: Duration) {
         let start = Instant::now();
         while self.cpu() < time {
-            assert!(start.elapsed() < Duration::from_secs(30), "only {:?}", self.cpu());
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "only {:?}",
+                self.cpu()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -171,6 +184,8 @@ pub fn ask(mut stream: &TcpStream, message: &[u8]) -> Vec<u8> {
 #[track_caller]
 pub fn ends(mut stream: &TcpStream) {
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).expect("an end without a reset");
+    stream
+        .read_to_end(&mut rest)
+        .expect("an end without a reset");
     assert_eq!(rest, b"");
 }

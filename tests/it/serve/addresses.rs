@@ -12,12 +12,25 @@ use crate::harness::{Folder, Program, Server, myapp};
 
 #[test]
 fn every_address_is_announced_in_order_with_its_real_port() {
-    let program = myapp(["serve", "127.0.0.2:0", "tcp://127.0.0.1:0", "[::1]:0", "localhost:0"]);
+    let program = myapp([
+        "serve",
+        "127.0.0.2:0",
+        "tcp://127.0.0.1:0",
+        "[::1]:0",
+        "localhost:0",
+    ]);
     let server = Server::of(program, 4);
-    let ips: Vec<_> = server.addresses().iter().map(|address| address.ip().to_string()).collect();
+    let ips: Vec<_> = server
+        .addresses()
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect();
     assert_eq!(ips[..3], ["127.0.0.2", "127.0.0.1", "::1"]);
     for address in server.addresses() {
-        assert_eq!(ask(&TcpStream::connect(address).unwrap(), b"hello\n"), b"hello\n");
+        assert_eq!(
+            ask(&TcpStream::connect(address).unwrap(), b"hello\n"),
+            b"hello\n"
+        );
     }
     assert_eq!(server.stop().text(), "", "nothing else is on stdout");
 }
@@ -39,14 +52,30 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let in_use = format!("myapp: listen on {taken}: Address already in use\nhint: ");
-    myapp(["serve", "127.0.0.1:0", &taken]).run().code(4).prints("").says(&in_use);
+    myapp(["serve", "127.0.0.1:0", &taken])
+        .run()
+        .code(4)
+        .prints("")
+        .says(&in_use);
     let not_ours = "myapp: listen on 192.0.2.1:0: Cannot assign requested address\nhint: ";
-    myapp(["serve", "192.0.2.1:0"]).run().code(4).prints("").says(not_ours);
+    myapp(["serve", "192.0.2.1:0"])
+        .run()
+        .code(4)
+        .prints("")
+        .says(not_ours);
     let address = format!("tls://{taken}");
     let in_use = format!("myapp: listen on {address}: Address already in use\nhint: ");
-    myapp(["serve", &address, "--tls-self-signed"]).run().code(4).prints("").says(&in_use);
+    myapp(["serve", &address, "--tls-self-signed"])
+        .run()
+        .code(4)
+        .prints("")
+        .says(&in_use);
     let unknown = "myapp: resolve no.such.host.invalid: ";
-    myapp(["serve", "no.such.host.invalid:1"]).run().code(4).prints("").says(unknown);
+    myapp(["serve", "no.such.host.invalid:1"])
+        .run()
+        .code(4)
+        .prints("")
+        .says(unknown);
 }
 
 #[test]
@@ -60,20 +89,32 @@ fn an_address_that_is_not_permitted_is_named_with_what_helps() {
     for (address, code, says) in [
         ("127.0.0.1:80", 4, privileges),
         ("udp://:7", 4, privileges),
-        ("unix:locked/socket", 3, "Permission denied\nhint: a socket is a new file in its folder"),
+        (
+            "unix:locked/socket",
+            3,
+            "Permission denied\nhint: a socket is a new file in its folder",
+        ),
     ] {
         // In a namespace of its own the program has no privileges, whoever runs the tests.
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--net"]);
         let ran = folder.myapp(["serve", address]).through(unshare).run();
-        ran.code(code).prints("").says(&format!("myapp: listen on {address}: {says}"));
+        ran.code(code)
+            .prints("")
+            .says(&format!("myapp: listen on {address}: {says}"));
     }
 }
 
 #[test]
 #[ignore = "needs unshare, nsenter and ip"]
 fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
-    for (only, address) in [(0, ":0"), (0, "[::]:0"), (1, ":0"), (1, "[::]:0"), (1, "tcp://:0")] {
+    for (only, address) in [
+        (0, ":0"),
+        (0, "[::]:0"),
+        (1, ":0"),
+        (1, "[::]:0"),
+        (1, "tcp://:0"),
+    ] {
         let script = format!(
             "ip link set lo up && echo {only} > /proc/sys/net/ipv6/bindv6only && exec \"$0\" \"$@\""
         );
@@ -104,7 +145,10 @@ fn answers_as_announced(
     let mut server = serve(program).start();
     let line = server.line();
     let (announced, port) = line.trim_end().rsplit_once(':').unwrap();
-    assert_eq!(Some(announced), format!("listening on {address}").strip_suffix(":0"));
+    assert_eq!(
+        Some(announced),
+        format!("listening on {address}").strip_suffix(":0")
+    );
     assert_ne!(port, "0");
     let to = line.trim_end().strip_prefix("listening on ").unwrap();
     let arguments = ["echo", "-q", "-c", to, "hello"].into_iter();
@@ -116,7 +160,12 @@ fn answers_as_announced(
 
 #[test]
 fn an_address_with_a_zone_is_announced_as_it_was_typed() {
-    for address in ["tcp://[::1%lo]:0", "tcp://[::1%1]:0", "udp://[::1%lo]:0", "tls://[::1%lo]:0"] {
+    for address in [
+        "tcp://[::1%lo]:0",
+        "tcp://[::1%1]:0",
+        "udp://[::1%lo]:0",
+        "tls://[::1%lo]:0",
+    ] {
         answers_as_announced(address, |server| server, |client, _| client);
     }
 }
@@ -132,22 +181,43 @@ fn an_address_of_a_link_is_served_with_its_interface_alone() {
     };
     let beside = |program: Program, id: u32| {
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--user", "--preserve-credentials", "--net", "--target", &id.to_string()]);
+        nsenter.args([
+            "--user",
+            "--preserve-credentials",
+            "--net",
+            "--target",
+            &id.to_string(),
+        ]);
         program.through(nsenter)
     };
-    for address in ["tcp://[fe80::1%lo]:0", "udp://[fe80::1%1]:0", "tls://[fe80::1%lo]:0"] {
+    for address in [
+        "tcp://[fe80::1%lo]:0",
+        "udp://[fe80::1%1]:0",
+        "tls://[fe80::1%lo]:0",
+    ] {
         answers_as_announced(address, alone, beside);
     }
     let needs = "listen on [fe80::1]:0: Invalid argument\nhint: a link-local address needs";
-    alone(myapp(["serve", "[fe80::1]:0"])).run().code(4).says(needs);
+    alone(myapp(["serve", "[fe80::1]:0"]))
+        .run()
+        .code(4)
+        .says(needs);
 }
 
 #[test]
 fn an_interface_that_this_machine_does_not_have_is_a_usage_error() {
     let unknown = "myapp: find the interface of [fe80::1%no-such]: No such device\n";
     for address in ["[fe80::1%no-such]:7", "udp://[fe80::1%no-such]:7"] {
-        myapp(["serve", address]).run().code(2).prints("").says(unknown);
-        myapp(["echo", "-c", address, "hello"]).run().code(2).prints("").says(unknown);
+        myapp(["serve", address])
+            .run()
+            .code(2)
+            .prints("")
+            .says(unknown);
+        myapp(["echo", "-c", address, "hello"])
+            .run()
+            .code(2)
+            .prints("")
+            .says(unknown);
     }
 }
 
@@ -191,7 +261,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ("--seed", "seven", "not a whole number"),
     ] {
         let ran = myapp(["serve", option, value]).run().code(2).prints("");
-        ran.says(&format!("myapp: invalid value '{value}' for '{option} <")).says(says);
+        ran.says(&format!("myapp: invalid value '{value}' for '{option} <"))
+            .says(says);
     }
     myapp(["serve", "--mode", "line", "--max-line", "2", "--chunk", "3"])
         .run()

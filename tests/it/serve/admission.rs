@@ -17,7 +17,9 @@ fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     let port = server.address().port();
     connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     stream
 }
 
@@ -46,7 +48,11 @@ fn one_address_is_full_while_another_is_served() {
     server.until_descriptors(open - 1);
     assert_eq!(ask(&from([127, 0, 0, 1], &server), b"again\n"), b"again\n");
     assert_eq!(ask(&second, b"goes on\n"), b"goes on\n");
-    server.stop().says("summary connections=4").says("crowded=1").says("refused peer=127.0.0.1:");
+    server
+        .stop()
+        .says("summary connections=4")
+        .says("crowded=1")
+        .says("refused peer=127.0.0.1:");
 }
 
 #[test]
@@ -54,12 +60,19 @@ fn who_is_denied_or_not_allowed_is_closed_at_once() {
     let denied = "--deny=127.0.0.2/31";
     let server = Server::start(&["--allow=127.0.0.0/29", "--allow=127.0.0.9", denied]);
     for served in [1, 4, 9] {
-        assert_eq!(ask(&from([127, 0, 0, served], &server), b"hello\n"), b"hello\n");
+        assert_eq!(
+            ask(&from([127, 0, 0, served], &server), b"hello\n"),
+            b"hello\n"
+        );
     }
     for refused in [2, 3, 8] {
         is_closed(from([127, 0, 0, refused], &server));
     }
-    server.stop().says("summary connections=3").says("denied=3").says("crowded=0");
+    server
+        .stop()
+        .says("summary connections=3")
+        .says("denied=3")
+        .says("crowded=0");
 }
 
 #[test]
@@ -71,9 +84,18 @@ fn a_socket_of_both_families_knows_ipv4_by_its_own_networks() {
 
 #[test]
 fn what_is_no_network_is_a_usage_error() {
-    for text in ["10.0.0.0/33", "10.0.0/8", "::1/129", "localhost", "10.0.0.0/"] {
+    for text in [
+        "10.0.0.0/33",
+        "10.0.0/8",
+        "::1/129",
+        "localhost",
+        "10.0.0.0/",
+    ] {
         let ran = myapp(["serve", "--allow", text]).run().code(2).prints("");
         ran.says("not a network such as 10.0.0.0/8");
     }
-    myapp(["serve", "--max-per-ip", "0"]).run().code(2).prints("");
+    myapp(["serve", "--max-per-ip", "0"])
+        .run()
+        .code(2)
+        .prints("");
 }

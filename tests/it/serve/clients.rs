@@ -26,7 +26,10 @@ pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
 #[track_caller]
 pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
     let mut command = Command::new(program);
-    let piped = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let piped = command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = piped.spawn().expect("start the peer");
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(message).unwrap();
@@ -35,7 +38,11 @@ pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
     child.kill().unwrap();
     child.wait().unwrap();
     read.expect("an answer");
-    assert!(answer == message, "{program}: {} bytes differ", message.len());
+    assert!(
+        answer == message,
+        "{program}: {} bytes differ",
+        message.len()
+    );
 }
 
 #[test]
@@ -45,7 +52,10 @@ fn ncat_gets_all_back_after_its_end_of_input() {
     let port = server.address().port().to_string();
     for length in [5, 100, 100_000, 4 << 20] {
         let bytes = noise(length);
-        assert!(peer("ncat", &["127.0.0.1", &port], &bytes) == bytes, "{length} bytes differ");
+        assert!(
+            peer("ncat", &["127.0.0.1", &port], &bytes) == bytes,
+            "{length} bytes differ"
+        );
     }
 }
 
@@ -56,6 +66,9 @@ fn socat_gets_all_back_after_its_end_of_input() {
     let address = format!("TCP:{}", server.address());
     for length in [5, 100, 100_000, 4 << 20] {
         let bytes = noise(length);
-        assert!(peer("socat", &["-t", "10", "-", &address], &bytes) == bytes, "{length} differ");
+        assert!(
+            peer("socat", &["-t", "10", "-", &address], &bytes) == bytes,
+            "{length} differ"
+        );
     }
 }

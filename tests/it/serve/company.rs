@@ -72,7 +72,10 @@ fn who_reads_nothing_for_ten_seconds_costs_little_memory_holds_up_nobody_and_get
         thread::sleep(Duration::from_secs(10));
         sent
     });
-    assert!((4 << 20..64 << 20).contains(&sent), "the server took {sent} bytes");
+    assert!(
+        (4 << 20..64 << 20).contains(&sent),
+        "the server took {sent} bytes"
+    );
     assert!(time < Duration::from_millis(50), "others wait {time:?}");
     let grown = server.memory().saturating_sub(before);
     assert!(grown < MIB, "grown by {grown} bytes");
@@ -106,7 +109,10 @@ fn growth_by_slow_readers(count: usize) -> u64 {
 /// Does `work` for all clients at once.
 fn in_parallel(clients: &[TcpStream], work: impl Fn(&TcpStream) -> usize + Sync) -> Vec<usize> {
     thread::scope(|scope| {
-        let all: Vec<_> = clients.iter().map(|client| scope.spawn(|| work(client))).collect();
+        let all: Vec<_> = clients
+            .iter()
+            .map(|client| scope.spawn(|| work(client)))
+            .collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     })
 }
@@ -137,7 +143,10 @@ fn one_at_full_speed_does_not_starve_fifty_others() {
             start.elapsed()
         };
         let mut times: Vec<_> = others.iter().map(answer).collect();
-        assert!(!reader.is_finished(), "the bulk connection goes on meanwhile");
+        assert!(
+            !reader.is_finished(),
+            "the bulk connection goes on meanwhile"
+        );
         // The longest says more of the machine, which runs other tests beside this one.
         times.sort();
         let median = times[times.len() / 2];

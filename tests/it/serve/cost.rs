@@ -52,8 +52,14 @@ static MANY: Mutex<()> = Mutex::new(());
 /// Ten thousand, or as many as the limit of descriptors allows beside other tests.
 fn many() -> usize {
     descriptors::raise().unwrap();
-    let count = descriptors::room().get().min(10_000 + 2_000).saturating_sub(2_000);
-    assert!(count >= 1000, "the limit of descriptors is too low for this test");
+    let count = descriptors::room()
+        .get()
+        .min(10_000 + 2_000)
+        .saturating_sub(2_000);
+    assert!(
+        count >= 1000,
+        "the limit of descriptors is too low for this test"
+    );
     count
 }
 
@@ -80,16 +86,25 @@ fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
     let before = server.memory();
     let count = many();
     let (clients, longest) = burst(&server, count);
-    clients.iter().step_by(97).for_each(|client| drop(ask(client, b"hello\n")));
+    clients
+        .iter()
+        .step_by(97)
+        .for_each(|client| drop(ask(client, b"hello\n")));
     // A connection request that gets lost is sent again after a second.
-    assert!(longest < Duration::from_millis(900), "the slowest connect took {longest:?}");
+    assert!(
+        longest < Duration::from_millis(900),
+        "the slowest connect took {longest:?}"
+    );
     server.until_descriptors(open + count);
     let each = server.memory().saturating_sub(before) / count as u64;
     assert!(each < 512, "{each} bytes a connection");
     let before = server.cpu();
     thread::sleep(Duration::from_secs(4));
     let used = server.cpu() - before;
-    assert!(used < Duration::from_millis(40), "{used:?} of four seconds with idle timeouts");
+    assert!(
+        used < Duration::from_millis(40),
+        "{used:?} of four seconds with idle timeouts"
+    );
     drop(clients);
     server.until_descriptors(open);
 }
@@ -100,12 +115,18 @@ fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::start(&["-q", "--idle-timeout", "10s"]);
     let count = many();
-    assert_eq!(count, 10_000, "the limit of descriptors is too low for this test");
+    assert_eq!(
+        count, 10_000,
+        "the limit of descriptors is too low for this test"
+    );
     let open = server.descriptors();
     ask(&server.connect(), b"warm\n");
     let before = server.memory();
     let (_clients, longest) = burst(&server, count);
-    assert!(longest < Duration::from_millis(500), "the slowest connect took {longest:?}");
+    assert!(
+        longest < Duration::from_millis(500),
+        "the slowest connect took {longest:?}"
+    );
     server.until_descriptors(open + count);
     let each = server.memory().saturating_sub(before) / count as u64;
     println!("{each} bytes a connection, slowest connect {longest:?}");
@@ -113,7 +134,10 @@ fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
     let before = server.cpu();
     thread::sleep(Duration::from_secs(4));
     let used = server.cpu() - before;
-    assert!(used < Duration::from_millis(40), "{used:?} of four seconds with idle timeouts");
+    assert!(
+        used < Duration::from_millis(40),
+        "{used:?} of four seconds with idle timeouts"
+    );
 }
 
 /// The system calls of a server that is asked so often.
@@ -138,7 +162,10 @@ fn system_calls(requests: usize) -> u64 {
         if let Some(total) = text.lines().find(|line| line.ends_with("total")) {
             return total.split_whitespace().nth(3).unwrap().parse().unwrap();
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "no total: {text}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "no total: {text}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -148,5 +175,8 @@ fn system_calls(requests: usize) -> u64 {
 fn a_request_costs_three_system_calls() {
     let (few, many) = (system_calls(100), system_calls(2100));
     let each = (many - few) as f64 / 2000.0;
-    assert!((2.98..=3.02).contains(&each), "{each} system calls a request");
+    assert!(
+        (2.98..=3.02).contains(&each),
+        "{each} system calls a request"
+    );
 }

@@ -26,7 +26,8 @@ fn at_the_end_what_has_been_received_is_answered() {
         assert_eq!(answer, "one\ntwo\nbegun");
         drop(client);
         let ran = server.wait().code(0);
-        ran.says("summary connections=1 messages=4 received=19 sent=19").says("why=\"drained\"");
+        ran.says("summary connections=1 messages=4 received=19 sent=19")
+            .says("why=\"drained\"");
     }
 }
 
@@ -36,7 +37,9 @@ fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
     let first = server.connect();
     ask(&first, b"in\n");
     let waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    waiting.iter().for_each(|mut client| client.write_all(b"from the backlog\n").unwrap());
+    waiting
+        .iter()
+        .for_each(|mut client| client.write_all(b"from the backlog\n").unwrap());
     server.signal(Signal::TERM);
     ends(&first);
     drop(first);
@@ -59,8 +62,16 @@ fn who_does_not_end_is_cut_at_the_deadline() {
     let start = Instant::now();
     server.signal(Signal::TERM);
     let ran = server.wait().code(0);
-    assert!(start.elapsed() > Duration::from_millis(490), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(490),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
     ran.says("cut=1").says("why=\"cut\"");
 }
 
@@ -91,8 +102,12 @@ fn what_was_sent_before_the_signal_is_answered_every_time() {
     for _ in 0..20 {
         let server = Server::start(&["-q"]);
         let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
-        clients.iter().for_each(|client| drop(ask(client, b"warm\n")));
-        clients.iter().for_each(|mut client| client.write_all(b"last\n").unwrap());
+        clients
+            .iter()
+            .for_each(|client| drop(ask(client, b"warm\n")));
+        clients
+            .iter()
+            .for_each(|mut client| client.write_all(b"last\n").unwrap());
         server.signal(Signal::TERM);
         for mut client in clients {
             let mut answer = String::new();
@@ -110,7 +125,11 @@ fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
     ask(&silent, b"hello\n");
     let start = Instant::now();
     server.stop().says("cut=0");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -119,9 +138,13 @@ fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_eve
     for there in [65_536, 65_300] {
         let folder = Folder::new();
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("head -c {there} /dev/zero; exec \"$0\" \"$@\""));
-        let mut server =
-            folder.myapp(["serve", "-q", "--json", "unix:socket"]).through(shell).start();
+        shell
+            .arg("-c")
+            .arg(format!("head -c {there} /dev/zero; exec \"$0\" \"$@\""));
+        let mut server = folder
+            .myapp(["serve", "-q", "--json", "unix:socket"])
+            .through(shell)
+            .start();
         until(|| UnixStream::connect(folder.path("socket")).is_ok());
         if there < 65_536 {
             let mut client = UnixStream::connect(folder.path("socket")).unwrap();
@@ -139,8 +162,13 @@ fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_eve
 fn who_has_come_before_the_addresses_are_told_is_answered_though_a_signal_comes_first() {
     let folder = Folder::new();
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg("head -c 65536 /dev/zero; exec \"$0\" \"$@\"");
-    let mut server = folder.myapp(["serve", "unix:socket"]).through(shell).start();
+    shell
+        .arg("-c")
+        .arg("head -c 65536 /dev/zero; exec \"$0\" \"$@\"");
+    let mut server = folder
+        .myapp(["serve", "unix:socket"])
+        .through(shell)
+        .start();
     until(|| UnixStream::connect(folder.path("socket")).is_ok());
     let mut client = UnixStream::connect(folder.path("socket")).unwrap();
     client.write_all(b"hello\n").unwrap();

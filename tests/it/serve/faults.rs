@@ -30,8 +30,16 @@ fn each_answer_comes_so_much_later_and_none_is_held_up_by_another() {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "> two\n> last");
-    assert!(start.elapsed() >= Duration::from_millis(450), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(450),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -40,7 +48,10 @@ fn late_answers_are_whole_and_in_their_order() {
         let server = Server::start(&["-q", "--mode", mode, "--delay=5ms", "--jitter=10ms"]);
         for length in [0, 1, 100_000, 2 << 20] {
             let bytes = noise(length);
-            assert!(server.exchange(&bytes) == bytes, "{length} bytes in {mode} mode differ");
+            assert!(
+                server.exchange(&bytes) == bytes,
+                "{length} bytes in {mode} mode differ"
+            );
         }
     }
 }
@@ -48,19 +59,35 @@ fn late_answers_are_whole_and_in_their_order() {
 #[test]
 fn the_same_seed_loses_the_same_answers() {
     let lost = |seed: &str, threads: &str| {
-        let faults = ["--drop-rate=20%", "--jitter=5ms", "--seed", seed, "--threads", threads];
+        let faults = [
+            "--drop-rate=20%",
+            "--jitter=5ms",
+            "--seed",
+            seed,
+            "--threads",
+            threads,
+        ];
         let server = Server::start(&faults);
         let all = lines(500);
         let answers = [(); 3].map(|()| server.exchange(all.as_bytes()));
-        let count: usize =
-            answers.iter().map(|answer| 500 - answer.split(is_end).count() + 1).sum();
-        server.stop().says("summary connections=3 messages=1500").says(&format!("lost={count} "));
+        let count: usize = answers
+            .iter()
+            .map(|answer| 500 - answer.split(is_end).count() + 1)
+            .sum();
+        server
+            .stop()
+            .says("summary connections=3 messages=1500")
+            .says(&format!("lost={count} "));
         assert!((200..400).contains(&count), "{count} of 1500");
         answers
     };
     let first = lost("7", "1");
     assert_eq!(first, lost("7", "1"));
-    assert_eq!(first, lost("7", "2"), "connections are counted over all threads");
+    assert_eq!(
+        first,
+        lost("7", "2"),
+        "connections are counted over all threads"
+    );
     assert_ne!(first[0], first[1], "each connection has faults of its own");
     assert_ne!(first, lost("8", "1"));
 }
@@ -71,7 +98,9 @@ fn is_end(byte: &u8) -> bool {
 
 #[test]
 fn a_seed_that_was_chosen_at_random_is_told() {
-    Server::start(&["--jitter", "1ms"]).stop().says("--seed repeats them seed=");
+    Server::start(&["--jitter", "1ms"])
+        .stop()
+        .says("--seed repeats them seed=");
 }
 
 #[test]
@@ -84,8 +113,16 @@ fn a_connection_is_reset_after_so_many_bytes_of_answers() {
     let error = client.read_to_end(&mut answer).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(answer, b"78\na");
-    assert_eq!(server.exchange(b"123456789"), b"123456789", "each connection counts for itself");
-    server.stop().says("reset=1").says("failed=0").says("why=\"reset on purpose\"");
+    assert_eq!(
+        server.exchange(b"123456789"),
+        b"123456789",
+        "each connection counts for itself"
+    );
+    server
+        .stop()
+        .says("reset=1")
+        .says("failed=0")
+        .says("why=\"reset on purpose\"");
 }
 
 #[test]
@@ -98,14 +135,21 @@ fn while_too_much_waits_nothing_is_read() {
     assert!(grown < 2 * MIB, "grown by {grown} bytes");
     let start = Instant::now();
     server.stop();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
 fn the_refusal_of_a_long_line_comes_behind_the_answers_that_wait() {
     let server = Server::start(&["--delay", "100ms", "--max-line", "5"]);
     let answer = server.exchange(b"one\n123456\n");
-    assert_eq!(String::from_utf8(answer).unwrap(), "one\nerror: line longer than 5 bytes\n");
+    assert_eq!(
+        String::from_utf8(answer).unwrap(),
+        "one\nerror: line longer than 5 bytes\n"
+    );
 }
 
 #[test]
@@ -127,10 +171,17 @@ fn at_the_end_late_answers_still_come() {
 fn what_is_no_share_or_would_have_no_effect_is_a_usage_error() {
     for rate in ["2", "-0.1", "101%", "NaN", "some", "%"] {
         let rate = format!("--drop-rate={rate}");
-        myapp(["serve", &rate]).run().code(2).prints("").says("not a share from 0 to 1");
+        myapp(["serve", &rate])
+            .run()
+            .code(2)
+            .prints("")
+            .says("not a share from 0 to 1");
     }
     let ran = myapp(["serve", "--seed", "7"]).run().code(2).prints("");
     ran.says("--seed has no effect without --jitter or --drop-rate");
-    let ran = myapp(["serve", "--mode", "discard", "--delay", "1s"]).run().code(2).prints("");
+    let ran = myapp(["serve", "--mode", "discard", "--delay", "1s"])
+        .run()
+        .code(2)
+        .prints("");
     ran.says("hint: they happen to answers, and it sends none");
 }

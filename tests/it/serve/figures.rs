@@ -18,20 +18,28 @@ fn measured(arguments: &[&str]) -> (Server, SocketAddr) {
     let metrics = ["serve", "--metrics", "0", "127.0.0.1:0"];
     let mut server = Server::of(myapp([&metrics, arguments].concat()), 1);
     let line = server.line();
-    let address =
-        line.strip_prefix("listening on http://").and_then(|a| a.strip_suffix("/metrics"));
+    let address = line
+        .strip_prefix("listening on http://")
+        .and_then(|a| a.strip_suffix("/metrics"));
     let address = address.and_then(|address| address.parse().ok());
-    (server, address.unwrap_or_else(|| panic!("no metrics line: {line:?}")))
+    (
+        server,
+        address.unwrap_or_else(|| panic!("no metrics line: {line:?}")),
+    )
 }
 
 /// What is answered to a request; it is sent as it is.
 #[track_caller]
 fn request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("connect for metrics");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     stream.write_all(request).unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer without a reset");
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer without a reset");
     answer
 }
 
@@ -41,8 +49,14 @@ fn scrape(address: SocketAddr) -> String {
     let answer = request(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
-    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{head}"
+    );
+    assert!(
+        head.contains(&format!("Content-Length: {}\r\n", body.len())),
+        "{head}"
+    );
     body.into()
 }
 
@@ -52,9 +66,14 @@ pub(super) fn until(address: SocketAddr, lines: &[&str]) {
     let start = Instant::now();
     loop {
         let text = scrape(address);
-        let missing = lines.iter().find(|line| !text.lines().any(|found| found == **line));
+        let missing = lines
+            .iter()
+            .find(|line| !text.lines().any(|found| found == **line));
         let Some(missing) = missing else { return };
-        assert!(start.elapsed() < Duration::from_secs(10), "{missing} is not in\n{text}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{missing} is not in\n{text}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -96,13 +115,24 @@ fn metrics_are_named_and_typed_as_prometheus_wants_them() {
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a type");
             assert_eq!(helped.last(), Some(&name), "help stands before the type");
-            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert_eq!(
+                kind == "counter",
+                name.ends_with("_total"),
+                "{name} is a {kind}"
+            );
             assert!(kinds.insert(name, kind).is_none(), "{name} comes twice");
         } else {
             let (name, value) = line.split_once(' ').expect("a value");
             let name = name.split('{').next().unwrap();
-            assert_eq!(helped.last(), Some(&name), "a sample stands below its own type");
-            assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{line}");
+            assert_eq!(
+                helped.last(),
+                Some(&name),
+                "a sample stands below its own type"
+            );
+            assert!(
+                value.parse::<f64>().is_ok_and(|value| value >= 0.0),
+                "{line}"
+            );
         }
     }
     assert!(kinds.len() >= 9 && text.ends_with('\n'), "{text}");
@@ -114,32 +144,62 @@ fn curl_scrapes_the_metrics() {
     let (server, metrics) = measured(&[]);
     ask(&server.connect(), b"hello\n");
     until(metrics, &["myapp_messages_total 1"]);
-    let (url, kind) = (format!("http://{metrics}/metrics"), "%{http_code} %{content_type}");
+    let (url, kind) = (
+        format!("http://{metrics}/metrics"),
+        "%{http_code} %{content_type}",
+    );
     let scraped = peer("curl", &["-sS", "--max-time", "10", "-w", kind, &url], b"");
     let scraped = String::from_utf8(scraped).unwrap();
     assert!(scraped.contains("\nmyapp_messages_total 1\n"), "{scraped}");
-    assert!(scraped.ends_with("\n200 text/plain; version=0.0.4; charset=utf-8"), "{scraped}");
+    assert!(
+        scraped.ends_with("\n200 text/plain; version=0.0.4; charset=utf-8"),
+        "{scraped}"
+    );
 }
 
 #[test]
 fn whatever_else_is_asked_there_is_refused() {
     let (server, metrics) = measured(&[]);
     let silent = TcpStream::connect(metrics).unwrap();
-    let long = [b"GET /metrics HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000], b"\r\n\r\n"].concat();
+    let long = [
+        b"GET /metrics HTTP/1.1\r\nX: ".as_slice(),
+        &[b'x'; 20_000],
+        b"\r\n\r\n",
+    ]
+    .concat();
     for (asked, status) in [
         (b"GET / HTTP/1.1\r\n\r\n".as_slice(), "404 Not Found"),
-        (b"POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: GET, HEAD"),
+        (
+            b"POST /metrics HTTP/1.1\r\n\r\n",
+            "405 Method Not Allowed\r\nAllow: GET, HEAD",
+        ),
         (b"hello\r\n\r\n", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
     ] {
         let answer = request(metrics, asked);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
     }
-    assert!(scrape(metrics).contains("myapp_connections_total 0\n"), "these do not count");
+    assert!(
+        scrape(metrics).contains("myapp_connections_total 0\n"),
+        "these do not count"
+    );
     let start = Instant::now();
-    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!((&silent).read(&mut [0; 1]).unwrap(), 0, "who says nothing is closed");
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    silent
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    assert_eq!(
+        (&silent).read(&mut [0; 1]).unwrap(),
+        0,
+        "who says nothing is closed"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
     server.stop();
 }
 
@@ -147,29 +207,62 @@ fn whatever_else_is_asked_there_is_refused() {
 fn an_address_for_metrics_that_cannot_be_had_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let ran = myapp(["serve", "--metrics", &taken, "127.0.0.1:0"]).run().code(4).prints("");
+    let ran = myapp(["serve", "--metrics", &taken, "127.0.0.1:0"])
+        .run()
+        .code(4)
+        .prints("");
     let in_use = format!("myapp: --metrics: listen on {taken}: Address already in use\nhint: ");
     ran.says(&in_use);
-    let ran = myapp(["serve", "--metrics", "no.such.host.invalid:1", "127.0.0.1:0"]).run();
-    ran.code(4).prints("").says("myapp: --metrics: resolve no.such.host.invalid: ");
+    let ran = myapp([
+        "serve",
+        "--metrics",
+        "no.such.host.invalid:1",
+        "127.0.0.1:0",
+    ])
+    .run();
+    ran.code(4)
+        .prints("")
+        .says("myapp: --metrics: resolve no.such.host.invalid: ");
 }
 
 /// The next event, which is as the schema says.
 #[track_caller]
 fn event(running: &mut Running, name: &str) -> serde_json::Value {
     let line = running.line();
-    assert!(line.starts_with(&format!("{{\"event\":\"{name}\",")), "{line}");
+    assert!(
+        line.starts_with(&format!("{{\"event\":\"{name}\",")),
+        "{line}"
+    );
     schema::json("serve", &line)
 }
 
 #[test]
 fn events_are_lines_of_json() {
-    let arguments = ["serve", "--json", "-q", "--stats", "200ms", "--metrics", "0", "0"];
+    let arguments = [
+        "serve",
+        "--json",
+        "-q",
+        "--stats",
+        "200ms",
+        "--metrics",
+        "0",
+        "0",
+    ];
     let mut running = myapp(arguments).start();
     let listening = event(&mut running, "listening");
-    let address = listening["address"].as_str().unwrap().strip_prefix("tcp://").unwrap();
+    let address = listening["address"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("tcp://")
+        .unwrap();
     let metrics = event(&mut running, "listening");
-    assert!(metrics["address"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{metrics}");
+    assert!(
+        metrics["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:"),
+        "{metrics}"
+    );
     let client = TcpStream::connect(address).unwrap();
     ask(&client, b"hello\n");
     let start = Instant::now();
@@ -186,14 +279,20 @@ fn events_are_lines_of_json() {
         (&stats["open"], &stats["messages"], &stats["received"]),
         (&1.into(), &1.into(), &6.into())
     );
-    assert!((0.1..=1.1).contains(&messages), "one message, by the rates {messages}");
+    assert!(
+        (0.1..=1.1).contains(&messages),
+        "one message, by the rates {messages}"
+    );
     drop(client);
     running.signal(Signal::TERM);
     let ran = running.wait().code(0).silent();
     let last = ran.text().lines().last().unwrap().to_owned();
     let summary = schema::json("serve", &last);
     assert_eq!(summary["event"], "summary");
-    assert_eq!((&summary["connections"], &summary["sent"]), (&1.into(), &6.into()));
+    assert_eq!(
+        (&summary["connections"], &summary["sent"]),
+        (&1.into(), &6.into())
+    );
 }
 
 #[test]
@@ -201,8 +300,14 @@ fn a_line_of_figures_is_logged_as_often_as_asked() {
     let server = Server::start(&["--stats", "100ms"]);
     let _open = server.connect();
     thread::sleep(Duration::from_millis(550));
-    let ran = server.stop().says("stats open=1 connections=1 messages_rate=0");
-    let lines = ran.stderr.lines().filter(|line| line.contains(" stats open=")).count();
+    let ran = server
+        .stop()
+        .says("stats open=1 connections=1 messages_rate=0");
+    let lines = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" stats open="))
+        .count();
     assert!((3..=30).contains(&lines), "{lines} lines");
     assert_eq!(ran.text(), "", "nothing else is on stdout");
 }

@@ -34,7 +34,10 @@ fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T,
 
 #[test]
 fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
-    let config = serve::Config { max_partial: 100_000, ..serve::Config::default() };
+    let config = serve::Config {
+        max_partial: 100_000,
+        ..serve::Config::default()
+    };
     let (answer, summary) = beside(config, |address| {
         let connect = || TcpStream::connect(address).unwrap();
         let (mut long, mut short, mut last) = (connect(), connect(), connect());
@@ -54,13 +57,19 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
         answer
     });
     assert_eq!(answer, "error: line longer than 60000 bytes\n");
-    assert_eq!((summary.connections, summary.too_long, summary.cut), (3, 1, 0));
+    assert_eq!(
+        (summary.connections, summary.too_long, summary.cut),
+        (3, 1, 0)
+    );
 }
 
 #[test]
 fn a_run_that_is_dropped_cuts_everything_at_once() {
     let server = bind(serve::Config::default());
-    let (address, figures) = (server.local_addrs()[0].socket_addr().unwrap(), server.figures());
+    let (address, figures) = (
+        server.local_addrs()[0].socket_addr().unwrap(),
+        server.figures(),
+    );
     let (stopper, stop) = stop::stop();
     thread::scope(|scope| {
         scope.spawn(move || {

@@ -57,10 +57,17 @@ fn one_more_than_the_most_waits_until_one_leaves() {
     five.iter().for_each(|client| drop(ask(client, b"in\n")));
     let mut sixth = server.connect();
     sixth.write_all(b"me too\n").unwrap();
-    sixth.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert_eq!(sixth.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    sixth
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert_eq!(
+        sixth.read(&mut [0; 1]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     five.pop();
-    sixth.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    sixth
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let mut answer = [0; 7];
     sixth.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"me too\n");
@@ -68,26 +75,51 @@ fn one_more_than_the_most_waits_until_one_leaves() {
 
 #[test]
 fn without_descriptors_it_waits_quietly_and_recovers() {
-    let arguments = ["serve", "--max-connections", "1000", "--threads", "2", "0", "0", "0"];
+    let arguments = [
+        "serve",
+        "--max-connections",
+        "1000",
+        "--threads",
+        "2",
+        "0",
+        "0",
+        "0",
+    ];
     let server = Server::of(myapp(arguments).descriptors(64), 3);
     let first = server.connect();
     ask(&first, b"in\n");
     // On sockets of all addresses and both threads.
     let addresses = server.addresses().iter().cycle().take(200);
-    let others: Vec<_> = addresses.map(|address| TcpStream::connect(address).unwrap()).collect();
+    let others: Vec<_> = addresses
+        .map(|address| TcpStream::connect(address).unwrap())
+        .collect();
     let (before, start) = (server.cpu(), Instant::now());
     while start.elapsed() < Duration::from_secs(3) {
         assert_eq!(ask(&first, b"goes on\n"), b"goes on\n");
         thread::sleep(Duration::from_millis(50));
     }
     let used = server.cpu() - before;
-    assert!(used < start.elapsed() / 20, "{used:?} of {:?}", start.elapsed());
+    assert!(
+        used < start.elapsed() / 20,
+        "{used:?} of {:?}",
+        start.elapsed()
+    );
     let short = start.elapsed();
     drop(others);
     assert_eq!(server.exchange(b"recovered\n"), b"recovered\n");
-    let ran = server.stop().says("Too many open files").says("fewer connections than wanted");
-    let warned = ran.stderr.lines().filter(|line| line.contains("cannot accept")).count();
-    assert!((1..=2 * short.as_secs() as usize).contains(&warned), "{warned} lines in {short:?}");
+    let ran = server
+        .stop()
+        .says("Too many open files")
+        .says("fewer connections than wanted");
+    let warned = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("cannot accept"))
+        .count();
+    assert!(
+        (1..=2 * short.as_secs() as usize).contains(&warned),
+        "{warned} lines in {short:?}"
+    );
 }
 
 #[test]
@@ -106,7 +138,11 @@ fn by_default_so_many_are_taken_as_there_are_descriptors() {
             }
         });
         let ran = server.stop();
-        assert!(!ran.stderr.contains("Too many open files"), "{threads} threads: {}", ran.stderr);
+        assert!(
+            !ran.stderr.contains("Too many open files"),
+            "{threads} threads: {}",
+            ran.stderr
+        );
     }
 }
 
@@ -114,19 +150,30 @@ fn by_default_so_many_are_taken_as_there_are_descriptors() {
 fn several_threads_share_the_work_and_the_limits() {
     let server = Server::start(&["--threads", "3", "--max-connections", "30"]);
     let clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
-    clients.iter().for_each(|client| drop(ask(client, b"hello\n")));
+    clients
+        .iter()
+        .for_each(|client| drop(ask(client, b"hello\n")));
     let mut next = server.connect();
     next.write_all(b"next\n").unwrap();
-    next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert_eq!(next.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    next.set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert_eq!(
+        next.read(&mut [0; 1]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     server.signal(Signal::TERM);
     for client in clients {
         ends(&client);
     }
     let mut answer = String::new();
-    next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    next.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     next.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "next\n");
     drop(next);
-    server.wait().code(0).says("connections=31 messages=31").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("connections=31 messages=31")
+        .says("cut=0");
 }

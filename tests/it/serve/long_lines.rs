@@ -16,14 +16,23 @@ fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
     let error = "error: line longer than 10 bytes\n";
     assert_eq!(server.exchange(b"0123456789a\n"), error.as_bytes());
     let answer = server.exchange(b"first\nsecond\n0123456789a\nnever\n");
-    assert_eq!(String::from_utf8(answer).unwrap(), format!("first\nsecond\n{error}"));
-    server.stop().says("too_long=2").says("why=\"line too long\"");
+    assert_eq!(
+        String::from_utf8(answer).unwrap(),
+        format!("first\nsecond\n{error}")
+    );
+    server
+        .stop()
+        .says("too_long=2")
+        .says("why=\"line too long\"");
 }
 
 #[test]
 fn a_refusal_has_no_prefix() {
     let server = Server::start(&["--max-line", "4", "--prefix", "> "]);
-    assert_eq!(server.exchange(b"1234\n12345\n"), b"> 1234\nerror: line longer than 4 bytes\n");
+    assert_eq!(
+        server.exchange(b"1234\n12345\n"),
+        b"> 1234\nerror: line longer than 4 bytes\n"
+    );
 }
 
 #[test]
@@ -61,6 +70,10 @@ fn who_is_refused_but_goes_on_sending_is_closed_after_a_second() {
         assert!(start.elapsed() < Duration::from_secs(10), "is not closed");
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(900),
+        "{:?}",
+        start.elapsed()
+    );
     server.until_descriptors(before);
 }

@@ -17,7 +17,10 @@ fn all_that_was_sent_before_a_half_close_comes_back_then_the_end() {
         let before = server.descriptors();
         for length in [0, 1, 5, 100, 100_000, 4 << 20] {
             let bytes = noise(length);
-            assert!(server.exchange(&bytes) == bytes, "{length} bytes in {mode} mode differ");
+            assert!(
+                server.exchange(&bytes) == bytes,
+                "{length} bytes in {mode} mode differ"
+            );
             server.until_descriptors(before);
         }
     }
@@ -27,15 +30,24 @@ fn all_that_was_sent_before_a_half_close_comes_back_then_the_end() {
 fn every_byte_comes_back_as_it_was() {
     let all: Vec<u8> = (0..=255).collect();
     let server = Server::start(&["--mode", "line"]);
-    for bytes in [b"a\r\nb\rc\n\n\r\n\nlast".as_slice(), b"\n", b"\r", b"\0\n\0", b"\xff\xfe", &all]
-    {
+    for bytes in [
+        b"a\r\nb\rc\n\n\r\n\nlast".as_slice(),
+        b"\n",
+        b"\r",
+        b"\0\n\0",
+        b"\xff\xfe",
+        &all,
+    ] {
         assert_eq!(server.exchange(bytes), bytes);
     }
     let prefixed = [b"> ", &all[..=10], b"> ", &all[11..]].concat();
     assert_eq!(Server::start(&["--prefix", "> "]).exchange(&all), prefixed);
     assert_eq!(Server::start(&["--mode", "chunk"]).exchange(&all), all);
     let piece = [b"> ", all.as_slice()].concat();
-    assert_eq!(Server::start(&["--mode", "chunk", "--prefix", "> "]).exchange(&all), piece);
+    assert_eq!(
+        Server::start(&["--mode", "chunk", "--prefix", "> "]).exchange(&all),
+        piece
+    );
     assert_eq!(Server::start(&["--mode", "discard"]).exchange(&all), b"");
 }
 
@@ -46,8 +58,13 @@ fn a_line_is_answered_when_its_end_has_come_and_no_sooner() {
     for byte in b"one byte a segment" {
         client.write_all(&[*byte]).unwrap();
     }
-    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    assert_eq!(
+        client.read(&mut [0; 1]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     client.write_all(b"\nnext").unwrap();
     let mut answer = [0; 19];
     client.read_exact(&mut answer).unwrap();
@@ -63,26 +80,43 @@ fn a_chunk_is_answered_without_a_line_end() {
     let server = Server::start(&["--mode", "chunk"]);
     let client = server.connect();
     assert_eq!(ask(&client, b"no line end"), b"no line end");
-    assert_eq!(ask(&client, "¡Hola, servidor!".as_bytes()), "¡Hola, servidor!".as_bytes());
+    assert_eq!(
+        ask(&client, "¡Hola, servidor!".as_bytes()),
+        "¡Hola, servidor!".as_bytes()
+    );
 }
 
 #[test]
 fn a_prefix_stands_before_each_line() {
     let server = Server::start(&["--prefix", "You said: "]);
     let answer = server.exchange(b"one\n\ntwo\r\nlast");
-    assert_eq!(answer, b"You said: one\nYou said: \nYou said: two\r\nYou said: last");
+    assert_eq!(
+        answer,
+        b"You said: one\nYou said: \nYou said: two\r\nYou said: last"
+    );
     let many = noise(1 << 20);
     let lines = many.split_inclusive(|byte| *byte == b'\n');
-    let wanted: Vec<u8> = lines.flat_map(|line| [b"You said: ", line].concat()).collect();
-    assert!(server.exchange(&many) == wanted, "a megabyte with a prefix before each line differs");
+    let wanted: Vec<u8> = lines
+        .flat_map(|line| [b"You said: ", line].concat())
+        .collect();
+    assert!(
+        server.exchange(&many) == wanted,
+        "a megabyte with a prefix before each line differs"
+    );
 }
 
 #[test]
 fn a_prefix_stands_before_each_piece_of_at_most_the_chunk() {
     let server = Server::start(&["--mode", "chunk", "--chunk", "100", "--prefix", "Dijiste: "]);
     let bytes = [b'x'; 250];
-    let wanted =
-        [b"Dijiste: ", &bytes[..100], b"Dijiste: ", &bytes[..100], b"Dijiste: ", &[b'x'; 50]];
+    let wanted = [
+        b"Dijiste: ",
+        &bytes[..100],
+        b"Dijiste: ",
+        &bytes[..100],
+        b"Dijiste: ",
+        &[b'x'; 50],
+    ];
     assert_eq!(server.exchange(&bytes), wanted.concat());
 }
 
@@ -111,7 +145,11 @@ fn of_a_thousand_half_closes_each_gets_every_byte() {
     let before = server.descriptors();
     for round in 0..1000 {
         let message = &bytes[round..][..99 * round];
-        assert!(server.exchange(message) == message, "{} bytes differ", message.len());
+        assert!(
+            server.exchange(message) == message,
+            "{} bytes differ",
+            message.len()
+        );
     }
     server.until_descriptors(before);
 }

@@ -58,7 +58,9 @@ impl Drop for Started {
 fn told(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 100];
     let count = socket.recv(&mut buffer).expect("something is told");
-    String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned()
+    String::from_utf8_lossy(&buffer[..count])
+        .trim_end()
+        .to_owned()
 }
 
 #[test]
@@ -70,15 +72,27 @@ fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
     let unix = UnixListener::bind(&path).unwrap();
     let notify = folder.path("notify");
     let state = UnixDatagram::bind(&notify).unwrap();
-    state.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut server =
-        Started::serve("--threads 2", [tcp.into(), unix.into()], OURS, notify.to_str().unwrap());
+    state
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut server = Started::serve(
+        "--threads 2",
+        [tcp.into(), unix.into()],
+        OURS,
+        notify.to_str().unwrap(),
+    );
     assert_eq!(
         server.lines(2),
-        [format!("listening on tcp://{address}"), format!("listening on unix:{}", path.display())]
+        [
+            format!("listening on tcp://{address}"),
+            format!("listening on unix:{}", path.display())
+        ]
     );
     assert_eq!(told(&state), "READY=1");
-    assert_eq!(ask(&TcpStream::connect(address).unwrap(), b"tcp\n"), b"tcp\n");
+    assert_eq!(
+        ask(&TcpStream::connect(address).unwrap(), b"tcp\n"),
+        b"tcp\n"
+    );
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"unix\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -95,7 +109,9 @@ fn the_state_is_told_to_a_socket_without_a_path_too() {
     let name = format!("myapp-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let state = UnixDatagram::bind_addr(&address).unwrap();
-    state.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    state
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let server = myapp(["serve", "-q", "0"]).env("NOTIFY_SOCKET", format!("@{name}"));
     let server = Server::of(server, 1);
     assert_eq!(told(&state), "READY=1");
@@ -111,9 +127,14 @@ fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
     let mut server = Started::serve("-q 127.0.0.2:0", [udp.into(), tcp.into()], OURS, "");
     let lines = server.lines(3);
     assert_eq!(lines[0], format!("listening on udp://{address}"));
-    assert!(lines[2].starts_with("listening on tcp://127.0.0.2:"), "{lines:?}");
+    assert!(
+        lines[2].starts_with("listening on tcp://127.0.0.2:"),
+        "{lines:?}"
+    );
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     client.send_to(b"datagram", address).unwrap();
     let mut buffer = [0; 100];
     let (count, from) = client.recv_from(&mut buffer).unwrap();
@@ -127,7 +148,10 @@ fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().into());
         let mut server = Started::serve("-q 127.0.0.2:0", sockets, whose, "");
         let lines = server.lines(1);
-        assert!(lines[0].starts_with("listening on tcp://127.0.0.2:"), "{whose}: {lines:?}");
+        assert!(
+            lines[0].starts_with("listening on tcp://127.0.0.2:"),
+            "{whose}: {lines:?}"
+        );
     }
 }
 
@@ -144,16 +168,26 @@ fn what_is_no_socket_is_refused() {
 #[test]
 #[ignore = "needs systemd-socket-activate"]
 fn systemd_socket_activate_starts_it_at_the_first_connection() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut command = Command::new("systemd-socket-activate");
-    command.arg("-l").arg(address.to_string()).arg(env!("CARGO_BIN_EXE_myapp")).arg("serve");
+    command
+        .arg("-l")
+        .arg(address.to_string())
+        .arg(env!("CARGO_BIN_EXE_myapp"))
+        .arg("serve");
     let mut started = Started(command.stdout(Stdio::piped()).spawn().unwrap());
     let start = std::time::Instant::now();
     let stream = loop {
         if let Ok(stream) = TcpStream::connect(address) {
             break stream;
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "it does not listen");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it does not listen"
+        );
         std::thread::sleep(Duration::from_millis(10));
     };
     assert_eq!(ask(&stream, b"first\n"), b"first\n");

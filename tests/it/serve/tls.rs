@@ -33,10 +33,15 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Two of one name would be told apart by their signatures alone.
-        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
     }
 
     /// A certificate and its key.
@@ -54,7 +59,9 @@ impl Authority {
         identity: Option<&(String, String)>,
     ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
@@ -65,7 +72,11 @@ impl Authority {
         };
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
+        Arc::new(
+            builder
+                .with_client_auth_cert(vec![certificate], key)
+                .unwrap(),
+        )
     }
 }
 
@@ -88,13 +99,22 @@ impl Server {
         let files = ["serve", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
         let program = folder.myapp([&files, arguments, &["tls://127.0.0.1:0"]].concat());
         let (running, address) = begin(program);
-        Self { running, address, authority, folder }
+        Self {
+            running,
+            address,
+            authority,
+            folder,
+        }
     }
 
     fn plain(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         stream
     }
 
@@ -122,9 +142,15 @@ impl Server {
 fn begin(program: Program) -> (Running, SocketAddr) {
     let mut running = program.start();
     let line = running.line();
-    let address = line.split("tls://").nth(1).map(|rest| rest.trim_end_matches("\"}"));
+    let address = line
+        .split("tls://")
+        .nth(1)
+        .map(|rest| rest.trim_end_matches("\"}"));
     let address = address.and_then(|address| address.parse().ok());
-    (running, address.unwrap_or_else(|| panic!("no listening line: {line:?}")))
+    (
+        running,
+        address.unwrap_or_else(|| panic!("no listening line: {line:?}")),
+    )
 }
 
 /// Sends a message and reads as many bytes of the answer.
@@ -142,7 +168,9 @@ fn finish(client: &mut Client) -> Vec<u8> {
     client.conn.send_close_notify();
     let mut rest = Vec::new();
     // Without that word this is an error.
-    client.read_to_end(&mut rest).expect("an end that the server has told");
+    client
+        .read_to_end(&mut rest)
+        .expect("an end that the server has told");
     rest
 }
 
@@ -184,8 +212,16 @@ fn bulk_comes_back_exact_in_bounded_memory() {
 /// The memory in bytes that is the program's own.
 fn memory(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .unwrap();
+    line.trim()
+        .strip_suffix(" kB")
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }
 
 #[test]
@@ -194,9 +230,13 @@ fn who_reads_nothing_stops_being_read() {
     ask(&mut server.client(), b"warm");
     let before = memory(&server.running);
     let mut slow = server.client();
-    slow.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    slow.sock
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
     let piece = noise(1 << 20);
-    let taken = (0..64).take_while(|_| slow.write_all(&piece).is_ok()).count();
+    let taken = (0..64)
+        .take_while(|_| slow.write_all(&piece).is_ok())
+        .count();
     assert!(taken < 64, "the server took all, though nothing was read");
     let grown = memory(&server.running).saturating_sub(before);
     assert!(grown < 1 << 20, "grown by {grown} bytes");
@@ -208,7 +248,9 @@ fn plain_bytes_get_an_alert_and_harm_nobody() {
     let mut good = server.client();
     ask(&mut good, b"before\n");
     let mut plain = server.plain();
-    plain.write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &noise(100_000)].concat()).unwrap();
+    plain
+        .write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &noise(100_000)].concat())
+        .unwrap();
     plain.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     plain.read_to_end(&mut answer).expect("no reset");
@@ -221,14 +263,19 @@ fn plain_bytes_get_an_alert_and_harm_nobody() {
 #[test]
 fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_for() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
-    let (right, wrong) = (server.authority.issue("client"), Authority::new().issue("client"));
+    let (right, wrong) = (
+        server.authority.issue("client"),
+        Authority::new().issue("client"),
+    );
     for version in [&TLS12, &TLS13] {
         let config = |identity| server.authority.client(version, identity);
         let mut client = server.connect(config(Some(&right)));
         ask(&mut client, b"in\n");
         for identity in [None, Some(&wrong)] {
             let mut client = server.connect(config(identity));
-            let error = client.write_all(b"x\n").and_then(|()| client.read_exact(&mut [0; 2]));
+            let error = client
+                .write_all(b"x\n")
+                .and_then(|()| client.read_exact(&mut [0; 2]));
             // The alert, not a reset.
             assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidData);
         }
@@ -244,7 +291,9 @@ fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
     let start = Instant::now();
     let silent = server.plain();
     let mut next = server.client();
-    next.sock.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    next.sock
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     assert_eq!(ask(&mut next, b"at last\n"), b"at last\n");
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(9_900), "{waited:?}");
@@ -261,7 +310,11 @@ fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
     ask(&mut server.client(), b"behind it\n");
     let start = Instant::now();
     server.stop();
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -287,10 +340,16 @@ fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
             if shuts_down {
                 client.shutdown(Shutdown::Write).unwrap();
             }
-            client.read_to_end(&mut Vec::new()).expect("an end without a reset");
+            client
+                .read_to_end(&mut Vec::new())
+                .expect("an end without a reset");
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
     let tls = server.stop();
     assert!(tls.contains(r#""other":12,"timed_out":0"#), "{tls}");
 }
@@ -334,14 +393,19 @@ fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
     let echo = |pin: &str| {
         let address = format!("https://{address}/");
-        folder.myapp(["download", "--retry", "0", "--pinned-sha256", pin, &address]).run()
+        folder
+            .myapp(["download", "--retry", "0", "--pinned-sha256", pin, &address])
+            .run()
     };
     // It is no HTTP server, but the handshake with it tells its certificate.
     let told = echo(&"0".repeat(64)).code(5).stderr;
     let found = told.trim_end().rsplit(' ').next().unwrap();
     assert!(found.parse::<Fingerprint>().is_ok(), "{told}");
     running.signal(Signal::TERM);
-    running.wait().code(0).says(&format!("certificate SHA-256: {found}\n"));
+    running
+        .wait()
+        .code(0)
+        .says(&format!("certificate SHA-256: {found}\n"));
 }
 
 #[test]
@@ -352,13 +416,24 @@ fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
     for (arguments, says) in [
         (&["tls://0"] as &[_], hint),
         (&["--tls-self-signed", "0"], "without a tls:// address"),
-        (&[pair.as_slice(), &["0"]].concat(), "without a tls:// address"),
+        (
+            &[pair.as_slice(), &["0"]].concat(),
+            "without a tls:// address",
+        ),
         (&["--tls-cert", "c", "tls://0"], "--tls-key <FILE>"),
         (&["--tls-key", "k", "tls://0"], "--tls-cert <FILE>"),
         (&["--tls-client-ca", "ca", "tls://0"], hint),
-        (&[pair.as_slice(), &["--tls-self-signed", "tls://0"]].concat(), "cannot be used with"),
+        (
+            &[pair.as_slice(), &["--tls-self-signed", "tls://0"]].concat(),
+            "cannot be used with",
+        ),
     ] {
-        folder.myapp([&["serve"], arguments].concat()).run().code(2).prints("").says(says);
+        folder
+            .myapp([&["serve"], arguments].concat())
+            .run()
+            .code(2)
+            .prints("")
+            .says(says);
     }
 }
 
@@ -370,14 +445,52 @@ fn files_that_cannot_be_used_are_named_with_their_cause() {
     folder.write("key", key);
     folder.write("other", authority.issue("localhost").1);
     for (cert, key, ca, code, says) in [
-        ("none", "key", "cert", 3, "read certificates from none: No such file"),
-        ("key", "key", "cert", 3, "read certificates from key: no certificate in it"),
-        ("cert", "cert", "cert", 3, "read the private key in cert: no private key in it"),
-        ("cert", "key", "key", 3, "read certificates from key: no certificate in it"),
-        ("cert", "other", "cert", 5, "use the certificate in cert with its key: "),
+        (
+            "none",
+            "key",
+            "cert",
+            3,
+            "read certificates from none: No such file",
+        ),
+        (
+            "key",
+            "key",
+            "cert",
+            3,
+            "read certificates from key: no certificate in it",
+        ),
+        (
+            "cert",
+            "cert",
+            "cert",
+            3,
+            "read the private key in cert: no private key in it",
+        ),
+        (
+            "cert",
+            "key",
+            "key",
+            3,
+            "read certificates from key: no certificate in it",
+        ),
+        (
+            "cert",
+            "other",
+            "cert",
+            5,
+            "use the certificate in cert with its key: ",
+        ),
     ] {
-        let line =
-            ["serve", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca, "tls://0"];
+        let line = [
+            "serve",
+            "--tls-cert",
+            cert,
+            "--tls-key",
+            key,
+            "--tls-client-ca",
+            ca,
+            "tls://0",
+        ];
         folder.myapp(line).run().code(code).prints("").says(says);
     }
 }
@@ -390,13 +503,28 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
     let certificate = server.folder.write("client.pem", certificate + &key);
     let certificate = certificate.to_str().unwrap();
     let (address, ca) = (server.address.to_string(), server.folder.path("ca.pem"));
-    let fixed = ["s_client", "-quiet", "-verify_return_error", "-CAfile", ca.to_str().unwrap()];
-    let lines = [b"Q\none\n\xff\xfe\nthree\n".repeat(100), noise(10_000), b"\n".to_vec()].concat();
+    let fixed = [
+        "s_client",
+        "-quiet",
+        "-verify_return_error",
+        "-CAfile",
+        ca.to_str().unwrap(),
+    ];
+    let lines = [
+        b"Q\none\n\xff\xfe\nthree\n".repeat(100),
+        noise(10_000),
+        b"\n".to_vec(),
+    ]
+    .concat();
     for version in ["-tls1_2", "-tls1_3"] {
         let common = [&fixed[..], &["-connect", &address, version]].concat();
         let own = [&common[..], &["-cert", certificate, "-key", certificate]].concat();
         talks("openssl", &own, &lines);
-        assert_eq!(peer("openssl", &common, b"x\n"), b"", "{version} without a certificate");
+        assert_eq!(
+            peer("openssl", &common, b"x\n"),
+            b"",
+            "{version} without a certificate"
+        );
     }
 }
 
@@ -426,7 +554,10 @@ fn socat_gets_all_back_after_its_end_of_input_inside_tls() {
             format!("OPENSSL:127.0.0.1:{port},cafile={ca},commonname=localhost,{versions}");
         for length in [0, 5, 100_000, 4 << 20] {
             let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
-            assert!(answer == noise(length), "{length} bytes with {version} differ");
+            assert!(
+                answer == noise(length),
+                "{length} bytes with {version} differ"
+            );
         }
     }
     assert_eq!(server.stop(), NO_FAILURE);

@@ -28,7 +28,11 @@ fn serve(arguments: &[&str], address: &str) -> Server {
 /// A socket that takes answers only from `server`.
 #[track_caller]
 fn client(server: SocketAddr) -> UdpSocket {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any).unwrap();
     socket.connect(server).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
@@ -54,19 +58,30 @@ fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
 fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
     client.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 16];
-    std::iter::from_fn(|| client.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()))
-        .collect()
+    std::iter::from_fn(|| {
+        client
+            .recv(&mut buffer)
+            .ok()
+            .map(|length| buffer[..length].to_vec())
+    })
+    .collect()
 }
 
 #[test]
 fn datagrams_of_every_length_come_back_whole() {
-    for (mode, address) in [("line", "127.0.0.1:0"), ("chunk", "127.0.0.1:0"), ("line", "[::1]:0")]
-    {
+    for (mode, address) in [
+        ("line", "127.0.0.1:0"),
+        ("chunk", "127.0.0.1:0"),
+        ("line", "[::1]:0"),
+    ] {
         let server = serve(&["--mode", mode, "-q"], address);
         let client = client(server.address());
         for length in [0, 1, 1472, 8192, 65_507] {
             let message = noise(length);
-            assert!(exchange(&client, &message) == message, "{length} bytes in {mode} mode differ");
+            assert!(
+                exchange(&client, &message) == message,
+                "{length} bytes in {mode} mode differ"
+            );
         }
     }
     let server = serve(&["--udp-max", "65527"], "[::1]:0");
@@ -81,7 +96,10 @@ fn datagrams_of_every_length_come_back_whole() {
 fn a_datagram_is_one_message_with_one_prefix_whatever_lines_it_has() {
     let server = serve(&["--prefix", "> "], "127.0.0.1:0");
     let client = client(server.address());
-    assert_eq!(exchange(&client, b"two\nlines, no end"), b"> two\nlines, no end");
+    assert_eq!(
+        exchange(&client, b"two\nlines, no end"),
+        b"> two\nlines, no end"
+    );
     assert_eq!(exchange(&client, b""), b"> ");
     server.stop().says("messages=2").says("datagrams=2");
 }
@@ -91,7 +109,11 @@ fn in_discard_mode_nothing_comes_back() {
     let server = serve(&["--mode", "discard"], "127.0.0.1:0");
     let client = client(server.address());
     client.send(b"gone").unwrap();
-    server.stop().says("messages=1").says("received=4").says("sent=0");
+    server
+        .stop()
+        .says("messages=1")
+        .says("received=4")
+        .says("sent=0");
     assert_eq!(come(&client), [b""; 0]);
 }
 
@@ -101,7 +123,10 @@ fn what_is_too_long_is_counted_and_never_answered_short() {
     let client = client(server.address());
     client.send(&noise(101)).unwrap();
     assert_eq!(exchange(&client, &noise(100)), noise(100));
-    let ran = server.stop().says("messages=1").says("datagrams=1 unanswered=1");
+    let ran = server
+        .stop()
+        .says("messages=1")
+        .says("datagrams=1 unanswered=1");
     ran.says("why=\"longer than a datagram may be\"");
     assert_eq!(come(&client), [b""; 0]);
 }
@@ -116,8 +141,15 @@ fn an_answer_comes_from_the_address_that_was_asked() {
         ("[::]:0", "::1"),
     ] {
         let server = serve(&[], every);
-        let client = client(SocketAddr::new(asked.parse().unwrap(), server.address().port()));
-        assert_eq!(exchange(&client, asked.as_bytes()), asked.as_bytes(), "{asked} at {every}");
+        let client = client(SocketAddr::new(
+            asked.parse().unwrap(),
+            server.address().port(),
+        ));
+        assert_eq!(
+            exchange(&client, asked.as_bytes()),
+            asked.as_bytes(),
+            "{asked} at {every}"
+        );
     }
 }
 
@@ -132,7 +164,11 @@ fn an_answer_comes_from_the_ipv6_address_that_was_asked() {
     let server = Server::of(myapp(["serve", "-q", "udp://:0"]).through(unshare), 1);
     let (id, port) = (server.id(), server.address().port());
     let [user, net] = ["user", "net"].map(|kind| format!("--{kind}=/proc/{id}/ns/{kind}"));
-    for (asked, asking) in [("fd00::1", "fd00::2"), ("fd00::2", "fd00::1"), ("fd00::1", "::1")] {
+    for (asked, asking) in [
+        ("fd00::1", "fd00::2"),
+        ("fd00::2", "fd00::1"),
+        ("fd00::1", "::1"),
+    ] {
         // socat takes an answer only from where it has sent to.
         let to = format!("UDP6:[{asked}]:{port},bind=[{asking}]");
         let inside = [&user, &net, "--preserve-credentials", "socat", "-", &to];
@@ -152,7 +188,10 @@ fn what_cannot_be_sent_is_counted_and_ends_nothing() {
         gone.send_to(b"gone", server.address()).unwrap();
     }
     assert_eq!(exchange(&client, b"still here"), b"> still here");
-    server.stop().says("datagrams=12 unanswered=1").says("cannot answer");
+    server
+        .stop()
+        .says("datagrams=12 unanswered=1")
+        .says("cannot answer");
 }
 
 #[test]
@@ -162,7 +201,10 @@ fn who_is_denied_is_not_answered() {
     let denied = UdpSocket::bind("127.0.0.2:0").unwrap();
     denied.send_to(b"let me in", to).unwrap();
     assert_eq!(exchange(&client(to), b"hello"), b"hello");
-    server.stop().says("datagrams=1 unanswered=1").says("why=\"its address may not ask\"");
+    server
+        .stop()
+        .says("datagrams=1 unanswered=1")
+        .says("why=\"its address may not ask\"");
     assert_eq!(come(&denied), [b""; 0]);
 }
 
@@ -174,7 +216,9 @@ fn many_clients_are_answered_by_several_threads_each_in_its_order() {
         // No more at once than wait in the buffers of the system.
         let numbers = round * 4..(round + 1) * 4_u8;
         for client in &clients {
-            numbers.clone().for_each(|number| assert_eq!(client.send(&[number]).unwrap(), 1));
+            numbers
+                .clone()
+                .for_each(|number| assert_eq!(client.send(&[number]).unwrap(), 1));
         }
         for client in &clients {
             let answers: Vec<_> = numbers.clone().map(|_| receive(client)[0]).collect();
@@ -197,7 +241,9 @@ fn what_waits_when_the_server_ends_is_answered() {
     server.signal(Signal::CONT);
     server.wait().code(0).says("datagrams=101 unanswered=0");
     assert_eq!(come(&client), messages);
-    let late = client.set_nonblocking(false).and_then(|()| client.send(b"late"));
+    let late = client
+        .set_nonblocking(false)
+        .and_then(|()| client.send(b"late"));
     let refused = late.and_then(|_| client.recv(&mut [0]));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
@@ -205,7 +251,9 @@ fn what_waits_when_the_server_ends_is_answered() {
 #[test]
 fn connections_and_datagrams_are_served_at_once() {
     let server = Server::of(myapp(["serve", "0", "udp://0"]), 2);
-    let [tcp, udp] = server.addresses() else { panic!("{:?}", server.addresses()) };
+    let [tcp, udp] = server.addresses() else {
+        panic!("{:?}", server.addresses())
+    };
     let stream = server.connect();
     assert_eq!(stream.peer_addr().unwrap(), *tcp);
     let client = client(*udp);
@@ -214,12 +262,18 @@ fn connections_and_datagrams_are_served_at_once() {
         assert_eq!(exchange(&client, b"a datagram"), b"a datagram");
     }
     drop(stream);
-    server.stop().says("summary connections=1 messages=200").says("datagrams=100");
+    server
+        .stop()
+        .says("summary connections=1 messages=200")
+        .says("datagrams=100");
 }
 
 #[test]
 fn a_flood_neither_starves_others_nor_holds_up_the_end() {
-    for faults in [&["--threads", "1"][..], &["--threads", "1", "--jitter", "1ms"]] {
+    for faults in [
+        &["--threads", "1"][..],
+        &["--threads", "1", "--jitter", "1ms"],
+    ] {
         let arguments = [&["serve", "-q"], faults, &["0", "udp://0"]].concat();
         let server = Server::of(myapp(arguments), 2);
         let (stream, flooder) = (server.connect(), client(server.addresses()[1]));
@@ -238,7 +292,11 @@ fn a_flood_neither_starves_others_nor_holds_up_the_end() {
             let start = Instant::now();
             server.stop();
             over.store(true, Relaxed);
-            assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+            assert!(
+                start.elapsed() < Duration::from_secs(6),
+                "{:?}",
+                start.elapsed()
+            );
         });
     }
 }
@@ -248,7 +306,9 @@ fn an_address_in_use_is_refused() {
     let server = serve(&["--threads", "2"], "127.0.0.1:0");
     let address = format!("udp://{}", server.address());
     let ran = myapp(["serve", &address]).run().code(4).prints("");
-    ran.says(&format!("myapp: listen on {address}: Address already in use"));
+    ran.says(&format!(
+        "myapp: listen on {address}: Address already in use"
+    ));
 }
 
 #[test]
@@ -256,7 +316,10 @@ fn an_address_of_ipv4_is_logged_as_one_also_on_a_socket_of_both_families() {
     let server = serve(&[], ":0");
     let client = client(SocketAddr::from(([127, 0, 0, 1], server.address().port())));
     exchange(&client, b"hello");
-    server.stop().says(&format!("received peer={} bytes=5", client.local_addr().unwrap()));
+    server.stop().says(&format!(
+        "received peer={} bytes=5",
+        client.local_addr().unwrap()
+    ));
 }
 
 #[test]
@@ -269,20 +332,40 @@ fn what_a_datagram_says_is_escaped_in_the_log() {
 #[test]
 fn a_limit_beyond_every_datagram_is_a_usage_error() {
     for size in ["0", "65528", "1M"] {
-        myapp(["serve", "udp://0", "--udp-max", size]).run().code(2).prints("");
+        myapp(["serve", "udp://0", "--udp-max", size])
+            .run()
+            .code(2)
+            .prints("");
     }
-    let ran = myapp(["serve", "0", "--udp-max", "100"]).run().code(2).prints("");
+    let ran = myapp(["serve", "0", "--udp-max", "100"])
+        .run()
+        .code(2)
+        .prints("");
     ran.says("--udp-max has no effect without a udp:// address");
 }
 
 #[test]
 fn datagrams_have_figures_of_their_own() {
-    let arguments = ["serve", "--json", "--udp-max", "10", "--metrics", "0", "udp://0"];
+    let arguments = [
+        "serve",
+        "--json",
+        "--udp-max",
+        "10",
+        "--metrics",
+        "0",
+        "udp://0",
+    ];
     let mut running = myapp(arguments).start();
     let mut address = |scheme: &str| {
         let event = schema::json("serve", &running.line());
-        let address = event["address"].as_str().and_then(|url| url.strip_prefix(scheme));
-        address.unwrap().trim_end_matches("/metrics").parse().unwrap()
+        let address = event["address"]
+            .as_str()
+            .and_then(|url| url.strip_prefix(scheme));
+        address
+            .unwrap()
+            .trim_end_matches("/metrics")
+            .parse()
+            .unwrap()
     };
     let client = client(address("udp://"));
     let metrics = address("http://");
@@ -306,7 +389,10 @@ fn datagrams_have_figures_of_their_own() {
     let ran = running.wait().code(0);
     let summary = schema::json("serve", ran.text().lines().last().unwrap());
     let datagrams = &summary["datagrams"];
-    assert_eq!((&datagrams["taken"], &datagrams["too_long"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&datagrams["taken"], &datagrams["too_long"]),
+        (&2.into(), &1.into())
+    );
 }
 
 // --- real peers
@@ -341,7 +427,11 @@ fn an_answer_comes_so_much_later() {
     let client = client(server.address());
     let start = Instant::now();
     assert_eq!(exchange(&client, b"late"), b"> late");
-    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        start.elapsed()
+    );
     client.send(b"later").unwrap();
     server.signal(Signal::TERM);
     assert_eq!(receive(&client), b"> later", "also at the end");
@@ -351,7 +441,14 @@ fn an_answer_comes_so_much_later() {
 #[test]
 fn the_same_seed_loses_the_same_datagrams() {
     let answers = |seed: &str, threads: &str| {
-        let faults = ["--drop-rate=20%", "--jitter=1ms", "--seed", seed, "--threads", threads];
+        let faults = [
+            "--drop-rate=20%",
+            "--jitter=1ms",
+            "--seed",
+            seed,
+            "--threads",
+            threads,
+        ];
         let server = serve(&faults, "127.0.0.1:0");
         let client = client(server.address());
         for number in 0..200_u8 {
@@ -360,7 +457,11 @@ fn the_same_seed_loses_the_same_datagrams() {
         let ran = server.stop();
         let mut answers = come(&client);
         ran.says(&format!("lost={} ", 200 - answers.len()));
-        assert!((120..190).contains(&answers.len()), "{} of 200", answers.len());
+        assert!(
+            (120..190).contains(&answers.len()),
+            "{} of 200",
+            answers.len()
+        );
         answers.sort();
         answers
     };

@@ -45,25 +45,42 @@ fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn a_path_is_served_like_a_port_and_is_gone_at_the_end() {
     let folder = Folder::new();
-    let server = serve(&folder, &["--threads", "3", "--max-per-ip", "1", "--allow", "10.0.0.0/8"]);
+    let server = serve(
+        &folder,
+        &[
+            "--threads",
+            "3",
+            "--max-per-ip",
+            "1",
+            "--allow",
+            "10.0.0.0/8",
+        ],
+    );
     let path = folder.path("socket");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let _open = UnixStream::connect(&path).unwrap();
     for length in [0, 5, 100_000, 4 << 20] {
-        assert!(exchange(&path, &noise(length)) == noise(length), "{length} bytes differ");
+        assert!(
+            exchange(&path, &noise(length)) == noise(length),
+            "{length} bytes differ"
+        );
     }
     server.signal(Signal::TERM);
     let id = std::process::id();
-    server.wait().code(0).says(&format!("opened peer=unix:pid={id},uid="));
+    server
+        .wait()
+        .code(0)
+        .says(&format!("opened peer=unix:pid={id},uid="));
     assert_eq!(folder.names(), [""; 0]);
 }
 
 #[test]
 fn paths_and_ports_are_served_side_by_side_in_the_order_of_the_arguments() {
     let folder = Folder::new();
-    let mut server =
-        folder.myapp(["serve", "-q", "unix:b", "tcp://127.0.0.1:0", "unix:./a"]).start();
+    let mut server = folder
+        .myapp(["serve", "-q", "unix:b", "tcp://127.0.0.1:0", "unix:./a"])
+        .start();
     assert_eq!(server.line(), "listening on unix:b");
     assert!(server.line().starts_with("listening on tcp://127.0.0.1:"));
     assert_eq!(server.line(), "listening on unix:./a");
@@ -78,7 +95,10 @@ fn permissions_are_as_asked_whatever_the_umask() {
         let folder = Folder::new();
         let arguments = ["serve", "-q", "--unix-mode", mode, "unix:socket"];
         let _server = begin(folder.myapp(arguments).umask(umask));
-        let found = fs::metadata(folder.path("socket")).unwrap().permissions().mode();
+        let found = fs::metadata(folder.path("socket"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(format!("{:o}", found & 0o777), mode, "umask {umask}");
     }
 }
@@ -140,11 +160,25 @@ fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
     let _live = serve(&folder, &["-q"]);
     folder.write("file", "text");
     for (path, says) in [
-        ("socket", "myapp: listen on unix:socket: Address already in use\nhint: another program"),
-        ("file", "myapp: listen on unix:file: there is a file that is no socket\nhint: only"),
-        ("none/s", "myapp: listen on unix:none/s: No such file or directory\nhint: the folder"),
+        (
+            "socket",
+            "myapp: listen on unix:socket: Address already in use\nhint: another program",
+        ),
+        (
+            "file",
+            "myapp: listen on unix:file: there is a file that is no socket\nhint: only",
+        ),
+        (
+            "none/s",
+            "myapp: listen on unix:none/s: No such file or directory\nhint: the folder",
+        ),
     ] {
-        folder.myapp(["serve", &format!("unix:{path}")]).run().code(3).prints("").says(says);
+        folder
+            .myapp(["serve", &format!("unix:{path}")])
+            .run()
+            .code(3)
+            .prints("")
+            .says(says);
     }
     assert_eq!(folder.read("file"), b"text");
     assert_eq!(exchange(&folder.path("socket"), b"x\n"), b"x\n");
@@ -154,14 +188,23 @@ fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
 fn what_cannot_be_meant_is_a_usage_error() {
     let long = format!("unix:{}", "x".repeat(108));
     for (arguments, says) in [
-        (&[&long as &str] as &[_], "the path has 108 bytes, and that of a Unix socket has 107"),
+        (
+            &[&long as &str] as &[_],
+            "the path has 108 bytes, and that of a Unix socket has 107",
+        ),
         (&["unix:"], "the path is empty"),
         (&["unix://run/x"], "a path follows unix: at once"),
-        (&["--unix-mode", "1777", "unix:x"], "not permissions in octal"),
+        (
+            &["--unix-mode", "1777", "unix:x"],
+            "not permissions in octal",
+        ),
         (&["--unix-mode", "rw", "unix:x"], "not permissions in octal"),
         (&["--metrics", "unix:x"], "only TCP is possible here"),
     ] {
-        myapp([&["serve"], arguments].concat()).run().code(2).says(says);
+        myapp([&["serve"], arguments].concat())
+            .run()
+            .code(2)
+            .says(says);
     }
 }
 

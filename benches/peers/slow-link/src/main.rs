@@ -52,7 +52,10 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: slow-link NAME DELAY_IN_MILLISECONDS LOSS_IN_PERCENT");
     };
     let delay = Duration::from_millis(delay.parse()?);
-    let link = Link { delay, loss: loss.parse::<f64>()? / 100.0 };
+    let link = Link {
+        delay,
+        loss: loss.parse::<f64>()? / 100.0,
+    };
     let namespaces = ENDS.map(|(end, _)| Namespace(format!("{name}-{end}")));
     let mut devices = Vec::new();
     for (namespace, (_, address)) in namespaces.iter().zip(ENDS) {
@@ -77,7 +80,9 @@ impl Namespace {
         inside(&["link", "set", INTERFACE, "mtu", &PACKET.to_string(), "up"])?;
         // What most servers have, whatever this machine has; with BBR few packets that are lost
         // would slow down nobody.
-        let route = ["route", "change", ROUTE, "dev", INTERFACE, "congctl", "cubic"];
+        let route = [
+            "route", "change", ROUTE, "dev", INTERFACE, "congctl", "cubic",
+        ];
         inside(&route)?;
         Ok(device)
     }
@@ -90,14 +95,18 @@ impl Namespace {
             let device = DeviceBuilder::new().name(INTERFACE).build_sync();
             device.context("open /dev/net/tun")
         };
-        thread::spawn(open).join().map_err(|_| anyhow!("the thread of a namespace"))?
+        thread::spawn(open)
+            .join()
+            .map_err(|_| anyhow!("the thread of a namespace"))?
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
         // One that was not made cannot be removed.
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).output();
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.0])
+            .output();
     }
 }
 
@@ -131,6 +140,11 @@ fn deliver(on_the_way: &Receiver<(Instant, Vec<u8>)>, to: &SyncDevice) {
 fn ip(line: &[&str]) -> anyhow::Result<()> {
     let output = Command::new("ip").args(line).output().context("run ip")?;
     let says = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", line.join(" "), says.trim());
+    ensure!(
+        output.status.success(),
+        "ip {}: {}",
+        line.join(" "),
+        says.trim()
+    );
     Ok(())
 }

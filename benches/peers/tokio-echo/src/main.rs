@@ -7,16 +7,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 fn main() -> io::Result<()> {
-    Builder::new_current_thread().enable_io().build()?.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("listening on tcp://{}", listener.local_addr()?);
-        io::stdout().flush()?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            // A client that resets ends its own connection alone.
-            tokio::spawn(async { drop(echo(stream).await) });
-        }
-    })
+    Builder::new_current_thread()
+        .enable_io()
+        .build()?
+        .block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            println!("listening on tcp://{}", listener.local_addr()?);
+            io::stdout().flush()?;
+            loop {
+                let (stream, _) = listener.accept().await?;
+                // A client that resets ends its own connection alone.
+                tokio::spawn(async { drop(echo(stream).await) });
+            }
+        })
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {

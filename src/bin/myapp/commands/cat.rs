@@ -180,14 +180,25 @@ impl DisplayOptions {
 
 impl OutputOptions {
     fn into_sink(self) -> Result<Sink, Failure> {
-        let Some(path) = self.output else { return stdout().map(Sink::Stream) };
+        let Some(path) = self.output else {
+            return stdout().map(Sink::Stream);
+        };
         if path.as_os_str() == "-" {
             return Err(Failure::usage("-o -: without -o the output is stdout")
                 .hint("write ./- for a file of this name"));
         }
-        let mode = if self.append { Mode::Append } else { Mode::Replace };
+        let mode = if self.append {
+            Mode::Append
+        } else {
+            Mode::Replace
+        };
         let tee = if self.tee { Some(stdout()?) } else { None };
-        Ok(Sink::File { path, mode, fsync: self.fsync, tee })
+        Ok(Sink::File {
+            path,
+            mode,
+            fsync: self.fsync,
+            tee,
+        })
     }
 }
 
@@ -209,7 +220,9 @@ impl Options {
         for argument in arguments {
             match argument.as_bytes() {
                 [b'-', letters @ ..] if !letters.is_empty() => {
-                    letters.iter().try_for_each(|letter| options.display.set(*letter))?;
+                    letters
+                        .iter()
+                        .try_for_each(|letter| options.display.set(*letter))?;
                 }
                 _ => options.files.push(argument),
             }
@@ -219,11 +232,19 @@ impl Options {
 
     fn to_config(&self) -> Config {
         let reading = &self.reading;
-        let jobs = if reading.sequential { Some(NonZeroUsize::MIN) } else { reading.jobs };
+        let jobs = if reading.sequential {
+            Some(NonZeroUsize::MIN)
+        } else {
+            reading.jobs
+        };
         Config {
             display: self.display.to_config(),
             jobs: jobs.unwrap_or(Config::default().jobs),
-            order: if reading.as_completed { Order::AsCompleted } else { Order::AsGiven },
+            order: if reading.as_completed {
+                Order::AsCompleted
+            } else {
+                Order::AsGiven
+            },
             decompress: reading.decompress,
             follow: reading.follow,
             delay: reading.delay,
@@ -234,12 +255,16 @@ impl Options {
 
 pub(crate) fn run(options: Options) -> Result<Code, Failure> {
     let asked_for = options.log.is_asked_for(options.verbose);
-    let _log =
-        asked_for.then(|| Log::start(&options.log, options.verbose)).transpose().map_err(ours)?;
+    let _log = asked_for
+        .then(|| Log::start(&options.log, options.verbose))
+        .transpose()
+        .map_err(ours)?;
     let config = options.to_config();
     if config.follow && options.output.output.is_some() && !options.output.append {
-        return Err(Failure::usage("--follow never ends, so -o would never be replaced")
-            .hint("append to it with -a"));
+        return Err(
+            Failure::usage("--follow never ends, so -o would never be replaced")
+                .hint("append to it with -a"),
+        );
     }
     let teller = Teller::new(&options);
     let sources = sources(options.files);
@@ -260,21 +285,37 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
     };
     let report = ended.map_err(failure)?;
     teller.end(&report);
-    Ok(if report.failed == 0 { Code::Success } else { Code::Failure })
+    Ok(if report.failed == 0 {
+        Code::Success
+    } else {
+        Code::Failure
+    })
 }
 
 fn sources(files: Vec<OsString>) -> Vec<Source> {
-    if files.is_empty() { vec![Source::Stdin] } else { files.into_iter().map(Into::into).collect() }
+    if files.is_empty() {
+        vec![Source::Stdin]
+    } else {
+        files.into_iter().map(Into::into).collect()
+    }
 }
 
 /// As every cat, this one ends with 1 whatever it is that fails.
 fn ours(failure: Failure) -> Failure {
-    let code = if failure.code == Code::Usage { Code::Usage } else { Code::Failure };
+    let code = if failure.code == Code::Usage {
+        Code::Usage
+    } else {
+        Code::Failure
+    };
     Failure { code, ..failure }
 }
 
 fn failure(error: Error) -> Failure {
-    let code = if error.is_broken_pipe() { Code::BrokenPipe } else { Code::Failure };
+    let code = if error.is_broken_pipe() {
+        Code::BrokenPipe
+    } else {
+        Code::Failure
+    };
     Failure::new(code, error)
 }
 
@@ -341,11 +382,23 @@ impl Teller {
             bar.finish_and_clear();
         }
         if self.timing || self.total {
-            let Report { files, failed, read: _, written, elapsed } = *report;
-            let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            let Report {
+                files,
+                failed,
+                read: _,
+                written,
+                elapsed,
+            } = *report;
+            let failed = if failed > 0 {
+                format!(", {failed} failed")
+            } else {
+                String::new()
+            };
             let (size, elapsed) = (Size(written), Elapsed(elapsed));
             let s = if files == 1 { "" } else { "s" };
-            terminal::line(&format!("{files} file{s}{failed}, {size} written in {elapsed}"));
+            terminal::line(&format!(
+                "{files} file{s}{failed}, {size} written in {elapsed}"
+            ));
         }
     }
 }
@@ -353,15 +406,21 @@ impl Teller {
 /// A bar for all files together, if their sizes are known before.
 fn bar(options: &Options) -> ProgressBar {
     let size = |file: &OsString| std::fs::metadata(file).ok().filter(Metadata::is_file);
-    let sizes = options.files.iter().map(|file| size(file).map(|file| file.len()));
-    let known = sizes.sum::<Option<u64>>().filter(|_| !options.reading.decompress);
+    let sizes = options
+        .files
+        .iter()
+        .map(|file| size(file).map(|file| file.len()));
+    let known = sizes
+        .sum::<Option<u64>>()
+        .filter(|_| !options.reading.decompress);
     match known.filter(|total| *total > 0) {
         Some(total) => ProgressBar::new(total).with_style(style(
             "{bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  \
              {binary_bytes_per_sec}  {eta} left",
         )),
-        None => ProgressBar::new_spinner()
-            .with_style(style("{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}")),
+        None => ProgressBar::new_spinner().with_style(style(
+            "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
+        )),
     }
 }
 
@@ -420,7 +479,13 @@ mod tests {
             let read = of_gnu(&[&["cat"], line].concat()).unwrap();
             let told = [&read, &parsed(line)].map(|options| {
                 let config = options.to_config();
-                let Options { files, display, output, log, .. } = options;
+                let Options {
+                    files,
+                    display,
+                    output,
+                    log,
+                    ..
+                } = options;
                 format!("{config:?} {files:?} {display:?} {output:?} {log:?}")
             });
             assert_eq!(told[0], told[1]);

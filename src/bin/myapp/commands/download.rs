@@ -69,7 +69,13 @@ pub(crate) struct Options {
     list: list::ListOptions,
 
     /// The folder for the files, made if missing [default: the current one]
-    #[arg(short, long, visible_alias = "output-dir", value_name = "DIR", help_heading = "Files")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        value_name = "DIR",
+        help_heading = "Files"
+    )]
     dir: Option<PathBuf>,
     /// The file for a single URL; - for stdout
     #[arg(short, long, value_name = "PATH", help_heading = "Files")]
@@ -86,11 +92,22 @@ pub(crate) struct Options {
     json: bool,
 
     /// Files at once
-    #[arg(short, long, value_name = "N", default_value = "5", help_heading = "Transfers")]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "5",
+        help_heading = "Transfers"
+    )]
     #[arg(value_parser = number::<NonZeroUsize>)]
     jobs: NonZeroUsize,
     /// Redirects to follow for one file
-    #[arg(long, value_name = "N", default_value = "20", help_heading = "Transfers")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "20",
+        help_heading = "Transfers"
+    )]
     max_redirs: usize,
     /// Follow redirects from https to http too
     #[arg(long, help_heading = "Transfers")]
@@ -163,16 +180,20 @@ impl Options {
         }
         let is_single = self.list.single().is_some();
         if self.output.is_some() && !is_single {
-            return Err(Failure::usage("-o names the file of a single URL, and here are several")
-                .hint("-d DIR names the folder for all"));
+            return Err(
+                Failure::usage("-o names the file of a single URL, and here are several")
+                    .hint("-d DIR names the folder for all"),
+            );
         }
         if self.json && self.is_to_stdout() {
             return Err(Failure::usage("--json and -o - would both write to stdout")
                 .hint("-o FILE names a file"));
         }
         if self.checksums.checksum.is_some() && !is_single {
-            return Err(Failure::usage("--checksum is that of a single URL, and here are several")
-                .hint("--checksums FILE holds those of many"));
+            return Err(
+                Failure::usage("--checksum is that of a single URL, and here are several")
+                    .hint("--checksums FILE holds those of many"),
+            );
         }
         self.check_dir()
     }
@@ -180,11 +201,18 @@ impl Options {
     /// In other programs `-d` is the data to send.
     fn check_dir(&self) -> Result<(), Failure> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        let looks_like_data = dir.as_os_str().as_bytes().iter().any(|byte| b"=@".contains(byte));
+        let looks_like_data = dir
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .any(|byte| b"=@".contains(byte));
         if !looks_like_data || dir.exists() {
             return Ok(());
         }
-        let text = format!("-d names a folder, and there is none called {}", terminal::path(dir));
+        let text = format!(
+            "-d names a folder, and there is none called {}",
+            terminal::path(dir)
+        );
         Err(Failure::usage(text).hint("make the folder first if you mean it; data cannot be sent"))
     }
 
@@ -198,7 +226,10 @@ impl Options {
             Some(_) if self.is_to_stdout() => {
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 let stdout = stdout.map_err(|error| {
-                    Failure::new(Code::LocalFile, anyhow::Error::new(error).context("open stdout"))
+                    Failure::new(
+                        Code::LocalFile,
+                        anyhow::Error::new(error).context("open stdout"),
+                    )
                 })?;
                 Ok(Target::Sink(Box::new(File::from(stdout))))
             }
@@ -214,8 +245,14 @@ impl Options {
         }
         let mut own = Some((self.target()?, self.checksums.checksum.clone()));
         let with_own = move |item: Result<Item, Failed>| {
-            let Some((target, checksum)) = own.take() else { return item };
-            item.map(|item| Item { target, checksum, ..item })
+            let Some((target, checksum)) = own.take() else {
+                return item;
+            };
+            item.map(|item| Item {
+                target,
+                checksum,
+                ..item
+            })
         };
         Ok(items.map(with_own).boxed())
     }
@@ -226,7 +263,9 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let items = options.items()?;
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
-    options.connection.apply(&mut config, |name| env::var(name).ok())?;
+    options
+        .connection
+        .apply(&mut config, |name| env::var(name).ok())?;
     if !options.dry_run {
         config = options.checksums.read(config)?;
     }
@@ -250,7 +289,9 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             *codes = Code::of_all([*codes, code(&failed.source)]);
         }
         if let Some(lines) = &lines {
-            lines.tell(number, &event, |failed| (failed.cause(), code(&failed.source)));
+            lines.tell(number, &event, |failed| {
+                (failed.cause(), code(&failed.source))
+            });
         }
         tell(&progress, number, event);
     };
@@ -283,13 +324,16 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
 /// Tells how many items there are, once the last has come.
 fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<Item = T> {
     let mut count = 0;
-    items.map(Some).chain(stream::once(None)).filter_map(move |item| {
-        match item {
-            Some(_) => count += 1,
-            None => progress.listed(count),
-        }
-        item
-    })
+    items
+        .map(Some)
+        .chain(stream::once(None))
+        .filter_map(move |item| {
+            match item {
+                Some(_) => count += 1,
+                None => progress.listed(count),
+            }
+            item
+        })
 }
 
 /// Tells what a run would do.
@@ -313,7 +357,9 @@ async fn foresee(
 fn foreseen_line(foreseen: &Foreseen) -> String {
     let Foreseen { url, path, skipped } = foreseen;
     let url = Escaped(url.as_str().as_bytes());
-    let path = path.as_deref().map_or_else(|| "stdout".to_owned(), terminal::path);
+    let path = path
+        .as_deref()
+        .map_or_else(|| "stdout".to_owned(), terminal::path);
     let kept = if *skipped { " (there already)" } else { "" };
     format!("{url} -> {path}{kept}\n")
 }
@@ -341,7 +387,10 @@ fn saved_line(saved: &Saved) -> Option<String> {
         return Some(format!("kept {path}: it is there already\n"));
     }
     let elapsed = Elapsed(saved.elapsed);
-    Some(format!("saved {path}: {} in {elapsed}\n", Size(saved.bytes)))
+    Some(format!(
+        "saved {path}: {} in {elapsed}\n",
+        Size(saved.bytes)
+    ))
 }
 
 /// What a run of several files has done, and what failed in it; nothing about a single file, of
@@ -393,7 +442,9 @@ mod tests {
     }
 
     fn options(line: &[&str]) -> Options {
-        Line::try_parse_from([&["download"], line].concat()).unwrap().options
+        Line::try_parse_from([&["download"], line].concat())
+            .unwrap()
+            .options
     }
 
     #[test]
@@ -426,12 +477,21 @@ mod tests {
                 && config.max_time == Some(Duration::from_secs(9))
         );
         let rate = NonZeroU64::new;
-        let slowest = SlowestPace { rate: 1024, time: Duration::from_secs(30) };
+        let slowest = SlowestPace {
+            rate: 1024,
+            time: Duration::from_secs(30),
+        };
         assert_eq!(config.slowest, Some(slowest));
         assert_eq!(config.per_host, NonZeroUsize::new(2));
-        assert_eq!((config.rate, config.rate_per_file), (rate(1 << 20), rate(64 << 10)));
+        assert_eq!(
+            (config.rate, config.rate_per_file),
+            (rate(1 << 20), rate(64 << 10))
+        );
         assert!(config.resume && config.existing == Existing::Replace);
-        assert_eq!((config.retries, config.retry_delay), (7, Duration::from_secs(2)));
+        assert_eq!(
+            (config.retries, config.retry_delay),
+            (7, Duration::from_secs(2))
+        );
         assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
         assert_eq!((config.split.get(), config.min_split), (4, 5 << 20));
     }

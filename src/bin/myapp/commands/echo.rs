@@ -78,11 +78,22 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
     /// Connections at once; each message has one of its own
-    #[arg(short, long, value_name = "N", default_value = "8", group = "one-by-one")]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "8",
+        group = "one-by-one"
+    )]
     #[arg(value_parser = number::<NonZeroUsize>, help_heading = "Messages")]
     jobs: NonZeroUsize,
     /// All messages in order over one connection
-    #[arg(long, conflicts_with = "jobs", help_heading = "Messages", group = "one-by-one")]
+    #[arg(
+        long,
+        conflicts_with = "jobs",
+        help_heading = "Messages",
+        group = "one-by-one"
+    )]
     one_connection: bool,
     /// Exit with 1 if a reply differs from its message
     #[arg(long, help_heading = "Messages")]
@@ -92,7 +103,13 @@ pub(crate) struct Options {
     #[arg(conflicts_with_all = ["messages", "jobs", "one_connection", "verify"])]
     raw: bool,
     /// Send a message N times and time each; with a load, N times in all
-    #[arg(short = 'n', long, value_name = "N", help_heading = "Ping", group = "repeat")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        help_heading = "Ping",
+        group = "repeat"
+    )]
     #[arg(value_parser = number::<NonZeroU64>)]
     count: Option<NonZeroU64>,
     /// One so often, until there are N or Ctrl-C [default: 1s]
@@ -104,7 +121,12 @@ pub(crate) struct Options {
     #[arg(requires = "repeat", conflicts_with = "messages")]
     size: Option<NonZeroU64>,
     /// Do not check every reply byte for byte
-    #[arg(long, help_heading = "Ping and load", requires = "repeat", conflicts_with = "verify")]
+    #[arg(
+        long,
+        help_heading = "Ping and load",
+        requires = "repeat",
+        conflicts_with = "verify"
+    )]
     no_verify: bool,
     /// The report as one JSON object
     #[arg(long, help_heading = "Ping and load", requires = "repeat")]
@@ -142,10 +164,20 @@ pub(crate) struct Options {
     #[arg(help_heading = "Load", requires = "load")]
     threads: Option<u16>,
     /// A new connection for each message, to measure connecting too
-    #[arg(long, help_heading = "Load", requires = "load", conflicts_with = "in_flight")]
+    #[arg(
+        long,
+        help_heading = "Load",
+        requires = "load",
+        conflicts_with = "in_flight"
+    )]
     new_connections: bool,
     /// The report as one HTML file too, with charts
-    #[arg(long, value_name = "FILE.html", help_heading = "Load", requires = "load")]
+    #[arg(
+        long,
+        value_name = "FILE.html",
+        help_heading = "Load",
+        requires = "load"
+    )]
     report: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsOptions,
@@ -196,7 +228,11 @@ impl Options {
             true => Connections::One,
             false => Connections::Each(self.jobs),
         };
-        Config { server: self.to_server(), connections, verify: self.verify }
+        Config {
+            server: self.to_server(),
+            connections,
+            verify: self.verify,
+        }
     }
 
     /// Refuses what would have no effect.
@@ -221,7 +257,13 @@ impl Options {
 
     /// Whether a server is put under load.
     fn is_load(&self) -> bool {
-        let Self { connections, duration, rate, in_flight, .. } = self;
+        let Self {
+            connections,
+            duration,
+            rate,
+            in_flight,
+            ..
+        } = self;
         connections.is_some() || duration.is_some() || rate.is_some() || in_flight.is_some()
     }
 
@@ -237,7 +279,11 @@ impl Options {
             server: self.to_server(),
             payload: self.to_payload()?,
             connections: self.connections.unwrap_or(default.connections),
-            length: self.duration.map(Length::Time).or(count).unwrap_or(default.length),
+            length: self
+                .duration
+                .map(Length::Time)
+                .or(count)
+                .unwrap_or(default.length),
             in_flight: self.in_flight.unwrap_or(default.in_flight),
             rate: self.rate,
             warmup: self.warmup,
@@ -293,12 +339,18 @@ impl Options {
             ([], None) => Ok(Payload::default()),
             ([], Some(size)) => Ok(Payload::Generated(size)),
             ([message], _) => argument(message.clone()).map(Payload::Message),
-            _ => Err(Failure::usage("send one message again and again: there are several")),
+            _ => Err(Failure::usage(
+                "send one message again and again: there are several",
+            )),
         }
     }
 
     fn to_tally(&self, numbered: bool) -> Tally {
-        Tally { numbered, default_address: self.connect.is_none(), ..Tally::default() }
+        Tally {
+            numbered,
+            default_address: self.connect.is_none(),
+            ..Tally::default()
+        }
     }
 }
 
@@ -383,7 +435,10 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     let report = report?;
     let written = page.map_or(Ok(()), |file| {
         let page = output::page::page(&config, &report, &Origin::here());
-        file.write(page.map_err(|error| Failure::new(Code::Failure, error))?.as_bytes())
+        file.write(
+            page.map_err(|error| Failure::new(Code::Failure, error))?
+                .as_bytes(),
+        )
     });
     let text = match options.json {
         true => output::json::load(&config, &report),
@@ -397,7 +452,9 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
         let more = failures.count - 1;
         let mut failure = failure(failures.first, tally.default_address);
         if more > 0 {
-            failure.error = failure.error.context(format!("the first of {} like it", more + 1));
+            failure.error = failure
+                .error
+                .context(format!("the first of {} like it", more + 1));
         }
         tally.count(None, failure);
     }
@@ -464,7 +521,9 @@ fn argument(text: OsString) -> Result<Message, Failure> {
 fn typed(tally: &Tally) -> impl Stream<Item = Message> {
     input::lines(LONGEST - 1).filter_map(|line| {
         let message = line.and_then(|text| Message::new(text).map_err(io::Error::other));
-        message.map_err(|error| tally.count(None, unreadable(error))).ok()
+        message
+            .map_err(|error| tally.count(None, unreadable(error)))
+            .ok()
     })
 }
 
@@ -483,7 +542,11 @@ impl Tally {
     fn count_silence(&self, answered: u64, lost: u64, server: &Server) {
         if answered == 0 && lost > 0 {
             let (address, limit) = (server.address.clone(), server.timeout);
-            let error = EchoError::TimedOut { address, limit, received: 0 };
+            let error = EchoError::TimedOut {
+                address,
+                limit,
+                received: 0,
+            };
             self.count(None, failure(error, false));
         }
     }
@@ -525,7 +588,10 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
         }
         _ => None,
     };
-    Failure { hint, ..Failure::new(code, error) }
+    Failure {
+        hint,
+        ..Failure::new(code, error)
+    }
 }
 
 fn unreadable(error: io::Error) -> Failure {
@@ -533,7 +599,10 @@ fn unreadable(error: io::Error) -> Failure {
         ErrorKind::InvalidData => Code::TooLarge,
         _ => Code::LocalFile,
     };
-    Failure::new(code, anyhow::Error::new(error).context("read standard input"))
+    Failure::new(
+        code,
+        anyhow::Error::new(error).context("read standard input"),
+    )
 }
 
 #[cfg(test)]
@@ -549,9 +618,13 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_number_of_messages_a_second() {
-        for (text, rate) in
-            [("0.5", 0.5), ("1000", 1000.0), ("20k", 20e3), ("1.5M", 1.5e6), ("1G", 1e9)]
-        {
+        for (text, rate) in [
+            ("0.5", 0.5),
+            ("1000", 1000.0),
+            ("20k", 20e3),
+            ("1.5M", 1.5e6),
+            ("1G", 1e9),
+        ] {
             assert_eq!(some_rate(text), Ok(rate));
         }
         for text in ["", "k", "0", "-1", "inf", "nan", "10MM", "1é"] {
@@ -566,6 +639,9 @@ mod tests {
         assert_eq!(options.to_ping().unwrap(), PingConfig::default());
         assert_eq!(options.to_load().unwrap(), LoadConfig::default());
         let help = Echo::command().render_help().to_string();
-        assert!(help.contains(&format!("[default: {}]", Server::default().address)), "{help}");
+        assert!(
+            help.contains(&format!("[default: {}]", Server::default().address)),
+            "{help}"
+        );
     }
 }

@@ -11,11 +11,12 @@ use std::thread::available_parallelism;
 
 /// A whole number, told what is wrong with it in the words of who typed it.
 fn number<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, &'static str> {
-    text.parse().map_err(|error: ParseIntError| match error.kind() {
-        IntErrorKind::Zero => "must be more than 0",
-        IntErrorKind::PosOverflow => "too large",
-        _ => "not a whole number",
-    })
+    text.parse()
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::Zero => "must be more than 0",
+            IntErrorKind::PosOverflow => "too large",
+            _ => "not a whole number",
+        })
 }
 
 /// A number of threads; for 0, one a core.

@@ -70,7 +70,12 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "line", help_heading = "Answers")]
     mode: ModeName,
     /// Put TEXT before each answer
-    #[arg(long, value_name = "TEXT", help_heading = "Answers", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        help_heading = "Answers",
+        allow_hyphen_values = true
+    )]
     prefix: Option<String>,
     /// In chunk mode, read at most so much at once [default: 64K]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Answers")]
@@ -175,7 +180,8 @@ fn tcp(text: &str) -> Result<Endpoint, String> {
 /// The permissions of a file.
 fn permissions(text: &str) -> Result<u32, &'static str> {
     let mode = u32::from_str_radix(text, 8).ok();
-    mode.filter(|mode| *mode <= 0o777).ok_or("not permissions in octal, such as 660")
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or("not permissions in octal, such as 660")
 }
 
 impl Options {
@@ -220,11 +226,15 @@ impl Options {
             return Err(Failure::usage("--chunk has no effect without --mode chunk"));
         }
         if self.max_line.is_some() && self.mode != ModeName::Line {
-            return Err(Failure::usage("--max-line has no effect without --mode line"));
+            return Err(Failure::usage(
+                "--max-line has no effect without --mode line",
+            ));
         }
         let over_udp = |address: &Address| matches!(address, Address::Udp(_));
         if self.udp_max.is_some() && !self.addresses.iter().any(over_udp) {
-            return Err(Failure::usage("--udp-max has no effect without a udp:// address"));
+            return Err(Failure::usage(
+                "--udp-max has no effect without a udp:// address",
+            ));
         }
         if self.prefix.is_some() && self.mode == ModeName::Discard {
             return Err(Failure::usage("--prefix has no effect with --mode discard"));
@@ -258,7 +268,11 @@ pub(crate) fn run(options: Options, room: io::Result<()>, _log: &Log) -> Result<
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
         warn!(%wanted, %room, "the limit of open files allows fewer connections than wanted");
     }
-    if let Some(faults) = config.faults.as_ref().filter(|_| options.faults.are_random()) {
+    if let Some(faults) = config
+        .faults
+        .as_ref()
+        .filter(|_| options.faults.are_random())
+    {
         info!(seed = faults.seed, "faults at random; --seed repeats them");
     }
     myapp::runtime::run(serve(&options, sockets, config))
@@ -270,7 +284,9 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         addresses => addresses.to_vec(),
     };
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
-    let server = Server::bind_with(sockets, &addresses, config).await.map_err(not_started)?;
+    let server = Server::bind_with(sockets, &addresses, config)
+        .await
+        .map_err(not_started)?;
     if let Some(fingerprint) = server.fingerprint().filter(|_| options.tls.tls_self_signed) {
         terminal::say(&format!("certificate SHA-256: {fingerprint}\n"));
     }
@@ -288,7 +304,10 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         if !asked_to_end {
             ending.next().await;
         }
-        info!(open = figures.summary().open, "stopping; a second signal ends at once");
+        info!(
+            open = figures.summary().open,
+            "stopping; a second signal ends at once"
+        );
         stopper.stop();
         systemd::tell_stopping();
         ending.next().await;
@@ -314,8 +333,12 @@ async fn announce(
     ending: &mut Ending,
 ) -> Result<Option<bool>, Failure> {
     let mut asked_to_end = false;
-    let told =
-        async { events.listening(server.local_addrs(), server.metrics_addr()).await.map(Some) };
+    let told = async {
+        events
+            .listening(server.local_addrs(), server.metrics_addr())
+            .await
+            .map(Some)
+    };
     let given_up = async {
         ending.next().await;
         asked_to_end = true;
@@ -332,7 +355,9 @@ async fn tell_stats(
     figures: &Figures,
     events: Events,
 ) -> Result<(), Failure> {
-    let Some(period) = period else { return future::pending().await };
+    let Some(period) = period else {
+        return future::pending().await;
+    };
     let mut ticks = Timer::interval(period);
     let mut last = figures.summary();
     while ticks.next().await.is_some() {
@@ -374,7 +399,14 @@ mod tests {
 
     #[test]
     fn every_option_arrives() {
-        let line = config(&["--prefix", "-> ", "--max-line", "1K", "--max-connections", "7"]);
+        let line = config(&[
+            "--prefix",
+            "-> ",
+            "--max-line",
+            "1K",
+            "--max-connections",
+            "7",
+        ]);
         let wanted = Config {
             prefix: b"-> ".into(),
             max_line: 1024,
@@ -383,7 +415,13 @@ mod tests {
         };
         assert_eq!(line.unwrap(), wanted);
         let datagrams = config(&["udp://1", "--udp-max=1K"]);
-        assert_eq!(datagrams.unwrap(), Config { udp_max: 1024, ..Config::default() });
+        assert_eq!(
+            datagrams.unwrap(),
+            Config {
+                udp_max: 1024,
+                ..Config::default()
+            }
+        );
         let doors = [
             "--max-per-ip=2",
             "--allow=10.0.0.0/8",
@@ -418,8 +456,13 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config(&chunk).unwrap(), wanted);
-        let faults =
-            ["--delay=1s", "--jitter=2s", "--drop-rate=5%", "--reset-after=6G", "--seed=7"];
+        let faults = [
+            "--delay=1s",
+            "--jitter=2s",
+            "--drop-rate=5%",
+            "--reset-after=6G",
+            "--seed=7",
+        ];
         let wanted = Faults {
             delay: Duration::from_secs(1),
             jitter: Duration::from_secs(2),
@@ -444,7 +487,11 @@ mod tests {
             &["--seed", "7", "--delay", "1s"],
             &["--mode", "discard", "--reset-after", "1"],
         ] {
-            assert_eq!(config(arguments).unwrap_err().code, Code::Usage, "{arguments:?}");
+            assert_eq!(
+                config(arguments).unwrap_err().code,
+                Code::Usage,
+                "{arguments:?}"
+            );
         }
     }
 }

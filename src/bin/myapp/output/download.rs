@@ -54,7 +54,12 @@ impl Lines {
                 let _ = fail.try_send(error);
             }
         });
-        Self { running: Mutex::default(), lines, thread, failed }
+        Self {
+            running: Mutex::default(),
+            lines,
+            thread,
+            failed,
+        }
     }
 
     /// Waits until stdout takes nothing more, and tells why.
@@ -132,7 +137,9 @@ impl Lines {
         drop(self.lines);
         // It ends with its loop, and says over the channel what has gone wrong.
         let _ = self.thread.join();
-        self.failed.try_recv().map_or(Ok(()), |error| Err(results::failed(error)))
+        self.failed
+            .try_recv()
+            .map_or(Ok(()), |error| Err(results::failed(error)))
     }
 
     fn say(&self, line: Value) {

@@ -27,7 +27,11 @@ impl NewFile {
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let opened = open(path);
         let (path, file, replacement) = opened.map_err(|error| failed("create", path, error))?;
-        Ok(Self { path, file, replacement })
+        Ok(Self {
+            path,
+            file,
+            replacement,
+        })
     }
 
     /// Writes all of it, and gives it its name.
@@ -56,7 +60,11 @@ fn open(path: &Path) -> io::Result<(PathBuf, File, Option<TempPath>)> {
         return Err(Errno::ISDIR.into());
     }
     let beside = path.with_file_name(format!(".myapp-{:016x}", fastrand::u64(..)));
-    let file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
     Ok((path, file, Some(TempPath::try_from_path(beside)?)))
 }
 

@@ -103,7 +103,10 @@ impl Log {
             None => (Box::new(AboveBars(screen.clone())), options.colors()),
             Some(path) => {
                 let file = opened.insert(Arc::new(LogFile::open(path, &screen)?));
-                (Box::new(Writer(Arc::clone(file))), options.color == ColorChoice::Always)
+                (
+                    Box::new(Writer(Arc::clone(file))),
+                    options.color == ColorChoice::Always,
+                )
             }
         };
         let (queue, guard) = NonBlockingBuilder::default()
@@ -111,7 +114,10 @@ impl Log {
             .thread_name("log")
             .finish(writer);
         let dropped = queue.error_counter();
-        let lines = fmt::layer().with_writer(queue).with_target(false).with_ansi(colors);
+        let lines = fmt::layer()
+            .with_writer(queue)
+            .with_target(false)
+            .with_ansi(colors);
         let lines = match options.log_format {
             Format::Text => lines.boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
@@ -123,7 +129,14 @@ impl Log {
             .with(lines)
             .init();
         let (file, writer) = (opened, Some(guard));
-        Ok(Self { quiet: options.quiet, pace, screen, dropped, file, writer })
+        Ok(Self {
+            quiet: options.quiet,
+            pace,
+            screen,
+            dropped,
+            file,
+            writer,
+        })
     }
 }
 
@@ -196,7 +209,10 @@ struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { start: Instant::now(), lines: 0 }
+        Self {
+            start: Instant::now(),
+            lines: 0,
+        }
     }
 }
 
@@ -207,7 +223,10 @@ impl Window {
             return 0;
         }
         let left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
-        *self = Self { start: now, lines: 0 };
+        *self = Self {
+            start: now,
+            lines: 0,
+        };
         left_out
     }
 

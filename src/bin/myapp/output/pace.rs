@@ -26,9 +26,15 @@ impl Pace {
 
     /// Bytes a second.
     pub(super) fn rate(&self) -> f64 {
-        let (Some(first), Some(last)) = (self.0.front(), self.0.back()) else { return 0.0 };
+        let (Some(first), Some(last)) = (self.0.front(), self.0.back()) else {
+            return 0.0;
+        };
         let seconds = last.0.saturating_duration_since(first.0).as_secs_f64();
-        if seconds > 0.0 { (last.1 - first.1) as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            (last.1 - first.1) as f64 / seconds
+        } else {
+            0.0
+        }
     }
 
     /// How long `bytes` more take; nobody knows it while nothing comes.
@@ -56,7 +62,11 @@ mod tests {
     #[track_caller]
     fn is(notes: &[(u64, u64)], rate: f64, left: Option<u64>) {
         let pace = pace(notes);
-        assert!((pace.rate() - rate).abs() < 0.01, "{notes:?}: {}", pace.rate());
+        assert!(
+            (pace.rate() - rate).abs() < 0.01,
+            "{notes:?}: {}",
+            pace.rate()
+        );
         assert_eq!(pace.left(1000), left.map(Duration::from_secs), "{notes:?}");
     }
 
@@ -66,8 +76,16 @@ mod tests {
         is(&[(0, 700)], 0.0, None);
         is(&[(0, 700), (0, 900)], 0.0, None);
         is(&[(0, 700), (2000, 900)], 100.0, Some(10));
-        is(&[(0, 0), (1000, 9000), (3000, 9000), (8000, 9500)], 100.0, Some(10));
-        is(&[(0, 0), (1000, 9000), (20_000, 9000), (25_000, 9000)], 0.0, None);
+        is(
+            &[(0, 0), (1000, 9000), (3000, 9000), (8000, 9500)],
+            100.0,
+            Some(10),
+        );
+        is(
+            &[(0, 0), (1000, 9000), (20_000, 9000), (25_000, 9000)],
+            0.0,
+            None,
+        );
         is(&[(0, 9000), (1000, 0), (2000, 500)], 500.0, Some(2));
         assert_eq!(pace(&[]).left(0), Some(Duration::ZERO));
     }

@@ -100,7 +100,10 @@ impl Progress {
         if self.bars.is_none() {
             return;
         }
-        let file = File { name: Escaped(name).to_string(), ..File::default() };
+        let file = File {
+            name: Escaped(name).to_string(),
+            ..File::default()
+        };
         lock(&self.files).running.insert(number, file);
     }
 
@@ -205,7 +208,9 @@ impl Files {
     fn to_come(&self) -> Option<u64> {
         let begun = self.running.len() as u64 + self.saved + self.failed;
         let running: Option<u64> = self.running.values().map(File::to_come).sum();
-        running.filter(|_| self.expected == Some(begun)).map(|running| self.bytes + running)
+        running
+            .filter(|_| self.expected == Some(begun))
+            .map(|running| self.bytes + running)
     }
 }
 
@@ -281,12 +286,21 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
 impl Drawing {
     fn new(screen: MultiProgress) -> Self {
         let total = screen.add(ProgressBar::no_length().with_style(style("{wide_msg}")));
-        Self { screen, files: BTreeMap::new(), more: None, total }
+        Self {
+            screen,
+            files: BTreeMap::new(),
+            more: None,
+            total,
+        }
     }
 
     /// Brings the bars in line with the files.
     fn update(&mut self, files: &Files) {
-        let Self { screen, files: bars, .. } = self;
+        let Self {
+            screen,
+            files: bars,
+            ..
+        } = self;
         bars.retain(|number, bar| {
             let runs = files.running.contains_key(number);
             if !runs {
@@ -314,7 +328,9 @@ impl Drawing {
             }
             let last = self.more.as_ref().unwrap_or(&self.total);
             let bar = ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH));
-            let bar = self.screen.insert_before(last, bar.with_message(file.name.clone()));
+            let bar = self
+                .screen
+                .insert_before(last, bar.with_message(file.name.clone()));
             self.files.insert(number, bar);
         }
         let bar = &self.files[&number];
@@ -336,7 +352,9 @@ impl Drawing {
             let bar = ProgressBar::no_length().with_style(style("{msg}"));
             self.screen.insert_before(&self.total, bar)
         };
-        self.more.get_or_insert_with(make).set_message(format!("and {count} more"));
+        self.more
+            .get_or_insert_with(make)
+            .set_message(format!("and {count} more"));
     }
 
     fn end(self) {
@@ -348,11 +366,16 @@ impl Drawing {
 
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
-    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 fn tell_left(left: Option<Duration>) -> String {
-    left.map_or_else(|| "?".to_owned(), |left| format!("{:#}", HumanDuration(left)))
+    left.map_or_else(
+        || "?".to_owned(),
+        |left| format!("{:#}", HumanDuration(left)),
+    )
 }
 
 #[cfg(test)]
@@ -369,7 +392,11 @@ mod tests {
             pace: Pace::default(),
         };
         let running = (0..count).map(|number| (number, file(number))).collect();
-        Files { expected: Some(count), running, ..Files::default() }
+        Files {
+            expected: Some(count),
+            running,
+            ..Files::default()
+        }
     }
 
     /// What stands on a terminal of so many columns after each of these states.
@@ -399,7 +426,9 @@ mod tests {
     #[test]
     fn a_file_that_ends_makes_room_for_the_next() {
         let mut later = files(10);
-        later.running.retain(|number, _| *number != 0 && *number != 3);
+        later
+            .running
+            .retain(|number, _| *number != 0 && *number != 3);
         (later.saved, later.failed) = (1, 1);
         let lines = draw(&[files(10), later], 80);
         assert_eq!(lines.len(), 9, "{lines:?}");
@@ -412,14 +441,28 @@ mod tests {
         let state = |expected| {
             let mut all = files(3);
             all.running.remove(&0);
-            Files { expected, saved: 1, bytes: 1 << 20, ..all }
+            Files {
+                expected,
+                saved: 1,
+                bytes: 1 << 20,
+                ..all
+            }
         };
         let streamed = draw(&[state(None)], 80);
-        assert!(streamed[2].starts_with("1 files, 4.00 MiB, "), "{streamed:?}");
+        assert!(
+            streamed[2].starts_with("1 files, 4.00 MiB, "),
+            "{streamed:?}"
+        );
         let waiting = draw(&[state(Some(4))], 80);
-        assert!(waiting[2].starts_with("1 of 4 files, 4.00 MiB, "), "{waiting:?}");
+        assert!(
+            waiting[2].starts_with("1 of 4 files, 4.00 MiB, "),
+            "{waiting:?}"
+        );
         let known = draw(&[state(Some(4)), state(Some(3))], 80);
-        assert!(known[2].starts_with("1 of 3 files, 4.00 MiB of 33.0 MiB, "), "{known:?}");
+        assert!(
+            known[2].starts_with("1 of 3 files, 4.00 MiB of 33.0 MiB, "),
+            "{known:?}"
+        );
         assert!(known[2].ends_with(" left"), "{known:?}");
     }
 
@@ -432,7 +475,11 @@ mod tests {
                 file.answered(*from, Some(100));
                 file.position = *position;
             }
-            assert_eq!((file.come(), file.to_come()), (come, Some(to_come)), "{answers:?}");
+            assert_eq!(
+                (file.come(), file.to_come()),
+                (come, Some(to_come)),
+                "{answers:?}"
+            );
         }
         counts(&[(0, 60)], 60, 100);
         counts(&[(0, 60), (60, 80)], 80, 100);
@@ -444,8 +491,14 @@ mod tests {
     #[test]
     fn a_line_shows_how_far_a_file_is_and_fits() {
         let lines = draw(&[files(9)], 80);
-        assert!(lines[7].contains("[======>       ]  44% of 16.0 MiB"), "{lines:?}");
-        assert!(!lines[6].contains('%') && lines[6].contains("6.00 MiB"), "{lines:?}");
+        assert!(
+            lines[7].contains("[======>       ]  44% of 16.0 MiB"),
+            "{lines:?}"
+        );
+        assert!(
+            !lines[6].contains('%') && lines[6].contains("6.00 MiB"),
+            "{lines:?}"
+        );
         for columns in [20, 40, 60, 80, 200] {
             let lines = draw(&[files(9)], columns);
             assert!(lines.len() >= 10, "{lines:?}");

@@ -28,5 +28,8 @@ pub(crate) fn failed(error: io::Error) -> Failure {
         ErrorKind::BrokenPipe => Code::BrokenPipe,
         _ => Code::LocalFile,
     };
-    Failure::new(code, anyhow::Error::new(error).context("write standard output"))
+    Failure::new(
+        code,
+        anyhow::Error::new(error).context("write standard output"),
+    )
 }

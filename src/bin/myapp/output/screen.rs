@@ -14,7 +14,10 @@ pub(crate) fn screen() -> MultiProgress {
     let terminal = Term::buffered_stderr();
     let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
     MultiProgress::with_draw_target(if terminal.is_term() && !dumb {
-        let unpadded = Unpadded { terminal, held: AtomicUsize::new(0) };
+        let unpadded = Unpadded {
+            terminal,
+            held: AtomicUsize::new(0),
+        };
         ProgressDrawTarget::term_like_with_hz(Box::new(unpadded), RATE)
     } else {
         ProgressDrawTarget::hidden()
@@ -35,7 +38,8 @@ struct Unpadded {
 
 impl Unpadded {
     fn write_held(&self) -> io::Result<()> {
-        self.terminal.write_str(&" ".repeat(self.held.swap(0, Relaxed)))
+        self.terminal
+            .write_str(&" ".repeat(self.held.swap(0, Relaxed)))
     }
 }
 

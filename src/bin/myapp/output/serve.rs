@@ -30,7 +30,14 @@ impl Events {
                 format!("listening on {address}\n")
             }
         };
-        print(served.chain(metrics).map(line).collect::<String>().into_bytes()).await
+        print(
+            served
+                .chain(metrics)
+                .map(line)
+                .collect::<String>()
+                .into_bytes(),
+        )
+        .await
     }
 
     /// Tells the figures, and what has changed since `before` as rates.
@@ -57,9 +64,25 @@ impl Events {
 
     /// Tells all that has been done.
     pub(crate) async fn summary(self, summary: &Summary) -> Result<(), Failure> {
-        let Summary { connections, messages, received, sent, .. } = summary;
+        let Summary {
+            connections,
+            messages,
+            received,
+            sent,
+            ..
+        } = summary;
         let tls_failed = summary.tls.sum();
-        let Summary { failed, too_long, denied, crowded, lost, reset, idle, cut, .. } = summary;
+        let Summary {
+            failed,
+            too_long,
+            denied,
+            crowded,
+            lost,
+            reset,
+            idle,
+            cut,
+            ..
+        } = summary;
         let seconds = summary.elapsed.as_secs_f64();
         info!(
             connections,
@@ -93,7 +116,10 @@ impl Events {
 
 /// A line of JSON that begins with the event's name, as people read it; serde_json sorts names.
 fn event(name: &str, fields: &Value) -> String {
-    format!("{{\"event\":\"{name}\",{}\n", fields.to_string().trim_start_matches('{'))
+    format!(
+        "{{\"event\":\"{name}\",{}\n",
+        fields.to_string().trim_start_matches('{')
+    )
 }
 
 fn figures(summary: &Summary) -> Value {
@@ -124,7 +150,13 @@ fn figures(summary: &Summary) -> Value {
 }
 
 fn datagrams(datagrams: Datagrams) -> Value {
-    let Datagrams { taken, denied, looped, too_long, unsent } = datagrams;
+    let Datagrams {
+        taken,
+        denied,
+        looped,
+        too_long,
+        unsent,
+    } = datagrams;
     json!({
         "taken": taken,
         "denied": denied,

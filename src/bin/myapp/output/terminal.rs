@@ -52,7 +52,11 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
         // With stdout gone there is nobody left to tell.
         None => drop(error.print()),
     }
-    if error.use_stderr() { Code::Usage.into() } else { Code::Success.into() }
+    if error.use_stderr() {
+        Code::Usage.into()
+    } else {
+        Code::Success.into()
+    }
 }
 
 /// Writes `myapp: TEXT` as one line to stderr.
@@ -74,7 +78,10 @@ pub(crate) fn is_read(patience: Duration) -> bool {
 /// Whether an output takes bytes within `patience`.
 pub(crate) fn takes(output: &impl AsFd, patience: Duration) -> bool {
     let patience = Timespec::try_from(patience).ok();
-    let ready = poll(&mut [PollFd::new(output, PollFlags::OUT)], patience.as_ref());
+    let ready = poll(
+        &mut [PollFd::new(output, PollFlags::OUT)],
+        patience.as_ref(),
+    );
     ready.is_ok_and(|count| count > 0)
 }
 

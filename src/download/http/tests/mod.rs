@@ -19,7 +19,11 @@ use peer::{End, Peer, Script};
 const LONG: Duration = Duration::from_secs(20);
 
 fn config() -> ClientConfig {
-    ClientConfig { idle_timeout: LONG, connect_timeout: LONG, ..ClientConfig::default() }
+    ClientConfig {
+        idle_timeout: LONG,
+        connect_timeout: LONG,
+        ..ClientConfig::default()
+    }
 }
 
 fn client() -> Client {
@@ -28,7 +32,10 @@ fn client() -> Client {
 
 async fn read(response: &mut Response) -> Result<Vec<u8>, HttpError> {
     let mut body = Vec::new();
-    response.read_to_end(&mut body).await.map_err(HttpError::from_io)?;
+    response
+        .read_to_end(&mut body)
+        .await
+        .map_err(HttpError::from_io)?;
     Ok(body)
 }
 
@@ -48,18 +55,39 @@ fn get(answer: impl AsRef<[u8]>, end: End) -> Result<(u16, Vec<u8>), HttpError> 
 fn gives(answer: impl AsRef<[u8]>, end: End, body: impl AsRef<[u8]>) {
     let (status, got) = get(answer, end).unwrap();
     assert_eq!(status, 200);
-    assert!(got == body.as_ref(), "{} bytes: {:?}", got.len(), String::from_utf8_lossy(&got));
+    assert!(
+        got == body.as_ref(),
+        "{} bytes: {:?}",
+        got.len(),
+        String::from_utf8_lossy(&got)
+    );
 }
 
 #[test]
 fn a_body_is_read_to_its_end_in_every_framing() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
-    gives("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", End::Hold, "hello");
-    gives("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", End::Hold, "");
+    gives(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        End::Hold,
+        "hello",
+    );
+    gives(
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        End::Hold,
+        "",
+    );
     gives("HTTP/1.0 200 OK\r\n\r\nhello", End::Close, "hello");
     gives("HTTP/1.1 200 OK\r\n\r\n", End::Close, "");
-    gives(format!("{chunked}\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n"), End::Hold, "hello");
-    gives(format!("{chunked}Content-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), End::Hold, "hello");
+    gives(
+        format!("{chunked}\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n"),
+        End::Hold,
+        "hello",
+    );
+    gives(
+        format!("{chunked}Content-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        End::Hold,
+        "hello",
+    );
 }
 
 #[test]
@@ -78,7 +106,11 @@ fn a_large_body_arrives_byte_for_byte_whatever_the_buffer_of_its_reader() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let sized = [head.as_bytes(), &body].concat();
     let plain = [b"HTTP/1.0 200 OK\r\n\r\n", &body[..]].concat();
-    for (answer, end) in [(sized, End::Hold), (chunked, End::Hold), (plain, End::Close)] {
+    for (answer, end) in [
+        (sized, End::Hold),
+        (chunked, End::Hold),
+        (plain, End::Close),
+    ] {
         for room in [1000, 32 * 1024, 300_000] {
             let peer = Peer::start([Script::new([&answer], end)]);
             let got = block_on(read_with(&peer.url("/"), room));
@@ -101,7 +133,12 @@ async fn read_with(url: &Url, room: usize) -> Vec<u8> {
 #[track_caller]
 fn is_cut(answer: &str, end: End, bytes: u64, length: Option<u64>) {
     let error = get(answer, end).unwrap_err();
-    let HttpError::CutShort { received, expected, .. } = &error else { panic!("{error:?}") };
+    let HttpError::CutShort {
+        received, expected, ..
+    } = &error
+    else {
+        panic!("{error:?}")
+    };
     assert_eq!((*received, *expected), (bytes, length), "{error}");
     assert!(error.is_transient());
 }
@@ -109,12 +146,32 @@ fn is_cut(answer: &str, end: End, bytes: u64, length: Option<u64>) {
 #[test]
 fn a_body_that_ends_too_early_is_no_success() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    is_cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", End::Close, 4, Some(5));
-    is_cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", End::Close, 0, Some(5));
+    is_cut(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        End::Close,
+        4,
+        Some(5),
+    );
+    is_cut(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        End::Close,
+        0,
+        Some(5),
+    );
     is_cut(&format!("{chunked}5\r\nhello\r\n"), End::Close, 5, None);
     is_cut(&format!("{chunked}5\r\nhel"), End::Close, 3, None);
-    is_cut(&format!("{chunked}5\r\nhello\r\n0\r\nT: u\r\n"), End::Close, 5, None);
-    is_cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", End::Close, 0, None);
+    is_cut(
+        &format!("{chunked}5\r\nhello\r\n0\r\nT: u\r\n"),
+        End::Close,
+        5,
+        None,
+    );
+    is_cut(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+        End::Close,
+        0,
+        None,
+    );
     is_cut("", End::Close, 0, None);
 }
 
@@ -134,7 +191,9 @@ fn a_body_that_was_cut_is_never_whole_later() {
 fn a_reset_is_told_with_its_cause() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell";
     let error = get(answer, End::Reset).unwrap_err();
-    let HttpError::Io { source, .. } = &error else { panic!("{error:?}") };
+    let HttpError::Io { source, .. } = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!(source.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(error.is_transient());
 }
@@ -142,7 +201,9 @@ fn a_reset_is_told_with_its_cause() {
 #[track_caller]
 fn breaks(answer: impl AsRef<[u8]>, wanted: ProtocolError) {
     let error = get(answer, End::Hold).unwrap_err();
-    let HttpError::Protocol { source, .. } = &error else { panic!("{error:?}") };
+    let HttpError::Protocol { source, .. } = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!(*source, wanted);
     assert!(!error.is_transient());
 }
@@ -151,23 +212,47 @@ fn breaks(answer: impl AsRef<[u8]>, wanted: ProtocolError) {
 fn a_server_that_does_not_keep_to_http_is_refused() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let size = |line: &str| ProtocolError::ChunkSize { line: line.into() };
-    breaks("HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n", ProtocolError::Switch);
+    breaks(
+        "HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n",
+        ProtocolError::Switch,
+    );
     breaks(format!("{chunked}zz\r\n"), size("zz"));
-    breaks(format!("{chunked}400000000000000000\r\n"), size("400000000000000000"));
-    breaks("HTTP/1.1 100 Continue\r\n\r\n".repeat(11), ProtocolError::Interim);
+    breaks(
+        format!("{chunked}400000000000000000\r\n"),
+        size("400000000000000000"),
+    );
+    breaks(
+        "HTTP/1.1 100 Continue\r\n\r\n".repeat(11),
+        ProtocolError::Interim,
+    );
     let reason = "x".repeat(10 << 20);
     breaks(format!("HTTP/1.1 200 {reason}"), ProtocolError::HeadTooLong);
-    breaks("SSH-2.0-x\r\n", ProtocolError::StatusLine { line: "SSH-2.0-x".into() });
+    breaks(
+        "SSH-2.0-x\r\n",
+        ProtocolError::StatusLine {
+            line: "SSH-2.0-x".into(),
+        },
+    );
     let fields = "A: b\r\n".repeat(100_000);
-    breaks(format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), ProtocolError::HeadTooLong);
+    breaks(
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\n"),
+        ProtocolError::HeadTooLong,
+    );
     let fields = "A: b\r\n".repeat(1001);
-    breaks(format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), ProtocolError::TooManyFields);
+    breaks(
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\n"),
+        ProtocolError::TooManyFields,
+    );
 }
 
 #[test]
 fn interim_answers_are_passed_over() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(10);
-    gives(format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), End::Hold, "ok");
+    gives(
+        format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        End::Hold,
+        "ok",
+    );
 }
 
 #[test]
@@ -218,7 +303,10 @@ fn what_cannot_be_asked_is_not_sent() {
     );
     let error = fetch(&client(), &"ftp://user:secret@h/x".parse().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "get ftp://h/x: not an http or https URL");
-    let agent = ClientConfig { user_agent: "a\n".into(), ..config() };
+    let agent = ClientConfig {
+        user_agent: "a\n".into(),
+        ..config()
+    };
     assert!(matches!(Client::new(agent), Err(HttpError::Field { .. })));
     assert!(peer.requests().is_empty());
 }
@@ -240,7 +328,11 @@ fn served_by(scripts: impl IntoIterator<Item = Script>, fetches: usize, connecti
 fn a_connection_is_used_again_when_its_answer_was_read_to_the_end() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let kept = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
-    served_by([Script::new([OK, chunked, kept, OK], End::Hold)], 4, &[0, 0, 0, 0]);
+    served_by(
+        [Script::new([OK, chunked, kept, OK], End::Hold)],
+        4,
+        &[0, 0, 0, 0],
+    );
 }
 
 #[test]
@@ -250,7 +342,11 @@ fn a_connection_that_its_server_gives_up_is_not_used_again() {
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n\
                 2\r\nok\r\n0\r\n\r\n";
     let once = |answer| Script::new([answer], End::Hold);
-    served_by([once(closing), once(old), once(both), once(OK)], 4, &[0, 1, 2, 3]);
+    served_by(
+        [once(closing), once(old), once(both), once(OK)],
+        4,
+        &[0, 1, 2, 3],
+    );
 }
 
 #[test]
@@ -265,7 +361,10 @@ fn a_connection_with_surplus_bytes_is_not_used_again() {
 #[test]
 fn a_connection_that_went_bad_while_it_was_kept_is_not_used_again() {
     for late in ["", "x"] {
-        let (go, gone) = (smol::channel::bounded::<()>(1), smol::channel::bounded::<()>(1));
+        let (go, gone) = (
+            smol::channel::bounded::<()>(1),
+            smol::channel::bounded::<()>(1),
+        );
         let (wait, told) = (go.1, gone.0);
         let peer = Peer::serve(move |number, stream, asked| {
             Script::new([OK], End::Close).play(stream, &mut *asked);
@@ -291,7 +390,11 @@ fn a_connection_that_went_bad_while_it_was_kept_is_not_used_again() {
 fn a_kept_connection_that_closes_on_the_next_request_costs_one_silent_try() {
     for end in [End::Close, End::Reset] {
         // The second answer is nothing at all: the server reads the request and closes.
-        served_by([Script::new([OK, ""], end), Script::new([OK], End::Hold)], 2, &[0, 0, 1]);
+        served_by(
+            [Script::new([OK, ""], end), Script::new([OK], End::Hold)],
+            2,
+            &[0, 0, 1],
+        );
     }
 }
 
@@ -299,7 +402,10 @@ fn a_kept_connection_that_closes_on_the_next_request_costs_one_silent_try() {
 fn a_new_connection_that_closes_is_told_and_not_tried_again() {
     let peer = Peer::start([Script::new([""], End::Close), Script::new([OK], End::Hold)]);
     let error = fetch(&client(), &peer.url("/")).unwrap_err();
-    assert!(matches!(error, HttpError::CutShort { received: 0, .. }), "{error:?}");
+    assert!(
+        matches!(error, HttpError::CutShort { received: 0, .. }),
+        "{error:?}"
+    );
     assert_eq!(peer.connections(), [0]);
 }
 
@@ -326,11 +432,17 @@ fn a_response_that_is_dropped_halfway_closes_its_connection() {
 #[track_caller]
 fn times_out(answer: &'static str) {
     let idle_timeout = Duration::from_millis(100);
-    let client = Client::new(ClientConfig { idle_timeout, ..config() }).unwrap();
+    let client = Client::new(ClientConfig {
+        idle_timeout,
+        ..config()
+    })
+    .unwrap();
     let peer = Peer::start([Script::new([answer], End::Hold)]);
     let start = Instant::now();
     let error = fetch(&client, &peer.url("/x")).unwrap_err();
-    let HttpError::TimedOut { limit, .. } = &error else { panic!("{error:?}") };
+    let HttpError::TimedOut { limit, .. } = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!(*limit, idle_timeout);
     assert!(error.to_string().ends_with("/x: not a byte for 100ms") && error.is_transient());
     assert!(start.elapsed() >= idle_timeout && start.elapsed() < LONG);
@@ -347,9 +459,16 @@ fn a_server_that_falls_silent_is_given_up() {
 #[test]
 fn a_slow_server_that_goes_on_is_not_given_up() {
     let idle_timeout = Duration::from_secs(1);
-    let client = Client::new(ClientConfig { idle_timeout, ..config() }).unwrap();
+    let client = Client::new(ClientConfig {
+        idle_timeout,
+        ..config()
+    })
+    .unwrap();
     let peer = Peer::serve(|_, stream, asked| {
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}", "x".repeat(20));
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
+            "x".repeat(20)
+        );
         Script::new([""], End::Close).play(stream, asked);
         for piece in answer.as_bytes().chunks(5) {
             std::thread::sleep(Duration::from_millis(120));
@@ -358,12 +477,19 @@ fn a_slow_server_that_goes_on_is_not_given_up() {
     });
     let start = Instant::now();
     assert_eq!(fetch(&client, &peer.url("/")).unwrap().1.len(), 20);
-    assert!(start.elapsed() > idle_timeout, "the test must last longer than one wait may");
+    assert!(
+        start.elapsed() > idle_timeout,
+        "the test must last longer than one wait may"
+    );
 }
 
 #[test]
 fn a_server_that_takes_no_connection_is_told_with_its_address() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
     let error = fetch(&client(), &url).unwrap_err();
     assert_eq!(error.to_string(), format!("connect to 127.0.0.1:{port}"));

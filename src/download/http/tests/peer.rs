@@ -28,16 +28,28 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn new<B: AsRef<[u8]>>(answers: impl IntoIterator<Item = B>, end: End) -> Self {
-        Self { answers: answers.into_iter().map(|answer| answer.as_ref().to_vec()).collect(), end }
+        Self {
+            answers: answers
+                .into_iter()
+                .map(|answer| answer.as_ref().to_vec())
+                .collect(),
+            end,
+        }
     }
 
     /// Reads a request before each answer and gives the requests; fewer where the client left.
     pub(super) fn play<S: Read + Write>(&self, stream: &mut S, mut asked: impl FnMut(String)) {
         for answer in &self.answers {
-            let Some(request) = read_head(stream) else { return };
+            let Some(request) = read_head(stream) else {
+                return;
+            };
             asked(request);
             // A client that has seen enough may close before it has read everything.
-            if stream.write_all(answer).and_then(|()| stream.flush()).is_err() {
+            if stream
+                .write_all(answer)
+                .and_then(|()| stream.flush())
+                .is_err()
+            {
                 return;
             }
         }
@@ -61,7 +73,9 @@ impl Peer {
     pub(super) fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
         let scripts: Vec<_> = scripts.into_iter().collect();
         Self::serve(move |number, stream, asked| {
-            let Some(script) = scripts.get(number) else { return };
+            let Some(script) = scripts.get(number) else {
+                return;
+            };
             script.play(stream, asked);
             if let End::Reset = script.end {
                 set_socket_linger(&*stream, Some(Duration::ZERO)).unwrap();
@@ -100,11 +114,21 @@ impl Peer {
 
     /// On which connection each request came, in the order in which they came.
     pub(super) fn connections(&self) -> Vec<usize> {
-        self.requests.lock().unwrap().iter().map(|(number, _)| *number).collect()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(number, _)| *number)
+            .collect()
     }
 
     pub(super) fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().iter().map(|(_, head)| head.clone()).collect()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, head)| head.clone())
+            .collect()
     }
 }
 

@@ -31,12 +31,17 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Two of one name would be told apart by their signatures alone.
-        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         let key = KeyPair::generate().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
-        Self { issuer: Issuer::new(params, key), folder }
+        Self {
+            issuer: Issuer::new(params, key),
+            folder,
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -44,7 +49,12 @@ impl Authority {
     }
 
     fn issue(&self, params: &CertificateParams) -> Arc<ServerConfig> {
-        self.configure(params, rustls::ALL_VERSIONS, WebPkiClientVerifier::no_client_auth()).1
+        self.configure(
+            params,
+            rustls::ALL_VERSIONS,
+            WebPkiClientVerifier::no_client_auth(),
+        )
+        .1
     }
 
     /// Also gives the certificate's fingerprint.
@@ -62,23 +72,35 @@ impl Authority {
             .unwrap()
             .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key);
-        (Fingerprint::of(certificate.der()), Arc::new(config.unwrap()))
+        (
+            Fingerprint::of(certificate.der()),
+            Arc::new(config.unwrap()),
+        )
     }
 
     /// Asks clients for a certificate of this authority.
     fn asks_clients(&self) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.file()).unwrap()).unwrap();
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap()
+        roots
+            .add(CertificateDer::from_pem_file(self.file()).unwrap())
+            .unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .unwrap()
     }
 
     /// A client's certificate and its key, in one file.
     fn identity(&self, file: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let certificate = for_names(&["client"]).signed_by(&key, &self.issuer).unwrap();
+        let certificate = for_names(&["client"])
+            .signed_by(&key, &self.issuer)
+            .unwrap();
         let path = self.folder.path().join(file);
         std::fs::write(&path, certificate.pem() + &key.serialize_pem()).unwrap();
-        Identity { certificates: path.clone(), key: path }
+        Identity {
+            certificates: path.clone(),
+            key: path,
+        }
     }
 
     fn client(&self) -> Client {
@@ -91,7 +113,10 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn trusting(roots: PathBuf) -> Client {
-    client_with(TlsConfig { trust: Trust::Roots(roots), ..TlsConfig::default() })
+    client_with(TlsConfig {
+        trust: Trust::Roots(roots),
+        ..TlsConfig::default()
+    })
 }
 
 fn client_with(tls: TlsConfig) -> Client {
@@ -99,11 +124,19 @@ fn client_with(tls: TlsConfig) -> Client {
 }
 
 fn for_names(names: &[&str]) -> CertificateParams {
-    CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap()
+    CertificateParams::new(
+        names
+            .iter()
+            .map(|name| name.to_string())
+            .collect::<Vec<_>>(),
+    )
+    .unwrap()
 }
 
 fn url(peer: &Peer) -> Url {
-    format!("https://localhost:{}/x", peer.address().port()).parse().unwrap()
+    format!("https://localhost:{}/x", peer.address().port())
+        .parse()
+        .unwrap()
 }
 
 /// A server that plays a script on each connection, and with or without a word at its end.
@@ -137,16 +170,25 @@ fn refused(client: &Client, peer: &Peer) -> TlsError {
     let error = fetch(client, &url(peer)).unwrap_err();
     assert!(!error.is_transient());
     let port = peer.address().port();
-    assert_eq!(error.to_string(), format!("start TLS with localhost:{port}"));
+    assert_eq!(
+        error.to_string(),
+        format!("start TLS with localhost:{port}")
+    );
     assert!(peer.requests().is_empty());
-    let HttpError::Tls { source, .. } = error else { panic!("{error:?}") };
+    let HttpError::Tls { source, .. } = error else {
+        panic!("{error:?}")
+    };
     source
 }
 
 #[test]
 fn a_certificate_of_a_trusted_issuer_is_good_and_its_connection_is_kept() {
     let authority = Authority::new();
-    let peer = serve(authority.issue(&for_names(&["localhost", "127.0.0.1"])), &[OK, OK], true);
+    let peer = serve(
+        authority.issue(&for_names(&["localhost", "127.0.0.1"])),
+        &[OK, OK],
+        true,
+    );
     let client = authority.client();
     for _ in 0..2 {
         assert_eq!(fetch(&client, &url(&peer)).unwrap(), (200, b"ok".to_vec()));
@@ -166,20 +208,39 @@ fn a_session_is_resumed() {
     assert!(!peer.requests().contains(&"resumed".to_owned()));
     fetch(&client, &url(&peer)).unwrap();
     fetch(&client, &url(&peer)).unwrap();
-    assert!(peer.requests().contains(&"resumed".to_owned()), "{:?}", peer.requests());
+    assert!(
+        peer.requests().contains(&"resumed".to_owned()),
+        "{:?}",
+        peer.requests()
+    );
 }
 
 #[test]
 fn an_unknown_issuer_is_refused() {
-    let peer = serve(Authority::new().issue(&for_names(&["localhost"])), &[OK], true);
+    let peer = serve(
+        Authority::new().issue(&for_names(&["localhost"])),
+        &[OK],
+        true,
+    );
     let error = refused(&Authority::new().client(), &peer);
-    assert_eq!(error.to_string(), "the issuer of the certificate is unknown");
+    assert_eq!(
+        error.to_string(),
+        "the issuer of the certificate is unknown"
+    );
 }
 
 #[test]
 fn a_certificate_for_other_names_is_refused_with_them() {
     let authority = Authority::new();
-    let names = ["example.org", "*.example.org", "127.0.0.1", "a.b", "c.d", "e.f", "g.h"];
+    let names = [
+        "example.org",
+        "*.example.org",
+        "127.0.0.1",
+        "a.b",
+        "c.d",
+        "e.f",
+        "g.h",
+    ];
     let peer = serve(authority.issue(&for_names(&names)), &[OK], true);
     let error = refused(&authority.client(), &peer);
     assert_eq!(
@@ -214,13 +275,25 @@ fn a_body_without_length_is_whole_only_with_the_word_of_the_server() {
 
     let cut = serve(config, open_ended, false);
     let error = fetch(&authority.client(), &url(&cut)).unwrap_err();
-    assert!(matches!(error, HttpError::CutShort { received: 5, expected: None, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            HttpError::CutShort {
+                received: 5,
+                expected: None,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn a_server_without_tls_is_told() {
     let peer = Peer::serve(|_, stream, _| {
-        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
         // Not closed before the client has read it.
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -232,7 +305,16 @@ fn a_server_without_tls_is_told() {
 fn a_connection_that_breaks_in_the_handshake_may_be_tried_again() {
     let peer = Peer::start([]);
     let error = fetch(&Authority::new().client(), &url(&peer)).unwrap_err();
-    assert!(matches!(error, HttpError::Tls { source: TlsError::Broken { .. }, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            HttpError::Tls {
+                source: TlsError::Broken { .. },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert!(error.is_transient());
 }
 
@@ -241,8 +323,15 @@ fn a_handshake_that_does_not_end_is_given_up() {
     let peer = Peer::start([Script::new([""], End::Hold)]);
     let connect_timeout = Duration::from_millis(200);
     let roots = Authority::new();
-    let tls = TlsConfig { trust: Trust::Roots(roots.file()), ..TlsConfig::default() };
-    let config = ClientConfig { connect_timeout, tls, ..config() };
+    let tls = TlsConfig {
+        trust: Trust::Roots(roots.file()),
+        ..TlsConfig::default()
+    };
+    let config = ClientConfig {
+        connect_timeout,
+        tls,
+        ..config()
+    };
     let error = fetch(&Client::new(config).unwrap(), &url(&peer)).unwrap_err();
     let port = peer.address().port();
     let text = format!("connect to localhost:{port}: timed out after 200ms");
@@ -270,7 +359,10 @@ fn a_file_of_roots_that_cannot_be_used_is_told() {
             panic!("{error:?}")
         };
         assert_eq!(source.to_string(), cause);
-        assert_eq!(error.to_string(), format!("read certificates from {}", path.display()));
+        assert_eq!(
+            error.to_string(),
+            format!("read certificates from {}", path.display())
+        );
     }
 }
 
@@ -282,8 +374,12 @@ fn a_pinned_certificate_is_good_whatever_it_holds_and_any_other_is_refused_with_
         let nobody = WebPkiClientVerifier::no_client_auth();
         let (pin, config) = Authority::new().configure(&params, &[version], nobody);
         let peer = serve(config, &[OK], true);
-        let pinning =
-            |pin| client_with(TlsConfig { trust: Trust::Pinned(pin), ..TlsConfig::default() });
+        let pinning = |pin| {
+            client_with(TlsConfig {
+                trust: Trust::Pinned(pin),
+                ..TlsConfig::default()
+            })
+        };
         let error = refused(&pinning(Fingerprint::of(b"another")), &peer);
         assert_eq!(
             error.to_string(),
@@ -298,7 +394,10 @@ fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
     let mut params = for_names(&["elsewhere"]);
     params.not_after = date_time_ymd(2002, 1, 1);
     let peer = serve(Authority::new().issue(&params), &[OK], true);
-    let client = client_with(TlsConfig { trust: Trust::Anyone, ..TlsConfig::default() });
+    let client = client_with(TlsConfig {
+        trust: Trust::Anyone,
+        ..TlsConfig::default()
+    });
     assert_eq!(fetch(&client, &url(&peer)).unwrap().1, b"ok");
 }
 
@@ -306,11 +405,18 @@ fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
 fn a_server_that_asks_gets_the_clients_certificate() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for version in [&TLS12, &TLS13] {
-        let (_, config) =
-            authority.configure(&for_names(&["localhost"]), &[version], authority.asks_clients());
+        let (_, config) = authority.configure(
+            &for_names(&["localhost"]),
+            &[version],
+            authority.asks_clients(),
+        );
         let peer = serve(config, &[OK], true);
-        let with =
-            |identity| client_with(TlsConfig { trust: Trust::Roots(authority.file()), identity });
+        let with = |identity| {
+            client_with(TlsConfig {
+                trust: Trust::Roots(authority.file()),
+                identity,
+            })
+        };
         let known = with(Some(authority.identity("client.pem")));
         assert_eq!(fetch(&known, &url(&peer)).unwrap().1, b"ok");
         for identity in [None, Some(stranger.identity("other.pem"))] {
@@ -323,8 +429,13 @@ fn a_server_that_asks_gets_the_clients_certificate() {
 #[test]
 fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
     let authority = Authority::new();
-    let config =
-        authority.configure(&for_names(&["localhost"]), &[&TLS13], authority.asks_clients()).1;
+    let config = authority
+        .configure(
+            &for_names(&["localhost"]),
+            &[&TLS13],
+            authority.asks_clients(),
+        )
+        .1;
     // What the client has sent is read before the connection ends: else its end is a reset, and
     // the alert may be lost.
     let peer = Peer::serve(move |_, stream, _| {
@@ -334,7 +445,13 @@ fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
     });
     let error = fetch(&authority.client(), &url(&peer)).unwrap_err();
     assert!(
-        matches!(&error, HttpError::Tls { source: TlsError::CertificateRequired, .. }),
+        matches!(
+            &error,
+            HttpError::Tls {
+                source: TlsError::CertificateRequired,
+                ..
+            }
+        ),
         "{error:?}"
     );
     assert!(!error.is_transient());
@@ -343,7 +460,9 @@ fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
 #[test]
 fn a_clients_certificate_that_cannot_be_used_is_told() {
     let authority = Authority::new();
-    let Identity { certificates: good, .. } = authority.identity("a.pem");
+    let Identity {
+        certificates: good, ..
+    } = authority.identity("a.pem");
     let Identity { key: other, .. } = authority.identity("b.pem");
     let only = authority.file();
     let missing = authority.folder.path().join("missing");
@@ -353,8 +472,14 @@ fn a_clients_certificate_that_cannot_be_used_is_told() {
         (&good, &only, "read the private key in "),
         (&good, &other, "use the certificate in "),
     ] {
-        let identity = Some(Identity { certificates: certificates.clone(), key: key.clone() });
-        let client = client_with(TlsConfig { trust: Trust::Anyone, identity });
+        let identity = Some(Identity {
+            certificates: certificates.clone(),
+            key: key.clone(),
+        });
+        let client = client_with(TlsConfig {
+            trust: Trust::Anyone,
+            identity,
+        });
         let error = fetch(&client, &"https://localhost:1/".parse().unwrap()).unwrap_err();
         assert!(matches!(&error, HttpError::TlsSetup(_)), "{error:?}");
         assert!(error.to_string().starts_with(wanted), "{error}");

@@ -21,7 +21,10 @@ struct Connection {
 
 fn main() -> io::Result<()> {
     let busy = std::env::args().any(|argument| argument == "--busy-poll");
-    let timeout = busy.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+    let timeout = busy.then_some(Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    });
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let listener = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
@@ -32,7 +35,12 @@ fn main() -> io::Result<()> {
     io::stdout().flush()?;
 
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(u64::MAX), EventFlags::IN | EventFlags::ET)?;
+    epoll::add(
+        &epoll,
+        &listener,
+        EventData::new_u64(u64::MAX),
+        EventFlags::IN | EventFlags::ET,
+    )?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     let mut events = Vec::with_capacity(1024);
@@ -48,7 +56,10 @@ fn main() -> io::Result<()> {
                         EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                     epoll::add(&epoll, &fd, EventData::new_u64(at as u64), interest)?;
                     connections.resize_with(connections.len().max(at + 1), || None);
-                    connections[at] = Some(Connection { fd, waiting: Vec::new() });
+                    connections[at] = Some(Connection {
+                        fd,
+                        waiting: Vec::new(),
+                    });
                 }
             } else if let Some(Some(connection)) = connections.get_mut(number as usize) {
                 let ended = happened.intersects(EventFlags::RDHUP | EventFlags::HUP);

@@ -41,7 +41,11 @@ fn main() -> io::Result<()> {
         stream.set_nonblocking(true)?;
         let number = EventData::new_u64(number as u64);
         epoll::add(&epoll, &stream, number, EventFlags::IN | EventFlags::ET)?;
-        connections.push(Connection { stream, come: 0, sent: Instant::now() });
+        connections.push(Connection {
+            stream,
+            come: 0,
+            sent: Instant::now(),
+        });
     }
     let start = Instant::now();
     for connection in &mut connections {
@@ -53,7 +57,10 @@ fn main() -> io::Result<()> {
     let mut times: Vec<u64> = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     let mut events = Vec::with_capacity(1024);
-    let timeout = busy.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+    let timeout = busy.then_some(Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    });
     while Instant::now() < end {
         events.clear();
         epoll::wait(&epoll, spare_capacity(&mut events), timeout.as_ref())?;
@@ -79,6 +86,9 @@ fn main() -> io::Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     times.sort_unstable();
-    println!("{answered} {seconds} {}", times.get(times.len() / 2).unwrap_or(&0));
+    println!(
+        "{answered} {seconds} {}",
+        times.get(times.len() / 2).unwrap_or(&0)
+    );
     Ok(())
 }

@@ -31,7 +31,9 @@ pub(super) struct ChecksumOptions {
 impl ChecksumOptions {
     /// Reads the list, if there is one.
     pub(super) fn read(&self, config: Config) -> Result<Config, Failure> {
-        let Some(place) = &self.checksums else { return Ok(config) };
+        let Some(place) = &self.checksums else {
+            return Ok(config);
+        };
         let named = || format!("read checksums from {}", Escaped(place.as_bytes()));
         let text = match place.contains("://") {
             true => fetch(place, &config)?,
@@ -43,13 +45,19 @@ impl ChecksumOptions {
         let list = list.map_err(|error| {
             Failure::new(Code::Checksum, anyhow::Error::new(error).context(named()))
         })?;
-        Ok(Config { checksums: Some(list), ..config })
+        Ok(Config {
+            checksums: Some(list),
+            ..config
+        })
     }
 }
 
 /// The bytes behind a URL, in memory.
 fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
-    let config = Config { max_size: Some(LONGEST), ..config.clone() };
+    let config = Config {
+        max_size: Some(LONGEST),
+        ..config.clone()
+    };
     let failed = |error| Failure::new(code(&error), error);
     let downloader = Downloader::new(config).map_err(failed)?;
     let memory = Memory::default();
@@ -58,9 +66,14 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     let list = stream::once(item);
     let mut report = runtime::run(downloader.run(list, &|_, _| {}, future::pending()));
     if let Some(failure) = report.failures.pop() {
-        return Err(Failure::new(code(&failure.source), anyhow!("{failure}: {}", failure.cause())));
+        return Err(Failure::new(
+            code(&failure.source),
+            anyhow!("{failure}: {}", failure.cause()),
+        ));
     }
-    Ok(std::mem::take(&mut memory.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    Ok(std::mem::take(
+        &mut memory.0.lock().unwrap_or_else(PoisonError::into_inner),
+    ))
 }
 
 #[derive(Clone, Default)]
@@ -68,7 +81,10 @@ struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Memory {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -18,7 +18,12 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     cacert: Option<PathBuf>,
     /// Trust only the certificate whose DER has this SHA-256, whoever issued it
-    #[arg(long, value_name = "HEX", help_heading = "TLS", conflicts_with = "cacert")]
+    #[arg(
+        long,
+        value_name = "HEX",
+        help_heading = "TLS",
+        conflicts_with = "cacert"
+    )]
     pinned_sha256: Option<Fingerprint>,
     /// Trust any certificate: whoever sits in between can read and change all
     #[arg(long, help_heading = "TLS", conflicts_with_all = ["cacert", "pinned_sha256"])]
@@ -41,10 +46,20 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
     resolve: Vec<Fixed>,
     /// Connect over IPv4 only
-    #[arg(short = '4', long, help_heading = "Connecting", overrides_with = "ipv6")]
+    #[arg(
+        short = '4',
+        long,
+        help_heading = "Connecting",
+        overrides_with = "ipv6"
+    )]
     ipv4: bool,
     /// Connect over IPv6 only
-    #[arg(short = '6', long, help_heading = "Connecting", overrides_with = "ipv4")]
+    #[arg(
+        short = '6',
+        long,
+        help_heading = "Connecting",
+        overrides_with = "ipv4"
+    )]
     ipv6: bool,
 }
 
@@ -57,7 +72,10 @@ impl ConnectionOptions {
     ) -> Result<(), Failure> {
         config.tls = self.tls();
         config.proxies = self.proxies(variable)?;
-        config.lookup = Lookup { family: self.family(), fixed: self.resolve.clone() };
+        config.lookup = Lookup {
+            family: self.family(),
+            fixed: self.resolve.clone(),
+        };
         Ok(())
     }
 
@@ -65,10 +83,18 @@ impl ConnectionOptions {
     /// set the other one after a header of its clients; `no_proxy` counts for `--proxy` too.
     fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, Failure> {
         let both = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
-        let no_proxy = self.no_proxy.clone().or_else(|| both("no_proxy")).unwrap_or_default();
+        let no_proxy = self
+            .no_proxy
+            .clone()
+            .or_else(|| both("no_proxy"))
+            .unwrap_or_default();
         let except = Exceptions::from(no_proxy.as_str());
         if let Some(Choice(proxy)) = &self.proxy {
-            return Ok(Proxies { http: proxy.clone(), https: proxy.clone(), except });
+            return Ok(Proxies {
+                http: proxy.clone(),
+                https: proxy.clone(),
+                except,
+            });
         }
         let named = |name: &str, value: Option<String>| match value {
             Some(value) => read_proxy(name, &value),
@@ -112,7 +138,11 @@ impl FromStr for Choice {
     type Err = ProxyNameError;
 
     fn from_str(text: &str) -> Result<Self, ProxyNameError> {
-        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|proxy| Self(Some(proxy))) }
+        if text.is_empty() {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|proxy| Self(Some(proxy)))
+        }
     }
 }
 
@@ -136,33 +166,66 @@ mod tests {
     }
 
     fn options(line: &[&str]) -> ConnectionOptions {
-        Line::try_parse_from([&["download"], line].concat()).unwrap().options
+        Line::try_parse_from([&["download"], line].concat())
+            .unwrap()
+            .options
     }
 
     #[track_caller]
     fn proxies(line: &[&str], environment: &[(&str, &str)], http: &str, https: &str, except: &str) {
         let find = |name: &str| environment.iter().find(|(key, _)| *key == name);
         let found = options(line).proxies(|name| find(name).map(|(_, value)| value.to_string()));
-        let wanted =
-            Proxies { http: http.parse().ok(), https: https.parse().ok(), except: except.into() };
+        let wanted = Proxies {
+            http: http.parse().ok(),
+            https: https.parse().ok(),
+            except: except.into(),
+        };
         assert_eq!(found.unwrap(), wanted, "{line:?} {environment:?}");
     }
 
     #[test]
     fn the_environment_names_proxies_by_the_rules_of_curl() {
         proxies(&[], &[], "", "", "");
-        proxies(&[], &[("http_proxy", "a"), ("HTTPS_PROXY", "b")], "a", "b", "");
         proxies(
             &[],
-            &[("HTTP_PROXY", "a"), ("https_proxy", "b"), ("HTTPS_PROXY", "c")],
+            &[("http_proxy", "a"), ("HTTPS_PROXY", "b")],
+            "a",
+            "b",
+            "",
+        );
+        proxies(
+            &[],
+            &[
+                ("HTTP_PROXY", "a"),
+                ("https_proxy", "b"),
+                ("HTTPS_PROXY", "c"),
+            ],
             "",
             "b",
             "",
         );
-        proxies(&[], &[("ALL_PROXY", "a"), ("https_proxy", "b"), ("NO_PROXY", "c")], "a", "b", "c");
+        proxies(
+            &[],
+            &[("ALL_PROXY", "a"), ("https_proxy", "b"), ("NO_PROXY", "c")],
+            "a",
+            "b",
+            "c",
+        );
         proxies(&[], &[("all_proxy", "a"), ("http_proxy", "")], "", "a", "");
-        proxies(&["--no-proxy", "d"], &[("all_proxy", "a"), ("no_proxy", "c")], "a", "a", "d");
-        proxies(&["--proxy", "x"], &[("all_proxy", "a"), ("no_proxy", "c")], "x", "x", "c");
+        proxies(
+            &["--no-proxy", "d"],
+            &[("all_proxy", "a"), ("no_proxy", "c")],
+            "a",
+            "a",
+            "d",
+        );
+        proxies(
+            &["--proxy", "x"],
+            &[("all_proxy", "a"), ("no_proxy", "c")],
+            "x",
+            "x",
+            "c",
+        );
         proxies(&["--proxy", ""], &[("all_proxy", "a")], "", "", "");
     }
 
@@ -175,7 +238,10 @@ mod tests {
 
     #[test]
     fn without_options_the_defaults_stay() {
-        assert_eq!(format!("{:?}", config(&[])), format!("{:?}", Config::default()));
+        assert_eq!(
+            format!("{:?}", config(&[])),
+            format!("{:?}", Config::default())
+        );
     }
 
     #[test]
@@ -200,8 +266,16 @@ mod tests {
         ] {
             assert_eq!(config(line).tls.trust, trust, "{line:?}");
         }
-        let identity = |key: &str| Some(Identity { certificates: "c".into(), key: key.into() });
+        let identity = |key: &str| {
+            Some(Identity {
+                certificates: "c".into(),
+                key: key.into(),
+            })
+        };
         assert_eq!(config(&["--cert", "c"]).tls.identity, identity("c"));
-        assert_eq!(config(&["--cert", "c", "--key", "k"]).tls.identity, identity("k"));
+        assert_eq!(
+            config(&["--cert", "c", "--key", "k"]).tls.identity,
+            identity("k")
+        );
     }
 }

@@ -59,14 +59,23 @@ impl CredentialOptions {
                 return Err(Failure::usage(text).hint("give one of them"));
             }
         }
-        let netrc = self.netrc_path()?.map(|path| read_netrc(&path)).transpose()?;
+        let netrc = self
+            .netrc_path()?
+            .map(|path| read_netrc(&path))
+            .transpose()?;
         let user = self.user.clone().map(Authorization::Basic);
-        config.headers.extend(self.referer.clone().map(|Referer(header)| header));
+        config
+            .headers
+            .extend(self.referer.clone().map(|Referer(header)| header));
         config.credentials = Credentials {
             authorization: user.or(self.bearer.clone().map(Authorization::Bearer)),
             cookies: self.cookie.clone(),
             netrc,
-            scope: if self.location_trusted { Scope::EveryOrigin } else { Scope::FirstOrigin },
+            scope: if self.location_trusted {
+                Scope::EveryOrigin
+            } else {
+                Scope::FirstOrigin
+            },
         };
         Ok(())
     }
@@ -75,10 +84,12 @@ impl CredentialOptions {
         if self.netrc_file.is_some() || !self.netrc {
             return Ok(self.netrc_file.clone());
         }
-        let home = env::var_os("HOME").filter(|home| !home.is_empty()).ok_or_else(|| {
-            Failure::usage("--netrc looks into ~/.netrc, but HOME is not set")
-                .hint("--netrc-file FILE names the file")
-        })?;
+        let home = env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .ok_or_else(|| {
+                Failure::usage("--netrc looks into ~/.netrc, but HOME is not set")
+                    .hint("--netrc-file FILE names the file")
+            })?;
         Ok(Some(Path::new(&home).join(".netrc")))
     }
 }
@@ -86,7 +97,9 @@ impl CredentialOptions {
 fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
     let read = || -> Result<Netrc, anyhow::Error> {
         let mut text = String::new();
-        let length = File::open(path)?.take(LONGEST_NETRC + 1).read_to_string(&mut text)?;
+        let length = File::open(path)?
+            .take(LONGEST_NETRC + 1)
+            .read_to_string(&mut text)?;
         if length as u64 > LONGEST_NETRC {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
         }
@@ -126,19 +139,31 @@ mod tests {
     }
 
     fn config(line: &[&str]) -> Result<Config, Failure> {
-        let options = Line::try_parse_from([&["download"], line].concat()).unwrap().options;
-        let mut config =
-            Config { headers: vec!["cookie: x".parse().unwrap()], ..Config::default() };
+        let options = Line::try_parse_from([&["download"], line].concat())
+            .unwrap()
+            .options;
+        let mut config = Config {
+            headers: vec!["cookie: x".parse().unwrap()],
+            ..Config::default()
+        };
         options.apply(&mut config).map(|()| config)
     }
 
     #[test]
     fn each_option_reaches_the_configuration() {
-        let basic = config(&["-u", "a:b", "--location-trusted"]).unwrap().credentials;
-        assert_eq!(basic.authorization, Some(Authorization::Basic("a:b".parse().unwrap())));
+        let basic = config(&["-u", "a:b", "--location-trusted"])
+            .unwrap()
+            .credentials;
+        assert_eq!(
+            basic.authorization,
+            Some(Authorization::Basic("a:b".parse().unwrap()))
+        );
         assert_eq!((basic.scope, basic.netrc), (Scope::EveryOrigin, None));
         let bearer = config(&["--bearer", "t"]).unwrap().credentials;
-        assert_eq!(bearer.authorization, Some(Authorization::Bearer("t".parse().unwrap())));
+        assert_eq!(
+            bearer.authorization,
+            Some(Authorization::Bearer("t".parse().unwrap()))
+        );
         assert_eq!(bearer.scope, Scope::FirstOrigin);
         let referer = config(&["--referer", "http://u:p@h/x#y"]).unwrap();
         assert_eq!(referer.headers[1].value(), "http://h/x");

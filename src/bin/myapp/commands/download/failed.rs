@@ -17,25 +17,33 @@ pub(super) fn problem(failed: &Failure) -> String {
         return String::new();
     }
     let text = format!("{failed}: {}", failed.cause());
-    terminal::problem(anyhow::Error::msg(text).as_ref(), hint(&failed.source).as_deref())
+    terminal::problem(
+        anyhow::Error::msg(text).as_ref(),
+        hint(&failed.source).as_deref(),
+    )
 }
 
 fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
     let text = match error {
-        DownloadError::Status { status: 401, url: None, .. } => {
-            "-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials"
-        }
-        DownloadError::Status { status: 401, url: Some(_), .. } => {
-            "credentials stay with the first server; --location-trusted sends them on"
-        }
+        DownloadError::Status {
+            status: 401,
+            url: None,
+            ..
+        } => "-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials",
+        DownloadError::Status {
+            status: 401,
+            url: Some(_),
+            ..
+        } => "credentials stay with the first server; --location-trusted sends them on",
         DownloadError::Mirror { source, .. } => return hint(source),
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
             "--proxy http://USER:PASSWORD@HOST:PORT says who asks it"
         }
-        DownloadError::Redirect { source: RedirectError::Downgrade(_), .. } => {
-            "--allow-http-redirect follows it"
-        }
+        DownloadError::Redirect {
+            source: RedirectError::Downgrade(_),
+            ..
+        } => "--allow-http-redirect follows it",
         DownloadError::Checksum { .. } => {
             "the bytes are in the .part; -c takes them with the right checksum"
         }
@@ -71,7 +79,9 @@ pub(super) fn code(error: &DownloadError) -> Code {
             Code::LocalFile
         }
         DownloadError::Http(error) => http_code(error),
-        DownloadError::Status { status: 401 | 407, .. } => Code::Credentials,
+        DownloadError::Status {
+            status: 401 | 407, ..
+        } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
         DownloadError::TooLate { source, .. } | DownloadError::Mirror { source, .. } => {
             code(source)

@@ -26,7 +26,10 @@ type Block = Vec<Result<Item, Failed>>;
 const AHEAD: usize = 1;
 
 /// A URL waits this long for options in the next lines, where these do not come with it.
-const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const GRACE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ListOptions {
@@ -63,14 +66,22 @@ impl ListOptions {
             return None;
         }
         let named = self.urls.iter().filter(|url| self.is_mine(url)).count() as u64;
-        let listed = self.input_file.as_deref().map_or(Some(0), |path| count(path, self.shard));
+        let listed = self
+            .input_file
+            .as_deref()
+            .map_or(Some(0), |path| count(path, self.shard));
         Some(named + listed?)
     }
 
     /// What to fetch: the arguments in their order, then the file.
     pub(super) fn items(&self) -> Result<Boxed<Result<Item, Failed>>, Failure> {
         let shard = self.shard;
-        let urls: Vec<_> = self.urls.iter().filter(|url| self.is_mine(url)).cloned().collect();
+        let urls: Vec<_> = self
+            .urls
+            .iter()
+            .filter(|url| self.is_mine(url))
+            .cloned()
+            .collect();
         let named = stream::iter(urls).flat_map(move |url| match url.as_str() {
             "-" => from_stdin(shard),
             url => stream::once(Item::parse(url)).boxed(),
@@ -134,7 +145,10 @@ fn read(
 }
 
 fn unread(name: &str, source: io::Error) -> Failed {
-    Failed { url: name.to_owned(), source: DownloadError::List { source } }
+    Failed {
+        url: name.to_owned(),
+        source: DownloadError::List { source },
+    }
 }
 
 /// Sends all complete items of a read together, each as soon as it is complete: when the next one

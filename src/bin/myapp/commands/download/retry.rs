@@ -36,7 +36,10 @@ impl RetryOptions {
             retry_delay: self.retry_delay,
             retry_time: self.retry_max_time,
             max_time: self.max_time,
-            slowest: self.speed_limit.map(|rate| SlowestPace { rate, time: self.speed_time }),
+            slowest: self.speed_limit.map(|rate| SlowestPace {
+                rate,
+                time: self.speed_time,
+            }),
             ..config
         }
     }

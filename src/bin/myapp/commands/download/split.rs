@@ -21,6 +21,10 @@ pub(super) struct SplitOptions {
 
 impl SplitOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
-        Config { split: self.split, min_split: self.min_split_size, ..config }
+        Config {
+            split: self.split,
+            min_split: self.min_split_size,
+            ..config
+        }
     }
 }

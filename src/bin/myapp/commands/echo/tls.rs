@@ -35,7 +35,9 @@ pub(super) struct TlsOptions {
 
 /// Reads a name or an IP address. Whether a certificate can be for it is for TLS to say.
 fn host(text: &str) -> Result<Host, Infallible> {
-    Ok(text.parse().map_or_else(|_| Host::Name(text.into()), Host::Ip))
+    Ok(text
+        .parse()
+        .map_or_else(|_| Host::Name(text.into()), Host::Ip))
 }
 
 /// What may help where TLS has failed.
@@ -67,7 +69,14 @@ impl TlsOptions {
 
     /// The name of an option that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
-        let Self { tls_ca, tls_cert, tls_name, pinned_sha256, insecure, .. } = self;
+        let Self {
+            tls_ca,
+            tls_cert,
+            tls_name,
+            pinned_sha256,
+            insecure,
+            ..
+        } = self;
         [
             (tls_ca.is_some(), "--tls-ca"),
             (tls_cert.is_some(), "--tls-cert"),

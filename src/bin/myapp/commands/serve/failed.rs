@@ -17,7 +17,10 @@ pub(super) fn not_started(error: Error) -> Failure {
         Error::NoCertificate { .. } => Code::Usage,
         Error::Listen(ListenError::Resolve(ConnectError::Zone { .. }))
         | Error::Metrics(ListenError::Resolve(ConnectError::Zone { .. })) => Code::Usage,
-        Error::Listen(ListenError::Bind { address: Address::Unix(_), .. }) => Code::LocalFile,
+        Error::Listen(ListenError::Bind {
+            address: Address::Unix(_),
+            ..
+        }) => Code::LocalFile,
         Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => Code::LocalFile,
         Error::Tls(_) => Code::Tls,
         _ => Code::Network,
@@ -35,8 +38,12 @@ pub(super) fn not_started(error: Error) -> Failure {
 
 /// What helps against an address that cannot be had.
 fn hint(error: &Error) -> Option<&'static str> {
-    let (Error::Listen(error) | Error::Metrics(error)) = error else { return None };
-    let ListenError::Bind { address, source } = error else { return None };
+    let (Error::Listen(error) | Error::Metrics(error)) = error else {
+        return None;
+    };
+    let ListenError::Bind { address, source } = error else {
+        return None;
+    };
     let is_path = matches!(address, Address::Unix(_));
     match source.kind() {
         ErrorKind::AddrInUse if is_path => {

@@ -34,7 +34,13 @@ pub(super) struct FaultOptions {
 
 impl FaultOptions {
     pub(super) fn to_config(&self) -> Option<Faults> {
-        let Self { delay, jitter, drop_rate, reset_after, seed } = *self;
+        let Self {
+            delay,
+            jitter,
+            drop_rate,
+            reset_after,
+            seed,
+        } = *self;
         self.are_asked_for().then(|| Faults {
             delay: delay.unwrap_or_default(),
             jitter: jitter.unwrap_or_default(),
@@ -55,7 +61,9 @@ impl FaultOptions {
     /// Refuses options that would have no effect.
     pub(super) fn check(&self, mode: ModeName) -> Result<(), Failure> {
         if self.seed.is_some() && !self.are_random() {
-            return Err(Failure::usage("--seed has no effect without --jitter or --drop-rate"));
+            return Err(Failure::usage(
+                "--seed has no effect without --jitter or --drop-rate",
+            ));
         }
         if self.are_asked_for() && mode == ModeName::Discard {
             let failure = Failure::usage("faults have no effect with --mode discard");
@@ -67,7 +75,9 @@ impl FaultOptions {
 
 /// A share, as a number from 0 to 1 or with `%`.
 fn share(text: &str) -> Result<f64, &'static str> {
-    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let (number, whole) = text
+        .strip_suffix('%')
+        .map_or((text, 1.0), |number| (number, 100.0));
     let share = number.parse().map(|number: f64| number / whole).ok();
     share
         .filter(|share| (0.0..=1.0).contains(share))

@@ -36,12 +36,17 @@ impl TlsOptions {
             _ if self.tls_self_signed => ServerIdentity::SelfSigned,
             _ => return None,
         };
-        Some(TlsServerConfig { identity, client_roots: self.tls_client_ca.clone() })
+        Some(TlsServerConfig {
+            identity,
+            client_roots: self.tls_client_ca.clone(),
+        })
     }
 
     /// Refuses addresses without a certificate, and certificates without an address.
     pub(super) fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
-        let address = addresses.iter().find(|address| matches!(address, Address::Tls(_)));
+        let address = addresses
+            .iter()
+            .find(|address| matches!(address, Address::Tls(_)));
         let has_identity = self.tls_self_signed || self.tls_cert.is_some();
         match address {
             Some(address) if !has_identity => {
@@ -51,9 +56,9 @@ impl TlsOptions {
                     "--tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
                 Err(failure.hint(hint))
             }
-            None if has_identity || self.tls_client_ca.is_some() => {
-                Err(Failure::usage("the TLS options have no effect without a tls:// address"))
-            }
+            None if has_identity || self.tls_client_ca.is_some() => Err(Failure::usage(
+                "the TLS options have no effect without a tls:// address",
+            )),
             _ => Ok(()),
         }
     }

@@ -21,7 +21,12 @@ impl Axis {
         let count = (high / step).ceil();
         let ticks = (0..=count as u32).map(|n| f64::from(n) * step);
         let ticks = ticks.map(|value| (value, name(value))).collect();
-        Self { low: 0.0, high: count * step, logarithmic: false, ticks }
+        Self {
+            low: 0.0,
+            high: count * step,
+            logarithmic: false,
+            ticks,
+        }
     }
 
     /// From round figures around `low` to round figures around `high`, which is higher.
@@ -35,12 +40,22 @@ impl Axis {
         let is_power = |value: &f64| (value.log10() - value.log10().round()).abs() < 1e-6;
         let ticks = figures.filter(|value| !crowded || is_power(value));
         let ticks = ticks.map(|value| (value, name(value))).collect();
-        Self { low, high, logarithmic: true, ticks }
+        Self {
+            low,
+            high,
+            logarithmic: true,
+            ticks,
+        }
     }
 
     /// From `low` to `high`, with these lines.
     pub(crate) fn with_ticks(low: f64, high: f64, ticks: Vec<(f64, String)>) -> Self {
-        Self { low, high, logarithmic: false, ticks }
+        Self {
+            low,
+            high,
+            logarithmic: false,
+            ticks,
+        }
     }
 
     /// Where a value stands, from 0 to 1.
@@ -87,7 +102,10 @@ pub(crate) fn round_up(value: f64) -> f64 {
     let decade = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
     // What is the same but for rounding is not smaller.
-    steps.into_iter().find(|step| value <= step * (1.0 + 1e-9)).unwrap_or(10.0 * decade)
+    steps
+        .into_iter()
+        .find(|step| value <= step * (1.0 + 1e-9))
+        .unwrap_or(10.0 * decade)
 }
 
 #[cfg(test)]
@@ -105,10 +123,19 @@ mod tests {
     #[test]
     fn axes_have_lines_at_round_figures_and_hold_what_was_asked() {
         let name = |value: f64| value.to_string();
-        lines(&Axis::linear(98_000.0, 5.0, name), &[0.0, 2e4, 4e4, 6e4, 8e4, 1e5]);
+        lines(
+            &Axis::linear(98_000.0, 5.0, name),
+            &[0.0, 2e4, 4e4, 6e4, 8e4, 1e5],
+        );
         lines(&Axis::linear(0.3, 4.0, name), &[0.0, 0.1, 0.2, 0.3]);
-        lines(&Axis::logarithmic(3e-5, 8e-4, name), &[2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3]);
-        lines(&Axis::logarithmic(1e-5, 0.6, name), &[1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
+        lines(
+            &Axis::logarithmic(3e-5, 8e-4, name),
+            &[2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3],
+        );
+        lines(
+            &Axis::logarithmic(1e-5, 0.6, name),
+            &[1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0],
+        );
         lines(&Axis::logarithmic(1e-3, 2e-3, name), &[1e-3, 2e-3]);
     }
 

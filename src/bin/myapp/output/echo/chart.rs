@@ -55,8 +55,16 @@ pub(crate) struct Format {
 
 /// For a window and for a phone: text keeps its size. A page holds both and shows one.
 pub(crate) const FORMATS: [Format; 2] = [
-    Format { class: "wide", width: 880, height: 280 },
-    Format { class: "narrow", width: 360, height: 230 },
+    Format {
+        class: "wide",
+        width: 880,
+        height: 280,
+    },
+    Format {
+        class: "narrow",
+        width: 360,
+        height: 230,
+    },
 ];
 
 /// Units of a drawing in a pixel: plotters draws at whole ones, which would make curves uneven.
@@ -84,7 +92,11 @@ pub(crate) fn draw(
 ) -> anyhow::Result<String> {
     let (width, height) = (format.width * FINE, format.height * FINE);
     let mut svg = String::new();
-    let strips = draw_on(SVGBackend::with_string(&mut svg, (width, height)), axes, series)?;
+    let strips = draw_on(
+        SVGBackend::with_string(&mut svg, (width, height)),
+        axes,
+        series,
+    )?;
     // The element is part of a page, whose style sheet has its width.
     let drawn = svg.split_once('>').map_or("", |(_, drawn)| drawn);
     let drawn = drawn.trim_end().trim_end_matches("</svg>");
@@ -108,7 +120,10 @@ fn draw_on(
         .x_label_area_size(BOTTOM * FINE)
         .y_label_area_size(LEFT * FINE)
         .build_cartesian_2d(x, y)?;
-    let mut chart = Chart { context, strips: String::new() };
+    let mut chart = Chart {
+        context,
+        strips: String::new(),
+    };
     chart.draw_axes()?;
     series(&mut chart)?;
     area.present()?;
@@ -117,7 +132,9 @@ fn draw_on(
 
 impl Chart<'_, '_> {
     fn draw_axes(&mut self) -> anyhow::Result<()> {
-        let text = ("sans-serif", 15 * FINE).into_font().color(&Ink::Text.color());
+        let text = ("sans-serif", 15 * FINE)
+            .into_font()
+            .color(&Ink::Text.color());
         let mut mesh = self.context.configure_mesh();
         mesh.bold_line_style(Ink::Rule.line(1))
             .light_line_style(TRANSPARENT)
@@ -136,7 +153,8 @@ impl Chart<'_, '_> {
         for run in points.split(Option::is_none).filter(|run| !run.is_empty()) {
             // What has no neighbors is a line of no length, which its round ends make a dot.
             let points = run.iter().chain(run.last()).flatten().copied();
-            self.context.draw_series(LineSeries::new(points, ink.line(2)))?;
+            self.context
+                .draw_series(LineSeries::new(points, ink.line(2)))?;
         }
         Ok(())
     }
@@ -148,8 +166,13 @@ impl Chart<'_, '_> {
         columns: impl Iterator<Item = (f64, f64, f64)>,
     ) -> anyhow::Result<()> {
         let columns: Vec<_> = columns.collect();
-        for run in columns.split(|(.., value)| *value <= 0.0).filter(|run| !run.is_empty()) {
-            let tops = run.iter().flat_map(|(from, to, value)| [(*from, *value), (*to, *value)]);
+        for run in columns
+            .split(|(.., value)| *value <= 0.0)
+            .filter(|run| !run.is_empty())
+        {
+            let tops = run
+                .iter()
+                .flat_map(|(from, to, value)| [(*from, *value), (*to, *value)]);
             let area = AreaSeries::new(tops, 0.0, ink.color().mix(0.22));
             self.context.draw_series(area.border_style(ink.line(2)))?;
         }
@@ -167,7 +190,8 @@ impl Chart<'_, '_> {
 
     /// Marks a point.
     pub(crate) fn point(&mut self, ink: Ink, at: (f64, f64)) -> anyhow::Result<()> {
-        self.context.draw_series([Circle::new(at, 7 * FINE / 2, ink.color().filled())])?;
+        self.context
+            .draw_series([Circle::new(at, 7 * FINE / 2, ink.color().filled())])?;
         Ok(())
     }
 
@@ -205,10 +229,17 @@ mod tests {
         let of_a = |line: &&str| line.contains("polyline") && line.contains("stroke=\"#1769C4\"");
         let lines: Vec<_> = svg.lines().filter(of_a).collect();
         assert_eq!(lines.len(), 2, "{svg}");
-        for part in ["aria-label=\"a &lt; b\"", "&lt;4\n", "<title>a &amp; b</title>"] {
+        for part in [
+            "aria-label=\"a &lt; b\"",
+            "&lt;4\n",
+            "<title>a &amp; b</title>",
+        ] {
             assert!(svg.contains(part), "no {part} in {svg}");
         }
-        assert_eq!((svg.matches("<svg").count(), svg.matches("</svg>").count()), (1, 1));
+        assert_eq!(
+            (svg.matches("<svg").count(), svg.matches("</svg>").count()),
+            (1, 1)
+        );
     }
 
     #[test]
@@ -218,7 +249,10 @@ mod tests {
             for property in ["fill", "stroke"] {
                 let rule = format!("[{property}=\"#{red:02X}{green:02X}{blue:02X}\"]");
                 let used = !matches!((ink, property), (Ink::Text, "stroke") | (Ink::Rule, "fill"));
-                assert!(!used || include_str!("page.css").contains(&rule), "no {rule}");
+                assert!(
+                    !used || include_str!("page.css").contains(&rule),
+                    "no {rule}"
+                );
             }
         }
     }

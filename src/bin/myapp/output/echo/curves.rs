@@ -27,8 +27,12 @@ const NOTHING: &str = "<p class=\"faint\">Nothing was answered.</p>\n";
 
 /// How long the slowest of so many took: the nearer to all of them, the more room they have.
 pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<String> {
-    let LoadReport { response, service, .. } = report;
-    let Some((low, high)) = reach(service, response) else { return Ok(NOTHING.into()) };
+    let LoadReport {
+        response, service, ..
+    } = report;
+    let Some((low, high)) = reach(service, response) else {
+        return Ok(NOTHING.into());
+    };
     // Above the share of all but half a message there is only the longest.
     let end = (2.0 * report.answered() as f64).log10().clamp(1.0, 8.0);
     let place = |share: f64| (-(1.0 - share).max(1e-12).log10()).min(end);
@@ -47,9 +51,12 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         let axes = (Axis::with_ticks(0.0, end, named), times(low, high));
         chart::draw(format, title, axes, |chart| {
             for (ink, latency) in lines {
-                let points =
-                    latency.curve().map(|(share, time)| (place(share), time.as_secs_f64()));
-                let first = latency.figures().map(|figures| (0.0, figures.min.as_secs_f64()));
+                let points = latency
+                    .curve()
+                    .map(|(share, time)| (place(share), time.as_secs_f64()));
+                let first = latency
+                    .figures()
+                    .map(|figures| (0.0, figures.min.as_secs_f64()));
                 chart.line(ink, first.into_iter().chain(points).map(Some))?;
                 for (place, _) in &marks {
                     chart.point(ink, (*place, at(latency, *place)))?;
@@ -61,20 +68,29 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
                 let to = middle(index + 1).unwrap_or(end);
                 let [response, service] =
                     [response, service].map(|times| seconds(at(times, *place)));
-                chart.strip(from, to, &format!("{name}: response {response}, service {service}"));
+                chart.strip(
+                    from,
+                    to,
+                    &format!("{name}: response {response}, service {service}"),
+                );
             }
             Ok(())
         })
     })?;
-    let legend =
-        [("a", "response: from when each was due"), ("b", "service: from when it was sent")];
+    let legend = [
+        ("a", "response: from when each was due"),
+        ("b", "service: from when it was sent"),
+    ];
     Ok(self::legend(&legend, &[]) + &drawn)
 }
 
 /// Answers and failures a second.
 pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Result<String> {
     let most = |count: fn(&Sample) -> u64| {
-        samples.iter().map(|sample| sample.rate(count(sample))).fold(0.0, f64::max)
+        samples
+            .iter()
+            .map(|sample| sample.rate(count(sample)))
+            .fold(0.0, f64::max)
     };
     let (answered, failed) = (most(|sample| sample.answered), most(|sample| sample.failed));
     let lost = most(|sample| sample.lost);
@@ -85,10 +101,15 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
         return Ok(NOTHING.into());
     }
     let drawn = both(|format| {
-        let axes = (moments(samples, format), Axis::linear(high, lines(format), number));
+        let axes = (
+            moments(samples, format),
+            Axis::linear(high, lines(format), number),
+        );
         chart::draw(format, "Throughput and errors", axes, |chart| {
             let columns = |count: fn(&Sample) -> u64| {
-                samples.iter().map(move |s| (s.from, s.to, s.rate(count(s))))
+                samples
+                    .iter()
+                    .map(move |s| (s.from, s.to, s.rate(count(s))))
             };
             chart.columns(Ink::A, columns(|sample| sample.answered))?;
             chart.columns(Ink::B, columns(|sample| sample.lost))?;
@@ -122,7 +143,10 @@ fn happened(sample: &Sample) -> String {
 /// How long responses took in the course of the run.
 pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
     let all = samples.iter().filter_map(|sample| sample.times);
-    let low = all.clone().map(|[p50, ..]| p50).fold(f64::INFINITY, f64::min);
+    let low = all
+        .clone()
+        .map(|[p50, ..]| p50)
+        .fold(f64::INFINITY, f64::min);
     let high = all.map(|[.., max]| max).fold(0.0, f64::max);
     if high == 0.0 {
         return Ok(NOTHING.into());
@@ -132,7 +156,9 @@ pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
         chart::draw(format, "Response time", axes, |chart| {
             for (index, ink) in [(2, Ink::C), (1, Ink::B), (0, Ink::A)] {
                 let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
-                let points = samples.iter().map(|s| s.times.map(|times| (middle(s), times[index])));
+                let points = samples
+                    .iter()
+                    .map(|s| s.times.map(|times| (middle(s), times[index])));
                 chart.line(ink, points)?;
             }
             for sample in samples {
@@ -158,7 +184,10 @@ fn both(draw: impl Fn(Format) -> anyhow::Result<String>) -> anyhow::Result<Strin
 /// The shortest and the longest time of two.
 fn reach(one: &Latency, other: &Latency) -> Option<(f64, f64)> {
     let (one, other) = (one.figures()?, other.figures()?);
-    Some((one.min.min(other.min).as_secs_f64(), one.max.max(other.max).as_secs_f64()))
+    Some((
+        one.min.min(other.min).as_secs_f64(),
+        one.max.max(other.max).as_secs_f64(),
+    ))
 }
 
 /// The seconds that were not exceeded by all but one in so many powers of ten.
@@ -193,7 +222,11 @@ fn moments(samples: &[Sample], format: Format) -> Axis {
     };
     let count = (end / step + 1e-9).floor();
     let ticks = (0..=count as u32).map(|n| f64::from(n) * step);
-    Axis::with_ticks(0.0, end, ticks.map(|moment| (moment, seconds(moment))).collect())
+    Axis::with_ticks(
+        0.0,
+        end,
+        ticks.map(|moment| (moment, seconds(moment))).collect(),
+    )
 }
 
 fn lines(format: Format) -> f64 {
@@ -207,9 +240,14 @@ fn span(sample: &Sample) -> String {
 /// What the lines of a chart mean, and the levels that are drawn over it.
 fn legend(lines: &[(&str, &str)], levels: &[(&str, &str)]) -> String {
     let item = |kind: &str, (class, name): &(&str, &str)| {
-        format!("<span><i class=\"{kind}{class}\"></i>{}</span>\n", html(name))
+        format!(
+            "<span><i class=\"{kind}{class}\"></i>{}</span>\n",
+            html(name)
+        )
     };
     let lines = lines.iter().map(|line| item("", line));
-    let items: String = lines.chain(levels.iter().map(|level| item("level ", level))).collect();
+    let items: String = lines
+        .chain(levels.iter().map(|level| item("level ", level)))
+        .collect();
     format!("<p class=\"legend\">\n{items}</p>\n")
 }

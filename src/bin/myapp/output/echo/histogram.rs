@@ -15,7 +15,9 @@ const WIDTH: f64 = 44.0;
 
 /// Figures between 1 and 10 whose neighbors are about equally far apart, from fine to coarse.
 const SERIES: [&[f64]; 4] = [
-    &[1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.2, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0],
+    &[
+        1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.2, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0,
+    ],
     &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
     &[1.0, 2.0, 5.0],
     &[1.0],
@@ -24,7 +26,9 @@ const SERIES: [&[f64]; 4] = [
 /// A row for the durations up to each bound that are in no earlier row; nothing if one row would
 /// hold all.
 pub(crate) fn histogram(latency: &Latency) -> String {
-    let Some(figures) = latency.figures() else { return String::new() };
+    let Some(figures) = latency.figures() else {
+        return String::new();
+    };
     let mut counted = 0;
     let rows = bounds(figures.min, figures.max).into_iter().map(|bound| {
         let before = counted;
@@ -65,7 +69,10 @@ fn bounds(min: Duration, max: Duration) -> Vec<Duration> {
         }
         bounds
     };
-    let found = SERIES.iter().map(|series| all(series)).find(|bounds| bounds.len() <= ROWS);
+    let found = SERIES
+        .iter()
+        .map(|series| all(series))
+        .find(|bounds| bounds.len() <= ROWS);
     found.unwrap_or_default()
 }
 
@@ -82,7 +89,9 @@ mod tests {
 
     fn of(micros: impl IntoIterator<Item = u64>) -> String {
         let mut latency = Latency::default();
-        micros.into_iter().for_each(|n| latency.record(Duration::from_micros(n)));
+        micros
+            .into_iter()
+            .for_each(|n| latency.record(Duration::from_micros(n)));
         histogram(&latency)
     }
 
@@ -112,12 +121,29 @@ mod tests {
             let shares = text.lines().map(|row| row.split_once('%').unwrap().0);
             let shares = shares.map(|row| row.split(' ').next_back().unwrap());
             let sum: f64 = shares.map(|share| share.parse::<f64>().unwrap()).sum();
-            assert!(rows == 0 || (99.0..101.0).contains(&sum), "seed {seed}: {text}");
-            let widest = text.lines().map(|row| row.chars().count()).max().unwrap_or(0);
+            assert!(
+                rows == 0 || (99.0..101.0).contains(&sum),
+                "seed {seed}: {text}"
+            );
+            let widest = text
+                .lines()
+                .map(|row| row.chars().count())
+                .max()
+                .unwrap_or(0);
             assert!(widest < 80, "seed {seed}: {text}");
         }
         let rounded = of([1_000, 2_000, 4_003]);
-        assert!(rounded.lines().last().unwrap().starts_with("     4 ms  33.3%"), "{rounded}");
-        assert_eq!((of([]), of([5]), of([5, 5])), (String::new(), String::new(), String::new()));
+        assert!(
+            rounded
+                .lines()
+                .last()
+                .unwrap()
+                .starts_with("     4 ms  33.3%"),
+            "{rounded}"
+        );
+        assert_eq!(
+            (of([]), of([5]), of([5, 5])),
+            (String::new(), String::new(), String::new())
+        );
     }
 }

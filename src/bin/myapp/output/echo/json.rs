@@ -71,7 +71,15 @@ fn mismatches(counted: &BTreeMap<Mismatch, u64>) -> Value {
 }
 
 fn figures_json(figures: Figures) -> Value {
-    let Figures { min, mean, p50, p90, p99, p99_9, max } = figures;
+    let Figures {
+        min,
+        mean,
+        p50,
+        p90,
+        p99,
+        p99_9,
+        max,
+    } = figures;
     let [min, mean, p50, p90, p99, p99_9, max] =
         [min, mean, p50, p90, p99, p99_9, max].map(|time| time.as_secs_f64());
     json!({ "min": min, "mean": mean, "p50": p50, "p90": p90, "p99": p99, "p99_9": p99_9, "max": max })

@@ -26,7 +26,10 @@ impl Line {
     /// Draws the line where `screen` shows it.
     pub(crate) fn start(screen: &MultiProgress, config: &LoadConfig, live: &Live) -> Self {
         if screen.is_hidden() {
-            return Self { end: None, thread: None };
+            return Self {
+                end: None,
+                thread: None,
+            };
         }
         let (end, ended) = sync_channel(0);
         let (config, live) = (config.clone(), live.clone());
@@ -35,7 +38,10 @@ impl Line {
         let bar = screen.add(ProgressBar::no_length().with_style(style));
         // A terminal that takes its time holds up nobody else.
         let thread = thread::spawn(move || draw(&bar, &config, &live, &ended));
-        Self { end: Some(end), thread: Some(thread) }
+        Self {
+            end: Some(end),
+            thread: Some(thread),
+        }
     }
 }
 
@@ -72,11 +78,19 @@ fn line(
 ) -> String {
     let whole = |time: Duration| round(Elapsed(Duration::from_secs(time.as_secs())));
     if elapsed < config.warmup {
-        return format!("warming up: {} of {}", whole(elapsed), round(Elapsed(config.warmup)));
+        return format!(
+            "warming up: {} of {}",
+            whole(elapsed),
+            round(Elapsed(config.warmup))
+        );
     }
     let time = match config.length {
         Length::Time(time) => {
-            format!("{} of {}", whole(elapsed - config.warmup), round(Elapsed(time)))
+            format!(
+                "{} of {}",
+                whole(elapsed - config.warmup),
+                round(Elapsed(time))
+            )
         }
         Length::Count(_) => whole(elapsed),
     };
@@ -104,8 +118,15 @@ mod tests {
     #[track_caller]
     fn tells(length: Length, warmup: u64, slice: &Slice, failed: u64, text: &str) {
         let warmup = Duration::from_secs(warmup);
-        let config = LoadConfig { length, warmup, ..LoadConfig::default() };
-        assert_eq!(line(&config, 4 * SECOND + SECOND / 3, slice, SECOND / 2, failed), text);
+        let config = LoadConfig {
+            length,
+            warmup,
+            ..LoadConfig::default()
+        };
+        assert_eq!(
+            line(&config, 4 * SECOND + SECOND / 3, slice, SECOND / 2, failed),
+            text
+        );
     }
 
     #[test]
@@ -117,7 +138,11 @@ mod tests {
         while terminal.contents().is_empty() {
             thread::sleep(Duration::from_millis(20));
         }
-        assert!(terminal.contents().starts_with("1 s of 10 s: 0 messages a second"));
+        assert!(
+            terminal
+                .contents()
+                .starts_with("1 s of 10 s: 0 messages a second")
+        );
         drop(line);
         assert_eq!(terminal.contents(), "");
     }
@@ -129,7 +154,13 @@ mod tests {
         let figures = "200 messages a second, p50 49.3 ms, p99 98.6 ms, max 98.6 ms";
         let ten = Length::Time(10 * SECOND);
         tells(ten, 0, &slice, 0, &format!("4 s of 10 s: {figures}"));
-        tells(ten, 2, &slice, 3, &format!("2 s of 10 s: {figures}, 3 failed"));
+        tells(
+            ten,
+            2,
+            &slice,
+            3,
+            &format!("2 s of 10 s: {figures}, 3 failed"),
+        );
         tells(Length::Count(7), 0, &slice, 0, &format!("4 s: {figures}"));
         tells(ten, 5, &none, 0, "warming up: 4 s of 5 s");
     }

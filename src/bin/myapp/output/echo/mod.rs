@@ -36,12 +36,21 @@ pub(crate) fn reply(mut reply: Vec<u8>, on_terminal: bool) -> Vec<u8> {
 /// The line for a message that was answered.
 pub(crate) fn ping_line(config: &PingConfig, number: u64, time: Duration) -> String {
     let (size, address) = (config.payload.size(), &config.server.address);
-    format!("{size} bytes from {address}: seq={number} time={}\n", Elapsed(time))
+    format!(
+        "{size} bytes from {address}: seq={number} time={}\n",
+        Elapsed(time)
+    )
 }
 
 /// The lines at the end of a ping.
 pub(crate) fn ping_summary(config: &PingConfig, report: &PingReport) -> String {
-    let PingReport { sent, times, duplicates, elapsed, .. } = report;
+    let PingReport {
+        sent,
+        times,
+        duplicates,
+        elapsed,
+        ..
+    } = report;
     let (address, answered, elapsed) = (&config.server.address, times.count(), Elapsed(*elapsed));
     let lost = report.loss() * 100.0;
     let mut text =
@@ -57,8 +66,17 @@ pub(crate) fn ping_summary(config: &PingConfig, report: &PingReport) -> String {
 }
 
 fn latencies(report: &LoadReport) -> [(&'static str, &Latency); 3] {
-    let LoadReport { connect, response, service, .. } = report;
-    [("connect", connect), ("response", response), ("service", service)]
+    let LoadReport {
+        connect,
+        response,
+        service,
+        ..
+    } = report;
+    [
+        ("connect", connect),
+        ("response", response),
+        ("service", service),
+    ]
 }
 
 /// A time without zeros behind its point: `1.5 ms`, `2 s`.
@@ -66,7 +84,10 @@ fn round(time: Elapsed) -> String {
     let text = time.to_string();
     match text.split_once(' ') {
         Some((number, unit)) if number.contains('.') => {
-            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+            format!(
+                "{} {unit}",
+                number.trim_end_matches('0').trim_end_matches('.')
+            )
         }
         _ => text,
     }
@@ -99,7 +120,10 @@ mod tests {
     #[track_caller]
     fn shows(reply: &[u8], raw: &[u8], on_terminal: &str) {
         assert_eq!(super::reply(reply.to_vec(), false), raw);
-        assert_eq!(String::from_utf8(super::reply(reply.to_vec(), true)).unwrap(), on_terminal);
+        assert_eq!(
+            String::from_utf8(super::reply(reply.to_vec(), true)).unwrap(),
+            on_terminal
+        );
     }
 
     #[test]
@@ -127,7 +151,12 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
-        for (micros, text) in [(0, "0 ns"), (100, "100 µs"), (1500, "1.5 ms"), (10_000, "10 ms")] {
+        for (micros, text) in [
+            (0, "0 ns"),
+            (100, "100 µs"),
+            (1500, "1.5 ms"),
+            (10_000, "10 ms"),
+        ] {
             assert_eq!(round(Elapsed(Duration::from_micros(micros))), text);
         }
     }
@@ -136,7 +165,13 @@ mod tests {
     fn a_summary_without_an_answer_has_no_times() {
         let config = PingConfig::default();
         for (sent, lost) in [(0, "0.00%"), (3, "100.00%")] {
-            let text = ping_summary(&config, &PingReport { sent, ..PingReport::default() });
+            let text = ping_summary(
+                &config,
+                &PingReport {
+                    sent,
+                    ..PingReport::default()
+                },
+            );
             let wanted = format!("{sent} sent, 0 answered, {lost} lost, in 0.00 ns\n");
             assert_eq!(text, format!("--- 127.0.0.1:8888: {wanted}"));
         }

@@ -26,7 +26,11 @@ impl Origin {
         let arguments = std::env::args_os().skip(1);
         let command = arguments.fold("myapp".to_owned(), |line, next| line + " " + &quote(&next));
         let date = httpdate::fmt_http_date(SystemTime::now());
-        Self { command, machine: machine(), date }
+        Self {
+            command,
+            machine: machine(),
+            date,
+        }
     }
 }
 
@@ -85,6 +89,9 @@ mod tests {
     #[test]
     fn this_machine_has_a_name() {
         let Origin { machine, date, .. } = Origin::here();
-        assert!(machine.contains(" × ") && date.ends_with(" GMT"), "{machine}, {date}");
+        assert!(
+            machine.contains(" × ") && date.ends_with(" GMT"),
+            "{machine}, {date}"
+        );
     }
 }

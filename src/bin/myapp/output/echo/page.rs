@@ -50,13 +50,26 @@ pub(crate) fn page(
 fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
     let failed: u64 = report.errors.values().map(|failures| failures.count).sum();
     let rate = report.rate();
-    let asked = config.rate.map(|asked| format!(" of {} asked", rate_of(asked)));
+    let asked = config
+        .rate
+        .map(|asked| format!(" of {} asked", rate_of(asked)));
     let bytes = Size((rate * config.payload.size() as f64) as u64);
     let mut tiles = vec![
-        tile("", &rate_of(rate), &format!("messages a second{}", asked.unwrap_or_default())),
-        tile("", &grouped(report.answered()), &format!("answered in {}", Elapsed(report.elapsed))),
+        tile(
+            "",
+            &rate_of(rate),
+            &format!("messages a second{}", asked.unwrap_or_default()),
+        ),
+        tile(
+            "",
+            &grouped(report.answered()),
+            &format!("answered in {}", Elapsed(report.elapsed)),
+        ),
     ];
-    if let Some(Figures { p50, p99, p99_9, .. }) = report.response.figures() {
+    if let Some(Figures {
+        p50, p99, p99_9, ..
+    }) = report.response.figures()
+    {
         let times = [("p50", p50), ("p99", p99), ("p99.9", p99_9)];
         tiles.extend(
             times.map(|(name, time)| {
@@ -73,12 +86,20 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
         tiles.push(tile("", &grouped(report.reordered), "out of order"));
     }
     tiles.push(tile("", &format!("{bytes}/s"), "each way"));
-    tiles.push(tile("", &format!("{:.0}%", 100.0 * report.cpu), "of its time the sender was busy"));
+    tiles.push(tile(
+        "",
+        &format!("{:.0}%", 100.0 * report.cpu),
+        "of its time the sender was busy",
+    ));
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.concat())
 }
 
 fn tile(class: &str, figure: &str, name: &str) -> String {
-    format!("<div class=\"{class}\"><b>{}</b><span>{}</span></div>\n", html(figure), html(name))
+    format!(
+        "<div class=\"{class}\"><b>{}</b><span>{}</span></div>\n",
+        html(figure),
+        html(name)
+    )
 }
 
 fn doubts(config: &LoadConfig, report: &LoadReport) -> String {
@@ -89,7 +110,9 @@ fn doubts(config: &LoadConfig, report: &LoadReport) -> String {
         false => html(word),
     };
     let text = |doubt: String| doubt.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    let items = doubts.iter().map(|doubt| format!("<li>{}</li>\n", text(doubt.to_string())));
+    let items = doubts
+        .iter()
+        .map(|doubt| format!("<li>{}</li>\n", text(doubt.to_string())));
     let items: String = items.collect();
     match items.is_empty() {
         true => items,
@@ -113,10 +136,17 @@ fn figures(report: &LoadReport) -> String {
         return "<p class=\"faint\">Nothing was answered.</p>\n".into();
     }
     let line = |cell: &str, name: &str, text: &dyn Fn(&(&str, u64, Figures)) -> String| {
-        row(cell, [name.to_owned()].into_iter().chain(columns.iter().map(text)))
+        row(
+            cell,
+            [name.to_owned()]
+                .into_iter()
+                .chain(columns.iter().map(text)),
+        )
     };
     let time = |name, of: fn(&Figures) -> Duration| {
-        line("td", name, &|(.., figures)| Elapsed(of(figures)).to_string())
+        line("td", name, &|(.., figures)| {
+            Elapsed(of(figures)).to_string()
+        })
     };
     let rows = [
         line("th", "", &|(name, ..)| (*name).to_owned()),
@@ -146,7 +176,12 @@ fn failures(report: &LoadReport) -> String {
     if report.errors.is_empty() {
         return String::new();
     }
-    let mut rows = row("th", ["phase", "count", "the first"].map(str::to_owned).into_iter());
+    let mut rows = row(
+        "th",
+        ["phase", "count", "the first"]
+            .map(str::to_owned)
+            .into_iter(),
+    );
     for (phase, failures) in &report.errors {
         let first = Causes(&failures.first).to_string();
         rows += &format!(
@@ -156,11 +191,18 @@ fn failures(report: &LoadReport) -> String {
             html(&first)
         );
     }
-    section("Failed", &format!("<div class=\"scroll\"><table>\n{rows}</table></div>\n"))
+    section(
+        "Failed",
+        &format!("<div class=\"scroll\"><table>\n{rows}</table></div>\n"),
+    )
 }
 
 fn made_by(origin: &Origin) -> String {
-    let Origin { command, machine, date } = origin;
+    let Origin {
+        command,
+        machine,
+        date,
+    } = origin;
     format!(
         "<pre>{}</pre>\n<p class=\"note\">myapp {}, on {}, {}</p>\n",
         html(command),
@@ -172,13 +214,21 @@ fn made_by(origin: &Origin) -> String {
 
 /// Messages a second: whole ones where there are many.
 fn rate_of(rate: f64) -> String {
-    if rate >= 100.0 { grouped(rate.round() as u64) } else { number(rate) }
+    if rate >= 100.0 {
+        grouped(rate.round() as u64)
+    } else {
+        number(rate)
+    }
 }
 
 /// A whole number with its thousands apart.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    let groups = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy);
     groups.collect::<Vec<_>>().join(",")
 }
 
@@ -216,7 +266,11 @@ mod tests {
     fn origin() -> Origin {
         let [command, machine, date] =
             ["myapp echo '</pre><script>'", "a & b", "today"].map(str::to_owned);
-        Origin { command, machine, date }
+        Origin {
+            command,
+            machine,
+            date,
+        }
     }
 
     fn report(answered: u32) -> LoadReport {
@@ -234,7 +288,10 @@ mod tests {
 
     #[test]
     fn a_page_needs_nothing_else_and_tells_all() {
-        let config = LoadConfig { rate: Some(1e4), ..LoadConfig::default() };
+        let config = LoadConfig {
+            rate: Some(1e4),
+            ..LoadConfig::default()
+        };
         let page = page(&config, &report(1000), &origin()).unwrap();
         for part in [
             "<title>myapp echo: 127.0.0.1:8888</title>",
@@ -246,7 +303,9 @@ mod tests {
         ] {
             assert!(page.contains(part), "no {part} in {page}");
         }
-        for part in ["<script", "http:", "https:", "src=", "href=", "url(", "NaN", "inf"] {
+        for part in [
+            "<script", "http:", "https:", "src=", "href=", "url(", "NaN", "inf",
+        ] {
             assert!(!page.contains(part), "{part} in {page}");
         }
         assert_eq!(page.matches("<svg").count(), 6);
@@ -256,7 +315,10 @@ mod tests {
     fn there_is_a_page_of_any_run() {
         for answered in [0, 1, 2, 100] {
             for length in [Length::Count(answered.into()), Length::Time(MILLI)] {
-                let config = LoadConfig { length, ..LoadConfig::default() };
+                let config = LoadConfig {
+                    length,
+                    ..LoadConfig::default()
+                };
                 let page = page(&config, &report(answered), &origin()).unwrap();
                 assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
                 assert!(page.ends_with("</html>\n") && page.len() < 300_000);
@@ -266,7 +328,12 @@ mod tests {
 
     #[test]
     fn thousands_stand_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }

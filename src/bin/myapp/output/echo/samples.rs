@@ -51,12 +51,27 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
         rest.iter().for_each(|slice| last.merge(slice));
     }
     let sample = |(index, slice): (usize, Slice)| {
-        let to = if index + 1 == count { elapsed } else { (index + 1) as f64 * width };
+        let to = if index + 1 == count {
+            elapsed
+        } else {
+            (index + 1) as f64 * width
+        };
         let time = |share| slice.quantile(share).map(|time| time.as_secs_f64());
         let times = [time(0.5), time(0.99), time(1.0)];
-        let times = if let [Some(a), Some(b), Some(c)] = times { Some([a, b, c]) } else { None };
+        let times = if let [Some(a), Some(b), Some(c)] = times {
+            Some([a, b, c])
+        } else {
+            None
+        };
         let (answered, failed, lost) = (slice.count(), slice.failed, slice.lost);
-        Sample { from: index as f64 * width, to, answered, failed, lost, times }
+        Sample {
+            from: index as f64 * width,
+            to,
+            answered,
+            failed,
+            lost,
+            times,
+        }
     };
     slices.into_iter().enumerate().map(sample).collect()
 }
@@ -74,7 +89,10 @@ mod tests {
         for moment in (0..elapsed.as_micros() as u64).step_by(every as usize) {
             let time = Duration::from_millis(1);
             report.response.record(time);
-            report.timeline.at(Duration::from_micros(moment)).answered(time);
+            report
+                .timeline
+                .at(Duration::from_micros(moment))
+                .answered(time);
         }
         let last = report.timeline.at(elapsed + Duration::from_millis(700));
         (last.failed, last.lost) = (1, 1);
@@ -83,16 +101,29 @@ mod tests {
 
     #[test]
     fn samples_follow_each_other_to_the_end_and_lose_nothing() {
-        for (elapsed, every) in [(10_000, 100), (10_000, 100_000), (1, 10), (333, 50), (7777, 7)] {
+        for (elapsed, every) in [
+            (10_000, 100),
+            (10_000, 100_000),
+            (1, 10),
+            (333, 50),
+            (7777, 7),
+        ] {
             let samples = of(elapsed, every);
             let end = elapsed as f64 / 1000.0;
             assert!(samples.len() <= MOST, "{}", samples.len());
             assert_eq!((samples[0].from, samples.last().unwrap().to), (0.0, end));
             assert!(samples.windows(2).all(|pair| pair[0].to == pair[1].from));
             let answered: u64 = samples.iter().map(|sample| sample.answered).sum();
-            assert_eq!(answered, (elapsed * 1000).div_ceil(every), "{elapsed}, {every}");
+            assert_eq!(
+                answered,
+                (elapsed * 1000).div_ceil(every),
+                "{elapsed}, {every}"
+            );
             let sum = |count: fn(&Sample) -> u64| samples.iter().map(count).sum::<u64>();
-            assert_eq!((sum(|sample| sample.failed), sum(|sample| sample.lost)), (1, 1));
+            assert_eq!(
+                (sum(|sample| sample.failed), sum(|sample| sample.lost)),
+                (1, 1)
+            );
         }
     }
 

@@ -19,11 +19,18 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         report.answered(),
         Elapsed(report.elapsed),
         report.rate(),
-        config.rate.map(|asked| format!(" of {asked} asked")).unwrap_or_default(),
+        config
+            .rate
+            .map(|asked| format!(" of {asked} asked"))
+            .unwrap_or_default(),
     );
     text += &datagrams_line(config, report);
     for (phase, failures) in &report.errors {
-        text += &format!("{} × {} failed\n", failures.count, what_failed(*phase, report));
+        text += &format!(
+            "{} × {} failed\n",
+            failures.count,
+            what_failed(*phase, report)
+        );
     }
     text += &latency_table(report);
     let rows = histogram(&report.response);
@@ -38,7 +45,13 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
 
 /// What became of datagrams.
 fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
-    let LoadReport { sent, lost, duplicates, reordered, .. } = report;
+    let LoadReport {
+        sent,
+        lost,
+        duplicates,
+        reordered,
+        ..
+    } = report;
     let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
     match config.server.address {
         Address::Udp(_) => format!(
@@ -51,7 +64,10 @@ fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
 /// A phase, and of replies that differ how.
 pub(crate) fn what_failed(phase: Phase, report: &LoadReport) -> String {
     let name = phase.name().replace('_', " ");
-    let kinds = report.mismatches.iter().map(|(kind, count)| format!("{count} {}", kind.name()));
+    let kinds = report
+        .mismatches
+        .iter()
+        .map(|(kind, count)| format!("{count} {}", kind.name()));
     match phase {
         Phase::Mismatch => format!("{name} ({})", kinds.collect::<Vec<_>>().join(", ")),
         _ => name,
@@ -65,7 +81,12 @@ fn title(config: &LoadConfig) -> String {
 
 /// What was done.
 pub(crate) fn what(config: &LoadConfig) -> String {
-    let LoadConfig { payload, connections, in_flight, .. } = config;
+    let LoadConfig {
+        payload,
+        connections,
+        in_flight,
+        ..
+    } = config;
     let length = match config.length {
         Length::Time(time) => format!("for {}", Elapsed(time)),
         Length::Count(count) => format!("{count} times"),
@@ -74,14 +95,26 @@ pub(crate) fn what(config: &LoadConfig) -> String {
         true => "a new one for each message".to_owned(),
         false => format!("{in_flight} in flight on each"),
     };
-    format!("{} {length}, connections: {connections}, {way}", Size(payload.size()))
+    format!(
+        "{} {length}, connections: {connections}, {way}",
+        Size(payload.size())
+    )
 }
 
 fn latency_table(report: &LoadReport) -> String {
     let heads = ["", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
     let mut rows = vec![heads.map(str::to_owned)];
     for (name, latency) in latencies(report) {
-        let Some(Figures { min, mean, p50, p90, p99, p99_9, max }) = latency.figures() else {
+        let Some(Figures {
+            min,
+            mean,
+            p50,
+            p90,
+            p99,
+            p99_9,
+            max,
+        }) = latency.figures()
+        else {
             continue;
         };
         let [a, b, c, d, e, f, g] =

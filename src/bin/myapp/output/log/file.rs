@@ -31,7 +31,12 @@ impl LogFile {
         let file = file
             .with_context(|| format!("open log file {path}"))
             .map_err(|error| Failure::new(Code::LocalFile, error))?;
-        Ok(Self { file, path, screen: screen.clone(), lost: AtomicU64::new(0) })
+        Ok(Self {
+            file,
+            path,
+            screen: screen.clone(),
+            lost: AtomicU64::new(0),
+        })
     }
 
     /// The lines that it has not taken.
