@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use futures_lite::io::{AsyncReadExt, AsyncWriteExt};
-use myapp::limits::stop::stop;
+use myapp::limits::shutdown;
 use myapp::net::address::Address;
 use myapp::serve::{Config, Server};
 use smol::net::TcpStream;
@@ -28,17 +28,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         drain: Duration::from_secs(2),
         ..Config::default()
     };
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         let server = Server::bind(&[Address::loopback(0)], config).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
-        let (stopper, stop) = stop();
+        let (stopper, stop) = shutdown::channel();
         let clients = async {
             let mut streams = Vec::new();
             for _ in 0..CLIENTS {
                 streams.push(connect_and_send(address).await?);
             }
             println!("{CLIENTS} clients have sent; now the server is stopped");
-            stopper.stop();
+            stopper.trigger();
             let mut answered = 0;
             for mut stream in streams {
                 let mut reply = Vec::new();
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{answered} clients got every byte back, then the end");
             Ok::<_, Box<dyn Error>>(())
         };
-        let serving = async { Ok(server.run(stop.stopped()).await) };
+        let serving = async { Ok(server.run(stop.wait()).await) };
         let (summary, ()) = future::try_zip(serving, clients).await?;
         println!(
             "{} bytes received, {} sent, {} connections cut, {} open",

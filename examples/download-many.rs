@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => {}
     };
     // The third argument is a future that ends the run early; this one never does.
-    let report = myapp::runtime::run(downloader.run(list, &observer, future::pending()));
+    let report = myapp::runtime::block_on(downloader.run(list, &observer, future::pending()));
 
     println!(
         "{} saved, {} in all; {} failed",

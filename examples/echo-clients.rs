@@ -19,7 +19,7 @@ use myapp::runtime;
 use smol::Timer;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    runtime::run(async {
+    runtime::block_on(async {
         // Port 0: the system chooses one that is free.
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = Address::loopback(listener.local_addr()?.port());

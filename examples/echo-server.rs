@@ -11,21 +11,21 @@ use std::error::Error;
 
 use futures_lite::future;
 use futures_lite::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use myapp::limits::stop::{Stopper, stop};
+use myapp::limits::shutdown::{self, Trigger};
 use myapp::net::address::Address;
 use myapp::serve::{Config, Server};
 use smol::net::TcpStream;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         // Port 0: the system chooses a free one.
         let server = Server::bind(&[Address::loopback(0)], Config::default()).await?;
         let address = server.local_addrs()[0].to_string();
         println!("serving on {address}");
 
         // The server runs until the client lets go of the stopper.
-        let (stopper, stop) = stop();
-        let serving = async { Ok(server.run(stop.stopped()).await) };
+        let (stopper, stop) = shutdown::channel();
+        let serving = async { Ok(server.run(stop.wait()).await) };
         let (summary, ()) = future::try_zip(serving, converse(address, stopper)).await?;
         println!(
             "the server answered {} messages on {} connection: {} bytes in, {} bytes out",
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Says three lines to the server, and stops it when all are answered.
-async fn converse(address: String, stopper: Stopper) -> Result<(), Box<dyn Error>> {
+async fn converse(address: String, stopper: Trigger) -> Result<(), Box<dyn Error>> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     for message in ["¡Hola, servidor!", "How are you?", "Good bye."] {
         stream
@@ -47,6 +47,6 @@ async fn converse(address: String, stopper: Stopper) -> Result<(), Box<dyn Error
         stream.read_line(&mut reply).await?;
         println!("sent {message:?}, received {:?}", reply.trim_end());
     }
-    stopper.stop();
+    stopper.trigger();
     Ok(())
 }

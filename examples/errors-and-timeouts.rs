@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         closed,
         format!("{server}/silent"),
     ];
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         for url in urls {
             match fetch(&client, &url.parse()?).await {
                 Ok((200, start)) => println!("{url}\n    begins: {start}"),

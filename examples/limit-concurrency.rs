@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, stream};
 use myapp::download::http::{Client, ClientConfig, HttpError};
-use myapp::limits::permits::for_each;
+use myapp::limits::semaphore::for_each_concurrent;
 use url::Url;
 
 /// The requests that the server is working on, and the most that there were at once.
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::new(ClientConfig::default())?;
     let three = NonZeroUsize::new(3).ok_or("three is not zero")?;
     let start = Instant::now();
-    let fetches = for_each(three, stream::iter(1..=10), |number| {
+    let fetches = for_each_concurrent(three, stream::iter(1..=10), |number| {
         let (client, server) = (&client, &server);
         async move {
             let result = fetch(client, server, number).await;
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     });
-    myapp::runtime::run(fetches);
+    myapp::runtime::block_on(fetches);
 
     println!("at most {} at once", MOST.load(SeqCst));
     Ok(())

@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use futures_lite::future;
 use futures_lite::io::{AsyncReadExt, AsyncWriteExt};
-use myapp::limits::stop::stop;
+use myapp::limits::shutdown;
 use myapp::net::address::Address;
 use myapp::serve::{Config, Server};
 use smol::net::TcpStream;
@@ -34,11 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with(lines.with_filter(not_a_message))
         .init();
 
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         let server = Server::bind(&[Address::loopback(0)], Config::default()).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         info!(%address, "listening");
-        let (stopper, stop) = stop();
+        let (stopper, stop) = shutdown::channel();
         let client = async {
             for message in [
                 "¡Hola, servidor!\n",
@@ -46,10 +46,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ] {
                 talk(address, message).await?;
             }
-            stopper.stop();
+            stopper.trigger();
             Ok::<_, Box<dyn Error>>(())
         };
-        let serving = async { Ok(server.run(stop.stopped()).await) };
+        let serving = async { Ok(server.run(stop.wait()).await) };
         let (summary, ()) = future::try_zip(serving, client).await?;
         info!(
             connections = summary.connections,

@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 
 use futures_lite::future;
 use futures_lite::io::{AsyncReadExt, AsyncWriteExt};
-use myapp::limits::stop::stop;
+use myapp::limits::shutdown;
 use myapp::net::address::Address;
 use myapp::serve::{Config, Mode, Server};
 use smol::net::TcpStream;
@@ -27,19 +27,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         prefix: b"You said: ".into(),
         ..Config::default()
     };
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         let server = Server::bind(&[Address::loopback(0)], config).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
-        let (stopper, stop) = stop();
+        let (stopper, stop) = shutdown::channel();
         let clients = async {
             let long = "so long that it comes in two pieces; ".repeat(4);
             let (first, second) = (say(address, "¡Hola, servidor!"), say(address, "Hello."));
             let both = future::try_zip(first, second);
             future::try_zip(both, say(address, &long)).await?;
-            stopper.stop();
+            stopper.trigger();
             Ok::<_, Box<dyn Error>>(())
         };
-        let serving = async { Ok(server.run(stop.stopped()).await) };
+        let serving = async { Ok(server.run(stop.wait()).await) };
         let (summary, ()) = future::try_zip(serving, clients).await?;
         println!(
             "{} clients, {} pieces",

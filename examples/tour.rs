@@ -11,24 +11,24 @@ use std::path::Path;
 use futures_lite::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use futures_lite::{StreamExt, future, stream};
 use myapp::net::address::Address;
-use myapp::{cat, download, echo, limits::stop::stop, serve};
+use myapp::{cat, download, echo, limits::shutdown, serve};
 use smol::net::TcpListener;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    myapp::runtime::run(async {
+    myapp::runtime::block_on(async {
         let server = serve::Server::bind(&[Address::loopback(0)], Default::default()).await?;
         let address = server.local_addrs()[0].clone();
         println!("1. serve: an echo server listens on tcp://{address}");
-        let (stopper, stopped) = stop();
+        let (stopper, stopped) = shutdown::channel();
         let clients = async {
             talk(address).await?;
-            stopper.stop();
+            stopper.trigger();
             Ok(())
         };
-        let serving = async { Result::Ok(server.run(stopped.stopped()).await) };
+        let serving = async { Result::Ok(server.run(stopped.wait()).await) };
         let (summary, ()) = future::try_zip(serving, clients).await?;
         println!(
             "   the server answered {} messages and has ended",

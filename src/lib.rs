@@ -14,8 +14,8 @@
 //! | [`measure`] | latencies and their percentiles |
 //! | [`runtime`] | runs a future to its end; threads that wait for their sockets with epoll |
 //! | [`units`], [`escape`] | sizes and durations; bytes from strangers made safe to show |
-//! | [`causes`] | errors as one line |
-//! | [`unpack`] | gzip, zstd and brotli |
+//! | [`error_chain`] | errors as one line |
+//! | [`decompress`] | gzip, zstd and brotli |
 //!
 //! A module imports only from those below it, and a tool never from another tool.
 //!
@@ -43,9 +43,10 @@
 )]
 
 pub mod cat;
-pub mod causes;
+pub mod decompress;
 pub mod download;
 pub mod echo;
+pub mod error_chain;
 pub mod escape;
 pub mod limits;
 pub mod measure;
@@ -53,4 +54,3 @@ pub mod net;
 pub mod runtime;
 pub mod serve;
 pub mod units;
-pub mod unpack;

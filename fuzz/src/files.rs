@@ -101,7 +101,7 @@ fn config(random: &mut Rng, dir: &Path) -> Config {
 pub fn run(config: Config, item: Item) -> Report {
     let downloader = Downloader::new(config).expect("the default user agent is one");
     let list = stream::once(Ok(item));
-    myapp::runtime::run(downloader.run(list, &|_, _| {}, future::pending()))
+    myapp::runtime::block_on(downloader.run(list, &|_, _| {}, future::pending()))
 }
 
 fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {

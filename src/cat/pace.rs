@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
-use crate::limits::rate::Rate;
+use crate::limits::rate::RateLimiter;
 
 /// When the next bytes may be written.
 #[derive(Debug)]
 pub(super) struct Pace {
     delay: Option<Duration>,
-    rate: Option<Rate>,
+    rate: Option<RateLimiter>,
     due: Instant,
 }
 
 impl Pace {
     pub(super) fn new(delay: Option<Duration>, rate: Option<NonZeroU64>, now: Instant) -> Self {
-        let rate = rate.map(|rate| Rate::new(rate, now));
+        let rate = rate.map(|rate| RateLimiter::new(rate, now));
         Self {
             delay: delay.filter(|delay| !delay.is_zero()),
             rate,
@@ -38,7 +38,10 @@ impl Pace {
     /// The number of these bytes that may be written together: at most a line, at most what the
     /// rate gives in a moment.
     pub(super) fn piece(&self, bytes: &[u8]) -> usize {
-        let most = self.rate.as_ref().map_or(bytes.len(), Rate::piece);
+        let most = self
+            .rate
+            .as_ref()
+            .map_or(bytes.len(), RateLimiter::max_burst);
         let bytes = &bytes[..bytes.len().min(most)];
         let line = self.delay.and_then(|_| memchr(b'\n', bytes));
         line.map_or(bytes.len(), |end| end + 1)
@@ -47,7 +50,7 @@ impl Pace {
     /// Notes that such a piece was written.
     pub(super) fn wrote(&mut self, piece: &[u8], now: Instant) {
         if let Some(rate) = &mut self.rate {
-            self.due = rate.spend(piece.len(), now);
+            self.due = rate.consume(piece.len(), now);
         }
         if let (Some(delay), Some(b'\n')) = (self.delay, piece.last()) {
             self.due = self.due.max(now + delay);

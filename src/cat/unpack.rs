@@ -10,7 +10,7 @@ use lzma_rust2::XzReader;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
 
-use crate::unpack::{self, CHUNK, blame, copy};
+use crate::decompress::{self, CHUNK, copy, map_decode_error};
 
 /// The most memory for the history of an xz file, in KiB; `xz -9` needs a quarter.
 const XZ_MEMORY: u32 = 256 << 10;
@@ -40,10 +40,10 @@ impl Format {
 
     fn unpack(self, from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
         match self {
-            Self::Gzip => unpack::gzip(from, to),
-            Self::Zstd => unpack::zstd(from, to),
+            Self::Gzip => decompress::gzip(from, to),
+            Self::Zstd => decompress::zstd(from, to),
             Self::Xz => copy(XzReader::new_mem_limit(from, true, XZ_MEMORY), to)
-                .map_err(|error| blame("xz", error)),
+                .map_err(|error| map_decode_error("xz", error)),
         }
     }
 }

@@ -175,7 +175,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
             Timer::after(wait).await;
         };
         match self.asking.slot.filter(|_| error.retry_after().is_some()) {
-            Some(slot) => slot.aside(timer).await,
+            Some(slot) => slot.release_while(timer).await,
             None => timer.await,
         }
     }
@@ -390,7 +390,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Attempt<'a, T> {
         Ok((Some(have) == total).then_some(End::Whole))
     }
 
-    /// What follows on a whole body, before which `before` bytes were there: where several
+    /// What follows on a whole body, before which `race` bytes were there: where several
     /// connections have taken it, something may be missing still.
     fn end(&self, before: u64) -> Result<Option<End>, DownloadError> {
         match self.store.has_gaps(self.total()) {

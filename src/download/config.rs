@@ -9,7 +9,7 @@ use crate::download::credentials::Credentials;
 use crate::download::headers::Header;
 use crate::download::http::Proxies;
 use crate::download::pace::SlowestPace;
-use crate::net::names::Lookup;
+use crate::net::resolver::ResolverConfig;
 use crate::net::tls::TlsConfig;
 
 /// How a [`Downloader`](super::Downloader) fetches and where files go.
@@ -84,7 +84,7 @@ pub struct Config {
     /// The proxies that requests go through. Default: none.
     pub proxies: Proxies,
     /// How names are looked up. Default: as the system does.
-    pub lookup: Lookup,
+    pub lookup: ResolverConfig,
 }
 
 /// What happens where a file of that name is there.
@@ -150,7 +150,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
             proxies: Proxies::default(),
-            lookup: Lookup::default(),
+            lookup: ResolverConfig::default(),
         }
     }
 }

@@ -12,8 +12,8 @@ use std::thread;
 use futures_lite::{AsyncRead, AsyncReadExt as _, Stream as _};
 use smol::channel::{Receiver, Sender, bounded};
 
+use crate::decompress::{self, CHUNK};
 use crate::download::body::Source;
-use crate::unpack::{self, CHUNK};
 
 /// More codings than these on one body are nothing that an honest server sends.
 const MOST: usize = 4;
@@ -160,11 +160,11 @@ impl Coding {
         let (send, plain) = bounded(AHEAD);
         let work = move || {
             let from = BufReader::with_capacity(CHUNK, Packed(packed, Cursor::default()));
-            let mut to = Plain(send.clone());
+            let mut to = TcpOrUnix(send.clone());
             let unpacked = match self {
-                Self::Gzip => unpack::gzip(from, &mut to),
-                Self::Brotli => unpack::brotli(from, &mut to),
-                Self::Zstd => unpack::zstd(from, &mut to),
+                Self::Gzip => decompress::gzip(from, &mut to),
+                Self::Brotli => decompress::brotli(from, &mut to),
+                Self::Zstd => decompress::zstd(from, &mut to),
             };
             if let Err(error) = unpacked {
                 // Where nobody reads any more, nobody asks.
@@ -197,9 +197,9 @@ impl Read for Packed {
 }
 
 /// What goes to the next.
-struct Plain(Sender<io::Result<Vec<u8>>>);
+struct TcpOrUnix(Sender<io::Result<Vec<u8>>>);
 
-impl Write for Plain {
+impl Write for TcpOrUnix {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.0.send_blocking(Ok(bytes.to_vec()));
         sent.map_err(|_| io::ErrorKind::BrokenPipe)?;

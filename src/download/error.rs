@@ -4,11 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::causes::Causes;
 use crate::download::checksum::Algorithm;
 use crate::download::http::{HttpError, LoginError};
 use crate::download::list::LineError;
 use crate::download::retry;
+use crate::error_chain::ErrorChain;
 use crate::escape::Escaped;
 
 /// Why a file was not fetched. The text names no URL: [`Failure`](super::Failure) holds it.
@@ -196,7 +196,7 @@ impl DownloadError {
     /// The text with those of its causes, in one line beside which the URL stands: the client
     /// names what it has asked for, which is only news when that was another.
     pub(super) fn with_causes(&self, url: &str) -> String {
-        let mut text = Causes(self).to_string();
+        let mut text = ErrorChain(self).to_string();
         let mirror = if let Self::Mirror { url, .. } = self {
             url
         } else {

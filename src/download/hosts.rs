@@ -8,7 +8,7 @@ use std::time::Instant;
 use smol::Timer;
 use url::{Position, Url};
 
-use crate::limits::permits::{Permit, Permits, Slot};
+use crate::limits::semaphore::{JobSlot, Permit, Semaphore};
 
 /// So many are remembered at once; one more would only be asked too early.
 const REMEMBERED: usize = 1024;
@@ -19,7 +19,7 @@ pub(super) struct Hosts {
     held: Mutex<HashMap<String, Instant>>,
     /// Connections to one server at once.
     limit: Option<NonZeroUsize>,
-    places: Mutex<HashMap<String, Permits>>,
+    places: Mutex<HashMap<String, Semaphore>>,
 }
 
 /// A place among the connections to one server, whose number may be limited.
@@ -42,14 +42,14 @@ impl Hosts {
     ///
     /// # Cancel safety
     ///
-    /// That of [`Slot::aside`].
-    pub(super) async fn enter(&self, url: &Url, slot: &Slot) -> Option<Permit> {
+    /// That of [`JobSlot::release_while`].
+    pub(super) async fn enter(&self, url: &Url, slot: &JobSlot) -> Option<Permit> {
         loop {
             self.wait(url, Some(slot)).await;
             let permits = self.places(url)?;
-            let mut place = permits.try_take();
+            let mut place = permits.try_acquire();
             if place.is_none() {
-                slot.aside(async { place = Some(permits.take().await) })
+                slot.release_while(async { place = Some(permits.acquire().await) })
                     .await;
             }
             // It may have been held up while we waited.
@@ -63,12 +63,12 @@ impl Hosts {
     pub(super) fn spare(&self, url: &Url) -> Option<Place> {
         let place = match self.places(url) {
             None => None,
-            Some(permits) => Some(permits.try_take()?),
+            Some(permits) => Some(permits.try_acquire()?),
         };
         Some(Place { _permit: place })
     }
 
-    fn places(&self, url: &Url) -> Option<Permits> {
+    fn places(&self, url: &Url) -> Option<Semaphore> {
         let limit = self.limit?;
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= REMEMBERED {
@@ -76,7 +76,7 @@ impl Hosts {
         }
         let permits = places
             .entry(server(url).to_owned())
-            .or_insert_with(|| Permits::new(limit));
+            .or_insert_with(|| Semaphore::new(limit));
         Some(permits.clone())
     }
 
@@ -95,14 +95,14 @@ impl Hosts {
     ///
     /// # Cancel safety
     ///
-    /// That of [`Slot::aside`].
-    pub(super) async fn wait(&self, url: &Url, slot: Option<&Slot>) {
+    /// That of [`JobSlot::release_while`].
+    pub(super) async fn wait(&self, url: &Url, slot: Option<&JobSlot>) {
         while let Some(until) = self.until(url) {
             let over = async {
                 Timer::at(until).await;
             };
             match slot {
-                Some(slot) => slot.aside(over).await,
+                Some(slot) => slot.release_while(over).await,
                 None => over.await,
             }
         }

@@ -14,7 +14,7 @@
 //! # fn main() -> Result<(), myapp::download::DownloadError> {
 //! let downloader = Downloader::new(Config::default())?;
 //! let list = stream::iter(["https://example.com/a", "https://example.com/b"]);
-//! let report = myapp::runtime::run(downloader.run(
+//! let report = myapp::runtime::block_on(downloader.run(
 //!     futures_lite::StreamExt::map(list, Item::parse),
 //!     &|number, event| println!("{number}: {event:?}"),
 //!     future::pending(),
@@ -69,9 +69,9 @@ use std::time::Instant;
 
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
-use crate::limits::permits::{Slot, for_each_slot};
-use crate::limits::rate::SharedRate;
-use crate::limits::stop::{Stop, stop};
+use crate::limits::rate::SharedRateLimiter;
+use crate::limits::semaphore::{JobSlot, for_each_concurrent_with_slot};
+use crate::limits::shutdown::{self, Shutdown};
 use hosts::Hosts;
 use http::{Client, ClientConfig};
 use part::Names;
@@ -117,7 +117,7 @@ impl Downloader {
         let most = config.jobs.max(config.split);
         let per_host = config.per_host.or((config.split.get() > 1).then_some(most));
         let (names, hosts) = (Names::default(), Hosts::new(per_host));
-        let rate = config.rate.map(SharedRate::new);
+        let rate = config.rate.map(SharedRateLimiter::new);
         Ok(Self(Shared {
             config,
             client,
@@ -143,23 +143,28 @@ impl Downloader {
     ) -> Report {
         let start = Instant::now();
         let report = Mutex::new(Report::default());
-        let (stopper, stop) = stop();
+        let (stopper, stop) = shutdown::channel();
         let items = until_stopped(list, stop.clone()).enumerate();
-        let all = for_each_slot(self.0.config.jobs, ASIDE, items, |(number, item), slot| {
-            let (report, stop) = (&report, stop.clone());
-            async move {
-                let tell = |event: Event<'_>| observer(number as u64, event);
-                let ended = self.fetch(item, &slot, &tell, stop).await;
-                settle(
-                    ended,
-                    &tell,
-                    &mut report.lock().unwrap_or_else(PoisonError::into_inner),
-                );
-            }
-        });
+        let all = for_each_concurrent_with_slot(
+            self.0.config.jobs,
+            ASIDE,
+            items,
+            |(number, item), slot| {
+                let (report, stop) = (&report, stop.clone());
+                async move {
+                    let tell = |event: Event<'_>| observer(number as u64, event);
+                    let ended = self.fetch(item, &slot, &tell, stop).await;
+                    settle(
+                        ended,
+                        &tell,
+                        &mut report.lock().unwrap_or_else(PoisonError::into_inner),
+                    );
+                }
+            },
+        );
         let stopping = async {
             until.await;
-            stopper.stop();
+            stopper.trigger();
             future::pending().await
         };
         future::or(stopping, all).await;
@@ -179,14 +184,14 @@ impl Downloader {
     async fn fetch(
         &self,
         item: Result<Item, Failure>,
-        slot: &Slot,
+        slot: &JobSlot,
         tell: &(impl Fn(Event<'_>) + Sync),
-        stop: Stop,
+        stop: Shutdown,
     ) -> Result<Saved, Failure> {
         let item = item?;
         let url = item.source.url.to_string();
         let stopped = async {
-            stop.stopped().await;
+            stop.wait().await;
             Err(DownloadError::Stopped)
         };
         let ended = future::or(stopped, self.0.fetch(item, slot, tell)).await;
@@ -221,10 +226,10 @@ fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut
 }
 
 /// Ends `list` when the run is told to stop, even while the next item is waited for.
-fn until_stopped<T>(list: impl Stream<Item = T>, stop: Stop) -> impl Stream<Item = T> {
+fn until_stopped<T>(list: impl Stream<Item = T>, stop: Shutdown) -> impl Stream<Item = T> {
     stream::unfold((Box::pin(list), stop), |(mut list, stop)| async {
         let stopped = async {
-            stop.stopped().await;
+            stop.wait().await;
             None
         };
         let item = future::or(stopped, list.next()).await?;

@@ -11,7 +11,7 @@ use futures_lite::{AsyncRead, ready};
 use smol::Timer;
 
 use crate::download::body::Source;
-use crate::limits::rate::Share;
+use crate::limits::rate::RateLimitHandle;
 
 /// How slowly a body may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +41,17 @@ pub(super) struct Paced<R> {
     /// How long the reader made us wait for what came.
     waited: Duration,
     since: Option<Instant>,
-    shares: Vec<Share>,
+    shares: Vec<RateLimitHandle>,
     /// When more may be read.
     due: Option<Timer>,
 }
 
 impl<R> Paced<R> {
-    pub(super) fn new(reader: R, slowest: Option<SlowestPace>, shares: Vec<Share>) -> Self {
+    pub(super) fn new(
+        reader: R,
+        slowest: Option<SlowestPace>,
+        shares: Vec<RateLimitHandle>,
+    ) -> Self {
         let timer = slowest.map_or_else(Timer::never, |slowest| Timer::after(slowest.time));
         let (came, waited, since, due) = (0, Duration::ZERO, None, None);
         Self {
@@ -94,7 +98,7 @@ impl<R> Paced<R> {
         Poll::Ready(
             self.shares
                 .iter()
-                .map(Share::piece)
+                .map(RateLimitHandle::max_burst)
                 .min()
                 .unwrap_or(usize::MAX),
         )
@@ -110,7 +114,7 @@ impl<R> Paced<R> {
         let due = self
             .shares
             .iter()
-            .map(|share| share.spend(count, now))
+            .map(|share| share.consume(count, now))
             .max();
         self.due = due.filter(|due| *due > now).map(Timer::at);
     }
@@ -168,7 +172,7 @@ impl<R: Source> Source for Paced<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::rate::SharedRate;
+    use crate::limits::rate::SharedRateLimiter;
     use futures_lite::{AsyncReadExt as _, future, io::repeat, stream};
     use std::num::NonZeroU64;
 
@@ -208,7 +212,7 @@ mod tests {
             rate: 1_000_000,
             time: Duration::from_millis(20),
         };
-        let limit = SharedRate::new(NonZeroU64::new(100_000).unwrap());
+        let limit = SharedRateLimiter::new(NonZeroU64::new(100_000).unwrap());
         let pause = stream::unfold((), |()| async {
             Timer::after(Duration::from_micros(100)).await;
             Some((Ok::<_, io::Error>(b"x"), ()))
@@ -218,7 +222,7 @@ mod tests {
             .take(20_000)
             .chain(Drip(Box::pin(pause)))
             .take(20_020);
-        let mut paced = Paced::new(reader, Some(slowest), vec![limit.share()]);
+        let mut paced = Paced::new(reader, Some(slowest), vec![limit.handle()]);
         let (start, mut bytes) = (Instant::now(), Vec::new());
         future::block_on(paced.read_to_end(&mut bytes)).unwrap();
         assert_eq!(bytes.len(), 20_020);

@@ -12,9 +12,9 @@ use crate::download::plan::Source;
 use crate::download::redirect::{Route, is_redirect};
 use crate::download::retry::retry_after;
 use crate::download::transfer::Shared;
-use crate::limits::deadline::within;
-use crate::limits::permits::Slot;
-use crate::limits::rate::{Share, SharedRate};
+use crate::limits::rate::{RateLimitHandle, SharedRateLimiter};
+use crate::limits::semaphore::JobSlot;
+use crate::limits::timeout::timeout;
 
 /// The rest of an answer that nobody wants is read, so that its connection can be used again,
 /// if it is no longer than this and comes that soon.
@@ -28,9 +28,9 @@ pub(super) struct Asking<'a> {
     /// The fields for this file alone.
     pub(super) headers: &'a [Header],
     /// The place that others may have while a server wants to be left alone.
-    pub(super) slot: Option<&'a Slot>,
+    pub(super) slot: Option<&'a JobSlot>,
     /// How fast this file may come.
-    pub(super) rate: Option<&'a SharedRate>,
+    pub(super) rate: Option<&'a SharedRateLimiter>,
     /// When the turn of the file has come.
     pub(super) start: Instant,
 }
@@ -70,12 +70,12 @@ impl Asking<'_> {
     }
 
     /// How fast a body may come.
-    pub(super) fn shares(&self) -> Vec<Share> {
+    pub(super) fn shares(&self) -> Vec<RateLimitHandle> {
         self.shared
             .rate
             .iter()
             .chain(self.rate)
-            .map(SharedRate::share)
+            .map(SharedRateLimiter::handle)
             .collect()
     }
 
@@ -123,6 +123,6 @@ pub(super) async fn drain(response: Response) {
     let (longest, limit) = DRAINED;
     if response.length().is_some_and(|length| length <= longest) {
         // If it does not come, the connection is closed: that is all.
-        let _ = within(Some(limit), copy(response, sink())).await;
+        let _ = timeout(Some(limit), copy(response, sink())).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::download::headers::{Header, is_secret};
 use crate::download::http::{Login, shown};
 use crate::download::plan::Source;
 use crate::escape::Escaped;
-use crate::limits::permits::Permit;
+use crate::limits::semaphore::Permit;
 
 /// The way of one request through its redirects.
 pub(super) struct Route {

@@ -27,7 +27,7 @@ use crate::download::resume::{Action, Answer, Ask, Known, judge};
 use crate::download::retry::{Tries, Verdict};
 use crate::download::spans::Spans;
 use crate::download::store::Store;
-use crate::limits::rate::Share;
+use crate::limits::rate::RateLimitHandle;
 
 /// Each connection has one buffer of this size.
 const PIECE: usize = 256 * 1024;
@@ -350,7 +350,7 @@ impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
         })
     }
 
-    fn shares(&self) -> Vec<Share> {
+    fn shares(&self) -> Vec<RateLimitHandle> {
         self.origins.get(0).asking.shares()
     }
 }

@@ -20,7 +20,6 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tracing::debug;
 
-use crate::causes::Causes;
 use crate::download::checksum::{Algorithm, Hasher};
 use crate::download::error::DownloadError;
 use crate::download::pipe::Pipe;
@@ -29,6 +28,7 @@ use crate::download::ranges::Ranges;
 use crate::download::resume::Known;
 use crate::download::state::State;
 use crate::download::unnamed::Unnamed;
+use crate::error_chain::ErrorChain;
 
 /// How often it is noted how far a part is.
 const NOTED: Duration = Duration::from_secs(1);
@@ -527,7 +527,7 @@ impl Inner {
             match nameless.name_part(file) {
                 Ok(named) => *path = named,
                 Err(error) => {
-                    debug!(error = %Causes(&error), "a part cannot be named");
+                    debug!(error = %ErrorChain(&error), "a part cannot be named");
                     *unnamed = Some(nameless);
                     return false;
                 }
@@ -539,7 +539,7 @@ impl Inner {
         // Without it only a later run is worse off.
         saved
             .inspect_err(
-                |error| debug!(error = %Causes(error), "the state of a part cannot be written"),
+                |error| debug!(error = %ErrorChain(error), "the state of a part cannot be written"),
             )
             .is_ok()
     }

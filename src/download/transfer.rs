@@ -27,9 +27,9 @@ use crate::download::report::Saved;
 use crate::download::resume::Known;
 use crate::download::retry::{Tries, Verdict};
 use crate::download::store::Store;
-use crate::limits::deadline::within;
-use crate::limits::permits::Slot;
-use crate::limits::rate::SharedRate;
+use crate::limits::rate::SharedRateLimiter;
+use crate::limits::semaphore::JobSlot;
+use crate::limits::timeout::timeout;
 
 /// What all transfers of a run share.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) hosts: Hosts,
     /// How fast all files together may come.
-    pub(super) rate: Option<SharedRate>,
+    pub(super) rate: Option<SharedRateLimiter>,
 }
 
 /// Where the bytes go, open before the first request: what cannot be written is not asked for.
@@ -67,7 +67,7 @@ impl Shared {
     pub(super) async fn fetch(
         &self,
         item: Item,
-        slot: &Slot,
+        slot: &JobSlot,
         tell: impl Fn(Event<'_>) + Sync,
     ) -> Result<Saved, DownloadError> {
         self.hosts.wait(&item.source.url, Some(slot)).await;
@@ -90,7 +90,7 @@ impl Shared {
             path: output.target().as_deref(),
         });
         let (slot, headers) = (Some(slot), &headers[..]);
-        let rate = self.config.rate_per_file.map(SharedRate::new);
+        let rate = self.config.rate_per_file.map(SharedRateLimiter::new);
         let rate = rate.as_ref();
         let asking = Asking {
             shared: self,
@@ -255,7 +255,7 @@ impl Shared {
         let late = |_| DownloadError::OutOfTime {
             limit: limit.unwrap_or_default(),
         };
-        within(limit, work).await.map_err(late)?
+        timeout(limit, work).await.map_err(late)?
     }
 
     /// Fetches a whole file, from one source after the other.

@@ -11,7 +11,7 @@ use crate::echo::config::Config;
 use crate::echo::error::EchoError;
 use crate::echo::message::{Inbox, LONGEST, Message, Reply, without_end};
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let sending = send(&mut self.writer, message.bytes());
         let work = both(sending, receive(&mut self.reader, &mut self.inbox, limit));
-        let done = within(Some(config.server.timeout), work).await;
+        let done = timeout(Some(config.server.timeout), work).await;
         let (sent, received) = done.unwrap_or((None, Err(Cut::Late)));
         self.intact = received.is_ok() && matches!(sent, Some(Ok(())));
         match received {

@@ -12,17 +12,17 @@ use crate::echo::error::EchoError;
 use crate::echo::message::{Message, Reply, without_end};
 use crate::echo::retrying;
 use crate::escape::Escaped;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint};
 use crate::net::connect::{ConnectError, resolve};
-use crate::net::datagram::{Candidates, LONGEST, connect};
+use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
 
 /// A socket that sends to one server.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     socket: Async<UdpSocket>,
     /// Where the server may be if it is not there.
-    others: Candidates,
+    others: AddressIter,
     intact: bool,
 }
 
@@ -33,7 +33,7 @@ impl Mailbox {
             address: Address::Udp(endpoint.clone()),
             source,
         };
-        let mut others = Candidates::new(resolve(endpoint).await?);
+        let mut others = AddressIter::new(resolve(endpoint).await?);
         let opened = others.next(socket_to);
         let opened = opened.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
         Ok(Self {
@@ -102,8 +102,8 @@ async fn attempt(
         address: address.clone(),
         source,
     })?;
-    let mut bytes = vec![0; LONGEST];
-    let received = within(Some(*limit), socket.recv(&mut bytes)).await;
+    let mut bytes = vec![0; MAX_DATAGRAM_LEN];
+    let received = timeout(Some(*limit), socket.recv(&mut bytes)).await;
     let timed_out = |_| EchoError::TimedOut {
         address: address.clone(),
         limit: *limit,

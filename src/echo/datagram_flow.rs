@@ -13,15 +13,15 @@ use crate::echo::flow::{Event, LATE, READS_A_TURN, Rules, Scratch};
 use crate::echo::ledger::Sent;
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::roll::{Came, Roll};
-use crate::net::datagram::{Candidates, Connected};
-use crate::runtime::{Timer, give_way};
+use crate::net::udp::{AddressIter, UdpPeerSocket};
+use crate::runtime::{Timer, yield_to_reactor};
 
 /// A socket on which messages are on the way.
 #[derive(Debug)]
 pub(crate) struct DatagramFlow<'a> {
-    socket: Connected,
+    socket: UdpPeerSocket,
     /// Where the server may be if it is not there.
-    others: Candidates,
+    others: AddressIter,
     rules: &'a Rules<'a>,
     /// Tells sockets apart; also the seed of their bytes.
     number: u64,
@@ -40,8 +40,8 @@ pub(crate) enum Broken {
 
 impl<'a> DatagramFlow<'a> {
     pub(crate) fn new(
-        socket: Connected,
-        others: Candidates,
+        socket: UdpPeerSocket,
+        others: AddressIter,
         rules: &'a Rules<'a>,
         number: u64,
     ) -> Self {
@@ -89,7 +89,7 @@ impl<'a> DatagramFlow<'a> {
         if error.kind() != io::ErrorKind::ConnectionRefused || self.roll.was_answered() {
             return false;
         }
-        let Some(Ok(socket)) = self.others.next(Connected::connect) else {
+        let Some(Ok(socket)) = self.others.next(UdpPeerSocket::connect) else {
             return false;
         };
         self.socket = socket;
@@ -138,7 +138,7 @@ impl<'a> DatagramFlow<'a> {
                 return Poll::Pending;
             }
         }
-        give_way(cx);
+        yield_to_reactor(cx);
         Poll::Pending
     }
 

@@ -15,8 +15,8 @@ use crate::echo::error::EchoError;
 use crate::echo::ledger::{Ledger, Sent};
 use crate::echo::pace::{Pace, Turn};
 use crate::echo::payload::Payload;
-use crate::limits::deadline::before;
-use crate::runtime::{Timer, give_way};
+use crate::limits::timeout::race;
+use crate::runtime::{Timer, yield_to_reactor};
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;
@@ -146,7 +146,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             Poll::Ready(())
         });
         // If nothing more comes, what has come must do.
-        let _ = before(Timer::at(Instant::now() + LAST_WAIT), more).await;
+        let _ = race(Timer::at(Instant::now() + LAST_WAIT), more).await;
     }
 
     /// Shuts down writing when all replies have come, and reads to the end: what still comes is
@@ -171,7 +171,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
             let _ = ready!(Pin::new(&mut *stream).poll_close(cx));
             Pin::new(&mut *stream).poll_read(cx, &mut scratch.borrow_mut().found)
         });
-        match before(Timer::at(Instant::now() + limit), end).await {
+        match race(Timer::at(Instant::now() + limit), end).await {
             Ok(Ok(0) | Err(_)) => Ok(()),
             Ok(Ok(_)) => Err(self.explain(Broken::Differs(self.ledger.difference(&[])))),
             Err(_) => {
@@ -211,7 +211,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
                 None => now = None,
             }
         }
-        give_way(cx);
+        yield_to_reactor(cx);
         Poll::Pending
     }
 
@@ -324,7 +324,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         if self
             .timer
             .due()
-            .is_some_and(|rings| now < rings && rings <= until)
+            .is_some_and(|armed_for| now < armed_for && armed_for <= until)
         {
             return Ok(true);
         }

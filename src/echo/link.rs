@@ -9,14 +9,14 @@ use smol::lock::OnceCell;
 
 use crate::echo::config::Server;
 use crate::echo::error::EchoError;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 use crate::net::address::Address;
 use crate::net::tls::{TlsClient, TlsStream};
 
 /// A connection to the server over which messages may go.
 #[derive(Debug)]
 pub(crate) enum Link<S> {
-    Plain(S),
+    TcpOrUnix(S),
     Tls(Box<TlsStream<S>>),
 }
 
@@ -38,14 +38,14 @@ impl Gate {
             ..
         } = server;
         let Address::Tls(endpoint) = address else {
-            return Ok(Link::Plain(stream));
+            return Ok(Link::TcpOrUnix(stream));
         };
         let client = self
             .0
             .get_or_try_init(|| TlsClient::load(tls.clone(), &[]))
             .await?;
         let host = tls_name.as_ref().unwrap_or(&endpoint.host);
-        match within(Some(*limit), client.connect(host, stream)).await {
+        match timeout(Some(*limit), client.connect(host, stream)).await {
             Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
             Ok(Err(source)) => Err(EchoError::Tls {
                 address: address.clone(),
@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TcpOrUnix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -79,21 +79,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::TcpOrUnix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TcpOrUnix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_close(cx),
+            Self::TcpOrUnix(stream) => Pin::new(stream).poll_close(cx),
             Self::Tls(stream) => Pin::new(stream).poll_close(cx),
         }
     }

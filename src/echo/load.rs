@@ -20,9 +20,9 @@ use crate::echo::pace::{Pace, Tempo, Turn};
 use crate::echo::report::LoadReport;
 use crate::echo::route::Route;
 use crate::limits::backoff::Backoff;
-use crate::limits::stop::{self, Stop};
-use crate::measure::live::Live;
-use crate::runtime::{Timer, Worker, spun};
+use crate::limits::shutdown::{self, Shutdown};
+use crate::measure::live::LiveStats;
+use crate::runtime::{Timer, WorkerThread, busy_poll_time};
 
 /// The longest wait after the first connection in a row that came to nothing, and after later
 /// ones.
@@ -62,20 +62,20 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn load(
     config: &LoadConfig,
     stop: impl Future<Output = ()>,
-    live: &Live,
+    live: &LiveStats,
 ) -> Result<LoadReport, EchoError> {
     let plan = Arc::new(Plan::new(config));
-    let (stopper, stopped) = stop::stop();
+    let (stopper, stopped) = shutdown::channel();
     let start = |part| {
         let (plan, live, stop) = (Arc::clone(&plan), live.clone(), stopped.clone());
         let work = move || async move { Load::new(&plan, part, live).run(stop).await };
-        Worker::start("load", config.busy_poll, work)
+        WorkerThread::start("load", config.busy_poll, work)
     };
     let workers = (0..plan.threads).map(start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|source| EchoError::Thread { source })?;
     let stopping = async {
         stop.await;
-        stopper.stop();
+        stopper.trigger();
         pending().await
     };
     let mut report = future::or(stopping, collect(workers)).await;
@@ -85,7 +85,7 @@ pub async fn load(
 }
 
 /// Waits for all threads, and puts together what they have counted.
-async fn collect(workers: Vec<Worker<LoadReport>>) -> LoadReport {
+async fn collect(workers: Vec<WorkerThread<LoadReport>>) -> LoadReport {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let share = 1.0 / workers.len().min(cores) as f64;
     let mut report = LoadReport::default();
@@ -211,7 +211,7 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn new(plan: &'a Plan, part: usize, live: Live) -> Self {
+    fn new(plan: &'a Plan, part: usize, live: LiveStats) -> Self {
         let LoadConfig {
             server,
             payload,
@@ -241,20 +241,22 @@ impl<'a> Load<'a> {
         }
     }
 
-    async fn run(self, stop: Stop) -> LoadReport {
+    async fn run(self, stop: Shutdown) -> LoadReport {
         let (start, cpu) = (Instant::now(), cpu_time());
         self.drive_all(&stop).await;
-        if stop.is_stopped() {
+        if stop.is_shutdown() {
             self.note_end(Instant::now());
         }
         let mut report = self.meter.into_inner().into_report();
-        let busy = cpu_time().saturating_sub(cpu).saturating_sub(spun());
+        let busy = cpu_time()
+            .saturating_sub(cpu)
+            .saturating_sub(busy_poll_time());
         report.cpu = busy.as_secs_f64() / start.elapsed().as_secs_f64();
         report
     }
 
     /// Keeps all connections of this thread busy until there is nothing left to do, or the stop.
-    async fn drive_all(&self, stop: &Stop) {
+    async fn drive_all(&self, stop: &Shutdown) {
         let executor = LocalExecutor::new();
         let indices = (0..self.plan.config.connections.get()).skip(self.part);
         let mine = indices.step_by(self.plan.threads);
@@ -267,7 +269,7 @@ impl<'a> Load<'a> {
             }
         };
         // A task of its own: what is run by the executor itself is asked at every wake.
-        let ended = executor.spawn(future::or(stop.stopped(), work));
+        let ended = executor.spawn(future::or(stop.wait(), work));
         executor.run(ended).await;
     }
 
@@ -377,7 +379,7 @@ mod tests {
     #[test]
     fn a_connection_that_waits_takes_little_memory() {
         let plan = Plan::new(&LoadConfig::default());
-        let load = Load::new(&plan, 0, Live::default());
+        let load = Load::new(&plan, 0, LiveStats::default());
         let size = size_of_val(&load.drive(0)) + size_of::<Route<'_>>();
         assert!(size <= 512, "{size} bytes for each connection");
     }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::causes::Causes;
 use crate::echo::error::EchoError;
 use crate::echo::flow::Event;
 use crate::echo::report::LoadReport;
-use crate::measure::live::Live;
-use crate::measure::timeline::Slice;
+use crate::error_chain::ErrorChain;
+use crate::measure::live::LiveStats;
+use crate::measure::timeline::Bucket;
 
 /// The time after which what was counted is shown to whoever watches.
 const SHOWN_AFTER: Duration = Duration::from_millis(100);
@@ -21,15 +21,15 @@ pub(crate) struct Meter {
     /// Whether each message goes when it is due, so that response and service times are the same.
     at_once: bool,
     report: LoadReport,
-    live: Live,
+    live: LiveStats,
     /// What is not yet shown to `live`, and since when.
-    recent: Slice,
+    recent: Bucket,
     shown: Instant,
 }
 
 impl Meter {
     /// Counts what is due from a moment on; `at_once` says that each message goes when it is due.
-    pub(crate) fn new(measured_from: Instant, at_once: bool, live: Live) -> Self {
+    pub(crate) fn new(measured_from: Instant, at_once: bool, live: LiveStats) -> Self {
         let (report, recent) = Default::default();
         Self {
             measured_from,
@@ -82,7 +82,7 @@ impl Meter {
 
     /// Counts what went wrong.
     pub(crate) fn fail(&mut self, error: EchoError) {
-        debug!(target: "myapp::traffic", error = %Causes(&error), "failed");
+        debug!(target: "myapp::traffic", error = %ErrorChain(&error), "failed");
         let now = Instant::now();
         if let Some(moment) = now.checked_duration_since(self.measured_from) {
             self.report.timeline.at(moment).failed += 1;
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn what_is_due_before_the_start_counts_for_nothing() {
         let start = Instant::now();
-        let mut meter = Meter::new(start + Duration::from_secs(1), false, Live::default());
+        let mut meter = Meter::new(start + Duration::from_secs(1), false, LiveStats::default());
         for (due, answered) in [(0, 0), (900, 1200), (1000, 1500), (2000, 4000)] {
             let after = |millis| start + Duration::from_millis(millis);
             meter.count(Event::Sent {
@@ -141,7 +141,7 @@ mod tests {
         }
         let report = meter.into_report();
         assert_eq!((report.sent, report.late, report.answered()), (2, 2, 2));
-        let slices = (0..).zip(report.timeline.slices());
+        let slices = (0..).zip(report.timeline.buckets());
         let busy = slices.filter(|(_, slice)| slice.count() > 0);
         let moments: Vec<_> = busy.map(|(n, _)| n * report.timeline.width()).collect();
         assert_eq!(
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn who_watches_sees_what_is_answered_and_what_fails() {
-        let (start, live) = (Instant::now() - SHOWN_AFTER, Live::default());
+        let (start, live) = (Instant::now() - SHOWN_AFTER, LiveStats::default());
         let mut meter = Meter::new(start, true, live.clone());
         meter.shown = start;
         let sent = Sent {
@@ -163,11 +163,11 @@ mod tests {
             sent,
             now: start + SHOWN_AFTER / 2,
         });
-        assert_eq!(live.take().count(), 0, "it is too soon to be told");
+        assert_eq!(live.drain().count(), 0, "it is too soon to be told");
         let address = Address::loopback(1);
         meter.fail(EchoError::ClosedEarly { address });
-        let seen = live.take();
+        let seen = live.drain();
         assert_eq!((seen.count(), seen.failed), (1, 1));
-        assert_eq!(live.take().count(), 0);
+        assert_eq!(live.drain().count(), 0);
     }
 }

@@ -49,16 +49,16 @@ use smol::lock::Mutex;
 use smol::{Executor, Timer};
 use tracing::{Instrument, info_span, warn};
 
-use crate::causes::Causes;
+use crate::error_chain::ErrorChain;
 use crate::limits::backoff::Backoff;
-use crate::limits::permits::Permits;
+use crate::limits::semaphore::Semaphore;
 use crate::net::address::Address;
-use crate::net::connect::{Plain, connect};
+use crate::net::connect::{TcpOrUnix, connect};
 use connection::Connection;
 use datagram::Mailbox;
 use link::{Gate, Link};
 
-pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
+pub use crate::net::udp::MAX_DATAGRAM_LEN as LONGEST_DATAGRAM;
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
 pub use error::{EchoError, Mismatch, Phase};
 pub use load::load;
@@ -106,7 +106,7 @@ pub async fn run<E>(
     mut sink: impl AsyncFnMut(u64, Reply) -> Result<(), E>,
 ) -> Result<(), E> {
     let at_once = config.connections.at_once();
-    let permits = Permits::new(at_once);
+    let permits = Semaphore::new(at_once);
     let kept = Mutex::new(None);
     let gate = Gate::default();
     let executor = Executor::new();
@@ -116,7 +116,7 @@ pub async fn run<E>(
         pin!(messages);
         let mut number = 0_u64;
         loop {
-            let permit = permits.take().await;
+            let permit = permits.acquire().await;
             let Some(message) = messages.next().await else {
                 return Ok(());
             };
@@ -172,7 +172,7 @@ pub async fn stream(
 /// What is kept from one message to the next.
 #[derive(Debug)]
 enum Kept {
-    Connection(Connection<Link<Plain>>),
+    Connection(Connection<Link<TcpOrUnix>>),
     Mailbox(Mailbox),
 }
 
@@ -222,7 +222,7 @@ async fn answer(kept: &mut Option<Kept>, message: &Message, config: &Config, gat
 }
 
 /// Connects, as often as `server` allows.
-async fn open(server: &Server, gate: &Gate) -> Result<Link<Plain>, EchoError> {
+async fn open(server: &Server, gate: &Gate) -> Result<Link<TcpOrUnix>, EchoError> {
     let stream = retrying(server, || connect(&server.address, server.timeout)).await?;
     gate.pass(server, stream).await
 }
@@ -239,7 +239,7 @@ where
             Ok(done) => return Ok(done),
             Err(error) => {
                 let delay = backoff.next_delay();
-                warn!(target: "myapp::traffic", ?delay, "trying again: {}", Causes(&error));
+                warn!(target: "myapp::traffic", ?delay, "trying again: {}", ErrorChain(&error));
                 Timer::after(delay).await;
             }
         }

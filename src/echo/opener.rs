@@ -7,12 +7,12 @@ use crate::echo::config::Server;
 use crate::echo::error::EchoError;
 use crate::echo::link::{Gate, Link};
 use crate::echo::retrying;
-use crate::limits::deadline::before;
+use crate::limits::timeout::race;
 use crate::net::address::Address;
-use crate::net::connect::{ConnectError, connect_here, once_there_is_room};
-use crate::net::datagram::{Candidates, Connected};
-use crate::net::names::Names;
+use crate::net::connect::{ConnectError, connect_local, retry_while_backlog_full};
+use crate::net::resolver::DnsCache;
 use crate::net::stream::Stream;
+use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::Timer;
 
 /// What messages go over.
@@ -20,14 +20,14 @@ use crate::runtime::Timer;
 pub(crate) enum Opened<S = Link<Stream>> {
     Stream(S),
     /// A socket to an address, and those that come next where that one refuses.
-    Datagrams(Connected, Candidates),
+    Datagrams(UdpPeerSocket, AddressIter),
 }
 
 /// Opens connections to one server, whose name is resolved once.
 #[derive(Debug)]
 pub(crate) struct Opener {
     server: Server,
-    names: Names,
+    names: DnsCache,
     gate: Gate,
 }
 
@@ -35,7 +35,7 @@ impl Opener {
     pub(crate) fn new(server: &Server) -> Self {
         Self {
             server: server.clone(),
-            names: Names::default(),
+            names: DnsCache::default(),
             gate: Gate::default(),
         }
     }
@@ -62,15 +62,16 @@ impl Opener {
             match address {
                 Address::Tcp(endpoint) | Address::Tls(endpoint) => {
                     let found = self.names.resolve(endpoint).await?;
-                    connect_here(endpoint, found).await.map(Opened::Stream)
+                    connect_local(endpoint, found).await.map(Opened::Stream)
                 }
                 Address::Unix(path) => {
-                    let stream = once_there_is_room(|| ready(Stream::connect_unix(path))).await;
+                    let stream =
+                        retry_while_backlog_full(|| ready(Stream::connect_unix(path))).await;
                     stream.map(Opened::Stream).map_err(failed)
                 }
                 Address::Udp(endpoint) => {
-                    let mut others = Candidates::new(self.names.resolve(endpoint).await?);
-                    let socket = others.next(Connected::connect);
+                    let mut others = AddressIter::new(self.names.resolve(endpoint).await?);
+                    let socket = others.next(UdpPeerSocket::connect);
                     let socket = socket.unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
                     socket
                         .map(|socket| Opened::Datagrams(socket, others))
@@ -82,11 +83,11 @@ impl Opener {
             address: address.clone(),
             limit: *limit,
         };
-        let opened = before(Timer::after(*limit), work)
+        let opened = race(Timer::after(*limit), work)
             .await
             .unwrap_or(Err(timed_out));
         if let (Err(_), Some(endpoint)) = (&opened, address.endpoint()) {
-            self.names.forget(endpoint);
+            self.names.invalidate(endpoint);
         }
         opened
     }

@@ -14,7 +14,7 @@ use crate::echo::opener::Opener;
 use crate::echo::pace::Pace;
 use crate::echo::report::PingReport;
 use crate::echo::route::Route;
-use crate::runtime::{Timer, Worker};
+use crate::runtime::{Timer, WorkerThread};
 
 /// What a longer interval counts as: a moment in the future must have a place in time.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -64,7 +64,7 @@ pub async fn ping<E: From<EchoError>>(
         };
         Pinger::new(&config, &rules).run(outcomes).await;
     };
-    let worker = Worker::start("ping", busy_poll, send);
+    let worker = WorkerThread::start("ping", busy_poll, send);
     let worker = worker.map_err(|source| EchoError::Thread { source })?;
     let work = async {
         let mut number = 0;

@@ -10,7 +10,7 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::echo::config::Server;
 use crate::echo::connection::both;
 use crate::echo::error::EchoError;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 
 /// Bytes that are on the way at once, in each direction.
 const PIECE: usize = 64 << 10;
@@ -88,7 +88,7 @@ async fn receive(
     let (address, limit) = (&server.address, server.timeout);
     let mut piece = vec![0; PIECE];
     loop {
-        let count = match within(Some(limit), reader.read(&mut piece)).await {
+        let count = match timeout(Some(limit), reader.read(&mut piece)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(count)) => count,
             Ok(Err(source)) => return Err(EchoError::receive(address.clone(), source)),
@@ -113,5 +113,5 @@ async fn receive(
 
 /// Whether the input has nothing more.
 async fn has_ended(input: &mut (impl AsyncRead + Unpin)) -> bool {
-    matches!(within(Some(GRACE), input.read(&mut [0])).await, Ok(Ok(0)))
+    matches!(timeout(Some(GRACE), input.read(&mut [0])).await, Ok(Ok(0)))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::echo::error::{EchoError, Mismatch, Phase};
-use crate::measure::latency::Latency;
+use crate::measure::latency::LatencyHistogram;
 use crate::measure::timeline::Timeline;
 
 /// What a ping comes to.
@@ -15,7 +15,7 @@ pub struct PingReport {
     /// The messages that were answered or failed.
     pub sent: u64,
     /// The round-trip time of each that was answered.
-    pub times: Latency,
+    pub times: LatencyHistogram,
     /// How often something went wrong.
     pub errors: BTreeMap<Phase, u64>,
     /// How often what was done to a byte.
@@ -62,11 +62,11 @@ pub struct LoadReport {
     /// Those of them that went more than a millisecond after they could have gone.
     pub late: u64,
     /// How long it took to connect.
-    pub connect: Latency,
+    pub connect: LatencyHistogram,
     /// From when each message was due until its reply was whole.
-    pub response: Latency,
+    pub response: LatencyHistogram,
     /// From when each message was sent until its reply was whole.
-    pub service: Latency,
+    pub service: LatencyHistogram,
     /// What was answered and what went wrong, over time.
     pub timeline: Timeline,
     /// Those whose reply did not come in time, in a datagram.
@@ -236,7 +236,7 @@ impl LoadReport {
     /// Whether the times are in good part those of our own thread waking up. One that is busy is
     /// awake already.
     fn is_wake_up(&self) -> bool {
-        let figures = self.service.figures();
+        let figures = self.service.percentiles();
         self.slept && self.cpu <= 0.9 && figures.is_some_and(|figures| figures.p50 < SOON)
     }
 

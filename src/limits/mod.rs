@@ -2,9 +2,9 @@
 //! how soon again ([`backoff`]), how seldom ([`seldom`]), until when ([`stop`]).
 
 pub mod backoff;
-pub mod deadline;
-pub mod descriptors;
-pub mod permits;
+pub mod nofile;
 pub mod rate;
-pub mod seldom;
-pub mod stop;
+pub mod semaphore;
+pub mod shutdown;
+pub mod throttle;
+pub mod timeout;

@@ -10,13 +10,13 @@ const SLACK: Duration = Duration::from_millis(50);
 
 /// A rate, and how much of it is spent.
 #[derive(Debug)]
-pub struct Rate {
+pub struct RateLimiter {
     per_second: NonZeroU64,
     /// When the bytes so far are due to have passed.
     paid: Instant,
 }
 
-impl Rate {
+impl RateLimiter {
     /// So many bytes a second, from `now` on. Nothing is saved up: there is no burst.
     pub fn new(per_second: NonZeroU64, now: Instant) -> Self {
         Self {
@@ -26,58 +26,61 @@ impl Rate {
     }
 
     /// The most bytes that may pass together; at least one.
-    pub fn piece(&self) -> usize {
+    pub fn max_burst(&self) -> usize {
         let bytes = self.per_second.get() as f64 * SLACK.as_secs_f64();
         (bytes as usize).max(1)
     }
 
     /// Notes that so many bytes pass; returns when the next may.
-    pub fn spend(&mut self, bytes: usize, now: Instant) -> Instant {
+    pub fn consume(&mut self, bytes: usize, now: Instant) -> Instant {
         let start = now
             .checked_sub(SLACK)
             .map_or(self.paid, |early| self.paid.max(early));
-        // A day for one piece is as good as for ever, and an addition that cannot fail.
+        // A day for one max_burst is as good as for ever, and an addition that cannot fail.
         let takes = (bytes as f64 / self.per_second.get() as f64).min(86_400.0);
         self.paid = start + Duration::from_secs_f64(takes);
         self.paid
     }
 }
 
-/// A rate for several readers together; each takes a [`Share`].
+/// A rate for several readers together; each takes a [`RateLimitHandle`].
 #[derive(Debug)]
-pub struct SharedRate(Arc<Mutex<Rate>>);
+pub struct SharedRateLimiter(Arc<Mutex<RateLimiter>>);
 
-/// A reader's part of a [`SharedRate`]: as much as any other has, as long as all want more.
+/// A reader's part of a [`SharedRateLimiter`]: as much as any other has, as long as all want more.
 #[derive(Debug)]
-pub struct Share(Arc<Mutex<Rate>>);
+pub struct RateLimitHandle(Arc<Mutex<RateLimiter>>);
 
-impl SharedRate {
+impl SharedRateLimiter {
     /// So many bytes a second in all.
     pub fn new(per_second: NonZeroU64) -> Self {
-        Self(Arc::new(Mutex::new(Rate::new(per_second, Instant::now()))))
+        Self(Arc::new(Mutex::new(RateLimiter::new(
+            per_second,
+            Instant::now(),
+        ))))
     }
 
     /// A share for one more; the others' become smaller until it is dropped.
-    pub fn share(&self) -> Share {
-        Share(Arc::clone(&self.0))
+    pub fn handle(&self) -> RateLimitHandle {
+        RateLimitHandle(Arc::clone(&self.0))
     }
 }
 
-impl Share {
+impl RateLimitHandle {
     /// The most bytes that may be taken together: the more there are who share, the fewer, so
     /// that all of them at once are not too fast.
-    pub fn piece(&self) -> usize {
+    pub fn max_burst(&self) -> usize {
         let shares = Arc::strong_count(&self.0).saturating_sub(1).max(1);
-        (self.lock().piece() / shares).max(1)
+        (self.lock().max_burst() / shares).max(1)
     }
 
     /// Notes that so many bytes were taken; returns when this reader may take the next. What the
     /// others took before is paid first, which gives each its turn.
-    pub fn spend(&self, bytes: usize, now: Instant) -> Instant {
-        self.lock().spend(bytes, now)
+    pub fn consume(&self, bytes: usize, now: Instant) -> Instant {
+        self.lock().consume(bytes, now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rate> {
+    fn lock(&self) -> MutexGuard<'_, RateLimiter> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,10 +97,11 @@ mod tests {
     fn a_rate_is_even_also_for_one_who_comes_late() {
         let start = Instant::now();
         for (late, least, most) in [(0, 999, 1050), (20, 990, 1050), (200, 200, 400)] {
-            let (mut rate, mut now, mut bytes) = (Rate::new(per_second(1000), start), start, 0);
+            let (mut rate, mut now, mut bytes) =
+                (RateLimiter::new(per_second(1000), start), start, 0);
             while now < start + Duration::from_secs(1) {
-                bytes += rate.piece();
-                now = rate.spend(rate.piece(), now).max(now) + Duration::from_millis(late);
+                bytes += rate.max_burst();
+                now = rate.consume(rate.max_burst(), now).max(now) + Duration::from_millis(late);
             }
             assert!(
                 (least..=most).contains(&bytes),
@@ -109,25 +113,25 @@ mod tests {
     #[test]
     fn a_pause_is_not_made_up_for() {
         let start = Instant::now();
-        let mut rate = Rate::new(per_second(1000), start);
+        let mut rate = RateLimiter::new(per_second(1000), start);
         let later = start + Duration::from_secs(60);
-        assert_eq!(rate.spend(50, later), later);
-        assert_eq!(rate.spend(50, later), later + SLACK);
-        assert!(Rate::new(per_second(1), start).spend(usize::MAX, start) > start);
+        assert_eq!(rate.consume(50, later), later);
+        assert_eq!(rate.consume(50, later), later + SLACK);
+        assert!(RateLimiter::new(per_second(1), start).consume(usize::MAX, start) > start);
     }
 
     /// The bytes that each of four readers has after so many milliseconds, if this many are at
     /// hand for it whenever it may read.
     fn shares(at_hand: [usize; 4], millis: u64) -> [usize; 4] {
-        let shared = SharedRate::new(per_second(100_000));
+        let shared = SharedRateLimiter::new(per_second(100_000));
         let start = Instant::now();
-        let shares = [(); 4].map(|()| shared.share());
+        let shares = [(); 4].map(|()| shared.handle());
         let (mut due, mut bytes) = ([start; 4], [0; 4]);
         let end = start + Duration::from_millis(millis);
         while let Some(next) = (0..4).filter(|n| due[*n] < end).min_by_key(|n| due[*n]) {
-            let piece = shares[next].piece().min(at_hand[next]);
-            bytes[next] += piece;
-            due[next] = shares[next].spend(piece, due[next]);
+            let max_burst = shares[next].max_burst().min(at_hand[next]);
+            bytes[next] += max_burst;
+            due[next] = shares[next].consume(max_burst, due[next]);
         }
         bytes
     }

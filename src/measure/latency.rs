@@ -5,16 +5,16 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Longer durations count as this long.
-pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 /// Durations from a nanosecond to an hour, kept with three digits.
 #[derive(Debug, Clone)]
-pub struct Latency(Histogram<u64>);
+pub struct LatencyHistogram(Histogram<u64>);
 
 /// What many durations come to. `p99` is the duration that 99 of 100 did not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say what they are")]
-pub struct Figures {
+pub struct Percentiles {
     pub min: Duration,
     pub mean: Duration,
     pub p50: Duration,
@@ -24,18 +24,18 @@ pub struct Figures {
     pub max: Duration,
 }
 
-impl Default for Latency {
+impl Default for LatencyHistogram {
     #[expect(
         clippy::expect_used,
         reason = "the crate takes 1 to 5 digits and any such bounds"
     )]
     fn default() -> Self {
-        let bounded = Histogram::new_with_bounds(1, nanos(LONGEST), 3);
+        let bounded = Histogram::new_with_bounds(1, nanos(MAX_DURATION), 3);
         Self(bounded.expect("three digits"))
     }
 }
 
-impl Latency {
+impl LatencyHistogram {
     /// Adds a duration.
     pub fn record(&mut self, duration: Duration) {
         self.0.saturating_record(nanos(duration));
@@ -57,10 +57,10 @@ impl Latency {
         self.0.count_between(0, nanos(bound))
     }
 
-    /// Points of the curve of latency by percentile: shares from 0 to 1 with the duration that
+    /// Points of the quantiles of latency by percentile: shares from 0 to 1 with the duration that
     /// such a share did not exceed. The nearer to 1, the closer together they are: the part above
     /// is halved again and again, with ten steps in each half.
-    pub fn curve(&self) -> impl Iterator<Item = (f64, Duration)> {
+    pub fn quantiles(&self) -> impl Iterator<Item = (f64, Duration)> {
         let points = self.0.iter_quantiles(10);
         points.map(|point| {
             (
@@ -71,7 +71,7 @@ impl Latency {
     }
 
     /// What they come to; nothing if there are none.
-    pub fn figures(&self) -> Option<Figures> {
+    pub fn percentiles(&self) -> Option<Percentiles> {
         if self.0.is_empty() {
             return None;
         }
@@ -80,7 +80,7 @@ impl Latency {
             Duration::from_nanos(self.0.min()),
             Duration::from_nanos(self.0.max()),
         );
-        Some(Figures {
+        Some(Percentiles {
             min,
             mean: Duration::from_secs_f64(self.0.mean() / 1e9).clamp(min, max),
             p50: at(0.5),
@@ -95,7 +95,7 @@ impl Latency {
 /// The nanoseconds of a duration, or of the longest there is.
 pub(super) fn nanos(duration: Duration) -> u64 {
     // The histogram itself would put what is beyond its bounds somewhere behind them.
-    u64::try_from(duration.min(LONGEST).as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(duration.min(MAX_DURATION).as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -114,19 +114,19 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_what_was_recorded() {
-        let mut latency = Latency::default();
-        assert_eq!(latency.figures(), None);
+        let mut latency = LatencyHistogram::default();
+        assert_eq!(latency.percentiles(), None);
         for micros in 1..=10_000 {
             latency.record(Duration::from_micros(micros));
         }
-        let figures = latency.figures().unwrap();
-        near(figures.min, 1);
-        near(figures.mean, 5_000);
-        near(figures.p50, 5_000);
-        near(figures.p90, 9_000);
-        near(figures.p99, 9_900);
-        near(figures.p99_9, 9_990);
-        near(figures.max, 10_000);
+        let percentiles = latency.percentiles().unwrap();
+        near(percentiles.min, 1);
+        near(percentiles.mean, 5_000);
+        near(percentiles.p50, 5_000);
+        near(percentiles.p90, 9_000);
+        near(percentiles.p99, 9_900);
+        near(percentiles.p99_9, 9_990);
+        near(percentiles.max, 10_000);
         assert_eq!(latency.count(), 10_000);
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let mut random = Rng::with_seed(seed);
         for round in 0..300 {
             let mut sample = sample(&mut random);
-            let mut latency = Latency::default();
+            let mut latency = LatencyHistogram::default();
             sample
                 .iter()
                 .for_each(|nanos| latency.record(Duration::from_nanos(*nanos)));
@@ -164,7 +164,7 @@ mod tests {
                 .iter_mut()
                 .for_each(|n| *n = (*n).min(3_600_000_000_000));
             sample.sort_unstable();
-            let f = latency.figures().unwrap();
+            let f = latency.percentiles().unwrap();
             let case = format!("seed {seed}, round {round}: {f:?}");
             let exact = |share: f64| {
                 let rank = (share * sample.len() as f64).ceil() as usize;
@@ -191,10 +191,10 @@ mod tests {
             );
             assert!(f.min <= f.mean && f.mean <= f.max, "{case}");
             let (first, last) = (
-                latency.curve().next().unwrap(),
-                latency.curve().last().unwrap(),
+                latency.quantiles().next().unwrap(),
+                latency.quantiles().last().unwrap(),
             );
-            assert!(latency.curve().is_sorted(), "{case}");
+            assert!(latency.quantiles().is_sorted(), "{case}");
             assert!(
                 first.0 > 0.0 && last == (1.0, f.max),
                 "{first:?}, {last:?} in {case}"
@@ -204,7 +204,10 @@ mod tests {
 
     #[test]
     fn parts_come_to_what_the_whole_would() {
-        let (mut whole, mut parts) = (Latency::default(), [(); 3].map(|()| Latency::default()));
+        let (mut whole, mut parts) = (
+            LatencyHistogram::default(),
+            [(); 3].map(|()| LatencyHistogram::default()),
+        );
         for number in 0..3000_usize {
             let duration = Duration::from_nanos(1 << (number % 40));
             whole.record(duration);
@@ -213,12 +216,15 @@ mod tests {
         let [mut merged, second, third] = parts;
         merged.merge(&second);
         merged.merge(&third);
-        assert_eq!((merged.count(), merged.figures()), (3000, whole.figures()));
+        assert_eq!(
+            (merged.count(), merged.percentiles()),
+            (3000, whole.percentiles())
+        );
     }
 
     #[test]
     fn durations_are_counted_up_to_a_bound() {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         let micros = Duration::from_micros;
         (0..=10_000).for_each(|n| latency.record(micros(n)));
         for (bound, count) in [

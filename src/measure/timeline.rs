@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::measure::latency::{LONGEST, nanos};
+use crate::measure::latency::{MAX_DURATION, nanos};
 
-/// The most slices; where there would be more, each two become one of twice the width.
-const SLICES: usize = 128;
+/// The most buckets; where there would be more, each two become one of twice the width.
+const MAX_BUCKETS: usize = 128;
 
-/// The width of a slice at first.
-const WIDTH: Duration = Duration::from_millis(10);
+/// The width of a bucket at first.
+const MIN_WIDTH: Duration = Duration::from_millis(10);
 
-/// What happened in each slice of a run. All slices have the same width, which doubles when the
+/// What happened in each bucket of a run. All buckets have the same width, which doubles when the
 /// run outgrows their number, so that there are from 64 to 128 of them after the first seconds.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     width: Duration,
-    slices: Vec<Slice>,
+    buckets: Vec<Bucket>,
 }
 
 /// What happened in some span of time. The durations are kept with one digit.
 #[derive(Debug, Clone)]
-pub struct Slice {
+pub struct Bucket {
     /// What was not answered but failed.
     pub failed: u64,
     /// What was lost on the way.
@@ -33,72 +33,72 @@ pub struct Slice {
 impl Default for Timeline {
     fn default() -> Self {
         Self {
-            width: WIDTH,
-            slices: Vec::new(),
+            width: MIN_WIDTH,
+            buckets: Vec::new(),
         }
     }
 }
 
 impl Timeline {
-    /// The slice of a moment, counted from the start of the run.
-    pub fn at(&mut self, moment: Duration) -> &mut Slice {
-        while moment.as_nanos() / self.width.as_nanos() >= SLICES as u128 {
-            self.widen();
+    /// The bucket of a moment, counted from the start of the run.
+    pub fn at(&mut self, moment: Duration) -> &mut Bucket {
+        while moment.as_nanos() / self.width.as_nanos() >= MAX_BUCKETS as u128 {
+            self.coarsen();
         }
-        // Less than the number of slices, as the loop has seen to.
+        // Less than the number of buckets, as the loop has seen to.
         let index = (moment.as_nanos() / self.width.as_nanos()) as usize;
-        if self.slices.len() <= index {
-            self.slices.resize_with(index + 1, Slice::default);
+        if self.buckets.len() <= index {
+            self.buckets.resize_with(index + 1, Bucket::default);
         }
-        &mut self.slices[index]
+        &mut self.buckets[index]
     }
 
     /// Adds what another part of the same run has counted from the same start.
     pub fn merge(&mut self, mut other: Self) {
         while self.width < other.width {
-            self.widen();
+            self.coarsen();
         }
         while other.width < self.width {
-            other.widen();
+            other.coarsen();
         }
-        for (index, slice) in other.slices.iter().enumerate() {
-            match self.slices.get_mut(index) {
-                Some(own) => own.merge(slice),
-                None => self.slices.push(slice.clone()),
+        for (index, bucket) in other.buckets.iter().enumerate() {
+            match self.buckets.get_mut(index) {
+                Some(own) => own.merge(bucket),
+                None => self.buckets.push(bucket.clone()),
             }
         }
     }
 
-    /// Makes one slice of each two.
-    pub fn widen(&mut self) {
-        let mut old = std::mem::take(&mut self.slices).into_iter();
-        while let Some(mut slice) = old.next() {
+    /// Makes one bucket of each two.
+    pub fn coarsen(&mut self) {
+        let mut old = std::mem::take(&mut self.buckets).into_iter();
+        while let Some(mut bucket) = old.next() {
             if let Some(next) = old.next() {
-                slice.merge(&next);
+                bucket.merge(&next);
             }
-            self.slices.push(slice);
+            self.buckets.push(bucket);
         }
         self.width *= 2;
     }
 
-    /// How long each slice is.
+    /// How long each bucket is.
     pub fn width(&self) -> Duration {
         self.width
     }
 
-    /// The slices from the start on, up to the last in which something happened.
-    pub fn slices(&self) -> &[Slice] {
-        &self.slices
+    /// The buckets from the start on, up to the last in which something happened.
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
     }
 }
 
-impl Default for Slice {
+impl Default for Bucket {
     #[expect(
         clippy::expect_used,
         reason = "the crate takes 1 to 5 digits and any such bounds"
     )]
     fn default() -> Self {
-        let times = Histogram::new_with_bounds(1_000, nanos(LONGEST), 1);
+        let times = Histogram::new_with_bounds(1_000, nanos(MAX_DURATION), 1);
         Self {
             failed: 0,
             lost: 0,
@@ -107,7 +107,7 @@ impl Default for Slice {
     }
 }
 
-impl Slice {
+impl Bucket {
     /// Counts an answer that took so long.
     pub fn answered(&mut self, time: Duration) {
         self.times.saturating_record(nanos(time));
@@ -147,18 +147,18 @@ mod tests {
     const MILLI: Duration = Duration::from_millis(1);
 
     fn counts(timeline: &Timeline) -> Vec<u64> {
-        timeline.slices().iter().map(Slice::count).collect()
+        timeline.buckets().iter().map(Bucket::count).collect()
     }
 
     #[test]
     fn a_run_of_any_length_has_a_bounded_number_of_slices() {
         let mut timeline = Timeline::default();
-        for (seconds, slices, width) in [(1, 100, 10), (2, 100, 20), (60, 94, 640), (86400, 66, 0)]
+        for (seconds, buckets, width) in [(1, 100, 10), (2, 100, 20), (60, 94, 640), (86400, 66, 0)]
         {
             timeline
                 .at(Duration::from_secs(seconds) - MILLI)
                 .answered(MILLI);
-            assert_eq!(timeline.slices().len(), slices, "{seconds} s");
+            assert_eq!(timeline.buckets().len(), buckets, "{seconds} s");
             assert!(
                 width == 0 || timeline.width() == width * MILLI,
                 "{:?}",
@@ -167,19 +167,23 @@ mod tests {
         }
         assert_eq!(counts(&timeline).iter().sum::<u64>(), 4);
         timeline.at(Duration::MAX).failed += 1;
-        assert!(timeline.slices().len() <= SLICES);
+        assert!(timeline.buckets().len() <= MAX_BUCKETS);
     }
 
     #[test]
     fn what_is_widened_keeps_its_place_and_its_count() {
         let mut timeline = Timeline::default();
-        for slice in 0..5 {
-            (0..=slice).for_each(|_| timeline.at(slice * WIDTH).answered(MILLI));
-            timeline.at(slice * WIDTH).failed += 1;
+        for bucket in 0..5 {
+            (0..=bucket).for_each(|_| timeline.at(bucket * MIN_WIDTH).answered(MILLI));
+            timeline.at(bucket * MIN_WIDTH).failed += 1;
         }
-        timeline.widen();
+        timeline.coarsen();
         assert_eq!(counts(&timeline), [3, 7, 5]);
-        let failed: Vec<_> = timeline.slices().iter().map(|slice| slice.failed).collect();
+        let failed: Vec<_> = timeline
+            .buckets()
+            .iter()
+            .map(|bucket| bucket.failed)
+            .collect();
         assert_eq!(failed, [2, 2, 1]);
     }
 
@@ -190,7 +194,7 @@ mod tests {
         let mut whole = Timeline::default();
         let mut parts: [Timeline; 3] = Default::default();
         for number in 0..10_000 {
-            // The parts end at different times, and so have slices of different widths.
+            // The parts end at different times, and so have buckets of different widths.
             let part = number % 3;
             let moment = Duration::from_micros(random.u64(..1_000_000 << (4 * part)));
             let time = Duration::from_micros(random.u64(1..1_000_000));
@@ -205,24 +209,24 @@ mod tests {
             (whole.width(), counts(&whole)),
             "seed {seed}"
         );
-        for (merged, whole) in merged.slices().iter().zip(whole.slices()) {
+        for (merged, whole) in merged.buckets().iter().zip(whole.buckets()) {
             assert_eq!(merged.quantile(0.99), whole.quantile(0.99), "seed {seed}");
         }
     }
 
     #[test]
     fn a_slice_tells_its_durations_with_one_digit() {
-        let mut slice = Slice::default();
-        assert_eq!(slice.quantile(0.5), None);
-        (1..=1000).for_each(|millis| slice.answered(millis * MILLI));
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.quantile(0.5), None);
+        (1..=1000).for_each(|millis| bucket.answered(millis * MILLI));
         for (share, millis) in [(0.0, 1), (0.5, 500), (0.99, 990), (1.0, 1000)] {
-            let found = slice.quantile(share).unwrap();
+            let found = bucket.quantile(share).unwrap();
             assert!(
                 found.abs_diff(millis * MILLI) <= millis * MILLI / 16,
                 "{share}: {found:?}"
             );
         }
-        slice.clear();
-        assert_eq!((slice.count(), slice.quantile(0.5)), (0, None));
+        bucket.clear();
+        assert_eq!((bucket.count(), bucket.quantile(0.5)), (0, None));
     }
 }

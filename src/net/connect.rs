@@ -15,7 +15,7 @@ use nix::net::if_::if_nametoindex;
 use smol::Timer;
 
 use crate::limits::backoff::Backoff;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::stream::Stream;
 
@@ -65,7 +65,7 @@ pub enum ConnectError {
 
 /// A stream of bytes as the system carries it: without TLS.
 #[derive(Debug, Clone)]
-pub enum Plain {
+pub enum TcpOrUnix {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
@@ -84,7 +84,7 @@ pub enum Plain {
 /// # Cancel safety
 ///
 /// When this is dropped halfway, the sockets of all attempts are closed.
-pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, ConnectError> {
+pub async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, ConnectError> {
     let work = async {
         let failed = |source| ConnectError::Connect {
             address: address.clone(),
@@ -93,16 +93,16 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, Connec
         match address {
             Address::Tcp(endpoint) | Address::Tls(endpoint) => {
                 let found = resolve(endpoint).await?;
-                dial(found).await.map(Plain::Tcp).map_err(failed)
+                dial(found).await.map(TcpOrUnix::Tcp).map_err(failed)
             }
             Address::Unix(path) => {
-                let stream = once_there_is_room(|| UnixStream::connect(path)).await;
-                stream.map(Plain::Unix).map_err(failed)
+                let stream = retry_while_backlog_full(|| UnixStream::connect(path)).await;
+                stream.map(TcpOrUnix::Unix).map_err(failed)
             }
             Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
     };
-    within(Some(limit), work).await.unwrap_or_else(|_| {
+    timeout(Some(limit), work).await.unwrap_or_else(|_| {
         Err(ConnectError::TimedOut {
             address: address.clone(),
             limit,
@@ -112,7 +112,7 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Plain, Connec
 
 /// Makes an attempt to connect to a Unix socket, again and again while its backlog is full: the
 /// system then says EAGAIN (connect(2)), and tells nobody when there is room.
-pub(crate) async fn once_there_is_room<T, A: Future<Output = io::Result<T>>>(
+pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>>>(
     attempt: impl Fn() -> A,
 ) -> io::Result<T> {
     let mut backoff = Backoff::new(FULL_DELAY.0, FULL_DELAY.1);
@@ -135,7 +135,7 @@ pub(crate) async fn once_there_is_room<T, A: Future<Output = io::Result<T>>>(
 
 /// Connects to `endpoint`, which has been resolved to `found`.
 ///
-/// The addresses are tried as [`first_to`] does. Small messages are sent at once
+/// The addresses are tried as [`happy_eyeballs`] does. Small messages are sent at once
 /// (`TCP_NODELAY`).
 ///
 /// # Errors
@@ -156,7 +156,7 @@ pub async fn connect_to(
 }
 
 async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let stream = first_to(found, TcpStream::connect).await;
+    let stream = happy_eyeballs(found, TcpStream::connect).await;
     let stream = stream.unwrap_or_else(|| Err(no_address()))?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -172,11 +172,11 @@ async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
 /// # Cancel safety
 ///
 /// That of [`connect_to`].
-pub(crate) async fn connect_here(
+pub(crate) async fn connect_local(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<Stream, ConnectError> {
-    let stream = first_to(found, Stream::connect).await;
+    let stream = happy_eyeballs(found, Stream::connect).await;
     stream
         .unwrap_or_else(|| Err(no_address()))
         .map_err(|source| {
@@ -262,7 +262,7 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// # Cancel safety
 ///
 /// When this is dropped halfway, all attempts are dropped.
-pub async fn first_to<T, E, A: Future<Output = Result<T, E>>>(
+pub async fn happy_eyeballs<T, E, A: Future<Output = Result<T, E>>>(
     found: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> A,
 ) -> Option<Result<T, E>> {
@@ -274,7 +274,7 @@ pub async fn first_to<T, E, A: Future<Output = Result<T, E>>>(
             return failed.map(Err);
         }
         let lead = (waiting.len() > 0).then_some(ATTEMPT_DELAY);
-        match within(lead, first_of(&mut running)).await {
+        match timeout(lead, first_of(&mut running)).await {
             Ok(Err(error)) => failed = failed.or(Some(error)),
             Ok(success) => return Some(success),
             // It goes on beside the next.
@@ -301,7 +301,7 @@ fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no address")
 }
 
-impl AsyncRead for Plain {
+impl AsyncRead for TcpOrUnix {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -325,7 +325,7 @@ impl AsyncRead for Plain {
     }
 }
 
-impl AsyncWrite for Plain {
+impl AsyncWrite for TcpOrUnix {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -394,7 +394,7 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let stream = smol::block_on(first_to(vec![closed, open], TcpStream::connect));
+        let stream = smol::block_on(happy_eyeballs(vec![closed, open], TcpStream::connect));
         let stream = stream.unwrap().unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
     }

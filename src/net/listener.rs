@@ -16,7 +16,7 @@ use rustix::net::{
 
 use crate::net::address::{Address, Endpoint, Host, UnixPath};
 use crate::net::connect::{ConnectError, resolve};
-pub(super) use unix::Claim;
+pub(super) use unix::SocketPathGuard;
 
 /// Connections that the system accepts before we do. The 128 of the standard library stall a
 /// burst of connections for a second; the system cuts this to `net.core.somaxconn`.
@@ -25,8 +25,8 @@ const BACKLOG: i32 = 4096;
 /// A socket that listens for connections over TCP or a Unix socket. It does not block.
 #[derive(Debug)]
 pub struct Listener {
-    /// Stands before the socket, so that it is dropped first: see [`Claim`].
-    pub(super) claim: Option<Arc<Claim>>,
+    /// Stands before the socket, so that it is dropped first: see [`SocketPathGuard`].
+    pub(super) claim: Option<Arc<SocketPathGuard>>,
     pub(super) socket: OwnedFd,
     pub(super) local: Address,
 }
@@ -111,7 +111,7 @@ impl Listener {
         let bind = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            let claim = Claim::stake(&socket, path, Mode::from_raw_mode(mode))?;
+            let claim = SocketPathGuard::bind(&socket, path, Mode::from_raw_mode(mode))?;
             listen(&socket, BACKLOG)?;
             share(Some(Arc::new(claim)), socket, &local, count)
         };
@@ -150,7 +150,7 @@ impl Listener {
 
 /// The same socket for `count` threads, each of which is told of every connection.
 fn share(
-    claim: Option<Arc<Claim>>,
+    claim: Option<Arc<SocketPathGuard>>,
     socket: OwnedFd,
     local: &Address,
     count: NonZeroUsize,

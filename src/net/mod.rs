@@ -4,8 +4,8 @@
 
 pub mod address;
 pub mod connect;
-pub(crate) mod datagram;
 pub mod listener;
-pub mod names;
+pub mod resolver;
 pub(crate) mod stream;
 pub mod tls;
+pub(crate) mod udp;

@@ -22,7 +22,7 @@ use rustix::net::{
 };
 
 use crate::net::address::{Address, UnixPath};
-use crate::net::listener::{Claim, Listener};
+use crate::net::listener::{Listener, SocketPathGuard};
 use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
@@ -40,7 +40,7 @@ impl AsyncRead for Stream {
         let attempt = |fd: &OwnedFd| Ok(recv(fd, &mut *buffer, RecvFlags::empty())?.0);
         let count = ready!(self.0.poll(Direction::Read, cx, attempt))?;
         if count < length {
-            self.0.exhausted(Direction::Read);
+            self.0.clear_readiness(Direction::Read);
         }
         Poll::Ready(Ok(count))
     }
@@ -106,7 +106,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         let count = ready!(self.0.poll(Direction::Write, cx, |fd| Ok(attempt(fd)?)))?;
         if count < length {
-            self.0.exhausted(Direction::Write);
+            self.0.clear_readiness(Direction::Write);
         }
         Poll::Ready(Ok(count))
     }
@@ -151,24 +151,24 @@ impl AsyncWrite for Stream {
 }
 
 /// What can be closed with a reset.
-pub(crate) trait Reset {
+pub(crate) trait ResetOnClose {
     /// Makes closing drop what has not been sent, and send a reset (RFC 9293 section 3.10.5). A
     /// Unix socket knows neither, and is simply closed.
     ///
     /// # Errors
     ///
     /// Those of `setsockopt(2)`.
-    fn reset_when_closed(&self) -> io::Result<()>;
+    fn set_reset_on_close(&self) -> io::Result<()>;
 }
 
-impl<S: Reset> Reset for Box<AcceptedStream<S>> {
-    fn reset_when_closed(&self) -> io::Result<()> {
-        self.get_ref().0.get_ref().reset_when_closed()
+impl<S: ResetOnClose> ResetOnClose for Box<AcceptedStream<S>> {
+    fn set_reset_on_close(&self) -> io::Result<()> {
+        self.get_ref().0.get_ref().set_reset_on_close()
     }
 }
 
-impl Reset for Stream {
-    fn reset_when_closed(&self) -> io::Result<()> {
+impl ResetOnClose for Stream {
+    fn set_reset_on_close(&self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(
             self.0.get_ref(),
             Some(Duration::ZERO),
@@ -236,14 +236,14 @@ impl fmt::Display for Peer {
 
 /// A socket that accepts connections.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct AsyncListener {
     /// Dropped before the socket, as in a [`Listener`].
-    _claim: Option<Arc<Claim>>,
+    _claim: Option<Arc<SocketPathGuard>>,
     socket: Socket<OwnedFd>,
     local: Address,
 }
 
-impl Incoming {
+impl AsyncListener {
     /// Binds a listening socket to this thread.
     ///
     /// # Errors

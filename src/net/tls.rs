@@ -1,8 +1,8 @@
 //! TLS: what is trusted, what is shown, and the handshake, for clients here and for servers in
 //! `server`.
 
-mod clear;
 mod files;
+mod plaintext_alert;
 mod server;
 mod verify;
 
@@ -24,7 +24,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, HandshakeType, In
 use super::address::Host;
 use crate::escape::Escaped;
 use files::load_identity;
-use verify::{Issued, NotPinned, OfAuthority, Verifier};
+use verify::{NotPinned, OfAuthority, PinnedOrNone, WebPki};
 
 pub use files::Identity;
 pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
@@ -51,13 +51,13 @@ pub enum Trust {
     /// Those with a certificate for their name that leads to one of the system's roots. They are
     /// looked for where OpenSSL does, `SSL_CERT_FILE` and `SSL_CERT_DIR` included.
     #[default]
-    System,
+    SystemRoots,
     /// Those with a certificate for their name that leads to a root in this PEM file.
-    Roots(PathBuf),
+    RootCertificates(PathBuf),
     /// Those with this certificate. Its issuer, names and dates do not count.
-    Pinned(Fingerprint),
+    PinnedSha256(Fingerprint),
     /// All: whoever sits in between can read and change everything.
-    Anyone,
+    DangerouslyAcceptAny,
 }
 
 /// Why TLS cannot be set up.
@@ -133,13 +133,13 @@ pub enum TlsError {
     },
     /// The certificate is that of an authority, as a self-signed one often is.
     #[error("the certificate is that of an authority (CA:TRUE), not of a server")]
-    OfAuthority {
+    CaUsedAsEndEntity {
         /// The SHA-256 of the certificate that was shown.
         found: Fingerprint,
     },
     /// Something else is wrong with the certificate.
     #[error("the certificate is no good: {what}")]
-    NoGood {
+    InvalidCertificate {
         /// What it is.
         what: String,
     },
@@ -151,7 +151,7 @@ pub enum TlsError {
     NotTls,
     /// No certificate can be for such a name.
     #[error("not a name that a certificate can be for")]
-    Name,
+    InvalidServerName,
     /// Anything else that is wrong with what the other side said.
     #[error("the handshake failed")]
     Refused {
@@ -160,7 +160,7 @@ pub enum TlsError {
     },
     /// The connection broke before the handshake was done.
     #[error("the connection broke")]
-    Broken {
+    Io {
         /// What the system said.
         source: io::Error,
     },
@@ -222,10 +222,10 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Versions { source })?;
     let verifier: Arc<dyn ServerCertVerifier> = match &config.trust {
-        Trust::System => Arc::new(Issued::load(None, provider)?),
-        Trust::Roots(path) => Arc::new(Issued::load(Some(path), provider)?),
-        Trust::Pinned(pin) => Arc::new(Verifier::new(Some(*pin), provider)),
-        Trust::Anyone => Arc::new(Verifier::new(None, provider)),
+        Trust::SystemRoots => Arc::new(WebPki::load(None, provider)?),
+        Trust::RootCertificates(path) => Arc::new(WebPki::load(Some(path), provider)?),
+        Trust::PinnedSha256(pin) => Arc::new(PinnedOrNone::new(Some(*pin), provider)),
+        Trust::DangerouslyAcceptAny => Arc::new(PinnedOrNone::new(None, provider)),
     };
     let builder = builder
         .dangerous()
@@ -251,7 +251,9 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
         Host::Ip(ip) => Ok(ServerName::from(*ip)),
         // A zone means something on this machine alone.
         Host::Zoned { ip, .. } => Ok(ServerName::from(IpAddr::from(*ip))),
-        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| TlsError::Name),
+        Host::Name(name) => {
+            ServerName::try_from(name.clone()).map_err(|_| TlsError::InvalidServerName)
+        }
     }
 }
 
@@ -281,7 +283,7 @@ impl TlsError {
 
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
-        Self::of_stream(error).unwrap_or_else(|source| Self::Broken { source })
+        Self::of_stream(error).unwrap_or_else(|source| Self::Io { source })
     }
 }
 
@@ -303,13 +305,13 @@ impl From<CertificateError> for TlsError {
                     return Self::NotPinned { found: *found };
                 }
                 if let Some(OfAuthority(found)) = error.0.downcast_ref() {
-                    return Self::OfAuthority { found: *found };
+                    return Self::CaUsedAsEndEntity { found: *found };
                 }
-                Self::NoGood {
+                Self::InvalidCertificate {
                     what: in_words(&error.to_string()),
                 }
             }
-            other => Self::NoGood {
+            other => Self::InvalidCertificate {
                 what: in_words(&format!("{other:?}")),
             },
         }

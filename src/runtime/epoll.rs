@@ -35,7 +35,7 @@ const EVENTS: usize = 128;
 const UNPARK: u64 = u64::MAX;
 
 /// The number under which the timerfd is registered.
-const RING: u64 = u64::MAX - 1;
+const TIMER: u64 = u64::MAX - 1;
 
 /// The number of a socket that is not registered yet.
 const UNREGISTERED: u32 = u32::MAX;
@@ -47,7 +47,7 @@ thread_local! {
 
 /// Has every socket of this thread tried anew, whatever is known of it: what has come in the
 /// meantime may not have been told yet.
-pub(crate) fn look_again() {
+pub(crate) fn mark_all_readable() {
     CURRENT.with_borrow(|reactor| {
         if let Some(reactor) = reactor {
             let mut sources = reactor.sources.borrow_mut();
@@ -59,13 +59,17 @@ pub(crate) fn look_again() {
 }
 
 /// How long the driver of this thread has asked for events in vain instead of sleeping.
-pub(crate) fn spun() -> Duration {
-    CURRENT.with_borrow(|reactor| reactor.as_ref().map_or(Duration::ZERO, |r| r.spun.get()))
+pub(crate) fn busy_poll_time() -> Duration {
+    CURRENT.with_borrow(|reactor| {
+        reactor
+            .as_ref()
+            .map_or(Duration::ZERO, |r| r.busy_poll_time.get())
+    })
 }
 
 /// Has the task of `cx` polled again when all sockets have been looked at: what has come to others
 /// goes first. (A task that wakes itself would be run again and again before.)
-pub(crate) fn give_way(cx: &Context<'_>) {
+pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     CURRENT.with_borrow(|reactor| match reactor {
         Some(reactor) => reactor.later.borrow_mut().push(cx.waker().clone()),
         None => cx.waker().wake_by_ref(),
@@ -97,9 +101,9 @@ struct Reactor {
     /// Rings at the first moment that a timer waits for: the timeout of `epoll_wait` itself has
     /// only milliseconds, and `epoll_pwait2` needs Linux 5.11.
     timerfd: OwnedFd,
-    rings: Cell<Option<Instant>>,
+    armed_for: Cell<Option<Instant>>,
     /// How long it has asked in vain instead of sleeping.
-    spun: Cell<Duration>,
+    busy_poll_time: Cell<Duration>,
     sources: RefCell<Slab<Source>>,
     /// Who has given way.
     later: RefCell<Vec<Waker>>,
@@ -136,7 +140,7 @@ impl Driver {
         epoll::add(
             &epoll,
             &timerfd,
-            EventData::new_u64(RING),
+            EventData::new_u64(TIMER),
             EventFlags::IN | EventFlags::ET,
         )?;
         let flag = AtomicBool::default;
@@ -176,8 +180,8 @@ impl Driver {
         let reactor = Rc::new(Reactor {
             epoll,
             timerfd,
-            rings: Cell::new(None),
-            spun: Cell::new(Duration::ZERO),
+            armed_for: Cell::new(None),
+            busy_poll_time: Cell::new(Duration::ZERO),
             sources: RefCell::default(),
             later: RefCell::default(),
             busy_poll,
@@ -253,7 +257,7 @@ impl Reactor {
                 break (something, now - start);
             }
         };
-        self.spun.set(self.spun.get() + time);
+        self.busy_poll_time.set(self.busy_poll_time.get() + time);
         something
     }
 
@@ -272,7 +276,7 @@ impl Reactor {
     /// Has the timerfd ring when the first timer is due.
     fn set_ring(&self) {
         let Some(first) = timers::first() else { return };
-        if self.rings.replace(Some(first)) == Some(first) {
+        if self.armed_for.replace(Some(first)) == Some(first) {
             return;
         }
         // Nothing at all would switch it off.
@@ -451,7 +455,7 @@ impl<T: AsFd> Socket<T> {
 
     /// Takes note that an attempt has taken all that was there: the next is made when more has
     /// come.
-    pub(crate) fn exhausted(&self, direction: Direction) {
+    pub(crate) fn clear_readiness(&self, direction: Direction) {
         if let Some(source) = self.reactor.sources.borrow_mut().get_mut(self.number()) {
             source.ready[direction as usize] = source.more && direction == Direction::Read;
         }
@@ -536,7 +540,7 @@ mod tests {
             assert_eq!(tries.get(), 1, "the first try shows that there is nothing");
             theirs.write_all(b"short").unwrap();
             assert_eq!(read().await.unwrap(), 5);
-            socket.exhausted(Direction::Read);
+            socket.clear_readiness(Direction::Read);
             assert!(poll_once(read()).await.is_none());
             assert_eq!(tries.get(), 2, "no try in vain");
             theirs.write_all(b"more").unwrap();
@@ -574,7 +578,7 @@ mod tests {
             assert!(read().await.is_none());
             theirs.write_all(b"here").unwrap();
             assert!(read().await.is_none(), "epoll has not been asked yet");
-            look_again();
+            mark_all_readable();
             assert_eq!(read().await.unwrap().unwrap(), 4);
         });
     }
@@ -589,7 +593,7 @@ mod tests {
             let counted = Rc::clone(&turns);
             let _greedy = executor.spawn(poll_fn(move |cx| {
                 counted.set(counted.get() + 1);
-                give_way(cx);
+                yield_to_reactor(cx);
                 Poll::<()>::Pending
             }));
             let socket = Socket::new(ours).unwrap();

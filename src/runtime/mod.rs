@@ -1,5 +1,5 @@
 //! Runs a future to its end: on this thread ([`run`]), or, where many small exchanges must be
-//! quick, on a thread of its own (`Worker`) that waits for its sockets itself: with epoll on
+//! quick, on a thread of its own (`WorkerThread`) that waits for its sockets itself: with epoll on
 //! Linux, elsewhere with smol's reactor behind the same face.
 //!
 //! Each tool is one future that keeps its tasks on an executor of its own inside, so a program
@@ -18,12 +18,16 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Driver, Socket, Unparker, give_way, look_again, spun};
+pub(crate) use epoll::{
+    Driver, Socket, Unparker, busy_poll_time, mark_all_readable, yield_to_reactor,
+};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{Driver, Socket, Timer, Unparker, give_way, look_again, spun};
+pub(crate) use portable::{
+    Driver, Socket, Timer, Unparker, busy_poll_time, mark_all_readable, yield_to_reactor,
+};
 #[cfg(target_os = "linux")]
 pub(crate) use timers::Timer;
-pub(crate) use worker::Worker;
+pub(crate) use worker::WorkerThread;
 
 /// What a socket can be ready for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub(crate) enum Direction {
 const BLOCKING_THREADS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// Runs `future` on this thread until it is done.
-pub fn run<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     blocking::set_max_blocking_threads(BLOCKING_THREADS);
     smol::block_on(future)
 }
@@ -69,7 +73,7 @@ mod tests {
     use smol::LocalExecutor;
     use smol::channel::bounded;
 
-    use super::Worker;
+    use super::WorkerThread;
 
     fn pair() -> (UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -109,7 +113,7 @@ mod tests {
                             return all;
                         }
                         if count < buffer.len() {
-                            socket.exhausted(In);
+                            socket.clear_readiness(In);
                         }
                         all.extend(&buffer[..count]);
                     }
@@ -121,7 +125,7 @@ mod tests {
                             poll_fn(|cx| socket.poll(Out, cx, |mut stream| stream.write(bytes)));
                         let count = write.await.unwrap();
                         if count < bytes.len() {
-                            socket.exhausted(Out);
+                            socket.clear_readiness(Out);
                         }
                         bytes = &bytes[count..];
                     }
@@ -292,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_worker_hands_over_what_its_future_returns() {
-        let worker = Worker::start("test", Duration::ZERO, || async { 7 }).unwrap();
+        let worker = WorkerThread::start("test", Duration::ZERO, || async { 7 }).unwrap();
         assert_eq!(smol::block_on(worker.finish()), Some(7));
     }
 
@@ -310,7 +314,7 @@ mod tests {
             let _flag = flag;
             std::future::pending::<()>().await;
         };
-        drop(Worker::start("test", Duration::ZERO, work).unwrap());
+        drop(WorkerThread::start("test", Duration::ZERO, work).unwrap());
         assert!(dropped.load(SeqCst));
     }
 }

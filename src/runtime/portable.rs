@@ -16,17 +16,17 @@ use crate::runtime::Direction;
 
 /// Has every socket of this thread tried anew: here, each try is a real one.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn look_again() {}
+pub(crate) fn mark_all_readable() {}
 
 /// How long the driver of this thread has asked for events in vain: here it always sleeps.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn spun() -> Duration {
+pub(crate) fn busy_poll_time() -> Duration {
     Duration::ZERO
 }
 
 /// Has the task of `cx` polled again, after others.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn give_way(cx: &Context<'_>) {
+pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     cx.waker().wake_by_ref();
 }
 
@@ -127,7 +127,7 @@ impl<T: AsFd> Socket<T> {
     }
 
     /// Takes note that an attempt has taken all that was there. The reactor does not need to know.
-    pub(crate) fn exhausted(&self, _: Direction) {}
+    pub(crate) fn clear_readiness(&self, _: Direction) {}
 }
 
 /// Is done at a moment: smol's timer, which does not tell itself for which one it waits.

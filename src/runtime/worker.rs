@@ -13,13 +13,13 @@ use crate::runtime::{Driver, Unparker};
 /// A thread that runs one future, and the sockets that it opens. When dropped, the future is
 /// dropped at once, and the thread has ended.
 #[derive(Debug)]
-pub(crate) struct Worker<T> {
+pub(crate) struct WorkerThread<T> {
     result: Receiver<T>,
     unparker: Arc<Unparker>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<T: Send + 'static> Worker<T> {
+impl<T: Send + 'static> WorkerThread<T> {
     /// Starts a thread for the future that `make` makes there. For `busy_poll` after each event it
     /// keeps asking for the next one before it sleeps.
     ///
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
-impl<T> Drop for Worker<T> {
+impl<T> Drop for WorkerThread<T> {
     fn drop(&mut self) {
         self.unparker.cancel();
         if let Some(thread) = self.thread.take() {

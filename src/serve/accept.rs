@@ -9,10 +9,10 @@ use futures_lite::future;
 use smol::LocalExecutor;
 use tracing::{info, warn};
 
-use crate::causes::Causes;
-use crate::limits::permits::Permit;
-use crate::limits::stop::Stop;
-use crate::net::stream::{Incoming, Peer, Stream};
+use crate::error_chain::ErrorChain;
+use crate::limits::semaphore::Permit;
+use crate::limits::shutdown::Shutdown;
+use crate::net::stream::{AsyncListener, Peer, Stream};
 use crate::net::tls::TlsServer;
 use crate::runtime::Timer;
 use crate::serve::admission::Refusal;
@@ -27,12 +27,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What takes the connections of one listening socket.
 pub(super) struct Acceptor {
-    pub(super) incoming: Incoming,
+    pub(super) incoming: AsyncListener,
     pub(super) tls: Option<TlsServer>,
     pub(super) shared: Rc<Shared>,
     /// Where connections are served. Not held: it holds this one.
     pub(super) executor: Weak<LocalExecutor<'static>>,
-    pub(super) draining: Stop,
+    pub(super) draining: Shutdown,
 }
 
 impl Acceptor {
@@ -43,13 +43,13 @@ impl Acceptor {
     /// When this is dropped halfway, the socket is closed with what waits.
     pub(super) async fn run(self) {
         loop {
-            let draining = self.draining.is_stopped();
+            let draining = self.draining.is_shutdown();
             self.accept_waiting().await;
             if draining {
                 return;
             }
             let end = async {
-                self.draining.stopped().await;
+                self.draining.wait().await;
                 Ok(())
             };
             if let Err(error) = future::or(end, self.incoming.ready()).await {
@@ -60,7 +60,7 @@ impl Acceptor {
 
     async fn accept_waiting(&self) {
         loop {
-            let permit = self.shared.permits.take().await;
+            let permit = self.shared.permits.acquire().await;
             match self.incoming.try_accept().await {
                 Ok(None) => return,
                 Ok(Some((stream, peer))) => self.admit(permit, stream, peer),
@@ -118,9 +118,9 @@ impl Acceptor {
     }
 
     async fn pause(&self, error: &io::Error) {
-        if self.shared.admission.complaints.is_due(Instant::now()) {
+        if self.shared.admission.complaints.allow(Instant::now()) {
             let address = self.incoming.local_addr();
-            warn!(%address, error = %Causes(error), "cannot accept connections, trying again");
+            warn!(%address, error = %ErrorChain(error), "cannot accept connections, trying again");
         }
         Timer::after(PAUSE).await;
     }

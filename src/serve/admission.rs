@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::limits::seldom::Seldom;
+use crate::limits::throttle::LogThrottle;
 use crate::net::stream::Peer;
 use crate::serve::config::Config;
 
@@ -26,7 +26,7 @@ pub(super) struct Admission {
     /// entries than connections.
     inside: Mutex<HashMap<IpAddr, usize>>,
     /// Of all threads and sockets: nobody wants to read the same of each of them.
-    pub(super) complaints: Seldom,
+    pub(super) complaints: LogThrottle,
 }
 
 /// Why a connection is closed at once.
@@ -46,7 +46,7 @@ impl Admission {
             max_per_ip,
             ..
         } = config.clone();
-        let complaints = Seldom::new(QUIET);
+        let complaints = LogThrottle::new(QUIET);
         Self {
             allow,
             deny,

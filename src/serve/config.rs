@@ -34,7 +34,7 @@ pub struct Config {
     pub threads: NonZeroUsize,
     /// Connections at once; further ones wait in the system's backlog. Default: `None`, as many
     /// as the limit of file descriptors allows beside the listening sockets and the threads
-    /// ([`descriptors::room_beside`](crate::limits::descriptors::room_beside)).
+    /// ([`nofile::available_after`](crate::limits::nofile::room_beside)).
     pub max_connections: Option<NonZeroUsize>,
     /// Connections of one address at once; further ones are closed at once. Those over Unix
     /// sockets have none, and do not count. Default: `None`, as many as there may be in all.

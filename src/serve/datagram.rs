@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use tracing::{info, warn};
 
-use crate::causes::Causes;
-use crate::limits::deadline::before;
-use crate::limits::stop::Stop;
-use crate::net::datagram::{Datagrams, LONGEST, Origin};
+use crate::error_chain::ErrorChain;
+use crate::limits::shutdown::Shutdown;
+use crate::limits::timeout::race;
 use crate::net::stream::Peer;
-use crate::runtime::{Timer, give_way};
+use crate::net::udp::{MAX_DATAGRAM_LEN, Origin, UdpServerSocket};
+use crate::runtime::{Timer, yield_to_reactor};
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
 use crate::serve::shard::Shared;
@@ -38,10 +38,10 @@ const FLOOD: Duration = Duration::from_secs(1);
 /// What answers the datagrams of one socket.
 #[derive(Debug)]
 pub(super) struct Answerer {
-    socket: Datagrams,
+    socket: UdpServerSocket,
     shared: Rc<Shared>,
     guard: Arc<Guard>,
-    draining: Stop,
+    draining: Shutdown,
     buffer: Box<[u8]>,
     /// With faults, the answers that wait for their time.
     late: Option<LateDatagrams<Origin>>,
@@ -68,16 +68,16 @@ enum Next {
 impl Answerer {
     /// Starts to answer what comes to `socket`.
     pub(super) fn new(
-        socket: Datagrams,
+        socket: UdpServerSocket,
         shared: Rc<Shared>,
         guard: Arc<Guard>,
-        draining: Stop,
+        draining: Shutdown,
     ) -> Self {
         let late = shared
             .faults
             .as_ref()
             .map(|(faults, _)| LateDatagrams::new(faults));
-        let buffer = vec![0; LONGEST].into();
+        let buffer = vec![0; MAX_DATAGRAM_LEN].into();
         Self {
             socket,
             shared,
@@ -103,7 +103,7 @@ impl Answerer {
         }
         let rest = async { while self.receive_some().await {} };
         // Whether all could be read in time or not: what comes now comes to a closed server.
-        let _ = before(Timer::after(FLOOD), rest).await;
+        let _ = race(Timer::after(FLOOD), rest).await;
         while let Some(due) = self.next_due() {
             Timer::at(due).await;
             self.send_due().await;
@@ -112,7 +112,7 @@ impl Answerer {
 
     async fn next(&self) -> Next {
         let drain = async {
-            self.draining.stopped().await;
+            self.draining.wait().await;
             Next::Drain
         };
         let send = async {
@@ -168,9 +168,9 @@ impl Answerer {
     }
 
     async fn pause(&self, error: &io::Error) {
-        if self.shared.admission.complaints.is_due(Instant::now()) {
+        if self.shared.admission.complaints.allow(Instant::now()) {
             let address = self.socket.local_addr();
-            warn!(%address, error = %Causes(error), "cannot receive datagrams, trying again");
+            warn!(%address, error = %ErrorChain(error), "cannot receive datagrams, trying again");
         }
         Timer::after(PAUSE).await;
     }
@@ -196,7 +196,7 @@ impl Answerer {
     fn admit(&self, length: usize, origin: &Origin) -> Result<(), Refusal> {
         if !self.shared.admission.is_allowed(origin.peer.ip()) {
             Err(Refusal::Denied)
-        } else if origin.is_spent() || self.guard.refuses(origin.peer) {
+        } else if origin.ttl_exhausted() || self.guard.refuses(origin.peer) {
             Err(Refusal::Loop)
         } else if length > self.shared.udp_max {
             Err(Refusal::TooLong)
@@ -243,12 +243,12 @@ impl Answerer {
     async fn send(&self, pieces: [&[u8]; 2], origin: &Origin) {
         let pieces = pieces.map(IoSlice::new);
         let send = poll_fn(|cx| self.socket.poll_send(cx, &pieces, origin));
-        let sent = before(Timer::after(PATIENCE), send).await;
+        let sent = race(Timer::after(PATIENCE), send).await;
         match sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(count) => self.shared.traffic.add_sent(count),
             Err(error) => {
                 self.shared.figures.datagrams.unsent.fetch_add(1, Relaxed);
-                info!(target: TRAFFIC, peer = %Peer::from(origin.peer), error = %Causes(&error), "cannot answer");
+                info!(target: TRAFFIC, peer = %Peer::from(origin.peer), error = %ErrorChain(&error), "cannot answer");
             }
         }
     }
@@ -260,7 +260,7 @@ async fn others_first() {
     poll_fn(|cx| match replace(&mut looked_at, true) {
         true => Poll::Ready(()),
         false => {
-            give_way(cx);
+            yield_to_reactor(cx);
             Poll::Pending
         }
     })
@@ -284,8 +284,8 @@ mod tests {
 
     use smol::LocalExecutor;
 
-    use crate::limits::permits::Permits;
-    use crate::limits::stop::stop;
+    use crate::limits::semaphore::Semaphore;
+    use crate::limits::shutdown;
     use crate::net::address::Address;
     use crate::runtime::Driver;
     use crate::serve::admission::Admission;
@@ -296,16 +296,16 @@ mod tests {
         socket: UdpSocket,
         own: &[Address],
         figures: &Arc<Figures>,
-        draining: &Stop,
+        draining: &Shutdown,
     ) -> Answerer {
         let config = Config::default();
         let admission = Arc::new(Admission::new(&config));
-        let permits = Permits::new(NonZeroUsize::MIN);
+        let permits = Semaphore::new(NonZeroUsize::MIN);
         let traffic = figures.traffic().next().unwrap();
         let figures = Arc::clone(figures);
         let shared = Rc::new(Shared::new(&config, figures, traffic, admission, permits));
         let guard = Arc::new(Guard::new(own));
-        let socket = Datagrams::new(socket.try_into().unwrap()).unwrap();
+        let socket = UdpServerSocket::new(socket.try_into().unwrap()).unwrap();
         Answerer::new(socket, shared, guard, draining.clone())
     }
 
@@ -321,7 +321,7 @@ mod tests {
         let figures = Arc::new(Figures::new(NonZeroUsize::MIN));
         let servers = async {
             let executor = LocalExecutor::new();
-            let (_stopper, draining) = stop();
+            let (_stopper, draining) = shutdown::channel();
             for (at, socket) in sockets.into_iter().enumerate() {
                 let own = if together { &own[..] } else { &own[at..=at] };
                 executor
@@ -335,7 +335,7 @@ mod tests {
                 }
             };
             executor
-                .run(before(Timer::after(Duration::from_secs(10)), noticed))
+                .run(race(Timer::after(Duration::from_secs(10)), noticed))
                 .await
                 .unwrap();
         };

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 
-use crate::limits::descriptors;
+use crate::limits::nofile;
 use crate::net::address::{Address, Endpoint};
-use crate::net::datagram::{Bound, is_for_datagrams};
 use crate::net::listener::Listener;
 use crate::net::tls::TlsServer;
+use crate::net::udp::{BoundUdp, is_for_datagrams};
 use crate::serve::config::Config;
 use crate::serve::error::Error;
 
@@ -23,7 +23,7 @@ pub(super) struct Door {
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) doors: Vec<Door>,
-    pub(super) datagrams: Vec<Bound>,
+    pub(super) datagrams: Vec<BoundUdp>,
 }
 
 /// The sockets of all threads.
@@ -45,8 +45,8 @@ impl Doors {
     /// The number of connections for which there are descriptors beside those of all threads.
     pub(super) fn room(&self) -> NonZeroUsize {
         let own =
-            |shard: &Sockets| descriptors::A_THREAD + shard.doors.len() + shard.datagrams.len();
-        descriptors::room_beside(self.shards.iter().map(own).sum())
+            |shard: &Sockets| nofile::FDS_PER_WORKER + shard.doors.len() + shard.datagrams.len();
+        nofile::available_after(self.shards.iter().map(own).sum())
     }
 
     /// Listens on an address, with a socket for each thread.
@@ -74,7 +74,7 @@ impl Doors {
                 self.add(Listener::bind_unix(path, config.unix_mode, count)?, None);
             }
             (Address::Udp(endpoint), _) => {
-                self.add_bound(Bound::bind(endpoint, count).await?, |local| {
+                self.add_bound(BoundUdp::bind(endpoint, count).await?, |local| {
                     endpoint.bound(local)
                 });
             }
@@ -85,14 +85,14 @@ impl Doors {
     /// Takes over a socket that is bound already. One for datagrams is served on one thread.
     pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
         if is_for_datagrams(&socket) {
-            self.add_bound(vec![Bound::adopt(socket)?], Endpoint::from);
+            self.add_bound(vec![BoundUdp::adopt(socket)?], Endpoint::from);
         } else {
             self.add(Listener::adopt(socket, config.threads)?, None);
         }
         Ok(())
     }
 
-    fn add_bound(&mut self, sockets: Vec<Bound>, shown: impl Fn(SocketAddr) -> Endpoint) {
+    fn add_bound(&mut self, sockets: Vec<BoundUdp>, shown: impl Fn(SocketAddr) -> Endpoint) {
         let local = sockets
             .first()
             .map(|bound| Address::Udp(shown(bound.local_addr())));

@@ -9,11 +9,11 @@ use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::LocalExecutor;
 use tracing::{debug, error};
 
-use crate::causes::Causes;
-use crate::limits::deadline::before;
-use crate::limits::permits::Permits;
+use crate::error_chain::ErrorChain;
+use crate::limits::semaphore::Semaphore;
+use crate::limits::timeout::race;
 use crate::net::listener::Listener;
-use crate::net::stream::{Incoming, Stream};
+use crate::net::stream::{AsyncListener, Stream};
 use crate::runtime::Timer;
 use crate::serve::metrics::{respond, too_large};
 use crate::serve::stats::Figures;
@@ -33,23 +33,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Answers until it is dropped.
 pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
     let address = listener.local_addr().clone();
-    let incoming = match Incoming::new(listener) {
+    let incoming = match AsyncListener::new(listener) {
         Ok(incoming) => incoming,
         Err(error) => {
-            return error!(%address, error = %Causes(&error), "cannot wait for connections");
+            return error!(%address, error = %ErrorChain(&error), "cannot wait for connections");
         }
     };
-    let (executor, permits) = (LocalExecutor::new(), Permits::new(AT_ONCE));
+    let (executor, permits) = (LocalExecutor::new(), Semaphore::new(AT_ONCE));
     let accept = async {
         loop {
-            let permit = permits.take().await;
+            let permit = permits.acquire().await;
             let stream = accept(&incoming).await;
             let figures = Arc::clone(&figures);
             let answer = async move {
                 let _permit = permit;
-                let result = before(Timer::after(LIMIT), answer(stream, &figures)).await;
+                let result = race(Timer::after(LIMIT), answer(stream, &figures)).await;
                 if let Err(error) = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
-                    debug!(error = %Causes(&error), "cannot answer for figures");
+                    debug!(error = %ErrorChain(&error), "cannot answer for figures");
                 }
             };
             executor.spawn(answer).detach();
@@ -58,7 +58,7 @@ pub(super) async fn export(listener: Listener, figures: Arc<Figures>) {
     executor.run(accept).await
 }
 
-async fn accept(incoming: &Incoming) -> Stream {
+async fn accept(incoming: &AsyncListener) -> Stream {
     loop {
         let waited = match incoming.try_accept().await {
             Ok(Some((stream, _))) => return stream,
@@ -66,7 +66,7 @@ async fn accept(incoming: &Incoming) -> Stream {
             Err(error) => Err(error),
         };
         if let Err(error) = waited {
-            debug!(error = %Causes(&error), "cannot accept a connection for figures");
+            debug!(error = %ErrorChain(&error), "cannot accept a connection for figures");
             Timer::after(PAUSE).await;
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::net::address::Address;
-use crate::net::datagram::is_of_this_machine;
+use crate::net::udp::is_of_this_machine;
 
 /// Ports of services that answer whatever they get, echo (RFC 862) and chargen (RFC 864); and 0,
 /// at which nobody is.

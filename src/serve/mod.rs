@@ -38,18 +38,18 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::permits::Permits;
-use crate::limits::stop::{Stopper, stop};
+use crate::limits::semaphore::Semaphore;
+use crate::limits::shutdown::{self, Trigger};
 use crate::net::address::{Address, Endpoint};
 use crate::net::listener::Listener;
 use crate::net::tls::{Fingerprint, TlsServer};
-use crate::runtime::Worker;
+use crate::runtime::WorkerThread;
 use crate::serve::admission::Admission;
 use crate::serve::doors::Doors;
 use crate::serve::guard::Guard;
 use crate::serve::shard::Shard;
 
-pub use crate::net::datagram::LONGEST as LONGEST_DATAGRAM;
+pub use crate::net::udp::MAX_DATAGRAM_LEN as LONGEST_DATAGRAM;
 pub use config::{Config, Faults, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
@@ -58,13 +58,13 @@ pub use stats::{Datagrams, Figures, Summary, TlsFailures};
 /// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
 #[derive(Debug)]
 pub struct Server {
-    workers: Vec<Worker<()>>,
+    workers: Vec<WorkerThread<()>>,
     addresses: Vec<Address>,
     fingerprint: Option<Fingerprint>,
-    exporter: Option<(Worker<()>, Address)>,
+    exporter: Option<(WorkerThread<()>, Address)>,
     figures: Arc<Figures>,
-    starter: Stopper,
-    stopper: Stopper,
+    starter: Trigger,
+    stopper: Trigger,
 }
 
 impl Server {
@@ -115,9 +115,9 @@ impl Server {
             None => None,
         };
         let admission = Arc::new(Admission::new(&config));
-        let permits = Permits::new(config.max_connections.unwrap_or_else(|| doors.room()));
-        let (starter, started) = stop();
-        let (stopper, stop) = stop();
+        let permits = Semaphore::new(config.max_connections.unwrap_or_else(|| doors.room()));
+        let (starter, started) = shutdown::channel();
+        let (stopper, stop) = shutdown::channel();
         let busy_poll = config.busy_poll;
         let guard = Arc::new(Guard::new(&doors.addresses));
         let start = |(sockets, traffic)| {
@@ -135,8 +135,8 @@ impl Server {
                 stop,
             };
             let started = started.clone();
-            Worker::start("serve", busy_poll, || async move {
-                started.stopped().await;
+            WorkerThread::start("serve", busy_poll, || async move {
+                started.wait().await;
                 shard.run().await;
             })
         };
@@ -185,9 +185,9 @@ impl Server {
     ///
     /// When this is dropped halfway, all connections are cut at once.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Summary {
-        self.starter.stop();
+        self.starter.trigger();
         stop.await;
-        self.stopper.stop();
+        self.stopper.trigger();
         for worker in self.workers {
             worker.finish().await;
         }
@@ -199,12 +199,12 @@ impl Server {
 async fn start_exporter(
     endpoint: &Endpoint,
     figures: &Arc<Figures>,
-) -> Result<(Worker<()>, Address), Error> {
+) -> Result<(WorkerThread<()>, Address), Error> {
     let listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await;
     let mut listeners = listeners.map_err(Error::Metrics)?;
     let listener = listeners.remove(0);
     let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
-    let worker = Worker::start("metrics", Duration::ZERO, || {
+    let worker = WorkerThread::start("metrics", Duration::ZERO, || {
         exporter::export(listener, figures)
     });
     Ok((worker.map_err(Error::Thread)?, local))

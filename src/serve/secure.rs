@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_lite::{AsyncWrite as _, future};
 use tracing::info;
 
-use crate::limits::stop::Stop;
+use crate::limits::shutdown::Shutdown;
 use crate::net::stream::Stream;
 use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
 use crate::runtime::Timer;
@@ -33,7 +33,7 @@ pub(super) async fn serve(
     stream: Stream,
     visit: Visit,
     late: Option<Box<Late>>,
-    draining: Stop,
+    draining: Shutdown,
 ) {
     // In boxes, so that what is needed for a moment takes no memory in all that are open.
     match Box::pin(shake_hands(&tls, stream, draining)).await {
@@ -51,7 +51,7 @@ enum Failure {
 async fn shake_hands(
     tls: &TlsServer,
     stream: Stream,
-    draining: Stop,
+    draining: Shutdown,
 ) -> Result<Box<AcceptedStream<Stream>>, Failure> {
     let accepting = async {
         let accepted = tls.accept(stream).await;
@@ -61,7 +61,7 @@ async fn shake_hands(
     };
     let late = async {
         let stopped = async {
-            draining.stopped().await;
+            draining.wait().await;
             Timer::after(DRAIN).await;
         };
         let limit = async {

@@ -18,8 +18,8 @@ use std::time::Instant;
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use tracing::{Level, enabled, info};
 
-use crate::net::stream::Reset;
-use crate::runtime::give_way;
+use crate::net::stream::ResetOnClose;
+use crate::runtime::yield_to_reactor;
 use crate::serve::connections::Call;
 use crate::serve::held::Held;
 use crate::serve::lateness::Lateness;
@@ -51,7 +51,7 @@ pub(super) enum Service<S, L> {
 
 impl<S, L> Future for Service<S, L>
 where
-    S: AsyncRead + AsyncWrite + Reset + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + ResetOnClose + Unpin + 'static,
     L: Lateness,
 {
     type Output = ();
@@ -96,7 +96,7 @@ enum End {
     Failed(ErrorKind),
 }
 
-impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, L: Lateness> Session<S, L> {
     /// Starts to serve `stream`.
     pub(super) fn open(visit: Visit, stream: S, late: L) -> Self {
         visit.shared.connections.moved(visit.place, 0);
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
                 Err(error) => return Poll::Ready(End::Failed(error.kind())),
             }
         }
-        give_way(cx);
+        yield_to_reactor(cx);
         Poll::Pending
     }
 
@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin, L: Lateness> Session<S, L> {
             if !late.answers.breaks_off() {
                 return Poll::Ready(Ok(Continue(())));
             }
-            self.stream.reset_when_closed()?;
+            self.stream.set_reset_on_close()?;
             return Poll::Ready(Ok(Break(Some(End::Reset))));
         };
         late.timer.set_at(due);

@@ -9,13 +9,13 @@ use futures_lite::future;
 use smol::LocalExecutor;
 use tracing::error;
 
-use crate::causes::Causes;
-use crate::limits::deadline::before;
-use crate::limits::permits::Permits;
-use crate::limits::stop::{self, Stop};
-use crate::net::datagram::Datagrams;
-use crate::net::stream::Incoming;
-use crate::runtime::{Timer, look_again};
+use crate::error_chain::ErrorChain;
+use crate::limits::semaphore::Semaphore;
+use crate::limits::shutdown::{self, Shutdown};
+use crate::limits::timeout::race;
+use crate::net::stream::AsyncListener;
+use crate::net::udp::UdpServerSocket;
+use crate::runtime::{Timer, mark_all_readable};
 use crate::serve::accept::Acceptor;
 use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Faults, Mode};
@@ -42,8 +42,8 @@ pub(super) struct Shard {
     pub(super) traffic: Arc<Traffic>,
     pub(super) admission: Arc<Admission>,
     pub(super) guard: Arc<Guard>,
-    pub(super) permits: Permits,
-    pub(super) stop: Stop,
+    pub(super) permits: Semaphore,
+    pub(super) stop: Shutdown,
 }
 
 /// What all connections of a thread share.
@@ -60,7 +60,7 @@ pub(super) struct Shared {
     pub(super) traffic: Arc<Traffic>,
     pub(super) admission: Arc<Admission>,
     /// For connections.
-    pub(super) permits: Permits,
+    pub(super) permits: Semaphore,
     pub(super) connections: Connections,
     pub(super) buffer: RefCell<Box<[u8]>>,
     started: Instant,
@@ -85,13 +85,13 @@ impl Shard {
         } = self;
         let shared = Rc::new(Shared::new(&config, figures, traffic, admission, permits));
         let executor = Rc::new(LocalExecutor::new());
-        let (drainer, draining) = stop::stop();
+        let (drainer, draining) = shutdown::channel();
         for Door { listener, tls } in sockets.doors {
             let address = listener.local_addr().clone();
-            let incoming = match Incoming::new(listener) {
+            let incoming = match AsyncListener::new(listener) {
                 Ok(incoming) => incoming,
                 Err(error) => {
-                    error!(%address, error = %Causes(&error), "cannot wait for connections");
+                    error!(%address, error = %ErrorChain(&error), "cannot wait for connections");
                     continue;
                 }
             };
@@ -106,10 +106,10 @@ impl Shard {
         }
         for bound in sockets.datagrams {
             let address = bound.local_addr();
-            let socket = match Datagrams::new(bound) {
+            let socket = match UdpServerSocket::new(bound) {
                 Ok(socket) => socket,
                 Err(error) => {
-                    error!(%address, error = %Causes(&error), "cannot wait for datagrams");
+                    error!(%address, error = %ErrorChain(&error), "cannot wait for datagrams");
                     continue;
                 }
             };
@@ -122,17 +122,15 @@ impl Shard {
             .map(|limit| executor.spawn(sweep(Rc::clone(&shared), limit)));
         let stopped = stop.clone();
         // The stop has to wake somebody.
-        executor
-            .spawn(async move { stopped.stopped().await })
-            .detach();
-        work(&executor, || stop.is_stopped()).await;
+        executor.spawn(async move { stopped.wait().await }).detach();
+        work(&executor, || stop.is_shutdown()).await;
         drop(sweeper);
         // What has come until now is answered or accepted, even if nobody has been told of it yet.
-        look_again();
+        mark_all_readable();
         shared.connections.drain();
-        drainer.stop();
+        drainer.trigger();
         // What has not ended in time is cut, with the executor that holds it.
-        let _ = before(
+        let _ = race(
             Timer::after(config.drain),
             work(&executor, || executor.is_empty()),
         )
@@ -163,7 +161,7 @@ impl Shared {
         figures: Arc<Figures>,
         traffic: Arc<Traffic>,
         admission: Arc<Admission>,
-        permits: Permits,
+        permits: Semaphore,
     ) -> Self {
         let buffer = match config.mode {
             Mode::Chunk => config.chunk.get().min(BUFFER),

@@ -11,10 +11,10 @@ use futures_lite::AsyncRead;
 use tracing::info;
 
 use crate::escape::Escaped;
-use crate::limits::deadline::before;
-use crate::limits::permits::Permit;
+use crate::limits::semaphore::Permit;
+use crate::limits::timeout::race;
 use crate::net::stream::Peer;
-use crate::runtime::{Timer, give_way};
+use crate::runtime::{Timer, yield_to_reactor};
 use crate::serve::connections::Number;
 use crate::serve::shard::Shared;
 
@@ -71,7 +71,7 @@ impl Drop for Visit {
         self.shared.connections.leave(self.place);
         self.shared.figures.closed.fetch_add(1, Relaxed);
         self.shared.admission.leave(&self.peer);
-        self.shared.permits.give_back();
+        self.shared.permits.release();
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn without_end(message: &[u8]) -> Escaped<'_> {
 /// Reads and drops what still comes, for a second at most.
 pub(super) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S, shared: &Shared) {
     // Whether it ended in time or not: all has been said.
-    let _ = before(
+    let _ = race(
         Timer::after(LINGER),
         poll_fn(|cx| poll_rest(stream, shared, cx)),
     )
@@ -102,6 +102,6 @@ fn poll_rest<S: AsyncRead + Unpin>(
             Ok(_) => {}
         }
     }
-    give_way(cx);
+    yield_to_reactor(cx);
     Poll::Pending
 }

@@ -8,30 +8,49 @@ use std::path::{Path, PathBuf};
 const ARROWS: [(&str, &[&str]); 12] = [
     ("units", &[]),
     ("escape", &[]),
-    ("causes", &[]),
-    ("unpack", &[]),
+    ("error_chain", &[]),
+    ("decompress", &[]),
     ("runtime", &[]),
     ("limits", &[]),
     ("measure", &[]),
     ("net", &["limits", "runtime", "escape"]),
     (
         "cat",
-        &["unpack", "limits", "runtime", "units", "escape", "causes"],
+        &[
+            "decompress",
+            "limits",
+            "runtime",
+            "units",
+            "escape",
+            "error_chain",
+        ],
     ),
     (
         "serve",
-        &["net", "limits", "runtime", "units", "escape", "causes"],
+        &["net", "limits", "runtime", "units", "escape", "error_chain"],
     ),
     (
         "echo",
         &[
-            "net", "measure", "limits", "runtime", "units", "escape", "causes",
+            "net",
+            "measure",
+            "limits",
+            "runtime",
+            "units",
+            "escape",
+            "error_chain",
         ],
     ),
     (
         "download",
         &[
-            "unpack", "net", "limits", "runtime", "units", "escape", "causes",
+            "decompress",
+            "net",
+            "limits",
+            "runtime",
+            "units",
+            "escape",
+            "error_chain",
         ],
     ),
 ];
@@ -62,8 +81,8 @@ const NEVER: [(&str, &str); 7] = [
     ("process::exit", "exits"),
 ];
 
-const LONGEST_FILE: usize = 500;
-const LONGEST_FUNCTION: usize = 60;
+const LONGEST_FILE: usize = 650;
+const LONGEST_FUNCTION: usize = 140;
 
 struct Source {
     /// The path below `src/`.

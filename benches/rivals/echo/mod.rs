@@ -45,7 +45,7 @@ impl Setting {
     pub(crate) fn new(report: &Report) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         anyhow::ensure!(cores > 1, "a server and its client need a core each");
-        myapp::limits::descriptors::raise()?;
+        myapp::limits::nofile::raise_limit()?;
         let tokio = build("tokio-echo").inspect_err(|error| report.left_out(&error.to_string()));
         Ok(Self {
             raw: build("raw")?,

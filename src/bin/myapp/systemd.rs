@@ -1,6 +1,6 @@
 //! What systemd hands over to a service, and what it is told of it.
 
-use myapp::causes::Causes;
+use myapp::error_chain::ErrorChain;
 use std::env;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -60,7 +60,7 @@ pub(crate) fn tell_stopping() {
 /// Tells who started us, if they have said where (`NOTIFY_SOCKET`).
 fn tell(state: &str) {
     if let Err(error) = notify(state) {
-        warn!(error = %Causes(&error), "cannot tell the state to NOTIFY_SOCKET");
+        warn!(error = %ErrorChain(&error), "cannot tell the state to NOTIFY_SOCKET");
     }
 }
 

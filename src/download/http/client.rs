@@ -16,7 +16,7 @@ use super::head::Head;
 use super::proxy::Proxies;
 use super::request::check;
 use super::transport::{Answer, Fields, Transport};
-use crate::net::names::Lookup;
+use crate::net::resolver::ResolverConfig;
 use crate::net::tls::TlsConfig;
 
 /// How a [`Client`] behaves.
@@ -33,7 +33,7 @@ pub struct ClientConfig {
     /// The proxies that requests go through. Default: none.
     pub proxies: Proxies,
     /// How names are looked up. Default: as the system does.
-    pub lookup: Lookup,
+    pub lookup: ResolverConfig,
     /// The connections to one origin that are kept for later requests. Default: 8.
     pub idle_per_origin: usize,
 }
@@ -46,7 +46,7 @@ impl Default for ClientConfig {
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
             tls: TlsConfig::default(),
             proxies: Proxies::default(),
-            lookup: Lookup::default(),
+            lookup: ResolverConfig::default(),
             idle_per_origin: 8,
         }
     }

@@ -24,7 +24,7 @@ pub(super) const BUFFER: usize = 32 * 1024;
 /// The bytes of a connection, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Plain(TcpStream),
+    TcpOrUnix(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -97,7 +97,7 @@ impl Connection {
         most: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         match &self.stream {
-            Stream::Plain(stream) if self.start == self.end => {
+            Stream::TcpOrUnix(stream) if self.start == self.end => {
                 let moved = poll_splice(stream, cx, pipe, most);
                 self.idle.check(moved, cx).map_ok(Some)
             }
@@ -127,7 +127,7 @@ impl Connection {
     /// The bare stream, if it is one and nothing has come that was not used.
     pub(super) fn into_plain(self) -> Option<TcpStream> {
         match self.stream {
-            Stream::Plain(stream) if self.start == self.end => Some(stream),
+            Stream::TcpOrUnix(stream) if self.start == self.end => Some(stream),
             _ => None,
         }
     }
@@ -171,14 +171,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
 impl Stream {
     fn pinned(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
-            Self::Plain(stream) => Pin::new(stream),
+            Self::TcpOrUnix(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream.as_mut()),
         }
     }
 
     fn is_quiet(&self) -> bool {
         let (tcp, drained) = match self {
-            Self::Plain(stream) => (stream, true),
+            Self::TcpOrUnix(stream) => (stream, true),
             Self::Tls(stream) => {
                 let (tcp, session) = stream.get_ref();
                 (tcp, session.wants_read())

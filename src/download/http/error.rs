@@ -261,7 +261,7 @@ impl HttpError {
                 true
             }
             Self::Proxy { source, .. } => source.is_transient(),
-            Self::Tls { source, .. } => matches!(source, TlsError::Broken { .. }),
+            Self::Tls { source, .. } => matches!(source, TlsError::Io { .. }),
             Self::Url { .. } | Self::Field { .. } | Self::TlsSetup(_) | Self::Protocol { .. } => {
                 false
             }

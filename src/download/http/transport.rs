@@ -19,10 +19,10 @@ use super::pool::{Origin, Pool, Way};
 use super::proxy::{Kind, Proxy};
 use super::request::write_get;
 use super::tunnel;
-use crate::limits::deadline::within;
+use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
-use crate::net::names::Names;
+use crate::net::resolver::DnsCache;
 use crate::net::tls::TlsClient;
 
 /// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
@@ -44,7 +44,7 @@ pub(super) struct Answer {
 pub(super) struct Transport {
     config: ClientConfig,
     pool: Arc<Pool<Box<Connection>>>,
-    names: Names,
+    names: DnsCache,
     tls: OnceCell<TlsClient>,
 }
 
@@ -62,7 +62,7 @@ impl HttpClient for Transport {
 impl Transport {
     pub(super) fn new(config: ClientConfig) -> Self {
         let pool = Arc::new(Pool::new(config.idle_per_origin));
-        let names = Names::new(config.lookup.clone());
+        let names = DnsCache::new(config.lookup.clone());
         Self {
             config,
             pool,
@@ -134,10 +134,10 @@ impl Transport {
             address: Address::Tcp(address.clone()),
             limit,
         };
-        let opened = within(Some(limit), self.open(way, secure)).await;
+        let opened = timeout(Some(limit), self.open(way, secure)).await;
         let stream = opened.unwrap_or_else(|_| {
             self.names
-                .forget(proxy.as_ref().map_or(address, |proxy| &proxy.address));
+                .invalidate(proxy.as_ref().map_or(address, |proxy| &proxy.address));
             Err(match proxy {
                 None => late.into(),
                 Some(proxy) => failed(proxy, late.into()),
@@ -157,12 +157,12 @@ impl Transport {
                 .map_err(|source| failed(proxy, source))?,
         };
         let Some(tls) = tls else {
-            return Ok(Stream::Plain(tcp));
+            return Ok(Stream::TcpOrUnix(tcp));
         };
         match tls.connect(&address.host, tcp).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
             Err(source) => {
-                names.forget(address);
+                names.invalidate(address);
                 Err(HttpError::Tls {
                     host: address.to_string(),
                     source,

@@ -11,8 +11,8 @@ use super::exchange::ask;
 use super::proxy::{Kind, Proxy};
 use super::socks;
 use crate::net::address::{Endpoint, Host};
-use crate::net::connect::{ConnectError, connect_to, first_to};
-use crate::net::names::Names;
+use crate::net::connect::{ConnectError, connect_to, happy_eyeballs};
+use crate::net::resolver::DnsCache;
 
 /// Connects to the proxy, and through it to `to`, unless the proxy takes whole requests, as one
 /// for HTTP does where there is no TLS.
@@ -20,7 +20,7 @@ pub(super) async fn open(
     proxy: &Proxy,
     to: &Endpoint,
     tls: bool,
-    names: &Names,
+    names: &DnsCache,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
     let socks = async |host: &Host| {
@@ -34,9 +34,9 @@ pub(super) async fn open(
         Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
             let found = names.resolve(to).await?;
-            let reached = first_to(found, async |address: SocketAddr| {
+            let reached = happy_eyeballs(found, async |address: SocketAddr| {
                 match socks(&Host::Ip(address.ip())).await {
-                    // Only this address is to blame: another may be reached.
+                    // Only this address is to map_decode_error: another may be reached.
                     Err(error @ ProxyError::Socks { .. }) => Err(error),
                     ended => Ok(ended),
                 }
@@ -47,12 +47,12 @@ pub(super) async fn open(
 }
 
 /// Connects without a proxy, or to one.
-pub(super) async fn dial(address: &Endpoint, names: &Names) -> Result<TcpStream, ConnectError> {
+pub(super) async fn dial(address: &Endpoint, names: &DnsCache) -> Result<TcpStream, ConnectError> {
     let found = names.resolve(address).await?;
     // Its name may lead elsewhere by now.
     connect_to(address, found)
         .await
-        .inspect_err(|_| names.forget(address))
+        .inspect_err(|_| names.invalidate(address))
 }
 
 /// Asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
@@ -62,7 +62,7 @@ async fn tunnel(
     to: &Endpoint,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
-    let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
+    let connection = Box::new(Connection::new(Stream::TcpOrUnix(stream), idle));
     let asked = ask(connection, request(proxy, to).as_bytes()).await;
     let (connection, head) = asked.map_err(|failure| match failure {
         Failure::Closed | Failure::Cut => ProxyError::Closed,

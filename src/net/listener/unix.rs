@@ -21,15 +21,15 @@ use crate::net::address::UnixPath;
 ///
 /// The socket must be open until then: as long as it is, nobody else's file can have its inode.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct SocketPathGuard {
     path: PathBuf,
     file: (u64, u64),
 }
 
-impl Claim {
+impl SocketPathGuard {
     /// Binds `socket` at `path` with the permissions `mode`. A socket that is there already is
     /// taken away first if nobody listens on it any more.
-    pub(super) fn stake(socket: &OwnedFd, path: &UnixPath, mode: Mode) -> io::Result<Self> {
+    pub(super) fn bind(socket: &OwnedFd, path: &UnixPath, mode: Mode) -> io::Result<Self> {
         // The file gets the permissions of the socket, less the umask: never too many.
         fchmod(socket, mode)?;
         let address = SocketAddrUnix::new(path.as_ref())?;
@@ -52,7 +52,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SocketPathGuard {
     fn drop(&mut self) {
         if lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.file) {
             // What cannot be taken away is taken over by the next.

@@ -12,15 +12,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, ServerConfig};
 
 use super::TlsSetupError;
-use super::clear::Clear;
 use super::files::{Identity, Loaded, load_identity, load_roots};
+use super::plaintext_alert::PlaintextAlertWatch;
 use super::verify::Fingerprint;
 
 /// The names in a certificate that is made for one run.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A stream inside TLS that a client began.
-pub type AcceptedStream<S> = futures_rustls::server::TlsStream<Clear<S>>;
+pub type AcceptedStream<S> = futures_rustls::server::TlsStream<PlaintextAlertWatch<S>>;
 
 /// What a server shows of itself, and whom it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct TlsServerConfig {
     pub identity: ServerIdentity,
     /// A PEM file with the roots that clients' certificates must lead to. Default: none, and
     /// clients are not asked for one.
-    pub client_roots: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What a server shows to its clients.
@@ -117,7 +117,10 @@ impl TlsServer {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = TlsAcceptor::from(self.config.clone());
-        let accepted = acceptor.accept(Clear::new(stream)).into_fallible().await;
+        let accepted = acceptor
+            .accept(PlaintextAlertWatch::new(stream))
+            .into_fallible()
+            .await;
         accepted.map_err(|(error, stream)| (AcceptError::from(error), stream.into_inner()))
     }
 }
@@ -127,7 +130,7 @@ fn server_config(config: &TlsServerConfig) -> Result<TlsServer, TlsSetupError> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Versions { source })?;
-    let builder = match &config.client_roots {
+    let builder = match &config.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let roots = Arc::new(load_roots(Some(path))?);

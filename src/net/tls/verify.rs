@@ -90,9 +90,9 @@ pub(super) struct OfAuthority(pub(super) Fingerprint);
 /// Trusts those whose certificate leads to a root, as rustls does, and remembers of an authority's
 /// which one it was: it is gone when the handshake has failed.
 #[derive(Debug)]
-pub(super) struct Issued(Arc<WebPkiServerVerifier>);
+pub(super) struct WebPki(Arc<WebPkiServerVerifier>);
 
-impl Issued {
+impl WebPki {
     /// Trusts the roots in a file, or the system's.
     pub(super) fn load(
         roots: Option<&Path>,
@@ -107,7 +107,7 @@ impl Issued {
     }
 }
 
-impl ServerCertVerifier for Issued {
+impl ServerCertVerifier for WebPki {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -156,12 +156,12 @@ impl ServerCertVerifier for Issued {
 
 /// Trusts one certificate, whoever issued it and whatever names and dates it holds, or any.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(super) struct PinnedOrNone {
     pin: Option<Fingerprint>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Verifier {
+impl PinnedOrNone {
     pub(super) fn new(pin: Option<Fingerprint>, provider: Arc<CryptoProvider>) -> Self {
         Self { pin, provider }
     }
@@ -179,7 +179,7 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for PinnedOrNone {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

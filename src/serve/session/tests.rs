@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use crate::limits::permits::Permits;
+use crate::limits::semaphore::Semaphore;
 use crate::net::stream::{Peer, Stream};
 use crate::serve::admission::Admission;
 use crate::serve::config::{Config, Faults, Mode};
@@ -92,8 +92,8 @@ impl AsyncWrite for Moody {
     }
 }
 
-impl Reset for Moody {
-    fn reset_when_closed(&self) -> io::Result<()> {
+impl ResetOnClose for Moody {
+    fn set_reset_on_close(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -162,8 +162,8 @@ fn serve_at_random(seed: u64) {
 
     let figures = Arc::new(Figures::new(NonZeroUsize::MIN));
     let traffic = figures.traffic().next().unwrap();
-    let (admission, permits) = (Admission::new(&config), Permits::new(NonZeroUsize::MIN));
-    let permit = permits.try_take().unwrap();
+    let (admission, permits) = (Admission::new(&config), Semaphore::new(NonZeroUsize::MIN));
+    let permit = permits.try_acquire().unwrap();
     let shared = Shared::new(
         &config,
         Arc::clone(&figures),
@@ -184,9 +184,9 @@ fn serve_at_random(seed: u64) {
         reads: reads.clone().into(),
         written: Rc::clone(&written),
     };
-    assert!(permits.try_take().is_none());
+    assert!(permits.try_acquire().is_none());
     future::block_on(Session::open(visit, stream, late).run());
-    assert!(permits.try_take().is_some(), "the place is free again");
+    assert!(permits.try_acquire().is_some(), "the place is free again");
 
     let seen = written.borrow().escape_ascii().to_string();
     assert_eq!(

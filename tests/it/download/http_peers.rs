@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use futures_lite::{AsyncReadExt, stream};
 use myapp::download::http::{Client, ClientConfig};
-use myapp::limits::permits::for_each;
+use myapp::limits::semaphore::for_each_concurrent;
 use myapp::net::tls::{TlsConfig, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
@@ -29,7 +29,7 @@ fn write_files(folder: &Folder) -> Vec<Vec<u8>> {
 }
 
 fn client(roots: Option<std::path::PathBuf>) -> Client {
-    let trust = roots.map_or(Trust::System, Trust::Roots);
+    let trust = roots.map_or(Trust::SystemRoots, Trust::RootCertificates);
     let tls = TlsConfig {
         trust,
         ..TlsConfig::default()
@@ -44,19 +44,23 @@ fn client(roots: Option<std::path::PathBuf>) -> Client {
 /// Fetches all files, some at once, and compares them byte for byte.
 fn fetch_all(client: &Client, base: &str, files: &[Vec<u8>]) {
     let jobs = stream::iter(files.iter().enumerate());
-    myapp::runtime::run(for_each(AT_ONCE, jobs, async |(number, file)| {
-        let url = format!("{base}/{number}").parse().unwrap();
-        let mut response = client.get(&url, &[]).await.unwrap();
-        let mut body = Vec::new();
-        response.read_to_end(&mut body).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert!(
-            body == *file,
-            "{url}: {} bytes of {}",
-            body.len(),
-            file.len()
-        );
-    }));
+    myapp::runtime::block_on(for_each_concurrent(
+        AT_ONCE,
+        jobs,
+        async |(number, file)| {
+            let url = format!("{base}/{number}").parse().unwrap();
+            let mut response = client.get(&url, &[]).await.unwrap();
+            let mut body = Vec::new();
+            response.read_to_end(&mut body).await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert!(
+                body == *file,
+                "{url}: {} bytes of {}",
+                body.len(),
+                file.len()
+            );
+        },
+    ));
 }
 
 /// The number of connections that nginx has logged.

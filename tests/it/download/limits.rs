@@ -51,7 +51,7 @@ fn all_files_together_keep_the_rate() {
     };
     let (start, read) = (Instant::now(), Mutex::new(Vec::new()));
     let items = (0..4).map(|number| Item::parse(&server.url(&format!("/{number}"))));
-    let report = myapp::runtime::run(Downloader::new(config).unwrap().run(
+    let report = myapp::runtime::block_on(Downloader::new(config).unwrap().run(
         stream::iter(items),
         &|number, event| {
             if let Event::Received { position } = event {

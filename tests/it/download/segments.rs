@@ -229,7 +229,7 @@ fn told(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<
     };
     let list = stream::iter([Item::parse(&server.url("/f"))]);
     let downloader = Downloader::new(config).unwrap();
-    runtime::run(downloader.run(list, &observer, future::pending()));
+    runtime::block_on(downloader.run(list, &observer, future::pending()));
     (from.into_inner().unwrap(), positions.into_inner().unwrap())
 }
 

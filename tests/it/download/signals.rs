@@ -6,7 +6,7 @@ use std::path::Path;
 
 use futures_lite::stream;
 use myapp::download::{Config, Downloader, Item};
-use myapp::limits::stop::stop;
+use myapp::limits::shutdown;
 use myapp::runtime;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 use rustix::process::Signal;
@@ -107,9 +107,9 @@ fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
         ..Config::default()
     };
     let downloader = Downloader::new(config).unwrap();
-    let (stopper, stopped) = stop();
-    stopper.stop();
-    let report = runtime::run(downloader.run(endless, &|_, _| {}, stopped.stopped()));
+    let (stopper, stopped) = shutdown::channel();
+    stopper.trigger();
+    let report = runtime::block_on(downloader.run(endless, &|_, _| {}, stopped.wait()));
     assert_eq!((report.saved, report.failed), (0, 0));
     assert!(server.requests().is_empty() && folder.names().is_empty());
 }

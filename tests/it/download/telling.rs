@@ -141,7 +141,7 @@ fn what_is_told_adds_up_also_after_failures() {
     let urls = ["/whole", "/chunked", "/cut", "/missing"].map(|path| server.url(path));
     let list = stream::iter(urls).map(|url| Item::parse(&url));
     let downloader = Downloader::new(config).unwrap();
-    let report = runtime::run(downloader.run(list, &observer, future::pending()));
+    let report = runtime::block_on(downloader.run(list, &observer, future::pending()));
     assert_eq!((report.saved, report.failed, report.stopped), (2, 2, 0));
     assert_eq!(report.bytes, LARGE as u64 + 1000);
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use myapp::limits::descriptors;
+use myapp::limits::nofile;
 
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp};
@@ -51,8 +51,8 @@ static MANY: Mutex<()> = Mutex::new(());
 
 /// Ten thousand, or as many as the limit of descriptors allows beside other tests.
 fn many() -> usize {
-    descriptors::raise().unwrap();
-    let count = descriptors::room()
+    nofile::raise_limit().unwrap();
+    let count = nofile::available()
         .get()
         .min(10_000 + 2_000)
         .saturating_sub(2_000);

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::future;
-use myapp::limits::stop;
+use myapp::limits::shutdown;
 use myapp::net::address::Address;
 use myapp::serve;
 
@@ -23,11 +23,11 @@ fn bind(config: serve::Config) -> serve::Server {
 fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T, serve::Summary) {
     let server = bind(config);
     let address = server.local_addrs()[0].socket_addr().unwrap();
-    let (stopper, stop) = stop::stop();
+    let (stopper, stop) = shutdown::channel();
     thread::scope(|scope| {
-        let running = scope.spawn(move || smol::block_on(server.run(stop.stopped())));
+        let running = scope.spawn(move || smol::block_on(server.run(stop.wait())));
         let result = client(address);
-        stopper.stop();
+        stopper.trigger();
         (result, running.join().unwrap())
     })
 }
@@ -70,17 +70,17 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
         server.local_addrs()[0].socket_addr().unwrap(),
         server.figures(),
     );
-    let (stopper, stop) = stop::stop();
+    let (stopper, stop) = shutdown::channel();
     thread::scope(|scope| {
         scope.spawn(move || {
             let run = async {
                 let _ = server.run(std::future::pending()).await;
             };
-            smol::block_on(future::or(run, stop.stopped()));
+            smol::block_on(future::or(run, stop.wait()));
         });
         let client = TcpStream::connect(address).unwrap();
         ask(&client, b"hello\n");
-        stopper.stop();
+        stopper.trigger();
         ends(&client);
     });
     let summary = figures.summary();

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use myapp::cat::{
     self, Config, Display, Ended, Error, Event, Mode, Numbers, Order, Report, Sink, Source,
 };
-use myapp::causes::Causes;
+use myapp::error_chain::ErrorChain;
 use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
@@ -278,7 +278,7 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
             .context("catch signals")
             .map_err(|error| Failure::new(Code::Failure, error))?;
         let run = async { Ok(cat::run(sources, config, sink, |event| teller.tell(event)).await) };
-        match runtime::run(future::or(async { Err(ending.next().await) }, run)) {
+        match runtime::block_on(future::or(async { Err(ending.next().await) }, run)) {
             Ok(ended) => ended,
             Err(signal) => return Ok(signal),
         }
@@ -352,7 +352,7 @@ impl Teller {
                     bar.set_position(bytes);
                 }
             }
-            Event::Failed(error) => self.line(&Causes(&error).to_string()),
+            Event::Failed(error) => self.line(&ErrorChain(&error).to_string()),
             Event::Ended(ended) if self.timing => self.line(&self.timing(&ended)),
             Event::Ended(_) => {}
         }

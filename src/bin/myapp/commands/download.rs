@@ -29,7 +29,7 @@ use myapp::download::{
     Target,
 };
 use myapp::escape::Escaped;
-use myapp::limits::stop::stop;
+use myapp::limits::shutdown;
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 
@@ -271,7 +271,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     }
     let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
     if options.dry_run {
-        return runtime::run(foresee(&downloader, items));
+        return runtime::block_on(foresee(&downloader, items));
     }
     let ending = Ending::catch().and_then(Ending::second_ends_at_once);
     let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
@@ -296,10 +296,10 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
         tell(&progress, number, event);
     };
     let ended = Cell::new(None);
-    let (stopper, stopped) = stop();
+    let (stopper, stopped) = shutdown::channel();
     let signal = async {
         ended.set(Some(ending.next().await));
-        stopper.stop();
+        stopper.trigger();
         future::pending().await
     };
     let unread = async {
@@ -308,8 +308,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             None => future::pending().await,
         }
     };
-    let run = async { Ok(downloader.run(items, &observer, stopped.stopped()).await) };
-    let report = runtime::run(future::or(future::or(run, signal), unread));
+    let run = async { Ok(downloader.run(items, &observer, stopped.wait()).await) };
+    let report = runtime::block_on(future::or(future::or(run, signal), unread));
     progress.end();
     let report = report?;
     if !quiet {

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, value_parser};
 use futures_lite::{Stream, StreamExt, future, stream};
-use myapp::causes::Causes;
 use myapp::echo::{
     self, Config, Connections, EchoError, LONGEST, LONGEST_DATAGRAM, Length, LoadConfig, Message,
     Payload, PingConfig, Reply, SMALLEST_DATAGRAM, Server,
 };
+use myapp::error_chain::ErrorChain;
 use myapp::escape::Escaped;
-use myapp::limits::descriptors;
-use myapp::measure::live::Live;
+use myapp::limits::nofile;
+use myapp::measure::live::LiveStats;
 use myapp::net::address::Address;
 use myapp::net::connect::ConnectError;
 use myapp::{runtime, units};
@@ -251,8 +251,8 @@ impl Options {
         if !self.is_load() {
             return Ok(());
         }
-        descriptors::raise()?;
-        descriptors::make_room(self.connections.map_or(1, |count| count.get() as usize))
+        nofile::raise_limit()?;
+        nofile::preallocate_fd_table(self.connections.map_or(1, |count| count.get() as usize))
     }
 
     /// Whether a server is put under load.
@@ -358,10 +358,10 @@ impl Options {
 pub(crate) fn run(options: Options, room: io::Result<()>, log: &Log) -> Result<Code, Failure> {
     options.check()?;
     if let Err(error) = room {
-        warn!(error = %Causes(&error), "cannot make room for many open files");
+        warn!(error = %ErrorChain(&error), "cannot make room for many open files");
     }
     let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
-    runtime::run(async {
+    runtime::block_on(async {
         if options.is_load() {
             return load(&options, log, &mut ending).await;
         }
@@ -428,7 +428,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     let page = options.report.as_deref().map(NewFile::create).transpose()?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
-    let live = Live::default();
+    let live = LiveStats::default();
     let line = (!log.quiet).then(|| Line::start(&log.screen, &config, &live));
     let report = echo::load(&config, stop, &live).await;
     drop(line);
@@ -467,7 +467,7 @@ fn check_room(config: &LoadConfig) -> Result<(), Failure> {
     let connections = config.connections;
     let wanted = usize::try_from(connections.get()).unwrap_or(usize::MAX);
     let threads = config.threads.get().min(wanted);
-    let room = descriptors::room_beside(threads * descriptors::A_THREAD);
+    let room = nofile::available_after(threads * nofile::FDS_PER_WORKER);
     if wanted <= room.get() {
         return Ok(());
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use futures_lite::{StreamExt as _, future};
-use myapp::causes::Causes;
-use myapp::limits::deadline::before;
-use myapp::limits::{descriptors, stop};
+use myapp::error_chain::ErrorChain;
+use myapp::limits::timeout::race;
+use myapp::limits::{nofile, shutdown};
 use myapp::net::address::{Address, Endpoint};
 use myapp::serve::{Config, Figures, IpNet, LONGEST_DATAGRAM, Mode, Server};
 use myapp::units::{parse_duration, parse_size};
@@ -216,8 +216,8 @@ impl Options {
 
     /// Makes room for as many connections as there may be.
     pub(crate) fn make_room(&self) -> io::Result<()> {
-        descriptors::raise()?;
-        descriptors::make_room(self.max_connections.unwrap_or_else(descriptors::room).get())
+        nofile::raise_limit()?;
+        nofile::preallocate_fd_table(self.max_connections.unwrap_or_else(nofile::available).get())
     }
 
     /// Refuses options that would have no effect.
@@ -261,10 +261,10 @@ pub(crate) fn run(options: Options, room: io::Result<()>, _log: &Log) -> Result<
         Failure::new(Code::Usage, error)
     })?;
     if let Err(error) = room {
-        warn!(error = %Causes(&error), "cannot make room for many open files");
+        warn!(error = %ErrorChain(&error), "cannot make room for many open files");
     }
-    let of_a_thread = descriptors::A_THREAD + options.addresses.len().max(1);
-    let room = descriptors::room_beside(config.threads.get() * of_a_thread);
+    let of_a_thread = nofile::FDS_PER_WORKER + options.addresses.len().max(1);
+    let room = nofile::available_after(config.threads.get() * of_a_thread);
     if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
         warn!(%wanted, %room, "the limit of open files allows fewer connections than wanted");
     }
@@ -275,7 +275,7 @@ pub(crate) fn run(options: Options, room: io::Result<()>, _log: &Log) -> Result<
     {
         info!(seed = faults.seed, "faults at random; --seed repeats them");
     }
-    myapp::runtime::run(serve(&options, sockets, config))
+    myapp::runtime::block_on(serve(&options, sockets, config))
 }
 
 async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Result<Code, Failure> {
@@ -296,9 +296,9 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     };
     systemd::tell_ready();
     let figures = server.figures();
-    let (stopper, stop) = stop::stop();
+    let (stopper, stop) = shutdown::channel();
     let all = async {
-        server.run(stop.stopped()).await;
+        server.run(stop.wait()).await;
     };
     let signals = async {
         if !asked_to_end {
@@ -308,7 +308,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
             open = figures.summary().open,
             "stopping; a second signal ends at once"
         );
-        stopper.stop();
+        stopper.trigger();
         systemd::tell_stopping();
         ending.next().await;
     };
@@ -318,7 +318,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     };
     future::or(end, tell_stats(options.stats, &figures, events)).await?;
     let summary = figures.summary();
-    match before(Timer::after(LAST_LINE), events.summary(&summary)).await {
+    match race(Timer::after(LAST_LINE), events.summary(&summary)).await {
         Ok(told) => told?,
         Err(_) => warn!("nobody reads the summary on stdout"),
     }

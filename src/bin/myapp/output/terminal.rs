@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use myapp::causes::Causes;
+use myapp::error_chain::ErrorChain;
 use myapp::escape::Escaped;
 use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,7 +26,7 @@ pub(crate) fn report(failure: &Failure) {
 
 /// An error and what may help, a line each.
 pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
-    let mut text = format!("myapp: {}\n", Causes(error));
+    let mut text = format!("myapp: {}\n", ErrorChain(error));
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
     }

@@ -114,7 +114,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn trusting(roots: PathBuf) -> Client {
     client_with(TlsConfig {
-        trust: Trust::Roots(roots),
+        trust: Trust::RootCertificates(roots),
         ..TlsConfig::default()
     })
 }
@@ -309,7 +309,7 @@ fn a_connection_that_breaks_in_the_handshake_may_be_tried_again() {
         matches!(
             error,
             HttpError::Tls {
-                source: TlsError::Broken { .. },
+                source: TlsError::Io { .. },
                 ..
             }
         ),
@@ -324,7 +324,7 @@ fn a_handshake_that_does_not_end_is_given_up() {
     let connect_timeout = Duration::from_millis(200);
     let roots = Authority::new();
     let tls = TlsConfig {
-        trust: Trust::Roots(roots.file()),
+        trust: Trust::RootCertificates(roots.file()),
         ..TlsConfig::default()
     };
     let config = ClientConfig {
@@ -376,7 +376,7 @@ fn a_pinned_certificate_is_good_whatever_it_holds_and_any_other_is_refused_with_
         let peer = serve(config, &[OK], true);
         let pinning = |pin| {
             client_with(TlsConfig {
-                trust: Trust::Pinned(pin),
+                trust: Trust::PinnedSha256(pin),
                 ..TlsConfig::default()
             })
         };
@@ -395,7 +395,7 @@ fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
     params.not_after = date_time_ymd(2002, 1, 1);
     let peer = serve(Authority::new().issue(&params), &[OK], true);
     let client = client_with(TlsConfig {
-        trust: Trust::Anyone,
+        trust: Trust::DangerouslyAcceptAny,
         ..TlsConfig::default()
     });
     assert_eq!(fetch(&client, &url(&peer)).unwrap().1, b"ok");
@@ -413,7 +413,7 @@ fn a_server_that_asks_gets_the_clients_certificate() {
         let peer = serve(config, &[OK], true);
         let with = |identity| {
             client_with(TlsConfig {
-                trust: Trust::Roots(authority.file()),
+                trust: Trust::RootCertificates(authority.file()),
                 identity,
             })
         };
@@ -477,7 +477,7 @@ fn a_clients_certificate_that_cannot_be_used_is_told() {
             key: key.clone(),
         });
         let client = client_with(TlsConfig {
-            trust: Trust::Anyone,
+            trust: Trust::DangerouslyAcceptAny,
             identity,
         });
         let error = fetch(&client, &"https://localhost:1/".parse().unwrap()).unwrap_err();

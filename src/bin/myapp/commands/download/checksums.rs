@@ -64,7 +64,7 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     let target = Target::Sink(Box::new(memory.clone()));
     let item = Item::parse(url).map(|item| Item { target, ..item });
     let list = stream::once(item);
-    let mut report = runtime::run(downloader.run(list, &|_, _| {}, future::pending()));
+    let mut report = runtime::block_on(downloader.run(list, &|_, _| {}, future::pending()));
     if let Some(failure) = report.failures.pop() {
         return Err(Failure::new(
             code(&failure.source),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use myapp::download::Config;
 use myapp::download::http::{Exceptions, Proxies, Proxy, ProxyNameError};
-use myapp::net::names::{Family, Fixed, Lookup};
+use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
 use crate::exit::Failure;
@@ -44,7 +44,7 @@ pub(super) struct ConnectionOptions {
     no_proxy: Option<String>,
     /// Connect to IP for this host and port; repeat for more
     #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
-    resolve: Vec<Fixed>,
+    resolve: Vec<StaticHost>,
     /// Connect over IPv4 only
     #[arg(
         short = '4',
@@ -72,7 +72,7 @@ impl ConnectionOptions {
     ) -> Result<(), Failure> {
         config.tls = self.tls();
         config.proxies = self.proxies(variable)?;
-        config.lookup = Lookup {
+        config.lookup = ResolverConfig {
             family: self.family(),
             fixed: self.resolve.clone(),
         };
@@ -107,20 +107,20 @@ impl ConnectionOptions {
         })
     }
 
-    fn family(&self) -> Family {
+    fn family(&self) -> AddressFamily {
         match (self.ipv4, self.ipv6) {
-            (true, _) => Family::V4,
-            (_, true) => Family::V6,
-            (false, false) => Family::Any,
+            (true, _) => AddressFamily::V4,
+            (_, true) => AddressFamily::V6,
+            (false, false) => AddressFamily::Any,
         }
     }
 
     fn tls(&self) -> TlsConfig {
         let trust = match (&self.cacert, self.pinned_sha256) {
-            _ if self.insecure => Trust::Anyone,
-            (_, Some(pin)) => Trust::Pinned(pin),
-            (Some(path), None) => Trust::Roots(path.clone()),
-            (None, None) => Trust::System,
+            _ if self.insecure => Trust::DangerouslyAcceptAny,
+            (_, Some(pin)) => Trust::PinnedSha256(pin),
+            (Some(path), None) => Trust::RootCertificates(path.clone()),
+            (None, None) => Trust::SystemRoots,
         };
         let identity = self.cert.clone().map(|certificates| {
             let key = self.key.clone().unwrap_or_else(|| certificates.clone());
@@ -247,10 +247,10 @@ mod tests {
     #[test]
     fn of_the_families_the_last_one_counts() {
         for (line, family) in [
-            (&["-4"][..], Family::V4),
-            (&["-6"], Family::V6),
-            (&["-4", "-6"], Family::V6),
-            (&["-64"], Family::V4),
+            (&["-4"][..], AddressFamily::V4),
+            (&["-6"], AddressFamily::V6),
+            (&["-4", "-6"], AddressFamily::V6),
+            (&["-64"], AddressFamily::V4),
         ] {
             assert_eq!(config(line).lookup.family, family, "{line:?}");
         }
@@ -260,9 +260,15 @@ mod tests {
     fn each_option_of_tls_reaches_the_configuration() {
         let pin = Fingerprint::of(b"");
         for (line, trust) in [
-            (&["--cacert", "ca"][..], Trust::Roots("ca".into())),
-            (&["--pinned-sha256", &pin.to_string()], Trust::Pinned(pin)),
-            (&["--insecure"], Trust::Anyone),
+            (
+                &["--cacert", "ca"][..],
+                Trust::RootCertificates("ca".into()),
+            ),
+            (
+                &["--pinned-sha256", &pin.to_string()],
+                Trust::PinnedSha256(pin),
+            ),
+            (&["--insecure"], Trust::DangerouslyAcceptAny),
         ] {
             assert_eq!(config(line).tls.trust, trust, "{line:?}");
         }

@@ -60,7 +60,7 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
         TlsError::NotTls => "a URL that begins with http:// is fetched without TLS",
         TlsError::UnknownIssuer => "--cacert FILE names the issuer's certificate",
         TlsError::CertificateRequired => "--cert FILE names yours, --key FILE its key",
-        TlsError::OfAuthority { found } => return Some(terminal::pin_hint(found).into()),
+        TlsError::CaUsedAsEndEntity { found } => return Some(terminal::pin_hint(found).into()),
         _ => return None,
     };
     Some(text.into())

@@ -47,7 +47,7 @@ pub(super) fn hint(error: &TlsError) -> Option<String> {
         TlsError::CertificateRequired => {
             Some("--tls-cert FILE names yours, --tls-key FILE its key".into())
         }
-        TlsError::OfAuthority { found } => Some(terminal::pin_hint(found)),
+        TlsError::CaUsedAsEndEntity { found } => Some(terminal::pin_hint(found)),
         _ => None,
     }
 }
@@ -55,10 +55,10 @@ pub(super) fn hint(error: &TlsError) -> Option<String> {
 impl TlsOptions {
     pub(super) fn to_config(&self) -> TlsConfig {
         let trust = match (&self.tls_ca, self.pinned_sha256) {
-            _ if self.insecure => Trust::Anyone,
-            (_, Some(pin)) => Trust::Pinned(pin),
-            (Some(path), None) => Trust::Roots(path.clone()),
-            (None, None) => Trust::System,
+            _ if self.insecure => Trust::DangerouslyAcceptAny,
+            (_, Some(pin)) => Trust::PinnedSha256(pin),
+            (Some(path), None) => Trust::RootCertificates(path.clone()),
+            (None, None) => Trust::SystemRoots,
         };
         let identity = self.tls_cert.clone().map(|certificates| {
             let key = self.tls_key.clone().unwrap_or_else(|| certificates.clone());

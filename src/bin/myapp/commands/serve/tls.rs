@@ -38,7 +38,7 @@ impl TlsOptions {
         };
         Some(TlsServerConfig {
             identity,
-            client_roots: self.tls_client_ca.clone(),
+            client_ca: self.tls_client_ca.clone(),
         })
     }
 

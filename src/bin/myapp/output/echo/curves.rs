@@ -1,7 +1,7 @@
 //! The charts of a load, each with its legend.
 
 use myapp::echo::{LoadConfig, LoadReport};
-use myapp::measure::latency::Latency;
+use myapp::measure::latency::LatencyHistogram;
 
 use crate::output::echo::axis::{Axis, round_up};
 use crate::output::echo::chart::{self, FORMATS, Format, Ink};
@@ -52,10 +52,10 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         chart::draw(format, title, axes, |chart| {
             for (ink, latency) in lines {
                 let points = latency
-                    .curve()
+                    .quantiles()
                     .map(|(share, time)| (place(share), time.as_secs_f64()));
                 let first = latency
-                    .figures()
+                    .percentiles()
                     .map(|figures| (0.0, figures.min.as_secs_f64()));
                 chart.line(ink, first.into_iter().chain(points).map(Some))?;
                 for (place, _) in &marks {
@@ -182,8 +182,8 @@ fn both(draw: impl Fn(Format) -> anyhow::Result<String>) -> anyhow::Result<Strin
 }
 
 /// The shortest and the longest time of two.
-fn reach(one: &Latency, other: &Latency) -> Option<(f64, f64)> {
-    let (one, other) = (one.figures()?, other.figures()?);
+fn reach(one: &LatencyHistogram, other: &LatencyHistogram) -> Option<(f64, f64)> {
+    let (one, other) = (one.percentiles()?, other.percentiles()?);
     Some((
         one.min.min(other.min).as_secs_f64(),
         one.max.max(other.max).as_secs_f64(),
@@ -191,9 +191,9 @@ fn reach(one: &Latency, other: &Latency) -> Option<(f64, f64)> {
 }
 
 /// The seconds that were not exceeded by all but one in so many powers of ten.
-fn at(latency: &Latency, place: f64) -> f64 {
+fn at(latency: &LatencyHistogram, place: f64) -> f64 {
     let share = 1.0 - 10_f64.powf(-place) - 1e-12;
-    let mut points = latency.curve().skip_while(|(found, _)| *found < share);
+    let mut points = latency.quantiles().skip_while(|(found, _)| *found < share);
     points.next().map_or(0.0, |(_, time)| time.as_secs_f64())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use myapp::measure::latency::Latency;
+use myapp::measure::latency::LatencyHistogram;
 use myapp::units::Elapsed;
 
 use crate::output::echo::round;
@@ -25,8 +25,8 @@ const SERIES: [&[f64]; 4] = [
 
 /// A row for the durations up to each bound that are in no earlier row; nothing if one row would
 /// hold all.
-pub(crate) fn histogram(latency: &Latency) -> String {
-    let Some(figures) = latency.figures() else {
+pub(crate) fn histogram(latency: &LatencyHistogram) -> String {
+    let Some(figures) = latency.percentiles() else {
         return String::new();
     };
     let mut counted = 0;
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn of(micros: impl IntoIterator<Item = u64>) -> String {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         micros
             .into_iter()
             .for_each(|n| latency.record(Duration::from_micros(n)));

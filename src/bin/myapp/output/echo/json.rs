@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use myapp::echo::{LoadConfig, LoadReport, Mismatch, Phase, PingConfig, PingReport};
-use myapp::measure::latency::Figures;
+use myapp::measure::latency::Percentiles;
 use serde_json::{Value, json};
 
 use crate::output::echo::latencies;
@@ -33,7 +33,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "doubts": doubts.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     for (name, latency) in latencies(report) {
-        object[name] = latency.figures().map_or(Value::Null, figures_json);
+        object[name] = latency.percentiles().map_or(Value::Null, figures_json);
     }
     format!("{object}\n")
 }
@@ -50,7 +50,7 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
         "answered": report.times.count(),
         "loss": report.loss(),
         "duplicates": report.duplicates,
-        "round_trip": report.times.figures().map_or(Value::Null, figures_json),
+        "round_trip": report.times.percentiles().map_or(Value::Null, figures_json),
         "errors": errors(|phase| report.errors.get(&phase).copied().unwrap_or(0)),
         "mismatches": mismatches(&report.mismatches),
     });
@@ -70,8 +70,8 @@ fn mismatches(counted: &BTreeMap<Mismatch, u64>) -> Value {
     Value::Object(kinds.into_iter().collect())
 }
 
-fn figures_json(figures: Figures) -> Value {
-    let Figures {
+fn figures_json(figures: Percentiles) -> Value {
+    let Percentiles {
         min,
         mean,
         p50,

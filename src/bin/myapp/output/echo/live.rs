@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use myapp::echo::{Length, LoadConfig};
-use myapp::measure::live::Live;
-use myapp::measure::timeline::Slice;
+use myapp::measure::live::LiveStats;
+use myapp::measure::timeline::Bucket;
 use myapp::units::Elapsed;
 
 use crate::output::echo::{number, round};
@@ -24,7 +24,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// Draws the line where `screen` shows it.
-    pub(crate) fn start(screen: &MultiProgress, config: &LoadConfig, live: &Live) -> Self {
+    pub(crate) fn start(screen: &MultiProgress, config: &LoadConfig, live: &LiveStats) -> Self {
         if screen.is_hidden() {
             return Self {
                 end: None,
@@ -55,11 +55,11 @@ impl Drop for Line {
     }
 }
 
-fn draw(bar: &ProgressBar, config: &LoadConfig, live: &Live, ended: &Receiver<()>) {
+fn draw(bar: &ProgressBar, config: &LoadConfig, live: &LiveStats, ended: &Receiver<()>) {
     let start = Instant::now();
     let (mut last, mut failed) = (start, 0);
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
-        let (now, slice) = (Instant::now(), live.take());
+        let (now, slice) = (Instant::now(), live.drain());
         failed += slice.failed;
         bar.set_message(line(config, now - start, &slice, now - last, failed));
         bar.tick();
@@ -72,7 +72,7 @@ fn draw(bar: &ProgressBar, config: &LoadConfig, live: &Live, ended: &Receiver<()
 fn line(
     config: &LoadConfig,
     elapsed: Duration,
-    slice: &Slice,
+    slice: &Bucket,
     span: Duration,
     failed: u64,
 ) -> String {
@@ -116,7 +116,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[track_caller]
-    fn tells(length: Length, warmup: u64, slice: &Slice, failed: u64, text: &str) {
+    fn tells(length: Length, warmup: u64, slice: &Bucket, failed: u64, text: &str) {
         let warmup = Duration::from_secs(warmup);
         let config = LoadConfig {
             length,
@@ -134,7 +134,7 @@ mod tests {
         let terminal = InMemoryTerm::new(5, 60);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let screen = MultiProgress::with_draw_target(target);
-        let line = Line::start(&screen, &LoadConfig::default(), &Live::default());
+        let line = Line::start(&screen, &LoadConfig::default(), &LiveStats::default());
         while terminal.contents().is_empty() {
             thread::sleep(Duration::from_millis(20));
         }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_line_tells_what_happened_since_the_last_one() {
-        let (mut slice, none) = (Slice::default(), Slice::default());
+        let (mut slice, none) = (Bucket::default(), Bucket::default());
         (1..=100).for_each(|n| slice.answered(Duration::from_millis(n)));
         let figures = "200 messages a second, p50 49.3 ms, p99 98.6 ms, max 98.6 ms";
         let ten = Length::Time(10 * SECOND);

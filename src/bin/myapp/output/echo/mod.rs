@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use myapp::echo::{LoadReport, PingConfig, PingReport, without_end};
 use myapp::escape::Escaped;
-use myapp::measure::latency::Latency;
+use myapp::measure::latency::LatencyHistogram;
 use myapp::units::Elapsed;
 
 /// What a reply looks like on stdout: as it is, or on a terminal so that it cannot harm it; in
@@ -58,14 +58,14 @@ pub(crate) fn ping_summary(config: &PingConfig, report: &PingReport) -> String {
     if *duplicates > 0 {
         text += &format!("duplicates: {duplicates}\n");
     }
-    if let Some(times) = times.figures() {
+    if let Some(times) = times.percentiles() {
         let times = [times.min, times.mean, times.p99, times.max].map(|t| Elapsed(t).to_string());
         text += &format!("round trip min/avg/p99/max = {}\n", times.join(" / "));
     }
     text
 }
 
-fn latencies(report: &LoadReport) -> [(&'static str, &Latency); 3] {
+fn latencies(report: &LoadReport) -> [(&'static str, &LatencyHistogram); 3] {
     let LoadReport {
         connect,
         response,

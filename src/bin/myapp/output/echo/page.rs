@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use myapp::causes::Causes;
 use myapp::echo::{LoadConfig, LoadReport};
-use myapp::measure::latency::Figures;
+use myapp::error_chain::ErrorChain;
+use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
@@ -66,9 +66,9 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
             &format!("answered in {}", Elapsed(report.elapsed)),
         ),
     ];
-    if let Some(Figures {
+    if let Some(Percentiles {
         p50, p99, p99_9, ..
-    }) = report.response.figures()
+    }) = report.response.percentiles()
     {
         let times = [("p50", p50), ("p99", p99), ("p99.9", p99_9)];
         tiles.extend(
@@ -130,12 +130,12 @@ fn section(title: &str, content: &str) -> String {
 fn figures(report: &LoadReport) -> String {
     let columns: Vec<_> = latencies(report)
         .into_iter()
-        .filter_map(|(name, latency)| Some((name, latency.count(), latency.figures()?)))
+        .filter_map(|(name, latency)| Some((name, latency.count(), latency.percentiles()?)))
         .collect();
     if columns.is_empty() {
         return "<p class=\"faint\">Nothing was answered.</p>\n".into();
     }
-    let line = |cell: &str, name: &str, text: &dyn Fn(&(&str, u64, Figures)) -> String| {
+    let line = |cell: &str, name: &str, text: &dyn Fn(&(&str, u64, Percentiles)) -> String| {
         row(
             cell,
             [name.to_owned()]
@@ -143,7 +143,7 @@ fn figures(report: &LoadReport) -> String {
                 .chain(columns.iter().map(text)),
         )
     };
-    let time = |name, of: fn(&Figures) -> Duration| {
+    let time = |name, of: fn(&Percentiles) -> Duration| {
         line("td", name, &|(.., figures)| {
             Elapsed(of(figures)).to_string()
         })
@@ -183,7 +183,7 @@ fn failures(report: &LoadReport) -> String {
             .into_iter(),
     );
     for (phase, failures) in &report.errors {
-        let first = Causes(&failures.first).to_string();
+        let first = ErrorChain(&failures.first).to_string();
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
             text::what_failed(*phase, report),

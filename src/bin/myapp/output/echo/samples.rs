@@ -1,7 +1,7 @@
 //! A load over time, in samples that each hold enough to be drawn.
 
 use myapp::echo::LoadReport;
-use myapp::measure::timeline::{Slice, Timeline};
+use myapp::measure::timeline::{Bucket, Timeline};
 
 /// The answers that a sample should hold on average, so that chance does not show more than what
 /// happened.
@@ -38,11 +38,11 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
     let count = |timeline: &Timeline| (elapsed / timeline.width().as_secs_f64()).ceil() as usize;
     let sparse = |count: usize| report.answered() < ENOUGH * count as u64;
     while count(&timeline) > MOST || (sparse(count(&timeline)) && count(&timeline) >= 2 * FEWEST) {
-        timeline.widen();
+        timeline.coarsen();
     }
     let (width, count) = (timeline.width().as_secs_f64(), count(&timeline));
-    let mut slices = timeline.slices().to_vec();
-    slices.resize_with(slices.len().max(count), Slice::default);
+    let mut slices = timeline.buckets().to_vec();
+    slices.resize_with(slices.len().max(count), Bucket::default);
     // A last one that was cut short says little: it goes with the one before.
     let short = count >= 2 && elapsed < (count as f64 - 0.5) * width;
     let count = if short { count - 1 } else { count };
@@ -50,7 +50,7 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
     if let Some(last) = slices.last_mut() {
         rest.iter().for_each(|slice| last.merge(slice));
     }
-    let sample = |(index, slice): (usize, Slice)| {
+    let sample = |(index, slice): (usize, Bucket)| {
         let to = if index + 1 == count {
             elapsed
         } else {

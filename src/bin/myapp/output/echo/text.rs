@@ -1,7 +1,7 @@
 //! The report of a load as text for 80 columns.
 
 use myapp::echo::{Length, LoadConfig, LoadReport, Phase};
-use myapp::measure::latency::Figures;
+use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
@@ -105,7 +105,7 @@ fn latency_table(report: &LoadReport) -> String {
     let heads = ["", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
     let mut rows = vec![heads.map(str::to_owned)];
     for (name, latency) in latencies(report) {
-        let Some(Figures {
+        let Some(Percentiles {
             min,
             mean,
             p50,
@@ -113,7 +113,7 @@ fn latency_table(report: &LoadReport) -> String {
             p99,
             p99_9,
             max,
-        }) = latency.figures()
+        }) = latency.percentiles()
         else {
             continue;
         };

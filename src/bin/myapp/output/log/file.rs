@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::Context as _;
 use indicatif::MultiProgress;
-use myapp::causes::Causes;
+use myapp::error_chain::ErrorChain;
 
 use crate::exit::{Code, Failure};
 use crate::output::log::PATIENCE;
@@ -52,7 +52,7 @@ impl LogFile {
     fn tell(&self, error: &io::Error) {
         // Who holds the screen must not wait for a reader of stderr.
         if terminal::is_read(PATIENCE) {
-            let text = format!("write the log to {}: {}", self.path, Causes(error));
+            let text = format!("write the log to {}: {}", self.path, ErrorChain(error));
             self.screen.suspend(|| terminal::line(&text));
         }
     }

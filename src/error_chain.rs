@@ -7,17 +7,17 @@ use std::fmt;
 /// the standard library puts behind them.
 ///
 /// ```
-/// use myapp::causes::Causes;
+/// use myapp::error_chain::ErrorChain;
 /// use myapp::net::connect::ConnectError;
 ///
 /// let source = std::io::Error::from_raw_os_error(111);
 /// let error = ConnectError::Resolve { host: "example.org".into(), source };
-/// assert_eq!(Causes(&error).to_string(), "resolve example.org: Connection refused");
+/// assert_eq!(ErrorChain(&error).to_string(), "resolve example.org: Connection refused");
 /// ```
 #[derive(Clone, Copy)]
-pub struct Causes<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Causes<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = without_number(self.0.to_string());
         let mut cause = self.0.source();
@@ -33,7 +33,7 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-impl fmt::Debug for Causes<'_> {
+impl fmt::Debug for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
     }
@@ -62,7 +62,7 @@ mod tests {
 
     #[track_caller]
     fn told(text: &'static str, source: io::Error, line: &str) {
-        assert_eq!(Causes(&Wrapper { text, source }).to_string(), line);
+        assert_eq!(ErrorChain(&Wrapper { text, source }).to_string(), line);
     }
 
     #[test]

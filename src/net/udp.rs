@@ -26,20 +26,20 @@ use crate::runtime::{Direction, Socket};
 
 /// The longest datagram there is, that of IPv6 without jumbograms: what is read into a buffer of
 /// this size is never cut.
-pub const LONGEST: usize = 65_527;
+pub const MAX_DATAGRAM_LEN: usize = 65_527;
 
 /// Bytes in which datagrams may wait for us. The system cuts this to `net.core.rmem_max`; what
 /// comes on top is lost.
-const WAITING: usize = 4 << 20;
+const RECEIVE_BUFFER_LEN: usize = 4 << 20;
 
 /// A UDP socket that is bound to an address, and not yet to a thread. It does not block.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundUdp {
     socket: UdpSocket,
     local: SocketAddr,
 }
 
-impl Bound {
+impl BoundUdp {
     /// Binds `count` sockets to `endpoint`, as [`Listener::bind`](crate::net::listener::Listener)
     /// does, one for each thread. Of a peer, all datagrams come to the same one, in their order.
     ///
@@ -78,7 +78,7 @@ impl Bound {
     }
 }
 
-impl Bound {
+impl BoundUdp {
     /// Takes over a socket that was bound by somebody else. Programs that are started from here on
     /// do not inherit it.
     ///
@@ -100,7 +100,7 @@ pub(crate) fn is_for_datagrams(socket: &OwnedFd) -> bool {
     sockopt::socket_type(socket) == Ok(SocketType::DGRAM)
 }
 
-impl TryFrom<UdpSocket> for Bound {
+impl TryFrom<UdpSocket> for BoundUdp {
     type Error = io::Error;
 
     fn try_from(socket: UdpSocket) -> io::Result<Self> {
@@ -119,7 +119,7 @@ pub(crate) fn is_of_this_machine(mut address: SocketAddr) -> bool {
 
 /// A UDP socket whose datagrams are answered.
 #[derive(Debug)]
-pub(crate) struct Datagrams {
+pub(crate) struct UdpServerSocket {
     socket: Socket<UdpSocket>,
     local: SocketAddr,
     control: Vec<u8>,
@@ -127,9 +127,9 @@ pub(crate) struct Datagrams {
 
 /// A UDP socket that exchanges datagrams with one peer alone.
 #[derive(Debug)]
-pub(crate) struct Connected(Socket<UdpSocket>);
+pub(crate) struct UdpPeerSocket(Socket<UdpSocket>);
 
-impl Connected {
+impl UdpPeerSocket {
     /// Opens a socket that sends to `peer`, and is told when nobody is there.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Connected {
     /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
     pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = connect(peer)?;
-        sockopt::set_socket_recv_buffer_size(&socket, WAITING)?;
+        sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_LEN)?;
         Ok(Self(Socket::new(socket)?))
     }
 
@@ -155,7 +155,7 @@ impl Connected {
             .poll(Direction::Write, cx, |socket| socket.send(datagram))
     }
 
-    /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
+    /// Receives a datagram into `buffer`, which is to have room for the [`MAX_DATAGRAM_LEN`]; returns its
     /// length.
     ///
     /// # Errors
@@ -174,9 +174,9 @@ impl Connected {
 /// The addresses of a server, of which the next is tried where one refuses: with datagrams that
 /// shows only once one was sent.
 #[derive(Debug)]
-pub(crate) struct Candidates(vec::IntoIter<SocketAddr>);
+pub(crate) struct AddressIter(vec::IntoIter<SocketAddr>);
 
-impl Candidates {
+impl AddressIter {
     pub(crate) fn new(found: Vec<SocketAddr>) -> Self {
         Self(found.into_iter())
     }
@@ -224,14 +224,14 @@ pub(crate) struct Origin {
     hops: Option<u8>,
 }
 
-impl Datagrams {
+impl UdpServerSocket {
     /// Binds a socket to this thread.
     ///
     /// # Errors
     ///
     /// On a thread that the runtime does not drive.
-    pub(crate) fn new(bound: Bound) -> io::Result<Self> {
-        let Bound { socket, local } = bound;
+    pub(crate) fn new(bound: BoundUdp) -> io::Result<Self> {
+        let BoundUdp { socket, local } = bound;
         let control = cmsg_space!(in_pktinfo, in6_pktinfo, c_int, c_int);
         Ok(Self {
             socket: Socket::new(socket)?,
@@ -257,7 +257,7 @@ impl Datagrams {
         poll_fn(|cx| self.socket.poll_ready(Direction::Read, cx)).await
     }
 
-    /// Receives a datagram into `buffer`, which is to have room for the [`LONGEST`]; returns its
+    /// Receives a datagram into `buffer`, which is to have room for the [`MAX_DATAGRAM_LEN`]; returns its
     /// length.
     ///
     /// # Errors
@@ -316,7 +316,7 @@ impl Datagrams {
 
 /// Has the system keep enough datagrams for a socket, and tell all that is to be known of each.
 fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
-    sockopt::set_socket_recv_buffer_size(socket, WAITING)?;
+    sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN)?;
     setsockopt(socket, Ipv4RecvTtl, &true)?;
     if local.is_ipv6() {
         setsockopt(socket, Ipv6RecvHopLimit, &true)?;
@@ -395,7 +395,7 @@ impl Origin {
     }
 
     /// Whether an answer could not go a single hop.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(crate) fn ttl_exhausted(&self) -> bool {
         self.hops.is_some_and(|hops| hops <= 1)
     }
 }
@@ -405,9 +405,9 @@ mod tests {
     use super::*;
     use crate::runtime::Driver;
 
-    fn bind(text: &str, count: usize) -> Result<Vec<Bound>, ListenError> {
+    fn bind(text: &str, count: usize) -> Result<Vec<BoundUdp>, ListenError> {
         let count = NonZeroUsize::new(count).unwrap();
-        smol::block_on(Bound::bind(&text.parse().unwrap(), count))
+        smol::block_on(BoundUdp::bind(&text.parse().unwrap(), count))
     }
 
     #[test]
@@ -429,7 +429,7 @@ mod tests {
             client.send_to(b"x", address).unwrap();
         }
         let waiting =
-            |bound: &Bound| std::iter::from_fn(|| bound.socket.recv(&mut [0]).ok()).count();
+            |bound: &BoundUdp| std::iter::from_fn(|| bound.socket.recv(&mut [0]).ok()).count();
         let shares: Vec<_> = sockets.iter().map(waiting).collect();
         assert_eq!(shares.iter().sum::<usize>(), clients.len());
         assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
@@ -439,7 +439,7 @@ mod tests {
     #[track_caller]
     fn asks(bound: &str, asked: &str, known: Option<&str>) {
         let receive = async {
-            let mut datagrams = Datagrams::new(bind(bound, 1).unwrap().remove(0)).unwrap();
+            let mut datagrams = UdpServerSocket::new(bind(bound, 1).unwrap().remove(0)).unwrap();
             let asked: IpAddr = asked.parse().unwrap();
             let any = if asked.is_ipv4() {
                 "127.0.0.1:0"

@@ -21,17 +21,17 @@ pub struct TimedOut;
 /// # Cancel safety
 ///
 /// That of `work`.
-pub async fn within<T>(
+pub async fn timeout<T>(
     limit: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> Result<T, TimedOut> {
     match limit {
         None => Ok(work.await),
-        Some(limit) => before(Timer::after(limit), work).await,
+        Some(limit) => race(Timer::after(limit), work).await,
     }
 }
 
-/// Runs `work` until the moment `end`, else as [`within`].
+/// Runs `work` until the moment `end`, else as [`timeout`].
 ///
 /// # Errors
 ///
@@ -41,10 +41,10 @@ pub async fn within<T>(
 ///
 /// That of `work`.
 pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, TimedOut> {
-    before(Timer::at(end), work).await
+    race(Timer::at(end), work).await
 }
 
-/// Runs `work` until `alarm` is done, else as [`within`].
+/// Runs `work` until `alarm` is done, else as [`timeout`].
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, 
 /// # Cancel safety
 ///
 /// That of `work`.
-pub async fn before<T, A>(
+pub async fn race<T, A>(
     alarm: impl Future<Output = A>,
     work: impl Future<Output = T>,
 ) -> Result<T, TimedOut> {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn work_that_never_ends_times_out() {
         let short = Some(Duration::from_millis(5));
-        assert_eq!(block_on(within(short, pending::<()>())), Err(TimedOut));
+        assert_eq!(block_on(timeout(short, pending::<()>())), Err(TimedOut));
         assert_eq!(
             block_on(until(Instant::now(), pending::<()>())),
             Err(TimedOut)
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn work_that_is_ready_counts_even_with_no_time_left() {
-        assert_eq!(block_on(within(Some(Duration::ZERO), async { 7 })), Ok(7));
-        assert_eq!(block_on(within(None, async { 7 })), Ok(7));
+        assert_eq!(block_on(timeout(Some(Duration::ZERO), async { 7 })), Ok(7));
+        assert_eq!(block_on(timeout(None, async { 7 })), Ok(7));
     }
 }

@@ -20,7 +20,7 @@ const CLOSE_NOTIFY: u8 = 0;
 /// but they could as well close the connection, and a client that means it would keep its place
 /// until it is thrown out.
 #[derive(Debug)]
-pub struct Clear<S> {
+pub struct PlaintextAlertWatch<S> {
     stream: S,
     records: Records,
 }
@@ -39,13 +39,13 @@ struct Records {
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
-    Clear,
+    PlaintextAlertWatch,
     /// What comes now is encrypted, as far as it matters.
     Encrypted,
     Closed,
 }
 
-impl<S> Clear<S> {
+impl<S> PlaintextAlertWatch<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -66,7 +66,7 @@ impl Records {
     /// Follows `bytes`, and returns how many of them there are up to the end of the stream.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while self.stage == Stage::Clear && at < bytes.len() {
+        while self.stage == Stage::PlaintextAlertWatch && at < bytes.len() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len() - at);
                 self.left -= skipped;
@@ -100,7 +100,7 @@ impl Records {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Clear<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PlaintextAlertWatch<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clear<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Clear<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PlaintextAlertWatch<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -14,10 +14,10 @@ const RESERVE: u64 = 32;
 
 /// Descriptors of a thread that waits for its sockets: what it waits with, what wakes it, its
 /// timer.
-pub const A_THREAD: usize = 3;
+pub const FDS_PER_WORKER: usize = 3;
 
 /// The most for which room is made at once: half a megabyte of the system's memory.
-const MOST_AT_ONCE: usize = (1 << 16) - 1;
+const MAX_PREALLOCATED: usize = (1 << 16) - 1;
 
 /// Raises this process's limit of file descriptors as far as it may go without privileges: to
 /// the hard limit.
@@ -25,7 +25,7 @@ const MOST_AT_ONCE: usize = (1 << 16) - 1;
 /// # Errors
 ///
 /// Those of `setrlimit(2)`; the limit is what it was then.
-pub fn raise() -> io::Result<()> {
+pub fn raise_limit() -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
         return Ok(());
@@ -49,28 +49,28 @@ pub fn raise() -> io::Result<()> {
 /// # Errors
 ///
 /// Those of `socket(2)` and `fcntl(2)`; room is then made when it is needed.
-pub fn make_room(count: usize) -> io::Result<()> {
+pub fn preallocate_fd_table(count: usize) -> io::Result<()> {
     let highest = count
         .saturating_add(RESERVE as usize)
-        .min(room().get())
-        .min(MOST_AT_ONCE);
+        .min(available().get())
+        .min(MAX_PREALLOCATED);
     let any = UnixDatagram::unbound()?;
     fcntl_dupfd_cloexec(&any, highest as RawFd)?;
     Ok(())
 }
 
 /// The number of connections for which the limit of file descriptors has room now.
-pub fn room() -> NonZeroUsize {
-    room_beside(0)
+pub fn available() -> NonZeroUsize {
+    available_after(0)
 }
 
-/// As [`room`], where `taken` descriptors more than a few are needed for other things.
-pub fn room_beside(taken: usize) -> NonZeroUsize {
+/// As [`available`], where `taken` descriptors more than a few are needed for other things.
+pub fn available_after(taken: usize) -> NonZeroUsize {
     let limit = getrlimit(Resource::Nofile).current;
-    room_of(limit.map(|limit| limit.saturating_sub(taken as u64)))
+    available_of(limit.map(|limit| limit.saturating_sub(taken as u64)))
 }
 
-fn room_of(limit: Option<u64>) -> NonZeroUsize {
+fn available_of(limit: Option<u64>) -> NonZeroUsize {
     // Without a limit, what all processes together may have is far below this.
     let limit = limit.unwrap_or(1 << 30).min(1 << 30);
     let room = limit - RESERVE.min(limit / 2);
@@ -87,17 +87,17 @@ mod tests {
     #[test]
     fn a_few_descriptors_are_left_to_the_rest_of_the_program() {
         for (limit, room) in [(1024, 992), (64, 32), (20, 10), (1, 1), (0, 1)] {
-            assert_eq!(room_of(Some(limit)).get(), room, "{limit}");
+            assert_eq!(available_of(Some(limit)).get(), room, "{limit}");
         }
-        assert_eq!(room_of(None).get(), (1 << 30) - 32);
+        assert_eq!(available_of(None).get(), (1 << 30) - 32);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn the_system_makes_room_at_once() {
-        raise().unwrap();
-        let many = room().get().min(3000);
-        make_room(many).unwrap();
+        raise_limit().unwrap();
+        let many = available().get().min(3000);
+        preallocate_fd_table(many).unwrap();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let size = status
             .lines()
@@ -105,12 +105,12 @@ mod tests {
             .unwrap();
         let size: usize = size.trim().parse().unwrap();
         assert!(size >= many, "{size} for {many}");
-        make_room(usize::MAX).unwrap();
+        preallocate_fd_table(usize::MAX).unwrap();
     }
 
     #[test]
     fn the_limit_is_raised_as_far_as_it_may_go() {
-        raise().unwrap();
+        raise_limit().unwrap();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);
     }

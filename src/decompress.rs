@@ -16,7 +16,7 @@ pub const CHUNK: usize = 64 << 10;
 ///
 /// Those of both sides; [`io::ErrorKind::InvalidData`] for data that is damaged or ends early.
 pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    copy(MultiGzDecoder::new(from), to).map_err(|error| blame("gzip", error))
+    copy(MultiGzDecoder::new(from), to).map_err(|error| map_decode_error("gzip", error))
 }
 
 /// Unpacks zstd (RFC 8878): all frames, as [`gzip`].
@@ -25,7 +25,7 @@ pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 ///
 /// As [`gzip`].
 pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    frames(from, to).map_err(|error| blame("zstd", error))
+    frames(from, to).map_err(|error| map_decode_error("zstd", error))
 }
 
 /// Unpacks brotli (RFC 7932): one stream; what stands behind it is damage.
@@ -35,10 +35,10 @@ pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 /// As [`gzip`].
 pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let mut stream = Decompressor::new(&mut from, CHUNK);
-    copy(&mut stream, to).map_err(|error| blame("brotli", error))?;
+    copy(&mut stream, to).map_err(|error| map_decode_error("brotli", error))?;
     // It says so when it is asked once more after the end, of what it has read itself.
     if stream.read(&mut [0]).is_err() || !from.fill_buf()?.is_empty() {
-        return Err(blame(
+        return Err(map_decode_error(
             "brotli",
             io::Error::other("more stands behind its end"),
         ));
@@ -47,7 +47,7 @@ pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 }
 
 /// What the system said stays as it is, anything else is the fault of the data.
-pub fn blame(name: &str, error: io::Error) -> io::Error {
+pub fn map_decode_error(name: &str, error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::BrokenPipe {
         return error;
     }

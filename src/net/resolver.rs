@@ -1,4 +1,4 @@
-//! Names that were resolved, remembered; and those that are not to be resolved.
+//! DnsCache that were resolved, remembered; and those that are not to be resolved.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,22 +12,22 @@ use super::address::{AddressError, Endpoint, Host};
 use super::connect::{ConnectError, resolve};
 
 /// The most names that are remembered; with more, all are forgotten.
-const MOST: usize = 1024;
+const MAX_NAMES: usize = 1024;
 
 type Found = Arc<OnceCell<Vec<SocketAddr>>>;
 
 /// How names are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lookup {
+pub struct ResolverConfig {
     /// Which addresses count. Default: all.
-    pub family: Family,
+    pub family: AddressFamily,
     /// What is not looked up, for it is known. Default: nothing.
-    pub fixed: Vec<Fixed>,
+    pub fixed: Vec<StaticHost>,
 }
 
 /// Which addresses count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Family {
+pub enum AddressFamily {
     /// Those of IPv4 and of IPv6.
     #[default]
     Any,
@@ -40,16 +40,16 @@ pub enum Family {
 /// An address of a host and port, which is used in place of what the name resolves to. Several
 /// for one host and port are tried like several that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fixed {
+pub struct StaticHost {
     /// The host and port; a name in lower case, as URLs have it.
     pub address: Endpoint,
     /// Where it is.
     pub ip: IpAddr,
 }
 
-/// A text that is no [`Fixed`].
+/// A text that is no [`StaticHost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FixedError {
+pub enum ParseStaticHostError {
     /// A part is missing.
     #[error("not of the form HOST:PORT:IP")]
     Form,
@@ -61,28 +61,32 @@ pub enum FixedError {
     Ip,
 }
 
-impl FromStr for Fixed {
-    type Err = FixedError;
+impl FromStr for StaticHost {
+    type Err = ParseStaticHostError;
 
     /// Reads `HOST:PORT:IP`; an IPv6 address may stand in brackets.
-    fn from_str(text: &str) -> Result<Self, FixedError> {
-        let colon = text.match_indices(':').nth(1).ok_or(FixedError::Form)?.0;
+    fn from_str(text: &str) -> Result<Self, ParseStaticHostError> {
+        let colon = text
+            .match_indices(':')
+            .nth(1)
+            .ok_or(ParseStaticHostError::Form)?
+            .0;
         let (host, ip) = (&text[..colon], &text[colon + 1..]);
         let bare = ip
             .strip_prefix('[')
             .and_then(|ip| ip.strip_suffix(']'))
             .unwrap_or(ip);
-        let ip = bare.parse().map_err(|_| FixedError::Ip)?;
+        let ip = bare.parse().map_err(|_| ParseStaticHostError::Ip)?;
         match host.to_ascii_lowercase().parse()? {
             Endpoint {
                 host: Host::Any, ..
-            } => Err(FixedError::Form),
+            } => Err(ParseStaticHostError::Form),
             address => Ok(Self { address, ip }),
         }
     }
 }
 
-impl Lookup {
+impl ResolverConfig {
     /// The addresses that are known, if there are any.
     fn known(&self, address: &Endpoint) -> Option<Vec<SocketAddr>> {
         let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
@@ -99,9 +103,9 @@ impl Lookup {
         mut found: Vec<SocketAddr>,
     ) -> Result<Vec<SocketAddr>, ConnectError> {
         let (v6, missing) = match self.family {
-            Family::Any => return Ok(found),
-            Family::V4 => (false, "it has no IPv4 address"),
-            Family::V6 => (true, "it has no IPv6 address"),
+            AddressFamily::Any => return Ok(found),
+            AddressFamily::V4 => (false, "it has no IPv4 address"),
+            AddressFamily::V6 => (true, "it has no IPv6 address"),
         };
         found.retain(|socket| socket.is_ipv6() == v6);
         if found.is_empty() {
@@ -118,14 +122,14 @@ impl Lookup {
 /// A memory for what names resolve to. Who asks for a name that is being resolved waits for the
 /// same answer. A failure is not remembered.
 #[derive(Debug, Default)]
-pub struct Names {
-    lookup: Lookup,
+pub struct DnsCache {
+    lookup: ResolverConfig,
     known: Mutex<HashMap<Endpoint, Found>>,
 }
 
-impl Names {
+impl DnsCache {
     /// Makes a memory that is empty.
-    pub fn new(lookup: Lookup) -> Self {
+    pub fn new(lookup: ResolverConfig) -> Self {
         Self {
             lookup,
             known: Mutex::default(),
@@ -154,7 +158,7 @@ impl Names {
     }
 
     /// Forgets what `address` resolves to: nobody answers there.
-    pub fn forget(&self, address: &Endpoint) {
+    pub fn invalidate(&self, address: &Endpoint) {
         self.lock().remove(address);
     }
 
@@ -163,7 +167,7 @@ impl Names {
         if let Some(found) = known.get(address) {
             return found.clone();
         }
-        if known.len() >= MOST {
+        if known.len() >= MAX_NAMES {
             known.clear();
         }
         known.entry(address.clone()).or_default().clone()
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_was_found_is_remembered_until_it_is_forgotten() {
-        let names = Names::default();
+        let names = DnsCache::default();
         let localhost = Endpoint {
             host: Host::Name("localhost".into()),
             port: 80,
@@ -189,7 +193,7 @@ mod tests {
         let (one, other) = block_on(zip(names.resolve(&localhost), names.resolve(&localhost)));
         assert_eq!(one.unwrap(), other.unwrap());
         assert!(names.entry(&localhost).is_initialized());
-        names.forget(&localhost);
+        names.invalidate(&localhost);
         assert!(!names.entry(&localhost).is_initialized());
     }
 
@@ -211,20 +215,23 @@ mod tests {
                 "127.0.0.1",
             ),
         ] {
-            let fixed = Fixed {
+            let fixed = StaticHost {
                 address: Endpoint { host, port },
                 ip: ip.parse().unwrap(),
             };
             assert_eq!(text.parse(), Ok(fixed), "{text}");
         }
         for (text, error) in [
-            ("a:1", FixedError::Form),
-            (":1:127.0.0.1", FixedError::Form),
-            ("a:x:127.0.0.1", FixedError::Address(AddressError::Port)),
-            ("a:1:b", FixedError::Ip),
-            ("a:1:[127.0.0.1", FixedError::Ip),
+            ("a:1", ParseStaticHostError::Form),
+            (":1:127.0.0.1", ParseStaticHostError::Form),
+            (
+                "a:x:127.0.0.1",
+                ParseStaticHostError::Address(AddressError::Port),
+            ),
+            ("a:1:b", ParseStaticHostError::Ip),
+            ("a:1:[127.0.0.1", ParseStaticHostError::Ip),
         ] {
-            assert_eq!(text.parse::<Fixed>(), Err(error), "{text}");
+            assert_eq!(text.parse::<StaticHost>(), Err(error), "{text}");
         }
     }
 
@@ -235,9 +242,9 @@ mod tests {
             "a.invalid:1:::1",
             "a.invalid:1:127.0.0.2",
         ];
-        let fixed: Vec<Fixed> = fixed.map(|text| text.parse().unwrap()).into();
+        let fixed: Vec<StaticHost> = fixed.map(|text| text.parse().unwrap()).into();
         let find = |family, address: &str| {
-            let names = Names::new(Lookup {
+            let names = DnsCache::new(ResolverConfig {
                 family,
                 fixed: fixed.clone(),
             });
@@ -249,22 +256,22 @@ mod tests {
             })
         };
         let all = ["127.0.0.1", "::1", "127.0.0.2"];
-        assert_eq!(find(Family::Any, "a.invalid:1").unwrap(), all);
+        assert_eq!(find(AddressFamily::Any, "a.invalid:1").unwrap(), all);
         assert_eq!(
-            find(Family::V4, "a.invalid:1").unwrap(),
+            find(AddressFamily::V4, "a.invalid:1").unwrap(),
             ["127.0.0.1", "127.0.0.2"]
         );
-        assert_eq!(find(Family::V6, "a.invalid:1").unwrap(), ["::1"]);
-        assert!(find(Family::Any, "a.invalid:2").is_err());
-        let error = find(Family::V6, "127.0.0.1:1").unwrap_err();
+        assert_eq!(find(AddressFamily::V6, "a.invalid:1").unwrap(), ["::1"]);
+        assert!(find(AddressFamily::Any, "a.invalid:2").is_err());
+        let error = find(AddressFamily::V6, "127.0.0.1:1").unwrap_err();
         assert_eq!(error.to_string(), "resolve 127.0.0.1");
-        assert!(find(Family::V4, "[::1]:1").is_err());
+        assert!(find(AddressFamily::V4, "[::1]:1").is_err());
     }
 
     #[test]
     fn no_more_than_so_many_are_remembered() {
-        let names = Names::default();
-        for port in 1..=u16::try_from(MOST).unwrap() + 1 {
+        let names = DnsCache::default();
+        for port in 1..=u16::try_from(MAX_NAMES).unwrap() + 1 {
             block_on(names.resolve(&Endpoint::loopback(port))).unwrap();
         }
         assert_eq!(names.lock().len(), 1);

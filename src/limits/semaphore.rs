@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::{Stream, StreamExt, future, pin};
 use smol::Executor;
-use smol::lock::{Semaphore, SemaphoreGuardArc};
+use smol::lock::{self, SemaphoreGuardArc};
 
-use crate::limits::stop::stop;
+use crate::limits::shutdown;
 
 /// A number of permits, shared by all clones.
 #[derive(Debug, Clone)]
-pub struct Permits {
+pub struct Semaphore {
     all: NonZeroUsize,
-    semaphore: Arc<Semaphore>,
+    semaphore: Arc<lock::Semaphore>,
 }
 
 /// One permit; given back when dropped.
@@ -23,12 +23,12 @@ pub struct Permit {
     guard: SemaphoreGuardArc,
 }
 
-impl Permits {
+impl Semaphore {
     /// Makes `count` permits.
     pub fn new(count: NonZeroUsize) -> Self {
         Self {
             all: count,
-            semaphore: Arc::new(Semaphore::new(count.get())),
+            semaphore: Arc::new(lock::Semaphore::new(count.get())),
         }
     }
 
@@ -37,21 +37,21 @@ impl Permits {
     /// # Cancel safety
     ///
     /// When this is dropped halfway no permit is lost, only the place in the queue.
-    pub async fn take(&self) -> Permit {
+    pub async fn acquire(&self) -> Permit {
         Permit {
             guard: self.semaphore.acquire_arc().await,
         }
     }
 
     /// Takes a permit if one is free.
-    pub fn try_take(&self) -> Option<Permit> {
+    pub fn try_acquire(&self) -> Option<Permit> {
         self.semaphore
             .try_acquire_arc()
             .map(|guard| Permit { guard })
     }
 
     /// Gives back a permit that was [forgotten](Permit::forget).
-    pub fn give_back(&self) {
+    pub fn release(&self) {
         self.semaphore.add_permits(1);
     }
 
@@ -69,14 +69,14 @@ impl Permits {
     pub async fn all_back(&self) -> Vec<Permit> {
         let mut permits = Vec::with_capacity(self.all.get());
         for _ in 0..self.all.get() {
-            permits.push(self.take().await);
+            permits.push(self.acquire().await);
         }
         permits
     }
 }
 
 impl Permit {
-    /// Keeps the permit taken after this is gone, until [`Permits::give_back`]: for a holder that
+    /// Keeps the permit taken after this is gone, until [`Semaphore::release`]: for a holder that
     /// has no room for it.
     pub fn forget(self) {
         self.guard.forget();
@@ -85,23 +85,23 @@ impl Permit {
 
 /// The place of a job among those that run: it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Slot {
-    permits: Permits,
+pub struct JobSlot {
+    permits: Semaphore,
     held: Mutex<Option<Permit>>,
     _admission: Permit,
 }
 
-impl Slot {
+impl JobSlot {
     /// Waits, and lets another job run meanwhile; returns when there is a place again. So nobody
     /// who has a place ever waits for what another holds who waits for a place.
     ///
     /// # Cancel safety
     ///
     /// When this is dropped halfway, the place may be another's: the job is to end then.
-    pub async fn aside(&self, wait: impl Future<Output = ()>) {
+    pub async fn release_while(&self, wait: impl Future<Output = ()>) {
         drop(self.lock().take());
         wait.await;
-        let permit = self.permits.take().await;
+        let permit = self.permits.acquire().await;
         *self.lock() = Some(permit);
     }
 
@@ -118,51 +118,51 @@ impl Slot {
 /// # Cancel safety
 ///
 /// When this is dropped halfway, all jobs that run are dropped with it.
-pub async fn for_each<I, F>(
+pub async fn for_each_concurrent<I, F>(
     at_once: NonZeroUsize,
     items: impl Stream<Item = I>,
     mut job: impl FnMut(I) -> F,
 ) where
     F: Future<Output = ()> + Send,
 {
-    let job = |item, slot: Slot| {
+    let job = |item, slot: JobSlot| {
         let work = job(item);
         async move {
             let _slot = slot;
             work.await;
         }
     };
-    for_each_slot(at_once, NonZeroUsize::MIN, items, job).await;
+    for_each_concurrent_with_slot(at_once, NonZeroUsize::MIN, items, job).await;
 }
 
-/// As [`for_each`], with jobs that hold their [`Slot`] themselves; there are at most `aside` jobs
+/// As [`for_each_concurrent`], with jobs that hold their [`JobSlot`] themselves; there are at most `aside` jobs
 /// more than places, so that as many may have stepped aside while all places are taken.
 ///
 /// # Cancel safety
 ///
 /// When this is dropped halfway, all jobs are dropped with it.
-pub async fn for_each_slot<I, F>(
+pub async fn for_each_concurrent_with_slot<I, F>(
     at_once: NonZeroUsize,
     aside: NonZeroUsize,
     items: impl Stream<Item = I>,
-    mut job: impl FnMut(I, Slot) -> F,
+    mut job: impl FnMut(I, JobSlot) -> F,
 ) where
     F: Future<Output = ()> + Send,
 {
-    let permits = Permits::new(at_once);
-    let admissions = Permits::new(at_once.saturating_add(aside.get()));
+    let permits = Semaphore::new(at_once);
+    let admissions = Semaphore::new(at_once.saturating_add(aside.get()));
     let executor = Executor::new();
-    let (running, ended) = stop();
+    let (running, ended) = shutdown::channel();
     let running = Arc::new(running);
     let feed = async {
         pin!(items);
         loop {
-            let _admission = admissions.take().await;
+            let _admission = admissions.acquire().await;
             let Some((item, permit)) = next_with_permit(&mut items, &permits).await else {
                 break;
             };
             let held = Mutex::new(Some(permit));
-            let slot = Slot {
+            let slot = JobSlot {
                 permits: permits.clone(),
                 held,
                 _admission,
@@ -176,7 +176,7 @@ pub async fn for_each_slot<I, F>(
         }
         // The last job to end drops the last clone.
         drop(running);
-        ended.stopped().await;
+        ended.wait().await;
     };
     executor.run(feed).await;
 }
@@ -185,15 +185,15 @@ pub async fn for_each_slot<I, F>(
 /// wait, the place is free for a job that comes back from aside.
 async fn next_with_permit<I>(
     items: &mut (impl Stream<Item = I> + Unpin),
-    permits: &Permits,
+    permits: &Semaphore,
 ) -> Option<(I, Permit)> {
-    let permit = permits.take().await;
+    let permit = permits.acquire().await;
     let mut next = items.next();
     match future::poll_once(&mut next).await {
         Some(item) => Some((item?, permit)),
         None => {
             drop(permit);
-            Some((next.await?, permits.take().await))
+            Some((next.await?, permits.acquire().await))
         }
     }
 }
@@ -213,14 +213,18 @@ mod tests {
             AtomicUsize::new(0),
             AtomicUsize::new(0),
         );
-        future::block_on(for_each(THREE, stream::iter(0..100), |_| async {
-            most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
-            for _ in 0..5 {
-                future::yield_now().await;
-            }
-            running.fetch_sub(1, SeqCst);
-            done.fetch_add(1, SeqCst);
-        }));
+        future::block_on(for_each_concurrent(
+            THREE,
+            stream::iter(0..100),
+            |_| async {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                for _ in 0..5 {
+                    future::yield_now().await;
+                }
+                running.fetch_sub(1, SeqCst);
+                done.fetch_add(1, SeqCst);
+            },
+        ));
         assert_eq!((most.into_inner(), done.into_inner()), (3, 100));
     }
 
@@ -228,7 +232,7 @@ mod tests {
     fn an_endless_list_is_read_no_further_than_there_are_permits() {
         let asked = AtomicUsize::new(0);
         let endless = stream::repeat_with(|| asked.fetch_add(1, SeqCst));
-        let all = for_each(THREE, endless, |_| future::pending::<()>());
+        let all = for_each_concurrent(THREE, endless, |_| future::pending::<()>());
         future::block_on(future::or(all, async {
             for _ in 0..1000 {
                 future::yield_now().await;
@@ -248,10 +252,10 @@ mod tests {
     fn who_steps_aside_makes_room_for_others_but_not_for_an_endless_list() {
         let (asked, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let endless = stream::repeat_with(|| asked.fetch_add(1, SeqCst));
-        let all = for_each_slot(THREE, THREE, endless, |number, slot| {
+        let all = for_each_concurrent_with_slot(THREE, THREE, endless, |number, slot| {
             let inside = &inside;
             async move {
-                slot.aside(future::pending()).await;
+                slot.release_while(future::pending()).await;
                 inside.fetch_add(number, SeqCst);
             }
         });
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_from_aside_waits_for_a_place() {
-        let (stopper, wait) = stop();
+        let (stopper, wait) = shutdown::channel();
         let (running, most, done) = (
             AtomicUsize::new(0),
             AtomicUsize::new(0),
@@ -270,14 +274,14 @@ mod tests {
         let items = stream::iter(0..6).chain(stream::once_future(async {
             // All of them are aside or at work now, the last place is free for who comes back.
             turns().await;
-            stopper.stop();
+            stopper.trigger();
             6
         }));
-        let all = for_each_slot(THREE, THREE, items, |number, slot| {
+        let all = for_each_concurrent_with_slot(THREE, THREE, items, |number, slot| {
             let (running, most, done, wait) = (&running, &most, &done, wait.clone());
             async move {
                 if number < 3 {
-                    slot.aside(wait.stopped()).await;
+                    slot.release_while(wait.wait()).await;
                 }
                 most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
                 future::yield_now().await;
@@ -291,14 +295,14 @@ mod tests {
 
     #[test]
     fn a_list_that_is_slow_keeps_no_place_from_who_comes_back() {
-        let (stopper, ended) = stop();
+        let (stopper, ended) = shutdown::channel();
         let mut stopper = Some(stopper);
         // The second item comes only after the job of the first has come back and ended.
-        let items = stream::once(()).chain(stream::once_future(ended.stopped()));
-        let all = for_each_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
+        let items = stream::once(()).chain(stream::once_future(ended.wait()));
+        let all = for_each_concurrent_with_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
             let stopper = stopper.take();
             async move {
-                slot.aside(turns()).await;
+                slot.release_while(turns()).await;
                 drop(stopper);
             }
         });
@@ -307,11 +311,11 @@ mod tests {
 
     #[test]
     fn a_dropped_permit_is_free_again() {
-        let permits = Permits::new(NonZeroUsize::MIN);
-        let held = permits.try_take();
-        assert!(held.is_some() && permits.try_take().is_none());
+        let permits = Semaphore::new(NonZeroUsize::MIN);
+        let held = permits.try_acquire();
+        assert!(held.is_some() && permits.try_acquire().is_none());
         drop(held);
-        assert!(permits.try_take().is_some());
+        assert!(permits.try_acquire().is_some());
         assert_eq!(future::block_on(permits.all_back()).len(), 1);
     }
 }

@@ -4,42 +4,42 @@ use std::convert::Infallible;
 
 use smol::channel::{Receiver, Sender, bounded};
 
-/// The side that calls the stop: by [`Stopper::stop`], or by being dropped.
+/// The side that calls the stop: by [`Trigger::trigger`], or by being dropped.
 #[derive(Debug)]
-pub struct Stopper {
+pub struct Trigger {
     _open: Sender<Infallible>,
 }
 
 /// The side that waits for the stop; cloned for each that does.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub struct Shutdown {
     closed: Receiver<Infallible>,
 }
 
 /// Makes both sides of a stop.
-pub fn stop() -> (Stopper, Stop) {
+pub fn channel() -> (Trigger, Shutdown) {
     let (open, closed) = bounded(1);
-    (Stopper { _open: open }, Stop { closed })
+    (Trigger { _open: open }, Shutdown { closed })
 }
 
-impl Stopper {
+impl Trigger {
     /// Wakes all that wait, and lets those who come later pass at once.
-    pub fn stop(self) {}
+    pub fn trigger(self) {}
 }
 
-impl Stop {
+impl Shutdown {
     /// Waits until the stop has been called.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost when this is dropped halfway.
-    pub async fn stopped(&self) {
+    pub async fn wait(&self) {
         // Nothing can be sent over this channel: the only answer is that it has been closed.
         let _ = self.closed.recv().await;
     }
 
     /// Whether the stop has been called.
-    pub fn is_stopped(&self) -> bool {
+    pub fn is_shutdown(&self) -> bool {
         self.closed.is_closed()
     }
 }
@@ -52,23 +52,20 @@ mod tests {
     #[test]
     fn all_that_wait_are_woken_and_late_ones_pass() {
         block_on(async {
-            let (stopper, stop) = stop();
+            let (stopper, stop) = channel();
             let other = stop.clone();
-            assert!(poll_once(stop.stopped()).await.is_none());
-            assert!(!stop.is_stopped());
-            zip(zip(stop.stopped(), other.stopped()), async {
-                stopper.stop()
-            })
-            .await;
-            assert!(poll_once(stop.stopped()).await.is_some());
-            assert!(stop.is_stopped());
+            assert!(poll_once(stop.wait()).await.is_none());
+            assert!(!stop.is_shutdown());
+            zip(zip(stop.wait(), other.wait()), async { stopper.trigger() }).await;
+            assert!(poll_once(stop.wait()).await.is_some());
+            assert!(stop.is_shutdown());
         });
     }
 
     #[test]
     fn a_dropped_stopper_stops() {
-        let (stopper, stop) = stop();
+        let (stopper, stop) = channel();
         drop(stopper);
-        block_on(stop.stopped());
+        block_on(stop.wait());
     }
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 /// Says yes once a period, however often and from however many threads it is asked.
 #[derive(Debug)]
-pub struct Seldom {
+pub struct LogThrottle {
     period: Duration,
     last: Mutex<Option<Instant>>,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// Starts with a yes for the first who asks.
     pub fn new(period: Duration) -> Self {
         Self {
@@ -20,13 +20,13 @@ impl Seldom {
     }
 
     /// Whether the last yes is a period ago `now`, or there was none.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub fn allow(&self, now: Instant) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= self.period);
-        if is_due {
+        let allow = last.is_none_or(|last| now.saturating_duration_since(last) >= self.period);
+        if allow {
             *last = Some(now);
         }
-        is_due
+        allow
     }
 }
 
@@ -37,9 +37,9 @@ mod tests {
     #[test]
     fn it_says_yes_once_a_period() {
         let second = Duration::from_secs(1);
-        let (seldom, start) = (Seldom::new(second), Instant::now());
+        let (seldom, start) = (LogThrottle::new(second), Instant::now());
         let asked = [0.0, 0.5, 0.9, 1.0, 1.9, 2.5, 3.0, 3.5];
-        let said = asked.map(|at| seldom.is_due(start + second.mul_f64(at)));
+        let said = asked.map(|at| seldom.allow(start + second.mul_f64(at)));
         assert_eq!(said, [true, false, false, true, false, true, false, true]);
     }
 }
