@@ -134,7 +134,10 @@ fn options_in_commands_exist() {
             .collect();
         for (path, text) in pages() {
             for language in ["sh", "console"] {
-                for line in blocks(&text, language).iter().flat_map(|block| block.lines()) {
+                for line in blocks(&text, language)
+                    .iter()
+                    .flat_map(|block| block.lines())
+                {
                     for option in options_of(line, command) {
                         assert!(
                             known.contains(option),
