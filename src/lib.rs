@@ -54,3 +54,8 @@ pub mod net;
 pub mod runtime;
 pub mod serve;
 pub mod units;
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! What is compared, with whom.
+//! Comparisons of `cat`, and of the start-up time.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,19 +11,19 @@ use crate::report::Report;
 const OURS: &str = env!("CARGO_BIN_EXE_myapp");
 const ROUNDS: usize = 11;
 
-/// The programs that are a cat: the command and its name with the version.
+/// The installed `cat` programs: command, and name with version.
 fn cats(report: &Report) -> Vec<(String, String)> {
     let mut cats = vec![(format!("{OURS} cat"), "myapp cat".to_owned())];
     for (command, program) in [("cat", "cat"), ("coreutils cat", "coreutils")] {
         match machine::version(program) {
             Some(version) => cats.push((command.into(), version)),
-            None => report.left_out("uutils (cargo install coreutils)"),
+            None => report.skipped("uutils (cargo install coreutils)"),
         }
     }
     cats
 }
 
-/// One case: `script` has `CAT` in the place of the program.
+/// Contenders of one case; `CAT` in `script` stands for the program.
 fn contenders(cats: &[(String, String)], script: &str) -> Vec<Contender> {
     let make = |(command, name): &(String, String)| Contender {
         name: name.clone(),
@@ -32,7 +32,7 @@ fn contenders(cats: &[(String, String)], script: &str) -> Vec<Contender> {
     cats.iter().map(make).collect()
 }
 
-/// `cat` on large and on many small files, to every kind of output.
+/// Compares `cat` on one large and many small files, with each kind of output.
 pub(crate) fn cat(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let cats = cats(report);
     let large = folder.join("large");
@@ -42,10 +42,11 @@ pub(crate) fn cat(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     for n in 0..20_000 {
         fs::write(small.join(format!("{n:05}")), [b'x'; 4096])?;
     }
-    let (large, small) = (large.display(), small.display());
+    let large = large.display();
+    let small = small.display();
     let copy = folder.join("copy");
     let copy = copy.display();
-    // The list of files is longer than one command line may be; `xargs` would split it.
+    // The list of files exceeds the default length of a command line; `xargs` would split it.
     let many = format!("cd {small}; ulimit -s 65536; exec CAT *");
     for (case, script) in [
         ("1 GiB to /dev/null", format!("exec CAT {large} >/dev/null")),
@@ -72,7 +73,7 @@ pub(crate) fn cat(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     }
     let cold = contenders(&cats, &format!("{many} >/dev/null"));
     match drop_caches() {
-        Err(error) => report.left_out(&format!("cold files: empty the page cache: {error}")),
+        Err(error) => report.skipped(&format!("cold files: drop the page cache: {error}")),
         Ok(()) => report.add(
             "20,000 × 4 KiB to /dev/null, cold",
             &interleaved(&cold, 5, &|| drop_caches().map_err(Into::into))?,
@@ -81,7 +82,7 @@ pub(crate) fn cat(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file of one GiB in lines of every length up to 128.
+/// Writes 1 GiB in lines of random length below 128.
 fn write_large(path: &Path) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut block = Vec::new();
@@ -103,7 +104,7 @@ fn drop_caches() -> std::io::Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3")
 }
 
-/// The time from start to end with nothing to do.
+/// Measures the run time with an empty file.
 pub(crate) fn start(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let empty = folder.join("empty");
     fs::write(&empty, "")?;

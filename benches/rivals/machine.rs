@@ -1,9 +1,9 @@
-//! What a figure depends on: the machine, its kernel, the rivals' versions.
+//! Machine, kernel and versions of the programs.
 
 use std::fs;
 use std::process::Command;
 
-/// The processor, the number of processors and the kernel, in one line.
+/// Returns CPU model, number of cores and kernel in one line.
 pub(crate) fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
@@ -15,17 +15,18 @@ pub(crate) fn describe() -> String {
     format!("{cores} × {model}, Linux {}", kernel.trim())
 }
 
-/// The first line with a number that a program prints for `--version`, or for `-V` where it knows
-/// only that; `None` where it is not installed.
+/// Returns the first line with a digit that a program prints for `--version` or `-V`; `None` if it
+/// is not installed.
 pub(crate) fn version(program: &str) -> Option<String> {
-    let mut said = ["--version", "-V"].into_iter().filter_map(|flag| {
+    ["--version", "-V"].into_iter().find_map(|flag| {
         let output = Command::new(program).arg(flag).output().ok()?;
+        if !output.status.success() {
+            return None;
+        }
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let line = text
-            .lines()
-            .find(|line| line.contains(|c: char| c.is_ascii_digit()));
-        line.filter(|_| output.status.success()).map(str::to_owned)
-    });
-    said.next()
+        text.lines()
+            .find(|line| line.contains(|c: char| c.is_ascii_digit()))
+            .map(str::to_owned)
+    })
 }

@@ -1,17 +1,17 @@
-//! Comparisons with rivals, side by side in one run:
+//! Comparisons with other programs, interleaved in one run:
 //!
 //! ```sh
 //! cargo bench --bench rivals            # all
-//! cargo bench --bench rivals -- cat     # one of: cat, start, echo, load, download, or of the last
-//!                                       # a part:
+//! cargo bench --bench rivals -- cat     # any of: cat, start, echo, load, download,
 //!                                       # download-small, download-medium, download-large,
 //!                                       # download-slow-link
 //! ```
 //!
-//! Each case runs ours and each rival in turn (A B C A B C …), so that a machine whose speed
-//! drifts slows all of them. Figures are ratios of paired runs: the rival's time divided by ours
-//! in the same round, as median and quartiles; above 1 we are faster. What is not installed is
-//! named and left out. A table goes to stdout, the same as JSON to `target/rivals.json`.
+//! Each case runs `myapp` and each other program in turn (A B C A B C …), so that a machine whose
+//! speed drifts slows all of them. Results are ratios of paired runs: the other program's time
+//! divided by ours in the same round, as median and quartiles; above 1 ours is faster. Programs
+//! that are not installed are reported and skipped. A table is printed to stdout, and written as
+//! JSON to `target/rivals.json`.
 
 mod cases;
 mod download;
@@ -23,12 +23,12 @@ mod report;
 use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
-    // Cargo adds `--bench` by itself.
-    let wanted: Vec<_> = std::env::args()
+    // Cargo adds `--bench`.
+    let selected: Vec<_> = std::env::args()
         .skip(1)
         .filter(|name| name != "--bench")
         .collect();
-    if let [mode, script] = &wanted[..]
+    if let [mode, script] = &selected[..]
         && mode == download::usage::MEASURE
     {
         return download::usage::child(script);
@@ -36,32 +36,30 @@ fn main() -> anyhow::Result<()> {
     let slow_link = download::slow::NAME;
     let known = ["cat", "start", "echo", "load", "download", slow_link];
     let known = [&known[..], &download::NAMES].concat();
-    if let Some(name) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
-        anyhow::bail!(
-            "no comparison is named {name}; there are: {}",
-            known.join(", ")
-        );
+    if let Some(name) = selected.iter().find(|name| !known.contains(&name.as_str())) {
+        anyhow::bail!("unknown comparison {name}; known: {}", known.join(", "));
     }
-    let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let is_selected =
+        |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     let folder = tempfile::tempdir()?;
     let mut report = report::Report::new(machine::describe());
-    if asked("cat") {
+    if is_selected("cat") {
         cases::cat(folder.path(), &mut report)?;
     }
-    if asked("start") {
+    if is_selected("start") {
         cases::start(folder.path(), &mut report)?;
     }
-    if asked("echo") {
+    if is_selected("echo") {
         echo::echo(&mut report)?;
     }
-    if asked("load") {
+    if is_selected("load") {
         echo::load(&mut report)?;
     }
-    let parts = |name: &str| asked(name) || asked("download");
-    if download::NAMES.iter().any(|name| parts(name)) {
-        download::all(&mut report, parts)?;
+    let is_part_selected = |name: &str| is_selected(name) || is_selected("download");
+    if download::NAMES.iter().any(|name| is_part_selected(name)) {
+        download::all(&mut report, is_part_selected)?;
     }
-    if parts(slow_link) {
+    if is_part_selected(slow_link) {
         download::slow::slow_link(&mut report)?;
     }
     report.save(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("rivals.json"))

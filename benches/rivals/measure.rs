@@ -8,37 +8,37 @@ use anyhow::{Context as _, ensure};
 /// One program in one case.
 pub(crate) struct Contender {
     pub(crate) name: String,
-    /// Run by `sh -c`, with `exec` where nothing else is to be measured.
+    /// Run by `sh -c`, with `exec` unless the script measures a pipeline.
     pub(crate) script: String,
 }
 
-/// What was measured of one contender.
-pub(crate) struct Figures {
+/// Measured times of one contender.
+pub(crate) struct Timing {
     pub(crate) name: String,
     pub(crate) seconds: Quartiles,
-    /// Its time divided by ours in the same round.
+    /// Time divided by ours in the same round.
     pub(crate) ratio: Quartiles,
 }
 
-/// The first quartile, the median and the third quartile.
+/// First quartile, median and third quartile.
 #[derive(Clone, Copy)]
 pub(crate) struct Quartiles(pub(crate) [f64; 3]);
 
 impl Quartiles {
     pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+        let at = |quantile: f64| values[((values.len() - 1) as f64 * quantile).round() as usize];
         Self([at(0.25), at(0.5), at(0.75)])
     }
 }
 
-/// Runs the contenders in turn, `rounds` times after one that is not counted; `before` comes
-/// before each run and is not measured. The first contender is ours.
+/// Runs the contenders in turn, `rounds` times after one warm-up round. `before` runs before each
+/// run and is not measured. The first contender is ours.
 pub(crate) fn interleaved(
     contenders: &[Contender],
     rounds: usize,
     before: &dyn Fn() -> anyhow::Result<()>,
-) -> anyhow::Result<Vec<Figures>> {
+) -> anyhow::Result<Vec<Timing>> {
     let mut times = vec![Vec::new(); contenders.len()];
     for round in 0..=rounds {
         for (contender, times) in contenders.iter().zip(&mut times) {
@@ -49,14 +49,14 @@ pub(crate) fn interleaved(
             }
         }
     }
-    Ok(Figures::beside_the_first(contenders, times))
+    Ok(Timing::relative_to_first(contenders, times))
 }
 
-impl Figures {
-    /// What the times of each contender, in seconds, come to.
-    pub(crate) fn beside_the_first(contenders: &[Contender], times: Vec<Vec<f64>>) -> Vec<Self> {
+impl Timing {
+    /// Summarizes the times of each contender, in seconds.
+    pub(crate) fn relative_to_first(contenders: &[Contender], times: Vec<Vec<f64>>) -> Vec<Self> {
         let ours = times[0].clone();
-        let figures = contenders.iter().zip(times).map(|(contender, times)| {
+        let timings = contenders.iter().zip(times).map(|(contender, times)| {
             let ratios = times
                 .iter()
                 .zip(&ours)
@@ -68,7 +68,7 @@ impl Figures {
                 ratio: Quartiles::of(ratios),
             }
         });
-        figures.collect()
+        timings.collect()
     }
 }
 

@@ -1,11 +1,11 @@
-//! The table that a person reads and the JSON that a program reads.
+//! Results as a table and as JSON.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::measure::Figures;
+use crate::measure::Timing;
 
 pub(crate) struct Report {
     machine: String,
@@ -14,43 +14,46 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(machine: String) -> Self {
-        println!("{machine}\nratio: the rival's time divided by ours, median [quartiles]\n");
+        println!(
+            "{machine}\nratio: the other program's time divided by ours, median [quartiles]\n"
+        );
         Self {
             machine,
             cases: Vec::new(),
         }
     }
 
-    /// Says what is missing.
-    pub(crate) fn left_out(&self, what: &str) {
-        println!("left out: {what}\n");
+    /// Reports a program or case that is not available.
+    pub(crate) fn skipped(&self, reason: &str) {
+        println!("skipped: {reason}\n");
     }
 
-    /// Prints one case and keeps it.
-    pub(crate) fn add(&mut self, case: &str, figures: &[Figures]) {
+    /// Prints and records one case.
+    pub(crate) fn add(&mut self, case: &str, timings: &[Timing]) {
         println!("{case}");
-        for Figures {
+        for Timing {
             name,
             seconds,
             ratio,
-        } in figures
+        } in timings
         {
-            let ([_, median, _], [low, middle, high]) = (seconds.0, ratio.0);
+            let [_, median, _] = seconds.0;
+            let [low, middle, high] = ratio.0;
             println!(
                 "  {name:<28} {:>9.2} ms   {middle:>6.2} [{low:.2}–{high:.2}]",
                 median * 1e3
             );
         }
         println!();
-        let rows: Vec<_> = figures
+        let rows: Vec<_> = timings
             .iter()
-            .map(|f| json!({"name": f.name, "seconds": f.seconds.0, "ratio": f.ratio.0}))
+            .map(|t| json!({"name": t.name, "seconds": t.seconds.0, "ratio": t.ratio.0}))
             .collect();
-        self.cases.push(json!({"case": case, "figures": rows}));
+        self.cases.push(json!({"case": case, "results": rows}));
     }
 
-    /// Keeps a case that has been printed.
-    pub(crate) fn keep(&mut self, case: Value) {
+    /// Records a case that has been printed.
+    pub(crate) fn record(&mut self, case: Value) {
         self.cases.push(case);
     }
 

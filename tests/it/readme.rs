@@ -1,107 +1,377 @@
-//! The README says what is so: its help is the program's, its commands run and print what it
-//! shows, its examples exist.
+//! Documentation checks: commands run and print what the pages show, options exist, links resolve,
+//! help texts are current, and every example is listed.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Folder, myapp};
+const COMMANDS: [&str; 4] = ["serve", "echo", "download", "cat"];
+const MAX_README_LINES: usize = 200;
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The fenced blocks of one language.
-fn blocks(readme: &str, language: &str) -> Vec<String> {
-    let fence = format!("\n```{language}\n");
-    let rest = readme.split(&fence).skip(1);
-    rest.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n")
+/// The Markdown pages at the top and in `docs`, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    for folder in [root().to_owned(), root().join("docs")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path, text)
+        })
         .collect()
 }
 
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// Fenced blocks of one language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("\n```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .map(|block| block.split("\n```").next().unwrap().to_owned() + "\n")
+        .collect()
+}
+
+fn help(command: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_myapp"))
+        .args([command, "--help"])
+        .env("COLUMNS", "80")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{command} --help");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
-fn the_first_two_commands_are_the_tour_and_the_tests() {
-    let first: Vec<_> = blocks(&readme(), "sh").into_iter().take(2).collect();
+fn first_two_commands_are_tour_and_tests() {
+    let first: Vec<_> = blocks(&page("README.md"), "sh")
+        .into_iter()
+        .take(2)
+        .collect();
     assert_eq!(
         first,
         ["cargo run --release --example tour\n", "cargo test\n"]
     );
 }
 
-/// Written by `for c in serve echo download cat; do COLUMNS=80 myapp $c --help > docs/cli/$c.txt; done`.
+#[test]
+fn readme_is_short() {
+    let lines = page("README.md").lines().count();
+    assert!(lines <= MAX_README_LINES, "{lines} lines");
+}
+
+/// To update the texts:
+/// `for c in serve echo download cat; do COLUMNS=80 myapp $c --help | sed 's/ *$//' > docs/cli/$c.txt; done`.
 #[test]
 fn help_in_docs_is_current() {
-    for command in ["serve", "echo", "download", "cat"] {
-        let output = myapp([command, "--help"])
-            .env("COLUMNS", "80")
-            .run()
-            .code(0);
-        let help: Vec<_> = output
-            .text()
+    for command in COMMANDS {
+        let current: Vec<_> = help(command)
             .lines()
-            .map(str::trim_end)
-            .map(str::to_owned)
+            .map(|line| line.trim_end().to_owned())
             .collect();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/cli/{command}.txt"));
+        let path = root().join(format!("docs/cli/{command}.txt"));
         let documented = fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(documented, help.join("\n") + "\n", "docs/cli/{command}.txt");
+        assert_eq!(
+            documented,
+            current.join("\n") + "\n",
+            "docs/cli/{command}.txt"
+        );
     }
 }
 
 #[test]
 fn help_fits_eighty_columns() {
-    for command in ["serve", "echo", "download", "cat"] {
-        let help = myapp([command, "--help"])
-            .env("COLUMNS", "80")
-            .run()
-            .code(0)
-            .text();
-        for line in help.lines() {
+    for command in COMMANDS {
+        for line in help(command).lines() {
             assert!(line.chars().count() <= 80, "{command}: {line}");
         }
     }
 }
 
-/// Each `console` block is a session in a folder of its own: `$ COMMAND`, then what it prints.
+/// Long options in the part of a line that belongs to `myapp COMMAND`.
+fn options_of<'a>(line: &'a str, command: &str) -> Vec<&'a str> {
+    let Some((_, arguments)) = line.split_once(&format!("myapp {command} ")) else {
+        return Vec::new();
+    };
+    let end = [" | ", " # ", "; ", " && ", " 2>"]
+        .iter()
+        .filter_map(|separator| arguments.find(separator))
+        .min()
+        .unwrap_or(arguments.len());
+    arguments[..end]
+        .split_whitespace()
+        .filter(|word| word.len() > 2 && word.starts_with("--"))
+        .map(|word| word.split('=').next().unwrap())
+        .collect()
+}
+
 #[test]
-fn the_sessions_it_shows_run_as_shown() {
-    let program = Path::new(env!("CARGO_BIN_EXE_myapp")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    let sessions = blocks(&readme(), "console");
-    assert!(!sessions.is_empty());
-    for session in sessions {
-        let folder = Folder::new();
-        for step in format!("\n{session}").split("\n$ ").skip(1) {
-            let (command, wanted) = step.split_once('\n').unwrap_or((step, ""));
-            let ran = Command::new("sh")
-                .args(["-c", &format!("{command} 2>&1")])
-                .current_dir(folder.path(""))
-                .env("PATH", &path)
-                .env_remove("MYAPP_LOG")
-                .output()
-                .unwrap();
-            let printed = String::from_utf8_lossy(&ran.stdout);
-            assert_eq!(printed.trim_end(), wanted.trim_end(), "$ {command}");
+fn options_in_commands_exist() {
+    for command in COMMANDS {
+        let help = help(command);
+        let known: BTreeSet<_> = help
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .collect();
+        for (path, text) in pages() {
+            for language in ["sh", "console"] {
+                for line in blocks(&text, language)
+                    .iter()
+                    .flat_map(|block| block.lines())
+                {
+                    for option in options_of(line, command) {
+                        assert!(
+                            known.contains(option),
+                            "{}: {command} has no {option}",
+                            path.display()
+                        );
+                    }
+                }
+            }
         }
     }
 }
 
+/// An interactive `sh` in a folder of its own. Ports 8888 and 9100 are replaced by free ones, so
+/// that sessions do not collide with other programs.
+struct Session {
+    shell: Child,
+    output: PathBuf,
+    folder: tempfile::TempDir,
+    consumed: usize,
+    steps: usize,
+    ports: [(&'static str, String); 2],
+}
+
+impl Session {
+    fn start(number: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join(".session");
+        let file = File::create(&output).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_myapp")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh")
+            .current_dir(folder.path())
+            .env("PATH", path)
+            .env_remove("MYAPP_LOG")
+            .stdin(Stdio::piped())
+            .stderr(file.try_clone().unwrap())
+            .stdout(file)
+            .spawn()
+            .unwrap();
+        // Jobs end with their session, also when an assertion fails.
+        let trap = b"trap 'kill $(jobs -p) 2>/dev/null' EXIT\n";
+        shell.stdin.as_mut().unwrap().write_all(trap).unwrap();
+        // Below the range of ephemeral ports, so that no other test can hold them.
+        let first = 10_000 + (std::process::id() as usize * 64 + 2 * number) % 20_000;
+        let ports = [
+            ("8888", first.to_string()),
+            ("9100", (first + 1).to_string()),
+        ];
+        Self {
+            shell,
+            output,
+            folder,
+            consumed: 0,
+            steps: 0,
+            ports,
+        }
+    }
+
+    fn with_ports(&self, text: &str) -> String {
+        self.ports
+            .iter()
+            .fold(text.to_owned(), |text, (shown, real)| {
+                text.replace(shown, real)
+            })
+    }
+
+    /// Runs one command and asserts its output. Output of a background job is awaited.
+    fn step(&mut self, command: &str, expected: &str) {
+        let expected = normalize(&self.with_ports(expected));
+        self.steps += 1;
+        let marker = format!("\u{1e}{}\n", self.steps);
+        let line = format!(
+            "{}\nprintf '\\036%d\\n' {}\n",
+            self.with_ports(command),
+            self.steps
+        );
+        let stdin = self.shell.stdin.as_mut().unwrap();
+        stdin.write_all(line.as_bytes()).unwrap();
+        let background = command.ends_with('&');
+        let start = Instant::now();
+        loop {
+            let all = String::from_utf8_lossy(&fs::read(&self.output).unwrap()).into_owned();
+            let printed = &all[self.consumed..];
+            let text = normalize(&printed.replace(&marker, ""));
+            let is_complete = printed.contains(&marker) && (!background || text == expected);
+            if is_complete || start.elapsed() > STEP_TIMEOUT {
+                assert_eq!(text, expected, "$ {command}");
+                assert!(is_complete, "no end of: {command}");
+                self.consumed = all.len();
+                return;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
+        assert!(self.folder.path().exists());
+    }
+}
+
+/// Replaces measured values (`1.50 ms`, `2.11 KiB`, `952 KiB/s`) by `#`, and trims the text.
+fn normalize(text: &str) -> String {
+    const UNITS: [&str; 8] = ["ns", "µs", "ms", "s", "B", "KiB", "MiB", "GiB"];
+    let mut lines = Vec::new();
+    for line in text.trim_end().lines() {
+        let mut words: Vec<String> = Vec::new();
+        for word in line.trim_end().split(' ') {
+            let unit = word.trim_matches(['(', ')', ',', ':']);
+            let unit = unit.strip_suffix("/s").unwrap_or(unit);
+            let number = words.last_mut().filter(|last| {
+                last.ends_with(|c: char| c.is_ascii_digit()) && UNITS.contains(&unit)
+            });
+            match number {
+                Some(number) => {
+                    let keep = number.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+                    *number = format!("{keep}#");
+                }
+                None => words.push(word.to_owned()),
+            }
+        }
+        lines.push(words.join(" "));
+    }
+    lines.join("\n")
+}
+
 #[test]
-fn the_examples_it_names_are_those_that_exist() {
-    let readme = readme();
+fn measured_values_are_normalized() {
+    for (text, normalized) in [
+        ("saved f: 2.11 KiB in 1.50 ms", "saved f: # in #"),
+        ("(952 KiB/s), 1 failed", "(# 1 failed"),
+        ("seq=1 time=439 µs", "seq=1 time=#"),
+        ("     1\tone$", "     1\tone$"),
+        ("1 of 2 files", "1 of 2 files"),
+    ] {
+        assert_eq!(normalize(text), normalized);
+    }
+}
+
+/// Each `console` block is a session in a folder of its own: `$ COMMAND`, then its output.
+#[test]
+fn sessions_run_as_shown() {
+    let mut number = 0;
+    for (path, text) in pages() {
+        for block in blocks(&text, "console") {
+            println!("{}:\n{block}", path.display());
+            let mut session = Session::start(number);
+            number += 1;
+            for step in format!("\n{block}").split("\n$ ").skip(1) {
+                let (command, expected) = step.split_once('\n').unwrap_or((step, ""));
+                session.step(command, expected);
+            }
+        }
+    }
+    assert!(number > 0, "no sessions");
+}
+
+/// The text without fenced blocks and inline code.
+fn prose(text: &str) -> String {
+    let without_blocks: String = text
+        .split("\n```")
+        .step_by(2)
+        .map(|part| format!("{part}\n"))
+        .collect();
+    without_blocks.split('`').step_by(2).collect()
+}
+
+/// Targets of inline links, images and link definitions.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let inline = prose
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned());
+    let definitions = prose
+        .lines()
+        .filter_map(|line| line.strip_prefix('[')?.split_once("]: "))
+        .map(|(_, target)| target.to_owned());
+    inline.chain(definitions).collect()
+}
+
+/// Anchors of the headings as forges derive them: lower case, hyphens for spaces.
+fn anchors(text: &str) -> BTreeSet<String> {
+    text.split("\n```")
+        .step_by(2)
+        .flat_map(str::lines)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn links_resolve() {
+    let mut broken = Vec::new();
+    for (path, text) in pages() {
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => path.clone(),
+                _ => path.parent().unwrap().join(file),
+            };
+            let is_found = target.exists()
+                && (anchor.is_empty()
+                    || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor));
+            if !is_found {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn examples_are_listed() {
+    let listed = page("docs/examples.md");
     for (name, _) in crate::examples::EXAMPLES {
         assert!(
-            readme.contains(&format!("examples/{name}.rs")),
-            "{name} is not in the README"
-        );
-    }
-    for part in readme.split("(examples/").skip(1) {
-        let name = part.split(".rs").next().unwrap();
-        assert!(
-            crate::examples::EXAMPLES
-                .iter()
-                .any(|(known, _)| *known == name),
-            "{name}"
+            listed.contains(&format!("examples/{name}.rs")),
+            "{name} is not in docs/examples.md"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The programs that fetch, and how each is told the same.
+//! Download clients, with equivalent options for each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use crate::report::Report;
 
 const OURS: &str = env!("CARGO_BIN_EXE_myapp");
 
-/// Files at once, for all of them.
-const AT_ONCE: usize = 16;
+/// Concurrent files of every client.
+const JOBS: usize = 16;
 
-/// The tutorial's own way: aiohttp and aiofiles, 16 tasks at once.
+/// The tutorial's implementation: aiohttp and aiofiles, 16 concurrent tasks.
 const AIOHTTP: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/benches/rivals/download/fetch.py"
 );
 
-/// What is to be fetched, and where to.
+/// URLs and target directory of one case.
 pub(crate) struct Job {
-    /// A file with a URL on each line.
+    /// File with one URL per line.
     urls: PathBuf,
-    /// The same for curl, with a file name for each.
+    /// curl configuration with URLs and file names.
     curl: PathBuf,
     certificate: PathBuf,
     pub(crate) out: PathBuf,
 }
 
-/// A program in a version.
+/// Installed program with its version.
 pub(crate) struct Client {
     pub(crate) name: String,
     script: String,
@@ -41,8 +41,11 @@ impl Job {
         count: usize,
         certificate: &Path,
     ) -> anyhow::Result<Self> {
-        let (urls, curl, out) = (folder.join("urls"), folder.join("curl"), folder.join("out"));
-        let (mut lines, mut config) = (String::new(), String::new());
+        let urls = folder.join("urls");
+        let curl = folder.join("curl");
+        let out = folder.join("out");
+        let mut lines = String::new();
+        let mut config = String::new();
         for number in 0..count {
             lines += &format!("{base}/{number:05}\n");
             let path = out.join(format!("{number:05}"));
@@ -68,7 +71,7 @@ impl Client {
     }
 
     pub(crate) fn script(&self, job: &Job) -> String {
-        let mut script = self.script.replace("16", &AT_ONCE.to_string());
+        let mut script = self.script.replace("16", &JOBS.to_string());
         let names = [
             ("URLS", &job.urls),
             ("CURLRC", &job.curl),
@@ -82,7 +85,7 @@ impl Client {
     }
 }
 
-/// All that are here, ours first.
+/// Returns the installed clients, ours first.
 pub(crate) fn installed(report: &Report) -> Vec<Client> {
     let ours = format!("exec {OURS} download -q -j 16 --cacert CERTIFICATE -d OUT - <URLS");
     let name = format!("myapp {}", env!("CARGO_PKG_VERSION"));
@@ -105,7 +108,7 @@ pub(crate) fn installed(report: &Report) -> Vec<Client> {
             "cd OUT; exec wget2 --no-config -q --max-threads=16 --no-hsts --no-robots \
              --ca-certificate=CERTIFICATE -i URLS",
         ),
-        // One URL a run; it finds no certificates but the system's.
+        // One URL per run; it accepts only the installed root certificates.
         (
             "axel",
             "axel",
@@ -117,7 +120,7 @@ pub(crate) fn installed(report: &Report) -> Vec<Client> {
                 name: format!("{program} {}", number(&version)),
                 script: script.to_owned(),
             }),
-            None => report.left_out(&format!("{program} (apt-get install {package})")),
+            None => report.skipped(&format!("{program} (apt-get install {package})")),
         }
     }
     match python() {
@@ -125,18 +128,18 @@ pub(crate) fn installed(report: &Report) -> Vec<Client> {
             name: versions,
             script: format!("exec {} {AIOHTTP} URLS OUT CERTIFICATE", python.display()),
         }),
-        Err(error) => report.left_out(&format!("aiohttp and aiofiles (pip): {error:#}")),
+        Err(error) => report.skipped(&format!("aiohttp and aiofiles (pip): {error:#}")),
     }
     clients
 }
 
-/// The version in what a program tells of itself.
+/// Extracts the version number.
 fn number(text: &str) -> &str {
     let digit = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
     text.split(' ').find(digit).unwrap_or_default()
 }
 
-/// A Python with aiohttp and aiofiles, made once beside the other build products.
+/// Returns a Python with aiohttp and aiofiles, installed once in the target directory.
 fn python() -> anyhow::Result<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aiohttp");
     let python = folder.join("bin/python");
@@ -144,9 +147,10 @@ fn python() -> anyhow::Result<(PathBuf, String)> {
         let program = "import aiohttp, aiofiles, importlib.metadata as m; \
                        print('aiohttp', m.version('aiohttp'), 'aiofiles', m.version('aiofiles'))";
         let output = Command::new(python).args(["-c", program]).output().ok()?;
-        let text = String::from_utf8(output.stdout)
-            .ok()
-            .filter(|_| output.status.success())?;
+        if !output.status.success() {
+            return None;
+        }
+        let text = String::from_utf8(output.stdout).ok()?;
         Some(text.trim().to_owned())
     };
     if versions(&python).is_none() {
@@ -163,5 +167,5 @@ fn python() -> anyhow::Result<(PathBuf, String)> {
     let versions = versions(&python);
     versions
         .map(|versions| (python, versions))
-        .ok_or_else(|| anyhow::anyhow!("it does not import"))
+        .ok_or_else(|| anyhow::anyhow!("import failed"))
 }

@@ -1,4 +1,4 @@
-"""Fetches many URLs as the tutorial does: aiohttp, aiofiles, pieces of 64 KiB, 16 tasks at once.
+"""Fetches many URLs as the tutorial does: aiohttp, aiofiles, 64 KiB chunks, 16 concurrent tasks.
 
 usage: fetch.py URLS FOLDER CERTIFICATE
 """
@@ -15,8 +15,8 @@ async def fetch(session, semaphore, url, folder):
     async with semaphore, session.get(url) as response:
         response.raise_for_status()
         async with aiofiles.open(f"{folder}/{url.rsplit('/', 1)[1]}", "wb") as file:
-            async for piece in response.content.iter_chunked(65536):
-                await file.write(piece)
+            async for chunk in response.content.iter_chunked(65536):
+                await file.write(chunk)
 
 
 async def main(urls, folder, certificate):

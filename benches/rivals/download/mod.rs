@@ -1,5 +1,5 @@
-//! `download` beside the programs that fetch many files at once, from an nginx on a core of its
-//! own; all of them on the other. Figures are a client's time divided by curl's in the same round:
+//! `download` compared with other clients that fetch many files, from an nginx on its own core; all
+//! clients run on the other core. Ratios are a client's time divided by curl's in the same round:
 //! below 1 it is faster than curl.
 
 mod clients;
@@ -20,7 +20,7 @@ use clients::{Client, Job};
 use server::Nginx;
 use usage::Usage;
 
-/// What is fetched: a name for the case, how many files, of how many bytes, in how many rounds.
+/// One case: number and size of the files, and number of rounds.
 struct Case {
     name: &'static str,
     folder: &'static str,
@@ -53,20 +53,19 @@ const CASES: [Case; 3] = [
     },
 ];
 
-/// The names of the cases, to be asked for one by one.
+/// Names of the cases on the command line.
 pub(crate) const NAMES: [&str; 3] = ["download-small", "download-medium", "download-large"];
 
-/// Who takes longer than this in a case, in seconds, is given up and not run again in it.
-const HOPELESS: u64 = 12;
+/// Time limit of a run in seconds. A client that exceeds it is not run again in the same case.
+const MAX_RUN_SECONDS: u64 = 12;
 
-/// Runs the cases that are `asked` for, over http and over https.
-pub(crate) fn all(report: &mut Report, asked: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+/// Runs the selected cases over http and https.
+pub(crate) fn all(report: &mut Report, is_selected: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let folder = folder()?;
     let folder = folder.path();
     let clients = clients::installed(report);
     let Some(nginx) = Nginx::start(&folder.join("nginx"))? else {
-        report
-            .left_out("all of download: it needs nginx (apt-get install nginx-light) and taskset");
+        report.skipped("download: requires nginx (apt-get install nginx-light) and taskset");
         return Ok(());
     };
     println!(
@@ -75,7 +74,11 @@ pub(crate) fn all(report: &mut Report, asked: impl Fn(&str) -> bool) -> anyhow::
         folder.display()
     );
     println!("ratio: the client's time divided by curl's, median [quartiles]\n");
-    for (case, _) in CASES.iter().zip(NAMES).filter(|(_, name)| asked(name)) {
+    for (case, _) in CASES
+        .iter()
+        .zip(NAMES)
+        .filter(|(_, name)| is_selected(name))
+    {
         case.write(&nginx.root)?;
         for scheme in ["http", "https"] {
             case.run(folder, scheme, &nginx, &clients, report)?;
@@ -85,7 +88,7 @@ pub(crate) fn all(report: &mut Report, asked: impl Fn(&str) -> bool) -> anyhow::
     Ok(())
 }
 
-/// A folder in memory where there is one, so that no disk is measured: `TMPDIR` names another.
+/// Creates a directory in memory if possible, so that no disk is measured. `TMPDIR` overrides it.
 fn folder() -> std::io::Result<tempfile::TempDir> {
     match std::env::var_os("TMPDIR") {
         None if Path::new("/dev/shm").is_dir() => tempfile::tempdir_in("/dev/shm"),
@@ -121,23 +124,23 @@ impl Case {
         let base = format!("{}/{}", nginx.base(scheme), self.folder);
         let job = Job::write(folder, &base, self.count, &nginx.certificate)?;
         let mut runs: Vec<Vec<Usage>> = clients.iter().map(|_| Vec::new()).collect();
-        let mut hopeless = vec![false; clients.len()];
+        let mut timed_out = vec![false; clients.len()];
         for round in 0..=self.rounds {
-            for ((client, runs), hopeless) in clients.iter().zip(&mut runs).zip(&mut hopeless) {
-                if *hopeless {
+            for ((client, runs), timed_out) in clients.iter().zip(&mut runs).zip(&mut timed_out) {
+                if *timed_out {
                     continue;
                 }
                 match self.once(client, &job) {
-                    Ok(None) => *hopeless = true,
-                    // The first round warms up.
+                    Ok(None) => *timed_out = true,
+                    // The first round is a warm-up.
                     Ok(Some(usage)) if round > 0 => runs.push(usage),
                     Ok(Some(_)) => {}
-                    // One that fails now and then does not end the comparison.
-                    Err(error) => println!("  in round {round} {} failed: {error}", client.name),
+                    // A sporadic failure does not end the comparison.
+                    Err(error) => println!("  round {round}: {} failed: {error}", client.name),
                 }
             }
         }
-        show(
+        print_case(
             &format!("download {}, {scheme}", self.name),
             clients,
             &runs,
@@ -146,14 +149,14 @@ impl Case {
         Ok(())
     }
 
-    /// One run, which must leave all files behind; they are then removed. `None` if it takes too
-    /// long.
+    /// Runs a client once and checks that all files are complete; `None` if it exceeds the time
+    /// limit.
     fn once(&self, client: &Client, job: &Job) -> anyhow::Result<Option<Usage>> {
         if job.out.exists() {
             fs::remove_dir_all(&job.out)?;
         }
         fs::create_dir(&job.out)?;
-        let usage = usage::measure(&client.script(job), HOPELESS)?;
+        let usage = usage::measure(&client.script(job), MAX_RUN_SECONDS)?;
         let mut found = 0;
         for entry in fs::read_dir(&job.out)? {
             found += usize::from(entry?.metadata()?.len() == self.size as u64);
@@ -164,26 +167,28 @@ impl Case {
             client.name,
             self.count
         );
-        fs::remove_dir_all(&job.out).context("remove what was fetched")?;
+        fs::remove_dir_all(&job.out).context("remove downloaded files")?;
         Ok(usage)
     }
 }
 
-fn show(case: &str, clients: &[Client], runs: &[Vec<Usage>], report: &mut Report) {
+fn print_case(case: &str, clients: &[Client], runs: &[Vec<Usage>], report: &mut Report) {
     println!("{case}");
     let curl = clients.iter().position(Client::is_curl).unwrap_or(0);
     let mut rows = Vec::new();
-    for (Client { name, .. }, its) in clients.iter().zip(runs) {
-        if its.is_empty() {
-            println!("  {name:<32}  not done: it failed, or took more than {HOPELESS} s");
-            rows.push(json!({"name": name, "not_done_in_seconds": HOPELESS}));
+    for (Client { name, .. }, usages) in clients.iter().zip(runs) {
+        if usages.is_empty() {
+            println!("  {name:<32}  no result: failed, or took more than {MAX_RUN_SECONDS} s");
+            rows.push(json!({"name": name, "exceeded_seconds": MAX_RUN_SECONDS}));
             continue;
         }
-        let pairs = its.iter().zip(&runs[curl]);
-        let ratio = Quartiles::of(pairs.map(|(its, curls)| its.wall / curls.wall).collect()).0;
+        let pairs = usages.iter().zip(&runs[curl]);
+        let ratio = Quartiles::of(pairs.map(|(usage, curl)| usage.wall / curl.wall).collect()).0;
         let median =
-            |figure: fn(&Usage) -> f64| Quartiles::of(its.iter().map(figure).collect()).0[1];
-        let (wall, cpu, memory) = (median(|u| u.wall), median(|u| u.cpu), median(|u| u.memory));
+            |value: fn(&Usage) -> f64| Quartiles::of(usages.iter().map(value).collect()).0[1];
+        let wall = median(|usage| usage.wall);
+        let cpu = median(|usage| usage.cpu);
+        let memory = median(|usage| usage.memory);
         println!(
             "  {name:<32} {:>7.0} ms  {:>5.2} [{:.2}–{:.2}]  CPU {:>6.0} ms  {:>6.1} MiB",
             wall * 1e3,
@@ -199,5 +204,5 @@ fn show(case: &str, clients: &[Client], runs: &[Vec<Usage>], report: &mut Report
         }));
     }
     println!();
-    report.keep(json!({"case": case, "figures": rows}));
+    report.record(json!({"case": case, "results": rows}));
 }

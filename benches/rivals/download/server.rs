@@ -1,4 +1,4 @@
-//! nginx, to fetch from.
+//! nginx as the server of the download cases.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use anyhow::ensure;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-/// A server that is killed when dropped.
+/// nginx process; killed when dropped.
 pub(crate) struct Nginx {
     child: Child,
     host: String,
     ports: [u16; 2],
-    /// What it serves.
+    /// Document root.
     pub(crate) root: PathBuf,
     pub(crate) certificate: PathBuf,
     pub(crate) version: String,
 }
 
 impl Nginx {
-    /// Starts one in `folder`, for http and https, on the second core; `None` where it is not
+    /// Starts nginx in `folder` for http and https on the second core; `None` if it is not
     /// installed.
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
         let mut second_core = Command::new("taskset");
@@ -30,7 +30,7 @@ impl Nginx {
         Self::start_at(folder, "127.0.0.1", second_core)
     }
 
-    /// Starts one by a command that runs another program, at this address.
+    /// Starts nginx through a wrapper command, at the given address.
     pub(crate) fn start_at(
         folder: &Path,
         host: &str,
@@ -75,10 +75,10 @@ impl Nginx {
         format!("{scheme}://{}:{port}", self.host)
     }
 
-    /// It writes its pid when it listens.
+    /// Waits for the pid file, which nginx writes when it listens.
     fn wait(&mut self, folder: &Path) -> anyhow::Result<()> {
         for _ in 0..1000 {
-            ensure!(self.child.try_wait()?.is_none(), "nginx ended at once");
+            ensure!(self.child.try_wait()?.is_none(), "nginx exited at start");
             if folder.join("pid").exists() {
                 return Ok(());
             }
@@ -90,13 +90,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Errors mean that the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Debian keeps it where only root's PATH leads.
+/// Debian installs nginx in `/usr/sbin`, which is only in root's PATH.
 fn program() -> &'static str {
     if Path::new("/usr/sbin/nginx").exists() {
         "/usr/sbin/nginx"

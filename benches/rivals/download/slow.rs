@@ -1,5 +1,5 @@
-//! One large file over a link that takes 50 ms each way and loses one packet in a hundred: over
-//! eight connections and over one, and by the others that divide a file.
+//! One large file over a link with 50 ms delay and 1 % loss each way: with eight connections, with
+//! one, and by other clients that split a file.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,28 +14,28 @@ use anyhow::{Context as _, ensure};
 use super::server::Nginx;
 use crate::echo::peers::build;
 use crate::machine;
-use crate::measure::{Contender, Figures, run};
+use crate::measure::{Contender, Timing, run};
 use crate::report::Report;
 
 pub(crate) const NAME: &str = "download-slow-link";
 
 const OURS: &str = env!("CARGO_BIN_EXE_myapp");
 
-/// Milliseconds each way, and packets of a hundred that are lost.
+/// Delay in milliseconds and loss in percent, each way.
 const LINK: [&str; 2] = ["50", "1"];
 
 const SERVER: &str = "192.0.2.1";
 const SIZE: usize = 8 << 20;
 const ROUNDS: usize = 3;
 
-/// The link, and the namespaces at its ends; all of it goes when this is dropped.
+/// Emulated link with a network namespace at each end; removed when dropped.
 struct Link {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
-/// A file behind the link, and where it is fetched to.
+/// File behind the link, and its target.
 struct Job {
     link: Link,
     url: String,
@@ -43,20 +43,20 @@ struct Job {
     out: PathBuf,
 }
 
-/// Runs it, where this machine lets namespaces and interfaces be made.
+/// Runs the comparison if namespaces and interfaces can be created.
 pub(crate) fn slow_link(report: &mut Report) -> anyhow::Result<()> {
     let link = match Link::start() {
         Ok(link) => link,
         Err(error) => {
-            let needs = "root, Linux with /dev/net/tun, and ip of iproute2";
-            report.left_out(&format!("{NAME}, which needs {needs}: {error:#}"));
+            let requirements = "root, Linux with /dev/net/tun, and ip of iproute2";
+            report.skipped(&format!("{NAME}, which requires {requirements}: {error:#}"));
             return Ok(());
         }
     };
     let folder = tempfile::tempdir()?;
     let Some(nginx) = Nginx::start_at(folder.path(), SERVER, link.inside("server"))? else {
-        report.left_out(&format!(
-            "{NAME}: it needs nginx (apt-get install nginx-light)"
+        report.skipped(&format!(
+            "{NAME}: requires nginx (apt-get install nginx-light)"
         ));
         return Ok(());
     };
@@ -75,11 +75,12 @@ impl Link {
             .args(LINK)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        // Ctrl-C is not for it: it ends, and removes all, when its stdin does.
+        // In its own process group, so that Ctrl-C does not end it before it has cleaned up: it
+        // removes the namespaces when its stdin is closed.
         let mut child = command.stderr(Stdio::piped()).process_group(0).spawn()?;
         let stdin = child.stdin.take();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("its stdout")?).read_line(&mut line)?;
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
         if line.trim() == "ready" {
             return Ok(Self { name, child, stdin });
         }
@@ -95,14 +96,14 @@ impl Link {
         )
     }
 
-    /// What runs a program at one end.
+    /// Returns a command that runs a program at one end.
     fn inside(&self, end: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &format!("{}-{end}", self.name)]);
         command
     }
 
-    /// The connections that the server has, by the client's port.
+    /// Returns the client ports of the server's established connections.
     fn ports(&self) -> anyhow::Result<Vec<String>> {
         let mut command = self.inside("server");
         let output = command
@@ -124,7 +125,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // It removes the namespaces when nobody needs them any more.
+        // The end of its stdin makes it remove the namespaces.
         self.stdin = None;
         let _ = self.child.wait();
     }
@@ -136,7 +137,8 @@ impl Job {
         let mut random = fastrand::Rng::with_seed(7);
         let bytes: Vec<u8> = (0..SIZE).map(|_| random.u8(..)).collect();
         fs::File::create(&file)?.write_all(&bytes)?;
-        let (url, out) = (format!("{}/f", nginx.base("http")), folder.join("out"));
+        let url = format!("{}/f", nginx.base("http"));
+        let out = folder.join("out");
         Ok(Self {
             link,
             url,
@@ -145,10 +147,11 @@ impl Job {
         })
     }
 
-    /// A program in this version that fetches the file into the folder, which must then hold it.
+    /// Returns a contender that fetches the file and compares it with the original.
     fn contender(&self, name: &str, script: &str) -> Contender {
-        let (out, url) = (self.out.display(), &self.url);
-        let fetch = script.replace("OUT", &out.to_string()).replace("URL", url);
+        let out = self.out.display();
+        let fetch = script.replace("OUT", &out.to_string());
+        let fetch = fetch.replace("URL", &self.url);
         let script = format!(
             "ip netns exec {}-client {fetch} && cmp {out}/f {}",
             self.link.name,
@@ -177,43 +180,43 @@ impl Job {
         ] {
             match machine::version(program) {
                 Some(_) => all.push(self.contender(&format!("{program}, 8 connections"), script)),
-                None => report.left_out(&format!("{program} (apt-get install {package})")),
+                None => report.skipped(&format!("{program} (apt-get install {package})")),
             }
         }
         all
     }
 
-    fn make_room(&self) -> anyhow::Result<()> {
+    fn clear_output(&self) -> anyhow::Result<()> {
         if self.out.exists() {
             fs::remove_dir_all(&self.out)?;
         }
         Ok(fs::create_dir(&self.out)?)
     }
 
-    /// As elsewhere, but without a round that is not counted: there is nothing to warm up, and a
-    /// minute is a long time.
+    /// Measures interleaved, without a warm-up round: the link dominates, and a round takes a
+    /// minute.
     fn compare(&self, report: &mut Report) -> anyhow::Result<()> {
         let contenders = self.contenders(report);
         let mut times = vec![Vec::new(); contenders.len()];
         for _ in 0..ROUNDS {
             for (contender, times) in contenders.iter().zip(&mut times) {
-                self.make_room()?;
+                self.clear_output()?;
                 times.push(run(&contender.script)?.as_secs_f64());
             }
         }
-        let figures = Figures::beside_the_first(&contenders, times);
+        let timings = Timing::relative_to_first(&contenders, times);
         let [delay, loss] = LINK;
         let size = SIZE >> 20;
         report.add(
             &format!("{NAME}: {size} MiB, {delay} ms and {loss} % loss each way"),
-            &figures,
+            &timings,
         );
         Ok(())
     }
 
-    /// Cuts one of the connections while the file comes; it must be exact all the same.
+    /// Cuts one connection during the transfer; the file must still be exact.
     fn cut(&self) -> anyhow::Result<()> {
-        self.make_room()?;
+        self.clear_output()?;
         let script = format!("{OURS} download -s 8 -k 128K -d OUT URL");
         let Contender { script, .. } = self.contender("", &script);
         let mut command = Command::new("sh");
@@ -221,7 +224,8 @@ impl Job {
             .args(["-c", &script])
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
-        let (child, start) = (child.spawn()?, Instant::now());
+        let child = child.spawn()?;
+        let start = Instant::now();
         let ports = loop {
             let ports = self.link.ports()?;
             if ports.len() == 8 {
@@ -235,20 +239,20 @@ impl Job {
             sleep(Duration::from_millis(20));
         };
         let mut cut = self.link.inside("server");
-        // That of another family of addresses has no such port, which it tells.
+        // For the other address family `ss` reports that there is no such port.
         cut.args(["ss", "-K", "dport", "=", &ports[4]]).output()?;
         let output = child.wait_with_output()?;
-        let says = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
-            "{script}: {}: {says}",
+            "{script}: {}: {stderr}",
             output.status
         );
         ensure!(
-            says.contains("trying a part again"),
-            "no connection was cut: {says}"
+            stderr.contains("trying a part again"),
+            "no connection was cut: {stderr}"
         );
-        println!("with one of the eight connections cut on the way: the file is exact\n{says}");
+        println!("one of eight connections cut: the file is exact\n{stderr}");
         Ok(())
     }
 }

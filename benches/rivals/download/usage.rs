@@ -1,4 +1,4 @@
-//! What one run takes: time, processor time, memory.
+//! Resource usage of one run: time, CPU time, memory.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -6,21 +6,21 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// The first argument of this program when it runs another one and tells what that took. The
-/// system tells the peak of all children together, so each run has a parent of its own.
+/// First argument of this program when it runs and measures another one. `getrusage` reports the
+/// peak memory of all children together, so each run has its own parent.
 pub(crate) const MEASURE: &str = "--measure";
 
-/// How timeout(1) ends when it has ended what it ran.
+/// Exit code of timeout(1) after a timeout.
 const TIMED_OUT: i32 = 124;
 
-/// The figures of one run: seconds, and bytes. Memory is that of the largest process.
+/// Resource usage of one run in seconds and bytes. Memory is that of the largest process.
 pub(crate) struct Usage {
     pub(crate) wall: f64,
     pub(crate) cpu: f64,
     pub(crate) memory: f64,
 }
 
-/// Runs `script` by `sh -c` on the first core; `None` if it takes more than `limit` seconds.
+/// Runs `script` with `sh -c` on the first core; `None` if it takes more than `limit` seconds.
 pub(crate) fn measure(script: &str, limit: u64) -> anyhow::Result<Option<Usage>> {
     let mut command = Command::new("taskset");
     command.args(["-c", "0", "timeout", &limit.to_string()]);
@@ -41,14 +41,14 @@ pub(crate) fn measure(script: &str, limit: u64) -> anyhow::Result<Option<Usage>>
         output.status
     );
     let last = text.lines().last().unwrap_or_default();
-    let figures: Result<Vec<f64>, _> = last.split(' ').map(str::parse).collect();
-    match figures.as_deref() {
+    let numbers: Result<Vec<f64>, _> = last.split(' ').map(str::parse).collect();
+    match numbers.as_deref() {
         Ok(&[wall, cpu, memory]) => Ok(Some(Usage { wall, cpu, memory })),
-        _ => anyhow::bail!("{script}: no figures in {text:?}"),
+        _ => anyhow::bail!("{script}: unexpected output {text:?}"),
     }
 }
 
-/// Runs `script` and prints what it took: the other side of [`measure`].
+/// Runs `script` and prints its usage, for [`measure`] in the parent process.
 pub(crate) fn child(script: &str) -> anyhow::Result<()> {
     let mut command = Command::new("sh");
     command

@@ -1,4 +1,4 @@
-//! What is no rate: bursts, idle memory, slow readers, latency, system calls.
+//! Bursts, idle memory, slow readers, latency and system calls of servers.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -16,53 +16,53 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use super::peers::pinned;
 use super::server::Server;
-use super::{OURS, SECONDS, SERVE, SERVERS, Setting, tell_values};
+use super::{OURS, SECONDS, SERVE, SERVERS, Setting, print_values};
 use crate::machine;
 use crate::report::Report;
 
 const BURST: usize = 10_000;
 const SLOW: usize = 20;
 
-pub(super) fn tell(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
-    tell_bursts(setting, report)?;
-    tell_slow_readers(setting, report)?;
-    tell_latency(setting, report)?;
-    tell_system_calls(setting, report)
+pub(super) fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
+    bursts(setting, report)?;
+    slow_reader_costs(setting, report)?;
+    latency(setting, report)?;
+    system_calls_per_request(setting, report)
 }
 
-fn tell_bursts(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
+fn bursts(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for server in setting.servers()? {
         let (slowest, each) = burst(&server)?;
         let values = vec![
             ("slowest connect", slowest * 1e3, "ms"),
-            ("idle", each, "bytes each"),
+            ("idle", each, "bytes per connection"),
         ];
         rows.push((server.name.clone(), values));
     }
-    tell_values(
+    print_values(
         report,
-        "10,000 connections in a burst, memory of each when idle",
+        "burst of 10,000 connections, memory per idle connection",
         &rows,
     );
     Ok(())
 }
 
-fn tell_slow_readers(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
+fn slow_reader_costs(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for server in setting.servers()? {
         let (grown, slowest) = slow_readers(&server)?;
         let values = vec![
-            ("grown by", grown / 1024.0, "KiB"),
-            ("others' slowest", slowest * 1e3, "ms"),
+            ("memory growth", grown / 1024.0, "KiB"),
+            ("slowest reply to others", slowest * 1e3, "ms"),
         ];
         rows.push((server.name.clone(), values));
     }
-    tell_values(report, "20 clients that send and never read", &rows);
+    print_values(report, "20 clients that send and never read", &rows);
     Ok(())
 }
 
-fn tell_latency(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
+fn latency(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let busy = ["--busy-poll"];
     let mut ours = pinned(SERVERS, OURS.as_ref());
     let raw_echo = setting.raw.join("raw-echo");
@@ -85,17 +85,17 @@ fn tell_latency(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
         ))
     };
     let rows: Vec<_> = rows.iter().map(row).collect::<anyhow::Result<_>>()?;
-    tell_values(
+    print_values(
         report,
-        "latency on one connection, the client polling as the server",
+        "latency on one connection, the client polls like the server",
         &rows,
     );
     Ok(())
 }
 
-fn tell_system_calls(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
+fn system_calls_per_request(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     if machine::version("strace").is_none() {
-        report.left_out("system calls (Debian package strace)");
+        report.skipped("system calls (Debian package strace)");
         return Ok(());
     }
     let mut programs = vec![
@@ -109,28 +109,28 @@ fn tell_system_calls(setting: &Setting, report: &mut Report) -> anyhow::Result<(
         let calls = |requests| system_calls(program, arguments, requests);
         Ok((
             (*name).to_owned(),
-            vec![("each", (calls(2100)? - calls(100)?) / 2000.0, "")],
+            vec![("calls", (calls(2100)? - calls(100)?) / 2000.0, "")],
         ))
     };
     let rows: Vec<_> = programs.iter().map(row).collect::<anyhow::Result<_>>()?;
-    tell_values(report, "system calls a request, on one connection", &rows);
+    print_values(report, "system calls per request, on one connection", &rows);
     Ok(())
 }
 
-/// The longest that one connect takes, and the memory of each connection.
+/// Returns the longest connect time and the memory per connection.
 fn burst(server: &Server) -> anyhow::Result<(f64, f64)> {
-    ask(&mut TcpStream::connect(server.address)?)?;
+    exchange(&mut TcpStream::connect(server.address)?)?;
     let before = server.memory();
     let (mut clients, slowest) = connect_all(server.address)?;
-    // Each of them is in when its message has been answered.
-    clients.iter_mut().try_for_each(ask)?;
+    // A connection is accepted when its message has been answered.
+    clients.iter_mut().try_for_each(exchange)?;
     Ok((
         slowest.as_secs_f64(),
         (server.memory() - before) / BURST as f64,
     ))
 }
 
-/// Connects without waiting for one before the next; tells how long the slowest took.
+/// Starts all connects without waiting; returns the connections and the longest connect time.
 fn connect_all(address: SocketAddr) -> anyhow::Result<(Vec<TcpStream>, Duration)> {
     let mut starts = Vec::with_capacity(BURST);
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -147,7 +147,8 @@ fn connect_all(address: SocketAddr) -> anyhow::Result<(Vec<TcpStream>, Duration)
         epoll::add(&epoll, &socket, EventData::new_u64(number), once)?;
         clients.push(TcpStream::from(socket));
     }
-    let (mut slowest, mut connected) = (Duration::ZERO, 0);
+    let mut slowest = Duration::ZERO;
+    let mut connected = 0;
     let mut events = Vec::with_capacity(BURST);
     while connected < BURST {
         events.clear();
@@ -159,15 +160,16 @@ fn connect_all(address: SocketAddr) -> anyhow::Result<(Vec<TcpStream>, Duration)
     }
     for client in &clients {
         client.set_nonblocking(false)?;
-        anyhow::ensure!(client.take_error()?.is_none(), "not all could connect");
+        anyhow::ensure!(client.take_error()?.is_none(), "a connect failed");
     }
     Ok((clients, slowest))
 }
 
-/// The memory that clients cost who send and never read, and the longest that another waits.
+/// Returns the memory growth caused by clients that never read, and the longest reply time of
+/// another client.
 fn slow_readers(server: &Server) -> anyhow::Result<(f64, f64)> {
     let mut other = TcpStream::connect(server.address)?;
-    ask(&mut other)?;
+    exchange(&mut other)?;
     let before = server.memory();
     let connect = |_| TcpStream::connect(server.address);
     let slow: Vec<_> = (0..SLOW).map(connect).collect::<Result<_, _>>()?;
@@ -179,7 +181,7 @@ fn slow_readers(server: &Server) -> anyhow::Result<(f64, f64)> {
             .collect();
         while filling.iter().any(|filling| !filling.is_finished()) {
             let start = Instant::now();
-            ask(&mut other)?;
+            exchange(&mut other)?;
             slowest = slowest.max(start.elapsed());
         }
         anyhow::Ok(())
@@ -187,7 +189,7 @@ fn slow_readers(server: &Server) -> anyhow::Result<(f64, f64)> {
     Ok((server.memory() - before, slowest.as_secs_f64()))
 }
 
-/// Sends lines until the other side takes no more.
+/// Sends lines until the server stops reading.
 fn fill(mut client: &TcpStream) -> std::io::Result<()> {
     let lines = [vec![b'x'; 999], vec![b'\n']].concat().repeat(64);
     client.set_write_timeout(Some(Duration::from_millis(300)))?;
@@ -200,12 +202,12 @@ fn fill(mut client: &TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn ask(client: &mut TcpStream) -> std::io::Result<()> {
+fn exchange(client: &mut TcpStream) -> std::io::Result<()> {
     client.write_all(b"hello\n")?;
     client.read_exact(&mut [0; 6])
 }
 
-/// The system calls of a program that is asked so often and then ended.
+/// Returns the number of system calls of a server that answers `requests` requests.
 fn system_calls(program: &Path, arguments: &[&str], requests: usize) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let counts = folder.path().join("counts");
@@ -217,18 +219,21 @@ fn system_calls(program: &Path, arguments: &[&str], requests: usize) -> anyhow::
         .args(arguments);
     let server = Server::announced("traced", &mut command)?;
     let mut client = TcpStream::connect(server.address)?;
-    // A server that finds a message when it looks for the first time need not wait for it.
+    // A message that is already there at the first read would save the server a wait.
     thread::sleep(Duration::from_millis(100));
-    (0..requests).try_for_each(|_| ask(&mut client))?;
+    (0..requests).try_for_each(|_| exchange(&mut client))?;
     drop(server);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
         let text = fs::read_to_string(&counts).unwrap_or_default();
         if let Some(total) = text.lines().find(|line| line.ends_with("total")) {
-            let calls = total.split_whitespace().nth(3).context("no calls")?;
+            let calls = total
+                .split_whitespace()
+                .nth(3)
+                .context("no count in strace's summary")?;
             return Ok(calls.parse()?);
         }
         thread::sleep(Duration::from_millis(5));
     }
-    anyhow::bail!("strace says nothing")
+    anyhow::bail!("strace wrote no summary")
 }

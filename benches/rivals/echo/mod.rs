@@ -1,8 +1,8 @@
 //! Echo servers on one core under a client on another.
 //!
-//! The rivals are the fastest there can be (`benches/peers/raw`: one thread, edge-triggered epoll,
-//! nothing else), what most would write (`benches/peers/tokio-echo`), and what is installed
-//! (ncat, socat). They are built here, as packages of their own.
+//! The peers are a lower bound (`benches/peers/raw`: one thread of edge-triggered epoll without
+//! abstractions), a typical implementation (`benches/peers/tokio-echo`), and installed programs
+//! (ncat, socat). The first two are built as separate packages.
 
 mod costs;
 pub(crate) mod peers;
@@ -23,19 +23,19 @@ const OURS: &str = env!("CARGO_BIN_EXE_myapp");
 
 const SERVE: [&str; 3] = ["serve", "-q", "127.0.0.1:0"];
 
-/// The cores of the servers and of the clients.
+/// CPU cores of servers and clients.
 const SERVERS: &str = "0";
 const CLIENTS: &str = "1";
 
-/// Many and short, as the machine is not the same from one second to the next.
+/// Many short rounds, because the machine's speed varies from second to second.
 const ROUNDS: usize = 21;
 const SECONDS: &str = "0.5";
 
-/// Longer where our client is measured: it counts the time in which it connects, the raw one not.
+/// Longer for load clients: ours includes the time to connect, the raw client does not.
 const LOAD_ROUNDS: usize = 11;
 const LOAD_SECONDS: &str = "2";
 
-/// What all comparisons need.
+/// Paths of the built peers.
 pub(crate) struct Setting {
     raw: PathBuf,
     tokio: Option<PathBuf>,
@@ -44,9 +44,9 @@ pub(crate) struct Setting {
 impl Setting {
     pub(crate) fn new(report: &Report) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
-        anyhow::ensure!(cores > 1, "a server and its client need a core each");
+        anyhow::ensure!(cores > 1, "server and client need one core each");
         myapp::limits::nofile::raise_limit()?;
-        let tokio = build("tokio-echo").inspect_err(|error| report.left_out(&error.to_string()));
+        let tokio = build("tokio-echo").inspect_err(|error| report.skipped(&error.to_string()));
         Ok(Self {
             raw: build("raw")?,
             tokio: tokio.ok(),
@@ -65,7 +65,7 @@ impl Setting {
         )
     }
 
-    /// Ours, then the rivals that have a thread for all connections.
+    /// Returns our server, then the peers that use one thread for all connections.
     fn servers(&self) -> anyhow::Result<Vec<Server>> {
         let mut servers = vec![self.ours()?, self.raw()?];
         if let Some(tokio) = &self.tokio {
@@ -76,7 +76,7 @@ impl Setting {
     }
 }
 
-/// Requests a second, and the processor's time for each.
+/// Compares request rates and CPU time per request.
 pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
     let setting = Setting::new(report)?;
     let mut servers = setting.servers()?;
@@ -93,7 +93,7 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
         ];
         servers.push(Server::on_port(&version, "ncat", &arguments)?);
     } else {
-        report.left_out("ncat (Debian package ncat)");
+        report.skipped("ncat (Debian package ncat)");
     }
     if let Some(version) = machine::version("socat") {
         let listen = "TCP-LISTEN:PORT,bind=127.0.0.1,fork,reuseaddr,backlog=4096,nodelay";
@@ -103,16 +103,16 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
             &[listen, "PIPE"],
         )?);
     } else {
-        report.left_out("socat (Debian package socat)");
+        report.skipped("socat (Debian package socat)");
     }
     for connections in ["1", "50", "1000"] {
-        // ncat and socat start a process for each connection.
-        let most = if connections == "1000" {
+        // ncat and socat start one process per connection.
+        let count = if connections == "1000" {
             setting.servers()?.len()
         } else {
             servers.len()
         };
-        let names: Vec<_> = servers[..most]
+        let names: Vec<_> = servers[..count]
             .iter()
             .map(|server| server.name.clone())
             .collect();
@@ -120,23 +120,23 @@ pub(crate) fn echo(report: &mut Report) -> anyhow::Result<()> {
             let server = &servers[number];
             let before = server.cpu();
             let load = setting.raw_load(server, connections, SECONDS, &[])?;
-            // Until the processes of single connections have ended and are counted.
+            // Wait until the processes of single connections have been reaped and counted.
             std::thread::sleep(std::time::Duration::from_millis(50));
             Ok(Sample {
                 rate: load.rate(),
                 cpu: (server.cpu() - before) / load.answered,
             })
         })?;
-        rates::tell(
+        rates::print(
             report,
             &format!("echo of 64 bytes, {connections} connections"),
             &rows,
         );
     }
-    costs::tell(&setting, report)
+    costs::measure(&setting, report)
 }
 
-/// Our load client beside the raw one, both on the raw server.
+/// Compares our load client with the raw one, both against the raw server.
 pub(crate) fn load(report: &mut Report) -> anyhow::Result<()> {
     let setting = Setting::new(report)?;
     let server = setting.raw()?;
@@ -154,7 +154,7 @@ pub(crate) fn load(report: &mut Report) -> anyhow::Result<()> {
                 cpu: cpu / load.answered,
             })
         })?;
-        rates::tell(
+        rates::print(
             report,
             &format!("load of 64 bytes, {connections} connections"),
             &rows,
@@ -163,11 +163,11 @@ pub(crate) fn load(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a client says of its run.
+/// Result of one run of a load client.
 struct Load {
     answered: f64,
     seconds: f64,
-    /// The median in seconds, where it was asked for.
+    /// Median latency in seconds; 0 if not measured.
     median: f64,
 }
 
@@ -191,11 +191,11 @@ impl Setting {
             .args([address.as_str(), connections, seconds, "64"])
             .args(flags);
         let text = peers::output(client)?;
-        let figures: Vec<f64> = text
+        let numbers: Vec<f64> = text
             .split_whitespace()
             .map(str::parse)
             .collect::<Result<_, _>>()?;
-        let &[answered, seconds, median] = &figures[..] else {
+        let &[answered, seconds, median] = &numbers[..] else {
             anyhow::bail!("raw-load: {text}")
         };
         Ok(Load {
@@ -219,24 +219,24 @@ fn our_load(server: &Server, connections: &str) -> anyhow::Result<Load> {
     })
 }
 
-/// A name and its single figures: what, how much, of which unit.
+/// Name of a server with its values: label, value, unit.
 type Values = (String, Vec<(&'static str, f64, &'static str)>);
 
-/// Prints single figures and keeps them.
-fn tell_values(report: &mut Report, case: &str, rows: &[Values]) {
+/// Prints and records single values.
+fn print_values(report: &mut Report, case: &str, rows: &[Values]) {
     println!("{case}");
     for (name, values) in rows {
         let values = values
             .iter()
-            .map(|(what, value, unit)| format!("{what} {value:.1} {unit}"));
+            .map(|(label, value, unit)| format!("{label} {value:.1} {unit}"));
         println!("  {name:<28} {}", values.collect::<Vec<_>>().join(", "));
     }
     println!();
     let row = |(name, values): &Values| {
         let values = values
             .iter()
-            .map(|(what, value, unit)| json!([what, value, unit]));
+            .map(|(label, value, unit)| json!([label, value, unit]));
         json!({"name": name, "values": values.collect::<Vec<_>>()})
     };
-    report.keep(json!({"case": case, "figures": rows.iter().map(row).collect::<Vec<_>>()}));
+    report.record(json!({"case": case, "results": rows.iter().map(row).collect::<Vec<_>>()}));
 }

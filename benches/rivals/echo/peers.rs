@@ -1,11 +1,11 @@
-//! Programs that take part: built, pinned to a core, run.
+//! Building, pinning and running peers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
-/// Builds a package of `benches/peers`; returns the folder of its programs.
+/// Builds a package in `benches/peers` and returns the directory of its binaries.
 pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("benches/peers")
@@ -25,14 +25,14 @@ pub(crate) fn build(name: &str) -> anyhow::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
-/// A program that runs on one core.
+/// Returns a command that runs a program on one core.
 pub(super) fn pinned(core: &str, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", core]).arg(program).stdin(Stdio::null());
     command
 }
 
-/// What a program prints.
+/// Runs a program and returns its stdout.
 pub(super) fn output(mut command: Command) -> anyhow::Result<String> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);

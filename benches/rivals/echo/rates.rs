@@ -1,4 +1,4 @@
-//! Rates and costs of contenders in turn.
+//! Interleaved measurement of request rates and CPU time.
 
 use serde_json::json;
 
@@ -8,24 +8,24 @@ use crate::report::Report;
 /// One run of one contender.
 #[derive(Clone)]
 pub(super) struct Sample {
-    /// Requests a second.
+    /// Requests per second.
     pub(super) rate: f64,
-    /// Seconds of the processor for a request.
+    /// CPU seconds per request.
     pub(super) cpu: f64,
 }
 
-/// What was measured of one contender.
+/// Measured rates of one contender.
 pub(super) struct Rates {
     name: String,
     rate: Quartiles,
     cpu: Quartiles,
     /// Our rate divided by its rate in the same round.
     rate_ratio: Quartiles,
-    /// Our cost divided by its cost in the same round.
+    /// Our CPU time per request divided by its CPU time in the same round.
     cpu_ratio: Quartiles,
 }
 
-/// Runs the contenders in turn, `rounds` times after one that is not counted. The first is ours.
+/// Runs the contenders in turn, `rounds` times after one warm-up round. The first is ours.
 pub(super) fn in_turn(
     names: &[String],
     rounds: usize,
@@ -41,7 +41,7 @@ pub(super) fn in_turn(
         }
     }
     let rates = names.iter().zip(&samples).map(|(name, theirs)| {
-        let all = |of: fn(&Sample) -> f64| Quartiles::of(theirs.iter().map(of).collect());
+        let quartiles = |of: fn(&Sample) -> f64| Quartiles::of(theirs.iter().map(of).collect());
         let pairs = samples[0].iter().zip(theirs);
         let ratio = |of: fn(&Sample) -> f64| {
             Quartiles::of(
@@ -55,8 +55,8 @@ pub(super) fn in_turn(
         let cpu = |sample: &Sample| sample.cpu;
         Rates {
             name: name.clone(),
-            rate: all(rate),
-            cpu: all(cpu),
+            rate: quartiles(rate),
+            cpu: quartiles(cpu),
             rate_ratio: ratio(rate),
             cpu_ratio: ratio(cpu),
         }
@@ -64,9 +64,9 @@ pub(super) fn in_turn(
     Ok(rates.collect())
 }
 
-/// Prints a case and keeps it.
-pub(super) fn tell(report: &mut Report, case: &str, rows: &[Rates]) {
-    println!("{case}: requests a second, ours to theirs; processor time for one, ours to theirs");
+/// Prints and records a case.
+pub(super) fn print(report: &mut Report, case: &str, rows: &[Rates]) {
+    println!("{case}: requests per second, ours to theirs; CPU time per request, ours to theirs");
     for Rates {
         name,
         rate,
@@ -75,8 +75,10 @@ pub(super) fn tell(report: &mut Report, case: &str, rows: &[Rates]) {
         cpu_ratio,
     } in rows
     {
-        let ([_, rate, _], [low, ratio, high]) = (rate.0, rate_ratio.0);
-        let ([_, cpu, _], [cpu_low, cpu_ratio, cpu_high]) = (cpu.0, cpu_ratio.0);
+        let [_, rate, _] = rate.0;
+        let [low, ratio, high] = rate_ratio.0;
+        let [_, cpu, _] = cpu.0;
+        let [cpu_low, cpu_ratio, cpu_high] = cpu_ratio.0;
         println!(
             "  {name:<28} {rate:>8.0}/s  {ratio:.2} [{low:.2}–{high:.2}]   {:>6.2} µs  {cpu_ratio:.2} [{cpu_low:.2}–{cpu_high:.2}]",
             cpu * 1e6,
@@ -92,5 +94,5 @@ pub(super) fn tell(report: &mut Report, case: &str, rows: &[Rates]) {
             "cpu_ratio": row.cpu_ratio.0,
         })
     };
-    report.keep(json!({"case": case, "figures": rows.iter().map(row).collect::<Vec<_>>()}));
+    report.record(json!({"case": case, "results": rows.iter().map(row).collect::<Vec<_>>()}));
 }

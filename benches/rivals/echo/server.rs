@@ -1,4 +1,4 @@
-//! A server under test.
+//! Server processes under test.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use super::SERVERS;
 use super::peers::pinned;
 
-/// Runs pinned to its core; killed when dropped.
+/// Server process pinned to a core; killed when dropped.
 pub(super) struct Server {
     pub(super) name: String,
     pub(super) address: SocketAddr,
@@ -30,7 +30,7 @@ impl Server {
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
         let address = line.trim_end().strip_prefix("listening on tcp://");
         let address = address
-            .with_context(|| format!("{name} says {line:?}"))?
+            .with_context(|| format!("unexpected first line of {name}: {line:?}"))?
             .parse()?;
         Ok(Self {
             name: name.into(),
@@ -39,7 +39,7 @@ impl Server {
         })
     }
 
-    /// Starts a program that is told its port (`PORT` in an argument).
+    /// Starts a program with a fixed port (`PORT` in an argument).
     pub(super) fn on_port(name: &str, program: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let port = address.port().to_string();
@@ -64,7 +64,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The processor's time in seconds that it and its ended children have taken.
+    /// Returns the CPU seconds of the process and its reaped children.
     pub(super) fn cpu(&self) -> f64 {
         let process = format!("/proc/{}", self.child.id());
         let threads = fs::read_dir(format!("{process}/task"))
@@ -78,7 +78,7 @@ impl Server {
         times.sum::<f64>() / 1e9 + children(&process)
     }
 
-    /// The memory in bytes that is its own.
+    /// Returns the anonymous resident memory in bytes.
     pub(super) fn memory(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
@@ -92,18 +92,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Errors mean that the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The time in seconds that the programs have taken which this one has run.
+/// Returns the CPU seconds of all reaped children of this process.
 pub(super) fn cpu_of_children() -> f64 {
     children("/proc/self")
 }
 
-/// The 16th and 17th field of `stat`, of which the second may hold spaces; in hundredths.
+/// Fields 16 and 17 of `stat` in hundredths of a second; field 2 may contain spaces.
 fn children(process: &str) -> f64 {
     let stat = fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');

@@ -1,12 +1,12 @@
-//! Two network namespaces, and a link between them that takes its time and loses packets:
+//! Two network namespaces with a slow, lossy link between them:
 //!
 //! ```sh
 //! slow-link NAME DELAY_IN_MILLISECONDS LOSS_IN_PERCENT
 //! ```
 //!
-//! makes the namespaces `NAME-server` (192.0.2.1) and `NAME-client` (192.0.2.2), says `ready`, and
-//! carries packets, each way with the delay and the loss, until its stdin ends; then both are
-//! removed. It needs root and `ip` of iproute2.
+//! creates the namespaces `NAME-server` (192.0.2.1) and `NAME-client` (192.0.2.2), prints `ready`,
+//! and forwards packets with the delay and the loss each way until its stdin ends; then both are
+//! removed. It requires root and `ip` of iproute2.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -20,30 +20,30 @@ use anyhow::{Context as _, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-/// The ends of the link, and their addresses (RFC 5737: for documentation).
+/// Ends of the link with their addresses (RFC 5737).
 const ENDS: [(&str, &str); 2] = [("server", "192.0.2.1/30"), ("client", "192.0.2.2/30")];
 
-/// Where the interface leads.
+/// Route of the interface.
 const ROUTE: &str = "192.0.2.0/30";
 
-/// The name of the interface in each namespace.
+/// Name of the interface in each namespace.
 const INTERFACE: &str = "slow";
 
-/// Packets on the way in one direction; further ones are lost, as on any link.
-const QUEUE: usize = 4096;
+/// Packets in flight in one direction; further ones are dropped, as on any link.
+const MAX_IN_FLIGHT: usize = 4096;
 
-/// The longest packet.
-const PACKET: usize = 1500;
+/// Maximum packet size.
+const MTU: usize = 1500;
 
-/// How the link treats a packet.
+/// Delay and loss of the link.
 #[derive(Clone, Copy)]
 struct Link {
     delay: Duration,
-    /// The share that is lost.
+    /// Fraction of lost packets.
     loss: f64,
 }
 
-/// A namespace that goes when this is dropped.
+/// Network namespace; removed when dropped.
 struct Namespace(String);
 
 fn main() -> anyhow::Result<()> {
@@ -59,10 +59,10 @@ fn main() -> anyhow::Result<()> {
     let namespaces = ENDS.map(|(end, _)| Namespace(format!("{name}-{end}")));
     let mut devices = Vec::new();
     for (namespace, (_, address)) in namespaces.iter().zip(ENDS) {
-        devices.push(Arc::new(namespace.make(address)?));
+        devices.push(Arc::new(namespace.create(address)?));
     }
     for (seed, from, to) in [(1, 0, 1), (2, 1, 0)] {
-        link.carry(seed, Arc::clone(&devices[from]), Arc::clone(&devices[to]));
+        link.forward(seed, Arc::clone(&devices[from]), Arc::clone(&devices[to]));
     }
     println!("ready");
     io::stdout().flush()?;
@@ -71,15 +71,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Namespace {
-    /// Makes it, with an interface of this address.
-    fn make(&self, address: &str) -> anyhow::Result<SyncDevice> {
+    /// Creates the namespace and an interface with this address.
+    fn create(&self, address: &str) -> anyhow::Result<SyncDevice> {
         ip(&["netns", "add", &self.0])?;
         let device = self.device()?;
         let inside = |line: &[&str]| ip(&[&["-n", &self.0], line].concat());
         inside(&["address", "add", address, "dev", INTERFACE])?;
-        inside(&["link", "set", INTERFACE, "mtu", &PACKET.to_string(), "up"])?;
-        // What most servers have, whatever this machine has; with BBR few packets that are lost
-        // would slow down nobody.
+        inside(&["link", "set", INTERFACE, "mtu", &MTU.to_string(), "up"])?;
+        // The most common congestion control: BBR would hardly react to the loss.
         let route = [
             "route", "change", ROUTE, "dev", INTERFACE, "congctl", "cubic",
         ];
@@ -87,7 +86,7 @@ impl Namespace {
         Ok(device)
     }
 
-    /// The interface, opened by a thread that has moved into the namespace.
+    /// Opens the interface in a thread that has moved into the namespace.
     fn device(&self) -> anyhow::Result<SyncDevice> {
         let path = format!("/run/netns/{}", self.0);
         let open = move || {
@@ -97,13 +96,13 @@ impl Namespace {
         };
         thread::spawn(open)
             .join()
-            .map_err(|_| anyhow!("the thread of a namespace"))?
+            .map_err(|_| anyhow!("namespace thread panicked"))?
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // One that was not made cannot be removed.
+        // Fails if the namespace was not created.
         let _ = Command::new("ip")
             .args(["netns", "delete", &self.0])
             .output();
@@ -111,16 +110,17 @@ impl Drop for Namespace {
 }
 
 impl Link {
-    /// Carries packets one way, for as long as both interfaces are there.
-    fn carry(self, seed: u64, from: Arc<SyncDevice>, to: Arc<SyncDevice>) {
-        let (send, on_the_way) = sync_channel(QUEUE);
-        thread::spawn(move || deliver(&on_the_way, &to));
+    /// Forwards packets in one direction while both interfaces exist.
+    fn forward(self, seed: u64, from: Arc<SyncDevice>, to: Arc<SyncDevice>) {
+        let (send, in_flight) = sync_channel(MAX_IN_FLIGHT);
+        thread::spawn(move || deliver(&in_flight, &to));
         thread::spawn(move || {
-            let (mut random, mut packet) = (fastrand::Rng::with_seed(seed), [0; PACKET]);
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut packet = [0; MTU];
             while let Ok(length) = from.recv(&mut packet) {
                 if random.f64() >= self.loss {
                     let due = Instant::now() + self.delay;
-                    // Where the queue is full the packet is lost.
+                    // A full queue drops the packet.
                     let _ = send.try_send((due, packet[..length].to_vec()));
                 }
             }
@@ -128,23 +128,23 @@ impl Link {
     }
 }
 
-/// Hands over each packet when it is due.
-fn deliver(on_the_way: &Receiver<(Instant, Vec<u8>)>, to: &SyncDevice) {
-    for (due, packet) in on_the_way {
+/// Delivers each packet when it is due.
+fn deliver(in_flight: &Receiver<(Instant, Vec<u8>)>, to: &SyncDevice) {
+    for (due, packet) in in_flight {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        // Nobody may be there to take it.
+        // Fails if the receiving interface is gone.
         let _ = to.send(&packet);
     }
 }
 
 fn ip(line: &[&str]) -> anyhow::Result<()> {
     let output = Command::new("ip").args(line).output().context("run ip")?;
-    let says = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
         "ip {}: {}",
         line.join(" "),
-        says.trim()
+        stderr.trim()
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `tokio-echo`: sends every byte back.
+//! `tokio-echo`: echo server with one task per connection.
 
 use std::io::{self, Write as _};
 
@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
             io::stdout().flush()?;
             loop {
                 let (stream, _) = listener.accept().await?;
-                // A client that resets ends its own connection alone.
+                // A reset ends only its own connection.
                 tokio::spawn(async { drop(echo(stream).await) });
             }
         })

@@ -1,4 +1,4 @@
-//! `raw-echo [--busy-poll]`: sends every byte back.
+//! `raw-echo [--busy-poll]`: echo server without abstractions.
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -15,8 +15,8 @@ use rustix::net::{
 
 struct Connection {
     fd: OwnedFd,
-    /// What the other side has not taken yet. While there is any, nothing is read.
-    waiting: Vec<u8>,
+    /// Unsent bytes. Nothing is read while there are any.
+    pending: Vec<u8>,
 }
 
 fn main() -> io::Result<()> {
@@ -48,7 +48,8 @@ fn main() -> io::Result<()> {
         events.clear();
         epoll::wait(&epoll, spare_capacity(&mut events), timeout.as_ref())?;
         for event in &events {
-            let (number, happened) = (event.data.u64(), event.flags);
+            let number = event.data.u64();
+            let flags_seen = event.flags;
             if number == u64::MAX {
                 while let Ok(fd) = accept_with(&listener, flags) {
                     let at = fd.as_raw_fd() as usize;
@@ -58,12 +59,12 @@ fn main() -> io::Result<()> {
                     connections.resize_with(connections.len().max(at + 1), || None);
                     connections[at] = Some(Connection {
                         fd,
-                        waiting: Vec::new(),
+                        pending: Vec::new(),
                     });
                 }
             } else if let Some(Some(connection)) = connections.get_mut(number as usize) {
-                let ended = happened.intersects(EventFlags::RDHUP | EventFlags::HUP);
-                let reads = ended || happened.contains(EventFlags::IN);
+                let ended = flags_seen.intersects(EventFlags::RDHUP | EventFlags::HUP);
+                let reads = ended || flags_seen.contains(EventFlags::IN);
                 if !connection.echo(&mut buffer, reads, ended) {
                     connections[number as usize] = None;
                 }
@@ -73,17 +74,17 @@ fn main() -> io::Result<()> {
 }
 
 impl Connection {
-    /// Reads and sends until one would block; `false` at the end.
+    /// Reads and sends until a call would block; returns `false` at the end.
     fn echo(&mut self, buffer: &mut [u8], reads: bool, ended: bool) -> bool {
-        let had = !self.waiting.is_empty();
-        let waiting = std::mem::take(&mut self.waiting);
-        if !self.send(&waiting) {
+        let had_pending = !self.pending.is_empty();
+        let pending = std::mem::take(&mut self.pending);
+        if !self.send(&pending) {
             return false;
         }
-        if !reads && !had {
+        if !reads && !had_pending {
             return true;
         }
-        while self.waiting.is_empty() {
+        while self.pending.is_empty() {
             match recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
                 Err(Errno::AGAIN) => return true,
                 Ok((count, _)) if count > 0 => {
@@ -106,7 +107,7 @@ impl Connection {
             match send(&self.fd, &bytes[sent..], SendFlags::NOSIGNAL) {
                 Ok(count) => sent += count,
                 Err(Errno::AGAIN) => {
-                    self.waiting = bytes[sent..].into();
+                    self.pending = bytes[sent..].into();
                     return true;
                 }
                 Err(_) => return false,

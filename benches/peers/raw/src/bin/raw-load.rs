@@ -1,9 +1,10 @@
-//! `raw-load ADDRESS CONNECTIONS SECONDS SIZE [--busy-poll] [--latency]`: one message on the way
-//! on each connection, again and again. Prints how many were answered, in how many seconds, and
-//! with `--latency` the median in nanoseconds (else 0).
+//! `raw-load ADDRESS CONNECTIONS SECONDS SIZE [--busy-poll] [--latency]`: load client with one
+//! message in flight per connection. Prints the number of replies, the elapsed seconds, and with
+//! `--latency` the median in nanoseconds (otherwise 0).
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -14,8 +15,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 struct Connection {
     stream: TcpStream,
-    /// Bytes of the reply that have come.
-    come: usize,
+    /// Received bytes of the current reply.
+    received: usize,
     sent: Instant,
 }
 
@@ -25,7 +26,8 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("ADDRESS CONNECTIONS SECONDS SIZE"));
     };
     let flag = |name: &str| flags.iter().any(|flag| flag == name);
-    let (busy, latency) = (flag("--busy-poll"), flag("--latency"));
+    let busy = flag("--busy-poll");
+    let latency = flag("--latency");
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let count: usize = connections.parse().map_err(io::Error::other)?;
     let seconds: f64 = seconds.parse().map_err(io::Error::other)?;
@@ -34,19 +36,7 @@ fn main() -> io::Result<()> {
     message[size - 1] = b'\n';
 
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    let mut connections = Vec::with_capacity(count);
-    for number in 0..count {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let number = EventData::new_u64(number as u64);
-        epoll::add(&epoll, &stream, number, EventFlags::IN | EventFlags::ET)?;
-        connections.push(Connection {
-            stream,
-            come: 0,
-            sent: Instant::now(),
-        });
-    }
+    let mut connections = connect_all(&epoll, address, count)?;
     let start = Instant::now();
     for connection in &mut connections {
         send(&connection.stream, &message, SendFlags::NOSIGNAL)?;
@@ -57,23 +47,20 @@ fn main() -> io::Result<()> {
     let mut times: Vec<u64> = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     let mut events = Vec::with_capacity(1024);
-    let timeout = busy.then_some(Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    });
+    let timeout = busy.then(Timespec::default);
     while Instant::now() < end {
         events.clear();
         epoll::wait(&epoll, spare_capacity(&mut events), timeout.as_ref())?;
         for event in &events {
             let connection = &mut connections[event.data.u64() as usize];
-            let come = match recv(&connection.stream, &mut buffer[..], RecvFlags::empty()) {
+            let count = match recv(&connection.stream, &mut buffer[..], RecvFlags::empty()) {
                 Err(Errno::AGAIN) => continue,
-                Ok((0, _)) => return Err(io::Error::other("the server has closed")),
+                Ok((0, _)) => return Err(io::Error::other("connection closed by the server")),
                 other => other?.0,
             };
-            connection.come += come;
-            if connection.come == size {
-                connection.come = 0;
+            connection.received += count;
+            if connection.received == size {
+                connection.received = 0;
                 answered += 1;
                 if latency {
                     let now = Instant::now();
@@ -91,4 +78,22 @@ fn main() -> io::Result<()> {
         times.get(times.len() / 2).unwrap_or(&0)
     );
     Ok(())
+}
+
+/// Connects and registers `count` sockets.
+fn connect_all(epoll: &OwnedFd, address: SocketAddr, count: usize) -> io::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    for number in 0..count {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let number = EventData::new_u64(number as u64);
+        epoll::add(epoll, &stream, number, EventFlags::IN | EventFlags::ET)?;
+        connections.push(Connection {
+            stream,
+            received: 0,
+            sent: Instant::now(),
+        });
+    }
+    Ok(connections)
 }
