@@ -18,26 +18,19 @@
 //! # }).unwrap();
 //! ```
 
+mod client {
+    pub(crate) mod line;
+    pub(crate) mod pipe;
+    pub(crate) mod udp;
+}
 mod config;
-mod connection;
-mod datagram;
-mod datagram_flow;
-mod difference;
+mod connector;
 mod error;
-mod flow;
-mod ledger;
-mod link;
 mod load;
 mod message;
-mod meter;
-mod opener;
-mod pace;
 mod payload;
-mod ping;
-mod raw;
 mod report;
-mod roll;
-mod route;
+mod tls;
 
 use std::error::Error;
 use std::future::Future;
@@ -54,19 +47,19 @@ use crate::limits::backoff::Backoff;
 use crate::limits::semaphore::Semaphore;
 use crate::net::address::Address;
 use crate::net::connect::{TcpOrUnix, connect};
-use connection::Connection;
-use datagram::Mailbox;
-use link::{Gate, Link};
+use client::line::Connection;
+use client::udp::Mailbox;
+use tls::{Gate, Link};
 
 pub use crate::net::udp::MAX_DATAGRAM_LEN as LONGEST_DATAGRAM;
 pub use config::{Config, Connections, Length, LoadConfig, PingConfig, Server};
 pub use error::{EchoError, Mismatch, Phase};
 pub use load::load;
+pub use load::ping::ping;
+pub use load::udp_in_flight::NUMBER as SMALLEST_DATAGRAM;
 pub use message::{LONGEST, Message, MessageError, Reply, without_end};
 pub use payload::Payload;
-pub use ping::ping;
 pub use report::{Doubt, Failures, LoadReport, PingReport};
-pub use roll::NUMBER as SMALLEST_DATAGRAM;
 
 /// The longest wait before a failed connection is first tried again, and before any later time.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -166,7 +159,7 @@ pub async fn stream(
     output: impl AsyncWrite + Unpin,
     server: &Server,
 ) -> Result<(), EchoError> {
-    raw::carry(open(server, &Gate::default()).await?, input, output, server).await
+    client::pipe::carry(open(server, &Gate::default()).await?, input, output, server).await
 }
 
 /// What is kept from one message to the next.

@@ -11,8 +11,8 @@ use plotters::prelude::{
 };
 use plotters::style::IntoFont;
 
-use crate::output::echo::axis::Axis;
-use crate::output::echo::page::html;
+use crate::output::load_report::axis::Axis;
+use crate::output::load_report::html::html;
 
 /// A color, as it is in light.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +250,7 @@ mod tests {
                 let rule = format!("[{property}=\"#{red:02X}{green:02X}{blue:02X}\"]");
                 let used = !matches!((ink, property), (Ink::Text, "stroke") | (Ink::Rule, "fill"));
                 assert!(
-                    !used || include_str!("page.css").contains(&rule),
+                    !used || include_str!("html.css").contains(&rule),
                     "no {rule}"
                 );
             }

@@ -6,7 +6,7 @@ use myapp::echo::{LoadConfig, LoadReport, Mismatch, Phase, PingConfig, PingRepor
 use myapp::measure::latency::Percentiles;
 use serde_json::{Value, json};
 
-use crate::output::echo::latencies;
+use crate::output::load_report::latencies;
 
 /// The report of a load, for programs: times in seconds, sizes in bytes, rates a second.
 /// `schemas/echo.json` describes it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use myapp::measure::latency::LatencyHistogram;
 use myapp::units::Elapsed;
 
-use crate::output::echo::round;
+use crate::output::load_report::round;
 
 /// The most rows.
 const ROWS: usize = 14;

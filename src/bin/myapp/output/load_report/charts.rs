@@ -3,11 +3,11 @@
 use myapp::echo::{LoadConfig, LoadReport};
 use myapp::measure::latency::LatencyHistogram;
 
-use crate::output::echo::axis::{Axis, round_up};
-use crate::output::echo::chart::{self, FORMATS, Format, Ink};
-use crate::output::echo::number;
-use crate::output::echo::page::{grouped, html, seconds};
-use crate::output::echo::samples::Sample;
+use crate::output::load_report::axis::{Axis, round_up};
+use crate::output::load_report::html::{grouped, html, seconds};
+use crate::output::load_report::number;
+use crate::output::load_report::samples::Sample;
+use crate::output::load_report::svg::{self, FORMATS, Format, Ink};
 
 /// A longest time so many times the shortest is drawn on a logarithmic axis.
 const FAR: f64 = 20.0;
@@ -49,7 +49,7 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         let named = marks.iter().filter(|(at, _)| has_room(*at));
         let named = named.map(|(at, name)| (*at, (*name).to_owned())).collect();
         let axes = (Axis::with_ticks(0.0, end, named), times(low, high));
-        chart::draw(format, title, axes, |chart| {
+        svg::draw(format, title, axes, |chart| {
             for (ink, latency) in lines {
                 let points = latency
                     .quantiles()
@@ -105,7 +105,7 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
             moments(samples, format),
             Axis::linear(high, lines(format), number),
         );
-        chart::draw(format, "Throughput and errors", axes, |chart| {
+        svg::draw(format, "Throughput and errors", axes, |chart| {
             let columns = |count: fn(&Sample) -> u64| {
                 samples
                     .iter()
@@ -153,7 +153,7 @@ pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
     }
     let drawn = both(|format| {
         let axes = (moments(samples, format), times(low, high));
-        chart::draw(format, "Response time", axes, |chart| {
+        svg::draw(format, "Response time", axes, |chart| {
             for (index, ink) in [(2, Ink::C), (1, Ink::B), (0, Ink::A)] {
                 let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
                 let points = samples

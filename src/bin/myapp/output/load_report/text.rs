@@ -5,8 +5,8 @@ use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
-use crate::output::echo::histogram::histogram;
-use crate::output::echo::latencies;
+use crate::output::load_report::histogram::histogram;
+use crate::output::load_report::latencies;
 
 /// The report of a load, for people.
 pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {

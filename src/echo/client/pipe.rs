@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_lite::io::split;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::echo::client::line::both;
 use crate::echo::config::Server;
-use crate::echo::connection::both;
 use crate::echo::error::EchoError;
 use crate::limits::timeout::timeout;
 

@@ -29,11 +29,11 @@ use tracing::warn;
 use crate::commands::{number, threads};
 use crate::exit::{Code, Failure};
 use crate::input;
-use crate::output::echo::live::Line;
-use crate::output::echo::origin::Origin;
 use crate::output::file::NewFile;
+use crate::output::load_report::live::Line;
+use crate::output::load_report::run_info::Origin;
 use crate::output::log::Log;
-use crate::output::{echo as output, results, terminal};
+use crate::output::{load_report as output, results, terminal};
 use crate::signals::Ending;
 use tls::TlsOptions;
 
@@ -434,7 +434,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     drop(line);
     let report = report?;
     let written = page.map_or(Ok(()), |file| {
-        let page = output::page::page(&config, &report, &Origin::here());
+        let page = output::html::page(&config, &report, &Origin::here());
         file.write(
             page.map_err(|error| Failure::new(Code::Failure, error))?
                 .as_bytes(),

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::echo::difference::{Difference, first_difference};
 use crate::echo::error::Mismatch;
-use crate::echo::ledger::Sent;
+use crate::echo::load::in_flight::Sent;
+use crate::echo::load::verify::{Difference, first_difference};
 use crate::echo::payload::Payload;
 
 /// The least bytes that a datagram of a ping or a load has: it begins with its number on its socket,

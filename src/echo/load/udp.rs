@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::echo::error::{EchoError, Mismatch};
-use crate::echo::flow::{Event, LATE, READS_A_TURN, Rules, Scratch};
-use crate::echo::ledger::Sent;
-use crate::echo::pace::{Pace, Turn};
-use crate::echo::roll::{Came, Roll};
+use crate::echo::load::in_flight::Sent;
+use crate::echo::load::schedule::{Pace, Turn};
+use crate::echo::load::stream::{Event, LATE, READS_A_TURN, Rules, Scratch};
+use crate::echo::load::udp_in_flight::{Came, Roll};
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 

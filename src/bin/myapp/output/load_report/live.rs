@@ -10,7 +10,7 @@ use myapp::measure::live::LiveStats;
 use myapp::measure::timeline::Bucket;
 use myapp::units::Elapsed;
 
-use crate::output::echo::{number, round};
+use crate::output::load_report::{number, round};
 
 /// How often the line is told anew.
 const TICK: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 
 use crate::echo::config::Server;
 use crate::echo::error::EchoError;
-use crate::echo::link::{Gate, Link};
 use crate::echo::retrying;
+use crate::echo::tls::{Gate, Link};
 use crate::limits::timeout::race;
 use crate::net::address::Address;
 use crate::net::connect::{ConnectError, connect_local, retry_while_backlog_full};

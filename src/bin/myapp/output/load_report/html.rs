@@ -8,12 +8,12 @@ use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
-use crate::output::echo::curves::{latency_by_percentile, latency_over_time, throughput};
-use crate::output::echo::origin::Origin;
-use crate::output::echo::samples::samples;
-use crate::output::echo::{latencies, number, round, text};
+use crate::output::load_report::charts::{latency_by_percentile, latency_over_time, throughput};
+use crate::output::load_report::run_info::Origin;
+use crate::output::load_report::samples::samples;
+use crate::output::load_report::{latencies, number, round, text};
 
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = include_str!("html.css");
 
 /// The whole file.
 pub(crate) fn page(

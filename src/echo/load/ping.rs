@@ -8,12 +8,12 @@ use futures_lite::future;
 use smol::channel::{Sender, bounded};
 
 use crate::echo::config::PingConfig;
+use crate::echo::connector::Opener;
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Event, Rules, Scratch};
-use crate::echo::opener::Opener;
-use crate::echo::pace::Pace;
+use crate::echo::load::schedule::Pace;
+use crate::echo::load::stream::{Event, Rules, Scratch};
+use crate::echo::load::transport::Route;
 use crate::echo::report::PingReport;
-use crate::echo::route::Route;
 use crate::runtime::{Timer, WorkerThread};
 
 /// What a longer interval counts as: a moment in the future must have a place in time.

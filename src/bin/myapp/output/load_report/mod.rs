@@ -1,14 +1,14 @@
 //! What `myapp echo` shows: replies, ping lines, reports.
 
 mod axis;
-mod chart;
-mod curves;
+mod charts;
 mod histogram;
+pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod live;
-pub(crate) mod origin;
-pub(crate) mod page;
+pub(crate) mod run_info;
 mod samples;
+mod svg;
 pub(crate) mod text;
 
 use std::time::Duration;

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use smol::Async;
 use tracing::info;
 
+use crate::echo::client::line::verify;
 use crate::echo::config::{Config, Server};
-use crate::echo::connection::verify;
 use crate::echo::error::EchoError;
 use crate::echo::message::{Message, Reply, without_end};
 use crate::echo::retrying;

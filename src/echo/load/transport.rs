@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 
-use crate::echo::datagram_flow::DatagramFlow;
+use crate::echo::connector::Opened;
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Event, Flow, Rules, Scratch};
-use crate::echo::link::Link;
-use crate::echo::opener::Opened;
-use crate::echo::pace::Pace;
+use crate::echo::load::schedule::Pace;
+use crate::echo::load::stream::{Event, Flow, Rules, Scratch};
+use crate::echo::load::udp::DatagramFlow;
+use crate::echo::tls::Link;
 use crate::net::stream::Stream;
 
 /// A connection, or a socket for datagrams, on which messages are on the way.

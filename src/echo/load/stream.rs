@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::echo::config::Server;
-use crate::echo::difference::Difference;
 use crate::echo::error::EchoError;
-use crate::echo::ledger::{Ledger, Sent};
-use crate::echo::pace::{Pace, Turn};
+use crate::echo::load::in_flight::{Ledger, Sent};
+use crate::echo::load::schedule::{Pace, Turn};
+use crate::echo::load::verify::Difference;
 use crate::echo::payload::Payload;
 use crate::limits::timeout::race;
 use crate::runtime::{Timer, yield_to_reactor};

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::echo::difference::{Difference, first_difference};
+use crate::echo::load::verify::{Difference, first_difference};
 use crate::echo::payload::Payload;
 
 /// A message on the way.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use crate::echo::error::EchoError;
-use crate::echo::flow::Event;
+use crate::echo::load::stream::Event;
 use crate::echo::report::LoadReport;
 use crate::error_chain::ErrorChain;
 use crate::measure::live::LiveStats;
@@ -117,7 +117,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::echo::ledger::Sent;
+    use crate::echo::load::in_flight::Sent;
     use crate::net::address::Address;
 
     #[test]

@@ -1,5 +1,15 @@
 //! Load: the same message again and again over many connections.
 
+pub(crate) mod in_flight;
+pub(crate) mod ping;
+pub(crate) mod recorder;
+pub(crate) mod schedule;
+pub(crate) mod stream;
+pub(crate) mod transport;
+pub(crate) mod udp;
+pub(crate) mod udp_in_flight;
+pub(crate) mod verify;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::num::NonZeroUsize;
@@ -12,13 +22,13 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::LocalExecutor;
 
 use crate::echo::config::{Length, LoadConfig};
+use crate::echo::connector::Opener;
 use crate::echo::error::EchoError;
-use crate::echo::flow::{Rules, Scratch};
-use crate::echo::meter::Meter;
-use crate::echo::opener::Opener;
-use crate::echo::pace::{Pace, Tempo, Turn};
+use crate::echo::load::recorder::Meter;
+use crate::echo::load::schedule::{Pace, Tempo, Turn};
+use crate::echo::load::stream::{Rules, Scratch};
+use crate::echo::load::transport::Route;
 use crate::echo::report::LoadReport;
-use crate::echo::route::Route;
 use crate::limits::backoff::Backoff;
 use crate::limits::shutdown::{self, Shutdown};
 use crate::measure::live::LiveStats;
