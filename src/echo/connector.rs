@@ -1,12 +1,12 @@
-//! Connections to the server, bound to the thread that opens them.
+//! Connector of ping and load, for threads of the epoll runtime.
 
 use std::future::ready;
 use std::io::ErrorKind;
 
-use crate::echo::config::Server;
-use crate::echo::error::EchoError;
-use crate::echo::retrying;
-use crate::echo::tls::{Gate, Link};
+use crate::echo::config::Target;
+use crate::echo::error::Error;
+use crate::echo::retry::retry;
+use crate::echo::tls::{MaybeTls, TlsUpgrade};
 use crate::limits::timeout::race;
 use crate::net::address::Address;
 use crate::net::connect::{ConnectError, connect_local, retry_while_backlog_full};
@@ -15,80 +15,87 @@ use crate::net::stream::Stream;
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::Timer;
 
-/// What messages go over.
+/// An established connection or UDP socket.
 #[derive(Debug)]
-pub(crate) enum Opened<S = Link<Stream>> {
+pub(crate) enum Connected<S = MaybeTls<Stream>> {
     Stream(S),
-    /// A socket to an address, and those that come next where that one refuses.
-    Datagrams(UdpPeerSocket, AddressIter),
+    /// A socket, and the addresses to try next if this one refuses.
+    Udp(UdpPeerSocket, AddressIter),
 }
 
 /// Opens connections to one server, whose name is resolved once.
 #[derive(Debug)]
-pub(crate) struct Opener {
-    server: Server,
-    names: DnsCache,
-    gate: Gate,
+pub(crate) struct Connector {
+    target: Target,
+    dns: DnsCache,
+    tls: TlsUpgrade,
 }
 
-impl Opener {
-    pub(crate) fn new(server: &Server) -> Self {
+impl Connector {
+    pub(crate) fn new(target: &Target) -> Self {
         Self {
-            server: server.clone(),
-            names: DnsCache::default(),
-            gate: Gate::default(),
+            target: target.clone(),
+            dns: DnsCache::default(),
+            tls: TlsUpgrade::default(),
         }
     }
 
-    /// Connects, as often as the server allows, on a thread of the runtime.
-    pub(crate) async fn open(&self) -> Result<Opened, EchoError> {
-        Ok(match retrying(&self.server, || self.attempt()).await? {
-            Opened::Stream(stream) => Opened::Stream(self.gate.pass(&self.server, stream).await?),
-            Opened::Datagrams(socket, others) => Opened::Datagrams(socket, others),
+    /// Connects, with the retries of the target. The socket belongs to the current thread.
+    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+        Ok(match retry(&self.target, || self.attempt()).await? {
+            Connected::Stream(stream) => {
+                Connected::Stream(self.tls.upgrade(&self.target, stream).await?)
+            }
+            Connected::Udp(socket, alternatives) => Connected::Udp(socket, alternatives),
         })
     }
 
-    async fn attempt(&self) -> Result<Opened<Stream>, ConnectError> {
-        let Server {
+    /// Connects once, within the time limit of the target.
+    async fn attempt(&self) -> Result<Connected<Stream>, ConnectError> {
+        let Target {
             address,
             timeout: limit,
             ..
-        } = &self.server;
-        let failed = |source| ConnectError::Connect {
-            address: address.clone(),
-            source,
-        };
-        let work = async {
-            match address {
-                Address::Tcp(endpoint) | Address::Tls(endpoint) => {
-                    let found = self.names.resolve(endpoint).await?;
-                    connect_local(endpoint, found).await.map(Opened::Stream)
-                }
-                Address::Unix(path) => {
-                    let stream =
-                        retry_while_backlog_full(|| ready(Stream::connect_unix(path))).await;
-                    stream.map(Opened::Stream).map_err(failed)
-                }
-                Address::Udp(endpoint) => {
-                    let mut others = AddressIter::new(self.names.resolve(endpoint).await?);
-                    let socket = others.next(UdpPeerSocket::connect);
-                    let socket = socket.unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
-                    socket
-                        .map(|socket| Opened::Datagrams(socket, others))
-                        .map_err(failed)
-                }
-            }
-        };
+        } = &self.target;
         let timed_out = ConnectError::TimedOut {
             address: address.clone(),
             limit: *limit,
         };
-        let opened = race(Timer::after(*limit), work)
+        let connected = race(Timer::after(*limit), self.connect_once())
             .await
             .unwrap_or(Err(timed_out));
-        if let (Err(_), Some(endpoint)) = (&opened, address.endpoint()) {
-            self.names.invalidate(endpoint);
+        if let (Err(_), Some(endpoint)) = (&connected, address.endpoint()) {
+            self.dns.invalidate(endpoint);
         }
-        opened
+        connected
+    }
+
+    async fn connect_once(&self) -> Result<Connected<Stream>, ConnectError> {
+        let address = &self.target.address;
+        let to_error = |source| ConnectError::Connect {
+            address: address.clone(),
+            source,
+        };
+        match address {
+            Address::Tcp(endpoint) | Address::Tls(endpoint) => {
+                let resolved = self.dns.resolve(endpoint).await?;
+                connect_local(endpoint, resolved)
+                    .await
+                    .map(Connected::Stream)
+            }
+            Address::Unix(path) => {
+                let stream = retry_while_backlog_full(|| ready(Stream::connect_unix(path))).await;
+                stream.map(Connected::Stream).map_err(to_error)
+            }
+            Address::Udp(endpoint) => {
+                let mut alternatives = AddressIter::new(self.dns.resolve(endpoint).await?);
+                let socket = alternatives
+                    .next(UdpPeerSocket::connect)
+                    .unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
+                socket
+                    .map(|socket| Connected::Udp(socket, alternatives))
+                    .map_err(to_error)
+            }
+        }
     }
 }

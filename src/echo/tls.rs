@@ -1,4 +1,4 @@
-//! What carries the bytes: a connection as the system makes it, or TLS over one.
+//! Optional TLS on a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -7,38 +7,38 @@ use std::task::{Context, Poll};
 use futures_lite::{AsyncRead, AsyncWrite};
 use smol::lock::OnceCell;
 
-use crate::echo::config::Server;
-use crate::echo::error::EchoError;
+use crate::echo::config::Target;
+use crate::echo::error::Error;
 use crate::limits::timeout::timeout;
 use crate::net::address::Address;
 use crate::net::tls::{TlsClient, TlsStream};
 
-/// A connection to the server over which messages may go.
+/// A connection with or without TLS.
 #[derive(Debug)]
-pub(crate) enum Link<S> {
-    TcpOrUnix(S),
+pub(crate) enum MaybeTls<S> {
+    Plain(S),
     Tls(Box<TlsStream<S>>),
 }
 
-/// What makes links of connections to one server. The files of TLS are read for the first of them.
+/// Upgrades connections to one server to TLS. The certificate files are read on first use.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(OnceCell<TlsClient>);
+pub(crate) struct TlsUpgrade(OnceCell<TlsClient>);
 
-impl Gate {
-    /// Shakes hands over a connection, if the server's address asks for TLS.
-    pub(crate) async fn pass<S>(&self, server: &Server, stream: S) -> Result<Link<S>, EchoError>
+impl TlsUpgrade {
+    /// Performs the handshake if the address of the target requires TLS.
+    pub(crate) async fn upgrade<S>(&self, target: &Target, stream: S) -> Result<MaybeTls<S>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Server {
+        let Target {
             address,
             timeout: limit,
             tls,
             tls_name,
             ..
-        } = server;
+        } = target;
         let Address::Tls(endpoint) = address else {
-            return Ok(Link::TcpOrUnix(stream));
+            return Ok(MaybeTls::Plain(stream));
         };
         let client = self
             .0
@@ -46,12 +46,12 @@ impl Gate {
             .await?;
         let host = tls_name.as_ref().unwrap_or(&endpoint.host);
         match timeout(Some(*limit), client.connect(host, stream)).await {
-            Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
-            Ok(Err(source)) => Err(EchoError::Tls {
+            Ok(Ok(stream)) => Ok(MaybeTls::Tls(Box::new(stream))),
+            Ok(Err(source)) => Err(Error::Tls {
                 address: address.clone(),
                 source,
             }),
-            Err(_) => Err(EchoError::Handshake {
+            Err(_) => Err(Error::TlsTimeout {
                 address: address.clone(),
                 limit: *limit,
             }),
@@ -59,41 +59,41 @@ impl Gate {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for MaybeTls<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::TcpOrUnix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MaybeTls<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::TcpOrUnix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::TcpOrUnix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::TcpOrUnix(stream) => Pin::new(stream).poll_close(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_close(cx),
             Self::Tls(stream) => Pin::new(stream).poll_close(cx),
         }
     }

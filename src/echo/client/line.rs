@@ -1,136 +1,121 @@
-//! A connection to the server, over which messages go out and replies come back.
+//! Line client: one message and one reply at a time over a connection.
 
-use std::future::Future;
 use std::io;
 
 use futures_lite::io::{ReadHalf, WriteHalf, split};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::info;
 
+use super::duplex::duplex;
 use crate::echo::config::Config;
-use crate::echo::error::EchoError;
-use crate::echo::message::{Inbox, LONGEST, Message, Reply, without_end};
+use crate::echo::error::Error;
+use crate::echo::message::{LineBuffer, MAX_MESSAGE_LEN, Message, Reply, trim_newline};
 use crate::escape::Escaped;
 use crate::limits::timeout::timeout;
 
-/// Bytes read at once.
-const PIECE: usize = 16 << 10;
+/// Bytes per read.
+const READ_CHUNK_LEN: usize = 16 << 10;
 
-/// An open connection; closed, and logged as such, when dropped.
+/// Client on an open connection, which is closed and logged as such on drop.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
+pub(crate) struct LineClient<S> {
     reader: ReadHalf<S>,
     writer: WriteHalf<S>,
-    inbox: Inbox,
+    buffer: LineBuffer,
     intact: bool,
 }
 
-/// Why a reply is not whole.
-enum Cut {
-    Closed,
+/// Reason for an incomplete reply.
+enum ReceiveError {
+    Eof,
     TooLong,
-    Broken(io::Error),
-    Late,
+    Io(io::Error),
+    Timeout,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
     pub(crate) fn new(stream: S) -> Self {
         let (reader, writer) = split(stream);
         Self {
             reader,
             writer,
-            inbox: Inbox::default(),
+            buffer: LineBuffer::default(),
             intact: true,
         }
     }
 
-    /// Whether another message may follow: the last one was sent to its end and answered.
+    /// Returns whether another message can follow: the last one was sent completely and has its
+    /// reply.
     pub(crate) fn is_intact(&self) -> bool {
         self.intact
     }
 
-    /// Sends a message and waits for the line that answers it.
+    /// Sends a message and waits for the line in reply.
     pub(crate) async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
         info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
-        // Until the end, so that nobody goes on where this was dropped halfway.
+        // Cleared first, so that a connection is not reused after a cancelled exchange.
         self.intact = false;
-        // While verifying, a reply is known to be wrong as soon as it is longer than its message.
+        // With verification, a reply longer than its message is already known to be wrong.
         let limit = if config.verify {
             message.bytes().len()
         } else {
-            LONGEST
+            MAX_MESSAGE_LEN
         };
         let sending = send(&mut self.writer, message.bytes());
-        let work = both(sending, receive(&mut self.reader, &mut self.inbox, limit));
-        let done = timeout(Some(config.server.timeout), work).await;
-        let (sent, received) = done.unwrap_or((None, Err(Cut::Late)));
+        let work = duplex(sending, receive(&mut self.reader, &mut self.buffer, limit));
+        let finished = timeout(Some(config.target.timeout), work).await;
+        let (sent, received) = finished.unwrap_or((None, Err(ReceiveError::Timeout)));
         self.intact = received.is_ok() && matches!(sent, Some(Ok(())));
         match received {
             Ok(bytes) => {
-                info!(target: "myapp::traffic", text = %Escaped(without_end(&bytes)), "received");
-                let outcome = if config.verify {
-                    verify(message, &bytes, config)
-                } else {
-                    Ok(())
-                };
+                info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
+                let outcome = message.check_reply(&bytes, config);
                 Reply { bytes, outcome }
             }
-            Err(cut) => {
-                let bytes = self.inbox.take_all();
-                let unsent = sent.and_then(Result::err);
-                let error = explain(cut, unsent, config, message, &bytes);
-                Reply {
-                    bytes,
-                    outcome: Err(error),
-                }
+            Err(error) => {
+                let bytes = self.buffer.take_all();
+                let send_error = sent.and_then(Result::err);
+                let outcome = Err(to_error(error, send_error, config, message, &bytes));
+                Reply { bytes, outcome }
             }
         }
     }
 }
 
-impl<S> Drop for Connection<S> {
+impl<S> Drop for LineClient<S> {
     fn drop(&mut self) {
         info!(target: "myapp::traffic", "closed");
     }
 }
 
-/// Why these bytes are not the reply.
-fn explain(
-    cut: Cut,
-    unsent: Option<io::Error>,
+/// Returns the error for an incomplete reply of which `bytes` were received.
+fn to_error(
+    error: ReceiveError,
+    send_error: Option<io::Error>,
     config: &Config,
     message: &Message,
     bytes: &[u8],
-) -> EchoError {
-    let (address, received) = (config.server.address.clone(), bytes.len() as u64);
-    match (cut, unsent) {
-        // It broke while sending: that the reply then did not come follows from it.
-        (Cut::Closed | Cut::Broken(_), Some(source)) => EchoError::send(address, source),
-        (Cut::Broken(source), None) => EchoError::receive(address, source),
-        (Cut::Closed, None) => EchoError::Closed { address, received },
-        (Cut::Late, _) => EchoError::TimedOut {
+) -> Error {
+    let address = config.target.address.clone();
+    let received = bytes.len() as u64;
+    match (error, send_error) {
+        // Sending failed; the missing reply is only a consequence.
+        (ReceiveError::Eof | ReceiveError::Io(_), Some(source)) => Error::send(address, source),
+        (ReceiveError::Io(source), None) => Error::receive(address, source),
+        (ReceiveError::Eof, None) => Error::UnexpectedEof { address, received },
+        (ReceiveError::Timeout, _) => Error::ReplyTimeout {
             address,
-            limit: config.server.timeout,
+            limit: config.target.timeout,
             received,
         },
-        (Cut::TooLong, _) => match message.difference(bytes) {
-            Some(offset) if config.verify => EchoError::Differs { address, offset },
-            _ => EchoError::TooLong {
+        (ReceiveError::TooLong, _) => match message.check_reply(bytes, config) {
+            Err(mismatch) => mismatch,
+            Ok(()) => Error::ReplyTooLong {
                 address,
-                limit: LONGEST,
+                limit: MAX_MESSAGE_LEN,
             },
         },
     }
-}
-
-pub(crate) fn verify(message: &Message, reply: &[u8], config: &Config) -> Result<(), EchoError> {
-    let Some(offset) = message.difference(reply) else {
-        return Ok(());
-    };
-    Err(EchoError::Differs {
-        address: config.server.address.clone(),
-        offset,
-    })
 }
 
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
@@ -138,39 +123,24 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resul
     writer.flush().await
 }
 
-/// Reads until a line is whole. What came stays in the inbox if it is dropped halfway.
+/// Reads until a line is complete. Received bytes stay in `buffer` if the future is dropped.
 async fn receive(
     reader: &mut (impl AsyncRead + Unpin),
-    inbox: &mut Inbox,
+    buffer: &mut LineBuffer,
     limit: usize,
-) -> Result<Vec<u8>, Cut> {
-    let mut piece = vec![0; PIECE];
+) -> Result<Vec<u8>, ReceiveError> {
+    let mut chunk = vec![0; READ_CHUNK_LEN];
     loop {
-        match inbox.take_line() {
-            Some(line) => return Ok(line),
-            None if inbox.len() > limit => return Err(Cut::TooLong),
-            None => {}
+        if let Some(line) = buffer.take_line() {
+            return Ok(line);
         }
-        match reader.read(&mut piece).await {
-            Ok(0) => return Err(Cut::Closed),
-            Ok(count) => inbox.add(&piece[..count]),
-            Err(error) => return Err(Cut::Broken(error)),
+        if buffer.len() > limit {
+            return Err(ReceiveError::TooLong);
+        }
+        match reader.read(&mut chunk).await {
+            Ok(0) => return Err(ReceiveError::Eof),
+            Ok(count) => buffer.add(&chunk[..count]),
+            Err(error) => return Err(ReceiveError::Io(error)),
         }
     }
-}
-
-/// Runs `send` beside `receive`, since a server may answer before it has read all; ends with
-/// `receive`, and tells what came of `send` if that has ended too.
-pub(crate) async fn both<T, U>(
-    send: impl Future<Output = T>,
-    receive: impl Future<Output = U>,
-) -> (Option<T>, U) {
-    let mut sent = None;
-    let sending = async {
-        sent = Some(send.await);
-        future::pending().await
-    };
-    // `send` has the first turn: a line that is already here must not keep it from starting.
-    let received = future::or(sending, receive).await;
-    (sent, received)
 }

@@ -1,4 +1,4 @@
-//! Bytes as they are: an input to the server, the server to an output, both at once.
+//! Pipe: an input to the server and the server to an output, concurrently and byte for byte.
 
 use std::cell::Cell;
 use std::io;
@@ -7,46 +7,46 @@ use std::time::{Duration, Instant};
 use futures_lite::io::split;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::echo::client::line::both;
-use crate::echo::config::Server;
-use crate::echo::error::EchoError;
+use super::duplex::duplex;
+use crate::echo::config::Target;
+use crate::echo::error::Error;
 use crate::limits::timeout::timeout;
 
-/// Bytes that are on the way at once, in each direction.
-const PIECE: usize = 64 << 10;
+/// Bytes buffered in each direction.
+const CHUNK_LEN: usize = 64 << 10;
 
-/// How long the end of the input may be behind the end of the server's bytes: a server that was
-/// told to close may be quicker than our look at the input.
-const GRACE: Duration = Duration::from_millis(100);
+/// Time allowed for the end of the input after the end of the server's bytes: a server that closes
+/// on request may do so before the end of the input has been read here.
+const INPUT_EOF_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Why nothing more goes to the server.
-enum Unsent {
+/// Reason for the end of sending.
+enum SendError {
     Input(io::Error),
     Server(io::Error),
 }
 
-/// Carries bytes over an open connection. See [`stream`](crate::echo::stream).
-pub(crate) async fn carry(
+/// Copies bytes over an open connection. See [`pipe`](crate::echo::pipe()).
+pub(crate) async fn run(
     connection: impl AsyncRead + AsyncWrite + Unpin,
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin,
-    server: &Server,
-) -> Result<(), EchoError> {
+    target: &Target,
+) -> Result<(), Error> {
     let (mut reader, mut writer) = split(connection);
-    // Since when it is the server's turn: to take what is written, or to answer all of it.
-    let waiting = Cell::new(None);
-    let sending = send(&mut input, &mut writer, &waiting);
-    let receiving = receive(&mut reader, &mut output, &waiting, server);
-    let (sent, received) = both(sending, receiving).await;
-    let address = server.address.clone();
+    // Set while the server has to act: to read the written bytes, or to answer all of them.
+    let waiting_since = Cell::new(None);
+    let sending = send(&mut input, &mut writer, &waiting_since);
+    let receiving = receive(&mut reader, &mut output, &waiting_since, target);
+    let (sent, received) = duplex(sending, receiving).await;
+    let address = target.address.clone();
     match (sent, received) {
         (Some(Ok(())), received) => received,
-        (Some(Err(Unsent::Server(source))), Ok(()) | Err(EchoError::Receive { .. })) => {
-            Err(EchoError::send(address, source))
+        (Some(Err(SendError::Server(source))), Ok(()) | Err(Error::Receive { .. })) => {
+            Err(Error::send(address, source))
         }
-        (Some(Err(Unsent::Input(source))), Ok(())) => Err(EchoError::Input { source }),
-        (None, Ok(())) if waiting.get().is_none() && has_ended(&mut input).await => Ok(()),
-        (None, Ok(())) => Err(EchoError::ClosedEarly { address }),
+        (Some(Err(SendError::Input(source))), Ok(())) => Err(Error::Input { source }),
+        (None, Ok(())) if waiting_since.get().is_none() && is_at_eof(&mut input).await => Ok(()),
+        (None, Ok(())) => Err(Error::ClosedBeforeEof { address }),
         (_, Err(error)) => Err(error),
     }
 }
@@ -55,63 +55,69 @@ pub(crate) async fn carry(
 async fn send(
     input: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-    waiting: &Cell<Option<Instant>>,
-) -> Result<(), Unsent> {
-    let mut piece = vec![0; PIECE];
+    waiting_since: &Cell<Option<Instant>>,
+) -> Result<(), SendError> {
+    let mut chunk = vec![0; CHUNK_LEN];
     loop {
-        let read = input.read(&mut piece).await;
-        waiting.set(Some(Instant::now()));
+        let read = input.read(&mut chunk).await;
+        waiting_since.set(Some(Instant::now()));
         let count = match read {
-            Ok(0) => return writer.close().await.map_err(Unsent::Server),
+            Ok(0) => return writer.close().await.map_err(SendError::Server),
             Ok(count) => count,
             Err(error) => {
-                // The server answers what it got; that it is not all is told at the end.
-                writer.close().await.map_err(Unsent::Server)?;
-                return Err(Unsent::Input(error));
+                // The server still replies to the bytes sent so far; the error is returned
+                // after that.
+                writer.close().await.map_err(SendError::Server)?;
+                return Err(SendError::Input(error));
             }
         };
         writer
-            .write_all(&piece[..count])
+            .write_all(&chunk[..count])
             .await
-            .map_err(Unsent::Server)?;
-        waiting.set(None);
+            .map_err(SendError::Server)?;
+        waiting_since.set(None);
     }
 }
 
-/// Writes what comes to the output, each piece at once, to the end.
+/// Copies received bytes to the output, each read at once, until the server closes its side.
 async fn receive(
     reader: &mut (impl AsyncRead + Unpin),
     output: &mut (impl AsyncWrite + Unpin),
-    waiting: &Cell<Option<Instant>>,
-    server: &Server,
-) -> Result<(), EchoError> {
-    let (address, limit) = (&server.address, server.timeout);
-    let mut piece = vec![0; PIECE];
+    waiting_since: &Cell<Option<Instant>>,
+    target: &Target,
+) -> Result<(), Error> {
+    let limit = target.timeout;
+    let mut chunk = vec![0; CHUNK_LEN];
     loop {
-        let count = match timeout(Some(limit), reader.read(&mut piece)).await {
+        let count = match timeout(Some(limit), reader.read(&mut chunk)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(count)) => count,
-            Ok(Err(source)) => return Err(EchoError::receive(address.clone(), source)),
-            // Silence is no failure while the input has more to come.
-            Err(_) if waiting.get().is_none_or(|since| since.elapsed() < limit) => continue,
+            Ok(Err(source)) => return Err(Error::receive(target.address.clone(), source)),
+            // Silence is no failure while the input is idle.
+            Err(_)
+                if waiting_since
+                    .get()
+                    .is_none_or(|since| since.elapsed() < limit) =>
+            {
+                continue;
+            }
             Err(_) => {
-                return Err(EchoError::Silent {
-                    address: address.clone(),
+                return Err(Error::IdleTimeout {
+                    address: target.address.clone(),
                     limit,
                 });
             }
         };
         let written = async {
-            output.write_all(&piece[..count]).await?;
+            output.write_all(&chunk[..count]).await?;
             output.flush().await
         };
-        written
-            .await
-            .map_err(|source| EchoError::Output { source })?;
+        written.await.map_err(|source| Error::Output { source })?;
     }
 }
 
-/// Whether the input has nothing more.
-async fn has_ended(input: &mut (impl AsyncRead + Unpin)) -> bool {
-    matches!(timeout(Some(GRACE), input.read(&mut [0])).await, Ok(Ok(0)))
+/// Returns whether the input ends within [`INPUT_EOF_TIMEOUT`].
+async fn is_at_eof(input: &mut (impl AsyncRead + Unpin)) -> bool {
+    let read = timeout(Some(INPUT_EOF_TIMEOUT), input.read(&mut [0])).await;
+    matches!(read, Ok(Ok(0)))
 }

@@ -1,4 +1,4 @@
-//! A socket over which messages go out and replies come back, a datagram each.
+//! UDP client: one datagram per message and per reply.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,72 +6,66 @@ use std::net::{SocketAddr, UdpSocket};
 use smol::Async;
 use tracing::info;
 
-use crate::echo::client::line::verify;
-use crate::echo::config::{Config, Server};
-use crate::echo::error::EchoError;
-use crate::echo::message::{Message, Reply, without_end};
-use crate::echo::retrying;
+use crate::echo::config::{Config, Target};
+use crate::echo::error::Error;
+use crate::echo::message::{Message, Reply, trim_newline};
+use crate::echo::retry::retry;
 use crate::escape::Escaped;
 use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint};
 use crate::net::connect::{ConnectError, resolve};
 use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
 
-/// A socket that sends to one server.
+/// A socket connected to one server.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct UdpClient {
     socket: Async<UdpSocket>,
-    /// Where the server may be if it is not there.
-    others: AddressIter,
+    /// Further addresses, tried if the current one refuses.
+    alternatives: AddressIter,
     intact: bool,
 }
 
-impl Mailbox {
+impl UdpClient {
     /// Opens a socket that sends to `endpoint`.
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let failed = |source| ConnectError::Connect {
+        let mut alternatives = AddressIter::new(resolve(endpoint).await?);
+        let opened = alternatives
+            .next(connect_socket)
+            .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        let socket = opened.map_err(|source| ConnectError::Connect {
             address: Address::Udp(endpoint.clone()),
             source,
-        };
-        let mut others = AddressIter::new(resolve(endpoint).await?);
-        let opened = others.next(socket_to);
-        let opened = opened.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        })?;
         Ok(Self {
-            socket: opened.map_err(failed)?,
-            others,
+            socket,
+            alternatives,
             intact: true,
         })
     }
 
-    /// Whether another message may follow: the last one was answered, so that its reply cannot
-    /// be taken for that of the next.
+    /// Returns whether another message can follow: the last one has its reply, which therefore
+    /// cannot be mistaken for that of the next.
     pub(crate) fn is_intact(&self) -> bool {
         self.intact
     }
 
-    /// Sends a message and waits for the datagram that answers it; where none comes in time, sends
-    /// it again, as often as the server's retries say.
+    /// Sends a message and waits for the datagram in reply, with the retries of the target.
     pub(crate) async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
-        // Until the end, so that nobody goes on where this was dropped halfway.
+        // Cleared first, so that a socket is not reused after a cancelled exchange.
         self.intact = false;
-        let Self { socket, others, .. } = self;
-        let mut answered =
-            retrying(&config.server, || attempt(socket, message, &config.server)).await;
-        while answered.as_ref().is_err_and(EchoError::is_refused) {
-            let Some(Ok(next)) = others.next(socket_to) else {
+        let target = &config.target;
+        let mut result = retry(target, || attempt(&self.socket, message, target)).await;
+        while result.as_ref().is_err_and(Error::is_refused) {
+            let Some(Ok(next)) = self.alternatives.next(connect_socket) else {
                 break;
             };
-            *socket = next;
-            answered = retrying(&config.server, || attempt(socket, message, &config.server)).await;
+            self.socket = next;
+            result = retry(target, || attempt(&self.socket, message, target)).await;
         }
-        match answered {
+        match result {
             Ok(bytes) => {
                 self.intact = true;
-                let outcome = if config.verify {
-                    verify(message, &bytes, config)
-                } else {
-                    Ok(())
-                };
+                let outcome = message.check_reply(&bytes, config);
                 Reply { bytes, outcome }
             }
             Err(error) => Reply {
@@ -82,40 +76,41 @@ impl Mailbox {
     }
 }
 
-fn socket_to(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
+fn connect_socket(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
     Async::new_nonblocking(connect(peer)?)
 }
 
+/// Sends a message once and waits for the reply.
 async fn attempt(
     socket: &Async<UdpSocket>,
     message: &Message,
-    server: &Server,
-) -> Result<Vec<u8>, EchoError> {
-    let Server {
+    target: &Target,
+) -> Result<Vec<u8>, Error> {
+    let Target {
         address,
         timeout: limit,
         ..
-    } = server;
+    } = target;
     info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
     let sent = socket.send(message.bytes()).await;
-    sent.map_err(|source| EchoError::Send {
+    sent.map_err(|source| Error::Send {
         address: address.clone(),
         source,
     })?;
     let mut bytes = vec![0; MAX_DATAGRAM_LEN];
     let received = timeout(Some(*limit), socket.recv(&mut bytes)).await;
-    let timed_out = |_| EchoError::TimedOut {
+    let timed_out = |_| Error::ReplyTimeout {
         address: address.clone(),
         limit: *limit,
         received: 0,
     };
     let length = received
         .map_err(timed_out)?
-        .map_err(|source| EchoError::Receive {
+        .map_err(|source| Error::Receive {
             address: address.clone(),
             source,
         })?;
     bytes.truncate(length);
-    info!(target: "myapp::traffic", text = %Escaped(without_end(&bytes)), "received");
+    info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
     Ok(bytes)
 }

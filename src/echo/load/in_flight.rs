@@ -1,34 +1,25 @@
-//! The books of one connection: which messages are on the way, and whether what comes back is
-//! what was sent.
+//! Messages in flight on one connection, and verification of the received bytes.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
-use crate::echo::load::verify::{Difference, first_difference};
+use super::driver::Sent;
+use super::verify::{Divergence, first_mismatch};
 use crate::echo::payload::Payload;
 
-/// A message on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// When it should have gone.
-    pub(crate) due: Instant,
-    /// When it went.
-    pub(crate) at: Instant,
-}
-
-/// The messages on the way, of which most often there is one: it has its place here. Small, as
-/// what is known of thousands of connections soon no longer fits into the processor's cache.
+/// Queue of the messages in flight. The common case of one message needs no allocation, and the
+/// queue is small, because the state of thousands of connections must fit into the processor's
+/// cache.
 #[derive(Debug, Default)]
-struct OnWay {
+struct SendQueue {
     oldest: Option<Sent>,
     #[expect(
         clippy::box_collection,
-        reason = "most often there is none, and no room is needed"
+        reason = "usually absent; the box keeps the struct small"
     )]
     others: Option<Box<VecDeque<Sent>>>,
 }
 
-impl OnWay {
+impl SendQueue {
     fn len(&self) -> usize {
         match self.oldest {
             Some(_) => 1 + self.others.as_ref().map_or(0, |others| others.len()),
@@ -49,135 +40,137 @@ impl OnWay {
     }
 }
 
-/// The books of one connection.
+/// Messages in flight on one connection.
 #[derive(Debug)]
-pub(crate) struct Ledger<'a> {
+pub(crate) struct InFlight<'a> {
     payload: &'a Payload,
     seed: u64,
     verify: bool,
-    on_way: OnWay,
-    /// Bytes of all messages so far, of what is written, and of what has come back.
-    started: u64,
+    queue: SendQueue,
+    /// Bytes of all messages pushed so far.
+    pushed: u64,
+    /// Bytes written to the connection.
     written: u64,
+    /// Bytes received and verified.
     read: u64,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> InFlight<'a> {
     pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
-        let on_way = OnWay::default();
         Self {
             payload,
             seed,
             verify,
-            on_way,
-            started: 0,
+            queue: SendQueue::default(),
+            pushed: 0,
             written: 0,
             read: 0,
         }
     }
 
-    /// What tells its bytes from those of other connections.
+    /// Returns the seed, which makes the bytes of each connection different.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// How many messages are on the way.
-    pub(crate) fn on_way(&self) -> usize {
-        self.on_way.len()
+    /// Returns the number of messages in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
     }
 
-    /// The message that has been on the way for longest.
+    /// Returns the oldest message in flight.
     pub(crate) fn oldest(&self) -> Option<&Sent> {
-        self.on_way.oldest.as_ref()
+        self.queue.oldest.as_ref()
     }
 
-    /// Whether a message has been answered.
-    pub(crate) fn was_answered(&self) -> bool {
+    /// Returns whether a complete reply has been received.
+    pub(crate) fn has_received_reply(&self) -> bool {
         self.read >= self.payload.size()
     }
 
-    /// The bytes that have come of the reply that is not whole.
-    pub(crate) fn partial(&self) -> u64 {
+    /// Returns the number of bytes received of the incomplete reply.
+    pub(crate) fn partial_len(&self) -> u64 {
         self.read % self.payload.size()
     }
 
-    /// Starts another message.
-    pub(crate) fn start(&mut self, sent: Sent) {
-        self.on_way.push(sent);
-        self.started += self.payload.size();
+    /// Adds a message.
+    pub(crate) fn push(&mut self, sent: Sent) {
+        self.queue.push(sent);
+        self.pushed += self.payload.size();
     }
 
-    /// How many bytes are to be written.
+    /// Returns the number of bytes to write.
     pub(crate) fn unwritten(&self) -> u64 {
-        self.started - self.written
+        self.pushed - self.written
     }
 
-    /// Puts the next bytes that are to be written into `piece`, and tells how many.
-    pub(crate) fn fill(&self, piece: &mut [u8]) -> usize {
-        let count = up_to(self.unwritten(), piece);
+    /// Copies the next bytes to write into `buffer` and returns their number.
+    pub(crate) fn fill(&self, buffer: &mut [u8]) -> usize {
+        let count = clamped_len(self.unwritten(), buffer);
         self.payload
-            .fill(self.seed, self.written, &mut piece[..count]);
+            .fill(self.seed, self.written, &mut buffer[..count]);
         count
     }
 
     /// Counts bytes as written.
-    pub(crate) fn wrote(&mut self, count: usize) {
+    pub(crate) fn record_write(&mut self, count: usize) {
         self.written += count as u64;
     }
 
-    /// Checks bytes that have come back, and hands on each message whose reply is whole.
+    /// Verifies received bytes and calls `on_reply` for each message whose reply is complete.
     ///
     /// # Errors
     ///
-    /// Where they first are not what was sent, and what they are from there on.
+    /// The first difference from the sent bytes. Replies completed before it still count.
     pub(crate) fn received(
         &mut self,
         bytes: &[u8],
-        wanted: &mut [u8],
-        mut answered: impl FnMut(Sent),
-    ) -> Result<(), Difference> {
-        let asked = up_to(self.started - self.read, bytes);
-        let good = match self.verify {
-            true => self.check(&bytes[..asked], &mut wanted[..asked]),
-            false => asked,
+        expected: &mut [u8],
+        mut on_reply: impl FnMut(Sent),
+    ) -> Result<(), Divergence> {
+        let outstanding = clamped_len(self.pushed - self.read, bytes);
+        let valid = if self.verify {
+            self.valid_len(&bytes[..outstanding], &mut expected[..outstanding])
+        } else {
+            outstanding
         };
-        self.read += good as u64;
-        while self.read >= self.first_end() {
-            let Some(sent) = self.on_way.pop() else { break };
-            answered(sent);
+        self.read += valid as u64;
+        while self.read >= self.oldest_end() {
+            let Some(sent) = self.queue.pop() else { break };
+            on_reply(sent);
         }
-        if good == bytes.len() {
+        if valid == bytes.len() {
             Ok(())
         } else {
-            Err(self.difference(&bytes[good..]))
+            Err(self.divergence(&bytes[valid..]))
         }
     }
 
-    /// How many of these bytes are the next that were sent.
-    fn check(&self, bytes: &[u8], wanted: &mut [u8]) -> usize {
-        self.payload.fill(self.seed, self.read, wanted);
-        first_difference(bytes, wanted).unwrap_or(bytes.len())
+    /// Returns the number of bytes that equal the next sent ones.
+    fn valid_len(&self, bytes: &[u8], expected: &mut [u8]) -> usize {
+        self.payload.fill(self.seed, self.read, expected);
+        first_mismatch(bytes, expected).unwrap_or(bytes.len())
     }
 
-    /// That these bytes are not the next that were sent.
-    pub(crate) fn difference(&self, bytes: &[u8]) -> Difference {
-        let mut wanted = [0; Difference::WANTED];
-        // What has not been written cannot come back.
-        let count = up_to(self.written.saturating_sub(self.read), &wanted);
+    /// Returns the difference of `bytes` from the next sent ones.
+    pub(crate) fn divergence(&self, bytes: &[u8]) -> Divergence {
+        let mut expected = [0; Divergence::EXPECTED_LEN];
+        // Bytes that have not been written cannot be received.
+        let count = clamped_len(self.written.saturating_sub(self.read), &expected);
         self.payload
-            .fill(self.seed, self.read, &mut wanted[..count]);
-        Difference::new(self.read, bytes, &wanted[..count])
+            .fill(self.seed, self.read, &mut expected[..count]);
+        Divergence::new(self.read, bytes, &expected[..count])
     }
 
-    /// The offset at which the reply to the oldest message ends.
-    fn first_end(&self) -> u64 {
-        self.started - (self.on_way.len() as u64).saturating_sub(1) * self.payload.size()
+    /// Returns the offset at which the reply to the oldest message ends.
+    fn oldest_end(&self) -> u64 {
+        self.pushed - (self.queue.len() as u64).saturating_sub(1) * self.payload.size()
     }
 }
 
-/// As much of a number of bytes as has room.
-fn up_to(count: u64, room: &[u8]) -> usize {
-    usize::try_from(count).map_or(room.len(), |count| count.min(room.len()))
+/// Returns `count`, limited to the length of a buffer.
+fn clamped_len(count: u64, buffer: &[u8]) -> usize {
+    usize::try_from(count).map_or(buffer.len(), |count| count.min(buffer.len()))
 }
 
 #[cfg(test)]
@@ -185,59 +178,64 @@ mod tests {
     use super::*;
     use crate::echo::error::Mismatch;
     use crate::echo::message::Message;
+    use std::time::Instant;
 
     fn hola() -> Payload {
         Payload::Message(Message::new("hola").unwrap())
     }
 
-    /// What becomes of three messages of which these bytes come back: how many are answered
-    /// after each piece, and where it went wrong.
-    #[track_caller]
-    fn answers(pieces: &[&str], answered: &[usize], end: Result<(), (u64, Mismatch)>) {
-        let payload = hola();
-        let mut ledger = Ledger::new(&payload, 0, true);
+    fn sent_now() -> Sent {
         let now = Instant::now();
-        (0..3).for_each(|_| ledger.start(Sent { due: now, at: now }));
-        ledger.wrote(3 * 5);
-        let (mut count, mut counts, mut result) = (0, Vec::new(), Ok(()));
-        for piece in pieces {
-            let found = ledger.received(piece.as_bytes(), &mut [0; 100], |_| count += 1);
-            result = found.map_err(|difference| (difference.offset, difference.kind()));
+        Sent { due: now, at: now }
+    }
+
+    /// Checks the number of replies after each chunk received for three messages, and the result
+    /// of the last one.
+    #[track_caller]
+    fn assert_replies(chunks: &[&str], replies: &[usize], end: Result<(), (u64, Mismatch)>) {
+        let payload = hola();
+        let mut in_flight = InFlight::new(&payload, 0, true);
+        (0..3).for_each(|_| in_flight.push(sent_now()));
+        in_flight.record_write(3 * 5);
+        let mut count = 0;
+        let mut counts = Vec::new();
+        let mut result = Ok(());
+        for chunk in chunks {
+            let received = in_flight.received(chunk.as_bytes(), &mut [0; 100], |_| count += 1);
+            result = received.map_err(|divergence| (divergence.offset, divergence.classify()));
             counts.push(count);
         }
-        assert_eq!((counts.as_slice(), result), (answered, end), "{pieces:?}");
-        assert_eq!(ledger.on_way(), 3 - count);
+        assert_eq!((counts.as_slice(), result), (replies, end), "{chunks:?}");
+        assert_eq!(in_flight.len(), 3 - count);
     }
 
     #[test]
-    fn a_message_is_answered_when_as_many_bytes_have_come() {
-        answers(&["hola", "\n", "hola\nho", "la\n"], &[0, 1, 2, 3], Ok(()));
-        answers(&["hola\nhola\nhola\n"], &[3], Ok(()));
-        answers(&["", "hola\n"], &[0, 1], Ok(()));
+    fn reply_is_complete_after_as_many_bytes() {
+        assert_replies(&["hola", "\n", "hola\nho", "la\n"], &[0, 1, 2, 3], Ok(()));
+        assert_replies(&["hola\nhola\nhola\n"], &[3], Ok(()));
+        assert_replies(&["", "hola\n"], &[0, 1], Ok(()));
     }
 
     #[test]
-    fn what_was_not_sent_is_found_and_what_was_right_before_counts() {
-        answers(&["hola\nhOla\n"], &[1], Err((6, Mismatch::Changed)));
-        answers(&["hola\nholla\nhola\n"], &[1], Err((8, Mismatch::Added)));
-        answers(&["hola\nhoa\nhola\n"], &[1], Err((7, Mismatch::Dropped)));
-        answers(&["hola\nhola\nhola\nx"], &[3], Err((15, Mismatch::Added)));
+    fn mismatch_is_found_and_earlier_replies_count() {
+        assert_replies(&["hola\nhOla\n"], &[1], Err((6, Mismatch::Changed)));
+        assert_replies(&["hola\nholla\nhola\n"], &[1], Err((8, Mismatch::Added)));
+        assert_replies(&["hola\nhoa\nhola\n"], &[1], Err((7, Mismatch::Dropped)));
+        assert_replies(&["hola\nhola\nhola\nx"], &[3], Err((15, Mismatch::Added)));
     }
 
     #[test]
-    fn messages_are_written_piece_by_piece() {
+    fn partial_writes_resume_at_the_next_byte() {
         let payload = hola();
-        let mut ledger = Ledger::new(&payload, 0, true);
-        let (now, mut piece) = (Instant::now(), [0; 7]);
-        assert_eq!(ledger.fill(&mut piece), 0);
-        (0..2).for_each(|_| ledger.start(Sent { due: now, at: now }));
-        assert_eq!((ledger.fill(&mut piece), &piece), (7, b"hola\nho"));
-        ledger.wrote(4);
-        assert_eq!(
-            (ledger.fill(&mut piece), &piece[..6]),
-            (6, b"\nhola\n".as_slice())
-        );
-        ledger.wrote(6);
-        assert_eq!(ledger.fill(&mut piece), 0);
+        let mut in_flight = InFlight::new(&payload, 0, true);
+        let mut chunk = [0; 7];
+        assert_eq!(in_flight.fill(&mut chunk), 0);
+        (0..2).for_each(|_| in_flight.push(sent_now()));
+        assert_eq!((in_flight.fill(&mut chunk), &chunk), (7, b"hola\nho"));
+        in_flight.record_write(4);
+        let count = in_flight.fill(&mut chunk);
+        assert_eq!((count, &chunk[..6]), (6, b"\nhola\n".as_slice()));
+        in_flight.record_write(6);
+        assert_eq!(in_flight.fill(&mut chunk), 0);
     }
 }

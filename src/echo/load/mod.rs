@@ -1,14 +1,15 @@
-//! Load: the same message again and again over many connections.
+//! Load generator: the same message repeatedly over many connections.
 
-pub(crate) mod in_flight;
+mod driver;
+mod in_flight;
 pub(crate) mod ping;
-pub(crate) mod recorder;
-pub(crate) mod schedule;
-pub(crate) mod stream;
-pub(crate) mod transport;
-pub(crate) mod udp;
+mod recorder;
+mod schedule;
+mod stream;
+mod transport;
+mod udp;
 pub(crate) mod udp_in_flight;
-pub(crate) mod verify;
+mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -21,365 +22,386 @@ use futures_lite::future;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use smol::LocalExecutor;
 
-use crate::echo::config::{Length, LoadConfig};
-use crate::echo::connector::Opener;
-use crate::echo::error::EchoError;
-use crate::echo::load::recorder::Meter;
-use crate::echo::load::schedule::{Pace, Tempo, Turn};
-use crate::echo::load::stream::{Rules, Scratch};
-use crate::echo::load::transport::Route;
+use crate::echo::config::{LoadConfig, RunLimit};
+use crate::echo::connector::Connector;
+use crate::echo::error::Error;
 use crate::echo::report::LoadReport;
 use crate::limits::backoff::Backoff;
 use crate::limits::shutdown::{self, Shutdown};
 use crate::measure::live::LiveStats;
 use crate::runtime::{Timer, WorkerThread, busy_poll_time};
+use driver::{Buffers, LoadOptions};
+use recorder::Recorder;
+use schedule::{Next, Schedule, ScheduleConfig};
+use transport::Transport;
 
-/// The longest wait after the first connection in a row that came to nothing, and after later
-/// ones.
-const FAILED_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Upper bound of the delay after the first of several consecutive failed connections.
+const INITIAL_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// After so many in a row that came to nothing no other takes their place.
-const GIVE_UP: u32 = 10;
+/// Upper bound of the delay after later ones.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// What a longer time counts as: a moment in the future must have a place in time.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Number of consecutive failed connections after which none replaces them.
+const MAX_CONSECUTIVE_FAILURES: u32 = 10;
 
-/// Sends the same message again and again over many connections, until all are sent, the time is
-/// over, or `stop` is done; then tells how it went. `live` has the latest figures meanwhile, the
-/// warm-up not counted.
+/// Maximum duration; an [`Instant`] cannot represent any time in the future.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Sends the same message repeatedly over many connections, until the limit is reached or `stop`
+/// completes, and returns the report. Meanwhile `live` has the latest statistics, without the
+/// warm-up.
 ///
-/// Each connection has a schedule of its own when a rate is asked, and a message that the server
-/// holds up does not move those behind it: its response time counts from when it was due. At the
-/// end of the time nothing more is sent, and the replies on the way are waited for. A connection
-/// on which something fails is closed, and another takes its place; one that cannot be opened at
-/// all, or fails ten times in a row, is given up.
+/// With a rate, each connection has its own schedule, and a delayed reply does not shift later
+/// messages: their response times count from when they were due. At the end no more messages are
+/// sent, and the replies in flight are awaited. A connection that fails is closed and replaced; it
+/// is not replaced if it cannot be opened at all or fails ten times in a row.
 ///
-/// Over UDP a connection is a socket. Each message then begins with its number, for which it needs
-/// [`SMALLEST_DATAGRAM`](crate::echo::SMALLEST_DATAGRAM) bytes; what gets lost, comes twice or in
-/// another order is counted, and no error. A reply is lost when it has not come after the time limit
-/// of the server, and its message counts as on the way until then.
+/// Over UDP a connection is a socket. Each message then starts with its sequence number and needs
+/// at least [`MIN_DATAGRAM_LEN`](crate::echo::MIN_DATAGRAM_LEN) bytes; loss, duplicates and
+/// reordering are counted and are no errors. A reply is lost after the timeout of the target; until
+/// then its message counts as in flight.
 ///
-/// The connections are spread over threads of their own, and end with this future.
+/// The connections are distributed over separate threads, which end with this future.
 ///
 /// # Errors
 ///
-/// [`EchoError::Thread`]. What goes wrong with messages is told in the report.
+/// [`Error::SpawnThread`]. Failures of messages are part of the report.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, all connections are closed and the report is lost. `stop` is the
-/// way to end it early.
+/// Dropping the future closes all connections and discards the report; use `stop` to end early.
 pub async fn load(
     config: &LoadConfig,
     stop: impl Future<Output = ()>,
     live: &LiveStats,
-) -> Result<LoadReport, EchoError> {
-    let plan = Arc::new(Plan::new(config));
-    let (stopper, stopped) = shutdown::channel();
-    let start = |part| {
-        let (plan, live, stop) = (Arc::clone(&plan), live.clone(), stopped.clone());
-        let work = move || async move { Load::new(&plan, part, live).run(stop).await };
+) -> Result<LoadReport, Error> {
+    let plan = Arc::new(RunPlan::new(config));
+    let (trigger, shutdown) = shutdown::channel();
+    let start = |index| {
+        let plan = Arc::clone(&plan);
+        let live = live.clone();
+        let shutdown = shutdown.clone();
+        let work = move || async move { LoadThread::new(&plan, index, live).run(shutdown).await };
         WorkerThread::start("load", config.busy_poll, work)
     };
     let workers = (0..plan.threads).map(start).collect::<Result<Vec<_>, _>>();
-    let workers = workers.map_err(|source| EchoError::Thread { source })?;
+    let workers = workers.map_err(|source| Error::SpawnThread { source })?;
     let stopping = async {
         stop.await;
-        stopper.trigger();
+        trigger.trigger();
         pending().await
     };
     let mut report = future::or(stopping, collect(workers)).await;
     report.elapsed = plan.elapsed(&report);
-    report.slept = config.busy_poll.is_zero();
+    report.sender_slept = config.busy_poll.is_zero();
     Ok(report)
 }
 
-/// Waits for all threads, and puts together what they have counted.
+/// Waits for all threads and merges their reports.
 async fn collect(workers: Vec<WorkerThread<LoadReport>>) -> LoadReport {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let share = 1.0 / workers.len().min(cores) as f64;
     let mut report = LoadReport::default();
     for worker in workers {
-        let part = worker.finish().await.unwrap_or_default();
-        report.cpu += share * part.cpu;
-        report.merge(part);
+        let thread_report = worker.finish().await.unwrap_or_default();
+        report.sender_cpu += share * thread_report.sender_cpu;
+        report.merge(thread_report);
     }
     report
 }
 
-/// The processor time that this thread has used.
-fn cpu_time() -> Duration {
+/// Returns the processor time used by this thread.
+fn thread_cpu_time() -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(tv_sec.unsigned_abs(), tv_nsec.try_into().unwrap_or(0))
 }
 
-/// What all threads share.
+/// State shared by all threads.
 #[derive(Debug)]
-struct Plan {
+struct RunPlan {
     config: LoadConfig,
-    opener: Opener,
+    connector: Connector,
     threads: usize,
     start: Instant,
     measured_from: Instant,
     end: Option<Instant>,
 }
 
-impl Plan {
+impl RunPlan {
     fn new(config: &LoadConfig) -> Self {
         let start = Instant::now();
-        let measured_from = start + config.warmup.min(LONGEST);
-        let end = match config.length {
-            Length::Time(time) => Some(measured_from + time.min(LONGEST)),
-            Length::Count(_) => None,
+        let measured_from = start + config.warmup.min(MAX_DURATION);
+        let end = match config.limit {
+            RunLimit::Duration(duration) => Some(measured_from + duration.min(MAX_DURATION)),
+            RunLimit::Messages(_) => None,
         };
         let connections = usize::try_from(config.connections.get()).unwrap_or(usize::MAX);
-        let threads = config.threads.get().min(connections);
-        let (config, opener) = (config.clone(), Opener::new(&config.server));
         Self {
-            config,
-            opener,
-            threads,
+            config: config.clone(),
+            connector: Connector::new(&config.target),
+            threads: config.threads.get().min(connections),
             start,
             measured_from,
             end,
         }
     }
 
-    /// When a connection is to be opened.
-    fn opening(&self, index: u32) -> Instant {
+    /// Returns the time at which a connection is opened.
+    fn connect_at(&self, index: u32) -> Instant {
         let LoadConfig {
             connections,
             ramp_up,
             ..
         } = self.config;
         let share = f64::from(index) / f64::from(connections.get());
-        let opening = self.start + ramp_up.min(LONGEST).mul_f64(share);
-        self.end.map_or(opening, |end| end.min(opening))
+        let at = self.start + ramp_up.min(MAX_DURATION).mul_f64(share);
+        self.end.map_or(at, |end| end.min(at))
     }
 
-    /// What the schedules of all connections have in common.
-    fn tempo(&self) -> Tempo {
+    /// Returns the part of the schedule that all connections share.
+    fn schedule_config(&self) -> ScheduleConfig {
         let LoadConfig {
             connections,
             new_connections,
             ..
         } = self.config;
-        let at_once = new_connections.then_some(Duration::ZERO);
-        Tempo {
-            every: self.time(connections.get()).or(at_once),
+        let immediate = new_connections.then_some(Duration::ZERO);
+        ScheduleConfig {
+            interval: self.time_for(connections.get()).or(immediate),
             end: self.end,
         }
     }
 
-    /// The schedule of a connection.
-    fn pace<'t>(&self, tempo: &'t Tempo, index: u32, now: Instant) -> Pace<'t> {
+    /// Returns the schedule of a connection.
+    fn schedule<'s>(&self, config: &'s ScheduleConfig, index: u32, now: Instant) -> Schedule<'s> {
         let connections = u64::from(self.config.connections.get());
-        let left = match self.config.length {
-            Length::Time(_) => u64::MAX,
-            Length::Count(count) => {
+        let remaining = match self.config.limit {
+            RunLimit::Duration(_) => u64::MAX,
+            RunLimit::Messages(count) => {
                 count / connections + u64::from(u64::from(index) < count % connections)
             }
         };
-        Pace {
-            tempo,
-            start: now + self.time(index).unwrap_or_default(),
-            left,
+        Schedule {
+            config,
+            next_due: now + self.time_for(index).unwrap_or_default(),
+            remaining,
         }
     }
 
-    /// The time that so many messages take at the rate that is asked.
-    fn time(&self, messages: u32) -> Option<Duration> {
+    /// Returns the time for a number of messages at the requested rate.
+    fn time_for(&self, messages: u32) -> Option<Duration> {
         let seconds = f64::from(messages) / self.config.rate?;
         Some(
             Duration::try_from_secs_f64(seconds)
-                .unwrap_or(LONGEST)
-                .min(LONGEST),
+                .unwrap_or(MAX_DURATION)
+                .min(MAX_DURATION),
         )
     }
 
-    /// How long was measured: until the time was over or nothing was left to do, and at least
-    /// until the last answer.
+    /// Returns the duration of the measurement: until the end or until all connections were
+    /// inactive, and at least until the last reply.
     fn elapsed(&self, report: &LoadReport) -> Duration {
         let ended = report.ended.unwrap_or(self.start);
         let until = self.end.map_or(ended, |end| end.min(ended));
-        let until = report.last_answer.map_or(until, |last| last.max(until));
+        let until = report.last_reply.map_or(until, |last| last.max(until));
         until.saturating_duration_since(self.measured_from)
     }
 }
 
-/// One thread and its share of the connections.
+/// One thread with its share of the connections.
 #[derive(Debug)]
-struct Load<'a> {
-    plan: &'a Plan,
-    part: usize,
-    rules: Rules<'a>,
-    tempo: Tempo,
-    meter: RefCell<Meter>,
-    scratch: RefCell<Scratch>,
-    /// Whether the server takes no notice of the end of input: then it is waited for no more.
-    deaf: Cell<bool>,
+struct LoadThread<'a> {
+    plan: &'a RunPlan,
+    index: usize,
+    options: LoadOptions<'a>,
+    schedule_config: ScheduleConfig,
+    recorder: RefCell<Recorder>,
+    buffers: RefCell<Buffers>,
+    /// Whether the server ignores the end of its input; then its end of stream is not awaited.
+    ignores_half_close: Cell<bool>,
 }
 
-impl<'a> Load<'a> {
-    fn new(plan: &'a Plan, part: usize, live: LiveStats) -> Self {
-        let LoadConfig {
-            server,
-            payload,
-            verify,
-            in_flight,
-            new_connections,
-            rate,
-            ..
-        } = &plan.config;
-        let in_flight = if *new_connections { 1 } else { in_flight.get() };
-        let rules = Rules {
-            server,
-            payload,
-            verify: *verify,
-            in_flight,
+impl<'a> LoadThread<'a> {
+    fn new(plan: &'a RunPlan, index: usize, live: LiveStats) -> Self {
+        let config = &plan.config;
+        let options = LoadOptions {
+            target: &config.target,
+            payload: &config.payload,
+            verify: config.verify,
+            in_flight: if config.new_connections {
+                1
+            } else {
+                config.in_flight.get()
+            },
         };
-        let at_once = rate.is_none() && !*new_connections;
-        let meter = RefCell::new(Meter::new(plan.measured_from, at_once, live));
+        let sends_when_due = config.rate.is_none() && !config.new_connections;
+        let recorder = Recorder::new(plan.measured_from, sends_when_due, live);
         Self {
             plan,
-            part,
-            rules,
-            tempo: plan.tempo(),
-            meter,
-            scratch: RefCell::default(),
-            deaf: Cell::new(false),
+            index,
+            options,
+            schedule_config: plan.schedule_config(),
+            recorder: RefCell::new(recorder),
+            buffers: RefCell::default(),
+            ignores_half_close: Cell::new(false),
         }
     }
 
-    async fn run(self, stop: Shutdown) -> LoadReport {
-        let (start, cpu) = (Instant::now(), cpu_time());
-        self.drive_all(&stop).await;
-        if stop.is_shutdown() {
-            self.note_end(Instant::now());
+    async fn run(self, shutdown: Shutdown) -> LoadReport {
+        let start = Instant::now();
+        let cpu_start = thread_cpu_time();
+        self.drive_all(&shutdown).await;
+        if shutdown.is_shutdown() {
+            self.mark_active(Instant::now());
         }
-        let mut report = self.meter.into_inner().into_report();
-        let busy = cpu_time()
-            .saturating_sub(cpu)
+        let mut report = self.recorder.into_inner().into_report();
+        let busy = thread_cpu_time()
+            .saturating_sub(cpu_start)
             .saturating_sub(busy_poll_time());
-        report.cpu = busy.as_secs_f64() / start.elapsed().as_secs_f64();
+        report.sender_cpu = busy.as_secs_f64() / start.elapsed().as_secs_f64();
         report
     }
 
-    /// Keeps all connections of this thread busy until there is nothing left to do, or the stop.
-    async fn drive_all(&self, stop: &Shutdown) {
+    /// Drives all connections of this thread until they are done or the shutdown.
+    async fn drive_all(&self, shutdown: &Shutdown) {
         let executor = LocalExecutor::new();
-        let indices = (0..self.plan.config.connections.get()).skip(self.part);
-        let mine = indices.step_by(self.plan.threads);
-        let all: Vec<_> = mine
+        let indices = (0..self.plan.config.connections.get()).skip(self.index);
+        let indices = indices.step_by(self.plan.threads);
+        let tasks: Vec<_> = indices
             .map(|index| executor.spawn(self.drive(index)))
             .collect();
         let work = async {
-            for connection in all {
-                connection.await;
+            for task in tasks {
+                task.await;
             }
         };
-        // A task of its own: what is run by the executor itself is asked at every wake.
-        let ended = executor.spawn(future::or(stop.wait(), work));
+        // A separate task, because the future passed to `run` is polled at every wake-up.
+        let ended = executor.spawn(future::or(shutdown.wait(), work));
         executor.run(ended).await;
     }
 
-    /// Keeps one connection busy, whichever take its place.
+    /// Drives one connection and its replacements.
     ///
-    /// What is rare is in boxes: for each message all that a connection takes is brought into the
-    /// processor's cache, and of thousands little is there still.
+    /// Rare futures are boxed: each message brings the state of its connection into the processor's
+    /// cache, which does not hold that of thousands of connections.
     async fn drive(&self, index: u32) {
-        Timer::at(self.plan.opening(index)).await;
-        let mut pace = self.plan.pace(&self.tempo, index, Instant::now());
-        let (mut opened, mut failures) = (false, 0);
+        Timer::at(self.plan.connect_at(index)).await;
+        let now = Instant::now();
+        let mut schedule = self.plan.schedule(&self.schedule_config, index, now);
+        let mut was_connected = false;
+        let mut failures = 0;
         loop {
-            match pace.turn(Instant::now()) {
-                Turn::Over => return self.tempo.end.iter().for_each(|end| self.note_end(*end)),
-                Turn::At(due) if opened || self.connects_anew() => _ = Timer::at(due).await,
+            match schedule.next(Instant::now()) {
+                Next::Done => {
+                    return self
+                        .schedule_config
+                        .end
+                        .iter()
+                        .for_each(|end| self.mark_active(*end));
+                }
+                Next::WaitUntil(due) if was_connected || self.reconnects_per_message() => {
+                    _ = Timer::at(due).await;
+                }
                 _ => {}
             }
-            let of_use = match Box::pin(self.open(index, &mut pace, opened)).await {
-                Some(mut route) => {
-                    opened = true;
-                    let most = if self.connects_anew() { 1 } else { u64::MAX };
-                    let told = |event| self.meter.borrow_mut().count(event);
-                    let result = route.run(&mut pace, most, &self.scratch, told).await;
-                    Box::pin(self.close(route, result)).await
+            let connected = Box::pin(self.connect(index, &mut schedule, was_connected)).await;
+            let useful = match connected {
+                Some(mut transport) => {
+                    was_connected = true;
+                    let max_messages = if self.reconnects_per_message() {
+                        1
+                    } else {
+                        u64::MAX
+                    };
+                    let on_event = |event| self.recorder.borrow_mut().record(event);
+                    let result = transport
+                        .run(&mut schedule, max_messages, &self.buffers, on_event)
+                        .await;
+                    Box::pin(self.close(transport, result)).await
                 }
                 None => false,
             };
-            if of_use {
+            if useful {
                 failures = 0;
                 continue;
             }
             failures += 1;
-            if !opened || failures == GIVE_UP {
+            if !was_connected || failures == MAX_CONSECUTIVE_FAILURES {
                 return;
             }
-            Timer::at(Instant::now() + delay(failures)).await;
+            Timer::at(Instant::now() + reconnect_delay(failures)).await;
         }
     }
 
-    /// Opens a connection; `again`, if it takes the place of another.
-    async fn open(&self, index: u32, pace: &mut Pace<'a>, again: bool) -> Option<Box<Route<'_>>> {
+    /// Opens a connection; `is_replacement` if it replaces another one.
+    async fn connect(
+        &self,
+        index: u32,
+        schedule: &mut Schedule<'a>,
+        is_replacement: bool,
+    ) -> Option<Box<Transport<'_>>> {
         let start = Instant::now();
-        if self.connects_anew() && self.plan.config.rate.is_none() {
-            // The next message is due when its connection is begun: that belongs to its response.
-            pace.start = start;
+        if self.reconnects_per_message() && self.plan.config.rate.is_none() {
+            // The message is due when connecting starts, so that its response time includes it.
+            schedule.next_due = start;
         }
-        match self.plan.opener.open().await {
-            Ok(opened) => {
-                self.meter.borrow_mut().connected(start);
-                // A schedule starts when its connection is there, unless connecting is what is
-                // timed.
-                if !again && !self.connects_anew() {
-                    *pace = self.plan.pace(pace.tempo, index, Instant::now());
+        match self.plan.connector.connect().await {
+            Ok(connected) => {
+                self.recorder.borrow_mut().record_connect(start);
+                // A schedule starts with its connection, unless connecting is measured too.
+                if !is_replacement && !self.reconnects_per_message() {
+                    let now = Instant::now();
+                    *schedule = self.plan.schedule(schedule.config, index, now);
                 }
-                Some(Box::new(Route::new(
-                    opened,
-                    &self.rules,
-                    u64::from(index) + 1,
-                )))
+                let number = u64::from(index) + 1;
+                let transport = Transport::new(connected, &self.options, number);
+                Some(Box::new(transport))
             }
             Err(error) => {
-                pace.take();
-                self.meter.borrow_mut().fail(error);
-                self.note_end(Instant::now());
+                schedule.advance();
+                self.recorder.borrow_mut().record_failure(error);
+                self.mark_active(Instant::now());
                 None
             }
         }
     }
 
-    /// Closes a connection with which nothing is left to do, or that is of no more use; tells
-    /// whether it was of use: all went well, or something was answered.
-    async fn close(&self, mut route: Box<Route<'_>>, mut result: Result<(), EchoError>) -> bool {
-        self.note_end(Instant::now());
-        if result.is_ok() && self.rules.verify {
-            result = route.finish(&self.scratch, &self.deaf).await;
+    /// Closes a connection that is done or has failed. Returns whether it was useful: all messages
+    /// succeeded, or it received a reply.
+    async fn close(
+        &self,
+        mut transport: Box<Transport<'_>>,
+        mut result: Result<(), Error>,
+    ) -> bool {
+        self.mark_active(Instant::now());
+        if result.is_ok() && self.options.verify {
+            result = transport
+                .finish(&self.buffers, &self.ignores_half_close)
+                .await;
         }
         match result {
             Ok(()) => true,
             Err(error) => {
-                self.meter.borrow_mut().fail(error);
-                route.was_answered()
+                self.recorder.borrow_mut().record_failure(error);
+                transport.has_received_reply()
             }
         }
     }
 
-    /// Whether each message has a connection of its own.
-    fn connects_anew(&self) -> bool {
+    fn reconnects_per_message(&self) -> bool {
         self.plan.config.new_connections
     }
 
-    /// Notes that there was something to do until this moment.
-    fn note_end(&self, at: Instant) {
-        self.meter.borrow_mut().ended(at);
+    /// Records that a connection was active until `at`.
+    fn mark_active(&self, at: Instant) {
+        self.recorder.borrow_mut().mark_active(at);
     }
 }
 
-/// How long to wait after so many connections in a row that came to nothing.
-fn delay(failures: u32) -> Duration {
-    let (first, longest) = FAILED_DELAY;
-    Backoff::new(first.saturating_mul(1 << (failures - 1)), longest).next_delay()
+/// Returns the delay after a number of consecutive failed connections.
+fn reconnect_delay(failures: u32) -> Duration {
+    let first = INITIAL_RECONNECT_DELAY.saturating_mul(1 << (failures - 1));
+    Backoff::new(first, MAX_RECONNECT_DELAY).next_delay()
 }
 
 #[cfg(test)]
@@ -387,10 +409,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_waits_takes_little_memory() {
-        let plan = Plan::new(&LoadConfig::default());
-        let load = Load::new(&plan, 0, LiveStats::default());
-        let size = size_of_val(&load.drive(0)) + size_of::<Route<'_>>();
-        assert!(size <= 512, "{size} bytes for each connection");
+    fn idle_connection_needs_little_memory() {
+        let plan = RunPlan::new(&LoadConfig::default());
+        let thread = LoadThread::new(&plan, 0, LiveStats::default());
+        let size = size_of_val(&thread.drive(0)) + size_of::<Transport<'_>>();
+        assert!(size <= 512, "{size} bytes per connection");
     }
 }

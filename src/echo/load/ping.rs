@@ -7,71 +7,65 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use smol::channel::{Sender, bounded};
 
+use super::driver::{Buffers, Event, LoadOptions};
+use super::schedule::Schedule;
+use super::transport::Transport;
 use crate::echo::config::PingConfig;
-use crate::echo::connector::Opener;
-use crate::echo::error::EchoError;
-use crate::echo::load::schedule::Pace;
-use crate::echo::load::stream::{Event, Rules, Scratch};
-use crate::echo::load::transport::Route;
+use crate::echo::connector::Connector;
+use crate::echo::error::Error;
 use crate::echo::report::PingReport;
 use crate::runtime::{Timer, WorkerThread};
 
-/// What a longer interval counts as: a moment in the future must have a place in time.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Maximum interval; an [`Instant`] cannot represent any time in the future.
+const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Sends a message every so often over one connection and hands the round-trip time of each,
-/// with its number, counted from 1, to `sink`; until all are sent or `stop` is done.
+/// Sends a message at an interval over one connection and passes the round-trip time of each, with
+/// its number counted from 1, to `sink`, until all are sent or `stop` completes.
 ///
-/// A message goes when the one before it has been answered or has failed, and not before its
-/// time. After one that failed, the next opens the connection anew; connecting is not timed.
+/// A message is sent after the previous one was answered or has failed, and not before its time.
+/// After a failure the next message reconnects; connecting is not timed.
 ///
-/// Over UDP each message begins with its number, for which it needs
-/// [`SMALLEST_DATAGRAM`](crate::echo::SMALLEST_DATAGRAM) bytes. One whose reply does not come in time
-/// is lost; that is counted, and `sink` is not told.
+/// Over UDP each message starts with its sequence number and needs at least
+/// [`MIN_DATAGRAM_LEN`](crate::echo::MIN_DATAGRAM_LEN) bytes. A message without a reply in time is
+/// lost: it is counted, and `sink` is not called.
 ///
-/// The messages go out on a thread of their own, which ends with this future.
+/// The messages are sent on a separate thread, which ends with this future.
 ///
 /// # Errors
 ///
-/// The first error of `sink`, which ends the run, or [`EchoError::Thread`]. Messages that fail are
-/// handed to `sink`, and the others go on.
+/// The first error of `sink`, which ends the run, or [`Error::SpawnThread`]. The failure of a
+/// message is passed to `sink` and does not affect the others.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, the connection is closed and the report is lost. `stop` is the
-/// way to end it early.
-pub async fn ping<E: From<EchoError>>(
+/// Dropping the future closes the connection and discards the report; use `stop` to end early.
+pub async fn ping<E: From<Error>>(
     config: &PingConfig,
     stop: impl Future<Output = ()>,
-    mut sink: impl AsyncFnMut(u64, Result<Duration, EchoError>) -> Result<(), E>,
+    mut sink: impl AsyncFnMut(u64, Result<Duration, Error>) -> Result<(), E>,
 ) -> Result<PingReport, E> {
     let mut report = PingReport::default();
     let start = Instant::now();
-    let (outcomes, told) = bounded(1);
-    let (config, busy_poll) = (config.clone(), config.busy_poll);
+    let (sender, outcomes) = bounded(1);
+    let busy_poll = config.busy_poll;
+    let config = config.clone();
     let send = move || async move {
-        let PingConfig {
-            server,
-            payload,
-            verify,
-            ..
-        } = &config;
-        let rules = Rules {
-            server,
-            payload,
-            verify: *verify,
+        let options = LoadOptions {
+            target: &config.target,
+            payload: &config.payload,
+            verify: config.verify,
             in_flight: 1,
         };
-        Pinger::new(&config, &rules).run(outcomes).await;
+        Pinger::new(&config, &options).run(sender).await;
     };
     let worker = WorkerThread::start("ping", busy_poll, send);
-    let worker = worker.map_err(|source| EchoError::Thread { source })?;
+    let worker = worker.map_err(|source| Error::SpawnThread { source })?;
     let work = async {
         let mut number = 0;
-        while let Ok(Outcome { time, again }) = told.recv().await {
+        while let Ok(Outcome { time, duplicates }) = outcomes.recv().await {
             number += 1;
             report.count(&time);
-            report.duplicates += again;
+            report.duplicates += duplicates;
             if let Some(time) = time.transpose() {
                 sink(number, time).await?;
             }
@@ -88,32 +82,31 @@ pub async fn ping<E: From<EchoError>>(
     Ok(report)
 }
 
-/// What became of a message.
+/// Result of one message.
 struct Outcome {
-    /// How long its reply took; nothing if it was lost.
-    time: Result<Option<Duration>, EchoError>,
-    /// How many replies came meanwhile that had come before.
-    again: u64,
+    /// Round-trip time; none if the message was lost.
+    time: Result<Option<Duration>, Error>,
+    /// Number of duplicate replies received meanwhile.
+    duplicates: u64,
 }
 
-/// What sends the messages, and the connection that it keeps from one to the next.
+/// Sender of the messages, with the connection reused from one to the next.
 struct Pinger<'a> {
     config: &'a PingConfig,
-    rules: &'a Rules<'a>,
-    opener: Opener,
-    kept: Option<Route<'a>>,
-    scratch: RefCell<Scratch>,
+    options: &'a LoadOptions<'a>,
+    connector: Connector,
+    transport: Option<Transport<'a>>,
+    buffers: RefCell<Buffers>,
 }
 
 impl<'a> Pinger<'a> {
-    fn new(config: &'a PingConfig, rules: &'a Rules<'a>) -> Self {
-        let opener = Opener::new(&config.server);
+    fn new(config: &'a PingConfig, options: &'a LoadOptions<'a>) -> Self {
         Self {
             config,
-            rules,
-            opener,
-            kept: None,
-            scratch: RefCell::default(),
+            options,
+            connector: Connector::new(&config.target),
+            transport: None,
+            buffers: RefCell::default(),
         }
     }
 
@@ -122,45 +115,47 @@ impl<'a> Pinger<'a> {
         let count = self.config.count.unwrap_or(u64::MAX);
         for number in 1..=count {
             Timer::at(due).await;
-            let mut outcome = self.one().await;
+            let mut outcome = self.ping_once().await;
             if number == count && self.config.verify {
                 outcome.time = self.finish().await.and(outcome.time);
             }
             if outcomes.send(outcome).await.is_err() {
                 return;
             }
-            due = (due + self.config.interval.min(LONGEST_INTERVAL)).max(Instant::now());
+            due = (due + self.config.interval.min(MAX_INTERVAL)).max(Instant::now());
         }
     }
 
-    /// Sends one message over the connection that was kept, or else a new one.
-    async fn one(&mut self) -> Outcome {
-        let (mut answered, mut again) = (None, 0);
-        let told = |event| match event {
+    async fn ping_once(&mut self) -> Outcome {
+        let mut answered = None;
+        let mut duplicates = 0;
+        let on_event = |event| match event {
             Event::Answered { sent, now } => answered = Some(now - sent.at),
-            Event::Again => again += 1,
+            Event::Duplicate => duplicates += 1,
             _ => {}
         };
-        let time = self.exchange(told).await.map(|()| answered);
-        Outcome { time, again }
+        let time = self.exchange(on_event).await.map(|()| answered);
+        Outcome { time, duplicates }
     }
 
-    async fn exchange(&mut self, told: impl FnMut(Event)) -> Result<(), EchoError> {
-        let mut route = match self.kept.take() {
-            Some(route) => route,
-            None => Route::new(self.opener.open().await?, self.rules, 1),
+    /// Sends one message over the existing connection or a new one.
+    async fn exchange(&mut self, on_event: impl FnMut(Event)) -> Result<(), Error> {
+        let mut transport = match self.transport.take() {
+            Some(transport) => transport,
+            None => Transport::new(self.connector.connect().await?, self.options, 1),
         };
-        route
-            .run(&mut Pace::once(Instant::now()), 1, &self.scratch, told)
+        let mut schedule = Schedule::once(Instant::now());
+        transport
+            .run(&mut schedule, 1, &self.buffers, on_event)
             .await?;
-        self.kept = Some(route);
+        self.transport = Some(transport);
         Ok(())
     }
 
-    /// Looks whether something comes behind the last reply.
-    async fn finish(&mut self) -> Result<(), EchoError> {
-        match &mut self.kept {
-            Some(flow) => flow.finish(&self.scratch, &Cell::default()).await,
+    /// Checks that nothing follows the last reply.
+    async fn finish(&mut self) -> Result<(), Error> {
+        match &mut self.transport {
+            Some(transport) => transport.finish(&self.buffers, &Cell::default()).await,
             None => Ok(()),
         }
     }

@@ -1,67 +1,75 @@
-//! When each message is due.
+//! Schedule of messages.
+//!
+//! With a rate the schedule is an open loop: due times do not depend on replies, so that a slow
+//! server cannot hide its delays (coordinated omission).
 
 use std::time::{Duration, Instant};
 
-/// What the schedules of all connections have in common.
+/// Part of the schedule that all connections share.
 #[derive(Debug)]
-pub(crate) struct Tempo {
-    /// The time from one message to the next; without it, a message is due as soon as it can go.
-    pub(crate) every: Option<Duration>,
-    /// When the last message may go.
+pub(crate) struct ScheduleConfig {
+    /// Time between messages; without it, a message is due as soon as it can be sent.
+    pub(crate) interval: Option<Duration>,
+    /// Time after which no message is sent.
     pub(crate) end: Option<Instant>,
 }
 
-/// The schedule of one connection.
+/// Schedule of one connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace<'a> {
-    pub(crate) tempo: &'a Tempo,
-    /// When the next message is due.
-    pub(crate) start: Instant,
-    /// How many messages are still to go.
-    pub(crate) left: u64,
+pub(crate) struct Schedule<'a> {
+    pub(crate) config: &'a ScheduleConfig,
+    /// Due time of the next message.
+    pub(crate) next_due: Instant,
+    /// Number of messages left to send.
+    pub(crate) remaining: u64,
 }
 
-/// Whose turn it is.
+/// Next step of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// A message goes now; it was due then.
-    Now(Instant),
-    /// The next message is due then.
-    At(Instant),
-    /// No more messages.
-    Over,
+pub(crate) enum Next {
+    /// Send a message now; it was due at this time.
+    SendNow(Instant),
+    /// Wait until the next message is due.
+    WaitUntil(Instant),
+    /// Send no more messages.
+    Done,
 }
 
-impl Pace<'_> {
-    /// One message, now.
+impl Schedule<'_> {
+    /// Creates a schedule of one message, due now.
     pub(crate) fn once(now: Instant) -> Self {
         Self {
-            tempo: &Tempo {
-                every: None,
+            config: &ScheduleConfig {
+                interval: None,
                 end: None,
             },
-            start: now,
-            left: 1,
+            next_due: now,
+            remaining: 1,
         }
     }
 
-    pub(crate) fn turn(&self, now: Instant) -> Turn {
-        let Tempo { every, end } = self.tempo;
-        let due = if every.is_some() { self.start } else { now };
-        if self.left == 0 || end.is_some_and(|end| now.max(due) >= end) {
-            return Turn::Over;
+    /// Returns the next step at the time `now`.
+    pub(crate) fn next(&self, now: Instant) -> Next {
+        let ScheduleConfig { interval, end } = self.config;
+        let due = if interval.is_some() {
+            self.next_due
+        } else {
+            now
+        };
+        if self.remaining == 0 || end.is_some_and(|end| now.max(due) >= end) {
+            return Next::Done;
         }
         if due <= now {
-            Turn::Now(due)
+            Next::SendNow(due)
         } else {
-            Turn::At(due)
+            Next::WaitUntil(due)
         }
     }
 
-    /// Counts the message whose turn it is.
-    pub(crate) fn take(&mut self) {
-        self.left -= 1;
-        self.start += self.tempo.every.unwrap_or_default();
+    /// Advances to the message after the current one.
+    pub(crate) fn advance(&mut self) {
+        self.remaining -= 1;
+        self.next_due += self.config.interval.unwrap_or_default();
     }
 }
 
@@ -72,53 +80,51 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_schedule_does_not_wait_for_who_is_late() {
+    fn schedule_does_not_shift_when_sends_are_late() {
         let start = Instant::now();
-        let tempo = Tempo {
-            every: Some(SECOND),
+        let config = ScheduleConfig {
+            interval: Some(SECOND),
             end: None,
         };
-        let mut pace = Pace {
-            tempo: &tempo,
-            start,
-            left: 3,
+        let mut schedule = Schedule {
+            config: &config,
+            next_due: start,
+            remaining: 3,
         };
-        assert_eq!(pace.turn(start - SECOND), Turn::At(start));
+        assert_eq!(schedule.next(start - SECOND), Next::WaitUntil(start));
         for number in 0..3 {
-            assert_eq!(
-                pace.turn(start + 9 * SECOND),
-                Turn::Now(start + number * SECOND)
-            );
-            pace.take();
+            let due = start + number * SECOND;
+            assert_eq!(schedule.next(start + 9 * SECOND), Next::SendNow(due));
+            schedule.advance();
         }
-        assert_eq!(pace.turn(start + 9 * SECOND), Turn::Over);
+        assert_eq!(schedule.next(start + 9 * SECOND), Next::Done);
     }
 
     #[test]
-    fn nothing_goes_after_the_end() {
+    fn no_message_is_sent_after_the_end() {
         let start = Instant::now();
-        let end = Some(start + 2 * SECOND);
-        let tempo = Tempo {
-            every: Some(2 * SECOND),
-            end,
+        let config = ScheduleConfig {
+            interval: Some(2 * SECOND),
+            end: Some(start + 2 * SECOND),
         };
-        let mut pace = Pace {
-            tempo: &tempo,
-            start,
-            left: u64::MAX,
+        let mut schedule = Schedule {
+            config: &config,
+            next_due: start,
+            remaining: u64::MAX,
         };
-        assert_eq!(pace.turn(start), Turn::Now(start));
-        assert_eq!(pace.turn(start + 2 * SECOND), Turn::Over);
-        pace.take();
-        assert_eq!(pace.turn(start), Turn::Over);
+        assert_eq!(schedule.next(start), Next::SendNow(start));
+        assert_eq!(schedule.next(start + 2 * SECOND), Next::Done);
+        schedule.advance();
+        assert_eq!(schedule.next(start), Next::Done);
     }
 
     #[test]
-    fn without_a_rate_a_message_is_due_when_it_can_go() {
+    fn without_a_rate_messages_are_due_immediately() {
         let start = Instant::now();
-        let mut pace = Pace::once(start);
-        assert_eq!(pace.turn(start + SECOND), Turn::Now(start + SECOND));
-        pace.take();
-        assert_eq!(pace.turn(start), Turn::Over);
+        let mut schedule = Schedule::once(start);
+        let later = start + SECOND;
+        assert_eq!(schedule.next(later), Next::SendNow(later));
+        schedule.advance();
+        assert_eq!(schedule.next(start), Next::Done);
     }
 }

@@ -1,4 +1,4 @@
-//! Messages over one open connection, several on the way at once.
+//! Stream driver: several messages in flight on one connection.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -9,203 +9,155 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
-use crate::echo::config::Server;
-use crate::echo::error::EchoError;
-use crate::echo::load::in_flight::{Ledger, Sent};
-use crate::echo::load::schedule::{Pace, Turn};
-use crate::echo::load::verify::Difference;
-use crate::echo::payload::Payload;
+use super::driver::{Buffers, CHUNK_LEN, Event, LoadOptions, MAX_READS_PER_POLL, Sent, is_late};
+use super::in_flight::InFlight;
+use super::schedule::{Next, Schedule};
+use super::verify::Divergence;
+use crate::echo::error::Error;
 use crate::limits::timeout::race;
 use crate::runtime::{Timer, yield_to_reactor};
 
-/// Bytes written or read at once.
-const PIECE: usize = 64 << 10;
+/// Time limit for the server to close its side after ours, or to send the bytes that decide the
+/// classification of a mismatch. Bytes after the last reply are an error; a server that does not
+/// close is none.
+const END_OF_STREAM_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Reads in a row after which the other connections have their turn.
-pub(crate) const READS_A_TURN: usize = 16;
+/// Maximum number of bytes of messages started but not written. More would wait here instead of in
+/// the kernel's buffers.
+const MAX_UNWRITTEN: u64 = CHUNK_LEN as u64;
 
-/// How long the server may take to close its side when ours is closed, or to send what tells more
-/// of what it did to a byte. What comes behind the last reply is too much; a server that does not
-/// close is no failure.
-const LAST_WAIT: Duration = Duration::from_millis(250);
-
-/// Bytes of messages that are begun and not yet written. With more, what is on the way would wait
-/// here and not on the way.
-const AHEAD: u64 = PIECE as u64;
-
-/// A message that goes this long after it could have gone is late through our own doing.
-pub(crate) const LATE: Duration = Duration::from_millis(1);
-
-/// Room for a piece of what came and of what should have come. All connections of a thread share
-/// one: nothing stays in it while a connection waits.
+/// An open connection with its messages in flight.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) found: Vec<u8>,
-    pub(crate) wanted: Vec<u8>,
-}
-
-/// What happened to a message.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Event {
-    /// It went; `late`, if it could have gone earlier.
-    Sent { due: Instant, late: bool },
-    /// Its reply is whole.
-    Answered { sent: Sent, now: Instant },
-    /// Its reply came behind that of a later message.
-    Overtaken { sent: Sent },
-    /// A reply came that had come before.
-    Again,
-    /// Its reply did not come in time, in a datagram.
-    Lost { sent: Sent, now: Instant },
-}
-
-/// How the messages of a flow go.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules<'a> {
-    pub(crate) server: &'a Server,
-    pub(crate) payload: &'a Payload,
-    pub(crate) verify: bool,
-    pub(crate) in_flight: usize,
-}
-
-/// An open connection on which messages are on the way.
-#[derive(Debug)]
-pub(crate) struct Flow<'a, S> {
+pub(crate) struct StreamDriver<'a, S> {
     stream: S,
-    rules: &'a Rules<'a>,
-    ledger: Ledger<'a>,
-    /// Since when one more message may be on the way.
-    free: Instant,
-    /// Whether the system would take no more bytes.
-    stuck: bool,
+    options: &'a LoadOptions<'a>,
+    in_flight: InFlight<'a>,
+    /// Time since which another message could be in flight.
+    slot_free_since: Instant,
+    /// Whether the kernel's send buffer is full.
+    write_blocked: bool,
     timer: Timer,
 }
 
-/// Why a connection is of no more use.
-pub(crate) enum Broken {
+/// Failure of a connection.
+pub(crate) enum DriverError {
     Write(io::Error),
     Read(io::Error),
-    Closed,
-    Late,
-    Differs(Difference),
+    Eof,
+    Timeout,
+    Mismatch(Divergence),
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            found: vec![0; PIECE],
-            wanted: vec![0; PIECE],
-        }
-    }
-}
-
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
-    /// Starts the connection with this number, which tells it from others; it is also the seed of
-    /// its bytes.
-    pub(crate) fn new(stream: S, rules: &'a Rules<'a>, number: u64) -> Self {
-        let ledger = Ledger::new(rules.payload, number, rules.verify);
-        let (free, timer) = (Instant::now(), Timer::never());
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> StreamDriver<'a, S> {
+    /// Creates the driver of a connection. Its number is the seed of its payload.
+    pub(crate) fn new(stream: S, options: &'a LoadOptions<'a>, number: u64) -> Self {
         Self {
             stream,
-            rules,
-            ledger,
-            free,
-            stuck: false,
-            timer,
+            options,
+            in_flight: InFlight::new(options.payload, number, options.verify),
+            slot_free_since: Instant::now(),
+            write_blocked: false,
+            timer: Timer::never(),
         }
     }
 
-    /// Whether a message has been answered.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.ledger.was_answered()
+    /// Returns whether a reply has been received.
+    pub(crate) fn has_received_reply(&self) -> bool {
+        self.in_flight.has_received_reply()
     }
 
-    /// What went wrong, looked at more closely; what is on the way is lost.
-    pub(crate) async fn give_up(
+    /// Converts a failure, and reads the bytes that classify a mismatch. Messages in flight are
+    /// lost.
+    pub(crate) async fn into_error(
         &mut self,
-        mut broken: Broken,
-        scratch: &RefCell<Scratch>,
-    ) -> EchoError {
-        if let Broken::Differs(difference) = &mut broken {
-            self.find_out(difference, scratch).await;
+        mut error: DriverError,
+        buffers: &RefCell<Buffers>,
+    ) -> Error {
+        if let DriverError::Mismatch(divergence) = &mut error {
+            self.read_until_decided(divergence, buffers).await;
         }
-        self.explain(broken)
+        self.to_error(error)
     }
 
-    /// Waits for a little of what comes behind a difference.
-    async fn find_out(&mut self, difference: &mut Difference, scratch: &RefCell<Scratch>) {
+    /// Reads until a mismatch can be classified, or the time limit.
+    async fn read_until_decided(
+        &mut self,
+        divergence: &mut Divergence,
+        buffers: &RefCell<Buffers>,
+    ) {
         let stream = &mut self.stream;
-        let more = poll_fn(|cx| {
-            let found = &mut scratch.borrow_mut().found;
-            while !difference.is_told() {
-                match ready!(Pin::new(&mut *stream).poll_read(cx, found)) {
+        let read = poll_fn(|cx| {
+            let received = &mut buffers.borrow_mut().received;
+            while !divergence.is_decided() {
+                match ready!(Pin::new(&mut *stream).poll_read(cx, received)) {
                     Ok(0) | Err(_) => break,
-                    Ok(count) => difference.add(&found[..count]),
+                    Ok(count) => divergence.add(&received[..count]),
                 }
             }
             Poll::Ready(())
         });
-        // If nothing more comes, what has come must do.
-        let _ = race(Timer::at(Instant::now() + LAST_WAIT), more).await;
+        // After the time limit the bytes received so far are classified.
+        let _ = race(Timer::at(Instant::now() + END_OF_STREAM_TIMEOUT), read).await;
     }
 
-    /// Shuts down writing when all replies have come, and reads to the end: what still comes is
-    /// too much. A server that does not close its side is `deaf` from then on.
+    /// Shuts down writing after the last reply and reads to the end of the stream, to detect
+    /// surplus bytes. Sets `ignores_half_close` if the server does not close its side, so that
+    /// later calls do not wait.
     ///
     /// # Errors
     ///
-    /// [`EchoError::Mismatch`] if something comes.
+    /// [`Error::StreamCorruption`] if a byte is received.
     pub(crate) async fn finish(
         &mut self,
-        scratch: &RefCell<Scratch>,
-        deaf: &Cell<bool>,
-    ) -> Result<(), EchoError> {
-        let limit = if deaf.get() {
+        buffers: &RefCell<Buffers>,
+        ignores_half_close: &Cell<bool>,
+    ) -> Result<(), Error> {
+        let limit = if ignores_half_close.get() {
             Duration::ZERO
         } else {
-            LAST_WAIT
+            END_OF_STREAM_TIMEOUT
         };
         let stream = &mut self.stream;
         let end = poll_fn(|cx| {
-            // A connection that is broken by now brings nothing more.
+            // A connection that fails now delivers no more bytes.
             let _ = ready!(Pin::new(&mut *stream).poll_close(cx));
-            Pin::new(&mut *stream).poll_read(cx, &mut scratch.borrow_mut().found)
+            Pin::new(&mut *stream).poll_read(cx, &mut buffers.borrow_mut().received)
         });
         match race(Timer::at(Instant::now() + limit), end).await {
             Ok(Ok(0) | Err(_)) => Ok(()),
-            Ok(Ok(_)) => Err(self.explain(Broken::Differs(self.ledger.difference(&[])))),
+            Ok(Ok(_)) => Err(self.to_error(DriverError::Mismatch(self.in_flight.divergence(&[])))),
             Err(_) => {
-                deaf.set(true);
+                ignores_half_close.set(true);
                 Ok(())
             }
         }
     }
 
-    /// Sends at most `most` messages as they become due and waits for all replies.
+    /// Sends at most `max_messages` as they become due and waits for all replies.
     ///
     /// # Errors
     ///
-    /// The first thing that goes wrong.
+    /// The first failure.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        pace: &mut Pace<'_>,
-        most: &mut u64,
-        scratch: &mut Scratch,
-        told: &mut impl FnMut(Event),
-    ) -> Poll<Result<(), Broken>> {
-        // A moment that has just been taken does for what follows: to ask for the time is a good
-        // part of what a message costs here.
+        schedule: &mut Schedule<'_>,
+        max_messages: &mut u64,
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Poll<Result<(), DriverError>> {
+        // The time of the last read is reused, because reading the clock is a considerable part of
+        // the cost per message.
         let mut now = None;
-        for _ in 0..READS_A_TURN {
-            let next = self.start(&mut now, pace, most, told);
-            if next == Some(Turn::Over) && self.ledger.on_way() == 0 {
+        for _ in 0..MAX_READS_PER_POLL {
+            let next = self.start_due(&mut now, schedule, max_messages, on_event);
+            if next == Some(Next::Done) && self.in_flight.len() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            self.write(cx, scratch)?;
-            match self.read(cx, scratch, told)? {
-                Some(read) => now = Some(read),
-                None if self.waits(cx, now.unwrap_or_else(Instant::now), next)? => {
+            self.write(cx, buffers)?;
+            match self.read(cx, buffers, on_event)? {
+                Some(read_at) => now = Some(read_at),
+                None if self.arm_timer(cx, now.unwrap_or_else(Instant::now), next)? => {
                     return Poll::Pending;
                 }
                 None => now = None,
@@ -215,144 +167,146 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Flow<'a, S> {
         Poll::Pending
     }
 
-    /// Starts the messages whose turn it is, as far as they may be on the way, and tells whose
-    /// turn comes then, if one more may be.
-    fn start(
+    /// Starts the messages that are due, as far as the in-flight limit permits. Returns the next
+    /// step of the schedule if the limit permits another message.
+    fn start_due(
         &mut self,
         now: &mut Option<Instant>,
-        pace: &mut Pace<'_>,
-        most: &mut u64,
-        told: &mut impl FnMut(Event),
-    ) -> Option<Turn> {
+        schedule: &mut Schedule<'_>,
+        max_messages: &mut u64,
+        on_event: &mut impl FnMut(Event),
+    ) -> Option<Next> {
         let mut next = None;
-        while self.ledger.on_way() < self.rules.in_flight && self.ledger.unwritten() < AHEAD {
+        while self.in_flight.len() < self.options.in_flight
+            && self.in_flight.unwritten() < MAX_UNWRITTEN
+        {
             let now = *now.get_or_insert_with(Instant::now);
-            let turn = if *most == 0 {
-                Turn::Over
+            let step = if *max_messages == 0 {
+                Next::Done
             } else {
-                pace.turn(now)
+                schedule.next(now)
             };
-            next = Some(turn);
-            let Turn::Now(due) = turn else { break };
-            pace.take();
-            *most -= 1;
-            self.ledger.start(Sent { due, at: now });
-            told(Event::Sent {
+            next = Some(step);
+            let Next::SendNow(due) = step else { break };
+            schedule.advance();
+            *max_messages -= 1;
+            self.in_flight.push(Sent { due, at: now });
+            on_event(Event::Sent {
                 due,
-                late: now - due.max(self.free).min(now) > LATE,
+                late: is_late(now, due, self.slot_free_since),
             });
         }
         next
     }
 
-    /// Writes what the system takes.
-    fn write(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Broken> {
+    /// Writes until the kernel's buffer is full or nothing is left.
+    fn write(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<(), DriverError> {
         let mut wrote = false;
-        while self.ledger.unwritten() > 0 {
-            let count = self.ledger.fill(&mut scratch.wanted);
-            match Pin::new(&mut self.stream).poll_write(cx, &scratch.wanted[..count]) {
+        while self.in_flight.unwritten() > 0 {
+            let count = self.in_flight.fill(&mut buffers.expected);
+            match Pin::new(&mut self.stream).poll_write(cx, &buffers.expected[..count]) {
                 Poll::Pending => {
-                    self.stuck = true;
+                    self.write_blocked = true;
                     break;
                 }
-                Poll::Ready(Ok(0)) => return Err(Broken::Write(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.ledger.wrote(count),
-                Poll::Ready(Err(error)) => return Err(Broken::Write(error)),
+                Poll::Ready(Ok(0)) => {
+                    return Err(DriverError::Write(io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(count)) => self.in_flight.record_write(count),
+                Poll::Ready(Err(error)) => return Err(DriverError::Write(error)),
             }
-            if std::mem::take(&mut self.stuck) {
-                self.free = Instant::now();
+            if std::mem::take(&mut self.write_blocked) {
+                self.slot_free_since = Instant::now();
             }
             wrote = true;
         }
         match wrote.then(|| Pin::new(&mut self.stream).poll_flush(cx)) {
-            Some(Poll::Ready(Err(error))) => Err(Broken::Write(error)),
+            Some(Poll::Ready(Err(error))) => Err(DriverError::Write(error)),
             _ => Ok(()),
         }
     }
 
-    /// Reads once and tells when, if something came.
+    /// Reads once and returns the time if bytes were received.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-        told: &mut impl FnMut(Event),
-    ) -> Result<Option<Instant>, Broken> {
-        let Scratch { found, wanted } = scratch;
-        let count = match Pin::new(&mut self.stream).poll_read(cx, found) {
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<Option<Instant>, DriverError> {
+        let Buffers { received, expected } = buffers;
+        let count = match Pin::new(&mut self.stream).poll_read(cx, received) {
             Poll::Pending => return Ok(None),
-            Poll::Ready(Ok(0)) => return Err(Broken::Closed),
+            Poll::Ready(Ok(0)) => return Err(DriverError::Eof),
             Poll::Ready(Ok(count)) => count,
-            Poll::Ready(Err(error)) => return Err(Broken::Read(error)),
+            Poll::Ready(Err(error)) => return Err(DriverError::Read(error)),
         };
         let now = Instant::now();
-        if self.ledger.on_way() == self.rules.in_flight {
-            self.free = now;
+        if self.in_flight.len() == self.options.in_flight {
+            self.slot_free_since = now;
         }
-        self.ledger
-            .received(&found[..count], wanted, |sent| {
-                told(Event::Answered { sent, now })
+        self.in_flight
+            .received(&received[..count], expected, |sent| {
+                on_event(Event::Answered { sent, now })
             })
-            .map_err(Broken::Differs)?;
+            .map_err(DriverError::Mismatch)?;
         Ok(Some(now))
     }
 
-    /// Whether there is nothing to do now; the task is woken then when there is.
-    fn waits(
+    /// Registers the task to be woken when the next message is due or the oldest one times out.
+    /// Returns whether the task has to wait.
+    fn arm_timer(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        next: Option<Turn>,
-    ) -> Result<bool, Broken> {
-        let timeout = self.rules.server.timeout;
-        let late = self
-            .ledger
+        next: Option<Next>,
+    ) -> Result<bool, DriverError> {
+        let timeout = self.options.target.timeout;
+        let expiry = self
+            .in_flight
             .oldest()
             .and_then(|sent| sent.at.checked_add(timeout));
-        if late.is_some_and(|late| late <= now) {
-            return Err(Broken::Late);
+        if expiry.is_some_and(|expiry| expiry <= now) {
+            return Err(DriverError::Timeout);
         }
-        let due = if let Some(Turn::At(due)) = next {
+        let due = if let Some(Next::WaitUntil(due)) = next {
             Some(due)
         } else {
             None
         };
-        let Some(until) = late.into_iter().chain(due).min() else {
+        let Some(wake_at) = expiry.into_iter().chain(due).min() else {
             return Ok(true);
         };
-        // To set a timer costs more than to be woken once in vain: each message has its own time
-        // limit, and nearly all are answered long before.
+        // Setting a timer costs more than a spurious wake-up: each message has its own time limit,
+        // and nearly all replies arrive long before it.
         if self
             .timer
             .due()
-            .is_some_and(|armed_for| now < armed_for && armed_for <= until)
+            .is_some_and(|armed_for| now < armed_for && armed_for <= wake_at)
         {
             return Ok(true);
         }
-        self.timer.set_at(until);
+        self.timer.set_at(wake_at);
         Ok(Pin::new(&mut self.timer).poll(cx).is_pending())
     }
 
-    fn explain(&self, broken: Broken) -> EchoError {
-        let (address, limit) = (self.rules.server.address.clone(), self.rules.server.timeout);
-        let received = self.ledger.partial();
-        match broken {
-            Broken::Write(source) => EchoError::send(address, source),
-            Broken::Read(source) => EchoError::receive(address, source),
-            Broken::Closed => EchoError::Closed { address, received },
-            Broken::Late => EchoError::TimedOut {
+    fn to_error(&self, error: DriverError) -> Error {
+        let address = self.options.target.address.clone();
+        let received = self.in_flight.partial_len();
+        match error {
+            DriverError::Write(source) => Error::send(address, source),
+            DriverError::Read(source) => Error::receive(address, source),
+            DriverError::Eof => Error::UnexpectedEof { address, received },
+            DriverError::Timeout => Error::ReplyTimeout {
                 address,
-                limit,
+                limit: self.options.target.timeout,
                 received,
             },
-            Broken::Differs(difference) => {
-                let (offset, mismatch) = (difference.offset, difference.kind());
-                EchoError::Mismatch {
-                    address,
-                    connection: self.ledger.seed(),
-                    offset,
-                    mismatch,
-                }
-            }
+            DriverError::Mismatch(divergence) => Error::StreamCorruption {
+                address,
+                connection: self.in_flight.seed(),
+                offset: divergence.offset,
+                mismatch: divergence.classify(),
+            },
         }
     }
 }

@@ -1,87 +1,91 @@
-//! How messages travel: over a stream, or as datagrams.
+//! Transport of messages: a stream or UDP.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 
-use crate::echo::connector::Opened;
-use crate::echo::error::EchoError;
-use crate::echo::load::schedule::Pace;
-use crate::echo::load::stream::{Event, Flow, Rules, Scratch};
-use crate::echo::load::udp::DatagramFlow;
-use crate::echo::tls::Link;
+use super::driver::{Buffers, Event, LoadOptions};
+use super::schedule::Schedule;
+use super::stream::StreamDriver;
+use super::udp::UdpDriver;
+use crate::echo::connector::Connected;
+use crate::echo::error::Error;
+use crate::echo::tls::MaybeTls;
 use crate::net::stream::Stream;
 
-/// A connection, or a socket for datagrams, on which messages are on the way.
+/// A connection or UDP socket with its messages in flight.
 #[derive(Debug)]
-pub(crate) enum Route<'a> {
-    Stream(Flow<'a, Link<Stream>>),
-    Datagrams(DatagramFlow<'a>),
+pub(crate) enum Transport<'a> {
+    Stream(StreamDriver<'a, MaybeTls<Stream>>),
+    Udp(UdpDriver<'a>),
 }
 
-impl<'a> Route<'a> {
-    pub(crate) fn new(opened: Opened, rules: &'a Rules<'a>, number: u64) -> Self {
-        match opened {
-            Opened::Stream(stream) => Self::Stream(Flow::new(stream, rules, number)),
-            Opened::Datagrams(socket, others) => {
-                Self::Datagrams(DatagramFlow::new(socket, others, rules, number))
+impl<'a> Transport<'a> {
+    /// Creates the driver of a connection. Its number, counted from 1, is the seed of its payload.
+    pub(crate) fn new(connected: Connected, options: &'a LoadOptions<'a>, number: u64) -> Self {
+        match connected {
+            Connected::Stream(stream) => Self::Stream(StreamDriver::new(stream, options, number)),
+            Connected::Udp(socket, alternatives) => {
+                Self::Udp(UdpDriver::new(socket, alternatives, options, number))
             }
         }
     }
 
-    /// Sends at most `most` messages as they become due and waits for all replies.
+    /// Sends at most `max_messages` as they become due and waits for all replies.
     ///
     /// # Errors
     ///
-    /// The first thing that goes wrong; what is on the way then is lost.
+    /// The first failure; the messages in flight are lost.
     pub(crate) async fn run(
         &mut self,
-        pace: &mut Pace<'_>,
-        mut most: u64,
-        scratch: &RefCell<Scratch>,
-        mut told: impl FnMut(Event),
-    ) -> Result<(), EchoError> {
-        // What is rare is in boxes: for each message all that a connection takes is brought into
-        // the processor's cache, and of thousands little is there still.
+        schedule: &mut Schedule<'_>,
+        mut max_messages: u64,
+        buffers: &RefCell<Buffers>,
+        mut on_event: impl FnMut(Event),
+    ) -> Result<(), Error> {
+        // Rare futures are boxed: each message brings the state of its connection into the
+        // processor's cache, which does not hold that of thousands of connections.
         match self {
-            Self::Stream(flow) => {
+            Self::Stream(driver) => {
                 let work = poll_fn(|cx| {
-                    flow.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told)
+                    let buffers = &mut buffers.borrow_mut();
+                    driver.poll(cx, schedule, &mut max_messages, buffers, &mut on_event)
                 });
                 match work.await {
                     Ok(()) => Ok(()),
-                    Err(broken) => Err(Box::pin(flow.give_up(broken, scratch)).await),
+                    Err(error) => Err(Box::pin(driver.into_error(error, buffers)).await),
                 }
             }
-            Self::Datagrams(flow) => loop {
+            Self::Udp(driver) => loop {
                 let work = poll_fn(|cx| {
-                    flow.poll(cx, pace, &mut most, &mut scratch.borrow_mut(), &mut told)
+                    let buffers = &mut buffers.borrow_mut();
+                    driver.poll(cx, schedule, &mut max_messages, buffers, &mut on_event)
                 });
                 match work.await {
                     Ok(()) => return Ok(()),
-                    Err(broken) => Box::pin(flow.recover(broken, scratch)).await?,
+                    Err(error) => Box::pin(driver.recover(error, buffers)).await?,
                 }
             },
         }
     }
 
-    /// Whether a message has been answered.
-    pub(crate) fn was_answered(&self) -> bool {
+    /// Returns whether a reply has been received.
+    pub(crate) fn has_received_reply(&self) -> bool {
         match self {
-            Self::Stream(flow) => flow.was_answered(),
-            Self::Datagrams(flow) => flow.was_answered(),
+            Self::Stream(driver) => driver.has_received_reply(),
+            Self::Udp(driver) => driver.has_received_reply(),
         }
     }
 
-    /// Looks whether something comes behind the last reply, as [`Flow::finish`]; datagrams have
-    /// no end to wait for.
+    /// Checks that nothing follows the last reply; see [`StreamDriver::finish`]. UDP has no end
+    /// of stream to wait for.
     pub(crate) async fn finish(
         &mut self,
-        scratch: &RefCell<Scratch>,
-        deaf: &Cell<bool>,
-    ) -> Result<(), EchoError> {
+        buffers: &RefCell<Buffers>,
+        ignores_half_close: &Cell<bool>,
+    ) -> Result<(), Error> {
         match self {
-            Self::Stream(flow) => flow.finish(scratch, deaf).await,
-            Self::Datagrams(_) => Ok(()),
+            Self::Stream(driver) => driver.finish(buffers, ignores_half_close).await,
+            Self::Udp(_) => Ok(()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Messages over one socket for datagrams, several on the way at once. What gets lost, comes twice
-//! or in another order is counted: that is what datagrams do.
+//! UDP driver: several messages in flight on one socket. Loss, duplicates and reordering are
+//! counted and are no errors.
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
@@ -8,133 +8,130 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::echo::error::{EchoError, Mismatch};
-use crate::echo::load::in_flight::Sent;
-use crate::echo::load::schedule::{Pace, Turn};
-use crate::echo::load::stream::{Event, LATE, READS_A_TURN, Rules, Scratch};
-use crate::echo::load::udp_in_flight::{Came, Roll};
+use super::driver::{Buffers, Event, LoadOptions, MAX_READS_PER_POLL, Sent, is_late};
+use super::schedule::{Next, Schedule};
+use super::udp_in_flight::{Received, UdpInFlight};
+use crate::echo::error::{Error, Mismatch};
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 
-/// A socket on which messages are on the way.
+/// A socket with its messages in flight.
 #[derive(Debug)]
-pub(crate) struct DatagramFlow<'a> {
+pub(crate) struct UdpDriver<'a> {
     socket: UdpPeerSocket,
-    /// Where the server may be if it is not there.
-    others: AddressIter,
-    rules: &'a Rules<'a>,
-    /// Tells sockets apart; also the seed of their bytes.
+    /// Further addresses, tried if the current one refuses.
+    alternatives: AddressIter,
+    options: &'a LoadOptions<'a>,
+    /// Number of the socket, which is also the seed of its payload.
     number: u64,
-    roll: Roll<'a>,
-    /// Since when one more message may be on the way.
-    free: Instant,
+    in_flight: UdpInFlight<'a>,
+    /// Time since which another message could be in flight.
+    slot_free_since: Instant,
     timer: Timer,
 }
 
-/// Why a socket is of no more use.
-pub(crate) enum Broken {
+/// Failure of a socket.
+pub(crate) enum DriverError {
     Write(io::Error),
     Read(io::Error),
     Mismatch(u64, Mismatch),
 }
 
-impl<'a> DatagramFlow<'a> {
+impl<'a> UdpDriver<'a> {
     pub(crate) fn new(
         socket: UdpPeerSocket,
-        others: AddressIter,
-        rules: &'a Rules<'a>,
+        alternatives: AddressIter,
+        options: &'a LoadOptions<'a>,
         number: u64,
     ) -> Self {
-        let roll = Roll::new(rules.payload, number, rules.verify);
-        let (free, timer) = (Instant::now(), Timer::never());
         Self {
             socket,
-            others,
-            rules,
+            alternatives,
+            options,
             number,
-            roll,
-            free,
-            timer,
+            in_flight: UdpInFlight::new(options.payload, number, options.verify),
+            slot_free_since: Instant::now(),
+            timer: Timer::never(),
         }
     }
 
-    /// Whether a message has been answered.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.roll.was_answered()
+    /// Returns whether a reply has been received.
+    pub(crate) fn has_received_reply(&self) -> bool {
+        self.in_flight.has_received_reply()
     }
 
-    /// Goes on in spite of what went wrong, if there is a way.
+    /// Recovers from a failure if possible.
     ///
     /// # Errors
     ///
-    /// What went wrong; what is on the way is not counted any more.
+    /// The failure; messages in flight are not counted.
     pub(crate) async fn recover(
         &mut self,
-        broken: Broken,
-        scratch: &RefCell<Scratch>,
-    ) -> Result<(), EchoError> {
-        if self.moves_on(&broken, scratch).await {
+        error: DriverError,
+        buffers: &RefCell<Buffers>,
+    ) -> Result<(), Error> {
+        if self.try_next_address(&error, buffers).await {
             Ok(())
         } else {
-            Err(self.explain(broken))
+            Err(self.to_error(error))
         }
     }
 
-    /// Goes on with the next address of the server, if this one has refused and never answered:
-    /// what is on the way is sent there.
-    async fn moves_on(&mut self, broken: &Broken, scratch: &RefCell<Scratch>) -> bool {
-        let (Broken::Write(error) | Broken::Read(error)) = broken else {
+    /// Switches to the next address of the server if this one refused and never replied, and
+    /// sends the messages in flight there. Returns whether it switched.
+    async fn try_next_address(&mut self, error: &DriverError, buffers: &RefCell<Buffers>) -> bool {
+        let (DriverError::Write(error) | DriverError::Read(error)) = error else {
             return false;
         };
-        if error.kind() != io::ErrorKind::ConnectionRefused || self.roll.was_answered() {
+        if error.kind() != io::ErrorKind::ConnectionRefused || self.has_received_reply() {
             return false;
         }
-        let Some(Ok(socket)) = self.others.next(UdpPeerSocket::connect) else {
+        let Some(Ok(socket)) = self.alternatives.next(UdpPeerSocket::connect) else {
             return false;
         };
         self.socket = socket;
-        for number in self.roll.numbers() {
-            let again = poll_fn(|cx| {
-                let datagram = &mut scratch.borrow_mut().wanted;
-                let length = self.roll.fill(number, datagram);
-                self.socket.poll_send(cx, &datagram[..length])
+        for number in self.in_flight.sequence_numbers() {
+            let resend = poll_fn(|cx| {
+                let datagram = &mut buffers.borrow_mut().expected;
+                let len = self.in_flight.fill(number, datagram);
+                self.socket.poll_send(cx, &datagram[..len])
             });
-            // What comes of it is told when the answer is read.
-            let _ = again.await;
+            // An error is reported by the next receive.
+            let _ = resend.await;
         }
         true
     }
 
-    /// Sends at most `most` messages as they become due and waits for all replies, each as long
-    /// as the server's time limit; what has not come then is lost.
+    /// Sends at most `max_messages` as they become due and waits for all replies, each for the
+    /// timeout of the target; later ones count as lost.
     ///
     /// # Errors
     ///
-    /// The first thing that goes wrong.
+    /// The first failure.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        pace: &mut Pace<'_>,
-        most: &mut u64,
-        scratch: &mut Scratch,
-        told: &mut impl FnMut(Event),
-    ) -> Poll<Result<(), Broken>> {
-        for _ in 0..READS_A_TURN {
+        schedule: &mut Schedule<'_>,
+        max_messages: &mut u64,
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Poll<Result<(), DriverError>> {
+        for _ in 0..MAX_READS_PER_POLL {
             let now = Instant::now();
-            self.give_up(now, told);
-            let next = self.send(cx, now, pace, most, scratch, told)?;
-            if next == Some(Turn::Over) && self.roll.on_way() == 0 {
+            self.abandon_expired(now, on_event);
+            let next = self.send(cx, now, schedule, max_messages, buffers, on_event)?;
+            if next == Some(Next::Done) && self.in_flight.len() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            if self.receive(cx, scratch, told)? {
+            if self.receive(cx, buffers, on_event)? {
                 continue;
             }
-            let due = if let Some(Turn::At(due)) = next {
+            let due = if let Some(Next::WaitUntil(due)) = next {
                 Some(due)
             } else {
                 None
             };
-            if self.waits(cx, due) {
+            if self.arm_timer(cx, due) {
                 return Poll::Pending;
             }
         }
@@ -142,107 +139,107 @@ impl<'a> DatagramFlow<'a> {
         Poll::Pending
     }
 
-    /// Gives up what has been on the way for too long.
-    fn give_up(&mut self, now: Instant, told: &mut impl FnMut(Event)) {
-        while self.expires().is_some_and(|expires| expires <= now) {
-            let Some(sent) = self.roll.give_up() else {
+    /// Removes the messages whose time limit has passed.
+    fn abandon_expired(&mut self, now: Instant, on_event: &mut impl FnMut(Event)) {
+        while self.next_expiry().is_some_and(|expiry| expiry <= now) {
+            let Some(sent) = self.in_flight.abandon_oldest() else {
                 return;
             };
-            told(Event::Lost { sent, now });
+            on_event(Event::Lost { sent, now });
         }
     }
 
-    /// When the message that has been on the way for longest is given up.
-    fn expires(&self) -> Option<Instant> {
-        self.roll
+    /// Returns the time limit of the oldest message in flight.
+    fn next_expiry(&self) -> Option<Instant> {
+        self.in_flight
             .oldest()?
             .at
-            .checked_add(self.rules.server.timeout)
+            .checked_add(self.options.target.timeout)
     }
 
-    /// Sends the messages whose turn it is, as far as they may be on the way and the system takes
-    /// them, and tells whose turn comes then, if one more may be.
+    /// Sends the messages that are due, as far as the in-flight limit and the kernel permit.
+    /// Returns the next step of the schedule if the limit permits another message.
     fn send(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        pace: &mut Pace<'_>,
-        most: &mut u64,
-        scratch: &mut Scratch,
-        told: &mut impl FnMut(Event),
-    ) -> Result<Option<Turn>, Broken> {
-        while self.roll.on_way() < self.rules.in_flight {
-            let next = if *most == 0 {
-                Turn::Over
+        schedule: &mut Schedule<'_>,
+        max_messages: &mut u64,
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<Option<Next>, DriverError> {
+        while self.in_flight.len() < self.options.in_flight {
+            let next = if *max_messages == 0 {
+                Next::Done
             } else {
-                pace.turn(now)
+                schedule.next(now)
             };
-            let Turn::Now(due) = next else {
+            let Next::SendNow(due) = next else {
                 return Ok(Some(next));
             };
-            let length = self.roll.write(&mut scratch.wanted);
-            match self.socket.poll_send(cx, &scratch.wanted[..length]) {
+            let len = self.in_flight.fill_next(&mut buffers.expected);
+            match self.socket.poll_send(cx, &buffers.expected[..len]) {
                 Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Err(Broken::Write(error)),
+                Poll::Ready(Err(error)) => return Err(DriverError::Write(error)),
                 Poll::Ready(Ok(_)) => {}
             }
-            pace.take();
-            *most -= 1;
-            self.roll.start(Sent { due, at: now });
-            told(Event::Sent {
+            schedule.advance();
+            *max_messages -= 1;
+            self.in_flight.push(Sent { due, at: now });
+            on_event(Event::Sent {
                 due,
-                late: now - due.max(self.free).min(now) > LATE,
+                late: is_late(now, due, self.slot_free_since),
             });
         }
         Ok(None)
     }
 
-    /// Receives once and tells whether something came.
+    /// Receives one datagram and returns whether there was one.
     fn receive(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-        told: &mut impl FnMut(Event),
-    ) -> Result<bool, Broken> {
-        let Scratch { found, wanted } = scratch;
-        let length = match self.socket.poll_receive(cx, found) {
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<bool, DriverError> {
+        let Buffers { received, expected } = buffers;
+        let len = match self.socket.poll_receive(cx, received) {
             Poll::Pending => return Ok(false),
-            Poll::Ready(result) => result.map_err(Broken::Read)?,
+            Poll::Ready(result) => result.map_err(DriverError::Read)?,
         };
         let now = Instant::now();
-        if self.roll.on_way() == self.rules.in_flight {
-            self.free = now;
+        if self.in_flight.len() == self.options.in_flight {
+            self.slot_free_since = now;
         }
-        let came = self.roll.received(&found[..length], wanted);
-        match came.map_err(|(offset, mismatch)| Broken::Mismatch(offset, mismatch))? {
-            Came::Answer { sent, overtaken } => {
-                told(Event::Answered { sent, now });
-                if overtaken {
-                    told(Event::Overtaken { sent });
+        let kind = self.in_flight.received(&received[..len], expected);
+        match kind.map_err(|(offset, mismatch)| DriverError::Mismatch(offset, mismatch))? {
+            Received::Reply { sent, out_of_order } => {
+                on_event(Event::Answered { sent, now });
+                if out_of_order {
+                    on_event(Event::OutOfOrder { sent });
                 }
             }
-            Came::Again => told(Event::Again),
-            Came::TooLate => {}
+            Received::Duplicate => on_event(Event::Duplicate),
+            Received::Late => {}
         }
         Ok(true)
     }
 
-    /// Whether there is nothing to do before the next message is `due`; the task is woken then
-    /// when there is.
-    fn waits(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
-        let Some(until) = self.expires().into_iter().chain(due).min() else {
+    /// Registers the task to be woken at `due` or at the next expiry. Returns whether the task has
+    /// to wait.
+    fn arm_timer(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
+        let Some(wake_at) = self.next_expiry().into_iter().chain(due).min() else {
             return true;
         };
-        self.timer.set_at(until);
+        self.timer.set_at(wake_at);
         Pin::new(&mut self.timer).poll(cx).is_pending()
     }
 
-    fn explain(&self, broken: Broken) -> EchoError {
-        let address = self.rules.server.address.clone();
-        match broken {
-            Broken::Write(source) => EchoError::Send { address, source },
-            Broken::Read(source) => EchoError::Receive { address, source },
-            Broken::Mismatch(offset, mismatch) => EchoError::Mismatch {
+    fn to_error(&self, error: DriverError) -> Error {
+        let address = self.options.target.address.clone();
+        match error {
+            DriverError::Write(source) => Error::Send { address, source },
+            DriverError::Read(source) => Error::Receive { address, source },
+            DriverError::Mismatch(offset, mismatch) => Error::StreamCorruption {
                 address,
                 connection: self.number,
                 offset,

@@ -1,189 +1,196 @@
-//! The books of one socket for datagrams: which messages are on the way, and what comes back of
-//! them, in which order and how often.
+//! Messages in flight on one UDP socket: verification, order and duplicates of the replies.
 
 use std::collections::BTreeMap;
 
+use super::driver::Sent;
+use super::verify::{Divergence, first_mismatch};
 use crate::echo::error::Mismatch;
-use crate::echo::load::in_flight::Sent;
-use crate::echo::load::verify::{Difference, first_difference};
 use crate::echo::payload::Payload;
 
-/// The least bytes that a datagram of a ping or a load has: it begins with its number on its socket,
-/// big-endian, counted from 0.
-pub const NUMBER: usize = size_of::<u64>();
+/// Minimum length of a datagram of a ping or a load: it starts with its sequence number on the
+/// socket, big-endian, counted from 0.
+pub const MIN_DATAGRAM_LEN: usize = size_of::<u64>();
 
-/// How many numbers back it is known what was answered, so that what comes again is told from
-/// what comes too late.
-const REMEMBERED: usize = 8192;
+/// Number of recent messages for which duplicate replies are distinguished from late ones.
+const REPLY_WINDOW: usize = 8192;
 
-/// The books of one socket.
+/// Messages in flight on one socket.
 #[derive(Debug)]
-pub(crate) struct Roll<'a> {
+pub(crate) struct UdpInFlight<'a> {
     payload: &'a Payload,
     seed: u64,
     verify: bool,
-    on_way: BTreeMap<u64, Sent>,
-    /// The number of the next message.
+    in_flight: BTreeMap<u64, Sent>,
+    /// Sequence number of the next message.
     next: u64,
-    /// The number behind the last that was answered of all so far.
-    reached: u64,
-    answered: Answered,
+    /// One more than the highest sequence number that has a reply.
+    highest_acked: u64,
+    replies: ReplyBitmap,
 }
 
-/// What a datagram that came back is.
+/// Kind of a received datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Came {
-    /// The answer to a message; `overtaken`, if a later one has been answered before.
-    Answer { sent: Sent, overtaken: bool },
-    /// An answer that has come before.
-    Again,
-    /// The answer to a message that counts as lost.
-    TooLate,
+pub(crate) enum Received {
+    /// The reply to a message; `out_of_order` if a later one already has its reply.
+    Reply { sent: Sent, out_of_order: bool },
+    /// A reply that was received before.
+    Duplicate,
+    /// The reply to a message that counts as lost.
+    Late,
 }
 
-impl<'a> Roll<'a> {
+impl<'a> UdpInFlight<'a> {
     pub(crate) fn new(payload: &'a Payload, seed: u64, verify: bool) -> Self {
-        let (on_way, answered) = (BTreeMap::new(), Answered::new());
         Self {
             payload,
             seed,
             verify,
-            on_way,
+            in_flight: BTreeMap::new(),
             next: 0,
-            reached: 0,
-            answered,
+            highest_acked: 0,
+            replies: ReplyBitmap::new(),
         }
     }
 
-    /// How many messages are on the way.
-    pub(crate) fn on_way(&self) -> usize {
-        self.on_way.len()
+    /// Returns the number of messages in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight.len()
     }
 
-    /// The message that has been on the way for longest.
+    /// Returns the oldest message in flight.
     pub(crate) fn oldest(&self) -> Option<&Sent> {
-        self.on_way.first_key_value().map(|(_, sent)| sent)
+        self.in_flight.first_key_value().map(|(_, sent)| sent)
     }
 
-    /// Writes the next message into `datagram`, and tells its length.
-    pub(crate) fn write(&self, datagram: &mut [u8]) -> usize {
+    /// Writes the next message into `datagram` and returns its length.
+    pub(crate) fn fill_next(&self, datagram: &mut [u8]) -> usize {
         self.fill(self.next, datagram)
     }
 
-    /// Whether anything has been answered.
-    pub(crate) fn was_answered(&self) -> bool {
-        self.reached > 0
+    /// Returns whether a reply has been received.
+    pub(crate) fn has_received_reply(&self) -> bool {
+        self.highest_acked > 0
     }
 
-    /// The numbers of the messages that are on the way.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
-        self.on_way.keys().copied().collect::<Vec<_>>().into_iter()
+    /// Returns the sequence numbers of the messages in flight.
+    pub(crate) fn sequence_numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        self.in_flight
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
-    /// Counts the next message as sent.
-    pub(crate) fn start(&mut self, sent: Sent) {
-        self.answered.forget(self.next);
-        self.on_way.insert(self.next, sent);
+    /// Adds the next message.
+    pub(crate) fn push(&mut self, sent: Sent) {
+        self.replies.clear(self.next);
+        self.in_flight.insert(self.next, sent);
         self.next += 1;
     }
 
-    /// Gives up the oldest message.
-    pub(crate) fn give_up(&mut self) -> Option<Sent> {
-        self.on_way.pop_first().map(|(_, sent)| sent)
+    /// Removes the oldest message, whose reply counts as lost.
+    pub(crate) fn abandon_oldest(&mut self) -> Option<Sent> {
+        self.in_flight.pop_first().map(|(_, sent)| sent)
     }
 
-    /// Checks a datagram that came back, with `wanted` as room for what it should be.
+    /// Verifies a received datagram, with `expected` as a buffer for the bytes sent.
     ///
     /// # Errors
     ///
-    /// The offset in all bytes of this socket from which on it is not what was sent, and what was
-    /// done to it. If it can be told which message it answers, that is not on the way any more.
+    /// Offset of the first difference in all bytes of this socket, and its kind. A message whose
+    /// sequence number can be read is no longer in flight.
     pub(crate) fn received(
         &mut self,
         datagram: &[u8],
-        wanted: &mut [u8],
-    ) -> Result<Came, (u64, Mismatch)> {
+        expected: &mut [u8],
+    ) -> Result<Received, (u64, Mismatch)> {
         let number = datagram
             .first_chunk()
             .map(|bytes| u64::from_be_bytes(*bytes));
         let number = number.filter(|number| *number < self.next);
         let number = number.ok_or((0, Mismatch::Changed))?;
-        let sent = self.on_way.remove(&number);
+        let sent = self.in_flight.remove(&number);
         if self.verify {
             let start = number.wrapping_mul(self.payload.size());
-            let explain = |(at, mismatch)| (start + at as u64, mismatch);
-            self.check(number, datagram, wanted).map_err(explain)?;
+            self.check(number, datagram, expected)
+                .map_err(|(offset, mismatch)| (start + offset as u64, mismatch))?;
         }
         let Some(sent) = sent else {
-            return Ok(if self.answered.has(number) {
-                Came::Again
+            return Ok(if self.replies.contains(number) {
+                Received::Duplicate
             } else {
-                Came::TooLate
+                Received::Late
             });
         };
-        let overtaken = number < self.reached;
-        self.reached = self.reached.max(number + 1);
-        self.answered.note(number);
-        Ok(Came::Answer { sent, overtaken })
+        let out_of_order = number < self.highest_acked;
+        self.highest_acked = self.highest_acked.max(number + 1);
+        self.replies.insert(number);
+        Ok(Received::Reply { sent, out_of_order })
     }
 
-    fn check(&self, number: u64, found: &[u8], wanted: &mut [u8]) -> Result<(), (usize, Mismatch)> {
-        let length = self.fill(number, wanted);
-        let both = found.len().min(length);
-        let at = match first_difference(&found[..both], &wanted[..both]) {
-            Some(at) => at,
-            None if found.len() < length => return Err((both, Mismatch::Dropped)),
-            None if found.len() > length => both,
+    /// Compares a datagram with the message of this sequence number.
+    fn check(
+        &self,
+        number: u64,
+        received: &[u8],
+        expected: &mut [u8],
+    ) -> Result<(), (usize, Mismatch)> {
+        let len = self.fill(number, expected);
+        let common = received.len().min(len);
+        let offset = match first_mismatch(&received[..common], &expected[..common]) {
+            Some(offset) => offset,
+            None if received.len() < len => return Err((common, Mismatch::Dropped)),
+            None if received.len() > len => common,
             None => return Ok(()),
         };
-        let difference = Difference::new(at as u64, &found[at..], &wanted[at..length]);
-        Err((at, difference.kind()))
+        let divergence =
+            Divergence::new(offset as u64, &received[offset..], &expected[offset..len]);
+        Err((offset, divergence.classify()))
     }
 
-    /// Writes a message, and tells its length.
+    /// Writes the message of a sequence number and returns its length.
     pub(crate) fn fill(&self, number: u64, datagram: &mut [u8]) -> usize {
         let size = self.payload.size();
-        let length = usize::try_from(size)
+        let len = usize::try_from(size)
             .unwrap_or(usize::MAX)
             .min(datagram.len());
-        let datagram = &mut datagram[..length];
+        let datagram = &mut datagram[..len];
         self.payload
             .fill(self.seed, number.wrapping_mul(size), datagram);
         if let Some(start) = datagram.first_chunk_mut() {
             *start = number.to_be_bytes();
         }
-        length
+        len
     }
 }
 
-/// Which of the last messages were answered.
+/// Ring of bits for the last [`REPLY_WINDOW`] messages, set if a reply was received.
 #[derive(Debug)]
-struct Answered(Box<[u64]>);
+struct ReplyBitmap(Box<[u64]>);
 
-impl Answered {
+impl ReplyBitmap {
     fn new() -> Self {
-        Self(vec![0; REMEMBERED / 64].into())
+        Self(vec![0; REPLY_WINDOW / 64].into())
     }
 
-    /// Makes room for this number, which is the next.
-    fn forget(&mut self, number: u64) {
-        let (word, bit) = self.place(number);
+    fn clear(&mut self, number: u64) {
+        let (word, bit) = Self::position(number);
         self.0[word] &= !bit;
     }
 
-    fn note(&mut self, number: u64) {
-        let (word, bit) = self.place(number);
+    fn insert(&mut self, number: u64) {
+        let (word, bit) = Self::position(number);
         self.0[word] |= bit;
     }
 
-    fn has(&self, number: u64) -> bool {
-        let (word, bit) = self.place(number);
+    fn contains(&self, number: u64) -> bool {
+        let (word, bit) = Self::position(number);
         self.0[word] & bit != 0
     }
 
-    fn place(&self, number: u64) -> (usize, u64) {
-        let at = (number % REMEMBERED as u64) as usize;
-        (at / 64, 1 << (at % 64))
+    fn position(number: u64) -> (usize, u64) {
+        let index = (number % REPLY_WINDOW as u64) as usize;
+        (index / 64, 1 << (index % 64))
     }
 }
 
@@ -199,34 +206,32 @@ mod tests {
         Payload::Generated(NonZeroU64::new(SIZE as u64).unwrap())
     }
 
-    /// Sends so many messages and returns their datagrams.
-    fn sent(roll: &mut Roll<'_>, count: usize) -> Vec<Vec<u8>> {
-        let send = |_| {
+    /// Sends `count` messages and returns their datagrams.
+    fn send(in_flight: &mut UdpInFlight<'_>, count: usize) -> Vec<Vec<u8>> {
+        let send_one = |_| {
             let mut datagram = vec![0; 100];
-            let length = roll.write(&mut datagram);
-            datagram.truncate(length);
+            let len = in_flight.fill_next(&mut datagram);
+            datagram.truncate(len);
             let now = Instant::now();
-            roll.start(Sent { due: now, at: now });
+            in_flight.push(Sent { due: now, at: now });
             datagram
         };
-        (0..count).map(send).collect()
+        (0..count).map(send_one).collect()
     }
 
-    /// What datagrams of five messages are that come back in this order.
+    /// Checks the kinds of the replies to five messages, received in this order: `a` a reply, `o`
+    /// out of order, `2` a duplicate, `l` late, `!` an error.
     #[track_caller]
-    fn comes(order: &[usize], kinds: &str) {
+    fn assert_kinds(order: &[usize], kinds: &str) {
         let payload = payload();
-        let mut roll = Roll::new(&payload, 7, true);
-        let datagrams = sent(&mut roll, 5);
-        let mut kind = |number: &usize| match roll.received(&datagrams[*number], &mut [0; 100]) {
-            Ok(Came::Answer {
-                overtaken: false, ..
-            }) => 'a',
-            Ok(Came::Answer {
-                overtaken: true, ..
-            }) => 'o',
-            Ok(Came::Again) => '2',
-            Ok(Came::TooLate) => 'l',
+        let mut in_flight = UdpInFlight::new(&payload, 7, true);
+        let datagrams = send(&mut in_flight, 5);
+        let mut kind = |number: &usize| match in_flight.received(&datagrams[*number], &mut [0; 100])
+        {
+            Ok(Received::Reply { out_of_order, .. }) if out_of_order => 'o',
+            Ok(Received::Reply { .. }) => 'a',
+            Ok(Received::Duplicate) => '2',
+            Ok(Received::Late) => 'l',
             Err(_) => '!',
         };
         let found: String = order.iter().map(&mut kind).collect();
@@ -234,78 +239,67 @@ mod tests {
     }
 
     #[test]
-    fn order_and_repetition_are_told() {
-        comes(&[0, 1, 2, 3, 4], "aaaaa");
-        comes(&[0, 2, 1, 4, 3], "aaoao");
-        comes(&[4, 3, 2, 1, 0], "aoooo");
-        comes(&[0, 0, 1, 0, 1], "a2a22");
-        comes(&[3, 3, 1, 1], "a2o2");
+    fn order_and_duplicates_are_detected() {
+        assert_kinds(&[0, 1, 2, 3, 4], "aaaaa");
+        assert_kinds(&[0, 2, 1, 4, 3], "aaoao");
+        assert_kinds(&[4, 3, 2, 1, 0], "aoooo");
+        assert_kinds(&[0, 0, 1, 0, 1], "a2a22");
+        assert_kinds(&[3, 3, 1, 1], "a2o2");
     }
 
     #[test]
-    fn what_was_given_up_comes_too_late() {
+    fn reply_to_an_abandoned_message_is_late() {
         let payload = payload();
-        let mut roll = Roll::new(&payload, 7, true);
-        let datagrams = sent(&mut roll, 3);
-        assert!(roll.give_up().is_some());
-        assert_eq!(
-            roll.received(&datagrams[0], &mut [0; 100]),
-            Ok(Came::TooLate)
-        );
-        assert_eq!(roll.on_way(), 2);
-        roll.received(&datagrams[2], &mut [0; 100]).unwrap();
-        assert!(roll.oldest().is_some() && roll.give_up().is_some());
-        assert!(roll.oldest().is_none() && roll.give_up().is_none());
+        let mut in_flight = UdpInFlight::new(&payload, 7, true);
+        let datagrams = send(&mut in_flight, 3);
+        assert!(in_flight.abandon_oldest().is_some());
+        let late = in_flight.received(&datagrams[0], &mut [0; 100]);
+        assert_eq!(late, Ok(Received::Late));
+        assert_eq!(in_flight.len(), 2);
+        in_flight.received(&datagrams[2], &mut [0; 100]).unwrap();
+        assert!(in_flight.oldest().is_some() && in_flight.abandon_oldest().is_some());
+        assert!(in_flight.oldest().is_none() && in_flight.abandon_oldest().is_none());
     }
 
     #[test]
-    fn after_many_more_messages_it_is_still_known_what_was_answered() {
+    fn duplicates_are_detected_within_the_window() {
         let payload = payload();
-        let mut roll = Roll::new(&payload, 7, true);
-        let first = sent(&mut roll, 2);
-        roll.received(&first[0], &mut [0; 100]).unwrap();
-        sent(&mut roll, REMEMBERED - 3);
-        assert_eq!(roll.received(&first[0], &mut [0; 100]), Ok(Came::Again));
-        sent(&mut roll, 3);
-        assert_eq!(roll.received(&first[0], &mut [0; 100]), Ok(Came::TooLate));
+        let mut in_flight = UdpInFlight::new(&payload, 7, true);
+        let first = send(&mut in_flight, 2);
+        in_flight.received(&first[0], &mut [0; 100]).unwrap();
+        send(&mut in_flight, REPLY_WINDOW - 3);
+        let again = in_flight.received(&first[0], &mut [0; 100]);
+        assert_eq!(again, Ok(Received::Duplicate));
+        send(&mut in_flight, 3);
+        let late = in_flight.received(&first[0], &mut [0; 100]);
+        assert_eq!(late, Ok(Received::Late));
     }
 
     #[test]
-    fn what_was_not_sent_is_found() {
+    fn corrupted_datagram_is_detected() {
+        const NUMBER: usize = MIN_DATAGRAM_LEN;
         let payload = payload();
-        let mut roll = Roll::new(&payload, 7, true);
-        let datagram = sent(&mut roll, 1).remove(0);
-        let mut other = Roll::new(&payload, 8, true);
-        let foreign = sent(&mut other, 2);
+        let mut in_flight = UdpInFlight::new(&payload, 7, true);
+        let datagram = send(&mut in_flight, 1).remove(0);
+        let mut other = UdpInFlight::new(&payload, 8, true);
+        let foreign = send(&mut other, 2);
         assert_eq!(foreign[0].len(), SIZE);
-        assert_ne!(
-            foreign[0][NUMBER..],
-            datagram[NUMBER..],
-            "sockets send different bytes"
-        );
-        let mut finds = |datagram: &[u8], found| {
-            assert_eq!(
-                roll.received(datagram, &mut [0; 100]),
-                Err(found),
-                "{datagram:?}"
-            );
+        let bodies_differ = foreign[0][NUMBER..] != datagram[NUMBER..];
+        assert!(bodies_differ, "sockets send different bytes");
+        let mut assert_error = |datagram: &[u8], expected| {
+            let result = in_flight.received(datagram, &mut [0; 100]);
+            assert_eq!(result, Err(expected), "{datagram:?}");
         };
-        finds(b"", (0, Mismatch::Changed));
-        finds(&datagram[..NUMBER - 1], (0, Mismatch::Changed));
-        finds(&foreign[1], (0, Mismatch::Changed));
-        finds(&foreign[0], (NUMBER as u64, Mismatch::Changed));
-        finds(&datagram[..SIZE - 1], (SIZE as u64 - 1, Mismatch::Dropped));
-        finds(
-            &[&datagram[..], b"x"].concat(),
-            (SIZE as u64, Mismatch::Added),
-        );
-        assert_eq!(
-            roll.on_way(),
-            0,
-            "whatever came for it, the message was answered"
-        );
-        let mut trusting = Roll::new(&payload, 7, false);
-        sent(&mut trusting, 1);
-        assert!(trusting.received(&foreign[0], &mut [0; 100]).is_ok());
+        assert_error(b"", (0, Mismatch::Changed));
+        assert_error(&datagram[..NUMBER - 1], (0, Mismatch::Changed));
+        assert_error(&foreign[1], (0, Mismatch::Changed));
+        assert_error(&foreign[0], (NUMBER as u64, Mismatch::Changed));
+        let end = SIZE as u64;
+        assert_error(&datagram[..SIZE - 1], (end - 1, Mismatch::Dropped));
+        assert_error(&[&datagram[..], b"x"].concat(), (end, Mismatch::Added));
+        assert_eq!(in_flight.len(), 0, "a corrupted reply ends its message");
+        let mut unverified = UdpInFlight::new(&payload, 7, false);
+        send(&mut unverified, 1);
+        assert!(unverified.received(&foreign[0], &mut [0; 100]).is_ok());
     }
 }

@@ -1,100 +1,100 @@
-//! Where replies first left what was sent, and what was done to that byte: it shows in the bytes
-//! behind it, which go on as they were, one earlier or one later.
+//! Classification of the first difference between received and sent bytes.
+//!
+//! An added or dropped byte shows in the bytes after it, which continue unchanged but shifted by
+//! one.
 
 use crate::echo::error::Mismatch;
 
-/// The bytes by which it is told: random ones are as wanted by chance once in 2^128 times.
-pub(crate) const ENOUGH: usize = 17;
+/// Number of received bytes that decide the classification: random bytes match by chance once in
+/// 2^128 cases.
+pub(crate) const DECISIVE_LEN: usize = 17;
 
-/// The first difference between what came and what was to come.
+/// First difference between received and expected bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Difference {
-    /// Where it is, among all bytes of its connection.
+pub(crate) struct Divergence {
+    /// Offset in all bytes of the connection.
     pub(crate) offset: u64,
-    /// What came from there on, as much of it as is needed.
-    found: Vec<u8>,
-    /// What was to come from there on; where there is no more, less than [`WANTED`](Self::WANTED).
-    wanted: Vec<u8>,
+    /// Bytes received from the offset on, at most [`DECISIVE_LEN`].
+    received: Vec<u8>,
+    /// Bytes expected from the offset on; fewer than [`EXPECTED_LEN`](Self::EXPECTED_LEN) at the
+    /// end of the stream.
+    expected: Vec<u8>,
 }
 
-impl Difference {
-    /// The bytes that are to be known of what was to come.
-    pub(crate) const WANTED: usize = ENOUGH + 1;
+impl Divergence {
+    /// Number of expected bytes needed.
+    pub(crate) const EXPECTED_LEN: usize = DECISIVE_LEN + 1;
 
-    /// Of what came and what was to come from the offset on.
-    pub(crate) fn new(offset: u64, found: &[u8], wanted: &[u8]) -> Self {
-        let wanted = wanted[..wanted.len().min(Self::WANTED)].into();
-        let mut difference = Self {
+    /// Creates a divergence from the bytes received and expected from the offset on.
+    pub(crate) fn new(offset: u64, received: &[u8], expected: &[u8]) -> Self {
+        let expected = expected[..expected.len().min(Self::EXPECTED_LEN)].into();
+        let mut divergence = Self {
             offset,
-            found: Vec::new(),
-            wanted,
+            received: Vec::new(),
+            expected,
         };
-        difference.add(found);
-        difference
+        divergence.add(received);
+        divergence
     }
 
-    /// Adds what came behind the bytes so far.
-    pub(crate) fn add(&mut self, found: &[u8]) {
-        let missing = ENOUGH - self.found.len();
-        self.found
-            .extend_from_slice(&found[..found.len().min(missing)]);
+    /// Appends bytes received after the previous ones.
+    pub(crate) fn add(&mut self, received: &[u8]) {
+        let missing = DECISIVE_LEN - self.received.len();
+        self.received
+            .extend_from_slice(&received[..received.len().min(missing)]);
     }
 
-    /// Whether what comes next would tell nothing more.
-    pub(crate) fn is_told(&self) -> bool {
-        self.found.len() == ENOUGH || self.wanted.is_empty() || self.possible().count() == 0
+    /// Returns whether further bytes cannot change the classification.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.received.len() == DECISIVE_LEN
+            || self.expected.is_empty()
+            || self.candidates().count() == 0
     }
 
-    /// What was done to the byte, as far as it shows in what has come: if in nothing, it was
-    /// changed.
-    pub(crate) fn kind(&self) -> Mismatch {
-        if self.wanted.is_empty() {
+    /// Returns the kind of the difference; [`Mismatch::Changed`] if the bytes match no kind.
+    pub(crate) fn classify(&self) -> Mismatch {
+        if self.expected.is_empty() {
             return Mismatch::Added;
         }
-        let fits: Vec<_> = self.possible().collect();
-        let whole = fits.iter().find(|(_, length)| *length == self.found.len());
-        match (&fits[..], whole) {
+        let fits: Vec<_> = self.candidates().collect();
+        let complete = fits.iter().find(|(_, len)| *len == self.received.len());
+        match (&fits[..], complete) {
             ([(kind, _)], _) => *kind,
-            // With so few bytes several are possible; but if no more come, one accounts for all.
-            (_, Some((kind, _))) if self.wanted.len() < Self::WANTED => *kind,
+            // A few bytes fit several kinds, but at the end of the stream one explains them all.
+            (_, Some((kind, _))) if self.expected.len() < Self::EXPECTED_LEN => *kind,
             _ => Mismatch::Changed,
         }
     }
 
-    /// What may have been done, each with the bytes that would then come in all.
-    fn possible(&self) -> impl Iterator<Item = (Mismatch, usize)> {
-        let (found, wanted) = (&self.found[..], &self.wanted[..]);
-        let (later_found, later_wanted) = (tail(found), tail(wanted));
-        let all = wanted.len();
+    /// Returns the kinds that fit, each with the total number of bytes then received.
+    fn candidates(&self) -> impl Iterator<Item = (Mismatch, usize)> {
+        let received = &self.received[..];
+        let expected = &self.expected[..];
+        let len = expected.len();
+        let changed = tail(expected).starts_with(tail(received));
+        let dropped = tail(expected).starts_with(received);
+        let added = expected.starts_with(tail(received));
         [
-            (
-                Mismatch::Changed,
-                all,
-                later_wanted.starts_with(later_found),
-            ),
-            (
-                Mismatch::Dropped,
-                all.saturating_sub(1),
-                later_wanted.starts_with(found),
-            ),
-            (Mismatch::Added, all + 1, wanted.starts_with(later_found)),
+            (Mismatch::Changed, len, changed),
+            (Mismatch::Dropped, len.saturating_sub(1), dropped),
+            (Mismatch::Added, len + 1, added),
         ]
         .into_iter()
-        .filter_map(|(kind, length, fits)| fits.then_some((kind, length)))
+        .filter_map(|(kind, len, fits)| fits.then_some((kind, len)))
     }
 }
 
-/// All but the first byte.
+/// Returns all but the first byte.
 fn tail(bytes: &[u8]) -> &[u8] {
     bytes.get(1..).unwrap_or_default()
 }
 
-/// Where `found` first differs from `wanted`, which is as long.
-pub(crate) fn first_difference(found: &[u8], wanted: &[u8]) -> Option<usize> {
-    if found == wanted {
+/// Returns the offset at which `received` first differs from `expected`, which has the same length.
+pub(crate) fn first_mismatch(received: &[u8], expected: &[u8]) -> Option<usize> {
+    if received == expected {
         return None;
     }
-    found.iter().zip(wanted).position(|(a, b)| a != b)
+    received.iter().zip(expected).position(|(a, b)| a != b)
 }
 
 #[cfg(test)]
@@ -104,64 +104,66 @@ mod tests {
 
     const SENT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz\n";
 
-    /// What is told where this comes for [`SENT`], in one piece or byte by byte.
+    /// Checks the classification of bytes received for [`SENT`], at once and byte by byte.
     #[track_caller]
-    fn tells(came: &[u8], at: usize, kind: Mismatch) {
+    fn assert_kind(received: &[u8], offset: usize, kind: Mismatch) {
         let sent = [SENT, &[0; 100]].concat();
-        assert_eq!(first_difference(&came[..=at], &sent[..=at]), Some(at));
-        let wanted = SENT.get(at..).unwrap_or_default();
-        let whole = Difference::new(at as u64, &came[at..], wanted);
-        assert_eq!(whole.kind(), kind, "{came:?}");
-        let mut rest = came[at..].iter();
-        let mut slow = Difference::new(at as u64, &[], wanted);
-        while let Some(byte) = rest.next().filter(|_| !slow.is_told()) {
-            slow.add(&[*byte]);
+        let found = first_mismatch(&received[..=offset], &sent[..=offset]);
+        assert_eq!(found, Some(offset));
+        let expected = SENT.get(offset..).unwrap_or_default();
+        let at_once = Divergence::new(offset as u64, &received[offset..], expected);
+        assert_eq!(at_once.classify(), kind, "{received:?}");
+        let mut bytewise = Divergence::new(offset as u64, &[], expected);
+        for byte in &received[offset..] {
+            if bytewise.is_decided() {
+                break;
+            }
+            bytewise.add(&[*byte]);
         }
-        assert_eq!(slow.kind(), kind, "{came:?}, byte by byte");
+        assert_eq!(bytewise.classify(), kind, "{received:?}, byte by byte");
     }
 
-    /// What came when this was done to the byte at some place.
-    fn done(at: usize, kind: Mismatch) -> Vec<u8> {
-        let mut came = SENT.to_vec();
+    /// Returns [`SENT`] with a mismatch at an offset.
+    fn corrupted(offset: usize, kind: Mismatch) -> Vec<u8> {
+        let mut received = SENT.to_vec();
         match kind {
-            Changed => came[at] ^= 0x80,
-            Dropped => _ = came.remove(at),
-            Added => came.insert(at, 0x80),
+            Changed => received[offset] ^= 0x80,
+            Dropped => _ = received.remove(offset),
+            Added => received.insert(offset, 0x80),
         }
-        came
+        received
     }
 
     #[test]
-    fn what_was_done_to_a_byte_is_told_wherever_it_is() {
-        for at in 0..SENT.len() {
-            tells(&done(at, Changed), at, Changed);
-            tells(&done(at, Added), at, Added);
+    fn mismatch_is_classified_at_every_offset() {
+        for offset in 0..SENT.len() {
+            assert_kind(&corrupted(offset, Changed), offset, Changed);
+            assert_kind(&corrupted(offset, Added), offset, Added);
         }
-        // Of the last byte it cannot be known that it does not come.
-        (0..SENT.len() - 1).for_each(|at| tells(&done(at, Dropped), at, Dropped));
-        tells(&[SENT, b"x"].concat(), SENT.len(), Added);
-        tells(&[SENT, b"and more"].concat(), SENT.len(), Added);
+        // A missing last byte cannot be distinguished from a late one.
+        for offset in 0..SENT.len() - 1 {
+            assert_kind(&corrupted(offset, Dropped), offset, Dropped);
+        }
+        assert_kind(&[SENT, b"x"].concat(), SENT.len(), Added);
+        assert_kind(&[SENT, b"and more"].concat(), SENT.len(), Added);
     }
 
     #[test]
-    fn what_cannot_be_told_was_changed() {
-        tells(&[0; 37], 0, Changed);
-        tells(&[&SENT[..10], &[0; 5], &SENT[15..]].concat(), 10, Changed);
-        // A byte, and then nothing for a while: all is possible.
-        tells(&[&SENT[..10], b"!"].concat(), 10, Changed);
-        tells(
-            &[&SENT[..10], b"??????????????????????????"].concat(),
-            10,
-            Changed,
-        );
+    fn ambiguous_mismatch_counts_as_changed() {
+        assert_kind(&[0; 37], 0, Changed);
+        assert_kind(&[&SENT[..10], &[0; 5], &SENT[15..]].concat(), 10, Changed);
+        // One byte and no more fits every kind.
+        assert_kind(&[&SENT[..10], b"!"].concat(), 10, Changed);
+        let other = [&SENT[..10], b"??????????????????????????"].concat();
+        assert_kind(&other, 10, Changed);
     }
 
     #[test]
-    fn no_more_is_waited_for_than_is_needed() {
-        let wanted = &SENT[..Difference::WANTED];
-        assert!(!Difference::new(0, b"!123", wanted).is_told());
-        assert!(Difference::new(0, b"!123456789abcdefg", wanted).is_told());
-        assert!(Difference::new(0, b"!x?", wanted).is_told());
-        assert!(Difference::new(0, b"!", b"").is_told());
+    fn decision_needs_a_bounded_number_of_bytes() {
+        let expected = &SENT[..Divergence::EXPECTED_LEN];
+        assert!(!Divergence::new(0, b"!123", expected).is_decided());
+        assert!(Divergence::new(0, b"!123456789abcdefg", expected).is_decided());
+        assert!(Divergence::new(0, b"!x?", expected).is_decided());
+        assert!(Divergence::new(0, b"!", b"").is_decided());
     }
 }

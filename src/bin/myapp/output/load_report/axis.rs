@@ -1,21 +1,21 @@
-//! One direction of a chart: which values it holds, and where it has lines.
+//! Axis of a chart: range, grid lines and labels.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// One direction of a chart.
+/// An axis with its range and grid lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     low: f64,
     high: f64,
     logarithmic: bool,
-    /// Where its lines are, and what stands there.
+    /// Grid lines with their labels.
     ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// From 0 to at least `high`, with about `lines` lines.
+    /// Creates an axis from 0 to at least `high`, with about `lines` grid lines.
     pub(crate) fn linear(high: f64, lines: f64, name: impl Fn(f64) -> String) -> Self {
         let step = round_up(high / lines);
         let count = (high / step).ceil();
@@ -29,16 +29,17 @@ impl Axis {
         }
     }
 
-    /// From round figures around `low` to round figures around `high`, which is higher.
+    /// Creates a logarithmic axis between the round numbers around `low` and `high`.
     pub(crate) fn logarithmic(low: f64, high: f64, name: impl Fn(f64) -> String) -> Self {
-        // Downwards is the inverse of upwards: 1, 1/2, 1/5, 1/10.
-        let (low, high) = (1.0 / round_up(1.0 / low), round_up(high));
-        let figures = std::iter::successors(Some(low), |last| Some(round_up(last * 1.1)));
-        let figures = figures.take_while(|value| *value < high * 1.01);
-        // Where there are many, the powers of ten are enough.
-        let crowded = (high / low).log10() > 3.2;
+        // Rounding down is rounding up the inverse: 1, 1/2, 1/5, 1/10.
+        let low = 1.0 / round_up(1.0 / low);
+        let high = round_up(high);
+        let values = std::iter::successors(Some(low), |last| Some(round_up(last * 1.1)));
+        let values = values.take_while(|value| *value < high * 1.01);
+        // A wide range only has grid lines at powers of ten.
+        let is_wide = (high / low).log10() > 3.2;
         let is_power = |value: &f64| (value.log10() - value.log10().round()).abs() < 1e-6;
-        let ticks = figures.filter(|value| !crowded || is_power(value));
+        let ticks = values.filter(|value| !is_wide || is_power(value));
         let ticks = ticks.map(|value| (value, name(value))).collect();
         Self {
             low,
@@ -48,7 +49,7 @@ impl Axis {
         }
     }
 
-    /// From `low` to `high`, with these lines.
+    /// Creates an axis from `low` to `high` with these grid lines.
     pub(crate) fn with_ticks(low: f64, high: f64, ticks: Vec<(f64, String)>) -> Self {
         Self {
             low,
@@ -58,31 +59,32 @@ impl Axis {
         }
     }
 
-    /// Where a value stands, from 0 to 1.
-    fn place(&self, value: f64) -> f64 {
-        let share = match self.logarithmic {
-            true => (value / self.low).ln() / (self.high / self.low).ln(),
-            false => (value - self.low) / (self.high - self.low),
+    /// Returns the position of a value, from 0 to 1.
+    fn position(&self, value: f64) -> f64 {
+        let share = if self.logarithmic {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
         };
         share.clamp(0.0, 1.0)
     }
 }
 
-// Those of plotters put their lines elsewhere: a logarithmic one at powers of ten alone, of which
-// there may be none between the fastest and the slowest answer.
+// The logarithmic axis of plotters has grid lines only at powers of ten, of which there may be none
+// between the fastest and the slowest reply.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
-        from + (self.place(*value) * f64::from(to - from)).round() as i32
+        from + (self.position(*value) * f64::from(to - from)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        match hint.weight().allow_light_points() {
-            true => Vec::new(),
-            false => self.ticks.iter().map(|(value, _)| *value).collect(),
+        if hint.weight().allow_light_points() {
+            return Vec::new();
         }
+        self.ticks.iter().map(|(value, _)| *value).collect()
     }
 
     fn range(&self) -> Range<f64> {
@@ -97,11 +99,11 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, 50 … that is not smaller.
+/// Rounds up to the next of 1, 2, 5, 10, 20, 50 and so on.
 pub(crate) fn round_up(value: f64) -> f64 {
     let decade = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
-    // What is the same but for rounding is not smaller.
+    // Tolerates rounding errors.
     steps
         .into_iter()
         .find(|step| value <= step * (1.0 + 1e-9))
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_have_lines_at_round_figures_and_hold_what_was_asked() {
+    fn axes_have_round_grid_lines_and_cover_the_range() {
         let name = |value: f64| value.to_string();
         lines(
             &Axis::linear(98_000.0, 5.0, name),
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_an_axis_stands_at_its_end() {
+    fn values_outside_the_axis_are_clamped() {
         let axis = Axis::logarithmic(1.0, 100.0, |value| value.to_string());
         let places = [0.0, 1.0, 10.0, 100.0, 1e9].map(|value| axis.map(&value, (200, 0)));
         assert_eq!(places, [200, 200, 100, 0, 0]);

@@ -1,18 +1,17 @@
-//! The charts of a load, each with its legend.
+//! Charts of a load, each with its legend.
 
 use myapp::echo::{LoadConfig, LoadReport};
 use myapp::measure::latency::LatencyHistogram;
 
-use crate::output::load_report::axis::{Axis, round_up};
-use crate::output::load_report::html::{grouped, html, seconds};
-use crate::output::load_report::number;
-use crate::output::load_report::samples::Sample;
-use crate::output::load_report::svg::{self, FORMATS, Format, Ink};
+use super::axis::{Axis, round_up};
+use super::format::{escape, grouped, number, seconds};
+use super::samples::Sample;
+use super::svg::{self, FORMATS, Format, Ink};
 
-/// A longest time so many times the shortest is drawn on a logarithmic axis.
-const FAR: f64 = 20.0;
+/// Ratio of the longest to the shortest time above which the axis is logarithmic.
+const MAX_LINEAR_RATIO: f64 = 20.0;
 
-/// The percentiles that have a mark, as the share above them.
+/// Marked percentiles, as the share above them.
 const MARKS: [(f64, &str); 7] = [
     (0.5, "50%"),
     (0.1, "90%"),
@@ -23,17 +22,17 @@ const MARKS: [(f64, &str); 7] = [
     (1e-6, "99.9999%"),
 ];
 
-const NOTHING: &str = "<p class=\"faint\">Nothing was answered.</p>\n";
+const NO_REPLIES: &str = "<p class=\"faint\">No replies.</p>\n";
 
-/// How long the slowest of so many took: the nearer to all of them, the more room they have.
+/// Draws the latency by percentile, on an axis of the powers of ten of the share above it.
 pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<String> {
     let LoadReport {
         response, service, ..
     } = report;
-    let Some((low, high)) = reach(service, response) else {
-        return Ok(NOTHING.into());
+    let Some((low, high)) = time_range(service, response) else {
+        return Ok(NO_REPLIES.into());
     };
-    // Above the share of all but half a message there is only the longest.
+    // Beyond the share of half a message there is only the maximum.
     let end = (2.0 * report.answered() as f64).log10().clamp(1.0, 8.0);
     let place = |share: f64| (-(1.0 - share).max(1e-12).log10()).min(end);
     let marks: Vec<_> = MARKS
@@ -43,12 +42,12 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         .collect();
     let lines = [(Ink::B, service), (Ink::A, response)];
     let title = "Latency by percentile";
-    let drawn = both(|format| {
+    let drawn = in_both_formats(|format| {
         let room = f64::from(format.width - 80) / end;
         let has_room = |at: f64| (at > 0.5 || room > 90.0) && (end - at) * room > 6.0;
         let named = marks.iter().filter(|(at, _)| has_room(*at));
         let named = named.map(|(at, name)| (*at, (*name).to_owned())).collect();
-        let axes = (Axis::with_ticks(0.0, end, named), times(low, high));
+        let axes = (Axis::with_ticks(0.0, end, named), time_axis(low, high));
         svg::draw(format, title, axes, |chart| {
             for (ink, latency) in lines {
                 let points = latency
@@ -56,10 +55,10 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
                     .map(|(share, time)| (place(share), time.as_secs_f64()));
                 let first = latency
                     .percentiles()
-                    .map(|figures| (0.0, figures.min.as_secs_f64()));
+                    .map(|percentiles| (0.0, percentiles.min.as_secs_f64()));
                 chart.line(ink, first.into_iter().chain(points).map(Some))?;
                 for (place, _) in &marks {
-                    chart.point(ink, (*place, at(latency, *place)))?;
+                    chart.point(ink, (*place, time_at(latency, *place)))?;
                 }
             }
             for (index, (place, name)) in marks.iter().enumerate() {
@@ -67,7 +66,7 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
                 let from = index.checked_sub(1).and_then(middle).unwrap_or(0.0);
                 let to = middle(index + 1).unwrap_or(end);
                 let [response, service] =
-                    [response, service].map(|times| seconds(at(times, *place)));
+                    [response, service].map(|times| seconds(time_at(times, *place)));
                 chart.strip(
                     from,
                     to,
@@ -78,13 +77,13 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         })
     })?;
     let legend = [
-        ("a", "response: from when each was due"),
-        ("b", "service: from when it was sent"),
+        ("a", "response: from the due time"),
+        ("b", "service: from the sending"),
     ];
     Ok(self::legend(&legend, &[]) + &drawn)
 }
 
-/// Answers and failures a second.
+/// Draws the replies and failures per second.
 pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Result<String> {
     let most = |count: fn(&Sample) -> u64| {
         samples
@@ -92,17 +91,18 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
             .map(|sample| sample.rate(count(sample)))
             .fold(0.0, f64::max)
     };
-    let (answered, failed) = (most(|sample| sample.answered), most(|sample| sample.failed));
+    let answered = most(|sample| sample.answered);
+    let failed = most(|sample| sample.failed);
     let lost = most(|sample| sample.lost);
-    // A rate far above what was reached would flatten all that was.
-    let asked = config.rate.filter(|asked| *asked <= 2.0 * answered);
-    let high = answered.max(failed).max(lost).max(asked.unwrap_or(0.0));
+    // A requested rate far above the reached one would flatten the chart.
+    let requested = config.rate.filter(|requested| *requested <= 2.0 * answered);
+    let high = answered.max(failed).max(lost).max(requested.unwrap_or(0.0));
     if high == 0.0 {
-        return Ok(NOTHING.into());
+        return Ok(NO_REPLIES.into());
     }
-    let drawn = both(|format| {
+    let drawn = in_both_formats(|format| {
         let axes = (
-            moments(samples, format),
+            run_axis(samples, format),
             Axis::linear(high, lines(format), number),
         );
         svg::draw(format, "Throughput and errors", axes, |chart| {
@@ -116,22 +116,22 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
             chart.columns(Ink::Bad, columns(|sample| sample.failed))?;
             samples
                 .iter()
-                .for_each(|sample| chart.strip(sample.from, sample.to, &happened(sample)));
-            asked.map_or(Ok(()), |asked| chart.level(Ink::C, asked))
+                .for_each(|sample| chart.strip(sample.from, sample.to, &sample_text(sample)));
+            requested.map_or(Ok(()), |requested| chart.level(Ink::C, requested))
         })
     })?;
-    let mut areas = vec![("a", "answered a second")];
-    areas.extend((lost > 0.0).then_some(("b", "lost a second")));
-    areas.extend((failed > 0.0).then_some(("bad", "failed a second")));
-    let level = asked.map(|asked| format!("{} asked", number(asked)));
+    let mut areas = vec![("a", "answered per second")];
+    areas.extend((lost > 0.0).then_some(("b", "lost per second")));
+    areas.extend((failed > 0.0).then_some(("bad", "failed per second")));
+    let level = requested.map(|requested| format!("{} requested", number(requested)));
     let levels: Vec<_> = level.iter().map(|level| ("c", level.as_str())).collect();
     Ok(legend(&areas, &levels) + &drawn)
 }
 
-/// What happened to messages in a sample.
-fn happened(sample: &Sample) -> String {
+/// Formats the tooltip of a sample.
+fn sample_text(sample: &Sample) -> String {
     let rate = number(sample.rate(sample.answered));
-    let mut text = format!("{}: {rate} answered a second", span(sample));
+    let mut text = format!("{}: {rate} answered per second", span(sample));
     for (count, what) in [(sample.lost, "lost"), (sample.failed, "failed")] {
         if count > 0 {
             text += &format!(", {} {what}", grouped(count));
@@ -140,7 +140,7 @@ fn happened(sample: &Sample) -> String {
     text
 }
 
-/// How long responses took in the course of the run.
+/// Draws the response times over the run.
 pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
     let all = samples.iter().filter_map(|sample| sample.times);
     let low = all
@@ -149,10 +149,10 @@ pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
         .fold(f64::INFINITY, f64::min);
     let high = all.map(|[.., max]| max).fold(0.0, f64::max);
     if high == 0.0 {
-        return Ok(NOTHING.into());
+        return Ok(NO_REPLIES.into());
     }
-    let drawn = both(|format| {
-        let axes = (moments(samples, format), times(low, high));
+    let drawn = in_both_formats(|format| {
+        let axes = (run_axis(samples, format), time_axis(low, high));
         svg::draw(format, "Response time", axes, |chart| {
             for (index, ink) in [(2, Ink::C), (1, Ink::B), (0, Ink::A)] {
                 let middle = |sample: &Sample| (sample.from + sample.to) / 2.0;
@@ -164,7 +164,7 @@ pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
             for sample in samples {
                 let text = match sample.times.map(|times| times.map(seconds)) {
                     Some([p50, p99, max]) => format!("median {p50}, 99% {p99}, longest {max}"),
-                    None => "no answer".into(),
+                    None => "no reply".into(),
                 };
                 chart.strip(sample.from, sample.to, &format!("{}: {text}", span(sample)));
             }
@@ -175,40 +175,42 @@ pub(crate) fn latency_over_time(samples: &[Sample]) -> anyhow::Result<String> {
     Ok(legend(&lines, &[]) + &drawn)
 }
 
-/// A chart in both formats.
-fn both(draw: impl Fn(Format) -> anyhow::Result<String>) -> anyhow::Result<String> {
+/// Draws a chart in both formats.
+fn in_both_formats(draw: impl Fn(Format) -> anyhow::Result<String>) -> anyhow::Result<String> {
     let [wide, narrow] = FORMATS.map(draw);
     Ok(wide? + &narrow?)
 }
 
-/// The shortest and the longest time of two.
-fn reach(one: &LatencyHistogram, other: &LatencyHistogram) -> Option<(f64, f64)> {
-    let (one, other) = (one.percentiles()?, other.percentiles()?);
+/// Returns the shortest and the longest time of two histograms.
+fn time_range(one: &LatencyHistogram, other: &LatencyHistogram) -> Option<(f64, f64)> {
+    let one = one.percentiles()?;
+    let other = other.percentiles()?;
     Some((
         one.min.min(other.min).as_secs_f64(),
         one.max.max(other.max).as_secs_f64(),
     ))
 }
 
-/// The seconds that were not exceeded by all but one in so many powers of ten.
-fn at(latency: &LatencyHistogram, place: f64) -> f64 {
+/// Returns the time in seconds at the percentile with a share of `10^-place` above it.
+fn time_at(latency: &LatencyHistogram, place: f64) -> f64 {
     let share = 1.0 - 10_f64.powf(-place) - 1e-12;
     let mut points = latency.quantiles().skip_while(|(found, _)| *found < share);
     points.next().map_or(0.0, |(_, time)| time.as_secs_f64())
 }
 
-/// An axis of times, given in seconds.
-fn times(low: f64, high: f64) -> Axis {
-    // What took no time at all has no place on a logarithmic axis.
+/// Returns an axis of times, given in seconds.
+fn time_axis(low: f64, high: f64) -> Axis {
+    // Zero has no position on a logarithmic axis.
     let low = low.max(1e-9);
-    match high > FAR * low {
-        true => Axis::logarithmic(low, high, seconds),
-        false => Axis::linear(high, 5.0, seconds),
+    if high > MAX_LINEAR_RATIO * low {
+        Axis::logarithmic(low, high, seconds)
+    } else {
+        Axis::linear(high, 5.0, seconds)
     }
 }
 
-/// An axis from the start of a run to its end.
-fn moments(samples: &[Sample], format: Format) -> Axis {
+/// Returns an axis from the start to the end of a run.
+fn run_axis(samples: &[Sample], format: Format) -> Axis {
     const STEPS: [f64; 12] = [
         60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0,
         604_800.0,
@@ -237,12 +239,12 @@ fn span(sample: &Sample) -> String {
     format!("{} to {}", seconds(sample.from), seconds(sample.to))
 }
 
-/// What the lines of a chart mean, and the levels that are drawn over it.
+/// Renders the legend of the series and levels of a chart.
 fn legend(lines: &[(&str, &str)], levels: &[(&str, &str)]) -> String {
     let item = |kind: &str, (class, name): &(&str, &str)| {
         format!(
             "<span><i class=\"{kind}{class}\"></i>{}</span>\n",
-            html(name)
+            escape(name)
         )
     };
     let lines = lines.iter().map(|line| item("", line));

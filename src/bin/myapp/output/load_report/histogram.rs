@@ -1,19 +1,19 @@
-//! How durations are spread, as rows of characters.
+//! Histogram of durations as text.
 
 use std::time::Duration;
 
 use myapp::measure::latency::LatencyHistogram;
 use myapp::units::Elapsed;
 
-use crate::output::load_report::round;
+use super::format::round;
 
-/// The most rows.
-const ROWS: usize = 14;
+/// Maximum number of rows.
+const MAX_ROWS: usize = 14;
 
-/// The columns of the longest bar.
-const WIDTH: f64 = 44.0;
+/// Length of the longest bar in columns.
+const MAX_BAR_LEN: f64 = 44.0;
 
-/// Figures between 1 and 10 whose neighbors are about equally far apart, from fine to coarse.
+/// Roughly logarithmic series of numbers between 1 and 10, from fine to coarse.
 const SERIES: [&[f64]; 4] = [
     &[
         1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.2, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0,
@@ -23,21 +23,23 @@ const SERIES: [&[f64]; 4] = [
     &[1.0],
 ];
 
-/// A row for the durations up to each bound that are in no earlier row; nothing if one row would
-/// hold all.
+/// Formats one row per bound with the durations up to it and above the previous one; empty if one
+/// row would contain all.
 pub(crate) fn histogram(latency: &LatencyHistogram) -> String {
-    let Some(figures) = latency.percentiles() else {
+    let Some(percentiles) = latency.percentiles() else {
         return String::new();
     };
     let mut counted = 0;
-    let rows = bounds(figures.min, figures.max).into_iter().map(|bound| {
-        let before = counted;
-        counted = latency.count_up_to(bound);
-        (bound, counted - before)
-    });
+    let rows = bounds(percentiles.min, percentiles.max)
+        .into_iter()
+        .map(|bound| {
+            let before = counted;
+            counted = latency.count_up_to(bound);
+            (bound, counted - before)
+        });
     let mut rows: Vec<_> = rows.collect();
     if let Some((_, count)) = rows.last_mut() {
-        // A longest one of 4.003 ms is still a row of 4 ms.
+        // A maximum of 4.003 ms still belongs to the row of 4 ms.
         *count += latency.count() - counted;
     }
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0);
@@ -45,7 +47,7 @@ pub(crate) fn histogram(latency: &LatencyHistogram) -> String {
         return String::new();
     }
     let row = |(bound, count): &(Duration, u64)| {
-        let bar = bar(*count as f64 / most as f64 * WIDTH);
+        let bar = bar(*count as f64 / most as f64 * MAX_BAR_LEN);
         let percent = 100.0 * *count as f64 / latency.count() as f64;
         let line = format!("{:>9} {percent:>5.1}% {bar}", round(Elapsed(*bound)));
         format!("{}\n", line.trim_end())
@@ -53,15 +55,15 @@ pub(crate) fn histogram(latency: &LatencyHistogram) -> String {
     rows.iter().map(row).collect()
 }
 
-/// Round figures, of which the first is not below `min` and the last not below `max`, but for
-/// what is lost where three digits are kept.
+/// Returns round bounds, the first at least `min` and the last at least `max`, up to the precision
+/// of three digits.
 fn bounds(min: Duration, max: Duration) -> Vec<Duration> {
     let [min, max] = [min, max].map(|bound| bound.as_nanos().max(1) as f64);
     let all = |series: &[f64]| {
-        let figures = (0..).flat_map(|power| series.iter().map(move |n| n * 10_f64.powi(power)));
-        let figures = figures.skip_while(|bound| *bound < min);
+        let values = (0..).flat_map(|power| series.iter().map(move |n| n * 10_f64.powi(power)));
+        let values = values.skip_while(|bound| *bound < min);
         let mut bounds = Vec::new();
-        for bound in figures.take(ROWS + 1) {
+        for bound in values.take(MAX_ROWS + 1) {
             bounds.push(Duration::from_nanos(bound.round() as u64));
             if bound >= 0.999 * max {
                 break;
@@ -72,11 +74,11 @@ fn bounds(min: Duration, max: Duration) -> Vec<Duration> {
     let found = SERIES
         .iter()
         .map(|series| all(series))
-        .find(|bounds| bounds.len() <= ROWS);
+        .find(|bounds| bounds.len() <= MAX_ROWS);
     found.unwrap_or_default()
 }
 
-/// A bar of so many columns, to an eighth of one.
+/// Formats a bar with a resolution of an eighth of a column.
 fn bar(columns: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (columns * 8.0).ceil() as usize;
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn each_row_tells_the_share_up_to_its_bound() {
+    fn each_row_has_the_share_up_to_its_bound() {
         let text = of((0..98).map(|n| 101 + n / 49 * 30).chain([900, 20_000]));
         assert_eq!(
             text,
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_a_few_rows_for_any_durations_and_every_one_counts() {
+    fn any_durations_make_few_rows_and_all_count() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
@@ -117,7 +119,7 @@ mod tests {
             let count = random.usize(1..1000);
             let text = of((0..count).map(|_| random.u64(..top)));
             let rows = text.lines().count();
-            assert!(rows <= ROWS && rows != 1, "seed {seed}: {text}");
+            assert!(rows <= MAX_ROWS && rows != 1, "seed {seed}: {text}");
             let shares = text.lines().map(|row| row.split_once('%').unwrap().0);
             let shares = shares.map(|row| row.split(' ').next_back().unwrap());
             let sum: f64 = shares.map(|share| share.parse::<f64>().unwrap()).sum();

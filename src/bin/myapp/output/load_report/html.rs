@@ -1,27 +1,29 @@
-//! The report of a load as one HTML file that needs nothing else: no network, no script.
+//! Report of a load as a self-contained HTML file, without scripts or network access.
 
 use std::time::Duration;
 
-use myapp::echo::{LoadConfig, LoadReport};
+use myapp::echo::{LoadConfig, LoadReport, Warning};
 use myapp::error_chain::ErrorChain;
 use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
-use crate::output::load_report::charts::{latency_by_percentile, latency_over_time, throughput};
-use crate::output::load_report::run_info::Origin;
-use crate::output::load_report::samples::samples;
-use crate::output::load_report::{latencies, number, round, text};
+use super::charts::{latency_by_percentile, latency_over_time, throughput};
+use super::format::{escape, grouped, latencies, number, round};
+use super::hints::hint;
+use super::run_info::RunInfo;
+use super::samples::samples;
+use super::text;
 
 const STYLE: &str = include_str!("html.css");
 
-/// The whole file.
+/// Renders the page.
 pub(crate) fn page(
     config: &LoadConfig,
     report: &LoadReport,
-    origin: &Origin,
+    run_info: &RunInfo,
 ) -> anyhow::Result<String> {
-    let address = html(&config.server.address.to_string());
+    let address = escape(&config.target.address.to_string());
     let samples = samples(report);
     let parts = [
         format!(
@@ -31,34 +33,34 @@ pub(crate) fn page(
              content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
              <title>myapp echo: {address}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <header>\n<h1>Load on {address}</h1>\n<p class=\"faint\">{}</p>\n</header>\n",
-            html(&text::what(config)),
+            escape(&text::parameters(config)),
         ),
         tiles(config, report),
-        doubts(config, report),
+        warnings(config, report),
         section("Latency by percentile", &latency_by_percentile(report)?),
         section("Throughput and errors", &throughput(config, &samples)?),
         section("Response time", &latency_over_time(&samples)?),
-        section("Figures", &figures(report)),
+        section("Statistics", &statistics(report)),
         failures(report),
-        section("Made by", &made_by(origin)),
+        section("Command", &run_details(run_info)),
         "</body>\n</html>\n".into(),
     ];
     Ok(parts.concat())
 }
 
-/// The figures that are asked for first.
+/// Renders the most important statistics.
 fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
     let failed: u64 = report.errors.values().map(|failures| failures.count).sum();
     let rate = report.rate();
-    let asked = config
+    let requested = config
         .rate
-        .map(|asked| format!(" of {} asked", rate_of(asked)));
+        .map(|requested| format!(" of {} requested", rate_of(requested)));
     let bytes = Size((rate * config.payload.size() as f64) as u64);
     let mut tiles = vec![
         tile(
             "",
             &rate_of(rate),
-            &format!("messages a second{}", asked.unwrap_or_default()),
+            &format!("messages per second{}", requested.unwrap_or_default()),
         ),
         tile(
             "",
@@ -79,61 +81,63 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
     }
     let class = if failed > 0 { "bad" } else { "" };
     tiles.push(tile(class, &grouped(failed), "failed"));
-    if let Address::Udp(_) = config.server.address {
+    if let Address::Udp(_) = config.target.address {
         let class = if report.lost > 0 { "bad" } else { "" };
         tiles.push(tile(class, &grouped(report.lost), "lost"));
         tiles.push(tile("", &grouped(report.duplicates), "duplicates"));
-        tiles.push(tile("", &grouped(report.reordered), "out of order"));
+        tiles.push(tile("", &grouped(report.out_of_order), "out of order"));
     }
-    tiles.push(tile("", &format!("{bytes}/s"), "each way"));
+    tiles.push(tile("", &format!("{bytes}/s"), "each direction"));
     tiles.push(tile(
         "",
-        &format!("{:.0}%", 100.0 * report.cpu),
-        "of its time the sender was busy",
+        &format!("{:.0}%", 100.0 * report.sender_cpu),
+        "CPU of the sending threads",
     ));
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.concat())
 }
 
-fn tile(class: &str, figure: &str, name: &str) -> String {
+fn tile(class: &str, value: &str, name: &str) -> String {
     format!(
         "<div class=\"{class}\"><b>{}</b><span>{}</span></div>\n",
-        html(figure),
-        html(name)
+        escape(value),
+        escape(name)
     )
 }
 
-fn doubts(config: &LoadConfig, report: &LoadReport) -> String {
-    let doubts = report.doubts(config.rate);
-    // A flag is not to be broken behind its dashes.
-    let word = |word: &str| match word.starts_with("--") {
-        true => format!("<code>{}</code>", html(word)),
-        false => html(word),
-    };
-    let text = |doubt: String| doubt.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    let items = doubts
-        .iter()
-        .map(|doubt| format!("<li>{}</li>\n", text(doubt.to_string())));
-    let items: String = items.collect();
-    match items.is_empty() {
-        true => items,
-        false => {
-            format!("<section class=\"doubts\">\n<h2>Doubts</h2>\n<ul>\n{items}</ul>\n</section>\n")
-        }
+fn warnings(config: &LoadConfig, report: &LoadReport) -> String {
+    let warnings = report.warnings(config.rate);
+    if warnings.is_empty() {
+        return String::new();
     }
+    // Marked as code, so that a flag does not wrap after its dashes.
+    let word = |word: &str| {
+        if word.starts_with("--") {
+            format!("<code>{}</code>", escape(word))
+        } else {
+            escape(word)
+        }
+    };
+    let item = |warning: &Warning| {
+        let text = format!("{warning}; {}", hint(warning));
+        let words: Vec<_> = text.split(' ').map(word).collect();
+        format!("<li>{}</li>\n", words.join(" "))
+    };
+    let items: String = warnings.iter().map(item).collect();
+    format!("<section class=\"warnings\">\n<h2>Warnings</h2>\n<ul>\n{items}</ul>\n</section>\n")
 }
 
 fn section(title: &str, content: &str) -> String {
     format!("<section>\n<h2>{title}</h2>\n{content}</section>\n")
 }
 
-/// A column for each kind of time, so that the table fits on a phone.
-fn figures(report: &LoadReport) -> String {
+/// Renders a table with one column per histogram, so that it fits on a phone.
+fn statistics(report: &LoadReport) -> String {
     let columns: Vec<_> = latencies(report)
         .into_iter()
         .filter_map(|(name, latency)| Some((name, latency.count(), latency.percentiles()?)))
         .collect();
     if columns.is_empty() {
-        return "<p class=\"faint\">Nothing was answered.</p>\n".into();
+        return "<p class=\"faint\">No replies.</p>\n".into();
     }
     let line = |cell: &str, name: &str, text: &dyn Fn(&(&str, u64, Percentiles)) -> String| {
         row(
@@ -144,31 +148,31 @@ fn figures(report: &LoadReport) -> String {
         )
     };
     let time = |name, of: fn(&Percentiles) -> Duration| {
-        line("td", name, &|(.., figures)| {
-            Elapsed(of(figures)).to_string()
+        line("td", name, &|(.., percentiles)| {
+            Elapsed(of(percentiles)).to_string()
         })
     };
     let rows = [
         line("th", "", &|(name, ..)| (*name).to_owned()),
-        time("min", |figures| figures.min),
-        time("mean", |figures| figures.mean),
-        time("p50", |figures| figures.p50),
-        time("p90", |figures| figures.p90),
-        time("p99", |figures| figures.p99),
-        time("p99.9", |figures| figures.p99_9),
-        time("max", |figures| figures.max),
+        time("min", |percentiles| percentiles.min),
+        time("mean", |percentiles| percentiles.mean),
+        time("p50", |percentiles| percentiles.p50),
+        time("p90", |percentiles| percentiles.p90),
+        time("p99", |percentiles| percentiles.p99),
+        time("p99.9", |percentiles| percentiles.p99_9),
+        time("max", |percentiles| percentiles.max),
         line("td", "count", &|(_, count, _)| grouped(*count)),
     ];
     format!(
-        "<table>\n{}</table>\n<p class=\"note\">connect: how long it took to connect; response: \
-         from when each message was due; service: from when it was sent. Three digits are kept of \
-         each time.</p>\n",
+        "<table>\n{}</table>\n<p class=\"note\">connect: connection setup; response: from the \
+         due time of each message; service: from its sending. Times have three significant \
+         digits.</p>\n",
         rows.concat()
     )
 }
 
 fn row(cell: &str, texts: impl Iterator<Item = String>) -> String {
-    let cells = texts.map(|text| format!("<{cell}>{}</{cell}>", html(&text)));
+    let cells = texts.map(|text| format!("<{cell}>{}</{cell}>", escape(&text)));
     format!("<tr>{}</tr>\n", cells.collect::<String>())
 }
 
@@ -178,7 +182,7 @@ fn failures(report: &LoadReport) -> String {
     }
     let mut rows = row(
         "th",
-        ["phase", "count", "the first"]
+        ["phase", "count", "first error"]
             .map(str::to_owned)
             .into_iter(),
     );
@@ -186,33 +190,33 @@ fn failures(report: &LoadReport) -> String {
         let first = ErrorChain(&failures.first).to_string();
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
-            text::what_failed(*phase, report),
+            text::phase_name(*phase, report),
             grouped(failures.count),
-            html(&first)
+            escape(&first)
         );
     }
     section(
-        "Failed",
+        "Errors",
         &format!("<div class=\"scroll\"><table>\n{rows}</table></div>\n"),
     )
 }
 
-fn made_by(origin: &Origin) -> String {
-    let Origin {
+fn run_details(run_info: &RunInfo) -> String {
+    let RunInfo {
         command,
         machine,
         date,
-    } = origin;
+    } = run_info;
     format!(
         "<pre>{}</pre>\n<p class=\"note\">myapp {}, on {}, {}</p>\n",
-        html(command),
+        escape(command),
         env!("CARGO_PKG_VERSION"),
-        html(machine),
-        html(date)
+        escape(machine),
+        escape(date)
     )
 }
 
-/// Messages a second: whole ones where there are many.
+/// Formats a rate in messages per second, without a fraction if it is high.
 fn rate_of(rate: f64) -> String {
     if rate >= 100.0 {
         grouped(rate.round() as u64)
@@ -221,52 +225,17 @@ fn rate_of(rate: f64) -> String {
     }
 }
 
-/// A whole number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(String::from_utf8_lossy);
-    groups.collect::<Vec<_>>().join(",")
-}
-
-/// A time on the axis of a chart, given in seconds.
-pub(crate) fn seconds(time: f64) -> String {
-    if time == 0.0 {
-        return "0".into();
-    }
-    Duration::try_from_secs_f64(time).map_or_else(|_| String::new(), |time| round(Elapsed(time)))
-}
-
-/// A text as it stands in HTML, in an element or between quotes.
-pub(crate) fn html(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            '\'' => safe += "&#39;",
-            letter => safe.push(letter),
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use myapp::echo::Length;
+    use myapp::echo::RunLimit;
 
     const MILLI: Duration = Duration::from_millis(1);
 
-    fn origin() -> Origin {
+    fn run_info() -> RunInfo {
         let [command, machine, date] =
             ["myapp echo '</pre><script>'", "a & b", "today"].map(str::to_owned);
-        Origin {
+        RunInfo {
             command,
             machine,
             date,
@@ -276,7 +245,8 @@ mod tests {
     fn report(answered: u32) -> LoadReport {
         let elapsed = answered * MILLI;
         let mut report = LoadReport::default();
-        (report.sent, report.elapsed) = (answered.into(), elapsed);
+        report.sent = answered.into();
+        report.elapsed = elapsed;
         for number in 0..answered {
             let time = MILLI + number * MILLI / 100;
             report.response.record(time);
@@ -287,17 +257,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_needs_nothing_else_and_tells_all() {
+    fn page_is_self_contained_and_complete() {
         let config = LoadConfig {
             rate: Some(1e4),
             ..LoadConfig::default()
         };
-        let page = page(&config, &report(1000), &origin()).unwrap();
+        let page = page(&config, &report(1000), &run_info()).unwrap();
         for part in [
             "<title>myapp echo: 127.0.0.1:8888</title>",
             "myapp echo &#39;&lt;/pre&gt;&lt;script&gt;&#39;",
             "a &amp; b",
-            "the rate was not reached",
+            "rate not reached: ",
             "<th>response</th><th>service</th>",
             "<title>99%: response ",
         ] {
@@ -312,29 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_page_of_any_run() {
+    fn page_is_rendered_for_any_run() {
         for answered in [0, 1, 2, 100] {
-            for length in [Length::Count(answered.into()), Length::Time(MILLI)] {
+            for length in [
+                RunLimit::Messages(answered.into()),
+                RunLimit::Duration(MILLI),
+            ] {
                 let config = LoadConfig {
-                    length,
+                    limit,
                     ..LoadConfig::default()
                 };
-                let page = page(&config, &report(answered), &origin()).unwrap();
+                let page = page(&config, &report(answered), &run_info()).unwrap();
                 assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
                 assert!(page.ends_with("</html>\n") && page.len() < 300_000);
             }
-        }
-    }
-
-    #[test]
-    fn thousands_stand_apart() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
         }
     }
 }

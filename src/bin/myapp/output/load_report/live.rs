@@ -1,29 +1,29 @@
-//! A line on a terminal that tells how a load goes while it runs.
+//! Progress line of a running load on a terminal.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use myapp::echo::{Length, LoadConfig};
+use myapp::echo::{LoadConfig, RunLimit};
 use myapp::measure::live::LiveStats;
 use myapp::measure::timeline::Bucket;
 use myapp::units::Elapsed;
 
-use crate::output::load_report::{number, round};
+use super::format::{number, round};
 
-/// How often the line is told anew.
-const TICK: Duration = Duration::from_secs(1);
+/// Time between updates of the line.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The line, until it is dropped; then nothing is left of it.
+/// Progress line, erased on drop.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct ProgressLine {
     end: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Line {
-    /// Draws the line where `screen` shows it.
+impl ProgressLine {
+    /// Draws the line on `screen`, if that is visible.
     pub(crate) fn start(screen: &MultiProgress, config: &LoadConfig, live: &LiveStats) -> Self {
         if screen.is_hidden() {
             return Self {
@@ -32,11 +32,12 @@ impl Line {
             };
         }
         let (end, ended) = sync_channel(0);
-        let (config, live) = (config.clone(), live.clone());
+        let config = config.clone();
+        let live = live.clone();
         let style = ProgressStyle::with_template("{wide_msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = screen.add(ProgressBar::no_length().with_style(style));
-        // A terminal that takes its time holds up nobody else.
+        // A separate thread, because a slow terminal must not delay the load.
         let thread = thread::spawn(move || draw(&bar, &config, &live, &ended));
         Self {
             end: Some(end),
@@ -45,11 +46,11 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take() {
-            // A panic has been told by the panic hook already.
+            // The panic hook has already reported a panic.
             let _ = thread.join();
         }
     }
@@ -57,47 +58,49 @@ impl Drop for Line {
 
 fn draw(bar: &ProgressBar, config: &LoadConfig, live: &LiveStats, ended: &Receiver<()>) {
     let start = Instant::now();
-    let (mut last, mut failed) = (start, 0);
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
-        let (now, slice) = (Instant::now(), live.drain());
-        failed += slice.failed;
-        bar.set_message(line(config, now - start, &slice, now - last, failed));
+    let mut last = start;
+    let mut failed = 0;
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(UPDATE_INTERVAL) {
+        let now = Instant::now();
+        let bucket = live.drain();
+        failed += bucket.failed;
+        bar.set_message(line(config, now - start, &bucket, now - last, failed));
         bar.tick();
         last = now;
     }
     bar.finish_and_clear();
 }
 
-/// What is told after `elapsed` about the last `span` of it.
+/// Formats the line after `elapsed`, with the statistics of the last `span`.
 fn line(
     config: &LoadConfig,
     elapsed: Duration,
-    slice: &Bucket,
+    bucket: &Bucket,
     span: Duration,
     failed: u64,
 ) -> String {
-    let whole = |time: Duration| round(Elapsed(Duration::from_secs(time.as_secs())));
+    let seconds = |time: Duration| round(Elapsed(Duration::from_secs(time.as_secs())));
     if elapsed < config.warmup {
         return format!(
             "warming up: {} of {}",
-            whole(elapsed),
+            seconds(elapsed),
             round(Elapsed(config.warmup))
         );
     }
-    let time = match config.length {
-        Length::Time(time) => {
+    let time = match config.limit {
+        RunLimit::Duration(time) => {
             format!(
                 "{} of {}",
-                whole(elapsed - config.warmup),
+                seconds(elapsed - config.warmup),
                 round(Elapsed(time))
             )
         }
-        Length::Count(_) => whole(elapsed),
+        RunLimit::Messages(_) => seconds(elapsed),
     };
-    let rate = number(slice.count() as f64 / span.as_secs_f64());
-    let mut text = format!("{time}: {rate} messages a second");
+    let rate = number(bucket.count() as f64 / span.as_secs_f64());
+    let mut text = format!("{time}: {rate} messages per second");
     for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-        if let Some(time) = slice.quantile(share) {
+        if let Some(time) = bucket.quantile(share) {
             text += &format!(", {name} {}", round(Elapsed(time)));
         }
     }
@@ -116,52 +119,59 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[track_caller]
-    fn tells(length: Length, warmup: u64, slice: &Bucket, failed: u64, text: &str) {
+    fn assert_line(limit: RunLimit, warmup: u64, bucket: &Bucket, failed: u64, text: &str) {
         let warmup = Duration::from_secs(warmup);
         let config = LoadConfig {
-            length,
+            limit,
             warmup,
             ..LoadConfig::default()
         };
         assert_eq!(
-            line(&config, 4 * SECOND + SECOND / 3, slice, SECOND / 2, failed),
+            line(&config, 4 * SECOND + SECOND / 3, bucket, SECOND / 2, failed),
             text
         );
     }
 
     #[test]
-    fn nothing_is_left_of_the_line_at_its_end() {
+    fn line_is_erased_on_drop() {
         let terminal = InMemoryTerm::new(5, 60);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let screen = MultiProgress::with_draw_target(target);
-        let line = Line::start(&screen, &LoadConfig::default(), &LiveStats::default());
+        let line = ProgressLine::start(&screen, &LoadConfig::default(), &LiveStats::default());
         while terminal.contents().is_empty() {
             thread::sleep(Duration::from_millis(20));
         }
         assert!(
             terminal
                 .contents()
-                .starts_with("1 s of 10 s: 0 messages a second")
+                .starts_with("1 s of 10 s: 0 messages per second")
         );
         drop(line);
         assert_eq!(terminal.contents(), "");
     }
 
     #[test]
-    fn the_line_tells_what_happened_since_the_last_one() {
-        let (mut slice, none) = (Bucket::default(), Bucket::default());
-        (1..=100).for_each(|n| slice.answered(Duration::from_millis(n)));
-        let figures = "200 messages a second, p50 49.3 ms, p99 98.6 ms, max 98.6 ms";
-        let ten = Length::Time(10 * SECOND);
-        tells(ten, 0, &slice, 0, &format!("4 s of 10 s: {figures}"));
-        tells(
+    fn line_has_the_statistics_since_the_last_update() {
+        let none = Bucket::default();
+        let mut bucket = Bucket::default();
+        (1..=100).for_each(|n| bucket.answered(Duration::from_millis(n)));
+        let stats = "200 messages per second, p50 49.3 ms, p99 98.6 ms, max 98.6 ms";
+        let ten = RunLimit::Duration(10 * SECOND);
+        assert_line(ten, 0, &bucket, 0, &format!("4 s of 10 s: {stats}"));
+        assert_line(
             ten,
             2,
-            &slice,
+            &bucket,
             3,
-            &format!("2 s of 10 s: {figures}, 3 failed"),
+            &format!("2 s of 10 s: {stats}, 3 failed"),
         );
-        tells(Length::Count(7), 0, &slice, 0, &format!("4 s: {figures}"));
-        tells(ten, 5, &none, 0, "warming up: 4 s of 5 s");
+        assert_line(
+            RunLimit::Messages(7),
+            0,
+            &bucket,
+            0,
+            &format!("4 s: {stats}"),
+        );
+        assert_line(ten, 5, &none, 0, "warming up: 4 s of 5 s");
     }
 }

@@ -1,4 +1,4 @@
-//! Where a report comes from: the command, the machine, the date.
+//! Command, machine and date of a run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,20 +9,20 @@ use std::time::SystemTime;
 
 use myapp::escape::{Escaped, SHOWN};
 
-/// Where a report comes from.
+/// Command, machine and date of a run.
 #[derive(Debug)]
-pub(crate) struct Origin {
-    /// The command line, as a shell takes it.
+pub(crate) struct RunInfo {
+    /// Command line, quoted for a shell.
     pub(crate) command: String,
-    /// What it ran on.
+    /// Host, processor and kernel.
     pub(crate) machine: String,
-    /// When it ended.
+    /// Time of the report.
     pub(crate) date: String,
 }
 
-impl Origin {
-    /// This command, here and now.
-    pub(crate) fn here() -> Self {
+impl RunInfo {
+    /// Returns the information about this process.
+    pub(crate) fn current() -> Self {
         let arguments = std::env::args_os().skip(1);
         let command = arguments.fold("myapp".to_owned(), |line, next| line + " " + &quote(&next));
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -43,23 +43,24 @@ fn machine() -> String {
     format!("{host}: {cores} × {processor}, {system} {release}")
 }
 
-/// The processor's own name, where Linux knows it.
+/// Returns the model name of the processor, on Linux.
 fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// An argument as a shell takes it, on one line and harmless to look at. Of a very long one only
-/// the beginning is shown.
+/// Quotes an argument for a shell, on one line and without control characters. Long arguments are
+/// truncated.
 fn quote(argument: &OsStr) -> String {
     let bytes = argument.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(byte);
     let escaped = Escaped(bytes).to_string();
-    match argument.to_str().filter(|_| bytes.len() <= SHOWN) {
-        Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.into(),
-        // A backslash alone is escaped for the eye, not for the shell.
-        Some(text) if escaped == text.replace('\\', "\\\\") => {
+    let is_long = bytes.len() > SHOWN;
+    match argument.to_str() {
+        Some(text) if !is_long && !text.is_empty() && bytes.iter().all(plain) => text.into(),
+        // `Escaped` doubles backslashes, which single quotes do not require.
+        Some(text) if !is_long && escaped == text.replace('\\', "\\\\") => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => format!("$'{}'", escaped.replace('\'', r"\'")),
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_is_shown_as_a_shell_takes_it() {
+    fn argument_is_quoted_for_a_shell() {
         quoted(b"--rate=10k", "--rate=10k");
         quoted("¡Hola, servidor!".as_bytes(), "'¡Hola, servidor!'");
         quoted(b"", "''");
@@ -87,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_name() {
-        let Origin { machine, date, .. } = Origin::here();
+    fn machine_and_date_are_known() {
+        let RunInfo { machine, date, .. } = RunInfo::current();
         assert!(
             machine.contains(" × ") && date.ends_with(" GMT"),
             "{machine}, {date}"

@@ -1,17 +1,18 @@
-//! A load over time, in samples that each hold enough to be drawn.
+//! Samples of a load over time, each with enough replies to be drawn.
 
 use myapp::echo::LoadReport;
 use myapp::measure::timeline::{Bucket, Timeline};
 
-/// The answers that a sample should hold on average, so that chance does not show more than what
-/// happened.
-const ENOUGH: u64 = 20;
+/// Average number of replies per sample, below which noise would dominate.
+const MIN_REPLIES: u64 = 20;
 
-/// The fewest samples for the sake of that, and the most in any case.
-const FEWEST: usize = 20;
-const MOST: usize = 100;
+/// Number of samples below which they are not merged to reach [`MIN_REPLIES`].
+const MIN_SAMPLES: usize = 20;
 
-/// What happened from one moment to another. Times are in seconds.
+/// Maximum number of samples.
+const MAX_SAMPLES: usize = 100;
+
+/// Counts of a time span. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) from: f64,
@@ -19,61 +20,63 @@ pub(crate) struct Sample {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
     pub(crate) lost: u64,
-    /// Median, 99th percentile and longest of the response times, if there is one.
+    /// Median, 99th percentile and maximum of the response times.
     pub(crate) times: Option<[f64; 3]>,
 }
 
 impl Sample {
-    /// So many, as a rate a second.
+    /// Converts a count to a rate per second.
     pub(crate) fn rate(&self, count: u64) -> f64 {
         count as f64 / (self.to - self.from)
     }
 }
 
-/// The samples of a run, without gaps from its start to its end.
+/// Returns the samples of a run, without gaps from start to end.
 pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
     let elapsed = report.elapsed.as_secs_f64();
     let mut timeline = report.timeline.clone();
-    // What came after the end of the time belongs to its last moment.
+    // Replies received after the end belong to the last sample.
     let count = |timeline: &Timeline| (elapsed / timeline.width().as_secs_f64()).ceil() as usize;
-    let sparse = |count: usize| report.answered() < ENOUGH * count as u64;
-    while count(&timeline) > MOST || (sparse(count(&timeline)) && count(&timeline) >= 2 * FEWEST) {
+    let sparse = |count: usize| report.answered() < MIN_REPLIES * count as u64;
+    while count(&timeline) > MAX_SAMPLES
+        || (sparse(count(&timeline)) && count(&timeline) >= 2 * MIN_SAMPLES)
+    {
         timeline.coarsen();
     }
-    let (width, count) = (timeline.width().as_secs_f64(), count(&timeline));
-    let mut slices = timeline.buckets().to_vec();
-    slices.resize_with(slices.len().max(count), Bucket::default);
-    // A last one that was cut short says little: it goes with the one before.
+    let width = timeline.width().as_secs_f64();
+    let count = count(&timeline);
+    let mut buckets = timeline.buckets().to_vec();
+    buckets.resize_with(buckets.len().max(count), Bucket::default);
+    // A short last sample is merged into the one before.
     let short = count >= 2 && elapsed < (count as f64 - 0.5) * width;
     let count = if short { count - 1 } else { count };
-    let rest = slices.split_off(count.min(slices.len()));
-    if let Some(last) = slices.last_mut() {
-        rest.iter().for_each(|slice| last.merge(slice));
+    let rest = buckets.split_off(count.min(buckets.len()));
+    if let Some(last) = buckets.last_mut() {
+        rest.iter().for_each(|bucket| last.merge(bucket));
     }
-    let sample = |(index, slice): (usize, Bucket)| {
+    let sample = |(index, bucket): (usize, Bucket)| {
         let to = if index + 1 == count {
             elapsed
         } else {
             (index + 1) as f64 * width
         };
-        let time = |share| slice.quantile(share).map(|time| time.as_secs_f64());
+        let time = |share| bucket.quantile(share).map(|time| time.as_secs_f64());
         let times = [time(0.5), time(0.99), time(1.0)];
         let times = if let [Some(a), Some(b), Some(c)] = times {
             Some([a, b, c])
         } else {
             None
         };
-        let (answered, failed, lost) = (slice.count(), slice.failed, slice.lost);
         Sample {
             from: index as f64 * width,
             to,
-            answered,
-            failed,
-            lost,
+            answered: bucket.count(),
+            failed: bucket.failed,
+            lost: bucket.lost,
             times,
         }
     };
-    slices.into_iter().enumerate().map(sample).collect()
+    buckets.into_iter().enumerate().map(sample).collect()
 }
 
 #[cfg(test)]
@@ -81,7 +84,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// The samples of a run of so long, with an answer every so often.
+    /// Returns the samples of a run, with one reply per interval.
     fn of(elapsed: u64, every: u64) -> Vec<Sample> {
         let elapsed = Duration::from_millis(elapsed);
         let mut report = LoadReport::default();
@@ -95,12 +98,13 @@ mod tests {
                 .answered(time);
         }
         let last = report.timeline.at(elapsed + Duration::from_millis(700));
-        (last.failed, last.lost) = (1, 1);
+        last.failed = 1;
+        last.lost = 1;
         samples(&report)
     }
 
     #[test]
-    fn samples_follow_each_other_to_the_end_and_lose_nothing() {
+    fn samples_are_contiguous_and_complete() {
         for (elapsed, every) in [
             (10_000, 100),
             (10_000, 100_000),
@@ -110,7 +114,7 @@ mod tests {
         ] {
             let samples = of(elapsed, every);
             let end = elapsed as f64 / 1000.0;
-            assert!(samples.len() <= MOST, "{}", samples.len());
+            assert!(samples.len() <= MAX_SAMPLES, "{}", samples.len());
             assert_eq!((samples[0].from, samples.last().unwrap().to), (0.0, end));
             assert!(samples.windows(2).all(|pair| pair[0].to == pair[1].from));
             let answered: u64 = samples.iter().map(|sample| sample.answered).sum();
@@ -128,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn few_answers_make_few_samples() {
+    fn few_replies_make_few_samples() {
         assert!(of(10_000, 100).len() >= 60);
-        assert!((FEWEST..2 * FEWEST).contains(&of(10_000, 500_000).len()));
+        assert!((MIN_SAMPLES..2 * MIN_SAMPLES).contains(&of(10_000, 500_000).len()));
         assert_eq!(samples(&LoadReport::default()), []);
     }
 
     #[test]
-    fn an_even_load_has_an_even_rate_to_its_end() {
+    fn constant_load_has_a_constant_rate() {
         for elapsed in [9_990, 10_000, 10_010, 10_100, 10_500] {
             let samples = of(elapsed, 1000);
             let rates = samples.iter().map(|sample| sample.rate(sample.answered));

@@ -1,6 +1,7 @@
-//! Charts as SVG, drawn by plotters. Each color has a rule in the style sheet around them that puts
-//! another in its place, so that one drawing serves light and dark; and what the mouse rests on tells
-//! its figures, without a script.
+//! Charts as SVG, drawn by plotters.
+//!
+//! The style sheet of the page replaces each color, so that one drawing serves the light and the
+//! dark theme. Tooltips are SVG titles and need no script.
 
 use std::fmt::Write as _;
 
@@ -11,17 +12,17 @@ use plotters::prelude::{
 };
 use plotters::style::IntoFont;
 
-use crate::output::load_report::axis::Axis;
-use crate::output::load_report::html::html;
+use super::axis::Axis;
+use super::format::escape;
 
-/// A color, as it is in light.
+/// A color, with its value in the light theme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// What a chart is about.
+    /// First series.
     A,
     B,
     C,
-    /// What should not be.
+    /// Failures.
     Bad,
     Text,
     Rule,
@@ -44,16 +45,17 @@ impl Ink {
     }
 }
 
-/// The size of a chart in pixels.
+/// Size of a chart in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Format {
-    /// Its class in the style sheet.
+    /// Class in the style sheet.
     pub(crate) class: &'static str,
     pub(crate) width: u32,
     pub(crate) height: u32,
 }
 
-/// For a window and for a phone: text keeps its size. A page holds both and shows one.
+/// Formats for a window and for a phone, with text of the same size. A page contains both and
+/// displays one.
 pub(crate) const FORMATS: [Format; 2] = [
     Format {
         class: "wide",
@@ -67,47 +69,48 @@ pub(crate) const FORMATS: [Format; 2] = [
     },
 ];
 
-/// Units of a drawing in a pixel: plotters draws at whole ones, which would make curves uneven.
+/// Drawing units per pixel: plotters rounds to integers, which would make curves uneven.
 const FINE: u32 = 4;
 
-/// The room around the plot for what stands at the axes.
+/// Margins around the plot, for the axis labels.
 const LEFT: u32 = 62;
 const RIGHT: u32 = 16;
 const TOP: u32 = 10;
 const BOTTOM: u32 = 26;
 
-/// A chart with its axes, in which series are drawn.
+/// A chart with axes, to which series are added.
 pub(crate) struct Chart<'a, 'b> {
     context: ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>,
     strips: String,
 }
 
-/// Draws a chart of the series that `series` puts into it; `title` says what it shows to who does
-/// not see it.
+/// Draws a chart with the series added by `series`. `title` is its accessible name.
 pub(crate) fn draw(
     format: Format,
     title: &str,
     axes: (Axis, Axis),
     series: impl FnOnce(&mut Chart<'_, '_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<String> {
-    let (width, height) = (format.width * FINE, format.height * FINE);
+    let width = format.width * FINE;
+    let height = format.height * FINE;
     let mut svg = String::new();
     let strips = draw_on(
         SVGBackend::with_string(&mut svg, (width, height)),
         axes,
         series,
     )?;
-    // The element is part of a page, whose style sheet has its width.
+    // The size attributes of plotters are dropped; the style sheet has the width.
     let drawn = svg.split_once('>').map_or("", |(_, drawn)| drawn);
     let drawn = drawn.trim_end().trim_end_matches("</svg>");
-    let (class, title) = (format.class, html(title));
+    let class = format.class;
+    let title = escape(title);
     Ok(format!(
         "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
          aria-label=\"{title}\">{drawn}{strips}</svg>\n"
     ))
 }
 
-/// Draws a chart, and returns its strips.
+/// Draws a chart and returns its tooltips.
 fn draw_on(
     paper: SVGBackend<'_>,
     (x, y): (Axis, Axis),
@@ -143,7 +146,7 @@ impl Chart<'_, '_> {
         Ok(mesh.draw()?)
     }
 
-    /// Draws a line through points; where there is none, it has a gap.
+    /// Draws a line through points, with a gap at each missing one.
     pub(crate) fn line(
         &mut self,
         ink: Ink,
@@ -151,7 +154,7 @@ impl Chart<'_, '_> {
     ) -> anyhow::Result<()> {
         let points: Vec<_> = points.collect();
         for run in points.split(Option::is_none).filter(|run| !run.is_empty()) {
-            // What has no neighbors is a line of no length, which its round ends make a dot.
+            // A single point becomes a line of length zero, drawn as a dot by its round ends.
             let points = run.iter().chain(run.last()).flatten().copied();
             self.context
                 .draw_series(LineSeries::new(points, ink.line(2)))?;
@@ -159,7 +162,7 @@ impl Chart<'_, '_> {
         Ok(())
     }
 
-    /// Draws columns side by side, from one place on the x axis to another, so high.
+    /// Draws adjacent columns, each from one x value to another with a height.
     pub(crate) fn columns(
         &mut self,
         ink: Ink,
@@ -179,7 +182,7 @@ impl Chart<'_, '_> {
         Ok(())
     }
 
-    /// Draws a level over the whole width.
+    /// Draws a dashed horizontal line.
     pub(crate) fn level(&mut self, ink: Ink, value: f64) -> anyhow::Result<()> {
         let across = self.context.x_range();
         let ends = [(across.start, value), (across.end, value)];
@@ -188,20 +191,25 @@ impl Chart<'_, '_> {
         Ok(())
     }
 
-    /// Marks a point.
+    /// Draws a dot.
     pub(crate) fn point(&mut self, ink: Ink, at: (f64, f64)) -> anyhow::Result<()> {
         self.context
             .draw_series([Circle::new(at, 7 * FINE / 2, ink.color().filled())])?;
         Ok(())
     }
 
-    /// Has a strip over the whole height tell `text` where the mouse rests on it.
+    /// Adds a tooltip to a vertical strip.
     pub(crate) fn strip(&mut self, from: f64, to: f64, text: &str) {
-        let (low, high) = (self.context.y_range().start, self.context.y_range().end);
+        let std::ops::Range {
+            start: low,
+            end: high,
+        } = self.context.y_range();
         let (left, bottom) = self.context.backend_coord(&(from, low));
         let (right, top) = self.context.backend_coord(&(to, high));
-        let (width, height, text) = (right - left, bottom - top, html(text));
-        // Writing to a string does not fail.
+        let width = right - left;
+        let height = bottom - top;
+        let text = escape(text);
+        // Writing to a string cannot fail.
         let _ = writeln!(
             self.strips,
             "<rect class=\"strip\" x=\"{left}\" y=\"{top}\" width=\"{width}\" \
@@ -219,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_a_gap_where_there_is_no_point() {
+    fn line_has_a_gap_at_a_missing_point() {
         let points = [Some((0.0, 0.0)), Some((10.0, 10.0)), None, Some((5.0, 5.0))];
         let line = |chart: &mut Chart<'_, '_>| {
             chart.strip(0.0, 10.0, "a & b");
@@ -243,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_style_sheet_has_a_rule_for_each_color() {
+    fn style_sheet_has_a_rule_for_each_color() {
         for ink in [Ink::A, Ink::B, Ink::C, Ink::Bad, Ink::Text, Ink::Rule] {
             let RGBColor(red, green, blue) = ink.color();
             for property in ["fill", "stroke"] {

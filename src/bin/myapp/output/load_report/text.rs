@@ -1,27 +1,28 @@
-//! The report of a load as text for 80 columns.
+//! Report of a load as text for 80 columns.
 
-use myapp::echo::{Length, LoadConfig, LoadReport, Phase};
+use myapp::echo::{LoadConfig, LoadReport, Phase, RunLimit};
 use myapp::measure::latency::Percentiles;
 use myapp::net::address::Address;
 use myapp::units::{Elapsed, Size};
 
-use crate::output::load_report::histogram::histogram;
-use crate::output::load_report::latencies;
+use super::format::latencies;
+use super::hints::hint;
+use super::histogram::histogram;
 
-/// The report of a load, for people.
+/// Formats the report of a load.
 pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
     let size = config.payload.size();
     let bytes = Size((report.rate() * size as f64) as u64);
     let mut text = format!("{}\n", title(config));
     text += &format!(
-        "{} sent, {} answered in {}\n{:.1} messages a second{}, {bytes}/s each way\n",
+        "{} sent, {} answered in {}\n{:.1} messages per second{}, {bytes}/s each direction\n",
         report.sent,
         report.answered(),
         Elapsed(report.elapsed),
         report.rate(),
         config
             .rate
-            .map(|asked| format!(" of {asked} asked"))
+            .map(|rate| format!(" of {rate} requested"))
             .unwrap_or_default(),
     );
     text += &datagrams_line(config, report);
@@ -29,40 +30,40 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         text += &format!(
             "{} × {} failed\n",
             failures.count,
-            what_failed(*phase, report)
+            phase_name(*phase, report)
         );
     }
     text += &latency_table(report);
     let rows = histogram(&report.response);
     if !rows.is_empty() {
-        text += &format!("response times, in each row those up to so long:\n{rows}");
+        text += &format!("response times up to each bound:\n{rows}");
     }
-    for doubt in report.doubts(config.rate) {
-        text += &format!("doubt: {doubt}\n");
+    for warning in report.warnings(config.rate) {
+        text += &format!("warning: {warning}; {}\n", hint(&warning));
     }
     text
 }
 
-/// What became of datagrams.
+/// Formats the counters of UDP.
 fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
     let LoadReport {
         sent,
         lost,
         duplicates,
-        reordered,
+        out_of_order,
         ..
     } = report;
     let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
-    match config.server.address {
+    match config.target.address {
         Address::Udp(_) => format!(
-            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {reordered} out of order\n"
+            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {out_of_order} out of order\n"
         ),
         _ => String::new(),
     }
 }
 
-/// A phase, and of replies that differ how.
-pub(crate) fn what_failed(phase: Phase, report: &LoadReport) -> String {
+/// Formats a phase, with the kinds of mismatches.
+pub(crate) fn phase_name(phase: Phase, report: &LoadReport) -> String {
     let name = phase.name().replace('_', " ");
     let kinds = report
         .mismatches
@@ -74,36 +75,37 @@ pub(crate) fn what_failed(phase: Phase, report: &LoadReport) -> String {
     }
 }
 
-/// What was done to whom.
+/// Formats the address and the parameters.
 fn title(config: &LoadConfig) -> String {
-    format!("--- {}: {}", config.server.address, what(config))
+    format!("--- {}: {}", config.target.address, parameters(config))
 }
 
-/// What was done.
-pub(crate) fn what(config: &LoadConfig) -> String {
+/// Formats the parameters of a load.
+pub(crate) fn parameters(config: &LoadConfig) -> String {
     let LoadConfig {
         payload,
         connections,
         in_flight,
         ..
     } = config;
-    let length = match config.length {
-        Length::Time(time) => format!("for {}", Elapsed(time)),
-        Length::Count(count) => format!("{count} times"),
+    let limit = match config.limit {
+        RunLimit::Duration(time) => format!("for {}", Elapsed(time)),
+        RunLimit::Messages(count) => format!("{count} times"),
     };
-    let way = match config.new_connections {
-        true => "a new one for each message".to_owned(),
-        false => format!("{in_flight} in flight on each"),
+    let mode = if config.new_connections {
+        "a new one per message".to_owned()
+    } else {
+        format!("{in_flight} in flight on each")
     };
     format!(
-        "{} {length}, connections: {connections}, {way}",
+        "{} {limit}, connections: {connections}, {mode}",
         Size(payload.size())
     )
 }
 
 fn latency_table(report: &LoadReport) -> String {
-    let heads = ["", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
-    let mut rows = vec![heads.map(str::to_owned)];
+    let header = ["", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
+    let mut rows = vec![header.map(str::to_owned)];
     for (name, latency) in latencies(report) {
         let Some(Percentiles {
             min,
@@ -122,12 +124,12 @@ fn latency_table(report: &LoadReport) -> String {
         rows.push([name.to_owned(), a, b, c, d, e, f, g]);
     }
     if rows.len() == 1 {
-        return "no reply, no times\n".into();
+        return "no replies\n".into();
     }
     let line = |[name, times @ ..]: [String; 8]| {
         let times = times.map(|time| format!("{time:>9}"));
         format!("{name:<8}{}\n", times.concat())
     };
     let table: String = rows.into_iter().map(line).collect();
-    table + "response: from when each message was due; service: from when it was sent\n"
+    table + "response: from the due time of each message; service: from its sending\n"
 }
