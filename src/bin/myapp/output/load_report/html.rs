@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn page_is_rendered_for_any_run() {
         for answered in [0, 1, 2, 100] {
-            for length in [
+            for limit in [
                 RunLimit::Messages(answered.into()),
                 RunLimit::Duration(MILLI),
             ] {
