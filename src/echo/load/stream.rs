@@ -68,7 +68,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> StreamDriver<'a, S> {
 
     /// Converts a failure, and reads the bytes that classify a mismatch. Messages in flight are
     /// lost.
-    pub(crate) async fn into_error(
+    pub(crate) async fn diagnose(
         &mut self,
         mut error: DriverError,
         buffers: &RefCell<Buffers>,

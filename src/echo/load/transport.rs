@@ -52,7 +52,7 @@ impl<'a> Transport<'a> {
                 });
                 match work.await {
                     Ok(()) => Ok(()),
-                    Err(error) => Err(Box::pin(driver.into_error(error, buffers)).await),
+                    Err(error) => Err(Box::pin(driver.diagnose(error, buffers)).await),
                 }
             }
             Self::Udp(driver) => loop {

@@ -65,7 +65,8 @@ fn load_reports_as_text() {
         .run()
         .code(0)
         .silent();
-    let (text, address) = (ran.text(), peer.address());
+    let text = ran.text();
+    let address = peer.address();
     let title = format!("--- {address}: 5 B 10 times, connections: 2, 1 in flight on each\n");
     assert!(text.starts_with(&title), "{text}");
     for part in [
@@ -162,7 +163,8 @@ fn memory_of_a_long_load_is_constant() {
             thread::sleep(Duration::from_secs(after));
             running.peak_memory()
         };
-        let (early, late) = (peak(1), peak(3));
+        let early = peak(1);
+        let late = peak(3);
         assert!(
             late < early + 1024 && late < 32 << 10,
             "{early} KiB, then {late}"
@@ -266,7 +268,8 @@ fn corruption_is_counted_by_kind() {
     // Corrupts the second reply of each connection.
     let kinds = std::sync::atomic::AtomicUsize::new(0);
     let peer = Peer::start(move |mut stream| {
-        let (mut message, kind) = ([0; 64], kinds.fetch_add(1, SeqCst) % 3);
+        let mut message = [0; 64];
+        let kind = kinds.fetch_add(1, SeqCst) % 3;
         stream.read_exact(&mut message)?;
         stream.write_all(&message)?;
         stream.read_exact(&mut message)?;

@@ -42,7 +42,8 @@ fn assert_report(page: &str) {
 
 #[test]
 fn page_contains_the_command() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     let arguments = [
         "-n",
         "50",
@@ -67,7 +68,8 @@ fn page_contains_the_command() {
 
 #[test]
 fn old_report_is_replaced_through_a_symlink() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     folder.write("old.html", "old");
     symlink("old.html", folder.path("link.html")).unwrap();
     let arguments = ["-n", "5", "--in-flight", "2", "--report", "link.html"];
@@ -83,7 +85,8 @@ fn old_report_is_replaced_through_a_symlink() {
 
 #[test]
 fn signal_leaves_a_complete_page() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     let running = load(
         &folder,
         &peer,

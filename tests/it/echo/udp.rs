@@ -163,11 +163,11 @@ fn lost_message_is_retried() {
 
 #[test]
 fn refused_and_oversized_datagrams_fail_at_once() {
-    let nobody = UdpSocket::bind("127.0.0.1:0")
+    let refusing = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let address = format!("udp://{nobody}");
+    let address = format!("udp://{refusing}");
     let ran = myapp(["echo", "-q", "-c", &address, "x"])
         .run()
         .code(4)
@@ -225,14 +225,14 @@ fn stream_options_over_udp_are_usage_errors() {
     let peer = Peer::start(same);
     let ran = echo(&peer, &["--raw"]).run().code(2).prints("");
     ran.says("--raw requires a stream")
-        .says("hint: without it, each line");
+        .says("hint: without --raw, each line");
     for size in ["7", "65528"] {
         let ran = echo(&peer, &["-n", "1", "--size", size])
             .run()
             .code(2)
             .prints("");
         ran.says("for udp://\n")
-            .says("hint: --size SIZE, from 8 to 65527");
+            .says("hint: use --size SIZE, from 8 to 65527");
     }
     let ran = echo(&peer, &["--connections", "1", "hola"])
         .run()

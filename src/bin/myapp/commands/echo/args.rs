@@ -35,8 +35,9 @@ Examples:
 Replies are printed in the order of the messages. On a terminal, control
 characters are escaped, except with --raw.
 
-Exit code: 0 success, 1 a reply differed, 2 usage, 3 local file, 4 network, 5 TLS,
-10 timeout, 11 reply too long; of several failures the lowest code of 3 or above.";
+Exit code: 0 success, 1 a reply differed, 2 usage, 3 local file, 4 network,
+5 TLS, 10 timeout, 11 reply too long; of several failures the lowest code of 3
+or above.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,17 +48,17 @@ pub(crate) struct Options {
     /// Messages to send; without any, each line of standard input
     #[arg(value_name = "MESSAGE")]
     pub(super) messages: Vec<OsString>,
-    /// Server: [tcp|tls|udp://]HOST:PORT, PORT, unix:PATH [default: 127.0.0.1:8888]
-    #[arg(short, long, value_name = "ADDRESS", help_heading = "Target")]
+    /// [tcp|tls|udp://]HOST:PORT, PORT, unix:PATH [default: 127.0.0.1:8888]
+    #[arg(short, long, value_name = "ADDRESS", help_heading = "Server")]
     pub(super) connect: Option<Address>,
     /// Time limit for connecting, and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
-    #[arg(help_heading = "Target")]
+    #[arg(help_heading = "Server")]
     timeout: Duration,
     /// Retries of a failed connection or a lost datagram
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Target")]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
-    /// ConnectionMode at once; each message has one of its own
+    /// Concurrent connections, one per message
     #[arg(
         short,
         long,
