@@ -7,6 +7,7 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::info;
 
 use super::duplex::duplex;
+use super::verify::verify;
 use crate::echo::config::Config;
 use crate::echo::error::Error;
 use crate::echo::message::{LineBuffer, MAX_MESSAGE_LEN, Message, Reply, trim_newline};
@@ -69,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
         match received {
             Ok(bytes) => {
                 info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
-                let outcome = message.check_reply(&bytes, config);
+                let outcome = verify(message, &bytes, config);
                 Reply { bytes, outcome }
             }
             Err(error) => {
@@ -108,7 +109,7 @@ fn to_error(
             limit: config.target.timeout,
             received,
         },
-        (ReceiveError::TooLong, _) => match message.check_reply(bytes, config) {
+        (ReceiveError::TooLong, _) => match verify(message, bytes, config) {
             Err(mismatch) => mismatch,
             Ok(()) => Error::ReplyTooLong {
                 address,

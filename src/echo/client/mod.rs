@@ -4,6 +4,7 @@ mod duplex;
 mod line;
 mod pipe;
 mod udp;
+mod verify;
 
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::Executor;

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use smol::Async;
 use tracing::info;
 
+use super::verify::verify;
 use crate::echo::config::{Config, Target};
 use crate::echo::error::Error;
 use crate::echo::message::{Message, Reply, trim_newline};
@@ -65,7 +66,7 @@ impl UdpClient {
         match result {
             Ok(bytes) => {
                 self.intact = true;
-                let outcome = message.check_reply(&bytes, config);
+                let outcome = verify(message, &bytes, config);
                 Reply { bytes, outcome }
             }
             Err(error) => Reply {

@@ -66,6 +66,7 @@ pub(crate) struct LoadOptions<'a> {
 
 /// Returns whether a message sent `now` is late, given its due time and the time since which
 /// another message could have been in flight.
+#[inline]
 pub(crate) fn is_late(now: Instant, due: Instant, slot_free_since: Instant) -> bool {
     now - due.max(slot_free_since).min(now) > MAX_SEND_DELAY
 }
