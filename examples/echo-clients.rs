@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_net::{TcpListener, TcpStream};
 use futures_lite::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use futures_lite::{future, stream};
-use myapp::echo::{self, Config, Message, Reply, Server};
+use myapp::echo::{self, Config, Message, Reply, Target};
 use myapp::net::address::Address;
 use myapp::runtime;
 use smol::Timer;
@@ -34,12 +34,12 @@ async fn clients(address: Address) -> Result<(), Box<dyn Error>> {
         .map(Message::new)
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    let server = Server {
+    let target = Target {
         address,
-        ..Server::default()
+        ..Target::default()
     };
     let config = Config {
-        server,
+        target,
         ..Config::default()
     };
     let print = async |number: u64, reply: Reply| {

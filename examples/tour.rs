@@ -68,12 +68,12 @@ fn main() -> Result<()> {
 async fn talk(address: Address) -> Result<()> {
     println!("2. echo: three messages at once, the replies in their order");
     let messages = ["¡Hola, servidor!", "¿Cómo estás?", "¡Adiós!"].map(echo::Message::new);
-    let server = echo::Server {
+    let target = echo::Target {
         address,
         ..Default::default()
     };
     let config = echo::Config {
-        server,
+        target,
         ..Default::default()
     };
     let print = async |number, reply: echo::Reply| {

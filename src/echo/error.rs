@@ -1,4 +1,4 @@
-//! Why there is no reply, or not the one that was wanted.
+//! Errors of the echo client.
 
 use std::fmt;
 use std::io;
@@ -8,145 +8,145 @@ use crate::net::address::Address;
 use crate::net::connect::ConnectError;
 use crate::net::tls::{TlsError, TlsSetupError};
 
-/// What went wrong with one message, or with one stream of bytes.
+/// Failure of a message or a pipe.
 #[derive(Debug, thiserror::Error)]
-pub enum EchoError {
-    /// There is no connection.
+pub enum Error {
+    /// The connection cannot be established.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// What TLS needs cannot be had.
+    /// The TLS configuration cannot be loaded.
     #[error(transparent)]
-    Setup(#[from] TlsSetupError),
-    /// The server does not prove who it is, or TLS has failed otherwise.
-    #[error("speak TLS with {address}")]
+    TlsSetup(#[from] TlsSetupError),
+    /// The certificate is not accepted, or TLS failed otherwise.
+    #[error("TLS handshake with {address}")]
     Tls {
         /// The server.
         address: Address,
-        /// What is wrong.
+        /// The cause.
         source: TlsError,
     },
-    /// The handshake of TLS was not done in time.
-    #[error("speak TLS with {address}: timed out after {limit:?}")]
-    Handshake {
+    /// The TLS handshake did not finish in time.
+    #[error("TLS handshake with {address}: timed out after {limit:?}")]
+    TlsTimeout {
         /// The server.
         address: Address,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// There is no thread to work on.
+    /// A worker thread cannot be started.
     #[error("start a thread")]
-    Thread {
-        /// What the system said.
+    SpawnThread {
+        /// The cause.
         source: io::Error,
     },
-    /// The server took no more, and the reply had not come.
+    /// Sending failed before the reply was received.
     #[error("send to {address}")]
     Send {
         /// The server.
         address: Address,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// The connection broke while the reply was read.
-    #[error("read the reply of {address}")]
+    /// Reading the reply failed.
+    #[error("read reply from {address}")]
     Receive {
         /// The server.
         address: Address,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// The server closed the connection first.
-    #[error("read the reply of {address}: closed by the server {}", how_far(*.received))]
-    Closed {
+    /// The server closed the connection before the reply was complete.
+    #[error("read reply from {address}: connection closed {}", progress(*.received))]
+    UnexpectedEof {
         /// The server.
         address: Address,
-        /// The bytes that had come of this reply; none of them ends a line.
+        /// Bytes received of this reply, which contain no line end.
         received: u64,
     },
-    /// The reply was not whole in time.
-    #[error("read the reply of {address}: timed out after {limit:?}, {}", how_far(*.received))]
-    TimedOut {
+    /// The reply was not complete in time.
+    #[error("read reply from {address}: timed out after {limit:?} {}", progress(*.received))]
+    ReplyTimeout {
         /// The server.
         address: Address,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
-        /// The bytes that had come of this reply; none of them ends a line.
+        /// Bytes received of this reply, which contain no line end.
         received: u64,
     },
-    /// The reply has no end.
-    #[error("read the reply of {address}: longer than {limit} bytes")]
-    TooLong {
+    /// The reply exceeds the maximum length.
+    #[error("read reply from {address}: longer than {limit} bytes")]
+    ReplyTooLong {
         /// The server.
         address: Address,
-        /// The most that a reply may have.
+        /// Maximum length of a reply.
         limit: usize,
     },
-    /// The reply is not the message.
-    #[error("the reply of {address} differs from its message at offset {offset}")]
-    Differs {
+    /// The reply differs from its message.
+    #[error("reply from {address} differs from its message at offset {offset}")]
+    ReplyMismatch {
         /// The server.
         address: Address,
-        /// Where they first differ, counted from 0.
+        /// Offset of the first difference, counted from 0.
         offset: usize,
     },
-    /// What came back on a connection is not what was sent.
+    /// The bytes received on a connection differ from those sent.
     #[error(
-        "the reply of {address} differs at offset {offset} of connection {connection}: {mismatch}"
+        "reply from {address} differs at offset {offset} of connection {connection}: {mismatch}"
     )]
-    Mismatch {
+    StreamCorruption {
         /// The server.
         address: Address,
-        /// The connection, counted from 1.
+        /// Number of the connection, counted from 1.
         connection: u64,
-        /// The offset in the bytes of that connection, counted from 0.
+        /// Offset in the bytes of that connection, counted from 0.
         offset: u64,
-        /// What was done to the bytes.
+        /// Kind of the difference.
         mismatch: Mismatch,
     },
-    /// The server closed a stream of bytes whose input had not ended.
-    #[error("send to {address}: closed by the server before the input had ended")]
-    ClosedEarly {
+    /// The server closed a pipe before the end of its input.
+    #[error("send to {address}: connection closed before the end of the input")]
+    ClosedBeforeEof {
         /// The server.
         address: Address,
     },
-    /// The server has neither taken nor sent a byte of a stream for too long.
+    /// The server neither read nor sent a byte of a pipe in time.
     #[error("read from {address}: timed out after {limit:?} without a byte")]
-    Silent {
+    IdleTimeout {
         /// The server.
         address: Address,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// The input of a stream of bytes cannot be read.
+    /// The input of a pipe cannot be read.
     #[error("read the input")]
     Input {
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// What came cannot be written to the output.
+    /// The output of a pipe cannot be written.
     #[error("write the output")]
     Output {
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// How a stream of replies first left the stream of messages.
+/// Kind of the first difference between the bytes received and sent on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mismatch {
-    /// A byte is not the one that was sent.
+    /// A byte has another value.
     Changed,
-    /// A byte came that was not sent.
+    /// A byte was received that was not sent.
     Added,
-    /// A byte that was sent did not come.
+    /// A byte that was sent was not received.
     Dropped,
 }
 
 impl Mismatch {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Changed, Self::Added, Self::Dropped];
 
-    /// Its name in reports.
+    /// Returns the name used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -162,37 +162,37 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What was being done when something went wrong.
+/// Phase of an exchange in which an error occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "their names say what they are")]
+#[expect(missing_docs, reason = "the names are self-explanatory")]
 pub enum Phase {
     Resolve,
     Connect,
     Tls,
     Write,
     Read,
-    /// The server closed the connection first.
-    EarlyEnd,
-    /// What came is not what was sent.
+    /// The server closed the connection early.
+    UnexpectedEof,
+    /// The reply differs from its message.
     Mismatch,
-    /// The reply was not whole in time.
+    /// The reply was not complete in time.
     Timeout,
 }
 
 impl Phase {
-    /// All of them, in the order of a connection's life.
+    /// All variants, in the order of a connection's life.
     pub const ALL: [Self; 8] = [
         Self::Resolve,
         Self::Connect,
         Self::Tls,
         Self::Write,
         Self::Read,
-        Self::EarlyEnd,
+        Self::UnexpectedEof,
         Self::Mismatch,
         Self::Timeout,
     ];
 
-    /// Its name in reports.
+    /// Returns the name used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -200,15 +200,15 @@ impl Phase {
             Self::Tls => "tls",
             Self::Write => "write",
             Self::Read => "read",
-            Self::EarlyEnd => "early_end",
+            Self::UnexpectedEof => "unexpected_eof",
             Self::Mismatch => "mismatch",
             Self::Timeout => "timeout",
         }
     }
 }
 
-impl EchoError {
-    /// Why nothing more could be sent.
+impl Error {
+    /// Wraps an I/O error of a write.
     pub(crate) fn send(address: Address, source: io::Error) -> Self {
         match TlsError::of_stream(source) {
             Ok(source) => Self::Tls { address, source },
@@ -216,13 +216,13 @@ impl EchoError {
         }
     }
 
-    /// Why nothing more could be read.
+    /// Wraps an I/O error of a read.
     pub(crate) fn receive(address: Address, source: io::Error) -> Self {
         match TlsError::of_stream(source) {
             Ok(source) => Self::Tls { address, source },
             Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                // What rustls says is a line of its own and a link.
-                let text = "cut short: the end of TLS (close_notify) did not come";
+                // The text of rustls has several lines and a link.
+                let text = "connection closed without a TLS close_notify";
                 Self::Receive {
                     address,
                     source: io::Error::new(source.kind(), text),
@@ -232,43 +232,49 @@ impl EchoError {
         }
     }
 
-    /// What was being done.
+    /// Returns the phase in which the error occurred.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Connect(ConnectError::Resolve { .. } | ConnectError::Zone { .. }) => {
                 Phase::Resolve
             }
-            Self::Connect(_) | Self::Thread { .. } => Phase::Connect,
-            Self::Setup(_) | Self::Tls { .. } | Self::Handshake { .. } => Phase::Tls,
+            Self::Connect(_) | Self::SpawnThread { .. } => Phase::Connect,
+            Self::TlsSetup(_) | Self::Tls { .. } | Self::TlsTimeout { .. } => Phase::Tls,
             Self::Send { .. } | Self::Input { .. } => Phase::Write,
             Self::Receive { .. } | Self::Output { .. } => Phase::Read,
-            Self::Closed { .. } | Self::ClosedEarly { .. } => Phase::EarlyEnd,
-            Self::Differs { .. } | Self::TooLong { .. } | Self::Mismatch { .. } => Phase::Mismatch,
-            Self::TimedOut { .. } | Self::Silent { .. } => Phase::Timeout,
+            Self::UnexpectedEof { .. } | Self::ClosedBeforeEof { .. } => Phase::UnexpectedEof,
+            Self::ReplyMismatch { .. }
+            | Self::ReplyTooLong { .. }
+            | Self::StreamCorruption { .. } => Phase::Mismatch,
+            Self::ReplyTimeout { .. } | Self::IdleTimeout { .. } => Phase::Timeout,
         }
     }
 
-    /// What was done to the bytes, if it is known.
+    /// Returns the kind of the difference, if the error is one between streams.
     pub fn mismatch(&self) -> Option<Mismatch> {
-        if let Self::Mismatch { mismatch, .. } = self {
+        if let Self::StreamCorruption { mismatch, .. } = self {
             Some(*mismatch)
         } else {
             None
         }
     }
 
-    /// Whether it took too long, rather than failed.
+    /// Returns whether a time limit was exceeded.
     pub fn is_timeout(&self) -> bool {
-        let connecting = matches!(self, Self::Connect(ConnectError::TimedOut { .. }));
-        let late = matches!(self, Self::Handshake { .. } | Self::TimedOut { .. });
-        connecting || late || matches!(self, Self::Silent { .. })
+        matches!(
+            self,
+            Self::Connect(ConnectError::TimedOut { .. })
+                | Self::TlsTimeout { .. }
+                | Self::ReplyTimeout { .. }
+                | Self::IdleTimeout { .. }
+        )
     }
 
-    /// Whether nobody listens at the address.
+    /// Returns whether the server refused the connection or datagram.
     pub fn is_refused(&self) -> bool {
         let source = match self {
             Self::Connect(ConnectError::Connect { source, .. }) => source,
-            // With datagrams that is told where the answer is read.
+            // Over UDP the refusal is reported by a later send or receive.
             Self::Send { source, .. } | Self::Receive { source, .. } => source,
             _ => return false,
         };
@@ -276,9 +282,11 @@ impl EchoError {
     }
 }
 
-fn how_far(received: u64) -> String {
+/// Describes how much of a reply was received before it failed.
+fn progress(received: u64) -> String {
     match received {
-        0 => "before it came".into(),
-        bytes => format!("after {bytes} bytes of it"),
+        0 => "before the reply".into(),
+        1 => "with 1 byte of the reply".into(),
+        bytes => format!("with {bytes} bytes of the reply"),
     }
 }

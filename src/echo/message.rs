@@ -1,85 +1,85 @@
-//! Messages and replies as bytes: a line each, with its end.
+//! Messages and replies: one line each, including its `\n`.
 
 use memchr::memchr;
 
-use crate::echo::error::EchoError;
+use crate::echo::error::Error;
 
-/// The most bytes that a message or a reply may have, its `\n` counted: 16 MiB.
-pub const LONGEST: usize = 16 << 20;
+/// Maximum length of a message or a reply in bytes, including its `\n`: 16 MiB.
+pub const MAX_MESSAGE_LEN: usize = 16 << 20;
 
-/// A message as it is sent: its last byte is its only `\n`.
+/// A message as sent: its last byte is its only `\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(Vec<u8>);
 
-/// A text that is no [`Message`].
+/// Reason why a text is not a valid [`Message`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// A line end inside: the server would answer it as two messages.
-    #[error("a line end inside, at offset {0}")]
+    /// The text contains a line end, so the server would treat it as two messages.
+    #[error("line end at offset {0}")]
     LineEnd(usize),
-    /// More than [`LONGEST`] bytes.
-    #[error("longer than {LONGEST} bytes")]
+    /// The message has more than [`MAX_MESSAGE_LEN`] bytes.
+    #[error("longer than {MAX_MESSAGE_LEN} bytes")]
     TooLong,
 }
 
 impl Message {
-    /// Makes a message of a text by adding its line end.
+    /// Creates a message from a text by appending a line end.
     ///
     /// # Errors
     ///
-    /// [`MessageError`] when the text holds a `\n`, or is too long.
+    /// [`MessageError`] if the text contains a `\n` or is too long.
     pub fn new(text: impl Into<Vec<u8>>) -> Result<Self, MessageError> {
         let mut bytes = text.into();
-        if let Some(at) = memchr(b'\n', &bytes) {
-            return Err(MessageError::LineEnd(at));
+        if let Some(offset) = memchr(b'\n', &bytes) {
+            return Err(MessageError::LineEnd(offset));
         }
-        if bytes.len() >= LONGEST {
+        if bytes.len() >= MAX_MESSAGE_LEN {
             return Err(MessageError::TooLong);
         }
         bytes.push(b'\n');
         Ok(Self(bytes))
     }
 
-    /// The bytes that are sent, with the `\n`.
+    /// Returns the bytes to send, including the `\n`.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes without the `\n`.
+    /// Returns the bytes without the `\n`.
     pub fn text(&self) -> &[u8] {
-        without_end(&self.0)
+        trim_newline(&self.0)
     }
 
-    /// Where a reply first differs from this message, counted from 0; nowhere if it is the same.
-    pub fn difference(&self, reply: &[u8]) -> Option<usize> {
+    /// Returns the offset at which a reply first differs from this message.
+    pub fn first_mismatch(&self, reply: &[u8]) -> Option<usize> {
         let same = self.0.iter().zip(reply).take_while(|(a, b)| a == b).count();
         (same < self.0.len() || same < reply.len()).then_some(same)
     }
 }
 
-/// What came back for a message.
+/// Result of one message.
 #[derive(Debug)]
 pub struct Reply {
-    /// The reply with its `\n`; or as much of it as came before it failed.
+    /// The reply including its `\n`, or the part received before a failure.
     pub bytes: Vec<u8>,
-    /// Whether the reply is whole and, where that was asked, the same as its message.
-    pub outcome: Result<(), EchoError>,
+    /// Whether the reply is complete and, if verified, equal to its message.
+    pub outcome: Result<(), Error>,
 }
 
-/// A line without its `\n`, if it has one.
-pub fn without_end(line: &[u8]) -> &[u8] {
+/// Removes the `\n` at the end of a line, if there is one.
+pub fn trim_newline(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\n").unwrap_or(line)
 }
 
-/// What has come from the server and is not yet taken as a reply.
+/// Buffer of received bytes from which complete lines are taken.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox {
+pub(crate) struct LineBuffer {
     bytes: Vec<u8>,
-    /// So many bytes at the start hold no `\n`.
+    /// Length of the prefix known to contain no `\n`.
     searched: usize,
 }
 
-impl Inbox {
+impl LineBuffer {
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -88,18 +88,18 @@ impl Inbox {
         self.bytes.len()
     }
 
-    /// Takes the next line with its end, if it is whole.
+    /// Removes and returns the next line including its end, if it is complete.
     pub(crate) fn take_line(&mut self) -> Option<Vec<u8>> {
-        let Some(at) = memchr(b'\n', &self.bytes[self.searched..]) else {
+        let Some(offset) = memchr(b'\n', &self.bytes[self.searched..]) else {
             self.searched = self.bytes.len();
             return None;
         };
-        let rest = self.bytes.split_off(self.searched + at + 1);
+        let rest = self.bytes.split_off(self.searched + offset + 1);
         self.searched = 0;
         Some(std::mem::replace(&mut self.bytes, rest))
     }
 
-    /// Takes all there is.
+    /// Removes and returns all bytes.
     pub(crate) fn take_all(&mut self) -> Vec<u8> {
         std::mem::take(self).bytes
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_ends_with_its_only_line_end() {
+    fn message_ends_with_its_only_line_end() {
         assert_eq!(Message::new("hola").unwrap().bytes(), b"hola\n");
         assert_eq!(Message::new("hola").unwrap().text(), b"hola");
         assert_eq!(Message::new("").unwrap().bytes(), b"\n");
@@ -121,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_single_line_is_refused() {
+    fn multi_line_or_long_text_is_rejected() {
         assert_eq!(Message::new("a\nb"), Err(MessageError::LineEnd(1)));
         assert_eq!(Message::new("a\n"), Err(MessageError::LineEnd(1)));
-        assert!(Message::new(vec![b'x'; LONGEST - 1]).is_ok());
+        assert!(Message::new(vec![b'x'; MAX_MESSAGE_LEN - 1]).is_ok());
         assert_eq!(
-            Message::new(vec![b'x'; LONGEST]),
+            Message::new(vec![b'x'; MAX_MESSAGE_LEN]),
             Err(MessageError::TooLong)
         );
     }
@@ -134,13 +134,15 @@ mod tests {
     #[track_caller]
     fn differs(message: &str, reply: &str, at: Option<usize>) {
         assert_eq!(
-            Message::new(message).unwrap().difference(reply.as_bytes()),
+            Message::new(message)
+                .unwrap()
+                .first_mismatch(reply.as_bytes()),
             at
         );
     }
 
     #[test]
-    fn the_first_difference_is_found() {
+    fn first_mismatch_is_found() {
         differs("hola", "hola\n", None);
         differs("hola", "hOla\n", Some(1));
         differs("hola", "hola", Some(4));
@@ -150,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_taken_one_by_one_however_the_bytes_come() {
-        let mut inbox = Inbox::default();
+    fn lines_are_split_regardless_of_chunking() {
+        let mut buffer = LineBuffer::default();
         for (bytes, line) in [
             ("ho", None),
             ("la", None),
@@ -160,14 +162,14 @@ mod tests {
             ("", Some("\n")),
             ("y", None),
         ] {
-            inbox.add(bytes.as_bytes());
+            buffer.add(bytes.as_bytes());
             assert_eq!(
-                inbox.take_line().as_deref(),
+                buffer.take_line().as_deref(),
                 line.map(str::as_bytes),
                 "{bytes:?}"
             );
         }
-        assert_eq!((inbox.len(), inbox.take_all()), (2, b"xy".to_vec()));
-        assert_eq!((inbox.len(), inbox.take_line()), (0, None));
+        assert_eq!((buffer.len(), buffer.take_all()), (2, b"xy".to_vec()));
+        assert_eq!((buffer.len(), buffer.take_line()), (0, None));
     }
 }

@@ -18,15 +18,16 @@ use rustix::process::Signal;
 use crate::harness::program::Running;
 use crate::harness::{Folder, Peer, Program, Ran, myapp, peer};
 
-/// `myapp echo` told to talk to this peer.
+/// Returns `myapp echo` with a peer as its server.
 fn echo(peer: &Peer, arguments: &[&str]) -> Program {
     let address = peer.address();
     myapp([&["echo", "-q", "-c", &address], arguments].concat())
 }
 
-/// One line on stderr that names the peer, and this cause.
+/// Asserts that stderr is one line, with an optional hint, that names the peer and one of the
+/// causes.
 #[track_caller]
-fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
+fn assert_error(ran: Ran, peer: &Peer, causes: &[&str]) {
     let (line, hint) = ran.stderr.split_once('\n').expect("a line");
     assert!(line.starts_with("myapp: "), "{line}");
     assert!(
@@ -38,7 +39,7 @@ fn one_line(ran: Ran, peer: &Peer, causes: &[&str]) {
 }
 
 #[test]
-fn replies_are_printed_in_the_order_of_the_messages() {
+fn replies_are_printed_in_message_order() {
     let peer = Peer::start(peer::echo_late);
     echo(&peer, &["300", "150", "0", "200"])
         .run()
@@ -49,7 +50,7 @@ fn replies_are_printed_in_the_order_of_the_messages() {
 }
 
 #[test]
-fn each_line_of_stdin_is_a_message_and_its_bytes_come_back_as_they_were() {
+fn stdin_lines_are_messages_of_any_bytes() {
     let peer = Peer::start(peer::echo);
     let lines = b"one\n\n\x00\xff\xfe\r\nlast without end";
     let replies = b"one\n\n\x00\xff\xfe\r\nlast without end\n";
@@ -63,7 +64,7 @@ fn each_line_of_stdin_is_a_message_and_its_bytes_come_back_as_they_were() {
 }
 
 #[test]
-fn no_message_is_no_failure_and_no_connection() {
+fn empty_stdin_succeeds_without_connecting() {
     myapp(["echo", "-c", "127.0.0.1:1"])
         .stdin("")
         .run()
@@ -73,7 +74,7 @@ fn no_message_is_no_failure_and_no_connection() {
 }
 
 #[test]
-fn a_stdin_that_stays_open_is_answered_line_by_line() {
+fn open_stdin_is_answered_line_by_line() {
     let peer = Peer::start(peer::echo);
     let mut running = echo(&peer, &[]).hold_stdin().start();
     for line in ["first", "second"] {
@@ -85,7 +86,7 @@ fn a_stdin_that_stays_open_is_answered_line_by_line() {
 }
 
 #[test]
-fn never_more_connections_are_open_than_jobs() {
+fn jobs_limit_concurrent_connections() {
     let peer = Peer::start(peer::echo_late);
     echo(&peer, &["-j", "3"])
         .stdin("20\n".repeat(30))
@@ -102,7 +103,7 @@ fn never_more_connections_are_open_than_jobs() {
 }
 
 #[test]
-fn all_messages_go_over_one_connection_when_that_is_asked() {
+fn one_connection_carries_all_messages() {
     let peer = Peer::start(peer::echo);
     let lines: String = (0..5000).map(|number| format!("line {number}\n")).collect();
     let ran = echo(&peer, &["--one-connection", "--verify"])
@@ -113,7 +114,7 @@ fn all_messages_go_over_one_connection_when_that_is_asked() {
 }
 
 #[test]
-fn one_connection_is_opened_anew_after_a_message_that_failed() {
+fn one_connection_reconnects_after_a_failure() {
     let peer = Peer::start(peer::answer_and_close(b"hi\n"));
     let ran = echo(&peer, &["--one-connection", "a", "b", "c"])
         .run()
@@ -123,7 +124,7 @@ fn one_connection_is_opened_anew_after_a_message_that_failed() {
 }
 
 #[test]
-fn what_a_server_sent_too_much_is_the_next_reply_on_one_connection() {
+fn surplus_line_is_the_next_reply_on_one_connection() {
     let peer = Peer::start(peer::answer(b"hi\nho\n"));
     let ran = echo(&peer, &["--one-connection", "a", "b", "c", "d"])
         .run()
@@ -133,25 +134,25 @@ fn what_a_server_sent_too_much_is_the_next_reply_on_one_connection() {
 }
 
 #[test]
-fn a_message_larger_than_all_buffers_does_not_lock_both_sides() {
+fn large_message_does_not_deadlock() {
     let peer = Peer::start(peer::echo);
     let line = format!("{}\n", "x".repeat(15_000_000));
     let ran = echo(&peer, &["--verify"]).stdin(&line).run().code(0);
     assert!(
         ran.stdout == line.as_bytes(),
-        "{} bytes came",
+        "{} bytes received",
         ran.stdout.len()
     );
 }
 
 #[test]
-fn verify_names_the_place_of_the_first_difference() {
+fn verify_reports_the_offset_of_the_first_difference() {
     let peer = Peer::start(peer::answer(b"hOla\n"));
     let ran = echo(&peer, &["--verify", "hola"])
         .run()
         .code(1)
         .prints("hOla\n");
-    one_line(ran, &peer, &["differs from its message at offset 1"]);
+    assert_error(ran, &peer, &["differs from its message at offset 1"]);
     echo(&peer, &["hola"])
         .run()
         .code(0)
@@ -160,15 +161,15 @@ fn verify_names_the_place_of_the_first_difference() {
 }
 
 #[test]
-fn verify_ends_a_reply_that_is_longer_than_its_message() {
+fn verify_stops_reading_an_overlong_reply() {
     let peer = Peer::start(peer::babble);
     let ran = echo(&peer, &["--verify", "xxxx"]).run().code(1);
     assert!(ran.stdout.starts_with(b"xxxx") && ran.stdout.len() < 1 << 20);
-    one_line(ran, &peer, &["differs from its message at offset 4"]);
+    assert_error(ran, &peer, &["differs from its message at offset 4"]);
 }
 
 #[test]
-fn a_reply_without_end_is_cut_at_its_limit() {
+fn endless_reply_is_limited() {
     let peer = Peer::start(peer::babble);
     let ran = echo(&peer, &["--timeout", "1m", "hola"]).run().code(11);
     assert!(
@@ -176,11 +177,11 @@ fn a_reply_without_end_is_cut_at_its_limit() {
         "{}",
         ran.stdout.len()
     );
-    one_line(ran, &peer, &["longer than 16777216 bytes"]);
+    assert_error(ran, &peer, &["longer than 16777216 bytes"]);
 }
 
 #[test]
-fn a_line_of_stdin_without_end_is_told_and_the_others_go_on() {
+fn overlong_stdin_line_is_reported_and_skipped() {
     let peer = Peer::start(peer::echo);
     let lines = format!("a\n{}\nb\n", "x".repeat(17 << 20));
     let ran = echo(&peer, &[])
@@ -195,21 +196,21 @@ fn a_line_of_stdin_without_end_is_told_and_the_others_go_on() {
 }
 
 #[test]
-fn every_way_a_peer_can_fail_is_a_line_with_its_cause_after_what_had_come() {
+fn server_failures_are_reported_after_partial_replies() {
     let early = [
-        "closed by the server before it came",
+        "connection closed before the reply",
         "Connection reset by peer",
         "Broken pipe",
     ];
     let peer = Peer::start(peer::close_first);
-    one_line(
+    assert_error(
         echo(&peer, &["hola"]).run().code(4).prints(""),
         &peer,
         &early,
     );
 
     let peer = Peer::start(peer::reset);
-    one_line(
+    assert_error(
         echo(&peer, &["hola"]).run().code(4).prints(""),
         &peer,
         &early[1..],
@@ -217,25 +218,29 @@ fn every_way_a_peer_can_fail_is_a_line_with_its_cause_after_what_had_come() {
 
     let peer = Peer::start(peer::answer_and_close(b"ho"));
     let ran = echo(&peer, &["hola"]).run().code(4).prints("ho\n");
-    one_line(ran, &peer, &["closed by the server after 2 bytes of it"]);
+    assert_error(ran, &peer, &["connection closed with 2 bytes of the reply"]);
 
     let peer = Peer::start(peer::say_nothing);
     let ran = echo(&peer, &["--timeout", "50ms", "hola"])
         .run()
         .code(10)
         .prints("");
-    one_line(ran, &peer, &["timed out after 50ms, before it came"]);
+    assert_error(ran, &peer, &["timed out after 50ms before the reply"]);
 
     let peer = Peer::start(peer::answer(b"ho"));
     let ran = echo(&peer, &["--timeout", "500ms", "hola"])
         .run()
         .code(10)
         .prints("ho\n");
-    one_line(ran, &peer, &["timed out after 500ms, after 2 bytes of it"]);
+    assert_error(
+        ran,
+        &peer,
+        &["timed out after 500ms with 2 bytes of the reply"],
+    );
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named() {
+fn unreachable_server_is_named() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -263,20 +268,20 @@ fn a_server_that_is_not_there_is_named() {
 }
 
 #[test]
-fn one_failure_stops_no_other_message_and_the_lowest_code_wins() {
+fn failures_are_independent_and_lowest_code_wins() {
     let peer = Peer::start(|stream| {
         let mut lines = 0;
         peer::each_line(stream, |line| {
             lines += 1;
             match line {
                 "cut\n" => stream.shutdown(std::net::Shutdown::Both).unwrap(),
-                "late\n" => thread::sleep(Duration::from_secs(4)),
+                "late\n" => thread::sleep(Duration::from_secs(2)),
                 _ => {}
             }
             line.into()
         })
     });
-    let ran = echo(&peer, &["--timeout", "2s", "a", "late", "b", "cut", "c"])
+    let ran = echo(&peer, &["--timeout", "1s", "a", "late", "b", "cut", "c"])
         .run()
         .code(4);
     let ran = ran
@@ -287,17 +292,17 @@ fn one_failure_stops_no_other_message_and_the_lowest_code_wins() {
 }
 
 #[test]
-fn a_message_with_a_line_end_inside_is_refused_before_anything_is_sent() {
+fn multi_line_message_is_rejected_before_sending() {
     let ran = myapp(["echo", "-c", "127.0.0.1:1", "a", "b\x1b\nc"])
         .run()
         .code(2)
         .prints("");
-    let ran = ran.says("send message 'b\\x1b\\nc': a line end inside, at offset 2\n");
-    ran.says("hint: each line is a message of its own; --raw sends");
+    let ran = ran.says("send message 'b\\x1b\\nc': line end at offset 2\n");
+    ran.says("hint: each line is a separate message; --raw sends");
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn conflicting_options_are_usage_errors() {
     for (arguments, named) in [
         ("--raw hola", "--raw"),
         ("--raw --verify", "--raw"),
@@ -310,10 +315,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ("-n 3 -j 3", "--jobs"),
         ("-n 3 --raw", "--raw"),
         ("-n 0", "--count"),
-        (
-            "-n 1 one two",
-            "send one message again and again: there are several",
-        ),
+        ("-n 1 one two", "ping and load send one message"),
         ("--interval never", "--interval"),
         ("--size 10", "--count"),
         ("--size 0 -n 1", "--size"),
@@ -338,30 +340,30 @@ fn what_cannot_be_meant_is_a_usage_error() {
 }
 
 #[test]
-fn a_failed_connection_is_tried_again() {
+fn failed_connection_is_retried() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
     let running = myapp(["echo", "--retry", "50", "-c", &address.to_string(), "hola"]).start();
-    // Long enough for a client that does not try again to have failed.
+    // Long enough for a client without retries to have failed.
     thread::sleep(Duration::from_millis(300));
     let _peer = Peer::on(TcpListener::bind(address).unwrap(), peer::echo);
-    running.wait().code(0).prints("hola\n").says("trying again");
+    running.wait().code(0).prints("hola\n").says("retrying");
 }
 
 #[test]
-fn the_log_tells_of_each_message_and_nothing_harmful() {
+fn log_has_escaped_messages() {
     let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
     let ran = myapp(["echo", "-c", &peer.address(), "hola"]).run().code(0);
     let ran = ran.prints("\x1b]0;x\x07\n");
-    let told: Vec<_> = ran
+    let lines: Vec<_> = ran
         .stderr
         .lines()
         .filter_map(|line| Some(line.split_once("INFO ")?.1))
         .collect();
-    let told: Vec<_> = told.iter().map(|line| line.trim_start()).collect();
+    let lines: Vec<_> = lines.iter().map(|line| line.trim_start()).collect();
     assert_eq!(
-        told,
+        lines,
         [
             "message{number=1}: sending text=hola",
             r"message{number=1}: received text=\x1b]0;x\x07",
@@ -373,8 +375,8 @@ fn the_log_tells_of_each_message_and_nothing_harmful() {
 }
 
 #[test]
-#[ignore = "needs script"]
-fn what_could_harm_a_terminal_is_escaped_on_one() {
+#[ignore = "peer: script"]
+fn replies_are_escaped_on_a_terminal() {
     let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
     let program = env!("CARGO_BIN_EXE_myapp");
     let line = format!("{program} echo -q -c {} hola", peer.address());
@@ -388,7 +390,7 @@ fn what_could_harm_a_terminal_is_escaped_on_one() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once_while_stdin_or_a_reply_is_waited_for() {
+fn signal_ends_a_wait_for_stdin_or_a_reply() {
     let peer = Peer::start(peer::answer_and_close(b"hi\n"));
     let quiet = Peer::start(peer::say_nothing);
     let echoing = Peer::start(peer::echo);
@@ -425,7 +427,7 @@ fn ends(running: Running, signal: Signal, code: i32) {
 }
 
 #[test]
-fn a_stdout_that_nobody_reads_ends_it_quietly() {
+fn closed_stdout_ends_quietly() {
     let peer = Peer::start(peer::echo);
     for arguments in [["--one-connection"].as_slice(), &["-j", "2"], &["--raw"]] {
         let mut running = echo(&peer, arguments).hold_stdin().start();
@@ -438,7 +440,7 @@ fn a_stdout_that_nobody_reads_ends_it_quietly() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn full_disk_is_reported() {
     let peer = Peer::start(peer::echo);
     let address = peer.address();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_myapp"))
@@ -455,7 +457,7 @@ fn a_full_disk_is_told() {
 }
 
 #[test]
-fn a_server_on_a_path_whose_backlog_is_full_is_waited_for() {
+fn full_unix_backlog_is_retried_until_timeout() {
     let folder = Folder::new();
     let listener = UnixListener::bind(folder.path("s")).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
@@ -493,7 +495,7 @@ fn a_server_on_a_path_whose_backlog_is_full_is_waited_for() {
 }
 
 #[test]
-fn a_server_on_a_path_is_spoken_to_like_one_on_a_port() {
+fn unix_socket_works_in_every_mode() {
     let folder = Folder::new();
     let mut server = folder.myapp(["serve", "-q", "unix:s"]).start();
     assert_eq!(server.line(), "listening on unix:s");

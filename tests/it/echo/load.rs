@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::echo;
 use crate::harness::{Peer, Ran, Server, myapp, peer, schema};
 
-/// Runs a load to its end, with its report.
+/// Runs a load and returns its report.
 #[track_caller]
 fn load(peer: &Peer, arguments: &str, code: i32) -> (Ran, Value) {
     let arguments: Vec<_> = ["--json"].into_iter().chain(arguments.split(' ')).collect();
@@ -31,7 +31,7 @@ fn seconds(report: &Value, pointer: &str) -> f64 {
 }
 
 #[test]
-fn a_load_sends_over_many_connections_and_reports() {
+fn load_reports_over_many_connections_as_json() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--connections 3 -n 100", 0);
     assert_eq!(
@@ -53,35 +53,34 @@ fn a_load_sends_over_many_connections_and_reports() {
         assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
     }
     assert!(
-        report["doubts"]
-            .to_string()
-            .contains("100 replies are too few for p99"),
+        report["warnings"].to_string().contains("too_few_replies"),
         "{report}"
     );
 }
 
 #[test]
-fn a_load_reports_to_people_too() {
+fn load_reports_as_text() {
     let peer = Peer::start(peer::echo);
     let ran = echo(&peer, &["--connections", "2", "-n", "10", "hola"])
         .run()
         .code(0)
         .silent();
-    let (text, address) = (ran.text(), peer.address());
+    let text = ran.text();
+    let address = peer.address();
     let title = format!("--- {address}: 5 B 10 times, connections: 2, 1 in flight on each\n");
     assert!(text.starts_with(&title), "{text}");
     for part in [
         "10 sent, 10 answered in ",
         "\nresponse ",
         "\nservice ",
-        "\ndoubt: 10 replies are",
+        "\nwarning: 10 replies are",
     ] {
         assert!(text.contains(part), "{text}");
     }
 }
 
 #[test]
-fn a_load_ends_when_its_time_is_over() {
+fn load_ends_after_its_duration() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--duration 300ms --connections 2", 0);
     assert!(
@@ -92,8 +91,8 @@ fn a_load_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn several_messages_are_on_the_way_at_once() {
-    // Nothing comes back before five messages are there.
+fn several_messages_are_in_flight() {
+    // Replies only after receiving five messages.
     let peer = Peer::start(|mut stream| {
         let mut five = [0; 5 * 64];
         loop {
@@ -108,43 +107,44 @@ fn several_messages_are_on_the_way_at_once() {
         (&report["answered"], &report["errors"]["timeout"]),
         (&0.into(), &1.into())
     );
-    ran.says("timed out after 100ms, before it came");
+    ran.says("timed out after 100ms before the reply");
 }
 
 #[test]
-fn a_server_that_stalls_cannot_hide_from_a_rate() {
+fn stalled_server_shows_in_response_times() {
     let stalled = std::sync::Mutex::new(false);
     let peer = Peer::start(peer::echo_changed(move |offset, piece| {
         let mut stalled = stalled.lock().unwrap();
-        if offset >= 64 * 500 && !*stalled {
-            thread::sleep(Duration::from_secs(2));
+        if offset >= 64 * 200 && !*stalled {
+            thread::sleep(Duration::from_secs(1));
             *stalled = true;
         }
         piece
     }));
-    let (_, report) = load(&peer, "--rate 1000 --duration 5", 0);
-    assert!(seconds(&report, "/response/p99") >= 1.9, "{report}");
+    let (_, report) = load(&peer, "--rate 1000 --duration 1500ms", 0);
+    assert!(seconds(&report, "/response/p99") >= 0.9, "{report}");
     assert!(seconds(&report, "/service/p99") < 0.5, "{report}");
-    assert!(seconds(&report, "/service/max") >= 1.9, "{report}");
+    assert!(seconds(&report, "/service/max") >= 0.9, "{report}");
 }
 
 #[test]
-fn a_rate_that_is_not_reached_is_told() {
+fn unreached_rate_is_a_warning() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--rate 10M --duration 300ms", 0);
-    let doubts = report["doubts"].to_string();
+    let warnings = report["warnings"].to_string();
     for part in [
-        "the rate was not reached: ",
-        " of 10000000 messages a second, ",
-        "% too few; ",
+        "rate_not_reached",
+        " of 10000000 messages per second, ",
+        "% below",
     ] {
-        assert!(doubts.contains(part), "{doubts}");
+        assert!(warnings.contains(part), "{warnings}");
     }
-    assert_eq!(report["rate_asked"], 1e7);
+    assert_eq!(report["rate_requested"], 1e7);
 }
 
 #[test]
-fn a_long_run_at_full_speed_takes_no_more_memory_than_a_short_one() {
+#[ignore = "slow: measures memory over 8 s"]
+fn memory_of_a_long_load_is_constant() {
     let server = Server::start(&["--mode", "chunk"]);
     let address = server.address().to_string();
     for more in [["--in-flight", "1"], ["--rate", "10M"]] {
@@ -163,7 +163,8 @@ fn a_long_run_at_full_speed_takes_no_more_memory_than_a_short_one() {
             thread::sleep(Duration::from_secs(after));
             running.peak_memory()
         };
-        let (early, late) = (peak(1), peak(3));
+        let early = peak(1);
+        let late = peak(3);
         assert!(
             late < early + 1024 && late < 32 << 10,
             "{early} KiB, then {late}"
@@ -181,12 +182,12 @@ fn a_long_run_at_full_speed_takes_no_more_memory_than_a_short_one() {
 }
 
 #[test]
-fn a_thread_that_polls_busily_sends_as_well_and_says_no_word_of_waking_up() {
+fn busy_poll_has_no_wakeup_warning() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--busy-poll 1s --connections 2 -n 2000", 0);
     assert_eq!(report["answered"], 2000);
     assert!(
-        !report["doubts"].to_string().contains("waking up"),
+        !report["warnings"].to_string().contains("wakeup_latency"),
         "{report}"
     );
     let ran = echo(
@@ -199,7 +200,7 @@ fn a_thread_that_polls_busily_sends_as_well_and_says_no_word_of_waking_up() {
 }
 
 #[test]
-fn what_is_due_in_the_warm_up_does_not_count() {
+fn warmup_is_excluded() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(
         &peer,
@@ -213,25 +214,25 @@ fn what_is_due_in_the_warm_up_does_not_count() {
 }
 
 #[test]
-fn connections_are_opened_over_the_ramp_up() {
+fn ramp_up_spreads_connection_setup() {
     let peer = Peer::start(peer::echo);
     load(&peer, "--connections 10 --ramp-up 1m --duration 300ms", 0);
     assert_eq!(peer.connections(), 1);
 }
 
 #[test]
-fn a_new_connection_for_each_message_measures_connecting_too() {
+fn new_connections_measure_connecting() {
     let peer = Peer::start(peer::echo);
     let (_, report) = load(&peer, "--new-connections --connections 2 -n 20", 0);
     assert_eq!((peer.connections(), &report["answered"]), (20, &20.into()));
     let [connect, service, response] =
         ["connect", "service", "response"].map(|times| seconds(&report, &format!("/{times}/mean")));
-    // Three digits are kept of each.
+    // Times have three significant digits.
     assert!(response >= 0.99 * (connect + service), "{report}");
 }
 
 #[test]
-fn what_was_done_to_a_byte_is_found_and_named() {
+fn corrupted_byte_is_located_and_classified() {
     const AT: u64 = 777_777;
     type Change = fn(&mut Vec<u8>, usize);
     let changes: [(Change, &str); 3] = [
@@ -263,11 +264,12 @@ fn what_was_done_to_a_byte_is_found_and_named() {
 }
 
 #[test]
-fn what_was_done_to_bytes_is_counted_by_kind_and_connection() {
-    // In the reply that each connection gets to its second message.
+fn corruption_is_counted_by_kind() {
+    // Corrupts the second reply of each connection.
     let kinds = std::sync::atomic::AtomicUsize::new(0);
     let peer = Peer::start(move |mut stream| {
-        let (mut message, kind) = ([0; 64], kinds.fetch_add(1, SeqCst) % 3);
+        let mut message = [0; 64];
+        let kind = kinds.fetch_add(1, SeqCst) % 3;
         stream.read_exact(&mut message)?;
         stream.write_all(&message)?;
         stream.read_exact(&mut message)?;
@@ -297,7 +299,7 @@ fn what_was_done_to_bytes_is_counted_by_kind_and_connection() {
     );
 }
 
-/// Sends this once the client has said all.
+/// Echoes, then sends more bytes after the end of the input.
 fn echo_and_more(more: &'static [u8]) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync {
     move |mut stream| {
         peer::echo(stream)?;
@@ -306,7 +308,7 @@ fn echo_and_more(more: &'static [u8]) -> impl Fn(&TcpStream) -> io::Result<()> +
 }
 
 #[test]
-fn what_comes_behind_the_last_reply_is_found() {
+fn bytes_after_the_last_reply_are_detected() {
     let peer = Peer::start(echo_and_more(b"x"));
     let (ran, report) = load(&peer, "--in-flight 2 -n 3", 1);
     assert_eq!(
@@ -318,12 +320,12 @@ fn what_comes_behind_the_last_reply_is_found() {
     assert_eq!(report["errors"]["mismatch"], 2, "{report}");
     load(&peer, "--in-flight 2 -n 3 --no-verify", 0);
     let ran = echo(&peer, &["-n", "2", "--interval", "0"]).run().code(1);
-    ran.says("message 2: the reply of ")
+    ran.says("message 2: reply from ")
         .says(" at offset 128 of connection 1: a byte was added\n");
 }
 
 #[test]
-fn a_server_that_stays_at_the_end_holds_nobody_up() {
+fn server_that_ignores_half_close_does_not_delay() {
     let peer = Peer::start(|mut stream| {
         peer::echo(stream)?;
         thread::sleep(Duration::from_secs(300));
@@ -339,7 +341,7 @@ fn a_server_that_stays_at_the_end_holds_nobody_up() {
 }
 
 #[test]
-fn connections_are_spread_over_threads() {
+fn connections_are_distributed_over_threads() {
     let peer = Peer::start(peer::echo);
     let arguments = [
         "--duration",
@@ -362,7 +364,7 @@ fn connections_are_spread_over_threads() {
 }
 
 #[test]
-fn what_a_server_does_not_take_costs_no_memory() {
+fn unread_messages_need_bounded_memory() {
     let peer = Peer::start(peer::do_nothing);
     let arguments = [
         "--in-flight",
@@ -387,8 +389,8 @@ fn what_a_server_does_not_take_costs_no_memory() {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
-    // Each thread needs some, too.
+fn descriptor_limit_is_checked_before_connecting() {
+    // Each thread needs descriptors too.
     for (threads, limit, room) in [("1", 64, 31), ("16", 128, 48)] {
         let arguments = ["echo", "-q", "--connections", "49", "--threads", threads];
         let load = myapp(arguments.into_iter().chain(["-c", "127.0.0.1:1"]));
@@ -396,12 +398,12 @@ fn more_connections_than_descriptors_are_refused_before_any_is_opened() {
         ran.says(&format!(
             "open 49 connections: the descriptor limit allows {room}\n"
         ))
-        .says("hint: 'ulimit -Hn'");
+        .says("hint: see 'ulimit -Hn'");
     }
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up_after_ten_connections() {
+fn ten_useless_connections_end_the_load() {
     let peer = Peer::start(peer::close_after(63));
     let (_, report) = load(&peer, "--connections 1 --duration 1h", 4);
     assert_eq!(
@@ -412,10 +414,10 @@ fn a_server_that_never_answers_is_given_up_after_ten_connections() {
 }
 
 #[test]
-fn a_connection_that_fails_is_replaced_and_its_failure_counted() {
+fn failed_connection_is_replaced_and_counted() {
     let peer = Peer::start(peer::close_after(10 * 64));
     let (ran, report) = load(&peer, "--in-flight 1 -n 33", 4);
-    // Each connection answers ten messages, and the next finds it closed.
+    // Each connection answers ten messages; the next one finds it closed.
     assert_eq!(
         (peer.connections(), &report["answered"]),
         (3, &30.into()),
@@ -428,11 +430,11 @@ fn a_connection_that_fails_is_replaced_and_its_failure_counted() {
         .filter_map(Value::as_u64)
         .sum();
     assert_eq!(errors, 3, "{report}");
-    ran.says("the first of ");
+    ran.says("times)\n");
 }
 
 #[test]
-fn a_server_that_is_not_there_ends_a_load_at_once() {
+fn unreachable_server_ends_the_load() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -454,7 +456,7 @@ fn a_server_that_is_not_there_ends_a_load_at_once() {
 }
 
 #[test]
-fn a_signal_ends_a_load_with_its_report_so_far() {
+fn signal_ends_the_load_with_a_report() {
     let peer = Peer::start(peer::echo);
     let running = echo(&peer, &["--duration", "1h", "--json"]).start();
     while peer.connections() == 0 {
@@ -474,7 +476,7 @@ fn a_signal_ends_a_load_with_its_report_so_far() {
     running.signal(Signal::INT);
     let text = running.wait().code(130).silent().text();
     assert!(
-        text.contains(" sent, ") && text.contains(" messages a second"),
+        text.contains(" sent, ") && text.contains(" messages per second"),
         "{text}"
     );
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::echo;
 use crate::harness::{Peer, peer, schema};
 
-/// The line of a ping, without the time.
+/// Splits the time off the line of a ping.
 #[track_caller]
 fn ping_line(line: &str) -> &str {
     let (line, time) = line
@@ -20,7 +20,7 @@ fn ping_line(line: &str) -> &str {
 }
 
 #[test]
-fn ping_sends_one_message_again_and_again_over_one_connection() {
+fn ping_reuses_one_connection() {
     let peer = Peer::start(peer::echo);
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
         .run()
@@ -47,7 +47,7 @@ fn ping_sends_one_message_again_and_again_over_one_connection() {
 }
 
 #[test]
-fn ping_measures_the_time_that_the_server_takes() {
+fn ping_measures_the_server_delay() {
     let peer = Peer::start(peer::echo_late);
     let ran = echo(&peer, &["-n", "1", "50"]).run().code(0);
     let text = ran.text();
@@ -61,7 +61,7 @@ fn ping_measures_the_time_that_the_server_takes() {
 }
 
 #[test]
-fn ping_sends_messages_of_any_size_and_checks_each_byte() {
+fn ping_verifies_messages_of_any_size() {
     let peer = Peer::start(peer::echo);
     for size in ["1", "2", "1000", "3M"] {
         echo(&peer, &["-n", "2", "--interval", "0", "--size", size])
@@ -74,8 +74,8 @@ fn ping_sends_messages_of_any_size_and_checks_each_byte() {
         .run()
         .code(1);
     let ran = ran
-        .says("message 1: the reply of ")
-        .says("message 2: the reply of ");
+        .says("message 1: reply from ")
+        .says("message 2: reply from ");
     let ran = ran.says(" differs at offset 1 of connection 1: a byte was changed\n");
     assert!(
         ran.text().contains("2 sent, 0 answered, 100.00% lost"),
@@ -96,7 +96,7 @@ fn ping_sends_messages_of_any_size_and_checks_each_byte() {
 }
 
 #[test]
-fn ping_goes_on_after_a_message_that_is_lost() {
+fn ping_continues_after_a_failure() {
     let peer = Peer::start(peer::close_after(64));
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
         .run()
@@ -114,14 +114,14 @@ fn ping_goes_on_after_a_message_that_is_lost() {
         .run()
         .code(10);
     assert!(
-        ran.says("timed out after 50ms, before it came")
+        ran.says("timed out after 50ms before the reply")
             .text()
             .contains("2 sent, 0 answered")
     );
 }
 
 #[test]
-fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
+fn signal_ends_the_ping_with_a_summary() {
     let peer = Peer::start(peer::echo);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &["--interval", "1h"]).start();
@@ -136,14 +136,14 @@ fn ping_goes_on_until_a_signal_and_then_tells_its_summary() {
 }
 
 #[test]
-fn ping_tells_its_summary_as_json() {
+fn ping_summary_is_available_as_json() {
     let peer = Peer::start(peer::close_after(64));
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms", "--json"])
         .run()
         .code(4);
     let report = schema::json("echo", &ran.text());
-    let figures = ["sent", "answered", "interval", "size"].map(|name| report[name].to_string());
-    assert_eq!(figures, ["3", "2", "0.01", "64"], "{report}");
+    let values = ["sent", "answered", "interval", "size"].map(|name| report[name].to_string());
+    assert_eq!(values, ["3", "2", "0.01", "64"], "{report}");
     let times = ["min", "p50", "p90", "p99", "p99_9", "max"];
     let times = times.map(|name| report["round_trip"][name].as_f64().unwrap());
     assert!(times[0] > 0.0 && times.is_sorted(), "{report}");

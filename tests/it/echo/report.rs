@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::echo;
 use crate::harness::{Folder, Peer, Program, peer};
 
-/// `myapp echo` told to talk to this peer, in this folder.
+/// Returns `myapp echo` in a folder with a peer as its server.
 fn load(folder: &Folder, peer: &Peer, arguments: &[&str]) -> Program {
     folder.myapp([&["echo", "-q", "-c", &peer.address()], arguments].concat())
 }
@@ -20,9 +20,9 @@ fn text(folder: &Folder, name: &str) -> String {
     String::from_utf8(folder.read(name)).unwrap()
 }
 
-/// Fails unless this is a whole report.
+/// Asserts that a page is a complete report.
 #[track_caller]
-fn is_report(page: &str) {
+fn assert_report(page: &str) {
     assert!(
         page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"),
         "{page}"
@@ -31,7 +31,7 @@ fn is_report(page: &str) {
         "Latency by percentile",
         "Throughput and errors",
         "Response time",
-        "Figures",
+        "Statistics",
     ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
@@ -41,8 +41,9 @@ fn is_report(page: &str) {
 }
 
 #[test]
-fn a_load_leaves_a_page_that_tells_the_command_that_made_it() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+fn page_contains_the_command() {
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     let arguments = [
         "-n",
         "50",
@@ -54,7 +55,7 @@ fn a_load_leaves_a_page_that_tells_the_command_that_made_it() {
     ];
     load(&folder, &peer, &arguments).run().code(0).silent();
     let page = text(&folder, "new.html");
-    is_report(&page);
+    assert_report(&page);
     let command = format!(
         "myapp echo -q -c {} -n 50 --connections 2 --report new.html \
          &#39;&lt;b&gt;it&#39;\\&#39;&#39;s&lt;/b&gt;&#39;",
@@ -62,17 +63,18 @@ fn a_load_leaves_a_page_that_tells_the_command_that_made_it() {
     );
     assert!(page.contains(&command), "no {command} in {page}");
     assert!(page.contains("50 replies are too few for p90"), "{page}");
-    assert_eq!(folder.names(), ["new.html"], "nothing else is left");
+    assert_eq!(folder.names(), ["new.html"], "temporary files are removed");
 }
 
 #[test]
-fn an_old_report_is_replaced_also_behind_a_link() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+fn old_report_is_replaced_through_a_symlink() {
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     folder.write("old.html", "old");
     symlink("old.html", folder.path("link.html")).unwrap();
     let arguments = ["-n", "5", "--in-flight", "2", "--report", "link.html"];
     load(&folder, &peer, &arguments).run().code(0);
-    is_report(&text(&folder, "old.html"));
+    assert_report(&text(&folder, "old.html"));
     assert!(
         fs::symlink_metadata(folder.path("link.html"))
             .unwrap()
@@ -82,8 +84,9 @@ fn an_old_report_is_replaced_also_behind_a_link() {
 }
 
 #[test]
-fn a_signal_leaves_the_report_so_far() {
-    let (peer, folder) = (Peer::start(peer::echo), Folder::new());
+fn signal_leaves_a_complete_page() {
+    let peer = Peer::start(peer::echo);
+    let folder = Folder::new();
     let running = load(
         &folder,
         &peer,
@@ -95,11 +98,11 @@ fn a_signal_leaves_the_report_so_far() {
     }
     running.signal(Signal::TERM);
     running.wait().code(143);
-    is_report(&text(&folder, "new.html"));
+    assert_report(&text(&folder, "new.html"));
 }
 
 #[test]
-fn a_report_that_cannot_be_written_ends_the_command_before_the_load() {
+fn unwritable_report_fails_before_the_load() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -113,13 +116,13 @@ fn a_report_that_cannot_be_written_ends_the_command_before_the_load() {
         let arguments = ["echo", "--duration", "1h", "-c", &address, "--report", path];
         let ran = folder.myapp(arguments).run().code(3).prints("");
         assert_eq!(ran.stderr, format!("myapp: create {path}: {cause}\n"));
-        assert!(listener.accept().is_err(), "somebody came");
+        assert!(listener.accept().is_err(), "connected before the error");
     }
     assert_eq!(folder.names(), ["folder"]);
 }
 
 #[test]
-fn a_device_is_written_into_and_stays() {
+fn report_is_written_into_a_device() {
     let peer = Peer::start(peer::echo);
     echo(
         &peer,

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::one_line;
+use super::assert_error;
 use crate::harness::http::Certificate;
 use crate::harness::{Folder, Peer, Program, myapp, peer, schema};
 
-/// A peer inside TLS that sends every byte back, and its certificate in `ca.pem`.
+/// Starts a TLS echo server and writes its certificate to `ca.pem`.
 fn start(folder: &Folder, names: &[&str]) -> Peer {
     start_with(folder, Certificate::of(names))
 }
@@ -41,7 +41,7 @@ fn echo(folder: &Folder, peer: &Peer, arguments: &[&str]) -> Program {
 }
 
 #[test]
-fn messages_a_ping_a_load_and_bytes_as_they_are_go_inside_tls() {
+fn every_mode_works_over_tls() {
     let folder = Folder::new();
     let peer = start(&folder, &["127.0.0.1"]);
     let ca = ["--tls-ca", "ca.pem"];
@@ -59,7 +59,7 @@ fn messages_a_ping_a_load_and_bytes_as_they_are_go_inside_tls() {
         .silent();
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let ran = run(&["--raw"]).stdin(&bytes).run().code(0).silent();
-    assert!(ran.stdout == bytes, "{} bytes came", ran.stdout.len());
+    assert!(ran.stdout == bytes, "{} bytes received", ran.stdout.len());
     let ran = run(&["-n", "3", "--interval", "0"]).run().code(0).silent();
     assert!(ran.text().contains("3 sent, 3 answered"), "{}", ran.text());
     let load = [
@@ -78,7 +78,7 @@ fn messages_a_ping_a_load_and_bytes_as_they_are_go_inside_tls() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
+fn untrusted_certificate_is_rejected_with_cause() {
     let folder = Folder::new();
     let peer = start(&folder, &["localhost"]);
     let refused = |arguments: &[&str], cause: &str| {
@@ -86,7 +86,7 @@ fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
             .run()
             .code(5)
             .prints("");
-        one_line(ran, &peer, &[cause]);
+        assert_error(ran, &peer, &[cause]);
     };
     refused(
         &["--tls-ca", "ca.pem"],
@@ -120,7 +120,7 @@ fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_load_counts_what_fails_in_tls() {
+fn load_counts_tls_failures() {
     let folder = Folder::new();
     let peer = start(&folder, &["localhost"]);
     let load = [
@@ -142,16 +142,16 @@ fn a_load_counts_what_fails_in_tls() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_reads_the_same_under_load() {
+fn certificate_errors_are_the_same_in_every_mode() {
     let folder = Folder::new();
     let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
     let cause = "the certificate is that of an authority (CA:TRUE), not of a server";
     let run = |arguments: &[&str]| {
         let arguments = [&["--tls-ca", "ca.pem"], arguments].concat();
-        one_line(
+        assert_error(
             echo(&folder, &authority, &arguments).run().code(5),
             &authority,
-            &[cause],
+            &[cause, &format!("{cause} (2 times)")],
         );
     };
     run(&["hola"]);
@@ -163,7 +163,7 @@ fn what_is_wrong_with_a_certificate_reads_the_same_under_load() {
 }
 
 #[test]
-fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hint() {
+fn ca_certificate_is_accepted_with_the_hinted_pin() {
     let folder = Folder::new();
     let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
     for load in [&["hola", "adiós"][..], &["--connections", "2", "-n", "4"]] {
@@ -174,14 +174,14 @@ fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hi
             .split_once("\nhint: --pinned-sha256 ")
             .expect(&ran.stderr);
         let (pin, rest) = hint.split_once(' ').unwrap();
-        assert!(!rest.contains("hint"), "once is enough: {}", ran.stderr);
+        assert!(!rest.contains("hint"), "one hint only: {}", ran.stderr);
         let pinned = [&["--pinned-sha256", pin], load].concat();
         echo(&folder, &authority, &pinned).run().code(0).silent();
     }
 }
 
 #[test]
-fn a_server_without_tls_or_that_never_shakes_hands_is_told() {
+fn missing_tls_and_handshake_timeout_are_reported() {
     let folder = Folder::new();
     let plain = Peer::start(peer::echo);
     let ran = echo(&folder, &plain, &["--insecure", "hola"]).run().code(5);
@@ -189,11 +189,11 @@ fn a_server_without_tls_or_that_never_shakes_hands_is_told() {
     let silent = Peer::start(peer::say_nothing);
     let arguments = ["--insecure", "--timeout", "100ms", "hola"];
     let ran = echo(&folder, &silent, &arguments).run().code(10);
-    one_line(ran, &silent, &["timed out after 100ms"]);
+    assert_error(ran, &silent, &["timed out after 100ms"]);
 }
 
 #[test]
-fn what_tls_needs_and_cannot_be_had_is_a_local_failure() {
+fn missing_tls_file_is_a_local_failure() {
     let folder = Folder::new();
     let peer = Peer::start(peer::echo);
     let ran = echo(&folder, &peer, &["--tls-ca", "missing.pem", "hola"])
@@ -202,7 +202,7 @@ fn what_tls_needs_and_cannot_be_had_is_a_local_failure() {
     ran.says("read certificates from missing.pem: No such file or directory");
 }
 
-/// A program that listens, killed when dropped.
+/// A server program, killed on drop.
 struct Listening(Child);
 
 impl Drop for Listening {
@@ -214,16 +214,16 @@ impl Drop for Listening {
     }
 }
 
-/// Starts a program in a folder, and waits until `there` is.
+/// Starts a program in a folder and waits until `ready` returns true.
 #[track_caller]
-fn listening(folder: &Folder, line: &str, there: impl Fn() -> bool) -> Listening {
+fn listening(folder: &Folder, line: &str, ready: impl Fn() -> bool) -> Listening {
     let words: Vec<_> = line.split(' ').collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(folder.path(""));
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
     let running = Listening(child.unwrap_or_else(|error| panic!("{line}: {error}")));
     let start = Instant::now();
-    while !there() {
+    while !ready() {
         assert!(
             start.elapsed() < Duration::from_secs(10),
             "{line}: does not listen"
@@ -242,8 +242,8 @@ fn free_port() -> u16 {
 }
 
 #[test]
-#[ignore = "needs ncat, socat and openssl"]
-fn real_peers_are_spoken_to() {
+#[ignore = "peer: ncat, socat and openssl"]
+fn ncat_socat_and_openssl_interoperate() {
     let folder = Folder::new();
     let openssl = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
                    -subj /CN=localhost -addext subjectAltName=DNS:localhost \
@@ -264,7 +264,7 @@ fn real_peers_are_spoken_to() {
             "socat OPENSSL-LISTEN:PORT,fork,cert=cert.pem,key=key.pem,verify=0 EXEC:cat",
             true,
         ),
-        // It turns each line round.
+        // Reverses each line.
         (
             "openssl s_server -accept PORT -cert cert.pem -key key.pem -rev -quiet",
             false,
@@ -303,12 +303,12 @@ fn real_peers_are_spoken_to() {
 }
 
 #[test]
-fn an_option_of_tls_without_tls_is_a_usage_error() {
+fn tls_option_without_tls_is_a_usage_error() {
     for option in ["--insecure", "--tls-ca=x", "--tls-name=x", "--tls-cert=x"] {
         let ran = myapp(["echo", "-c", "127.0.0.1:1", option, "hola"])
             .run()
             .code(2);
-        ran.says(" is for tls:// addresses\n")
-            .says("hint: -c tls://HOST:PORT");
+        ran.says(" requires a tls:// address\n")
+            .says("hint: use -c tls://HOST:PORT");
     }
 }

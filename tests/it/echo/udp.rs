@@ -1,4 +1,4 @@
-//! `myapp echo` over UDP.
+//! `myapp echo` stop UDP.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
@@ -11,29 +11,30 @@ use serde_json::Value;
 
 use crate::harness::{Program, myapp, schema};
 
-/// A peer that answers datagrams as it is told; ended when dropped.
+/// A UDP server with scripted replies, stopped on drop.
 struct Peer {
     address: SocketAddr,
-    over: Arc<AtomicBool>,
-    /// Yields from how many sockets datagrams came.
+    stop: Arc<AtomicBool>,
+    /// Returns the number of client sockets.
     thread: Option<JoinHandle<usize>>,
 }
 
 impl Peer {
-    /// Starts one that answers the datagram with this number, counted from 0, with these.
+    /// Starts a server that sends the datagrams returned by `behave`, which gets each received
+    /// datagram with its number, counted from 0.
     fn start(mut behave: impl FnMut(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(20)))
             .unwrap();
-        let (address, over) = (
-            socket.local_addr().unwrap(),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let ended = Arc::clone(&over);
+        let address = socket.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let work = move || {
-            let (mut peers, mut number, mut buffer) = (HashSet::new(), 0, vec![0; 1 << 16]);
-            while !ended.load(SeqCst) {
+            let mut peers = HashSet::new();
+            let mut number = 0;
+            let mut buffer = vec![0; 1 << 16];
+            while !stopped.load(SeqCst) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else {
                     continue;
                 };
@@ -47,28 +48,28 @@ impl Peer {
         };
         Self {
             address,
-            over,
+            stop,
             thread: Some(thread::spawn(work)),
         }
     }
 
-    /// From how many sockets datagrams came.
+    /// Stops the server and returns the number of client sockets.
     fn sockets(mut self) -> usize {
-        self.over.store(true, SeqCst);
+        self.stop.store(true, SeqCst);
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.over.store(true, SeqCst);
+        self.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
     }
 }
 
-/// Answers each datagram with itself.
+/// Echoes each datagram.
 fn same(_: usize, datagram: Vec<u8>) -> Vec<Vec<u8>> {
     vec![datagram]
 }
@@ -78,7 +79,7 @@ fn echo(peer: &Peer, arguments: &[&str]) -> Program {
     myapp([&["echo", "-q", "-c", &address], arguments].concat())
 }
 
-/// The report of a load.
+/// Runs a load and returns its report.
 #[track_caller]
 fn report(peer: &Peer, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--json", "--connections", "1"]].concat();
@@ -86,7 +87,7 @@ fn report(peer: &Peer, arguments: &[&str]) -> Value {
     schema::json("echo", ran.text().trim_end())
 }
 
-/// Figures of a report.
+/// Returns counters of a report.
 #[track_caller]
 fn counted<const N: usize>(report: &Value, names: [&str; N]) -> [u64; N] {
     names.map(|name| {
@@ -99,7 +100,7 @@ fn counted<const N: usize>(report: &Value, names: [&str; N]) -> [u64; N] {
 // --- messages
 
 #[test]
-fn each_message_is_a_datagram_and_so_is_its_reply() {
+fn each_message_and_reply_is_a_datagram() {
     let peer = Peer::start(|_, datagram| vec![[b"> ", &datagram[..]].concat()]);
     echo(&peer, &["one", "", "three"])
         .run()
@@ -127,7 +128,7 @@ fn each_message_is_a_datagram_and_so_is_its_reply() {
 }
 
 #[test]
-fn a_message_that_is_lost_is_a_timeout_and_the_others_come() {
+fn lost_message_is_a_timeout_of_its_own() {
     let peer = Peer::start(|_, datagram| match &datagram[..] {
         b"lost\n" => vec![],
         _ => vec![datagram],
@@ -135,19 +136,19 @@ fn a_message_that_is_lost_is_a_timeout_and_the_others_come() {
     let arguments = ["--timeout", "300ms", "--one-connection", "a", "lost", "b"];
     let ran = echo(&peer, &arguments).run().code(10).prints("a\nb\n");
     let address = peer.address;
-    let text = "timed out after 300ms, before it came\n";
+    let text = "timed out after 300ms before the reply\n";
     ran.says(&format!(
-        "myapp: message 2: read the reply of udp://{address}: {text}"
+        "myapp: message 2: read reply from udp://{address}: {text}"
     ));
     assert_eq!(
         peer.sockets(),
         2,
-        "what comes late is not taken for the next reply"
+        "a late reply is not taken for the next one"
     );
 }
 
 #[test]
-fn a_message_that_is_lost_is_sent_again_if_that_is_wanted() {
+fn lost_message_is_retried() {
     let peer = Peer::start(|number, datagram| match number {
         0 | 1 => vec![],
         _ => vec![datagram],
@@ -161,23 +162,23 @@ fn a_message_that_is_lost_is_sent_again_if_that_is_wanted() {
 }
 
 #[test]
-fn where_nobody_is_or_no_datagram_fits_that_is_told_at_once() {
-    let nobody = UdpSocket::bind("127.0.0.1:0")
+fn refused_and_oversized_datagrams_fail_at_once() {
+    let refusing = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let address = format!("udp://{nobody}");
+    let address = format!("udp://{refusing}");
     let ran = myapp(["echo", "-q", "-c", &address, "x"])
         .run()
         .code(4)
         .prints("");
-    ran.says(&format!("read the reply of {address}: Connection refused"));
+    ran.says(&format!("read reply from {address}: Connection refused"));
     let ping = ["-n", "2", "--interval", "0"];
     let ran = myapp([&["echo", "-c", &address], &ping[..]].concat())
         .run()
         .code(4);
-    ran.says("message 1: read the reply of ")
-        .says("message 2: read the reply of ");
+    ran.says("message 1: read reply from ")
+        .says("message 2: read reply from ");
     let long = "x".repeat(65_507);
     let peer = Peer::start(same);
     echo(&peer, &[])
@@ -188,11 +189,11 @@ fn where_nobody_is_or_no_datagram_fits_that_is_told_at_once() {
 }
 
 #[test]
-fn where_one_address_of_a_name_refuses_the_next_is_tried() {
+fn refused_address_falls_back_to_the_next() {
     let addresses = ("localhost", 0).to_socket_addrs().unwrap();
     let peer = Peer::start(same);
     let port = peer.address.port();
-    // Where the name is of IPv4 alone, or somebody has this port, there is nothing to refuse.
+    // If the name has only an IPv4 address or the port is in use, no address refuses.
     let refuses = |address: SocketAddr| UdpSocket::bind((address.ip(), port)).is_ok();
     let refused = addresses
         .clone()
@@ -220,31 +221,31 @@ fn where_one_address_of_a_name_refuses_the_next_is_tried() {
 }
 
 #[test]
-fn what_makes_no_sense_with_datagrams_is_a_usage_error() {
+fn stream_options_over_udp_are_usage_errors() {
     let peer = Peer::start(same);
     let ran = echo(&peer, &["--raw"]).run().code(2).prints("");
-    ran.says("--raw needs a stream")
-        .says("hint: without it, each line");
+    ran.says("--raw requires a stream")
+        .says("hint: without --raw, each line");
     for size in ["7", "65528"] {
         let ran = echo(&peer, &["-n", "1", "--size", size])
             .run()
             .code(2)
             .prints("");
         ran.says("for udp://\n")
-            .says("hint: --size SIZE, from 8 to 65527");
+            .says("hint: use --size SIZE, from 8 to 65527");
     }
     let ran = echo(&peer, &["--connections", "1", "hola"])
         .run()
         .code(2)
         .prints("");
-    ran.says("it has no number in it");
+    ran.says("it has no sequence number");
     assert_eq!(peer.sockets(), 0);
 }
 
 // --- ping
 
 #[test]
-fn ping_counts_what_is_lost_or_comes_twice_and_neither_is_an_error() {
+fn ping_counts_loss_and_duplicates() {
     let peer = Peer::start(|number, datagram| match number {
         3 | 7 => vec![],
         5 => vec![datagram.clone(), datagram],
@@ -268,7 +269,7 @@ fn ping_counts_what_is_lost_or_comes_twice_and_neither_is_an_error() {
 }
 
 #[test]
-fn where_not_one_reply_comes_that_is_a_timeout() {
+fn total_loss_is_a_timeout() {
     let peer = Peer::start(|_, _| vec![]);
     let silence = ["--timeout", "200ms", "-n", "2"];
     let ping = echo(&peer, &[&silence[..], &["--interval", "0"]].concat())
@@ -292,7 +293,7 @@ fn where_not_one_reply_comes_that_is_a_timeout() {
 }
 
 #[test]
-fn a_reply_that_is_not_the_message_is_an_error() {
+fn corrupted_datagram_is_an_error() {
     let peer = Peer::start(|_, mut datagram| {
         datagram[20] ^= 1;
         vec![datagram]
@@ -310,20 +311,20 @@ fn a_reply_that_is_not_the_message_is_an_error() {
 // --- load
 
 #[test]
-fn a_load_counts_every_datagram() {
+fn load_counts_every_datagram() {
     let peer = Peer::start(same);
     for size in ["8", "1472", "65507"] {
         let report = report(&peer, &["-n", "500", "--in-flight", "2", "--size", size]);
         assert_eq!(counted(&report, ["sent", "answered"]), [500, 500]);
         assert_eq!(
-            counted(&report, ["lost", "duplicates", "reordered"]),
+            counted(&report, ["lost", "duplicates", "out_of_order"]),
             [0, 0, 0]
         );
     }
 }
 
 #[test]
-fn loss_duplicates_and_order_are_counted_and_are_no_errors() {
+fn loss_duplicates_and_order_are_no_errors() {
     let peer = Peer::start(|number, datagram| {
         if number % 50 == 7 {
             vec![]
@@ -352,12 +353,12 @@ fn loss_duplicates_and_order_are_counted_and_are_no_errors() {
         Some(first) => vec![datagram, first],
     });
     let swapped = report(&peer, &["-n", "500", "--in-flight", "2"]);
-    let names = ["answered", "lost", "duplicates", "reordered"];
+    let names = ["answered", "lost", "duplicates", "out_of_order"];
     assert_eq!(counted(&swapped, names), [500, 0, 0, 250]);
 }
 
 #[test]
-fn our_own_server_and_client_agree_on_what_was_lost() {
+fn client_and_server_agree_on_loss() {
     let faults = [
         "serve",
         "--drop-rate",
@@ -385,9 +386,9 @@ fn our_own_server_and_client_agree_on_what_was_lost() {
         .run()
         .code(0);
     let report = schema::json("echo", ran.text().trim_end());
-    let [answered, lost, reordered] = counted(&report, ["answered", "lost", "reordered"]);
+    let [answered, lost, out_of_order] = counted(&report, ["answered", "lost", "out_of_order"]);
     assert_eq!(answered + lost, 1000);
-    assert!((50..150).contains(&lost) && reordered > 0, "{report}");
+    assert!((50..150).contains(&lost) && out_of_order > 0, "{report}");
     let errors = report["errors"].as_object().unwrap();
     assert!(errors.values().all(|count| *count == 0), "{report}");
 }

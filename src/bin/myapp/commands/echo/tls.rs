@@ -1,4 +1,4 @@
-//! How `myapp echo` meets servers at `tls://` addresses.
+//! TLS options of `myapp echo`.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -9,43 +9,43 @@ use myapp::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, Trust};
 
 use crate::output::terminal;
 
-// No doc comment: it would become that of the whole command.
+// A doc comment would become the description of the command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub(super) struct TlsOptions {
-    /// Trust the certificates in FILE (PEM) instead of the system's
+    /// Trust the CA certificates in FILE (PEM), not the system's
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Show this certificate to a server that asks for one
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
-    /// Its private key [default: in the file of --tls-cert]
+    /// Private key (PEM) [default: the file of --tls-cert]
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Whom the certificate must be for [default: the host of the address]
+    /// Server name to verify (SNI) [default: the host of the address]
     #[arg(long, value_name = "NAME", value_parser = host)]
     pub(super) tls_name: Option<Host>,
-    /// Trust only the certificate whose DER has this SHA-256
+    /// Trust only the certificate with this SHA-256 of its DER encoding
     #[arg(long, value_name = "HEX", conflicts_with = "tls_ca")]
     pinned_sha256: Option<Fingerprint>,
-    /// Trust any certificate: whoever sits in between can read and change all
+    /// Do not verify certificates (allows man-in-the-middle attacks)
     #[arg(long, conflicts_with_all = ["tls_ca", "pinned_sha256"])]
     insecure: bool,
 }
 
-/// Reads a name or an IP address. Whether a certificate can be for it is for TLS to say.
+/// Parses a name or an IP address; TLS checks its validity later.
 fn host(text: &str) -> Result<Host, Infallible> {
     Ok(text
         .parse()
         .map_or_else(|_| Host::Name(text.into()), Host::Ip))
 }
 
-/// What may help where TLS has failed.
+/// Returns a hint for a TLS error.
 pub(super) fn hint(error: &TlsError) -> Option<String> {
     match error {
-        TlsError::UnknownIssuer => Some("--tls-ca FILE names the issuer's certificate".into()),
+        TlsError::UnknownIssuer => Some("trust the issuer's certificate with --tls-ca FILE".into()),
         TlsError::CertificateRequired => {
-            Some("--tls-cert FILE names yours, --tls-key FILE its key".into())
+            Some("present a certificate with --tls-cert FILE and --tls-key FILE".into())
         }
         TlsError::CaUsedAsEndEntity { found } => Some(terminal::pin_hint(found)),
         _ => None,
@@ -67,7 +67,7 @@ impl TlsOptions {
         TlsConfig { trust, identity }
     }
 
-    /// The name of an option that was given.
+    /// Returns the name of the first option given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let Self {
             tls_ca,

@@ -1,0 +1,135 @@
+//! Exit codes and hints of `myapp echo`.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+
+use myapp::echo::{Error, Failures, Target};
+use myapp::error_chain::ErrorChain;
+use myapp::net::connect::ConnectError;
+
+use super::tls;
+use crate::exit::{Code, Failure};
+use crate::output::terminal;
+
+/// Reports the failures of a run as they occur and determines its exit code.
+#[derive(Default)]
+pub(super) struct ErrorReporter {
+    /// Whether failures name the number of their message.
+    numbered: bool,
+    default_address: bool,
+    hinted: Cell<bool>,
+    code: Cell<Code>,
+    failures: Cell<u64>,
+}
+
+impl ErrorReporter {
+    pub(super) fn new(numbered: bool, default_address: bool) -> Self {
+        Self {
+            numbered,
+            default_address,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the exit code of the failures so far.
+    pub(super) fn code(&self) -> Code {
+        self.code.get()
+    }
+
+    /// Returns the number of failures so far.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// Reports the error of a message with this number.
+    pub(super) fn report_message(&self, number: u64, error: Error) {
+        let mut failure = to_failure(error, self.default_address);
+        if self.numbered {
+            failure.error = failure.error.context(format!("message {number}"));
+        }
+        self.report(failure, 1);
+    }
+
+    /// Reports the errors of one phase of a load.
+    pub(super) fn report_phase(&self, failures: Failures) {
+        let failure = to_failure(failures.first, self.default_address);
+        self.report(failure, failures.count);
+    }
+
+    /// Reports a timeout if datagrams were lost and none was answered. Some loss is no error.
+    pub(super) fn report_total_loss(&self, answered: u64, lost: u64, target: &Target) {
+        if answered == 0 && lost > 0 {
+            let error = Error::ReplyTimeout {
+                address: target.address.clone(),
+                limit: target.timeout,
+                received: 0,
+            };
+            self.report(to_failure(error, false), 1);
+        }
+    }
+
+    /// Reports a failure that occurred `count` times.
+    pub(super) fn report(&self, mut failure: Failure, count: u64) {
+        self.failures.set(self.failures.get() + 1);
+        self.code.set(Code::of_all([self.code.get(), failure.code]));
+        // One hint is enough for a thousand refused messages.
+        if failure.hint.is_some() && self.hinted.replace(true) {
+            failure.hint = None;
+        }
+        if count > 1 {
+            failure = with_count(failure, count);
+        }
+        terminal::report(&failure);
+    }
+}
+
+/// Appends the number of occurrences to the error of a failure.
+fn with_count(failure: Failure, count: u64) -> Failure {
+    let text = format!("{} ({count} times)", ErrorChain(failure.error.as_ref()));
+    Failure {
+        error: anyhow::Error::msg(text),
+        ..failure
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        to_failure(error, false)
+    }
+}
+
+/// Converts an error, with a hint about the address if it is the default one.
+pub(super) fn to_failure(error: Error, default_address: bool) -> Failure {
+    let code = match &error {
+        Error::ReplyMismatch { .. }
+        | Error::StreamCorruption { .. }
+        | Error::SpawnThread { .. } => Code::Failure,
+        Error::Connect(ConnectError::Zone { .. }) => Code::Usage,
+        Error::ReplyTooLong { .. } => Code::TooLarge,
+        Error::TlsSetup(_) => Code::LocalFile,
+        Error::Tls { .. } => Code::Tls,
+        error if error.is_timeout() => Code::Timeout,
+        _ => Code::Network,
+    };
+    let hint = match &error {
+        Error::Tls { source, .. } => tls::hint(source),
+        error if default_address && error.is_refused() => {
+            Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here".into())
+        }
+        _ => None,
+    };
+    Failure {
+        hint,
+        ..Failure::new(code, error)
+    }
+}
+
+/// Converts an error of standard input.
+pub(super) fn stdin_failure(error: io::Error) -> Failure {
+    let code = match error.kind() {
+        ErrorKind::InvalidData => Code::TooLarge,
+        _ => Code::LocalFile,
+    };
+    let error = anyhow::Error::new(error).context("read standard input");
+    Failure::new(code, error)
+}

@@ -1,0 +1,232 @@
+//! `myapp echo`: messages, pipe, ping and load.
+
+mod args;
+mod errors;
+mod tls;
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use futures_lite::{Stream, StreamExt, future, stream};
+use myapp::echo::{self, Error, LoadConfig, MAX_MESSAGE_LEN, Message, Reply, trim_newline};
+use myapp::error_chain::ErrorChain;
+use myapp::escape::Escaped;
+use myapp::limits::nofile;
+use myapp::measure::live::LiveStats;
+use myapp::runtime;
+use smol::Unblock;
+use tracing::warn;
+
+use crate::exit::{Code, Failure};
+use crate::input;
+use crate::output::file::NewFile;
+use crate::output::load_report::live::ProgressLine;
+use crate::output::load_report::run_info::RunInfo;
+use crate::output::load_report::{html, json, ping_text, text};
+use crate::output::log::Log;
+use crate::output::results;
+use crate::signals::Ending;
+use errors::{ErrorReporter, stdin_failure, to_failure};
+
+pub(crate) use args::Options;
+
+/// Buffer length of standard input and output with `--raw`.
+const PIPE_CHUNK_LEN: usize = 64 << 10;
+
+/// Runs the command until it is done or a signal ends it. `room` is the result of raising the
+/// descriptor limit.
+pub(crate) fn run(options: Options, room: io::Result<()>, log: &Log) -> Result<Code, Failure> {
+    options.check()?;
+    if let Err(error) = room {
+        warn!(error = %ErrorChain(&error), "cannot raise the descriptor limit");
+    }
+    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    runtime::block_on(async {
+        if options.is_load() {
+            return load(&options, log, &mut ending).await;
+        }
+        if options.is_ping() {
+            return ping(&options, &mut ending).await;
+        }
+        let work = async {
+            if options.raw {
+                pipe(&options).await
+            } else {
+                messages(options).await
+            }
+        };
+        future::or(async { Ok(ending.next().await) }, work).await
+    })
+}
+
+async fn pipe(options: &Options) -> Result<Code, Failure> {
+    if options.is_over_udp() {
+        let failure = Failure::usage("--raw requires a stream, not udp://");
+        return Err(failure.hint("without --raw, each line of standard input is a datagram"));
+    }
+    let stdin = input::unbuffered().map_err(stdin_failure)?;
+    let stdin = Unblock::with_capacity(PIPE_CHUNK_LEN, stdin);
+    let stdout = Unblock::with_capacity(PIPE_CHUNK_LEN, results::unbuffered()?);
+    match echo::pipe(stdin, stdout, &options.to_target()).await {
+        Ok(()) => Ok(Code::Success),
+        Err(Error::Output { source }) => Err(results::failed(source)),
+        Err(Error::Input { source }) => Err(stdin_failure(source)),
+        Err(error) => Err(to_failure(error, options.connect.is_none())),
+    }
+}
+
+async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
+    let config = options.to_ping()?;
+    let reporter = ErrorReporter::new(true, options.connect.is_none());
+    let sink = async |number, outcome: Result<Duration, Error>| {
+        match outcome {
+            Ok(_) if options.json => {}
+            Ok(time) => {
+                let line = ping_text::reply_line(&config, number, time);
+                results::print(line.into_bytes()).await?;
+            }
+            Err(error) => reporter.report_message(number, error),
+        }
+        Ok::<_, Failure>(())
+    };
+    let ended = Cell::new(None);
+    let stop = async { ended.set(Some(ending.next().await)) };
+    let report = echo::ping(&config, stop, sink).await?;
+    let text = if options.json {
+        json::ping(&config, &report)
+    } else {
+        ping_text::summary(&config, &report)
+    };
+    print_report(text, ending).await?;
+    let answered = report.times.count();
+    let lost = report.sent - answered - reporter.failures();
+    reporter.report_total_loss(answered, lost, &config.target);
+    Ok(ended.get().unwrap_or(reporter.code()))
+}
+
+async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
+    let config = options.to_load()?;
+    check_descriptor_limit(&config)?;
+    // Opened before the load, so that an error does not discard its report.
+    let html_file = options.report.as_deref().map(NewFile::create).transpose()?;
+    let ended = Cell::new(None);
+    let stop = async { ended.set(Some(ending.next().await)) };
+    let live = LiveStats::default();
+    let line = (!log.quiet).then(|| ProgressLine::start(&log.screen, &config, &live));
+    let report = echo::load(&config, stop, &live).await;
+    drop(line);
+    let report = report?;
+    let written = html_file.map_or(Ok(()), |file| {
+        let page = html::page(&config, &report, &RunInfo::current());
+        let page = page.map_err(|error| Failure::new(Code::Failure, error))?;
+        file.write(page.as_bytes())
+    });
+    let text = if options.json {
+        json::load(&config, &report)
+    } else {
+        text::load(&config, &report)
+    };
+    print_report(text, ending).await?;
+    written?;
+    let reporter = ErrorReporter::new(false, options.connect.is_none());
+    let answered = report.answered();
+    let lost = report.lost;
+    for failures in report.errors.into_values() {
+        reporter.report_phase(failures);
+    }
+    reporter.report_total_loss(answered, lost, &config.target);
+    Ok(ended.get().unwrap_or(reporter.code()))
+}
+
+/// Rejects more connections than the descriptor limit permits in addition to the threads.
+fn check_descriptor_limit(config: &LoadConfig) -> Result<(), Failure> {
+    let connections = config.connections;
+    let required = usize::try_from(connections.get()).unwrap_or(usize::MAX);
+    let threads = config.threads.get().min(required);
+    let available = nofile::available_after(threads * nofile::FDS_PER_WORKER);
+    if required <= available.get() {
+        return Ok(());
+    }
+    let text = format!("open {connections} connections: the descriptor limit allows {available}");
+    Err(Failure::usage(text).hint("see 'ulimit -Hn', or distribute the load over several runs"))
+}
+
+/// Prints the report. Another signal ends a print that blocks.
+async fn print_report(text: String, ending: &mut Ending) -> Result<(), Failure> {
+    let aborted = async {
+        ending.next().await;
+        Ok(())
+    };
+    future::or(aborted, results::print(text.into_bytes())).await
+}
+
+async fn messages(options: Options) -> Result<Code, Failure> {
+    let config = options.to_config();
+    let reporter = ErrorReporter::new(options.messages.len() != 1, options.connect.is_none());
+    let on_terminal = io::stdout().is_terminal();
+    let print = async |number, reply: Reply| {
+        let line = reply_line(reply.bytes, on_terminal);
+        if !line.is_empty() {
+            results::print(line).await?;
+        }
+        if let Err(error) = reply.outcome {
+            reporter.report_message(number, error);
+        }
+        Ok::<_, Failure>(())
+    };
+    if options.messages.is_empty() {
+        echo::run(stdin_messages(&reporter), &config, print).await?;
+    } else {
+        let messages = options.messages.into_iter().map(args::parse_message);
+        let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
+        echo::run(stream::iter(messages), &config, print).await?;
+    }
+    Ok(reporter.code())
+}
+
+/// Returns the lines of standard input as messages. Lines that cannot be read are reported.
+fn stdin_messages(reporter: &ErrorReporter) -> impl Stream<Item = Message> {
+    input::lines(MAX_MESSAGE_LEN - 1).filter_map(|line| {
+        let message = line.and_then(|text| Message::new(text).map_err(io::Error::other));
+        message
+            .map_err(|error| reporter.report(stdin_failure(error), 1))
+            .ok()
+    })
+}
+
+/// Formats a reply for standard output, as one line even if it is incomplete. On a terminal it is
+/// escaped.
+fn reply_line(mut reply: Vec<u8>, on_terminal: bool) -> Vec<u8> {
+    if reply.is_empty() {
+        return reply;
+    }
+    if on_terminal {
+        reply = Escaped(trim_newline(&reply)).to_string().into_bytes();
+    }
+    if !reply.ends_with(b"\n") {
+        reply.push(b'\n');
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_line(reply: &[u8], raw: &[u8], on_terminal: &str) {
+        assert_eq!(reply_line(reply.to_vec(), false), raw);
+        let escaped = reply_line(reply.to_vec(), true);
+        assert_eq!(String::from_utf8(escaped).unwrap(), on_terminal);
+    }
+
+    #[test]
+    fn reply_is_one_line_and_escaped_on_a_terminal() {
+        assert_line(b"hola\n", b"hola\n", "hola\n");
+        assert_line(b"ho", b"ho\n", "ho\n");
+        assert_line(b"\n", b"\n", "\n");
+        assert_line(b"", b"", "");
+        assert_line(b"\x1b[2J\xff\r\n", b"\x1b[2J\xff\r\n", "\\x1b[2J\\xff\\r\n");
+    }
+}

@@ -1,0 +1,117 @@
+//! UDP client: one datagram per message and per reply.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use smol::Async;
+use tracing::info;
+
+use super::verify::verify;
+use crate::echo::config::{Config, Target};
+use crate::echo::error::Error;
+use crate::echo::message::{Message, Reply, trim_newline};
+use crate::echo::retry::retry;
+use crate::escape::Escaped;
+use crate::limits::timeout::timeout;
+use crate::net::address::{Address, Endpoint};
+use crate::net::connect::{ConnectError, resolve};
+use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
+
+/// A socket connected to one server.
+#[derive(Debug)]
+pub(crate) struct UdpClient {
+    socket: Async<UdpSocket>,
+    /// Further addresses, tried if the current one refuses.
+    alternatives: AddressIter,
+    intact: bool,
+}
+
+impl UdpClient {
+    /// Opens a socket that sends to `endpoint`.
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
+        let mut alternatives = AddressIter::new(resolve(endpoint).await?);
+        let opened = alternatives
+            .next(connect_socket)
+            .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        let socket = opened.map_err(|source| ConnectError::Connect {
+            address: Address::Udp(endpoint.clone()),
+            source,
+        })?;
+        Ok(Self {
+            socket,
+            alternatives,
+            intact: true,
+        })
+    }
+
+    /// Returns whether another message can follow: the last one has its reply, which therefore
+    /// cannot be mistaken for that of the next.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.intact
+    }
+
+    /// Sends a message and waits for the datagram in reply, with the retries of the target.
+    pub(crate) async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
+        // Cleared first, so that a socket is not reused after a cancelled exchange.
+        self.intact = false;
+        let target = &config.target;
+        let mut result = retry(target, || attempt(&self.socket, message, target)).await;
+        while result.as_ref().is_err_and(Error::is_refused) {
+            let Some(Ok(next)) = self.alternatives.next(connect_socket) else {
+                break;
+            };
+            self.socket = next;
+            result = retry(target, || attempt(&self.socket, message, target)).await;
+        }
+        match result {
+            Ok(bytes) => {
+                self.intact = true;
+                let outcome = verify(message, &bytes, config);
+                Reply { bytes, outcome }
+            }
+            Err(error) => Reply {
+                bytes: Vec::new(),
+                outcome: Err(error),
+            },
+        }
+    }
+}
+
+fn connect_socket(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
+    Async::new_nonblocking(connect(peer)?)
+}
+
+/// Sends a message once and waits for the reply.
+async fn attempt(
+    socket: &Async<UdpSocket>,
+    message: &Message,
+    target: &Target,
+) -> Result<Vec<u8>, Error> {
+    let Target {
+        address,
+        timeout: limit,
+        ..
+    } = target;
+    info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
+    let sent = socket.send(message.bytes()).await;
+    sent.map_err(|source| Error::Send {
+        address: address.clone(),
+        source,
+    })?;
+    let mut bytes = vec![0; MAX_DATAGRAM_LEN];
+    let received = timeout(Some(*limit), socket.recv(&mut bytes)).await;
+    let timed_out = |_| Error::ReplyTimeout {
+        address: address.clone(),
+        limit: *limit,
+        received: 0,
+    };
+    let length = received
+        .map_err(timed_out)?
+        .map_err(|source| Error::Receive {
+            address: address.clone(),
+            source,
+        })?;
+    bytes.truncate(length);
+    info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
+    Ok(bytes)
+}

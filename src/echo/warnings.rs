@@ -1,0 +1,247 @@
+//! Warnings: reasons why the statistics of a load may be misleading.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::echo::report::LoadReport;
+
+/// Median service time below which a wake-up of the sending thread, which takes up to some ten
+/// microseconds, is a considerable part of the measurement.
+const WAKEUP_SENSITIVE: Duration = Duration::from_micros(300);
+
+/// Share of its time above which a sending thread counts as the bottleneck.
+const MAX_SENDER_CPU: f64 = 0.9;
+
+/// Share of late messages that is tolerated.
+const MAX_LATE_SHARE: f64 = 0.01;
+
+/// Share of the requested rate that counts as reached.
+const MIN_RATE_SHARE: f64 = 0.99;
+
+/// A reason why statistics may be misleading. [`Display`](fmt::Display) is the message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Warning {
+    /// The reached rate is more than 1 % below the requested one.
+    RateNotReached {
+        /// Messages per second.
+        requested: f64,
+        /// Messages per second.
+        reached: f64,
+    },
+    /// This share of the messages, more than 1 %, was sent late by the client.
+    LateSends(f64),
+    /// The sending threads were busy for this share of their time, more than 90 %.
+    SenderBusy(f64),
+    /// Half of the replies arrived so fast that the wake-up time of the sending threads is a
+    /// considerable part of the measured times.
+    WakeupLatency,
+    /// Fewer than ten replies lie above the percentile.
+    TooFewReplies {
+        /// The lowest such percentile.
+        percentile: &'static str,
+        /// Number of replies.
+        replies: u64,
+        /// Sufficient number of replies.
+        required: u64,
+    },
+}
+
+impl Warning {
+    /// Returns the stable identifier of the kind of warning, in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::RateNotReached { .. } => "rate_not_reached",
+            Self::LateSends(_) => "late_sends",
+            Self::SenderBusy(_) => "sender_busy",
+            Self::WakeupLatency => "wakeup_latency",
+            Self::TooFewReplies { .. } => "too_few_replies",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RateNotReached { requested, reached } => {
+                let missing = 100.0 * (1.0 - reached / requested);
+                write!(f, "rate not reached: {reached:.1} of {requested} ")?;
+                write!(f, "messages per second, {missing:.1}% below")
+            }
+            Self::LateSends(share) => {
+                let percent = 100.0 * share;
+                write!(f, "{percent:.1}% of the messages were sent over 1 ms late")
+            }
+            Self::SenderBusy(share) => {
+                let percent = 100.0 * share;
+                write!(
+                    f,
+                    "the sending threads were busy {percent:.0}% of the time "
+                )?;
+                f.write_str("and may be the bottleneck")
+            }
+            Self::WakeupLatency => {
+                f.write_str("the times include the wake-up latency of the sending threads")
+            }
+            Self::TooFewReplies {
+                percentile,
+                replies,
+                required,
+            } => {
+                write!(f, "{replies} replies are too few for {percentile} ")?;
+                write!(f, "and above, which needs {required}")
+            }
+        }
+    }
+}
+
+impl LoadReport {
+    /// Returns the reasons why the statistics may be misleading, given the requested rate.
+    pub fn warnings(&self, requested: Option<f64>) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let reached = self.rate();
+        if let Some(requested) = requested
+            && reached < MIN_RATE_SHARE * requested
+        {
+            warnings.push(Warning::RateNotReached { requested, reached });
+        }
+        let late = self.late_sends as f64 / self.sent.max(1) as f64;
+        if late > MAX_LATE_SHARE {
+            warnings.push(Warning::LateSends(late));
+        }
+        if self.sender_cpu > MAX_SENDER_CPU && self.answered() > 0 {
+            warnings.push(Warning::SenderBusy(self.sender_cpu));
+        }
+        if self.has_wakeup_latency() {
+            warnings.push(Warning::WakeupLatency);
+        }
+        warnings.extend(self.too_few_replies());
+        warnings
+    }
+
+    /// Returns whether wake-ups are a considerable part of the times. A busy thread is already
+    /// awake.
+    fn has_wakeup_latency(&self) -> bool {
+        let median = self
+            .service
+            .percentiles()
+            .map(|percentiles| percentiles.p50);
+        self.sender_slept
+            && self.sender_cpu <= MAX_SENDER_CPU
+            && median.is_some_and(|median| median < WAKEUP_SENSITIVE)
+    }
+
+    fn too_few_replies(&self) -> Option<Warning> {
+        let replies = self.answered();
+        [("p90", 100), ("p99", 1_000), ("p99.9", 10_000)]
+            .into_iter()
+            .find(|(_, required)| (1..*required).contains(&replies))
+            .map(|(percentile, required)| Warning::TooFewReplies {
+                percentile,
+                replies,
+                required,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(answered: u64, seconds: u64) -> LoadReport {
+        let elapsed = Duration::from_secs(seconds);
+        let mut report = LoadReport {
+            sent: answered,
+            elapsed,
+            ..LoadReport::default()
+        };
+        (0..answered).for_each(|_| report.response.record(Duration::from_millis(1)));
+        report
+    }
+
+    #[test]
+    fn sound_run_has_no_warnings() {
+        let sound = LoadReport {
+            sender_cpu: 0.9,
+            late_sends: 100,
+            ..report(10_000, 10)
+        };
+        assert_eq!(sound.warnings(Some(1005.0)), []);
+        assert_eq!(sound.warnings(None), []);
+    }
+
+    #[test]
+    fn each_warning_has_its_condition() {
+        let requested = 2000.0;
+        let slow = report(10_000, 10).warnings(Some(requested));
+        let reached = 1000.0;
+        assert_eq!(slow, [Warning::RateNotReached { requested, reached }]);
+        let late = LoadReport {
+            late_sends: 101,
+            ..report(10_000, 10)
+        };
+        assert_eq!(late.warnings(None), [Warning::LateSends(0.0101)]);
+        let mut fast = LoadReport {
+            sender_slept: true,
+            sender_cpu: 0.9,
+            ..report(10_000, 10)
+        };
+        assert_eq!(fast.warnings(None), [], "no service times are known");
+        fast.service.record(Duration::from_micros(299));
+        assert_eq!(fast.warnings(None), [Warning::WakeupLatency]);
+        fast.sender_slept = false;
+        assert_eq!(fast.warnings(None), []);
+        let busy = LoadReport {
+            sender_cpu: 0.91,
+            ..report(10_000, 10)
+        };
+        assert_eq!(busy.warnings(None), [Warning::SenderBusy(0.91)]);
+    }
+
+    #[test]
+    fn messages_name_no_command_line_flag() {
+        let rate = Warning::RateNotReached {
+            requested: 2000.0,
+            reached: 1000.0,
+        };
+        assert_eq!(
+            rate.to_string(),
+            "rate not reached: 1000.0 of 2000 messages per second, 50.0% below"
+        );
+        let few = Warning::TooFewReplies {
+            percentile: "p99",
+            replies: 100,
+            required: 1000,
+        };
+        for warning in [
+            rate,
+            Warning::LateSends(0.5),
+            Warning::SenderBusy(0.95),
+            Warning::WakeupLatency,
+            few,
+        ] {
+            let message = warning.to_string();
+            assert!(!message.contains("--"), "{message}");
+            let code = warning.code();
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        }
+    }
+
+    #[test]
+    fn percentile_needs_ten_replies_above_it() {
+        for (replies, few) in [
+            (0, None),
+            (99, Some(("p90", 100))),
+            (100, Some(("p99", 1000))),
+            (9_999, Some(("p99.9", 10_000))),
+            (10_000, None),
+        ] {
+            let warnings = report(replies, 1).warnings(None);
+            let few = few.map(|(percentile, required)| Warning::TooFewReplies {
+                percentile,
+                replies,
+                required,
+            });
+            assert_eq!(warnings, Vec::from_iter(few));
+        }
+    }
+}
