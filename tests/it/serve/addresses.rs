@@ -48,7 +48,7 @@ fn every_interface_means_both_families() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_named_with_its_cause() {
+fn bind_error_names_address_and_cause() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let in_use = format!("myapp: listen on {taken}: Address already in use\nhint: ");
@@ -79,8 +79,8 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
 }
 
 #[test]
-#[ignore = "needs unshare"]
-fn an_address_that_is_not_permitted_is_named_with_what_helps() {
+#[ignore = "peer: unshare"]
+fn bind_permission_error_has_a_hint() {
     let folder = Folder::new();
     let locked = folder.path("locked");
     fs::create_dir(&locked).unwrap();
@@ -106,8 +106,8 @@ fn an_address_that_is_not_permitted_is_named_with_what_helps() {
 }
 
 #[test]
-#[ignore = "needs unshare, nsenter and ip"]
-fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
+#[ignore = "peer: unshare, nsenter, ip"]
+fn every_interface_ignores_bindv6only() {
     for (only, address) in [
         (0, ":0"),
         (0, "[::]:0"),
@@ -171,7 +171,7 @@ fn an_address_with_a_zone_is_announced_as_it_was_typed() {
 }
 
 #[test]
-#[ignore = "needs unshare, nsenter and ip"]
+#[ignore = "peer: unshare, nsenter, ip"]
 fn an_address_of_a_link_is_served_with_its_interface_alone() {
     let script = "ip link set lo up && ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"";
     let alone = |program: Program| {
@@ -222,7 +222,7 @@ fn an_interface_that_this_machine_does_not_have_is_a_usage_error() {
 }
 
 #[test]
-fn a_port_of_another_copy_of_the_program_is_in_use() {
+fn port_of_another_instance_is_in_use() {
     for threads in ["1", "2"] {
         let server = Server::start(&["--threads", threads]);
         let address = server.address().to_string();
@@ -243,7 +243,7 @@ fn a_restarted_server_gets_its_port_back_at_once() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn invalid_unix_path_is_a_usage_error() {
     for arguments in [
         &["serve", "localhost"] as &[&str],
         &["serve", "--mode", "word"],

@@ -23,7 +23,7 @@ fn silent_second(arguments: &[&str]) -> Duration {
 }
 
 #[test]
-fn polling_busily_takes_a_core_for_so_long_and_no_longer() {
+fn busy_poll_spins_only_for_its_duration() {
     let asleep = silent_second(&["-q"]);
     assert!(asleep < Duration::from_millis(20), "{asleep:?}");
     let awhile = silent_second(&["-q", "--busy-poll", "50ms"]);
@@ -66,7 +66,7 @@ fn many() -> usize {
 /// Making room while others wait would stop the server for tens of milliseconds each time that the
 /// number of connections doubles: with 4,096 in the backlog the next come a second too late.
 #[test]
-fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
+fn fd_table_is_preallocated() {
     // A child begins with the room that its parent needs at that moment.
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let count = many();
@@ -77,7 +77,7 @@ fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
 }
 
 #[test]
-fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
+fn connection_burst_is_accepted_and_released() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     // Long enough for connecting on a machine that is busy.
     let server = Server::start(&["-q", "--idle-timeout", "30s"]);
@@ -110,8 +110,8 @@ fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
 }
 
 #[test]
-#[ignore = "needs a machine that does nothing else"]
-fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
+#[ignore = "slow: needs an idle machine"]
+fn ten_thousand_connections_are_fast_and_small() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::start(&["-q", "--idle-timeout", "10s"]);
     let count = many();
@@ -171,8 +171,8 @@ fn system_calls(requests: usize) -> u64 {
 }
 
 #[test]
-#[ignore = "needs strace"]
-fn a_request_costs_three_system_calls() {
+#[ignore = "peer: strace"]
+fn request_takes_three_system_calls() {
     let (few, many) = (system_calls(100), system_calls(2100));
     let each = (many - few) as f64 / 2000.0;
     assert!(

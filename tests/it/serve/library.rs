@@ -33,9 +33,9 @@ fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T,
 }
 
 #[test]
-fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
+fn longest_line_is_refused_at_the_buffer_limit() {
     let config = serve::Config {
-        max_partial: 100_000,
+        max_buffered_bytes: 100_000,
         ..serve::Config::default()
     };
     let (answer, summary) = beside(config, |address| {
@@ -58,17 +58,21 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
     });
     assert_eq!(answer, "error: line longer than 60000 bytes\n");
     assert_eq!(
-        (summary.connections, summary.too_long, summary.cut),
+        (
+            summary.connections,
+            summary.line_too_long,
+            summary.aborted_on_shutdown
+        ),
         (3, 1, 0)
     );
 }
 
 #[test]
-fn a_run_that_is_dropped_cuts_everything_at_once() {
+fn dropped_run_aborts_all_connections() {
     let server = bind(serve::Config::default());
     let (address, figures) = (
         server.local_addrs()[0].socket_addr().unwrap(),
-        server.figures(),
+        server.stats(),
     );
     let (stopper, stop) = shutdown::channel();
     thread::scope(|scope| {
@@ -84,6 +88,13 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
         ends(&client);
     });
     let summary = figures.summary();
-    assert_eq!((summary.connections, summary.open, summary.cut), (1, 0, 1));
+    assert_eq!(
+        (
+            summary.connections,
+            summary.active,
+            summary.aborted_on_shutdown
+        ),
+        (1, 0, 1)
+    );
     assert!(TcpStream::connect(address).is_err());
 }

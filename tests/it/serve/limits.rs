@@ -11,7 +11,7 @@ use crate::harness::serve::{ask, ends};
 use crate::harness::{Server, myapp};
 
 #[test]
-fn a_silent_connection_is_closed_after_the_idle_timeout() {
+fn idle_connection_is_closed() {
     let server = Server::start(&["--idle-timeout", "1s"]);
     let client = server.connect();
     ask(&client, b"first\n");
@@ -27,8 +27,8 @@ fn a_silent_connection_is_closed_after_the_idle_timeout() {
 }
 
 #[test]
-#[ignore = "needs a machine that does nothing else"]
-fn a_byte_late_in_the_second_starts_it_anew_and_the_end_is_at_most_three_tenths_late() {
+#[ignore = "slow: needs an idle machine"]
+fn input_restarts_the_idle_timeout() {
     for mode in ["line", "chunk", "discard"] {
         let server = Server::start(&["--idle-timeout", "1s", "--mode", mode]);
         let client = server.connect();
@@ -44,14 +44,14 @@ fn a_byte_late_in_the_second_starts_it_anew_and_the_end_is_at_most_three_tenths_
 }
 
 #[test]
-fn a_connection_that_never_sends_is_closed_after_the_idle_timeout_too() {
+fn connection_without_input_is_closed_when_idle() {
     let server = Server::start(&["--idle-timeout", "200ms"]);
     ends(&server.connect());
     server.stop().says("idle=1").says("why=\"idle\"");
 }
 
 #[test]
-fn one_more_than_the_most_waits_until_one_leaves() {
+fn connection_over_the_limit_waits_for_a_slot() {
     let server = Server::start(&["--max-connections", "5"]);
     let mut five: Vec<_> = (0..5).map(|_| server.connect()).collect();
     five.iter().for_each(|client| drop(ask(client, b"in\n")));
@@ -74,7 +74,7 @@ fn one_more_than_the_most_waits_until_one_leaves() {
 }
 
 #[test]
-fn without_descriptors_it_waits_quietly_and_recovers() {
+fn accept_recovers_from_missing_descriptors() {
     let arguments = [
         "serve",
         "--max-connections",
@@ -123,7 +123,7 @@ fn without_descriptors_it_waits_quietly_and_recovers() {
 }
 
 #[test]
-fn by_default_so_many_are_taken_as_there_are_descriptors() {
+fn default_connection_limit_follows_descriptors() {
     // Sockets and threads of its own need some, too.
     for (threads, listening, limit) in [("1", 1, 64), ("8", 1, 128), ("2", 20, 128)] {
         let arguments = ["serve", "-v", "--threads", threads];
@@ -147,7 +147,7 @@ fn by_default_so_many_are_taken_as_there_are_descriptors() {
 }
 
 #[test]
-fn several_threads_share_the_work_and_the_limits() {
+fn threads_share_work_and_limits() {
     let server = Server::start(&["--threads", "3", "--max-connections", "30"]);
     let clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
     clients

@@ -9,7 +9,7 @@ use crate::harness::Server;
 use crate::harness::serve::ask;
 
 #[test]
-fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
+fn line_limit_is_exact() {
     let server = Server::start(&["--max-line", "10"]);
     assert_eq!(server.exchange(b"0123456789\n"), b"0123456789\n");
     assert_eq!(server.exchange(b"0123456789"), b"0123456789");
@@ -27,7 +27,7 @@ fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
 }
 
 #[test]
-fn a_refusal_has_no_prefix() {
+fn error_reply_has_no_prefix() {
     let server = Server::start(&["--max-line", "4", "--prefix", "> "]);
     assert_eq!(
         server.exchange(b"1234\n12345\n"),
@@ -36,7 +36,7 @@ fn a_refusal_has_no_prefix() {
 }
 
 #[test]
-fn a_line_of_a_gibibyte_is_refused_and_costs_no_memory() {
+fn gibibyte_line_is_refused_in_bounded_memory() {
     let server = Server::start(&["-q"]);
     ask(&server.connect(), b"warm\n");
     let before = server.memory();
@@ -60,7 +60,7 @@ fn a_line_of_a_gibibyte_is_refused_and_costs_no_memory() {
 }
 
 #[test]
-fn who_is_refused_but_goes_on_sending_is_closed_after_a_second() {
+fn refused_client_still_sending_is_closed() {
     let server = Server::start(&["--max-line", "10"]);
     let before = server.descriptors();
     let start = Instant::now();

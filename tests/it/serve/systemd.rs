@@ -64,7 +64,7 @@ fn told(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
+fn inherited_sockets_are_served_with_notifications() {
     let folder = Folder::new();
     let tcp = TcpListener::bind("[::1]:0").unwrap();
     let address = tcp.local_addr().unwrap();
@@ -105,7 +105,7 @@ fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
 }
 
 #[test]
-fn the_state_is_told_to_a_socket_without_a_path_too() {
+fn abstract_notify_socket_is_supported() {
     let name = format!("myapp-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let state = UnixDatagram::bind_addr(&address).unwrap();
@@ -120,7 +120,7 @@ fn the_state_is_told_to_a_socket_without_a_path_too() {
 }
 
 #[test]
-fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
+fn inherited_udp_socket_and_arguments_are_served() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = udp.local_addr().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +143,7 @@ fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
 }
 
 #[test]
-fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
+fn sockets_of_another_process_are_ignored() {
     for whose in ["LISTEN_PID=1", "LISTEN_PID=0", "LISTEN_PID=nobody", ""] {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().into());
         let mut server = Started::serve("-q 127.0.0.2:0", sockets, whose, "");
@@ -156,7 +156,7 @@ fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
 }
 
 #[test]
-fn what_is_no_socket_is_refused() {
+fn inherited_file_is_refused() {
     let folder = Folder::new();
     let file = |name| std::fs::File::open(folder.write(name, "")).unwrap().into();
     for whose in [OURS, "LISTEN_PID=$$ LISTEN_FDS=two"] {
@@ -166,8 +166,8 @@ fn what_is_no_socket_is_refused() {
 }
 
 #[test]
-#[ignore = "needs systemd-socket-activate"]
-fn systemd_socket_activate_starts_it_at_the_first_connection() {
+#[ignore = "peer: systemd-socket-activate"]
+fn systemd_socket_activate_works() {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::clients::{peer, talks};
-use super::noise;
+use super::random_bytes;
 use crate::harness::serve::ends;
 use crate::harness::{Folder, Program, Running};
 
@@ -178,12 +178,12 @@ const NO_FAILURE: &str =
     r#"{"not_tls":0,"other":0,"timed_out":0,"truncated":0,"unknown_client":0}"#;
 
 #[test]
-fn all_that_was_sent_before_close_notify_comes_back_then_the_servers_own() {
+fn close_notify_returns_all_input_then_ends() {
     let server = Server::start(&["--json", "-q"]);
     for version in [&TLS12, &TLS13] {
         for length in [0, 1, 5, 100_000] {
             let mut client = server.connect(server.authority.client(version, None));
-            let bytes = noise(length);
+            let bytes = random_bytes(length);
             // Without a handshake there is nothing to be closed inside.
             client.conn.complete_io(&mut client.sock).unwrap();
             client.write_all(&bytes).unwrap();
@@ -195,10 +195,10 @@ fn all_that_was_sent_before_close_notify_comes_back_then_the_servers_own() {
 }
 
 #[test]
-fn bulk_comes_back_exact_in_bounded_memory() {
+fn bulk_is_echoed_in_bounded_memory() {
     let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
     let mut client = server.client();
-    let piece = noise(64 << 10);
+    let piece = random_bytes(64 << 10);
     ask(&mut client, &piece);
     let before = memory(&server.running);
     for round in 0..1024 {
@@ -225,7 +225,7 @@ fn memory(running: &Running) -> u64 {
 }
 
 #[test]
-fn who_reads_nothing_stops_being_read() {
+fn slow_tls_reader_is_not_read() {
     let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
     ask(&mut server.client(), b"warm");
     let before = memory(&server.running);
@@ -233,7 +233,7 @@ fn who_reads_nothing_stops_being_read() {
     slow.sock
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    let piece = noise(1 << 20);
+    let piece = random_bytes(1 << 20);
     let taken = (0..64)
         .take_while(|_| slow.write_all(&piece).is_ok())
         .count();
@@ -243,13 +243,13 @@ fn who_reads_nothing_stops_being_read() {
 }
 
 #[test]
-fn plain_bytes_get_an_alert_and_harm_nobody() {
+fn plaintext_client_gets_an_alert() {
     let server = Server::start(&["--json", "-q"]);
     let mut good = server.client();
     ask(&mut good, b"before\n");
     let mut plain = server.plain();
     plain
-        .write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &noise(100_000)].concat())
+        .write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &random_bytes(100_000)].concat())
         .unwrap();
     plain.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
@@ -261,7 +261,7 @@ fn plain_bytes_get_an_alert_and_harm_nobody() {
 }
 
 #[test]
-fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_for() {
+fn client_certificate_is_required_and_verified() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
     let (right, wrong) = (
         server.authority.issue("client"),
@@ -286,7 +286,7 @@ fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_fo
 }
 
 #[test]
-fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
+fn handshake_timeout_releases_the_slot() {
     let server = Server::start(&["--json", "-q", "--max-connections", "1"]);
     let start = Instant::now();
     let silent = server.plain();
@@ -304,7 +304,7 @@ fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
 }
 
 #[test]
-fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
+fn pending_handshake_does_not_block_shutdown() {
     let server = Server::start(&["--json", "-q"]);
     let _silent = server.plain();
     ask(&mut server.client(), b"behind it\n");
@@ -318,7 +318,7 @@ fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
 }
 
 #[test]
-fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
+fn close_during_handshake_is_immediate() {
     // RFC 8446 section 6.1
     const CLOSE_NOTIFY: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
     let server = Server::start(&["--json", "-q"]);
@@ -355,7 +355,7 @@ fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
 }
 
 #[test]
-fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
+fn missing_close_notify_is_counted() {
     let server = Server::start(&["--json", "-q"]);
     let mut client = server.client();
     client.write_all(b"whole\nbegun").unwrap();
@@ -369,7 +369,7 @@ fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
 }
 
 #[test]
-fn who_is_closed_by_the_server_is_told_so() {
+fn server_sends_close_notify() {
     let server = Server::start(&["--json", "-q", "--idle-timeout", "200ms"]);
     let mut client = server.client();
     ask(&mut client, b"x\n");
@@ -381,7 +381,7 @@ fn who_is_closed_by_the_server_is_told_so() {
 }
 
 #[test]
-fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
+fn self_signed_fingerprint_is_printed_when_quiet() {
     let folder = Folder::new();
     let program = folder.myapp(["serve", "-q", "--tls-self-signed", "tls://127.0.0.1:0"]);
     let (running, address) = begin(program);
@@ -409,7 +409,7 @@ fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
 }
 
 #[test]
-fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
+fn certificate_without_address_is_a_usage_error() {
     let folder = Folder::new();
     let pair = ["--tls-cert", "c", "--tls-key", "k"];
     let hint = "hint: --tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
@@ -438,7 +438,7 @@ fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named_with_their_cause() {
+fn unusable_tls_files_are_named_with_cause() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let (certificate, key) = authority.issue("localhost");
     folder.write("cert", certificate);
@@ -496,8 +496,8 @@ fn files_that_cannot_be_used_are_named_with_their_cause() {
 }
 
 #[test]
-#[ignore = "needs openssl"]
-fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
+#[ignore = "peer: openssl"]
+fn openssl_client_works_with_each_version() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
     let (certificate, key) = server.authority.issue("client");
     let certificate = server.folder.write("client.pem", certificate + &key);
@@ -512,7 +512,7 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
     ];
     let lines = [
         b"Q\none\n\xff\xfe\nthree\n".repeat(100),
-        noise(10_000),
+        random_bytes(10_000),
         b"\n".to_vec(),
     ]
     .concat();
@@ -529,21 +529,21 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
 }
 
 #[test]
-#[ignore = "needs ncat"]
-fn ncat_gets_all_lines_back_inside_tls() {
+#[ignore = "peer: ncat"]
+fn ncat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let port = server.address.port().to_string();
     for length in [5, 100_000] {
         // It ends without close_notify, so a line without its end would not be answered.
-        let lines = [noise(length), vec![b'\n']].concat();
+        let lines = [random_bytes(length), vec![b'\n']].concat();
         let answer = peer("ncat", &["--ssl", "127.0.0.1", &port], &lines);
         assert!(answer == lines, "{length} bytes differ");
     }
 }
 
 #[test]
-#[ignore = "needs socat"]
-fn socat_gets_all_back_after_its_end_of_input_inside_tls() {
+#[ignore = "peer: socat"]
+fn socat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let ca = server.folder.path("ca.pem");
     let (port, ca) = (server.address.port(), ca.display());
@@ -553,9 +553,9 @@ fn socat_gets_all_back_after_its_end_of_input_inside_tls() {
         let address =
             format!("OPENSSL:127.0.0.1:{port},cafile={ca},commonname=localhost,{versions}");
         for length in [0, 5, 100_000, 4 << 20] {
-            let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
+            let answer = peer("socat", &["-t", "10", "-", &address], &random_bytes(length));
             assert!(
-                answer == noise(length),
+                answer == random_bytes(length),
                 "{length} bytes with {version} differ"
             );
         }

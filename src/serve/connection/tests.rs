@@ -9,42 +9,42 @@ use fastrand::Rng;
 
 use crate::limits::semaphore::Semaphore;
 use crate::net::stream::{Peer, Stream};
-use crate::serve::admission::Admission;
-use crate::serve::config::{Config, Faults, Mode};
-use crate::serve::lateness::{Late, Punctual};
-use crate::serve::stats::Figures;
+use crate::serve::access::AccessControl;
+use crate::serve::config::{Config, FaultInjection, Mode};
+use crate::serve::fault::stream::{DelayedReplies, NoDelay};
+use crate::serve::stats::ServerStats;
 
 #[test]
-fn a_connection_that_waits_takes_little_memory() {
-    let size = size_of::<Service<Stream, Punctual>>();
+fn idle_connection_is_small() {
+    let size = size_of::<ConnectionTask<Stream, NoDelay>>();
     assert!(size <= 88, "{size} bytes for each open connection");
 }
 
-/// A stream that takes some of what it is given, or nothing for now, as the dice fall.
+/// A stream with random partial writes and random pending results.
 #[derive(Debug)]
-struct Moody {
-    dice: Rng,
+struct FlakyStream {
+    random: Rng,
     reads: VecDeque<Vec<u8>>,
     written: Rc<RefCell<Vec<u8>>>,
 }
 
-impl Moody {
-    fn hesitates(&mut self, cx: &Context<'_>) -> bool {
-        let hesitates = self.dice.u8(..3) == 0;
-        if hesitates {
+impl FlakyStream {
+    fn is_pending(&mut self, cx: &Context<'_>) -> bool {
+        let is_pending = self.random.u8(..3) == 0;
+        if is_pending {
             cx.waker().wake_by_ref();
         }
-        hesitates
+        is_pending
     }
 }
 
-impl AsyncRead for Moody {
+impl AsyncRead for FlakyStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.hesitates(cx) {
+        if self.is_pending(cx) {
             return Poll::Pending;
         }
         let read = self.reads.pop_front().unwrap_or_default();
@@ -53,7 +53,7 @@ impl AsyncRead for Moody {
     }
 }
 
-impl AsyncWrite for Moody {
+impl AsyncWrite for FlakyStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -65,22 +65,22 @@ impl AsyncWrite for Moody {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.hesitates(cx) {
+        if self.is_pending(cx) {
             return Poll::Pending;
         }
-        let bytes: Vec<_> = pieces
+        let bytes: Vec<_> = slices
             .iter()
-            .flat_map(|piece| piece.iter().copied())
+            .flat_map(|slice| slice.iter().copied())
             .collect();
-        let count = self.dice.usize(1..=bytes.len());
+        let count = self.random.usize(1..=bytes.len());
         self.written.borrow_mut().extend(&bytes[..count]);
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hesitates(cx) {
+        if self.is_pending(cx) {
             Poll::Pending
         } else {
             Poll::Ready(Ok(()))
@@ -92,13 +92,13 @@ impl AsyncWrite for Moody {
     }
 }
 
-impl ResetOnClose for Moody {
+impl ResetOnClose for FlakyStream {
     fn set_reset_on_close(&self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// The messages in what is read, and whether a line behind them is too long.
+/// Returns the messages in the input, and whether a line over the limit follows.
 fn messages(config: &Config, reads: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
     if config.mode != Mode::Line {
         return (reads.to_vec(), false);
@@ -107,104 +107,105 @@ fn messages(config: &Config, reads: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
     let lines = all
         .split_inclusive(|byte| *byte == b'\n')
         .map(<[u8]>::to_vec);
-    let fits = |line: &Vec<u8>| without_end(line).0.len() <= config.max_line;
+    let fits = |line: &Vec<u8>| trim_newline(line).0.len() <= config.max_line;
     let fitting: Vec<_> = lines.clone().take_while(fits).collect();
     let too_long = fitting.len() < lines.count();
     (fitting, too_long)
 }
 
-/// What is to be answered.
-fn answers(config: &Config, messages: &[Vec<u8>], too_long: bool) -> Vec<u8> {
+/// Returns the expected replies.
+fn expected_replies(config: &Config, messages: &[Vec<u8>], too_long: bool) -> Vec<u8> {
     if config.mode == Mode::Discard {
         return Vec::new();
     }
-    let mut answers: Vec<_> = messages
+    let mut replies: Vec<_> = messages
         .iter()
         .flat_map(|message| [&config.prefix, message])
         .flatten()
         .copied()
         .collect();
     if too_long {
-        answers.extend(format!("error: line longer than {} bytes\n", config.max_line).bytes());
+        replies.extend(format!("error: line longer than {} bytes\n", config.max_line).bytes());
     }
-    answers
+    replies
 }
 
-/// Serves a connection on which everything is as the dice fall, and looks whether what is
-/// answered and counted is what it should be.
+/// Serves a connection with a random configuration, input and write lengths, and checks the
+/// replies and counters.
 fn serve_at_random(seed: u64) {
-    let mut dice = Rng::with_seed(seed);
+    let mut random = Rng::with_seed(seed);
     let config = Config {
-        mode: [Mode::Line, Mode::Line, Mode::Chunk, Mode::Discard][dice.usize(..4)],
-        prefix: b"> "[..dice.usize(..3)].into(),
-        max_line: dice.usize(8..40),
+        mode: [Mode::Line, Mode::Line, Mode::Chunk, Mode::Discard][random.usize(..4)],
+        prefix: b"> "[..random.usize(..3)].into(),
+        max_line: random.usize(8..40),
         threads: NonZeroUsize::MIN,
-        faults: dice.bool().then(Faults::default),
+        fault_injection: random.bool().then(FaultInjection::default),
         ..Config::default()
     };
     let mut byte = || {
-        if dice.u8(..6) == 0 {
+        if random.u8(..6) == 0 {
             b'\n'
         } else {
-            dice.alphanumeric() as u8
+            random.alphanumeric() as u8
         }
     };
     let bytes: Vec<_> = (0..300).map(|_| byte()).collect();
     let mut reads = Vec::new();
-    let mut rest = &bytes[..dice.usize(..=bytes.len())];
+    let mut rest = &bytes[..random.usize(..=bytes.len())];
     while !rest.is_empty() {
-        let (read, more) = rest.split_at(dice.usize(1..=rest.len().min(60)));
+        let (read, more) = rest.split_at(random.usize(1..=rest.len().min(60)));
         reads.push(read.to_vec());
         rest = more;
     }
     let (messages, too_long) = messages(&config, &reads);
-    let wanted = answers(&config, &messages, too_long);
+    let expected = expected_replies(&config, &messages, too_long);
 
-    let figures = Arc::new(Figures::new(NonZeroUsize::MIN));
-    let traffic = figures.traffic().next().unwrap();
-    let (admission, permits) = (Admission::new(&config), Semaphore::new(NonZeroUsize::MIN));
+    let stats = Arc::new(ServerStats::new(NonZeroUsize::MIN));
+    let traffic = stats.traffic().next().unwrap();
+    let access = AccessControl::new(&config);
+    let permits = Semaphore::new(NonZeroUsize::MIN);
     let permit = permits.try_acquire().unwrap();
-    let shared = Shared::new(
+    let context = WorkerContext::new(
         &config,
-        Arc::clone(&figures),
+        Arc::clone(&stats),
         traffic,
-        admission.into(),
+        access.into(),
         permits.clone(),
     );
-    let shared = Rc::new(shared);
+    let context = Rc::new(context);
     let peer = Peer::Unix {
         process: 1,
         user: 0,
     };
-    let (visit, number) = Visit::begin(Rc::clone(&shared), permit, peer);
-    let late = Late::new(&shared, number);
+    let (guard, number) = ConnectionGuard::new(Rc::clone(&context), permit, peer);
+    let delay = DelayedReplies::new(&context, number);
     let written = Rc::default();
-    let stream = Moody {
-        dice,
+    let stream = FlakyStream {
+        random,
         reads: reads.clone().into(),
         written: Rc::clone(&written),
     };
     assert!(permits.try_acquire().is_none());
-    future::block_on(Session::open(visit, stream, late).run());
-    assert!(permits.try_acquire().is_some(), "the place is free again");
+    future::block_on(Connection::new(guard, stream, delay).run());
+    assert!(permits.try_acquire().is_some(), "the permit is released");
 
-    let seen = written.borrow().escape_ascii().to_string();
+    let actual = written.borrow().escape_ascii().to_string();
     assert_eq!(
-        seen,
-        wanted.escape_ascii().to_string(),
+        actual,
+        expected.escape_ascii().to_string(),
         "seed {seed}: {config:?} {reads:?}"
     );
-    let summary = figures.summary();
-    assert_eq!((summary.connections, summary.open), (1, 0));
+    let summary = stats.summary();
+    assert_eq!((summary.connections, summary.active), (1, 0));
     assert_eq!(summary.messages, messages.len() as u64, "seed {seed}");
-    assert_eq!(summary.sent, wanted.len() as u64, "seed {seed}");
-    assert_eq!(summary.too_long, u64::from(too_long), "seed {seed}");
+    assert_eq!(summary.sent, expected.len() as u64, "seed {seed}");
+    assert_eq!(summary.line_too_long, u64::from(too_long), "seed {seed}");
     if !too_long {
         assert_eq!(summary.received, reads.concat().len() as u64, "seed {seed}");
     }
 }
 
 #[test]
-fn whatever_comes_in_whatever_pieces_each_message_is_answered_once() {
+fn random_input_gets_exactly_one_reply_per_message() {
     (0..5000).for_each(serve_at_random);
 }

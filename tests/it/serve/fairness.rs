@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::{MIB, fill, noise};
+use super::{MIB, fill, random_bytes};
 use crate::harness::Server;
 use crate::harness::serve::ask;
 
 #[test]
-fn a_client_that_resets_is_dropped_and_counted() {
+fn reset_by_client_is_counted() {
     let server = Server::start(&[]);
     let before = server.descriptors();
     for _ in 0..10 {
@@ -27,11 +27,11 @@ fn a_client_that_resets_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_client_that_goes_without_reading_is_dropped() {
+fn client_closing_without_reading_is_dropped() {
     let server = Server::start(&[]);
     let before = server.descriptors();
     for _ in 0..10 {
-        server.connect().write_all(&noise(100_000)).unwrap();
+        server.connect().write_all(&random_bytes(100_000)).unwrap();
     }
     server.until_descriptors(before);
     server.stop().says("connections=10");
@@ -61,7 +61,7 @@ fn rest(mut client: &TcpStream) -> usize {
 }
 
 #[test]
-fn who_reads_nothing_for_ten_seconds_costs_little_memory_holds_up_nobody_and_gets_all() {
+fn slow_reader_is_bounded_and_isolated() {
     let server = Server::start(&["--mode", "chunk", "-q"]);
     let quick = server.connect();
     ask(&quick, b"hello");
@@ -118,7 +118,7 @@ fn in_parallel(clients: &[TcpStream], work: impl Fn(&TcpStream) -> usize + Sync)
 }
 
 #[test]
-fn many_slow_readers_cost_no_more_than_a_read_each() {
+fn many_slow_readers_use_one_read_each() {
     for (count, most) in [(20, 3 * MIB), (100, 12 * MIB)] {
         let grown = growth_by_slow_readers(count);
         assert!(grown < most, "{count} slow readers: grown by {grown} bytes");
@@ -126,7 +126,7 @@ fn many_slow_readers_cost_no_more_than_a_read_each() {
 }
 
 #[test]
-fn one_at_full_speed_does_not_starve_fifty_others() {
+fn fast_connection_does_not_starve_others() {
     let server = Server::start(&["-q"]);
     let bulk = server.connect();
     let others: Vec<_> = (0..50).map(|_| server.connect()).collect();

@@ -14,7 +14,7 @@ use crate::harness::serve::{ask, ends};
 use crate::harness::{Folder, Server};
 
 #[test]
-fn at_the_end_what_has_been_received_is_answered() {
+fn shutdown_replies_to_received_input() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start(&[]);
         let mut client = server.connect();
@@ -32,7 +32,7 @@ fn at_the_end_what_has_been_received_is_answered() {
 }
 
 #[test]
-fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
+fn shutdown_serves_backlog_and_refuses_new_clients() {
     let server = Server::start(&["--max-connections", "1"]);
     let first = server.connect();
     ask(&first, b"in\n");
@@ -55,7 +55,7 @@ fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
 }
 
 #[test]
-fn who_does_not_end_is_cut_at_the_deadline() {
+fn open_connection_is_aborted_at_drain_timeout() {
     let server = Server::start(&["--mode", "chunk", "--drain", "500ms"]);
     let stubborn = server.connect();
     fill(&stubborn, 64 << 20);
@@ -76,7 +76,7 @@ fn who_does_not_end_is_cut_at_the_deadline() {
 }
 
 #[test]
-fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
+fn fast_sender_does_not_delay_drain_timeout() {
     let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
     let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
     let sent = thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_answered_every_time() {
+fn input_before_the_signal_always_gets_a_reply() {
     for _ in 0..20 {
         let server = Server::start(&["-q"]);
         let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
@@ -119,7 +119,7 @@ fn what_was_sent_before_the_signal_is_answered_every_time() {
 }
 
 #[test]
-fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
+fn idle_client_delays_shutdown_by_a_second_at_most() {
     let server = Server::start(&[]);
     let silent = server.connect();
     ask(&silent, b"hello\n");
@@ -133,7 +133,7 @@ fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
 }
 
 #[test]
-fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_ever() {
+fn blocked_stdout_does_not_block_shutdown() {
     // What a pipe holds; and less, so that the address still fits, but not the summary.
     for there in [65_536, 65_300] {
         let folder = Folder::new();
@@ -159,7 +159,7 @@ fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_eve
 }
 
 #[test]
-fn who_has_come_before_the_addresses_are_told_is_answered_though_a_signal_comes_first() {
+fn client_before_announcement_is_served() {
     let folder = Folder::new();
     let mut shell = Command::new("sh");
     shell
@@ -192,7 +192,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_exits_immediately() {
     let server = Server::start(&["--mode", "chunk", "--drain", "1h"]);
     let stubborn = server.connect();
     fill(&stubborn, 64 << 20);
