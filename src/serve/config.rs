@@ -1,4 +1,4 @@
-//! What a server can be display.
+//! Configuration of a server.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;

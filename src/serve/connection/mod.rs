@@ -79,7 +79,7 @@ where
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Not polled yet. The first poll registers the waker, which never changes.
+    /// Initial state. The first poll registers the waker, which never changes.
     Init,
     /// Reads and replies.
     Open,
