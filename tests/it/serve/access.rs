@@ -1,4 +1,4 @@
-//! Who may connect to `myapp serve`, and how many of one address.
+//! Access control by address.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use crate::harness::serve::ask;
 use crate::harness::{Server, myapp};
 
-/// A connection from an address of this machine.
+/// Connects from a local address.
 #[track_caller]
 fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -23,7 +23,7 @@ fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     stream
 }
 
-/// Fails unless the connection is closed without an answer.
+/// Fails unless the connection is closed without a reply.
 #[track_caller]
 fn is_closed(mut client: TcpStream) {
     match client.read(&mut [0; 1]) {

@@ -1,4 +1,4 @@
-//! Where a server listens, and what it cannot mean.
+//! Addresses to listen on.
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
@@ -92,10 +92,10 @@ fn bind_permission_error_has_a_hint() {
         (
             "unix:locked/socket",
             3,
-            "Permission denied\nhint: a socket is a new file in its folder",
+            "Permission denied\nhint: the socket is created as a file",
         ),
     ] {
-        // In a namespace of its own the program has no privileges, whoever runs the tests.
+        // A user namespace removes the privileges, even if the tests run as root.
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--net"]);
         let ran = folder.myapp(["serve", address]).through(unshare).run();
@@ -121,7 +121,8 @@ fn every_interface_ignores_bindv6only() {
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", &script]);
         let server = Server::of(myapp(["serve", address]).through(unshare), 1);
-        let (port, id) = (server.address().port(), server.id().to_string());
+        let port = server.address().port();
+        let id = server.id().to_string();
         for host in ["127.0.0.1", "[::1]"] {
             let mut nsenter = Command::new("nsenter");
             nsenter.args(["--user", "--preserve-credentials", "--net", "--target", &id]);
@@ -132,7 +133,7 @@ fn every_interface_ignores_bindv6only() {
     }
 }
 
-/// Asks a server at an address whose port is 0, which it is to announce as it was typed.
+/// Exchanges a message with a server on port 0 and checks the announced host.
 #[track_caller]
 fn answers_as_announced(
     address: &str,

@@ -1,4 +1,4 @@
-//! Real clients: they get back all that they send.
+//! Tests with other clients.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::thread;
 use super::random_bytes;
 use crate::harness::Server;
 
-/// What a program prints for `input`.
+/// Returns the output of a program for `input`.
 pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -22,7 +22,7 @@ pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     })
 }
 
-/// What comes back for `message` while the program's stdin stays open, and then nothing more.
+/// Returns the reply to `message` while stdin of the program stays open.
 #[track_caller]
 pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
     let mut command = Command::new(program);

@@ -1,4 +1,4 @@
-//! Faults that `myapp serve` makes on purpose.
+//! Fault injection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -8,7 +8,7 @@ use super::{MIB, fill, random_bytes};
 use crate::harness::serve::{ask, ends};
 use crate::harness::{Server, myapp};
 
-/// Numbered lines.
+/// Returns numbered lines.
 fn lines(count: usize) -> String {
     (0..count).map(|number| format!("{number}\n")).collect()
 }
@@ -77,7 +77,7 @@ fn same_seed_drops_the_same_replies() {
         server
             .stop()
             .says("summary connections=3 messages=1500")
-            .says(&format!("lost={count} "));
+            .says(&format!("fault_dropped={count} "));
         assert!((200..400).contains(&count), "{count} of 1500");
         answers
     };
@@ -100,7 +100,7 @@ fn is_end(byte: &u8) -> bool {
 fn random_seed_is_logged() {
     Server::start(&["--jitter", "1ms"])
         .stop()
-        .says("--seed repeats them seed=");
+        .says("repeat them with --seed seed=");
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn connection_is_reset_after_configured_bytes() {
     );
     server
         .stop()
-        .says("reset=1")
+        .says("fault_reset=1")
         .says("failed=0")
-        .says("why=\"reset on purpose\"");
+        .says("reason=\"fault reset\"");
 }
 
 #[test]
@@ -164,7 +164,11 @@ fn shutdown_sends_delayed_replies() {
     assert_eq!(&answer, b"late\n");
     ends(&client);
     drop(client);
-    server.wait().code(0).says("why=\"drained\"").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("reason=\"drained\"")
+        .says("aborted_on_shutdown=0");
 }
 
 #[test]
@@ -183,5 +187,5 @@ fn invalid_or_ineffective_faults_are_usage_errors() {
         .run()
         .code(2)
         .prints("");
-    ran.says("hint: they happen to answers, and it sends none");
+    ran.says("hint: discard mode sends no replies");
 }

@@ -1,4 +1,4 @@
-//! How long, how many, and what happens beyond.
+//! Timeouts and limits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -21,9 +21,9 @@ fn idle_connection_is_closed() {
     ends(&client);
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(990), "{waited:?}");
-    // 1.125 s on a machine that is not busy.
+    // 1.125 s on an idle machine.
     assert!(waited < Duration::from_millis(1500), "{waited:?}");
-    server.stop().says("idle=1");
+    server.stop().says("idle_timeouts=1");
 }
 
 #[test]
@@ -47,7 +47,10 @@ fn input_restarts_the_idle_timeout() {
 fn connection_without_input_is_closed_when_idle() {
     let server = Server::start(&["--idle-timeout", "200ms"]);
     ends(&server.connect());
-    server.stop().says("idle=1").says("why=\"idle\"");
+    server
+        .stop()
+        .says("idle_timeouts=1")
+        .says("reason=\"idle timeout\"");
 }
 
 #[test]
@@ -88,12 +91,13 @@ fn accept_recovers_from_missing_descriptors() {
     let server = Server::of(myapp(arguments).descriptors(64), 3);
     let first = server.connect();
     ask(&first, b"in\n");
-    // On sockets of all addresses and both threads.
+    // For the sockets of all addresses and both workers.
     let addresses = server.addresses().iter().cycle().take(200);
     let others: Vec<_> = addresses
         .map(|address| TcpStream::connect(address).unwrap())
         .collect();
-    let (before, start) = (server.cpu(), Instant::now());
+    let before = server.cpu();
+    let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
         assert_eq!(ask(&first, b"goes on\n"), b"goes on\n");
         thread::sleep(Duration::from_millis(50));
@@ -110,11 +114,11 @@ fn accept_recovers_from_missing_descriptors() {
     let ran = server
         .stop()
         .says("Too many open files")
-        .says("fewer connections than wanted");
+        .says("the limit of open files is lower");
     let warned = ran
         .stderr
         .lines()
-        .filter(|line| line.contains("cannot accept"))
+        .filter(|line| line.contains("accept failed"))
         .count();
     assert!(
         (1..=2 * short.as_secs() as usize).contains(&warned),
@@ -124,14 +128,14 @@ fn accept_recovers_from_missing_descriptors() {
 
 #[test]
 fn default_connection_limit_follows_descriptors() {
-    // Sockets and threads of its own need some, too.
+    // The server's own sockets and threads need descriptors as well.
     for (threads, listening, limit) in [("1", 1, 64), ("8", 1, 128), ("2", 20, 128)] {
         let arguments = ["serve", "-v", "--threads", threads];
         let addresses = ["127.0.0.1:0"].repeat(listening);
         let program = myapp([&arguments, addresses.as_slice()].concat()).descriptors(limit);
         let server = Server::of(program, listening);
         let clients: Vec<_> = (0..150).map(|_| server.connect()).collect();
-        // Whose turn comes first depends on the thread that they come to.
+        // The order depends on the worker of each connection.
         thread::scope(|scope| {
             for client in clients {
                 scope.spawn(move || assert_eq!(ask(&client, b"in turn\n"), b"in turn\n"));
@@ -175,5 +179,5 @@ fn threads_share_work_and_limits() {
         .wait()
         .code(0)
         .says("connections=31 messages=31")
-        .says("cut=0");
+        .says("aborted_on_shutdown=0");
 }

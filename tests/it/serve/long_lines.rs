@@ -1,4 +1,4 @@
-//! Lines that are too long, and lines that never end.
+//! Lines over the limit and lines without end.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -22,8 +22,8 @@ fn line_limit_is_exact() {
     );
     server
         .stop()
-        .says("too_long=2")
-        .says("why=\"line too long\"");
+        .says("line_too_long=2")
+        .says("reason=\"line too long\"");
 }
 
 #[test]
@@ -40,13 +40,15 @@ fn gibibyte_line_is_refused_in_bounded_memory() {
     let server = Server::start(&["-q"]);
     ask(&server.connect(), b"warm\n");
     let before = server.memory();
-    let (client, piece) = (server.connect(), vec![b'x'; MIB as usize]);
-    let (mut answer, mut most) = ([0; 38], 0);
+    let client = server.connect();
+    let piece = vec![b'x'; MIB as usize];
+    let mut answer = [0; 38];
+    let mut most = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..1024 {
                 most = most.max(server.memory());
-                // After the refusal the server reads on for a second, then it has closed.
+                // After the error reply the server reads for another second, then closes.
                 if (&client).write_all(&piece).is_err() {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! What `myapp serve` tells of itself: metrics, stats, events.
+//! Metrics, statistics and events.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use super::clients::peer;
 use crate::harness::serve::ask;
 use crate::harness::{Running, Server, myapp, schema};
 
-/// A server that tells its metrics, and where.
+/// Starts a server with a metrics endpoint, and returns its address.
 #[track_caller]
 fn measured(arguments: &[&str]) -> (Server, SocketAddr) {
     let metrics = ["serve", "--metrics", "0", "127.0.0.1:0"];
@@ -28,7 +28,7 @@ fn measured(arguments: &[&str]) -> (Server, SocketAddr) {
     )
 }
 
-/// What is answered to a request; it is sent as it is.
+/// Sends a raw request and returns the response.
 #[track_caller]
 fn request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("connect for metrics");
@@ -43,7 +43,7 @@ fn request(address: SocketAddr, request: &[u8]) -> String {
     answer
 }
 
-/// The body of `GET /metrics`.
+/// Returns the body of `GET /metrics`.
 #[track_caller]
 fn scrape(address: SocketAddr) -> String {
     let answer = request(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -60,7 +60,7 @@ fn scrape(address: SocketAddr) -> String {
     body.into()
 }
 
-/// Waits until the metrics hold all these lines: what is answered is counted a moment later.
+/// Waits until the metrics contain all these lines: counters are updated after the reply.
 #[track_caller]
 pub(super) fn until(address: SocketAddr, lines: &[&str]) {
     let start = Instant::now();
@@ -114,7 +114,7 @@ fn metrics_follow_prometheus_conventions() {
             helped.push(help.split_once(' ').expect("a text").0);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a type");
-            assert_eq!(helped.last(), Some(&name), "help stands before the type");
+            assert_eq!(helped.last(), Some(&name), "HELP precedes TYPE");
             assert_eq!(
                 kind == "counter",
                 name.ends_with("_total"),
@@ -124,11 +124,7 @@ fn metrics_follow_prometheus_conventions() {
         } else {
             let (name, value) = line.split_once(' ').expect("a value");
             let name = name.split('{').next().unwrap();
-            assert_eq!(
-                helped.last(),
-                Some(&name),
-                "a sample stands below its own type"
-            );
+            assert_eq!(helped.last(), Some(&name), "a sample follows its TYPE");
             assert!(
                 value.parse::<f64>().is_ok_and(|value| value >= 0.0),
                 "{line}"
@@ -184,7 +180,7 @@ fn other_metrics_requests_are_refused() {
     }
     assert!(
         scrape(metrics).contains("myapp_connections_total 0\n"),
-        "these do not count"
+        "metrics requests are not counted"
     );
     let start = Instant::now();
     silent
@@ -193,7 +189,7 @@ fn other_metrics_requests_are_refused() {
     assert_eq!(
         (&silent).read(&mut [0; 1]).unwrap(),
         0,
-        "who says nothing is closed"
+        "a silent client is closed"
     );
     assert!(
         start.elapsed() < Duration::from_secs(10),
@@ -225,7 +221,7 @@ fn metrics_bind_error_names_the_address() {
         .says("myapp: --metrics: resolve no.such.host.invalid: ");
 }
 
-/// The next event, which is as the schema says.
+/// Returns the next event, checked against the schema.
 #[track_caller]
 fn event(running: &mut Running, name: &str) -> serde_json::Value {
     let line = running.line();

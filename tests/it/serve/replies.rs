@@ -1,4 +1,4 @@
-//! What comes back, and that it is what was sent.
+//! Replies equal the input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -127,7 +127,7 @@ fn data_with_fin_gets_a_reply() {
     for round in 0..1000 {
         let message = format!("round {round}\n");
         let client = server.connect();
-        // What may be followed by more is held back, and the end follows at once.
+        // MSG_MORE holds the data back, so that the FIN follows in the same segment.
         send(&client, message.as_bytes(), SendFlags::MORE).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();

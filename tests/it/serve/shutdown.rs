@@ -1,4 +1,4 @@
-//! The end: what has been received is answered, who is stubborn is cut.
+//! Shutdown and drain.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -27,7 +27,7 @@ fn shutdown_replies_to_received_input() {
         drop(client);
         let ran = server.wait().code(0);
         ran.says("summary connections=1 messages=4 received=19 sent=19")
-            .says("why=\"drained\"");
+            .says("reason=\"drained\"");
     }
 }
 
@@ -49,7 +49,11 @@ fn shutdown_serves_backlog_and_refuses_new_clients() {
         assert_eq!(answer, "from the backlog\n");
     }
     let address = server.address();
-    server.wait().code(0).says("connections=4").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("connections=4")
+        .says("aborted_on_shutdown=0");
     let refused = TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
@@ -72,7 +76,8 @@ fn open_connection_is_aborted_at_drain_timeout() {
         "{:?}",
         start.elapsed()
     );
-    ran.says("cut=1").says("why=\"cut\"");
+    ran.says("aborted_on_shutdown=1")
+        .says("reason=\"aborted on shutdown\"");
 }
 
 #[test]
@@ -124,7 +129,7 @@ fn idle_client_delays_shutdown_by_a_second_at_most() {
     let silent = server.connect();
     ask(&silent, b"hello\n");
     let start = Instant::now();
-    server.stop().says("cut=0");
+    server.stop().says("aborted_on_shutdown=0");
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -134,7 +139,7 @@ fn idle_client_delays_shutdown_by_a_second_at_most() {
 
 #[test]
 fn blocked_stdout_does_not_block_shutdown() {
-    // What a pipe holds; and less, so that the address still fits, but not the summary.
+    // The capacity of a pipe; and less, so that the address fits but the summary does not.
     for there in [65_536, 65_300] {
         let folder = Folder::new();
         let mut shell = Command::new("sh");
@@ -178,10 +183,14 @@ fn client_before_announcement_is_served() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "hello\n");
     drop(client);
-    server.wait().code(0).says("stopping").says("messages=1");
+    server
+        .wait()
+        .code(0)
+        .says("shutting down")
+        .says("messages=1");
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -197,12 +206,12 @@ fn second_signal_exits_immediately() {
     let stubborn = server.connect();
     fill(&stubborn, 64 << 20);
     server.signal(Signal::INT);
-    // The drain has begun when new connections are refused.
+    // The server drains once new connections are refused.
     let start = Instant::now();
     while TcpStream::connect(server.address()).is_ok() {
         assert!(start.elapsed() < Duration::from_secs(10), "still accepts");
         thread::sleep(Duration::from_millis(5));
     }
     server.signal(Signal::TERM);
-    server.wait().code(0).says("cut=1");
+    server.wait().code(0).says("aborted_on_shutdown=1");
 }

@@ -1,4 +1,4 @@
-//! Sockets that are handed over, and readiness that is told, as systemd does and wants it.
+//! Socket activation and readiness notification.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -13,15 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp};
 
-/// That the sockets are for the program itself.
+/// Shell words that pass the sockets to the program itself.
 const OURS: &str = "LISTEN_PID=$$";
 
-/// A program that has been handed two sockets; killed when dropped.
+/// A program with two inherited sockets; killed when dropped.
 struct Started(Child);
 
 impl Started {
     /// Starts `myapp serve ARGUMENTS` with two sockets as descriptors 3 and 4; `whose` are shell
-    /// words that say for whom they are.
+    /// words that set their owner.
     fn serve(arguments: &str, sockets: [OwnedFd; 2], whose: &str, notify: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_myapp");
         let script = format!(
@@ -35,7 +35,7 @@ impl Started {
         Self(command.spawn().unwrap())
     }
 
-    /// The next lines of stdout.
+    /// Returns the next lines of stdout.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let stdout = BufReader::new(self.0.stdout.take().unwrap());
         stdout.lines().take(count).map(Result::unwrap).collect()
@@ -49,7 +49,7 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -57,7 +57,7 @@ impl Drop for Started {
 
 fn told(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 100];
-    let count = socket.recv(&mut buffer).expect("something is told");
+    let count = socket.recv(&mut buffer).expect("receive a notification");
     String::from_utf8_lossy(&buffer[..count])
         .trim_end()
         .to_owned()

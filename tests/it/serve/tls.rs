@@ -1,4 +1,4 @@
-//! TLS: who gets in, what comes back, and the right end for everybody else.
+//! TLS: handshake, client certificates, alerts and close.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two of one name would be told apart by their signatures alone.
+        // With equal names only the signatures would differ.
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    /// A certificate and its key.
+    /// Issues a certificate and its key.
     fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A client that trusts this authority.
+    /// Returns a client that trusts this authority.
     fn client(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -80,7 +80,7 @@ impl Authority {
     }
 }
 
-/// A server inside TLS, its authority and its files.
+/// A TLS server, its authority and its files.
 struct Server {
     running: Running,
     address: SocketAddr,
@@ -91,7 +91,8 @@ struct Server {
 impl Server {
     #[track_caller]
     fn start(arguments: &[&str]) -> Self {
-        let (folder, authority) = (Folder::new(), Authority::new());
+        let folder = Folder::new();
+        let authority = Authority::new();
         let (certificate, key) = authority.issue("localhost");
         folder.write("cert.pem", certificate);
         folder.write("key.pem", key);
@@ -127,7 +128,7 @@ impl Server {
         self.connect(self.authority.client(&TLS13, None))
     }
 
-    /// Stops it; the counters of TLS at its end.
+    /// Stops the server and returns its TLS counters.
     #[track_caller]
     fn stop(self) -> String {
         self.running.signal(Signal::TERM);
@@ -153,7 +154,7 @@ fn begin(program: Program) -> (Running, SocketAddr) {
     )
 }
 
-/// Sends a message and reads as many bytes of the answer.
+/// Sends a message and reads a reply of the same length.
 #[track_caller]
 fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
     client.write_all(message).unwrap();
@@ -162,20 +163,22 @@ fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Says that nothing more will be sent, and reads to the server's own such word.
+/// Sends `close_notify`, and reads up to that of the server.
 #[track_caller]
 fn finish(client: &mut Client) -> Vec<u8> {
     client.conn.send_close_notify();
     let mut rest = Vec::new();
-    // Without that word this is an error.
+    // An end without close_notify is an error.
     client
         .read_to_end(&mut rest)
-        .expect("an end that the server has told");
+        .expect("close_notify of the server");
     rest
 }
 
-const NO_FAILURE: &str =
-    r#"{"not_tls":0,"other":0,"timed_out":0,"truncated":0,"unknown_client":0}"#;
+const NO_FAILURE: &str = concat!(
+    r#"{"client_cert_rejected":0,"handshake_errors":0,"handshake_timeouts":0,"#,
+    r#""missing_close_notify":0,"not_tls":0}"#
+);
 
 #[test]
 fn close_notify_returns_all_input_then_ends() {
@@ -184,7 +187,7 @@ fn close_notify_returns_all_input_then_ends() {
         for length in [0, 1, 5, 100_000] {
             let mut client = server.connect(server.authority.client(version, None));
             let bytes = random_bytes(length);
-            // Without a handshake there is nothing to be closed inside.
+            // Without a handshake there is no close_notify.
             client.conn.complete_io(&mut client.sock).unwrap();
             client.write_all(&bytes).unwrap();
             assert!(finish(&mut client) == bytes, "{length} bytes differ");
@@ -209,7 +212,7 @@ fn bulk_is_echoed_in_bounded_memory() {
     finish(&mut client);
 }
 
-/// The memory in bytes that is the program's own.
+/// Returns the anonymous memory of the program in bytes.
 fn memory(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
     let line = status
@@ -282,7 +285,7 @@ fn client_certificate_is_required_and_verified() {
         ask(&mut client, b"still in\n");
         finish(&mut client);
     }
-    assert!(server.stop().contains(r#""unknown_client":4"#));
+    assert!(server.stop().contains(r#""client_cert_rejected":4"#));
 }
 
 #[test]
@@ -300,7 +303,7 @@ fn handshake_timeout_releases_the_slot() {
     assert!(waited < Duration::from_secs(15), "{waited:?}");
     ends(&silent);
     finish(&mut next);
-    assert!(server.stop().contains(r#""timed_out":1"#));
+    assert!(server.stop().contains(r#""handshake_timeouts":1"#));
 }
 
 #[test]
@@ -351,7 +354,10 @@ fn close_during_handshake_is_immediate() {
         start.elapsed()
     );
     let tls = server.stop();
-    assert!(tls.contains(r#""other":12,"timed_out":0"#), "{tls}");
+    assert!(
+        tls.contains(r#""handshake_errors":12,"handshake_timeouts":0"#),
+        "{tls}"
+    );
 }
 
 #[test]
@@ -365,7 +371,7 @@ fn missing_close_notify_is_counted() {
     assert_eq!(&answer, b"whole\n");
     let error = client.read_exact(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-    assert!(server.stop().contains(r#""truncated":1"#));
+    assert!(server.stop().contains(r#""missing_close_notify":1"#));
 }
 
 #[test]
@@ -397,7 +403,7 @@ fn self_signed_fingerprint_is_printed_when_quiet() {
             .myapp(["download", "--retry", "0", "--pinned-sha256", pin, &address])
             .run()
     };
-    // It is no HTTP server, but the handshake with it tells its certificate.
+    // The HTTP request fails, but the handshake shows the certificate.
     let told = echo(&"0".repeat(64)).code(5).stderr;
     let found = told.trim_end().rsplit(' ').next().unwrap();
     assert!(found.parse::<Fingerprint>().is_ok(), "{told}");
@@ -439,7 +445,8 @@ fn certificate_without_address_is_a_usage_error() {
 
 #[test]
 fn unusable_tls_files_are_named_with_cause() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let (certificate, key) = authority.issue("localhost");
     folder.write("cert", certificate);
     folder.write("key", key);
@@ -502,7 +509,8 @@ fn openssl_client_works_with_each_version() {
     let (certificate, key) = server.authority.issue("client");
     let certificate = server.folder.write("client.pem", certificate + &key);
     let certificate = certificate.to_str().unwrap();
-    let (address, ca) = (server.address.to_string(), server.folder.path("ca.pem"));
+    let address = server.address.to_string();
+    let ca = server.folder.path("ca.pem");
     let fixed = [
         "s_client",
         "-quiet",
@@ -534,7 +542,7 @@ fn ncat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let port = server.address.port().to_string();
     for length in [5, 100_000] {
-        // It ends without close_notify, so a line without its end would not be answered.
+        // ncat ends without close_notify, so an incomplete line would get no reply.
         let lines = [random_bytes(length), vec![b'\n']].concat();
         let answer = peer("ncat", &["--ssl", "127.0.0.1", &port], &lines);
         assert!(answer == lines, "{length} bytes differ");
@@ -546,7 +554,8 @@ fn ncat_works_over_tls() {
 fn socat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let ca = server.folder.path("ca.pem");
-    let (port, ca) = (server.address.port(), ca.display());
+    let port = server.address.port();
+    let ca = ca.display();
     for version in ["TLS1.2", "TLS1.3"] {
         let versions =
             format!("openssl-min-proto-version={version},openssl-max-proto-version={version}");

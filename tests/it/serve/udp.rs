@@ -1,4 +1,4 @@
-//! `myapp serve` over UDP, as its clients see it.
+//! UDP.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -15,17 +15,17 @@ use super::{MIB, random_bytes};
 use crate::harness::serve::ask;
 use crate::harness::{Server, myapp, schema};
 
-/// How long is waited for an answer that is expected.
+/// Time limit for expected replies.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A server with these arguments that listens on `udp://` at `address`.
+/// Starts a server with these arguments on `udp://` and `address`.
 #[track_caller]
 fn serve(arguments: &[&str], address: &str) -> Server {
     let address = format!("udp://{address}");
     Server::of(myapp([&["serve"], arguments, &[&address]].concat()), 1)
 }
 
-/// A socket that takes answers only from `server`.
+/// Returns a socket connected to `server`.
 #[track_caller]
 fn client(server: SocketAddr) -> UdpSocket {
     let any = if server.is_ipv4() {
@@ -47,14 +47,14 @@ fn receive(client: &UdpSocket) -> Vec<u8> {
     buffer
 }
 
-/// Sends a datagram and returns the next that comes.
+/// Sends a datagram and returns the next reply.
 #[track_caller]
 fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
     client.send(message).expect("send a datagram");
     receive(client)
 }
 
-/// All answers that have come already.
+/// Returns all replies received so far.
 fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
     client.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 16];
@@ -130,7 +130,7 @@ fn oversized_datagram_is_counted_and_dropped() {
         .stop()
         .says("messages=1")
         .says("datagrams_received=1 datagrams_unanswered=1");
-    ran.says("why=\"longer than a datagram may be\"");
+    ran.says("reason=\"too_long\"");
     assert_eq!(come(&client), [b""; 0]);
 }
 
@@ -159,20 +159,21 @@ fn reply_uses_the_destination_address() {
 #[test]
 #[ignore = "peer: unshare, ip, nsenter, socat"]
 fn reply_uses_the_ipv6_destination_address() {
-    // This machine may have a single address of its own; a network of its own has those it is given.
+    // This machine may have a single address; a network namespace gets the addresses it needs.
     let mut unshare = Command::new("unshare");
     let network = "ip link set lo up && ip addr add fd00::1/128 dev lo &&
                    ip addr add fd00::2/128 dev lo && exec \"$0\" \"$@\"";
     unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", network]);
     let server = Server::of(myapp(["serve", "-q", "udp://:0"]).through(unshare), 1);
-    let (id, port) = (server.id(), server.address().port());
+    let id = server.id();
+    let port = server.address().port();
     let [user, net] = ["user", "net"].map(|kind| format!("--{kind}=/proc/{id}/ns/{kind}"));
     for (asked, asking) in [
         ("fd00::1", "fd00::2"),
         ("fd00::2", "fd00::1"),
         ("fd00::1", "::1"),
     ] {
-        // socat takes an answer only from where it has sent to.
+        // socat accepts replies only from its destination.
         let to = format!("UDP6:[{asked}]:{port},bind=[{asking}]");
         let inside = [&user, &net, "--preserve-credentials", "socat", "-", &to];
         talks("nsenter", &inside, b"who are you?");
@@ -183,10 +184,10 @@ fn reply_uses_the_ipv6_destination_address() {
 fn udp_send_error_is_counted() {
     let server = serve(&["--prefix", "> "], "127.0.0.1:0");
     let client = client(server.address());
-    // With the prefix it is longer than any datagram.
+    // With the prefix it exceeds the maximum length.
     client.send(&random_bytes(65_507)).unwrap();
     for _ in 0..10 {
-        // Nobody is there any more to take the answer.
+        // The socket of the peer is closed.
         let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
         gone.send_to(b"gone", server.address()).unwrap();
     }
@@ -194,7 +195,7 @@ fn udp_send_error_is_counted() {
     server
         .stop()
         .says("datagrams_received=12 datagrams_unanswered=1")
-        .says("cannot answer");
+        .says("send failed");
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn denied_udp_peer_gets_no_reply() {
     server
         .stop()
         .says("datagrams_received=1 datagrams_unanswered=1")
-        .says("why=\"its address may not ask\"");
+        .says("reason=\"acl\"");
     assert_eq!(come(&denied), [b""; 0]);
 }
 
@@ -216,7 +217,7 @@ fn udp_clients_keep_order_across_threads() {
     let server = serve(&["--threads", "3", "-q"], "127.0.0.1:0");
     let clients: Vec<_> = (0..50).map(|_| client(server.address())).collect();
     for round in 0..5 {
-        // No more at once than wait in the buffers of the system.
+        // No more at once than fit into the socket buffers.
         let numbers = round * 4..(round + 1) * 4_u8;
         for client in &clients {
             numbers
@@ -282,11 +283,12 @@ fn udp_flood_does_not_starve_or_block_shutdown() {
     ] {
         let arguments = [&["serve", "-q"], faults, &["0", "udp://0"]].concat();
         let server = Server::of(myapp(arguments), 2);
-        let (stream, flooder) = (server.connect(), client(server.addresses()[1]));
+        let stream = server.connect();
+        let flooder = client(server.addresses()[1]);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // What nobody reads gets lost, and at the end nobody is there.
+                // Unread replies are dropped, and sends fail once the server has exited.
                 let begun = Instant::now();
                 while !over.load(Relaxed) && begun.elapsed() < LIMIT {
                     let _ = flooder.send(b"one of too many");
@@ -401,7 +403,7 @@ fn datagrams_have_their_own_metrics() {
     );
 }
 
-// --- real peers
+// --- other clients
 
 #[test]
 #[ignore = "peer: ncat"]
@@ -462,7 +464,7 @@ fn same_seed_drops_the_same_datagrams() {
         }
         let ran = server.stop();
         let mut answers = come(&client);
-        ran.says(&format!("lost={} ", 200 - answers.len()));
+        ran.says(&format!("fault_dropped={} ", 200 - answers.len()));
         assert!(
             (120..190).contains(&answers.len()),
             "{} of 200",
@@ -483,7 +485,7 @@ fn full_udp_delay_queue_pauses_reading() {
     let before = server.memory();
     let datagram = random_bytes(1000);
     for _ in 0..100_000 {
-        // What the server does not read gets lost.
+        // Datagrams that the server does not read are dropped.
         client.send(&datagram).unwrap();
     }
     let grown = server.memory().saturating_sub(before);

@@ -1,4 +1,4 @@
-//! Unix sockets: permissions, paths that are there already, what is left behind.
+//! Unix sockets: permissions, existing paths, removal.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use super::clients::peer;
 use super::random_bytes;
 use crate::harness::{Folder, Program, Running, myapp};
 
-/// Starts `myapp serve ARGUMENTS unix:socket` in a folder.
+/// Starts `myapp serve ARGUMENTS unix:socket` in a directory.
 #[track_caller]
 fn serve(folder: &Folder, arguments: &[&str]) -> Running {
     begin(folder.myapp([&["serve"], arguments, &["unix:socket"]].concat()))
@@ -27,7 +27,7 @@ fn begin(program: Program) -> Running {
     running
 }
 
-/// All that comes back over a path for `bytes` and the end of input.
+/// Sends `bytes` over a path, shuts down writing, and returns all replies.
 #[track_caller]
 fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
     let stream = UnixStream::connect(path).expect("connect to the path");
@@ -127,7 +127,11 @@ fn shutdown_drains_and_removes_the_unix_path() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "one\ntwo\nbegun");
     drop(client);
-    server.wait().code(0).says("why=\"drained\"").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("reason=\"drained\"")
+        .says("aborted_on_shutdown=0");
     assert_eq!(folder.names(), [""; 0]);
 }
 
@@ -170,7 +174,7 @@ fn unusable_unix_path_is_named_and_kept() {
         ),
         (
             "none/s",
-            "myapp: listen on unix:none/s: No such file or directory\nhint: the folder",
+            "myapp: listen on unix:none/s: No such file or directory\nhint: create the directory",
         ),
     ] {
         folder
@@ -194,12 +198,9 @@ fn invalid_unix_path_is_a_usage_error() {
         ),
         (&["unix:"], "the path is empty"),
         (&["unix://run/x"], "a path follows unix: at once"),
-        (
-            &["--unix-mode", "1777", "unix:x"],
-            "not permissions in octal",
-        ),
-        (&["--unix-mode", "rw", "unix:x"], "not permissions in octal"),
-        (&["--metrics", "unix:x"], "only TCP is possible here"),
+        (&["--unix-mode", "1777", "unix:x"], "not octal permissions"),
+        (&["--unix-mode", "rw", "unix:x"], "not octal permissions"),
+        (&["--metrics", "unix:x"], "not a TCP address"),
     ] {
         myapp([&["serve"], arguments].concat())
             .run()
