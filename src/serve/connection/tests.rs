@@ -130,6 +130,18 @@ fn expected_replies(config: &Config, messages: &[Vec<u8>], too_long: bool) -> Ve
     replies
 }
 
+/// Returns a prefix of `bytes`, split into reads of random lengths.
+fn random_reads(random: &mut Rng, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut reads = Vec::new();
+    let mut rest = &bytes[..random.usize(..=bytes.len())];
+    while !rest.is_empty() {
+        let (read, more) = rest.split_at(random.usize(1..=rest.len().min(60)));
+        reads.push(read.to_vec());
+        rest = more;
+    }
+    reads
+}
+
 /// Serves a connection with a random configuration, input and write lengths, and checks the
 /// replies and counters.
 fn serve_at_random(seed: u64) {
@@ -150,13 +162,7 @@ fn serve_at_random(seed: u64) {
         }
     };
     let bytes: Vec<_> = (0..300).map(|_| byte()).collect();
-    let mut reads = Vec::new();
-    let mut rest = &bytes[..random.usize(..=bytes.len())];
-    while !rest.is_empty() {
-        let (read, more) = rest.split_at(random.usize(1..=rest.len().min(60)));
-        reads.push(read.to_vec());
-        rest = more;
-    }
+    let reads = random_reads(&mut random, &bytes);
     let (messages, too_long) = messages(&config, &reads);
     let expected = expected_replies(&config, &messages, too_long);
 

@@ -140,10 +140,8 @@ fn curl_scrapes_the_metrics() {
     let (server, metrics) = measured(&[]);
     ask(&server.connect(), b"hello\n");
     until(metrics, &["myapp_messages_total 1"]);
-    let (url, kind) = (
-        format!("http://{metrics}/metrics"),
-        "%{http_code} %{content_type}",
-    );
+    let url = format!("http://{metrics}/metrics");
+    let kind = "%{http_code} %{content_type}";
     let scraped = peer("curl", &["-sS", "--max-time", "10", "-w", kind, &url], b"");
     let scraped = String::from_utf8(scraped).unwrap();
     assert!(scraped.contains("\nmyapp_messages_total 1\n"), "{scraped}");

@@ -266,10 +266,8 @@ fn plaintext_client_gets_an_alert() {
 #[test]
 fn client_certificate_is_required_and_verified() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
-    let (right, wrong) = (
-        server.authority.issue("client"),
-        Authority::new().issue("client"),
-    );
+    let right = server.authority.issue("client");
+    let wrong = Authority::new().issue("client");
     for version in [&TLS12, &TLS13] {
         let config = |identity| server.authority.client(version, identity);
         let mut client = server.connect(config(Some(&right)));
@@ -418,7 +416,7 @@ fn self_signed_fingerprint_is_printed_when_quiet() {
 fn certificate_without_address_is_a_usage_error() {
     let folder = Folder::new();
     let pair = ["--tls-cert", "c", "--tls-key", "k"];
-    let hint = "hint: --tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+    let hint = "hint: use --tls-cert FILE --tls-key FILE, or --tls-self-signed";
     for (arguments, says) in [
         (&["tls://0"] as &[_], hint),
         (&["--tls-self-signed", "0"], "without a tls:// address"),
