@@ -25,7 +25,7 @@ const MESSAGE: &[u8] = b"a whole line\nand the begin of another";
 fn main() -> Result<(), Box<dyn Error>> {
     // What does not end in two seconds would be cut, and counted in the summary.
     let config = Config {
-        drain: Duration::from_secs(2),
+        drain_timeout: Duration::from_secs(2),
         ..Config::default()
     };
     myapp::runtime::block_on(async {
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (summary, ()) = future::try_zip(serving, clients).await?;
         println!(
             "{} bytes received, {} sent, {} connections cut, {} open",
-            summary.received, summary.sent, summary.cut, summary.open
+            summary.received, summary.sent, summary.aborted_on_shutdown, summary.active
         );
         if let Err(error) = TcpStream::connect(address).await {
             println!("connecting again: {error}");

@@ -1,4 +1,4 @@
-//! What a server can be told.
+//! Configuration of a server.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -9,93 +9,91 @@ use crate::net::address::Endpoint;
 use crate::net::tls::TlsServerConfig;
 use crate::runtime::half_the_cores;
 
-/// How a server answers, and within which limits.
+/// Configuration of a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What is answered, and when. Default: [`Mode::Line`].
+    /// Framing of messages. Default: [`Mode::Line`].
     pub mode: Mode,
-    /// What stands before each answer. Default: nothing.
+    /// Text before each reply. Default: empty.
     pub prefix: Vec<u8>,
-    /// In [`Mode::Chunk`] at most so many bytes are read at once; never more than the 64 KiB of
-    /// the buffer that all connections share. Default: 64 KiB.
+    /// In [`Mode::Chunk`], the maximum number of bytes per read, capped at the 64 KiB of the
+    /// shared buffer. Default: 64 KiB.
     pub chunk: NonZeroUsize,
-    /// In [`Mode::Line`] the bytes that a line may have, its `\n` not counted. Default: 1 MiB.
+    /// In [`Mode::Line`], the maximum number of bytes per line without its `\n`. Default: 1 MiB.
     pub max_line: usize,
-    /// The longest datagram that is answered, in bytes; a longer one is counted and dropped.
-    /// Default: 65,507, the longest of IPv4.
-    pub udp_max: usize,
-    /// The memory in bytes that the unfinished lines of all connections may take together; when
-    /// they take more, the connection with the longest is closed. Each thread has an equal share.
-    /// Default: 256 MiB.
-    pub max_partial: usize,
-    /// Threads that serve, each with its share of the connections. Default: half as many as there
-    /// are processor cores, as clients on the same machine and the system's own work take the
-    /// other half; at least one.
+    /// Maximum number of bytes per datagram; longer ones are dropped and counted. Default: 65,507,
+    /// the maximum of IPv4.
+    pub max_datagram: usize,
+    /// Maximum memory in bytes of the incomplete lines of all connections. When it is exceeded,
+    /// the connection with the longest line is closed. Each thread has an equal share. Default:
+    /// 256 MiB.
+    pub max_buffered_bytes: usize,
+    /// Worker threads. Default: half the processor cores, at least one, because clients on the
+    /// same machine and the kernel need the other half.
     pub threads: NonZeroUsize,
-    /// Connections at once; further ones wait in the system's backlog. Default: `None`, as many
-    /// as the limit of file descriptors allows beside the listening sockets and the threads
-    /// ([`nofile::available_after`](crate::limits::nofile::room_beside)).
+    /// Maximum number of open connections; more wait in the kernel's backlog. Default: `None`,
+    /// limited by the file descriptors left beside those of the workers
+    /// ([`nofile::available_after`](crate::limits::nofile::available_after)).
     pub max_connections: Option<NonZeroUsize>,
-    /// Connections of one address at once; further ones are closed at once. Those over Unix
-    /// sockets have none, and do not count. Default: `None`, as many as there may be in all.
+    /// Maximum number of open connections per IP address; more are refused. Does not apply to Unix
+    /// sockets. Default: `None`, unlimited.
     pub max_per_ip: Option<NonZeroUsize>,
-    /// The networks from which connections are served; others are closed at once, but not those
-    /// over Unix sockets. Default: none, which means all.
+    /// Networks whose connections are accepted; others are refused. Does not apply to Unix
+    /// sockets. Default: empty, all networks.
     pub allow: Vec<IpNet>,
-    /// The networks from which connections are closed at once, also those in
-    /// [`allow`](Self::allow). Default: none.
+    /// Networks whose connections are refused, even if they match [`allow`](Self::allow). Default:
+    /// empty.
     pub deny: Vec<IpNet>,
-    /// After how long a connection is closed on which no byte has moved. Default: never.
+    /// Closes connections without any transfer for this long. Default: `None`.
     pub idle_timeout: Option<Duration>,
-    /// How long connections may take to end once the server has been stopped. Default: 10 s.
-    pub drain: Duration,
-    /// The permissions of a Unix socket's path, whatever the umask. Default: `0o600`, only its
-    /// owner may connect.
-    pub unix_mode: u32,
-    /// How long each thread keeps asking for events before it sleeps: a message that comes in this
-    /// time needs no wake-up, but the thread takes a core. On Linux alone. Default: not at all.
+    /// Time limit for open connections to end after the shutdown. Default: 10 s.
+    pub drain_timeout: Duration,
+    /// Permissions of Unix socket paths, regardless of the umask. Default: `0o600`, only the owner
+    /// may connect.
+    pub unix_socket_mode: u32,
+    /// Time each worker spins for events before it blocks. Saves the wake-up of messages that
+    /// arrive in this time, at the cost of a core per worker. Linux only. Default: zero.
     pub busy_poll: Duration,
-    /// What is shown to those who come over TLS, and who of them is let in. Default: nothing, and
-    /// no [`Address::Tls`](crate::net::address::Address::Tls) can be listened on.
+    /// Certificate of the server and verification of clients. Required for
+    /// [`Address::Tls`](crate::net::address::Address::Tls). Default: `None`.
     pub tls: Option<TlsServerConfig>,
-    /// Where the figures are told to who asks with HTTP/1.1 for `/metrics`, in Prometheus' text
-    /// format. Default: nowhere.
+    /// Address of the HTTP/1.1 endpoint that serves `/metrics` in Prometheus' text format.
+    /// Default: `None`.
     pub metrics: Option<Endpoint>,
-    /// Faults that are made on purpose, for trying a client's patience. In [`Mode::Discard`]
-    /// there are none, as there are no answers. Default: none.
-    pub faults: Option<Faults>,
+    /// Faults to inject into replies. Ignored in [`Mode::Discard`], which has no replies. Default:
+    /// `None`.
+    pub fault_injection: Option<FaultInjection>,
 }
 
-/// Faults that a server makes on purpose.
+/// Faults that a server injects on purpose, for testing clients.
 ///
-/// What happens to a message depends on the seed, on how many connections came before its own,
-/// and on how many messages came before it there, and on nothing else; to a datagram, on the seed
-/// and on how many datagrams came before it.
+/// The faults of a message depend only on the seed, the number of connections accepted before its
+/// own, and the number of messages before it on that connection. The faults of a datagram depend
+/// on the seed and the number of datagrams before it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Faults {
-    /// How much later each answer is sent. While 256 KiB of answers wait on a connection, or 4 MiB
-    /// on a socket for datagrams, no more is read from it. Default: not at all.
+pub struct FaultInjection {
+    /// Delay of each reply. Reading pauses while 256 KiB of replies are queued on a connection, or
+    /// 4 MiB on a UDP socket. Default: zero.
     pub delay: Duration,
-    /// Up to how much later still. On a connection answers keep their order; in datagrams one may
-    /// overtake another. Default: not at all.
+    /// Maximum random delay in addition. On a connection replies stay in order; datagrams may be
+    /// reordered. Default: zero.
     pub jitter: Duration,
-    /// The share of answers that are not sent, from 0 to 1. Default: 0.
+    /// Share of replies to drop, from 0 to 1. Default: 0.
     pub drop_rate: f64,
-    /// How many bytes of answers are sent before the connection is reset. Default: `None`, it is
-    /// not reset.
+    /// Resets a connection after this many bytes of replies. Default: `None`.
     pub reset_after: Option<NonZeroU64>,
-    /// Where the random numbers begin: with the same seed, the same faults. Default: 0.
+    /// Seed of the random numbers; the same seed gives the same faults. Default: 0.
     pub seed: u64,
 }
 
-/// What is answered, and when.
+/// Framing of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Each line, when its `\n` has come; at the end of input what is left, as it is.
+    /// Replies to each complete line; at the end of input, to the incomplete last line as well.
     Line,
-    /// Every byte, as it comes (RFC 862).
+    /// Replies to each read without waiting for a line end (RFC 862).
     Chunk,
-    /// Nothing: all is read and dropped (RFC 863).
+    /// Discards all input without replies (RFC 863).
     Discard,
 }
 
@@ -106,20 +104,20 @@ impl Default for Config {
             prefix: Vec::new(),
             chunk: const { NonZeroUsize::new(64 << 10).expect("not zero") },
             max_line: 1 << 20,
-            udp_max: 65_507,
-            max_partial: 256 << 20,
+            max_datagram: 65_507,
+            max_buffered_bytes: 256 << 20,
             threads: half_the_cores(),
             max_connections: None,
             max_per_ip: None,
             allow: Vec::new(),
             deny: Vec::new(),
             idle_timeout: None,
-            drain: Duration::from_secs(10),
-            unix_mode: 0o600,
+            drain_timeout: Duration::from_secs(10),
+            unix_socket_mode: 0o600,
             busy_poll: Duration::ZERO,
             tls: None,
             metrics: None,
-            faults: None,
+            fault_injection: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a server does not start.
+//! Errors of a server's start.
 
 use std::io;
 
@@ -6,27 +6,26 @@ use crate::net::address::Address;
 use crate::net::listener::ListenError;
 use crate::net::tls::TlsSetupError;
 
-/// Why a server does not start. Once it runs, nothing ends it but its stop.
+/// An error that prevents a server from starting. A running server ends only when it is stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// [`Config::metrics`](crate::serve::Config::metrics) cannot be listened on.
-    #[error("answer for figures")]
+    /// [`Config::metrics`](crate::serve::Config::metrics) cannot be bound.
+    #[error("bind metrics endpoint")]
     Metrics(#[source] ListenError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// There is nothing to show to those who come that way
-    /// ([`Config::tls`](crate::serve::Config::tls)).
-    #[error("listen on {address}: a certificate is missing")]
-    NoCertificate {
+    /// A TLS address without a certificate ([`Config::tls`](crate::serve::Config::tls)).
+    #[error("listen on {address}: missing certificate")]
+    MissingCertificate {
         /// The address.
         address: Address,
     },
-    /// A thread to serve on cannot be had.
+    /// A worker thread cannot be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),
 }

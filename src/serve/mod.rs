@@ -1,4 +1,4 @@
-//! An echo server: answers each message with itself.
+//! An echo server: replies to each message with the message itself.
 //!
 //! ```no_run
 //! use myapp::net::address::Address;
@@ -11,26 +11,21 @@
 //! # }
 //! ```
 
-mod accept;
-mod admission;
+mod acceptor;
+mod access;
 mod config;
-mod connections;
-mod datagram;
-mod doors;
+mod connection;
+mod context;
 mod error;
-mod exporter;
-mod faults;
-mod guard;
-mod held;
-mod late_datagrams;
-mod lateness;
+mod fault;
+mod framing;
+mod listeners;
 mod metrics;
-mod modes;
-mod secure;
-mod session;
-mod shard;
 mod stats;
-mod visit;
+mod tls;
+mod traffic_log;
+mod udp;
+mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -39,61 +34,61 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::semaphore::Semaphore;
-use crate::limits::shutdown::{self, Trigger};
+use crate::limits::shutdown::{self, Shutdown, Trigger};
 use crate::net::address::{Address, Endpoint};
 use crate::net::listener::Listener;
 use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::WorkerThread;
-use crate::serve::admission::Admission;
-use crate::serve::doors::Doors;
-use crate::serve::guard::Guard;
-use crate::serve::shard::Shard;
+use crate::serve::access::AccessControl;
+use crate::serve::listeners::Listeners;
+use crate::serve::udp::loop_guard::LoopGuard;
+use crate::serve::worker::Worker;
 
-pub use crate::net::udp::MAX_DATAGRAM_LEN as LONGEST_DATAGRAM;
-pub use config::{Config, Faults, Mode};
+pub use crate::net::udp::MAX_DATAGRAM_LEN;
+pub use config::{Config, FaultInjection, Mode};
 pub use error::Error;
 pub use ipnet::IpNet;
-pub use stats::{Datagrams, Figures, Summary, TlsFailures};
+pub use stats::{Datagrams, ServerStats, Summary, TlsFailures};
 
-/// An echo server whose sockets listen, not yet run: connections wait in the system's backlog.
+/// A bound echo server. Until it runs, connections wait in the kernel's backlog.
 #[derive(Debug)]
 pub struct Server {
     workers: Vec<WorkerThread<()>>,
     addresses: Vec<Address>,
     fingerprint: Option<Fingerprint>,
-    exporter: Option<(WorkerThread<()>, Address)>,
-    figures: Arc<Figures>,
-    starter: Trigger,
-    stopper: Trigger,
+    metrics: Option<(WorkerThread<()>, Address)>,
+    stats: Arc<ServerStats>,
+    start_trigger: Trigger,
+    shutdown_trigger: Trigger,
 }
 
 impl Server {
-    /// Listens on all `addresses` and on [`Config::metrics`], and starts the threads that will
-    /// serve.
+    /// Binds all `addresses` and [`Config::metrics`], and starts the worker threads.
     ///
     /// # Errors
     ///
-    /// [`Error`] of the first address that cannot be had, or of what else is missing; nothing
-    /// listens then.
+    /// Returns the [`Error`] of the first address that cannot be bound, or of the TLS set-up. No
+    /// socket stays open in this case.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, nothing listens.
+    /// Dropping the future closes all sockets.
     pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
-        Self::bind_with(Vec::new(), addresses, config).await
+        Self::from_sockets(Vec::new(), addresses, config).await
     }
 
-    /// As [`bind`](Self::bind), and serves `sockets` too, which are bound already: they listen
-    /// over TCP or as Unix sockets, or take datagrams over UDP. They come first.
+    /// Like [`bind`](Self::bind), but also serves inherited `sockets`: listening TCP or Unix
+    /// sockets, or bound UDP sockets. They precede `addresses` in
+    /// [`local_addrs`](Self::local_addrs).
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind); also where one of `sockets` is for something else.
+    /// Those of [`bind`](Self::bind), and an error for a socket of another type.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, nothing listens.
-    pub async fn bind_with(
+    /// Dropping the future closes all sockets.
+    pub async fn from_sockets(
         sockets: Vec<OwnedFd>,
         addresses: &[Address],
         config: Config,
@@ -102,110 +97,117 @@ impl Server {
             Some(tls) => Some(TlsServer::load(tls).await?),
             None => None,
         };
-        let mut doors = Doors::new(config.threads);
+        let mut listeners = Listeners::new(config.threads);
         for socket in sockets {
-            doors.adopt(socket, &config)?;
+            listeners.adopt(socket, &config)?;
         }
         for address in addresses {
-            doors.open(address, &config, tls.as_ref()).await?;
+            listeners.bind(address, &config, tls.as_ref()).await?;
         }
-        let figures = Arc::new(Figures::new(config.threads));
-        let exporter = match &config.metrics {
-            Some(address) => Some(start_exporter(address, &figures).await?),
+        let stats = Arc::new(ServerStats::new(config.threads));
+        let metrics = match &config.metrics {
+            Some(endpoint) => Some(start_metrics(endpoint, &stats).await?),
             None => None,
         };
-        let admission = Arc::new(Admission::new(&config));
-        let permits = Semaphore::new(config.max_connections.unwrap_or_else(|| doors.room()));
-        let (starter, started) = shutdown::channel();
-        let (stopper, stop) = shutdown::channel();
-        let busy_poll = config.busy_poll;
-        let guard = Arc::new(Guard::new(&doors.addresses));
-        let start = |(sockets, traffic)| {
-            let (config, figures) = (config.clone(), Arc::clone(&figures));
-            let (permits, stop) = (permits.clone(), stop.clone());
-            let (admission, guard) = (Arc::clone(&admission), Arc::clone(&guard));
-            let shard = Shard {
-                sockets,
-                config,
-                figures,
-                traffic,
-                admission,
-                guard,
-                permits,
-                stop,
-            };
-            let started = started.clone();
-            WorkerThread::start("serve", busy_poll, || async move {
-                started.wait().await;
-                shard.run().await;
-            })
-        };
-        let shards = doors.shards.into_iter().zip(figures.traffic());
-        let workers = shards.map(start).collect::<Result<_, _>>();
-        let workers = workers.map_err(Error::Thread)?;
-        let (addresses, fingerprint) = (doors.addresses, tls.map(|tls| tls.fingerprint()));
+        let addresses = listeners.addresses.clone();
+        let (start_trigger, started) = shutdown::channel();
+        let (shutdown_trigger, shutdown) = shutdown::channel();
         Ok(Self {
-            workers,
+            workers: start_workers(listeners, &config, &stats, &started, &shutdown)?,
             addresses,
-            fingerprint,
-            exporter,
-            figures,
-            starter,
-            stopper,
+            fingerprint: tls.map(|tls| tls.fingerprint()),
+            metrics,
+            stats,
+            start_trigger,
+            shutdown_trigger,
         })
     }
 
-    /// The addresses that are listened on, in the order in which they were given, with the ports
-    /// that the system chose where 0 was asked.
+    /// Returns the bound addresses in the order in which they were given. Port 0 is replaced by
+    /// the port that the kernel has chosen.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// That of the certificate that is shown to those who come over TLS.
+    /// Returns the fingerprint of the certificate that the server presents over TLS.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.fingerprint
     }
 
-    /// The address of [`Config::metrics`], with the port that the system chose where 0 was asked.
-    /// It is answered on until [`run`](Self::run) has ended.
+    /// Returns the bound address of [`Config::metrics`]. It is served until [`run`](Self::run)
+    /// has ended.
     pub fn metrics_addr(&self) -> Option<&Address> {
-        self.exporter.as_ref().map(|(_, address)| address)
+        self.metrics.as_ref().map(|(_, address)| address)
     }
 
-    /// The counters of this server, to be read while it runs and afterwards.
-    pub fn figures(&self) -> Arc<Figures> {
-        Arc::clone(&self.figures)
+    /// Returns the counters of this server, readable while it runs and afterwards.
+    pub fn stats(&self) -> Arc<ServerStats> {
+        Arc::clone(&self.stats)
     }
 
-    /// Serves until `stop` is done, then drains: takes the connections that wait already, closes
-    /// the listening sockets, answers what has been received, and closes each connection. What
-    /// has not ended after [`Config::drain`] is cut.
+    /// Serves until `shutdown` completes, then drains: accepts the connections in the backlog,
+    /// closes the listening sockets, replies to what has been received, and closes each
+    /// connection. Connections still open after [`Config::drain_timeout`] are aborted.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, all connections are cut at once.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Summary {
-        self.starter.trigger();
-        stop.await;
-        self.stopper.trigger();
+    /// Dropping the future aborts all connections.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Summary {
+        self.start_trigger.trigger();
+        shutdown.await;
+        self.shutdown_trigger.trigger();
         for worker in self.workers {
             worker.finish().await;
         }
-        self.figures.summary()
+        self.stats.summary()
     }
 }
 
-/// Starts the thread that tells the figures, and returns where it listens.
-async fn start_exporter(
+/// Starts a thread for each worker. They serve once `started` is triggered.
+fn start_workers(
+    listeners: Listeners,
+    config: &Config,
+    stats: &Arc<ServerStats>,
+    started: &Shutdown,
+    shutdown: &Shutdown,
+) -> Result<Vec<WorkerThread<()>>, Error> {
+    let access = Arc::new(AccessControl::new(config));
+    let available = || listeners.available_connections();
+    let permits = Semaphore::new(config.max_connections.unwrap_or_else(available));
+    let loop_guard = Arc::new(LoopGuard::new(&listeners.addresses));
+    let workers = listeners.workers.into_iter().zip(stats.traffic());
+    let threads = workers.map(|(sockets, traffic)| {
+        let worker = Worker {
+            sockets,
+            config: config.clone(),
+            stats: Arc::clone(stats),
+            traffic,
+            access: Arc::clone(&access),
+            loop_guard: Arc::clone(&loop_guard),
+            permits: permits.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let started = started.clone();
+        WorkerThread::start("serve", config.busy_poll, || async move {
+            started.wait().await;
+            worker.run().await;
+        })
+    });
+    threads.collect::<Result<_, _>>().map_err(Error::Thread)
+}
+
+/// Starts the thread of the metrics endpoint, and returns its bound address.
+async fn start_metrics(
     endpoint: &Endpoint,
-    figures: &Arc<Figures>,
+    stats: &Arc<ServerStats>,
 ) -> Result<(WorkerThread<()>, Address), Error> {
     let listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await;
     let mut listeners = listeners.map_err(Error::Metrics)?;
     let listener = listeners.remove(0);
-    let (local, figures) = (listener.local_addr().clone(), Arc::clone(figures));
+    let address = listener.local_addr().clone();
+    let stats = Arc::clone(stats);
     let worker = WorkerThread::start("metrics", Duration::ZERO, || {
-        exporter::export(listener, figures)
+        metrics::http::serve(listener, stats)
     });
-    Ok((worker.map_err(Error::Thread)?, local))
+    Ok((worker.map_err(Error::Thread)?, address))
 }

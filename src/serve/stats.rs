@@ -1,32 +1,32 @@
-//! What a server has done so far, counted as it happens.
+//! Counters of a server.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The counters of a server, to be read while it runs.
+/// The counters of a server, readable while it runs.
 #[derive(Debug)]
-pub struct Figures {
+pub struct ServerStats {
     started: Instant,
     traffic: Vec<Arc<Traffic>>,
     pub(super) opened: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) broken: AtomicU64,
-    pub(super) too_long: AtomicU64,
-    pub(super) denied: AtomicU64,
-    pub(super) crowded: AtomicU64,
-    pub(super) lost: AtomicU64,
-    pub(super) reset: AtomicU64,
-    pub(super) idle: AtomicU64,
-    pub(super) cut: AtomicU64,
-    pub(super) tls: TlsFigures,
-    pub(super) datagrams: DatagramFigures,
+    pub(super) reset_by_peer: AtomicU64,
+    pub(super) line_too_long: AtomicU64,
+    pub(super) refused_acl: AtomicU64,
+    pub(super) refused_max_per_ip: AtomicU64,
+    pub(super) fault_dropped: AtomicU64,
+    pub(super) fault_reset: AtomicU64,
+    pub(super) idle_timeouts: AtomicU64,
+    pub(super) aborted_on_shutdown: AtomicU64,
+    pub(super) tls: TlsCounters,
+    pub(super) datagrams: DatagramCounters,
 }
 
-/// What every message moves, counted by each thread for itself: so none waits for the memory in
-/// which another has just counted.
+/// The counters that change with every message. Each worker has its own, in its own cache lines,
+/// so that the workers do not contend for them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Traffic {
@@ -49,107 +49,106 @@ impl Traffic {
     }
 }
 
-/// Adds to a counter that no other thread changes. (So not `fetch_add`, which would lock its memory
-/// for each message.)
-fn add(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+/// Adds to a counter that only this thread writes. `fetch_add` would need a locked instruction for
+/// each message.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
-/// The counters of what TLS ended.
+/// Counters of connections that ended because of TLS.
 #[derive(Debug, Default)]
-pub(super) struct TlsFigures {
+pub(super) struct TlsCounters {
     pub(super) not_tls: AtomicU64,
-    pub(super) unknown_client: AtomicU64,
-    pub(super) timed_out: AtomicU64,
-    pub(super) other: AtomicU64,
-    pub(super) truncated: AtomicU64,
+    pub(super) client_cert_rejected: AtomicU64,
+    pub(super) handshake_timeouts: AtomicU64,
+    pub(super) handshake_errors: AtomicU64,
+    pub(super) missing_close_notify: AtomicU64,
 }
 
-/// The counters of datagrams.
+/// Counters of datagrams.
 #[derive(Debug, Default)]
-pub(super) struct DatagramFigures {
-    pub(super) taken: AtomicU64,
-    pub(super) denied: AtomicU64,
-    pub(super) looped: AtomicU64,
+pub(super) struct DatagramCounters {
+    pub(super) received: AtomicU64,
+    pub(super) refused_acl: AtomicU64,
+    pub(super) loops_suppressed: AtomicU64,
     pub(super) too_long: AtomicU64,
-    pub(super) unsent: AtomicU64,
+    pub(super) send_errors: AtomicU64,
 }
 
-/// What a server has done.
+/// A snapshot of the counters of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Connections that were accepted.
+    /// Connections accepted.
     pub connections: u64,
-    /// Connections that are open.
-    pub open: u64,
-    /// Messages that were received: lines, pieces or, in discard mode, reads; and datagrams.
+    /// Connections currently open.
+    pub active: u64,
+    /// Messages received: lines, chunks or, in discard mode, reads; and datagrams.
     pub messages: u64,
-    /// Bytes that were received.
+    /// Bytes received.
     pub received: u64,
-    /// Bytes that were sent.
+    /// Bytes sent.
     pub sent: u64,
-    /// Connections that ended in an error: mostly resets by the other side.
+    /// Connections that ended with an I/O or TLS error.
     pub failed: u64,
-    /// Those of them that the other side has reset.
-    pub broken: u64,
-    /// Those of them that ended because of TLS.
+    /// Failed connections that the peer reset.
+    pub reset_by_peer: u64,
+    /// Failed connections that ended because of TLS.
     pub tls: TlsFailures,
-    /// Connections that were closed because of a line that was too long.
-    pub too_long: u64,
-    /// Connections that were closed at once, and count nowhere else, because their address may
-    /// not connect.
-    pub denied: u64,
-    /// Connections that were closed at once, and count nowhere else, because their address had
-    /// as many as one may have.
-    pub crowded: u64,
-    /// Answers that were lost on purpose ([`Faults::drop_rate`](crate::serve::Faults)).
-    pub lost: u64,
-    /// Connections that were reset on purpose ([`Faults::reset_after`](crate::serve::Faults)).
-    pub reset: u64,
-    /// Connections that were closed after the idle timeout.
-    pub idle: u64,
-    /// Connections that were cut by the end of the server.
-    pub cut: u64,
-    /// What came in datagrams; of the figures above only messages, bytes and lost answers count
-    /// it.
+    /// Connections closed because of a line over the limit.
+    pub line_too_long: u64,
+    /// Connections refused because of their address. They are not counted as accepted.
+    pub refused_acl: u64,
+    /// Connections refused because their address had reached its limit. They are not counted as
+    /// accepted.
+    pub refused_max_per_ip: u64,
+    /// Replies dropped by fault injection
+    /// ([`FaultInjection::drop_rate`](crate::serve::FaultInjection)).
+    pub fault_dropped: u64,
+    /// Connections reset by fault injection
+    /// ([`FaultInjection::reset_after`](crate::serve::FaultInjection)).
+    pub fault_reset: u64,
+    /// Connections closed after the idle timeout.
+    pub idle_timeouts: u64,
+    /// Connections aborted because the server stopped.
+    pub aborted_on_shutdown: u64,
+    /// Datagrams. Of the fields above, only messages, bytes and dropped replies include them.
     pub datagrams: Datagrams,
-    /// For how long the server has run.
+    /// Time since the server was created.
     pub elapsed: Duration,
 }
 
-/// What a server has done with datagrams.
+/// Datagram counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Datagrams {
-    /// Those that were taken as messages.
-    pub taken: u64,
-    /// Those that were dropped because their address may not ask.
-    pub denied: u64,
-    /// Those that were dropped because an answer would be answered: their port is that of a
-    /// service that answers everything, or they come from this server, or have been going in a
-    /// circle.
-    pub looped: u64,
-    /// Those that were dropped because they were too long
-    /// ([`Config::udp_max`](crate::serve::Config)).
+    /// Datagrams accepted as messages.
+    pub received: u64,
+    /// Datagrams dropped because of their address.
+    pub refused_acl: u64,
+    /// Datagrams dropped to prevent a reply loop: from a port of a service that replies to
+    /// everything, from this server itself, or with an exhausted TTL.
+    pub loops_suppressed: u64,
+    /// Datagrams dropped because of their length
+    /// ([`Config::max_datagram`](crate::serve::Config)).
     pub too_long: u64,
-    /// Answers that the system could not send.
-    pub unsent: u64,
+    /// Replies that could not be sent.
+    pub send_errors: u64,
 }
 
 impl Datagrams {
-    /// Those that came, or were taken, and got no answer for another reason than faults.
+    /// Returns the number of datagrams without a reply, other than by fault injection.
     pub fn unanswered(&self) -> u64 {
-        self.denied + self.looped + self.too_long + self.unsent
+        self.refused_acl + self.loops_suppressed + self.too_long + self.send_errors
     }
 }
 
-impl DatagramFigures {
+impl DatagramCounters {
     fn summary(&self) -> Datagrams {
         Datagrams {
-            taken: self.taken.load(Relaxed),
-            denied: self.denied.load(Relaxed),
-            looped: self.looped.load(Relaxed),
+            received: self.received.load(Relaxed),
+            refused_acl: self.refused_acl.load(Relaxed),
+            loops_suppressed: self.loops_suppressed.load(Relaxed),
             too_long: self.too_long.load(Relaxed),
-            unsent: self.unsent.load(Relaxed),
+            send_errors: self.send_errors.load(Relaxed),
         }
     }
 }
@@ -157,71 +156,75 @@ impl DatagramFigures {
 /// Connections that ended because of TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TlsFailures {
-    /// Those that spoke something else.
+    /// Clients that did not speak TLS.
     pub not_tls: u64,
-    /// Clients that showed no certificate, or not one that is accepted.
-    pub unknown_client: u64,
-    /// Handshakes that took too long.
-    pub timed_out: u64,
-    /// Handshakes that failed in another way.
-    pub other: u64,
-    /// Connections on which the other side closed without saying so inside TLS.
-    pub truncated: u64,
+    /// Clients without an accepted certificate.
+    pub client_cert_rejected: u64,
+    /// Handshakes that timed out.
+    pub handshake_timeouts: u64,
+    /// Handshakes that failed for another reason.
+    pub handshake_errors: u64,
+    /// Connections closed by the peer without `close_notify`.
+    pub missing_close_notify: u64,
 }
 
 impl TlsFailures {
-    /// All of them.
+    /// Returns the total.
     pub fn sum(&self) -> u64 {
-        self.not_tls + self.unknown_client + self.timed_out + self.other + self.truncated
+        self.not_tls
+            + self.client_cert_rejected
+            + self.handshake_timeouts
+            + self.handshake_errors
+            + self.missing_close_notify
     }
 }
 
-impl TlsFigures {
-    fn failures(&self) -> TlsFailures {
+impl TlsCounters {
+    fn summary(&self) -> TlsFailures {
         TlsFailures {
             not_tls: self.not_tls.load(Relaxed),
-            unknown_client: self.unknown_client.load(Relaxed),
-            timed_out: self.timed_out.load(Relaxed),
-            other: self.other.load(Relaxed),
-            truncated: self.truncated.load(Relaxed),
+            client_cert_rejected: self.client_cert_rejected.load(Relaxed),
+            handshake_timeouts: self.handshake_timeouts.load(Relaxed),
+            handshake_errors: self.handshake_errors.load(Relaxed),
+            missing_close_notify: self.missing_close_notify.load(Relaxed),
         }
     }
 }
 
-impl Figures {
-    /// Starts for so many threads.
+impl ServerStats {
+    /// Creates the counters for a number of worker threads.
     pub(super) fn new(threads: NonZeroUsize) -> Self {
-        let zero = AtomicU64::default;
         Self {
             started: Instant::now(),
             traffic: (0..threads.get()).map(|_| Arc::default()).collect(),
-            opened: zero(),
-            closed: zero(),
-            failed: zero(),
-            broken: zero(),
-            too_long: zero(),
-            denied: zero(),
-            crowded: zero(),
-            lost: zero(),
-            reset: zero(),
-            idle: zero(),
-            cut: zero(),
-            tls: TlsFigures::default(),
-            datagrams: DatagramFigures::default(),
+            opened: AtomicU64::default(),
+            closed: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            reset_by_peer: AtomicU64::default(),
+            line_too_long: AtomicU64::default(),
+            refused_acl: AtomicU64::default(),
+            refused_max_per_ip: AtomicU64::default(),
+            fault_dropped: AtomicU64::default(),
+            fault_reset: AtomicU64::default(),
+            idle_timeouts: AtomicU64::default(),
+            aborted_on_shutdown: AtomicU64::default(),
+            tls: TlsCounters::default(),
+            datagrams: DatagramCounters::default(),
         }
     }
 
-    /// The counters that each thread has for itself.
+    /// Returns the per-worker counters.
     pub(super) fn traffic(&self) -> impl Iterator<Item = Arc<Traffic>> {
         self.traffic.iter().map(Arc::clone)
     }
 
-    /// The counters as they are now. Each is right by itself; while the server runs they may be
-    /// a few messages apart from one another.
+    /// Returns a snapshot of the counters. Each value is exact; while the server runs, different
+    /// counters may be a few messages apart.
     pub fn summary(&self) -> Summary {
+        // Loaded first: a connection that closes in between must not make `active` negative.
         let closed = self.closed.load(Relaxed);
         let connections = self.opened.load(Relaxed);
-        let all = |counter: fn(&Traffic) -> &AtomicU64| {
+        let total = |counter: fn(&Traffic) -> &AtomicU64| {
             self.traffic
                 .iter()
                 .map(|traffic| counter(traffic).load(Relaxed))
@@ -229,20 +232,20 @@ impl Figures {
         };
         Summary {
             connections,
-            open: connections.saturating_sub(closed),
-            messages: all(|traffic| &traffic.messages),
-            received: all(|traffic| &traffic.received),
-            sent: all(|traffic| &traffic.sent),
+            active: connections.saturating_sub(closed),
+            messages: total(|traffic| &traffic.messages),
+            received: total(|traffic| &traffic.received),
+            sent: total(|traffic| &traffic.sent),
             failed: self.failed.load(Relaxed),
-            broken: self.broken.load(Relaxed),
-            tls: self.tls.failures(),
-            too_long: self.too_long.load(Relaxed),
-            denied: self.denied.load(Relaxed),
-            crowded: self.crowded.load(Relaxed),
-            lost: self.lost.load(Relaxed),
-            reset: self.reset.load(Relaxed),
-            idle: self.idle.load(Relaxed),
-            cut: self.cut.load(Relaxed),
+            reset_by_peer: self.reset_by_peer.load(Relaxed),
+            tls: self.tls.summary(),
+            line_too_long: self.line_too_long.load(Relaxed),
+            refused_acl: self.refused_acl.load(Relaxed),
+            refused_max_per_ip: self.refused_max_per_ip.load(Relaxed),
+            fault_dropped: self.fault_dropped.load(Relaxed),
+            fault_reset: self.fault_reset.load(Relaxed),
+            idle_timeouts: self.idle_timeouts.load(Relaxed),
+            aborted_on_shutdown: self.aborted_on_shutdown.load(Relaxed),
             datagrams: self.datagrams.summary(),
             elapsed: self.started.elapsed(),
         }

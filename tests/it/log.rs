@@ -80,7 +80,7 @@ fn a_connection_its_messages_and_its_end_are_logged_then_a_summary() {
         " bytes=6 text=hello",
         " bytes=6 text=world",
         " messages=2 received=12 sent=12 seconds=",
-        "INFO stopping",
+        "INFO shutting down",
         "INFO summary connections=1 messages=2 received=12 sent=12 ",
     ];
     assert_eq!(lines.len(), wanted.len(), "{log}");
@@ -123,7 +123,7 @@ fn json_is_one_object_a_line() {
     assert_eq!(field("received", "level"), "INFO");
     assert_eq!(field("closed", "messages"), 1);
     assert_eq!(field("summary", "sent"), strange.len());
-    assert!(field("summary", "seconds").is_f64());
+    assert!(field("summary", "elapsed").is_f64());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
             "opened",
             "received",
             "closed",
-            "stopping; a second signal ends at once",
+            "shutting down; a second signal exits immediately",
             "summary"
         ]
     );

@@ -1,17 +1,17 @@
-//! `myapp serve`, as its clients see it.
+//! `myapp serve` as seen by its clients.
 
+mod access;
 mod addresses;
-mod admission;
 mod clients;
-mod company;
 mod cost;
-mod end;
+mod fairness;
 mod faults;
-mod figures;
 mod library;
 mod limits;
 mod long_lines;
+mod metrics;
 mod replies;
+mod shutdown;
 mod systemd;
 mod tls;
 mod udp;
@@ -23,21 +23,21 @@ use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes that do not repeat soon, with every value and with lines of many lengths.
-fn noise(length: usize) -> Vec<u8> {
+/// Returns random bytes, with lines of many lengths.
+fn random_bytes(length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(length as u64);
     (0..length).map(|_| random.u8(..)).collect()
 }
 
-/// Sends as much as the other side and the systems between take.
-fn fill(mut client: &TcpStream, most: usize) -> usize {
+/// Sends up to `limit` bytes until the write blocks, and returns their number.
+fn fill(mut client: &TcpStream, limit: usize) -> usize {
     let mut sent = 0;
     client
         .set_write_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let bytes = [b'x'; 1 << 16];
-    while sent < most {
-        match client.write(&bytes[..bytes.len().min(most - sent)]) {
+    while sent < limit {
+        match client.write(&bytes[..bytes.len().min(limit - sent)]) {
             Ok(count) => sent += count,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);

@@ -83,7 +83,7 @@ impl Cli {
         {
             // Before the log has a thread, as room is made faster while there is one.
             Command::Serve(c) => {
-                let room = c.options.make_room();
+                let room = c.options.raise_fd_limit();
                 serve::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Echo(c) => {

@@ -1,4 +1,4 @@
-//! What systemd hands over to a service, and what it is told of it.
+//! Socket activation and service notification (systemd).
 
 use myapp::error_chain::ErrorChain;
 use std::env;
@@ -13,59 +13,59 @@ use std::process;
 use listenfd::ListenFd;
 use tracing::warn;
 
-/// The sockets that `LISTEN_FDS` hands over to this process; they are not handed on to others.
-/// Without `LISTEN_PID` they are for nobody (sd_listen_fds(3)).
+/// Returns the sockets that `LISTEN_FDS` passes to this process, marked close-on-exec. Without a
+/// matching `LISTEN_PID` there are none (sd_listen_fds(3)).
 pub(crate) fn sockets() -> io::Result<Vec<OwnedFd>> {
-    // listenfd would take those for nobody, too.
-    let whose = env::var("LISTEN_PID").ok().and_then(|id| id.parse().ok());
-    if whose != Some(process::id()) {
+    // listenfd would accept a missing LISTEN_PID.
+    let listen_pid = env::var("LISTEN_PID").ok().and_then(|id| id.parse().ok());
+    if listen_pid != Some(process::id()) {
         return Ok(Vec::new());
     }
     if env::var("LISTEN_FDS").is_ok_and(|count| count.parse::<usize>().is_err()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a number"));
     }
-    let mut handed = ListenFd::from_env();
-    (0..handed.len())
-        .map(|index| take(&mut handed, index))
+    let mut inherited = ListenFd::from_env();
+    (0..inherited.len())
+        .map(|index| take(&mut inherited, index))
         .collect()
 }
 
-fn take(handed: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
-    if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
+fn take(inherited: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
+    if let Ok(Some(socket)) = inherited.take_tcp_listener(index) {
         return Ok(socket.into());
     }
-    if let Ok(Some(socket)) = handed.take_unix_listener(index) {
+    if let Ok(Some(socket)) = inherited.take_unix_listener(index) {
         return Ok(socket.into());
     }
-    if let Ok(Some(socket)) = handed.take_udp_socket(index) {
+    if let Ok(Some(socket)) = inherited.take_udp_socket(index) {
         return Ok(socket.into());
     }
     let text = format!(
-        "number {} is no socket for TCP, UDP or Unix streams",
+        "descriptor {} is not a TCP, UDP or Unix stream socket",
         index + 1
     );
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
-/// Says that all listeners accept.
-pub(crate) fn tell_ready() {
-    tell("READY=1");
+/// Reports that the server accepts connections.
+pub(crate) fn notify_ready() {
+    notify("READY=1");
 }
 
-/// Says that nothing new is accepted.
-pub(crate) fn tell_stopping() {
-    tell("STOPPING=1");
+/// Reports that the server shuts down.
+pub(crate) fn notify_stopping() {
+    notify("STOPPING=1");
 }
 
-/// Tells who started us, if they have said where (`NOTIFY_SOCKET`).
-fn tell(state: &str) {
-    if let Err(error) = notify(state) {
-        warn!(error = %ErrorChain(&error), "cannot tell the state to NOTIFY_SOCKET");
+/// Sends a state to `NOTIFY_SOCKET` if it is set; a failure is only logged.
+fn notify(state: &str) {
+    if let Err(error) = send_state(state) {
+        warn!(error = %ErrorChain(&error), "cannot send the state to NOTIFY_SOCKET");
     }
 }
 
-/// As sd_notify(3).
-fn notify(state: &str) -> io::Result<()> {
+/// Sends a state as sd_notify(3) does.
+fn send_state(state: &str) -> io::Result<()> {
     let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return Ok(());
     };

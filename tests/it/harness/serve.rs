@@ -1,4 +1,4 @@
-//! `myapp serve`, started on ports of its own.
+//! `myapp serve` on free ports.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Program, Ran, Running, myapp};
 
-/// A server that has said where it listens; killed when dropped.
+/// A server that listens; killed when dropped.
 pub struct Server {
     running: Running,
     addresses: Vec<SocketAddr>,
@@ -23,7 +23,7 @@ impl Server {
         Self::of(myapp([&["serve"], arguments, &["127.0.0.1:0"]].concat()), 1)
     }
 
-    /// Starts a program that will name so many addresses.
+    /// Starts a program that announces this number of addresses.
     #[track_caller]
     pub fn of(program: Program, addresses: usize) -> Self {
         let mut running = program.start();
@@ -48,13 +48,13 @@ impl Server {
         &self.addresses
     }
 
-    /// The next line on its stdout.
+    /// Returns the next line of stdout.
     #[track_caller]
     pub fn line(&mut self) -> String {
         self.running.line()
     }
 
-    /// A connection to it, on which nothing is waited for longer than ten seconds.
+    /// Connects with I/O timeouts of ten seconds.
     #[track_caller]
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("connect to the server");
@@ -65,14 +65,14 @@ impl Server {
         stream
     }
 
-    /// All that comes back for `bytes` and the end of input.
+    /// Sends `bytes`, shuts down writing, and returns all replies.
     #[track_caller]
     pub fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
         let stream = self.connect();
         let mut answer = Vec::new();
         thread::scope(|scope| {
             scope.spawn(|| {
-                // A server that has refused the rest has closed.
+                // The write fails if the server has refused the input and closed.
                 let _ = (&stream).write_all(bytes);
                 let _ = stream.shutdown(Shutdown::Write);
             });
@@ -89,7 +89,7 @@ impl Server {
         self.running.wait()
     }
 
-    /// Ends it in the orderly way.
+    /// Stops the server with SIGTERM and expects success.
     #[track_caller]
     pub fn stop(self) -> Ran {
         self.signal(Signal::TERM);
@@ -104,14 +104,14 @@ impl Server {
         format!("/proc/{}/{file}", self.running.id())
     }
 
-    /// The descriptors that it has open.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd"))
             .expect("list descriptors")
             .count()
     }
 
-    /// Waits until it has `count` descriptors open.
+    /// Waits until `count` descriptors are open.
     #[track_caller]
     pub fn until_descriptors(&self, count: usize) {
         let start = Instant::now();
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// The memory in bytes that is its own.
+    /// Returns the anonymous memory in bytes.
     pub fn memory(&self) -> u64 {
         let text = self.status("RssAnon:");
         let kib = text
@@ -134,19 +134,19 @@ impl Server {
         kib.expect("RssAnon in kB") * 1024
     }
 
-    /// The number of descriptors for which the system has made room.
+    /// Returns the size of the descriptor table.
     pub fn room(&self) -> usize {
         self.status("FDSize:").parse().expect("FDSize as a number")
     }
 
-    /// What the system says of it.
+    /// Returns a line of `/proc/PID/status`.
     fn status(&self, what: &str) -> String {
         let status = fs::read_to_string(self.proc("status")).expect("read its status");
         let line = status.lines().find_map(|line| line.strip_prefix(what));
         line.expect("a line of its status").trim().to_owned()
     }
 
-    /// Waits until it has had a processor for so long in all.
+    /// Waits until the CPU time reaches `time`.
     #[track_caller]
     pub fn until_cpu(&self, time: Duration) {
         let start = Instant::now();
@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// The time for which it has had a processor.
+    /// Returns the CPU time.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(self.proc("task")).expect("list threads");
         let times = tasks.map(|task| {
@@ -171,7 +171,7 @@ impl Server {
     }
 }
 
-/// Sends `message` and returns as many bytes of the answer.
+/// Sends `message` and returns a reply of the same length.
 #[track_caller]
 pub fn ask(mut stream: &TcpStream, message: &[u8]) -> Vec<u8> {
     stream.write_all(message).expect("send a message");
@@ -180,7 +180,7 @@ pub fn ask(mut stream: &TcpStream, message: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Fails unless nothing more comes, and no reset.
+/// Fails unless the stream ends without more data and without a reset.
 #[track_caller]
 pub fn ends(mut stream: &TcpStream) {
     let mut rest = Vec::new();

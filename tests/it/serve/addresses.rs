@@ -1,4 +1,4 @@
-//! Where a server listens, and what it cannot mean.
+//! Addresses to listen on.
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
@@ -48,7 +48,7 @@ fn every_interface_means_both_families() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_named_with_its_cause() {
+fn bind_error_names_address_and_cause() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let in_use = format!("myapp: listen on {taken}: Address already in use\nhint: ");
@@ -79,8 +79,8 @@ fn an_address_that_cannot_be_had_is_named_with_its_cause() {
 }
 
 #[test]
-#[ignore = "needs unshare"]
-fn an_address_that_is_not_permitted_is_named_with_what_helps() {
+#[ignore = "peer: unshare"]
+fn bind_permission_error_has_a_hint() {
     let folder = Folder::new();
     let locked = folder.path("locked");
     fs::create_dir(&locked).unwrap();
@@ -92,10 +92,10 @@ fn an_address_that_is_not_permitted_is_named_with_what_helps() {
         (
             "unix:locked/socket",
             3,
-            "Permission denied\nhint: a socket is a new file in its folder",
+            "Permission denied\nhint: the socket is created as a file",
         ),
     ] {
-        // In a namespace of its own the program has no privileges, whoever runs the tests.
+        // A user namespace removes the privileges, even if the tests run as root.
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--net"]);
         let ran = folder.myapp(["serve", address]).through(unshare).run();
@@ -106,8 +106,8 @@ fn an_address_that_is_not_permitted_is_named_with_what_helps() {
 }
 
 #[test]
-#[ignore = "needs unshare, nsenter and ip"]
-fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
+#[ignore = "peer: unshare, nsenter, ip"]
+fn every_interface_ignores_bindv6only() {
     for (only, address) in [
         (0, ":0"),
         (0, "[::]:0"),
@@ -121,7 +121,8 @@ fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", &script]);
         let server = Server::of(myapp(["serve", address]).through(unshare), 1);
-        let (port, id) = (server.address().port(), server.id().to_string());
+        let port = server.address().port();
+        let id = server.id().to_string();
         for host in ["127.0.0.1", "[::1]"] {
             let mut nsenter = Command::new("nsenter");
             nsenter.args(["--user", "--preserve-credentials", "--net", "--target", &id]);
@@ -132,7 +133,7 @@ fn every_interface_means_both_families_whatever_the_system_has_for_a_default() {
     }
 }
 
-/// Asks a server at an address whose port is 0, which it is to announce as it was typed.
+/// Exchanges a message with a server on port 0 and checks the announced host.
 #[track_caller]
 fn answers_as_announced(
     address: &str,
@@ -171,7 +172,7 @@ fn an_address_with_a_zone_is_announced_as_it_was_typed() {
 }
 
 #[test]
-#[ignore = "needs unshare, nsenter and ip"]
+#[ignore = "peer: unshare, nsenter, ip"]
 fn an_address_of_a_link_is_served_with_its_interface_alone() {
     let script = "ip link set lo up && ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"";
     let alone = |program: Program| {
@@ -222,7 +223,7 @@ fn an_interface_that_this_machine_does_not_have_is_a_usage_error() {
 }
 
 #[test]
-fn a_port_of_another_copy_of_the_program_is_in_use() {
+fn port_of_another_instance_is_in_use() {
     for threads in ["1", "2"] {
         let server = Server::start(&["--threads", threads]);
         let address = server.address().to_string();
@@ -243,7 +244,7 @@ fn a_restarted_server_gets_its_port_back_at_once() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn invalid_unix_path_is_a_usage_error() {
     for arguments in [
         &["serve", "localhost"] as &[&str],
         &["serve", "--mode", "word"],

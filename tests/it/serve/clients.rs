@@ -1,13 +1,13 @@
-//! Real clients: they get back all that they send.
+//! Tests with other clients.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::noise;
+use super::random_bytes;
 use crate::harness::Server;
 
-/// What a program prints for `input`.
+/// Returns the output of a program for `input`.
 pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -22,7 +22,7 @@ pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     })
 }
 
-/// What comes back for `message` while the program's stdin stays open, and then nothing more.
+/// Returns the reply to `message` while stdin of the program stays open.
 #[track_caller]
 pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
     let mut command = Command::new(program);
@@ -46,12 +46,12 @@ pub fn talks(program: &str, arguments: &[&str], message: &[u8]) {
 }
 
 #[test]
-#[ignore = "needs ncat"]
+#[ignore = "peer: ncat"]
 fn ncat_gets_all_back_after_its_end_of_input() {
     let server = Server::start(&["-q"]);
     let port = server.address().port().to_string();
     for length in [5, 100, 100_000, 4 << 20] {
-        let bytes = noise(length);
+        let bytes = random_bytes(length);
         assert!(
             peer("ncat", &["127.0.0.1", &port], &bytes) == bytes,
             "{length} bytes differ"
@@ -60,12 +60,12 @@ fn ncat_gets_all_back_after_its_end_of_input() {
 }
 
 #[test]
-#[ignore = "needs socat"]
+#[ignore = "peer: socat"]
 fn socat_gets_all_back_after_its_end_of_input() {
     let server = Server::start(&["-q"]);
     let address = format!("TCP:{}", server.address());
     for length in [5, 100, 100_000, 4 << 20] {
-        let bytes = noise(length);
+        let bytes = random_bytes(length);
         assert!(
             peer("socat", &["-t", "10", "-", &address], &bytes) == bytes,
             "{length} differ"

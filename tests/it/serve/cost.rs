@@ -1,4 +1,4 @@
-//! What serving costs: time of the processor, memory, system calls.
+//! Costs: CPU time, memory, system calls.
 
 use std::fs;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use myapp::limits::nofile;
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp};
 
-/// The time of the processor that a server takes for being asked once and a second of silence.
+/// Returns the CPU time of a server for one message and an idle second.
 fn silent_second(arguments: &[&str]) -> Duration {
     let server = Server::start(arguments);
     let client = server.connect();
@@ -23,7 +23,7 @@ fn silent_second(arguments: &[&str]) -> Duration {
 }
 
 #[test]
-fn polling_busily_takes_a_core_for_so_long_and_no_longer() {
+fn busy_poll_spins_only_for_its_duration() {
     let asleep = silent_second(&["-q"]);
     assert!(asleep < Duration::from_millis(20), "{asleep:?}");
     let awhile = silent_second(&["-q", "--busy-poll", "50ms"]);
@@ -34,7 +34,7 @@ fn polling_busily_takes_a_core_for_so_long_and_no_longer() {
     always.until_cpu(always.cpu() + Duration::from_millis(300));
 }
 
-/// Connects so many clients one after another; the longest that one took.
+/// Connects clients one after another, and returns the longest connect time.
 fn burst(server: &Server, count: usize) -> (Vec<TcpStream>, Duration) {
     let mut longest = Duration::ZERO;
     let connect = |_| {
@@ -46,10 +46,10 @@ fn burst(server: &Server, count: usize) -> (Vec<TcpStream>, Duration) {
     ((0..count).map(connect).collect(), longest)
 }
 
-/// Held by whoever takes that many descriptors: there are not enough for two.
+/// Serializes tests that need most of the descriptors.
 static MANY: Mutex<()> = Mutex::new(());
 
-/// Ten thousand, or as many as the limit of descriptors allows beside other tests.
+/// Returns 10,000, or what the descriptor limit allows beside other tests.
 fn many() -> usize {
     nofile::raise_limit().unwrap();
     let count = nofile::available()
@@ -63,11 +63,11 @@ fn many() -> usize {
     count
 }
 
-/// Making room while others wait would stop the server for tens of milliseconds each time that the
-/// number of connections doubles: with 4,096 in the backlog the next come a second too late.
+/// Growing the descriptor table would stop the server for tens of milliseconds at each doubling.
+/// With 4,096 connections in the backlog, the next SYN is dropped and repeated after a second.
 #[test]
-fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
-    // A child begins with the room that its parent needs at that moment.
+fn fd_table_is_preallocated() {
+    // A child inherits the table size that its parent needs at that moment.
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let count = many();
     let all = Server::start(&["-q"]).room();
@@ -77,9 +77,9 @@ fn there_is_room_for_thousands_of_connections_before_the_first_one_comes() {
 }
 
 #[test]
-fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
+fn connection_burst_is_accepted_and_released() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
-    // Long enough for connecting on a machine that is busy.
+    // Long enough to connect on a busy machine.
     let server = Server::start(&["-q", "--idle-timeout", "30s"]);
     let open = server.descriptors();
     ask(&server.connect(), b"warm\n");
@@ -90,7 +90,7 @@ fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
         .iter()
         .step_by(97)
         .for_each(|client| drop(ask(client, b"hello\n")));
-    // A connection request that gets lost is sent again after a second.
+    // A lost SYN is repeated after a second.
     assert!(
         longest < Duration::from_millis(900),
         "the slowest connect took {longest:?}"
@@ -110,8 +110,8 @@ fn thousands_of_connections_are_taken_at_once_and_leave_nothing_behind() {
 }
 
 #[test]
-#[ignore = "needs a machine that does nothing else"]
-fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
+#[ignore = "slow: needs an idle machine"]
+fn ten_thousand_connections_are_fast_and_small() {
     let _one = MANY.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::start(&["-q", "--idle-timeout", "10s"]);
     let count = many();
@@ -140,7 +140,7 @@ fn ten_thousand_at_once_take_half_a_second_at_most_and_256_bytes_each() {
     );
 }
 
-/// The system calls of a server that is asked so often.
+/// Returns the number of system calls of a server for this many requests.
 fn system_calls(requests: usize) -> u64 {
     let folder = Folder::new();
     let counts = folder.path("counts");
@@ -148,14 +148,14 @@ fn system_calls(requests: usize) -> u64 {
     strace.args(["-D", "-f", "-c", "-o"]).arg(&counts);
     let server = Server::of(myapp(["serve", "-q", "127.0.0.1:0"]).through(strace), 1);
     let client = server.connect();
-    // A server that finds a message when it looks for the first time need not wait for it.
+    // A server that finds a message at the first read does not call epoll_wait.
     thread::sleep(Duration::from_millis(100));
     for _ in 0..requests {
         ask(&client, b"hello\n");
     }
     drop(client);
     server.stop();
-    // % time, seconds, microseconds a call, calls, errors if there are any, "total"
+    // % time, seconds, microseconds per call, calls, errors if any, "total"
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(&counts).unwrap_or_default();
@@ -171,9 +171,10 @@ fn system_calls(requests: usize) -> u64 {
 }
 
 #[test]
-#[ignore = "needs strace"]
-fn a_request_costs_three_system_calls() {
-    let (few, many) = (system_calls(100), system_calls(2100));
+#[ignore = "peer: strace"]
+fn request_takes_three_system_calls() {
+    let few = system_calls(100);
+    let many = system_calls(2100);
     let each = (many - few) as f64 / 2000.0;
     assert!(
         (2.98..=3.02).contains(&each),

@@ -1,20 +1,20 @@
-//! Faults that `myapp serve` makes on purpose.
+//! Fault injection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use super::{MIB, fill, noise};
+use super::{MIB, fill, random_bytes};
 use crate::harness::serve::{ask, ends};
 use crate::harness::{Server, myapp};
 
-/// Numbered lines.
+/// Returns numbered lines.
 fn lines(count: usize) -> String {
     (0..count).map(|number| format!("{number}\n")).collect()
 }
 
 #[test]
-fn each_answer_comes_so_much_later_and_none_is_held_up_by_another() {
+fn delay_applies_to_each_reply() {
     let server = Server::start(&["--delay", "300ms", "--prefix", "> "]);
     let mut client = server.connect();
     let start = Instant::now();
@@ -43,11 +43,11 @@ fn each_answer_comes_so_much_later_and_none_is_held_up_by_another() {
 }
 
 #[test]
-fn late_answers_are_whole_and_in_their_order() {
+fn delayed_replies_are_complete_and_ordered() {
     for mode in ["line", "chunk"] {
         let server = Server::start(&["-q", "--mode", mode, "--delay=5ms", "--jitter=10ms"]);
         for length in [0, 1, 100_000, 2 << 20] {
-            let bytes = noise(length);
+            let bytes = random_bytes(length);
             assert!(
                 server.exchange(&bytes) == bytes,
                 "{length} bytes in {mode} mode differ"
@@ -57,7 +57,7 @@ fn late_answers_are_whole_and_in_their_order() {
 }
 
 #[test]
-fn the_same_seed_loses_the_same_answers() {
+fn same_seed_drops_the_same_replies() {
     let lost = |seed: &str, threads: &str| {
         let faults = [
             "--drop-rate=20%",
@@ -77,7 +77,7 @@ fn the_same_seed_loses_the_same_answers() {
         server
             .stop()
             .says("summary connections=3 messages=1500")
-            .says(&format!("lost={count} "));
+            .says(&format!("fault_dropped={count} "));
         assert!((200..400).contains(&count), "{count} of 1500");
         answers
     };
@@ -97,14 +97,14 @@ fn is_end(byte: &u8) -> bool {
 }
 
 #[test]
-fn a_seed_that_was_chosen_at_random_is_told() {
+fn random_seed_is_logged() {
     Server::start(&["--jitter", "1ms"])
         .stop()
-        .says("--seed repeats them seed=");
+        .says("repeat them with --seed seed=");
 }
 
 #[test]
-fn a_connection_is_reset_after_so_many_bytes_of_answers() {
+fn connection_is_reset_after_configured_bytes() {
     let server = Server::start(&["--reset-after", "10"]);
     let mut client = server.connect();
     assert_eq!(ask(&client, b"12345\n"), b"12345\n");
@@ -120,13 +120,13 @@ fn a_connection_is_reset_after_so_many_bytes_of_answers() {
     );
     server
         .stop()
-        .says("reset=1")
+        .says("fault_reset=1")
         .says("failed=0")
-        .says("why=\"reset on purpose\"");
+        .says("reason=\"fault reset\"");
 }
 
 #[test]
-fn while_too_much_waits_nothing_is_read() {
+fn full_delay_queue_pauses_reading() {
     let server = Server::start(&["-q", "--mode", "chunk", "--delay", "1h", "--drain", "0"]);
     let before = server.memory();
     let client = server.connect();
@@ -143,7 +143,7 @@ fn while_too_much_waits_nothing_is_read() {
 }
 
 #[test]
-fn the_refusal_of_a_long_line_comes_behind_the_answers_that_wait() {
+fn line_error_follows_delayed_replies() {
     let server = Server::start(&["--delay", "100ms", "--max-line", "5"]);
     let answer = server.exchange(b"one\n123456\n");
     assert_eq!(
@@ -153,7 +153,7 @@ fn the_refusal_of_a_long_line_comes_behind_the_answers_that_wait() {
 }
 
 #[test]
-fn at_the_end_late_answers_still_come() {
+fn shutdown_sends_delayed_replies() {
     let server = Server::start(&["--delay", "500ms"]);
     let mut client = server.connect();
     client.write_all(b"late\n").unwrap();
@@ -164,11 +164,15 @@ fn at_the_end_late_answers_still_come() {
     assert_eq!(&answer, b"late\n");
     ends(&client);
     drop(client);
-    server.wait().code(0).says("why=\"drained\"").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("reason=\"drained\"")
+        .says("aborted_on_shutdown=0");
 }
 
 #[test]
-fn what_is_no_share_or_would_have_no_effect_is_a_usage_error() {
+fn invalid_or_ineffective_faults_are_usage_errors() {
     for rate in ["2", "-0.1", "101%", "NaN", "some", "%"] {
         let rate = format!("--drop-rate={rate}");
         myapp(["serve", &rate])
@@ -183,5 +187,5 @@ fn what_is_no_share_or_would_have_no_effect_is_a_usage_error() {
         .run()
         .code(2)
         .prints("");
-    ran.says("hint: they happen to answers, and it sends none");
+    ran.says("hint: discard mode sends no replies");
 }

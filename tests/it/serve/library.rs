@@ -1,4 +1,4 @@
-//! The server as another program uses it.
+//! The server as a library.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,32 +18,34 @@ fn bind(config: serve::Config) -> serve::Server {
     smol::block_on(serve::Server::bind(&addresses, config)).expect("listen")
 }
 
-/// Runs a server of the library beside `client`, then stops it.
+/// Runs a server while `client` runs, then stops it.
 #[track_caller]
 fn beside<T>(config: serve::Config, client: impl FnOnce(SocketAddr) -> T) -> (T, serve::Summary) {
     let server = bind(config);
     let address = server.local_addrs()[0].socket_addr().unwrap();
-    let (stopper, stop) = shutdown::channel();
+    let (trigger, stop) = shutdown::channel();
     thread::scope(|scope| {
         let running = scope.spawn(move || smol::block_on(server.run(stop.wait())));
         let result = client(address);
-        stopper.trigger();
+        trigger.trigger();
         (result, running.join().unwrap())
     })
 }
 
 #[test]
-fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
+fn longest_line_is_refused_at_the_buffer_limit() {
     let config = serve::Config {
-        max_partial: 100_000,
+        max_buffered_bytes: 100_000,
         ..serve::Config::default()
     };
     let (answer, summary) = beside(config, |address| {
         let connect = || TcpStream::connect(address).unwrap();
-        let (mut long, mut short, mut last) = (connect(), connect(), connect());
+        let mut long = connect();
+        let mut short = connect();
+        let mut last = connect();
         long.write_all(&[b'l'; 60_000]).unwrap();
         short.write_all(&[b's'; 30_000]).unwrap();
-        // What was sent last may be read first.
+        // Without the delay, the last line may be read first.
         thread::sleep(Duration::from_millis(200));
         last.write_all(&[b'x'; 20_000]).unwrap();
         let mut answer = String::new();
@@ -58,19 +60,21 @@ fn when_unfinished_lines_take_too_much_together_the_longest_is_refused() {
     });
     assert_eq!(answer, "error: line longer than 60000 bytes\n");
     assert_eq!(
-        (summary.connections, summary.too_long, summary.cut),
+        (
+            summary.connections,
+            summary.line_too_long,
+            summary.aborted_on_shutdown
+        ),
         (3, 1, 0)
     );
 }
 
 #[test]
-fn a_run_that_is_dropped_cuts_everything_at_once() {
+fn dropped_run_aborts_all_connections() {
     let server = bind(serve::Config::default());
-    let (address, figures) = (
-        server.local_addrs()[0].socket_addr().unwrap(),
-        server.figures(),
-    );
-    let (stopper, stop) = shutdown::channel();
+    let address = server.local_addrs()[0].socket_addr().unwrap();
+    let stats = server.stats();
+    let (trigger, stop) = shutdown::channel();
     thread::scope(|scope| {
         scope.spawn(move || {
             let run = async {
@@ -80,10 +84,17 @@ fn a_run_that_is_dropped_cuts_everything_at_once() {
         });
         let client = TcpStream::connect(address).unwrap();
         ask(&client, b"hello\n");
-        stopper.trigger();
+        trigger.trigger();
         ends(&client);
     });
-    let summary = figures.summary();
-    assert_eq!((summary.connections, summary.open, summary.cut), (1, 0, 1));
+    let summary = stats.summary();
+    assert_eq!(
+        (
+            summary.connections,
+            summary.active,
+            summary.aborted_on_shutdown
+        ),
+        (1, 0, 1)
+    );
     assert!(TcpStream::connect(address).is_err());
 }

@@ -1,4 +1,4 @@
-//! Lines that are too long, and lines that never end.
+//! Lines over the limit and lines without end.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::harness::Server;
 use crate::harness::serve::ask;
 
 #[test]
-fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
+fn line_limit_is_exact() {
     let server = Server::start(&["--max-line", "10"]);
     assert_eq!(server.exchange(b"0123456789\n"), b"0123456789\n");
     assert_eq!(server.exchange(b"0123456789"), b"0123456789");
@@ -22,12 +22,12 @@ fn a_line_of_the_limit_is_answered_and_one_byte_more_is_refused() {
     );
     server
         .stop()
-        .says("too_long=2")
-        .says("why=\"line too long\"");
+        .says("line_too_long=2")
+        .says("reason=\"line too long\"");
 }
 
 #[test]
-fn a_refusal_has_no_prefix() {
+fn error_reply_has_no_prefix() {
     let server = Server::start(&["--max-line", "4", "--prefix", "> "]);
     assert_eq!(
         server.exchange(b"1234\n12345\n"),
@@ -36,17 +36,19 @@ fn a_refusal_has_no_prefix() {
 }
 
 #[test]
-fn a_line_of_a_gibibyte_is_refused_and_costs_no_memory() {
+fn gibibyte_line_is_refused_in_bounded_memory() {
     let server = Server::start(&["-q"]);
     ask(&server.connect(), b"warm\n");
     let before = server.memory();
-    let (client, piece) = (server.connect(), vec![b'x'; MIB as usize]);
-    let (mut answer, mut most) = ([0; 38], 0);
+    let client = server.connect();
+    let piece = vec![b'x'; MIB as usize];
+    let mut answer = [0; 38];
+    let mut most = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..1024 {
                 most = most.max(server.memory());
-                // After the refusal the server reads on for a second, then it has closed.
+                // After the error reply the server reads for another second, then closes.
                 if (&client).write_all(&piece).is_err() {
                     break;
                 }
@@ -60,7 +62,7 @@ fn a_line_of_a_gibibyte_is_refused_and_costs_no_memory() {
 }
 
 #[test]
-fn who_is_refused_but_goes_on_sending_is_closed_after_a_second() {
+fn refused_client_still_sending_is_closed() {
     let server = Server::start(&["--max-line", "10"]);
     let before = server.descriptors();
     let start = Instant::now();

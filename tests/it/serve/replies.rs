@@ -1,4 +1,4 @@
-//! What comes back, and that it is what was sent.
+//! Replies equal the input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use rustix::net::{SendFlags, send};
 
-use super::noise;
+use super::random_bytes;
 use crate::harness::Server;
 use crate::harness::serve::ask;
 
 #[test]
-fn all_that_was_sent_before_a_half_close_comes_back_then_the_end() {
+fn half_close_returns_all_input_then_ends() {
     for mode in ["line", "chunk"] {
         let server = Server::start(&["--mode", mode, "-q"]);
         let before = server.descriptors();
         for length in [0, 1, 5, 100, 100_000, 4 << 20] {
-            let bytes = noise(length);
+            let bytes = random_bytes(length);
             assert!(
                 server.exchange(&bytes) == bytes,
                 "{length} bytes in {mode} mode differ"
@@ -27,7 +27,7 @@ fn all_that_was_sent_before_a_half_close_comes_back_then_the_end() {
 }
 
 #[test]
-fn every_byte_comes_back_as_it_was() {
+fn every_byte_value_is_echoed() {
     let all: Vec<u8> = (0..=255).collect();
     let server = Server::start(&["--mode", "line"]);
     for bytes in [
@@ -52,7 +52,7 @@ fn every_byte_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_line_is_answered_when_its_end_has_come_and_no_sooner() {
+fn line_gets_a_reply_at_its_newline() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     for byte in b"one byte a segment" {
@@ -76,7 +76,7 @@ fn a_line_is_answered_when_its_end_has_come_and_no_sooner() {
 }
 
 #[test]
-fn a_chunk_is_answered_without_a_line_end() {
+fn chunk_gets_a_reply_without_newline() {
     let server = Server::start(&["--mode", "chunk"]);
     let client = server.connect();
     assert_eq!(ask(&client, b"no line end"), b"no line end");
@@ -87,14 +87,14 @@ fn a_chunk_is_answered_without_a_line_end() {
 }
 
 #[test]
-fn a_prefix_stands_before_each_line() {
+fn each_line_gets_the_prefix() {
     let server = Server::start(&["--prefix", "You said: "]);
     let answer = server.exchange(b"one\n\ntwo\r\nlast");
     assert_eq!(
         answer,
         b"You said: one\nYou said: \nYou said: two\r\nYou said: last"
     );
-    let many = noise(1 << 20);
+    let many = random_bytes(1 << 20);
     let lines = many.split_inclusive(|byte| *byte == b'\n');
     let wanted: Vec<u8> = lines
         .flat_map(|line| [b"You said: ", line].concat())
@@ -106,7 +106,7 @@ fn a_prefix_stands_before_each_line() {
 }
 
 #[test]
-fn a_prefix_stands_before_each_piece_of_at_most_the_chunk() {
+fn each_chunk_gets_the_prefix() {
     let server = Server::start(&["--mode", "chunk", "--chunk", "100", "--prefix", "Dijiste: "]);
     let bytes = [b'x'; 250];
     let wanted = [
@@ -121,13 +121,13 @@ fn a_prefix_stands_before_each_piece_of_at_most_the_chunk() {
 }
 
 #[test]
-fn data_and_end_in_one_segment_are_answered_a_thousand_times() {
+fn data_with_fin_gets_a_reply() {
     let server = Server::start(&["-q"]);
     let before = server.descriptors();
     for round in 0..1000 {
         let message = format!("round {round}\n");
         let client = server.connect();
-        // What may be followed by more is held back, and the end follows at once.
+        // MSG_MORE holds the data back, so that the FIN follows in the same segment.
         send(&client, message.as_bytes(), SendFlags::MORE).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
@@ -139,8 +139,8 @@ fn data_and_end_in_one_segment_are_answered_a_thousand_times() {
 }
 
 #[test]
-fn of_a_thousand_half_closes_each_gets_every_byte() {
-    let bytes = noise(100_000);
+fn thousand_half_closes_lose_no_byte() {
+    let bytes = random_bytes(100_000);
     let server = Server::start(&["-q"]);
     let before = server.descriptors();
     for round in 0..1000 {
@@ -155,7 +155,7 @@ fn of_a_thousand_half_closes_each_gets_every_byte() {
 }
 
 #[test]
-fn urgent_data_stays_in_its_place_and_nothing_hangs() {
+fn urgent_data_stays_in_order() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     for _ in 0..100 {

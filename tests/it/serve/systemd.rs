@@ -1,4 +1,4 @@
-//! Sockets that are handed over, and readiness that is told, as systemd does and wants it.
+//! Socket activation and readiness notification.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -13,15 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp};
 
-/// That the sockets are for the program itself.
+/// Shell words that pass the sockets to the program itself.
 const OURS: &str = "LISTEN_PID=$$";
 
-/// A program that has been handed two sockets; killed when dropped.
+/// A program with two inherited sockets; killed when dropped.
 struct Started(Child);
 
 impl Started {
     /// Starts `myapp serve ARGUMENTS` with two sockets as descriptors 3 and 4; `whose` are shell
-    /// words that say for whom they are.
+    /// words that set their owner.
     fn serve(arguments: &str, sockets: [OwnedFd; 2], whose: &str, notify: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_myapp");
         let script = format!(
@@ -35,7 +35,7 @@ impl Started {
         Self(command.spawn().unwrap())
     }
 
-    /// The next lines of stdout.
+    /// Returns the next lines of stdout.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let stdout = BufReader::new(self.0.stdout.take().unwrap());
         stdout.lines().take(count).map(Result::unwrap).collect()
@@ -49,7 +49,7 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -57,14 +57,14 @@ impl Drop for Started {
 
 fn told(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 100];
-    let count = socket.recv(&mut buffer).expect("something is told");
+    let count = socket.recv(&mut buffer).expect("receive a notification");
     String::from_utf8_lossy(&buffer[..count])
         .trim_end()
         .to_owned()
 }
 
 #[test]
-fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
+fn inherited_sockets_are_served_with_notifications() {
     let folder = Folder::new();
     let tcp = TcpListener::bind("[::1]:0").unwrap();
     let address = tcp.local_addr().unwrap();
@@ -105,7 +105,7 @@ fn sockets_that_are_handed_over_are_served_and_the_state_is_told() {
 }
 
 #[test]
-fn the_state_is_told_to_a_socket_without_a_path_too() {
+fn abstract_notify_socket_is_supported() {
     let name = format!("myapp-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let state = UnixDatagram::bind_addr(&address).unwrap();
@@ -120,7 +120,7 @@ fn the_state_is_told_to_a_socket_without_a_path_too() {
 }
 
 #[test]
-fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
+fn inherited_udp_socket_and_arguments_are_served() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = udp.local_addr().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +143,7 @@ fn a_socket_for_datagrams_is_served_beside_the_addresses_of_the_arguments() {
 }
 
 #[test]
-fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
+fn sockets_of_another_process_are_ignored() {
     for whose in ["LISTEN_PID=1", "LISTEN_PID=0", "LISTEN_PID=nobody", ""] {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().into());
         let mut server = Started::serve("-q 127.0.0.2:0", sockets, whose, "");
@@ -156,7 +156,7 @@ fn sockets_that_are_for_another_process_or_nobody_are_left_alone() {
 }
 
 #[test]
-fn what_is_no_socket_is_refused() {
+fn inherited_file_is_refused() {
     let folder = Folder::new();
     let file = |name| std::fs::File::open(folder.write(name, "")).unwrap().into();
     for whose in [OURS, "LISTEN_PID=$$ LISTEN_FDS=two"] {
@@ -166,8 +166,8 @@ fn what_is_no_socket_is_refused() {
 }
 
 #[test]
-#[ignore = "needs systemd-socket-activate"]
-fn systemd_socket_activate_starts_it_at_the_first_connection() {
+#[ignore = "peer: systemd-socket-activate"]
+fn systemd_socket_activate_works() {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

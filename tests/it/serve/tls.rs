@@ -1,4 +1,4 @@
-//! TLS: who gets in, what comes back, and the right end for everybody else.
+//! TLS: handshake, client certificates, alerts and close.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::clients::{peer, talks};
-use super::noise;
+use super::random_bytes;
 use crate::harness::serve::ends;
 use crate::harness::{Folder, Program, Running};
 
@@ -32,7 +32,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two of one name would be told apart by their signatures alone.
+        // With equal names only the signatures would differ.
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    /// A certificate and its key.
+    /// Issues a certificate and its key.
     fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A client that trusts this authority.
+    /// Returns a client that trusts this authority.
     fn client(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -80,7 +80,7 @@ impl Authority {
     }
 }
 
-/// A server inside TLS, its authority and its files.
+/// A TLS server, its authority and its files.
 struct Server {
     running: Running,
     address: SocketAddr,
@@ -91,7 +91,8 @@ struct Server {
 impl Server {
     #[track_caller]
     fn start(arguments: &[&str]) -> Self {
-        let (folder, authority) = (Folder::new(), Authority::new());
+        let folder = Folder::new();
+        let authority = Authority::new();
         let (certificate, key) = authority.issue("localhost");
         folder.write("cert.pem", certificate);
         folder.write("key.pem", key);
@@ -127,7 +128,7 @@ impl Server {
         self.connect(self.authority.client(&TLS13, None))
     }
 
-    /// Stops it; the counters of TLS at its end.
+    /// Stops the server and returns its TLS counters.
     #[track_caller]
     fn stop(self) -> String {
         self.running.signal(Signal::TERM);
@@ -153,7 +154,7 @@ fn begin(program: Program) -> (Running, SocketAddr) {
     )
 }
 
-/// Sends a message and reads as many bytes of the answer.
+/// Sends a message and reads a reply of the same length.
 #[track_caller]
 fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
     client.write_all(message).unwrap();
@@ -162,29 +163,31 @@ fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Says that nothing more will be sent, and reads to the server's own such word.
+/// Sends `close_notify`, and reads up to that of the server.
 #[track_caller]
 fn finish(client: &mut Client) -> Vec<u8> {
     client.conn.send_close_notify();
     let mut rest = Vec::new();
-    // Without that word this is an error.
+    // An end without close_notify is an error.
     client
         .read_to_end(&mut rest)
-        .expect("an end that the server has told");
+        .expect("close_notify of the server");
     rest
 }
 
-const NO_FAILURE: &str =
-    r#"{"not_tls":0,"other":0,"timed_out":0,"truncated":0,"unknown_client":0}"#;
+const NO_FAILURE: &str = concat!(
+    r#"{"client_cert_rejected":0,"handshake_errors":0,"handshake_timeouts":0,"#,
+    r#""missing_close_notify":0,"not_tls":0}"#
+);
 
 #[test]
-fn all_that_was_sent_before_close_notify_comes_back_then_the_servers_own() {
+fn close_notify_returns_all_input_then_ends() {
     let server = Server::start(&["--json", "-q"]);
     for version in [&TLS12, &TLS13] {
         for length in [0, 1, 5, 100_000] {
             let mut client = server.connect(server.authority.client(version, None));
-            let bytes = noise(length);
-            // Without a handshake there is nothing to be closed inside.
+            let bytes = random_bytes(length);
+            // Without a handshake there is no close_notify.
             client.conn.complete_io(&mut client.sock).unwrap();
             client.write_all(&bytes).unwrap();
             assert!(finish(&mut client) == bytes, "{length} bytes differ");
@@ -195,10 +198,10 @@ fn all_that_was_sent_before_close_notify_comes_back_then_the_servers_own() {
 }
 
 #[test]
-fn bulk_comes_back_exact_in_bounded_memory() {
+fn bulk_is_echoed_in_bounded_memory() {
     let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
     let mut client = server.client();
-    let piece = noise(64 << 10);
+    let piece = random_bytes(64 << 10);
     ask(&mut client, &piece);
     let before = memory(&server.running);
     for round in 0..1024 {
@@ -209,7 +212,7 @@ fn bulk_comes_back_exact_in_bounded_memory() {
     finish(&mut client);
 }
 
-/// The memory in bytes that is the program's own.
+/// Returns the anonymous memory of the program in bytes.
 fn memory(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
     let line = status
@@ -225,7 +228,7 @@ fn memory(running: &Running) -> u64 {
 }
 
 #[test]
-fn who_reads_nothing_stops_being_read() {
+fn slow_tls_reader_is_not_read() {
     let server = Server::start(&["--json", "-q", "--mode", "chunk"]);
     ask(&mut server.client(), b"warm");
     let before = memory(&server.running);
@@ -233,7 +236,7 @@ fn who_reads_nothing_stops_being_read() {
     slow.sock
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    let piece = noise(1 << 20);
+    let piece = random_bytes(1 << 20);
     let taken = (0..64)
         .take_while(|_| slow.write_all(&piece).is_ok())
         .count();
@@ -243,13 +246,13 @@ fn who_reads_nothing_stops_being_read() {
 }
 
 #[test]
-fn plain_bytes_get_an_alert_and_harm_nobody() {
+fn plaintext_client_gets_an_alert() {
     let server = Server::start(&["--json", "-q"]);
     let mut good = server.client();
     ask(&mut good, b"before\n");
     let mut plain = server.plain();
     plain
-        .write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &noise(100_000)].concat())
+        .write_all(&[b"GET / HTTP/1.1\r\n".as_slice(), &random_bytes(100_000)].concat())
         .unwrap();
     plain.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
@@ -261,12 +264,10 @@ fn plain_bytes_get_an_alert_and_harm_nobody() {
 }
 
 #[test]
-fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_for() {
+fn client_certificate_is_required_and_verified() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
-    let (right, wrong) = (
-        server.authority.issue("client"),
-        Authority::new().issue("client"),
-    );
+    let right = server.authority.issue("client");
+    let wrong = Authority::new().issue("client");
     for version in [&TLS12, &TLS13] {
         let config = |identity| server.authority.client(version, identity);
         let mut client = server.connect(config(Some(&right)));
@@ -282,11 +283,11 @@ fn only_clients_with_a_certificate_of_the_authority_get_in_where_one_is_asked_fo
         ask(&mut client, b"still in\n");
         finish(&mut client);
     }
-    assert!(server.stop().contains(r#""unknown_client":4"#));
+    assert!(server.stop().contains(r#""client_cert_rejected":4"#));
 }
 
 #[test]
-fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
+fn handshake_timeout_releases_the_slot() {
     let server = Server::start(&["--json", "-q", "--max-connections", "1"]);
     let start = Instant::now();
     let silent = server.plain();
@@ -300,11 +301,11 @@ fn a_handshake_without_end_takes_a_place_for_ten_seconds() {
     assert!(waited < Duration::from_secs(15), "{waited:?}");
     ends(&silent);
     finish(&mut next);
-    assert!(server.stop().contains(r#""timed_out":1"#));
+    assert!(server.stop().contains(r#""handshake_timeouts":1"#));
 }
 
 #[test]
-fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
+fn pending_handshake_does_not_block_shutdown() {
     let server = Server::start(&["--json", "-q"]);
     let _silent = server.plain();
     ask(&mut server.client(), b"behind it\n");
@@ -318,7 +319,7 @@ fn a_handshake_without_end_does_not_hold_the_servers_end_up() {
 }
 
 #[test]
-fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
+fn close_during_handshake_is_immediate() {
     // RFC 8446 section 6.1
     const CLOSE_NOTIFY: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
     let server = Server::start(&["--json", "-q"]);
@@ -351,11 +352,14 @@ fn who_closes_before_the_handshake_has_ended_is_let_go_at_once() {
         start.elapsed()
     );
     let tls = server.stop();
-    assert!(tls.contains(r#""other":12,"timed_out":0"#), "{tls}");
+    assert!(
+        tls.contains(r#""handshake_errors":12,"handshake_timeouts":0"#),
+        "{tls}"
+    );
 }
 
 #[test]
-fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
+fn missing_close_notify_is_counted() {
     let server = Server::start(&["--json", "-q"]);
     let mut client = server.client();
     client.write_all(b"whole\nbegun").unwrap();
@@ -365,11 +369,11 @@ fn an_end_without_close_notify_is_counted_and_what_was_whole_is_answered() {
     assert_eq!(&answer, b"whole\n");
     let error = client.read_exact(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-    assert!(server.stop().contains(r#""truncated":1"#));
+    assert!(server.stop().contains(r#""missing_close_notify":1"#));
 }
 
 #[test]
-fn who_is_closed_by_the_server_is_told_so() {
+fn server_sends_close_notify() {
     let server = Server::start(&["--json", "-q", "--idle-timeout", "200ms"]);
     let mut client = server.client();
     ask(&mut client, b"x\n");
@@ -381,7 +385,7 @@ fn who_is_closed_by_the_server_is_told_so() {
 }
 
 #[test]
-fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
+fn self_signed_fingerprint_is_printed_when_quiet() {
     let folder = Folder::new();
     let program = folder.myapp(["serve", "-q", "--tls-self-signed", "tls://127.0.0.1:0"]);
     let (running, address) = begin(program);
@@ -397,7 +401,7 @@ fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
             .myapp(["download", "--retry", "0", "--pinned-sha256", pin, &address])
             .run()
     };
-    // It is no HTTP server, but the handshake with it tells its certificate.
+    // The HTTP request fails, but the handshake shows the certificate.
     let told = echo(&"0".repeat(64)).code(5).stderr;
     let found = told.trim_end().rsplit(' ').next().unwrap();
     assert!(found.parse::<Fingerprint>().is_ok(), "{told}");
@@ -409,10 +413,10 @@ fn a_certificate_for_this_run_is_told_by_its_fingerprint_also_when_quiet() {
 }
 
 #[test]
-fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
+fn certificate_without_address_is_a_usage_error() {
     let folder = Folder::new();
     let pair = ["--tls-cert", "c", "--tls-key", "k"];
-    let hint = "hint: --tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+    let hint = "hint: use --tls-cert FILE --tls-key FILE, or --tls-self-signed";
     for (arguments, says) in [
         (&["tls://0"] as &[_], hint),
         (&["--tls-self-signed", "0"], "without a tls:// address"),
@@ -438,8 +442,9 @@ fn certificates_and_addresses_that_do_not_go_together_are_usage_errors() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named_with_their_cause() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+fn unusable_tls_files_are_named_with_cause() {
+    let folder = Folder::new();
+    let authority = Authority::new();
     let (certificate, key) = authority.issue("localhost");
     folder.write("cert", certificate);
     folder.write("key", key);
@@ -496,13 +501,14 @@ fn files_that_cannot_be_used_are_named_with_their_cause() {
 }
 
 #[test]
-#[ignore = "needs openssl"]
-fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
+#[ignore = "peer: openssl"]
+fn openssl_client_works_with_each_version() {
     let server = Server::start(&["--json", "-q", "--tls-client-ca", "ca.pem"]);
     let (certificate, key) = server.authority.issue("client");
     let certificate = server.folder.write("client.pem", certificate + &key);
     let certificate = certificate.to_str().unwrap();
-    let (address, ca) = (server.address.to_string(), server.folder.path("ca.pem"));
+    let address = server.address.to_string();
+    let ca = server.folder.path("ca.pem");
     let fixed = [
         "s_client",
         "-quiet",
@@ -512,7 +518,7 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
     ];
     let lines = [
         b"Q\none\n\xff\xfe\nthree\n".repeat(100),
-        noise(10_000),
+        random_bytes(10_000),
         b"\n".to_vec(),
     ]
     .concat();
@@ -529,33 +535,34 @@ fn openssl_is_answered_with_each_version_and_a_certificate_of_its_own() {
 }
 
 #[test]
-#[ignore = "needs ncat"]
-fn ncat_gets_all_lines_back_inside_tls() {
+#[ignore = "peer: ncat"]
+fn ncat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let port = server.address.port().to_string();
     for length in [5, 100_000] {
-        // It ends without close_notify, so a line without its end would not be answered.
-        let lines = [noise(length), vec![b'\n']].concat();
+        // ncat ends without close_notify, so an incomplete line would get no reply.
+        let lines = [random_bytes(length), vec![b'\n']].concat();
         let answer = peer("ncat", &["--ssl", "127.0.0.1", &port], &lines);
         assert!(answer == lines, "{length} bytes differ");
     }
 }
 
 #[test]
-#[ignore = "needs socat"]
-fn socat_gets_all_back_after_its_end_of_input_inside_tls() {
+#[ignore = "peer: socat"]
+fn socat_works_over_tls() {
     let server = Server::start(&["--json", "-q"]);
     let ca = server.folder.path("ca.pem");
-    let (port, ca) = (server.address.port(), ca.display());
+    let port = server.address.port();
+    let ca = ca.display();
     for version in ["TLS1.2", "TLS1.3"] {
         let versions =
             format!("openssl-min-proto-version={version},openssl-max-proto-version={version}");
         let address =
             format!("OPENSSL:127.0.0.1:{port},cafile={ca},commonname=localhost,{versions}");
         for length in [0, 5, 100_000, 4 << 20] {
-            let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
+            let answer = peer("socat", &["-t", "10", "-", &address], &random_bytes(length));
             assert!(
-                answer == noise(length),
+                answer == random_bytes(length),
                 "{length} bytes with {version} differ"
             );
         }

@@ -1,4 +1,4 @@
-//! `myapp serve` over UDP, as its clients see it.
+//! UDP.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::clients::talks;
-use super::figures::until;
-use super::{MIB, noise};
+use super::metrics::until;
+use super::{MIB, random_bytes};
 use crate::harness::serve::ask;
 use crate::harness::{Server, myapp, schema};
 
-/// How long is waited for an answer that is expected.
+/// Time limit for expected replies.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A server with these arguments that listens on `udp://` at `address`.
+/// Starts a server with these arguments on `udp://` and `address`.
 #[track_caller]
 fn serve(arguments: &[&str], address: &str) -> Server {
     let address = format!("udp://{address}");
     Server::of(myapp([&["serve"], arguments, &[&address]].concat()), 1)
 }
 
-/// A socket that takes answers only from `server`.
+/// Returns a socket connected to `server`.
 #[track_caller]
 fn client(server: SocketAddr) -> UdpSocket {
     let any = if server.is_ipv4() {
@@ -47,14 +47,14 @@ fn receive(client: &UdpSocket) -> Vec<u8> {
     buffer
 }
 
-/// Sends a datagram and returns the next that comes.
+/// Sends a datagram and returns the next reply.
 #[track_caller]
 fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
     client.send(message).expect("send a datagram");
     receive(client)
 }
 
-/// All answers that have come already.
+/// Returns all replies received so far.
 fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
     client.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 16];
@@ -68,7 +68,7 @@ fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn datagrams_of_every_length_come_back_whole() {
+fn datagrams_of_every_length_are_echoed() {
     for (mode, address) in [
         ("line", "127.0.0.1:0"),
         ("chunk", "127.0.0.1:0"),
@@ -77,7 +77,7 @@ fn datagrams_of_every_length_come_back_whole() {
         let server = serve(&["--mode", mode, "-q"], address);
         let client = client(server.address());
         for length in [0, 1, 1472, 8192, 65_507] {
-            let message = noise(length);
+            let message = random_bytes(length);
             assert!(
                 exchange(&client, &message) == message,
                 "{length} bytes in {mode} mode differ"
@@ -85,7 +85,7 @@ fn datagrams_of_every_length_come_back_whole() {
         }
     }
     let server = serve(&["--udp-max", "65527"], "[::1]:0");
-    let longest = noise(65_527);
+    let longest = random_bytes(65_527);
     assert!(
         exchange(&client(server.address()), &longest) == longest,
         "the longest of IPv6 differs"
@@ -93,7 +93,7 @@ fn datagrams_of_every_length_come_back_whole() {
 }
 
 #[test]
-fn a_datagram_is_one_message_with_one_prefix_whatever_lines_it_has() {
+fn datagram_is_one_message_with_one_prefix() {
     let server = serve(&["--prefix", "> "], "127.0.0.1:0");
     let client = client(server.address());
     assert_eq!(
@@ -101,11 +101,14 @@ fn a_datagram_is_one_message_with_one_prefix_whatever_lines_it_has() {
         b"> two\nlines, no end"
     );
     assert_eq!(exchange(&client, b""), b"> ");
-    server.stop().says("messages=2").says("datagrams=2");
+    server
+        .stop()
+        .says("messages=2")
+        .says("datagrams_received=2");
 }
 
 #[test]
-fn in_discard_mode_nothing_comes_back() {
+fn discard_mode_sends_no_datagrams() {
     let server = serve(&["--mode", "discard"], "127.0.0.1:0");
     let client = client(server.address());
     client.send(b"gone").unwrap();
@@ -118,21 +121,21 @@ fn in_discard_mode_nothing_comes_back() {
 }
 
 #[test]
-fn what_is_too_long_is_counted_and_never_answered_short() {
+fn oversized_datagram_is_counted_and_dropped() {
     let server = serve(&["--udp-max", "100"], "127.0.0.1:0");
     let client = client(server.address());
-    client.send(&noise(101)).unwrap();
-    assert_eq!(exchange(&client, &noise(100)), noise(100));
+    client.send(&random_bytes(101)).unwrap();
+    assert_eq!(exchange(&client, &random_bytes(100)), random_bytes(100));
     let ran = server
         .stop()
         .says("messages=1")
-        .says("datagrams=1 unanswered=1");
-    ran.says("why=\"longer than a datagram may be\"");
+        .says("datagrams_received=1 datagrams_unanswered=1");
+    ran.says("reason=\"too_long\"");
     assert_eq!(come(&client), [b""; 0]);
 }
 
 #[test]
-fn an_answer_comes_from_the_address_that_was_asked() {
+fn reply_uses_the_destination_address() {
     for (every, asked) in [
         ("0.0.0.0:0", "127.0.0.2"),
         (":0", "127.0.0.1"),
@@ -154,22 +157,23 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-#[ignore = "needs unshare, ip, nsenter and socat"]
-fn an_answer_comes_from_the_ipv6_address_that_was_asked() {
-    // This machine may have a single address of its own; a network of its own has those it is given.
+#[ignore = "peer: unshare, ip, nsenter, socat"]
+fn reply_uses_the_ipv6_destination_address() {
+    // This machine may have a single address; a network namespace gets the addresses it needs.
     let mut unshare = Command::new("unshare");
     let network = "ip link set lo up && ip addr add fd00::1/128 dev lo &&
                    ip addr add fd00::2/128 dev lo && exec \"$0\" \"$@\"";
     unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", network]);
     let server = Server::of(myapp(["serve", "-q", "udp://:0"]).through(unshare), 1);
-    let (id, port) = (server.id(), server.address().port());
+    let id = server.id();
+    let port = server.address().port();
     let [user, net] = ["user", "net"].map(|kind| format!("--{kind}=/proc/{id}/ns/{kind}"));
     for (asked, asking) in [
         ("fd00::1", "fd00::2"),
         ("fd00::2", "fd00::1"),
         ("fd00::1", "::1"),
     ] {
-        // socat takes an answer only from where it has sent to.
+        // socat accepts replies only from its destination.
         let to = format!("UDP6:[{asked}]:{port},bind=[{asking}]");
         let inside = [&user, &net, "--preserve-credentials", "socat", "-", &to];
         talks("nsenter", &inside, b"who are you?");
@@ -177,25 +181,25 @@ fn an_answer_comes_from_the_ipv6_address_that_was_asked() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_counted_and_ends_nothing() {
+fn udp_send_error_is_counted() {
     let server = serve(&["--prefix", "> "], "127.0.0.1:0");
     let client = client(server.address());
-    // With the prefix it is longer than any datagram.
-    client.send(&noise(65_507)).unwrap();
+    // With the prefix it exceeds the maximum length.
+    client.send(&random_bytes(65_507)).unwrap();
     for _ in 0..10 {
-        // Nobody is there any more to take the answer.
+        // The socket of the peer is closed.
         let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
         gone.send_to(b"gone", server.address()).unwrap();
     }
     assert_eq!(exchange(&client, b"still here"), b"> still here");
     server
         .stop()
-        .says("datagrams=12 unanswered=1")
-        .says("cannot answer");
+        .says("datagrams_received=12 datagrams_unanswered=1")
+        .says("send failed");
 }
 
 #[test]
-fn who_is_denied_is_not_answered() {
+fn denied_udp_peer_gets_no_reply() {
     let server = serve(&["--deny", "127.0.0.2"], ":0");
     let to = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
     let denied = UdpSocket::bind("127.0.0.2:0").unwrap();
@@ -203,17 +207,17 @@ fn who_is_denied_is_not_answered() {
     assert_eq!(exchange(&client(to), b"hello"), b"hello");
     server
         .stop()
-        .says("datagrams=1 unanswered=1")
-        .says("why=\"its address may not ask\"");
+        .says("datagrams_received=1 datagrams_unanswered=1")
+        .says("reason=\"acl\"");
     assert_eq!(come(&denied), [b""; 0]);
 }
 
 #[test]
-fn many_clients_are_answered_by_several_threads_each_in_its_order() {
+fn udp_clients_keep_order_across_threads() {
     let server = serve(&["--threads", "3", "-q"], "127.0.0.1:0");
     let clients: Vec<_> = (0..50).map(|_| client(server.address())).collect();
     for round in 0..5 {
-        // No more at once than wait in the buffers of the system.
+        // No more at once than fit into the socket buffers.
         let numbers = round * 4..(round + 1) * 4_u8;
         for client in &clients {
             numbers
@@ -228,7 +232,7 @@ fn many_clients_are_answered_by_several_threads_each_in_its_order() {
 }
 
 #[test]
-fn what_waits_when_the_server_ends_is_answered() {
+fn shutdown_replies_to_queued_datagrams() {
     let server = serve(&[], "127.0.0.1:0");
     let client = client(server.address());
     assert_eq!(exchange(&client, b"it runs"), b"it runs");
@@ -239,7 +243,10 @@ fn what_waits_when_the_server_ends_is_answered() {
     }
     server.signal(Signal::TERM);
     server.signal(Signal::CONT);
-    server.wait().code(0).says("datagrams=101 unanswered=0");
+    server
+        .wait()
+        .code(0)
+        .says("datagrams_received=101 datagrams_unanswered=0");
     assert_eq!(come(&client), messages);
     let late = client
         .set_nonblocking(false)
@@ -249,7 +256,7 @@ fn what_waits_when_the_server_ends_is_answered() {
 }
 
 #[test]
-fn connections_and_datagrams_are_served_at_once() {
+fn connections_and_datagrams_are_served_together() {
     let server = Server::of(myapp(["serve", "0", "udp://0"]), 2);
     let [tcp, udp] = server.addresses() else {
         panic!("{:?}", server.addresses())
@@ -265,22 +272,23 @@ fn connections_and_datagrams_are_served_at_once() {
     server
         .stop()
         .says("summary connections=1 messages=200")
-        .says("datagrams=100");
+        .says("datagrams_received=100");
 }
 
 #[test]
-fn a_flood_neither_starves_others_nor_holds_up_the_end() {
+fn udp_flood_does_not_starve_or_block_shutdown() {
     for faults in [
         &["--threads", "1"][..],
         &["--threads", "1", "--jitter", "1ms"],
     ] {
         let arguments = [&["serve", "-q"], faults, &["0", "udp://0"]].concat();
         let server = Server::of(myapp(arguments), 2);
-        let (stream, flooder) = (server.connect(), client(server.addresses()[1]));
+        let stream = server.connect();
+        let flooder = client(server.addresses()[1]);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // What nobody reads gets lost, and at the end nobody is there.
+                // Unread replies are dropped, and sends fail once the server has exited.
                 let begun = Instant::now();
                 while !over.load(Relaxed) && begun.elapsed() < LIMIT {
                     let _ = flooder.send(b"one of too many");
@@ -302,7 +310,7 @@ fn a_flood_neither_starves_others_nor_holds_up_the_end() {
 }
 
 #[test]
-fn an_address_in_use_is_refused() {
+fn udp_address_in_use_is_refused() {
     let server = serve(&["--threads", "2"], "127.0.0.1:0");
     let address = format!("udp://{}", server.address());
     let ran = myapp(["serve", &address]).run().code(4).prints("");
@@ -312,7 +320,7 @@ fn an_address_in_use_is_refused() {
 }
 
 #[test]
-fn an_address_of_ipv4_is_logged_as_one_also_on_a_socket_of_both_families() {
+fn mapped_ipv4_peer_is_logged_as_ipv4() {
     let server = serve(&[], ":0");
     let client = client(SocketAddr::from(([127, 0, 0, 1], server.address().port())));
     exchange(&client, b"hello");
@@ -323,14 +331,14 @@ fn an_address_of_ipv4_is_logged_as_one_also_on_a_socket_of_both_families() {
 }
 
 #[test]
-fn what_a_datagram_says_is_escaped_in_the_log() {
+fn datagram_text_is_escaped_in_the_log() {
     let server = serve(&[], "127.0.0.1:0");
     exchange(&client(server.address()), b"\x1b[2J\n\xff");
     server.stop().says(r"bytes=6 text=\x1b[2J\n\xff");
 }
 
 #[test]
-fn a_limit_beyond_every_datagram_is_a_usage_error() {
+fn oversized_datagram_limit_is_a_usage_error() {
     for size in ["0", "65528", "1M"] {
         myapp(["serve", "udp://0", "--udp-max", size])
             .run()
@@ -345,7 +353,7 @@ fn a_limit_beyond_every_datagram_is_a_usage_error() {
 }
 
 #[test]
-fn datagrams_have_figures_of_their_own() {
+fn datagrams_have_their_own_metrics() {
     let arguments = [
         "serve",
         "--json",
@@ -369,7 +377,7 @@ fn datagrams_have_figures_of_their_own() {
     };
     let client = client(address("udp://"));
     let metrics = address("http://");
-    client.send(&noise(11)).unwrap();
+    client.send(&random_bytes(11)).unwrap();
     exchange(&client, b"one");
     exchange(&client, b"four");
     until(
@@ -379,10 +387,10 @@ fn datagrams_have_figures_of_their_own() {
             "myapp_messages_total 2",
             "myapp_received_bytes_total 7",
             "myapp_sent_bytes_total 7",
-            "myapp_datagrams_total 2",
+            "myapp_datagrams_received_total 2",
             "myapp_datagrams_dropped_total{reason=\"too_long\"} 1",
-            "myapp_datagrams_dropped_total{reason=\"loop\"} 0",
-            "myapp_datagrams_unsent_total 0",
+            "myapp_datagrams_dropped_total{reason=\"loops_suppressed\"} 0",
+            "myapp_datagrams_send_errors_total 0",
         ],
     );
     running.signal(Signal::TERM);
@@ -390,39 +398,39 @@ fn datagrams_have_figures_of_their_own() {
     let summary = schema::json("serve", ran.text().lines().last().unwrap());
     let datagrams = &summary["datagrams"];
     assert_eq!(
-        (&datagrams["taken"], &datagrams["too_long"]),
+        (&datagrams["received"], &datagrams["too_long"]),
         (&2.into(), &1.into())
     );
 }
 
-// --- real peers
+// --- other clients
 
 #[test]
-#[ignore = "needs ncat"]
-fn ncat_gets_its_datagrams_back() {
+#[ignore = "peer: ncat"]
+fn ncat_receives_its_datagrams() {
     for (address, host) in [("127.0.0.1:0", "127.0.0.1"), (":0", "::1")] {
         let server = serve(&["-q"], address);
         let port = server.address().port().to_string();
         for length in [1, 1472, 8000] {
-            talks("ncat", &["-u", host, &port], &noise(length));
+            talks("ncat", &["-u", host, &port], &random_bytes(length));
         }
     }
 }
 
 #[test]
-#[ignore = "needs socat"]
-fn socat_gets_its_datagrams_back() {
+#[ignore = "peer: socat"]
+fn socat_receives_its_datagrams() {
     let server = serve(&["-q"], ":0");
     let to = format!("UDP4:127.0.0.2:{}", server.address().port());
     for length in [1, 1472, 8192, 60_000] {
-        talks("socat", &["-b", "65536", "-", &to], &noise(length));
+        talks("socat", &["-b", "65536", "-", &to], &random_bytes(length));
     }
 }
 
 // --- faults
 
 #[test]
-fn an_answer_comes_so_much_later() {
+fn delay_applies_to_datagrams() {
     let server = serve(&["--delay", "300ms", "--prefix", "> "], "127.0.0.1:0");
     let client = client(server.address());
     let start = Instant::now();
@@ -439,7 +447,7 @@ fn an_answer_comes_so_much_later() {
 }
 
 #[test]
-fn the_same_seed_loses_the_same_datagrams() {
+fn same_seed_drops_the_same_datagrams() {
     let answers = |seed: &str, threads: &str| {
         let faults = [
             "--drop-rate=20%",
@@ -456,7 +464,7 @@ fn the_same_seed_loses_the_same_datagrams() {
         }
         let ran = server.stop();
         let mut answers = come(&client);
-        ran.says(&format!("lost={} ", 200 - answers.len()));
+        ran.says(&format!("fault_dropped={} ", 200 - answers.len()));
         assert!(
             (120..190).contains(&answers.len()),
             "{} of 200",
@@ -471,13 +479,13 @@ fn the_same_seed_loses_the_same_datagrams() {
 }
 
 #[test]
-fn while_too_many_answers_wait_nothing_is_read() {
+fn full_udp_delay_queue_pauses_reading() {
     let server = serve(&["-q", "--delay", "1h", "--drain", "0"], "127.0.0.1:0");
     let client = client(server.address());
     let before = server.memory();
-    let datagram = noise(1000);
+    let datagram = random_bytes(1000);
     for _ in 0..100_000 {
-        // What the server does not read gets lost.
+        // Datagrams that the server does not read are dropped.
         client.send(&datagram).unwrap();
     }
     let grown = server.memory().saturating_sub(before);

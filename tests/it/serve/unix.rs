@@ -1,4 +1,4 @@
-//! Unix sockets: permissions, paths that are there already, what is left behind.
+//! Unix sockets: permissions, existing paths, removal.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,10 +11,10 @@ use std::thread;
 use rustix::process::Signal;
 
 use super::clients::peer;
-use super::noise;
+use super::random_bytes;
 use crate::harness::{Folder, Program, Running, myapp};
 
-/// Starts `myapp serve ARGUMENTS unix:socket` in a folder.
+/// Starts `myapp serve ARGUMENTS unix:socket` in a directory.
 #[track_caller]
 fn serve(folder: &Folder, arguments: &[&str]) -> Running {
     begin(folder.myapp([&["serve"], arguments, &["unix:socket"]].concat()))
@@ -27,7 +27,7 @@ fn begin(program: Program) -> Running {
     running
 }
 
-/// All that comes back over a path for `bytes` and the end of input.
+/// Sends `bytes` over a path, shuts down writing, and returns all replies.
 #[track_caller]
 fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
     let stream = UnixStream::connect(path).expect("connect to the path");
@@ -43,7 +43,7 @@ fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_path_is_served_like_a_port_and_is_gone_at_the_end() {
+fn unix_path_is_served_and_removed() {
     let folder = Folder::new();
     let server = serve(
         &folder,
@@ -62,7 +62,7 @@ fn a_path_is_served_like_a_port_and_is_gone_at_the_end() {
     let _open = UnixStream::connect(&path).unwrap();
     for length in [0, 5, 100_000, 4 << 20] {
         assert!(
-            exchange(&path, &noise(length)) == noise(length),
+            exchange(&path, &random_bytes(length)) == random_bytes(length),
             "{length} bytes differ"
         );
     }
@@ -90,7 +90,7 @@ fn paths_and_ports_are_served_side_by_side_in_the_order_of_the_arguments() {
 }
 
 #[test]
-fn permissions_are_as_asked_whatever_the_umask() {
+fn unix_permissions_ignore_the_umask() {
     for (umask, mode) in [("000", "600"), ("077", "666"), ("777", "777")] {
         let folder = Folder::new();
         let arguments = ["serve", "-q", "--unix-mode", mode, "unix:socket"];
@@ -104,7 +104,7 @@ fn permissions_are_as_asked_whatever_the_umask() {
 }
 
 #[test]
-fn the_path_of_a_server_that_was_killed_is_taken_over() {
+fn stale_unix_path_is_replaced() {
     let folder = Folder::new();
     let killed = serve(&folder, &[]);
     killed.signal(Signal::KILL);
@@ -117,7 +117,7 @@ fn the_path_of_a_server_that_was_killed_is_taken_over() {
 }
 
 #[test]
-fn at_the_end_what_has_come_over_a_path_is_answered_and_the_path_is_gone() {
+fn shutdown_drains_and_removes_the_unix_path() {
     let folder = Folder::new();
     let server = serve(&folder, &[]);
     let mut client = UnixStream::connect(folder.path("socket")).unwrap();
@@ -127,12 +127,16 @@ fn at_the_end_what_has_come_over_a_path_is_answered_and_the_path_is_gone() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "one\ntwo\nbegun");
     drop(client);
-    server.wait().code(0).says("why=\"drained\"").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("reason=\"drained\"")
+        .says("aborted_on_shutdown=0");
     assert_eq!(folder.names(), [""; 0]);
 }
 
 #[test]
-fn a_second_signal_leaves_no_path_behind_either() {
+fn second_signal_removes_the_unix_path() {
     let folder = Folder::new();
     let server = serve(&folder, &["-q", "--delay", "1h"]);
     let mut client = UnixStream::connect(folder.path("socket")).unwrap();
@@ -144,7 +148,7 @@ fn a_second_signal_leaves_no_path_behind_either() {
 }
 
 #[test]
-fn a_path_that_is_anothers_by_now_stays() {
+fn unix_path_of_another_server_is_kept() {
     let folder = Folder::new();
     let server = serve(&folder, &[]);
     fs::remove_file(folder.path("socket")).unwrap();
@@ -155,7 +159,7 @@ fn a_path_that_is_anothers_by_now_stays() {
 }
 
 #[test]
-fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
+fn unusable_unix_path_is_named_and_kept() {
     let folder = Folder::new();
     let _live = serve(&folder, &["-q"]);
     folder.write("file", "text");
@@ -170,7 +174,7 @@ fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
         ),
         (
             "none/s",
-            "myapp: listen on unix:none/s: No such file or directory\nhint: the folder",
+            "myapp: listen on unix:none/s: No such file or directory\nhint: create the directory",
         ),
     ] {
         folder
@@ -185,7 +189,7 @@ fn a_path_that_cannot_be_had_is_named_with_its_cause_and_stays() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn invalid_unix_path_is_a_usage_error() {
     let long = format!("unix:{}", "x".repeat(108));
     for (arguments, says) in [
         (
@@ -194,12 +198,9 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ),
         (&["unix:"], "the path is empty"),
         (&["unix://run/x"], "a path follows unix: at once"),
-        (
-            &["--unix-mode", "1777", "unix:x"],
-            "not permissions in octal",
-        ),
-        (&["--unix-mode", "rw", "unix:x"], "not permissions in octal"),
-        (&["--metrics", "unix:x"], "only TCP is possible here"),
+        (&["--unix-mode", "1777", "unix:x"], "not octal permissions"),
+        (&["--unix-mode", "rw", "unix:x"], "not octal permissions"),
+        (&["--metrics", "unix:x"], "not a TCP address"),
     ] {
         myapp([&["serve"], arguments].concat())
             .run()
@@ -209,25 +210,29 @@ fn what_cannot_be_meant_is_a_usage_error() {
 }
 
 #[test]
-#[ignore = "needs socat"]
+#[ignore = "peer: socat"]
 fn socat_gets_all_back_over_a_path() {
     let folder = Folder::new();
     let _server = serve(&folder, &["-q"]);
     let address = format!("UNIX-CONNECT:{}", folder.path("socket").display());
     for length in [5, 100_000, 4 << 20] {
-        let answer = peer("socat", &["-t", "10", "-", &address], &noise(length));
-        assert!(answer == noise(length), "{length} bytes differ");
+        let answer = peer("socat", &["-t", "10", "-", &address], &random_bytes(length));
+        assert!(answer == random_bytes(length), "{length} bytes differ");
     }
 }
 
 #[test]
-#[ignore = "needs ncat"]
+#[ignore = "peer: ncat"]
 fn ncat_gets_all_back_over_a_path() {
     let folder = Folder::new();
     let _server = serve(&folder, &["-q"]);
     let path = folder.path("socket");
     for length in [5, 100_000, 4 << 20] {
-        let answer = peer("ncat", &["-U", path.to_str().unwrap()], &noise(length));
-        assert!(answer == noise(length), "{length} bytes differ");
+        let answer = peer(
+            "ncat",
+            &["-U", path.to_str().unwrap()],
+            &random_bytes(length),
+        );
+        assert!(answer == random_bytes(length), "{length} bytes differ");
     }
 }

@@ -8,5 +8,5 @@ mod pace;
 pub(crate) mod progress;
 pub(crate) mod results;
 pub(crate) mod screen;
-pub(crate) mod serve;
+pub(crate) mod serve_events;
 pub(crate) mod terminal;

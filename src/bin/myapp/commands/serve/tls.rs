@@ -1,4 +1,4 @@
-//! How `myapp serve` meets those who come to its `tls://` addresses.
+//! TLS options of `myapp serve`.
 
 use std::path::PathBuf;
 
@@ -8,20 +8,20 @@ use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
 
 use crate::exit::Failure;
 
-// What is shown to those who come to a tls:// address.
+// A doc comment would replace that of the command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub(super) struct TlsOptions {
-    /// Certificate (PEM), with those that lead to its issuer
+    /// Certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's private key (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Make a certificate for this run; its SHA-256 is told on stderr
+    /// Generate a certificate for this run and print its SHA-256
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(super) tls_self_signed: bool,
-    /// Serve only clients with a certificate from a root in FILE (PEM)
+    /// Require client certificates issued by a root in FILE (PEM)
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ impl TlsOptions {
         })
     }
 
-    /// Refuses addresses without a certificate, and certificates without an address.
+    /// Rejects addresses without a certificate, and certificates without an address.
     pub(super) fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
         let address = addresses
             .iter()
@@ -50,10 +50,8 @@ impl TlsOptions {
         let has_identity = self.tls_self_signed || self.tls_cert.is_some();
         match address {
             Some(address) if !has_identity => {
-                let failure =
-                    Failure::usage(format!("listen on {address}: a certificate is missing"));
-                let hint =
-                    "--tls-cert FILE --tls-key FILE, or --tls-self-signed for one of this run";
+                let failure = Failure::usage(format!("listen on {address}: missing certificate"));
+                let hint = "use --tls-cert FILE --tls-key FILE, or --tls-self-signed";
                 Err(failure.hint(hint))
             }
             None if has_identity || self.tls_client_ca.is_some() => Err(Failure::usage(

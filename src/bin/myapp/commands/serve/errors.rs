@@ -1,4 +1,4 @@
-//! What is said of a server that cannot start, what may help, and the exit code that it means.
+//! Exit codes and hints of errors of the server.
 
 use std::io::ErrorKind;
 
@@ -10,11 +10,11 @@ use myapp::serve::Error;
 
 use crate::exit::{Code, Failure};
 
-/// Why it could not start.
-pub(super) fn not_started(error: Error) -> Failure {
+/// Converts an error of the start, with its exit code and hint.
+pub(super) fn start_failure(error: Error) -> Failure {
     let hint = hint(&error);
     let code = match &error {
-        Error::NoCertificate { .. } => Code::Usage,
+        Error::MissingCertificate { .. } => Code::Usage,
         Error::Listen(ListenError::Resolve(ConnectError::Zone { .. }))
         | Error::Metrics(ListenError::Resolve(ConnectError::Zone { .. })) => Code::Usage,
         Error::Listen(ListenError::Bind {
@@ -36,7 +36,7 @@ pub(super) fn not_started(error: Error) -> Failure {
     }
 }
 
-/// What helps against an address that cannot be had.
+/// Returns a hint for an address that cannot be bound.
 fn hint(error: &Error) -> Option<&'static str> {
     let (Error::Listen(error) | Error::Metrics(error)) = error else {
         return None;
@@ -47,20 +47,20 @@ fn hint(error: &Error) -> Option<&'static str> {
     let is_path = matches!(address, Address::Unix(_));
     match source.kind() {
         ErrorKind::AddrInUse if is_path => {
-            Some("another program listens there; choose another path")
+            Some("another program listens on this path; choose another one")
         }
-        ErrorKind::AlreadyExists => Some("only a stale socket is taken over; choose another path"),
+        ErrorKind::AlreadyExists => Some("only stale sockets are replaced; choose another path"),
         ErrorKind::PermissionDenied if is_path => {
-            Some("a socket is a new file in its folder; choose one where you may make files")
+            Some("the socket is created as a file; choose a writable directory")
         }
-        ErrorKind::NotFound if is_path => Some("the folder has to be there already"),
+        ErrorKind::NotFound if is_path => Some("create the directory first"),
         _ if is_path => None,
-        ErrorKind::AddrInUse => Some("choose another port, or 0 to have a free one chosen"),
+        ErrorKind::AddrInUse => Some("choose another port, or 0 for a free one"),
         ErrorKind::PermissionDenied => {
             Some("ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose a higher one")
         }
         ErrorKind::AddrNotAvailable => {
-            Some("no interface of this machine has this address; :PORT listens on all of them")
+            Some("no local interface has this address; :PORT listens on all interfaces")
         }
         ErrorKind::InvalidInput => {
             Some("a link-local address needs its interface: [fe80::1%eth0]:PORT")

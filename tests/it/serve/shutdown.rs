@@ -1,4 +1,4 @@
-//! The end: what has been received is answered, who is stubborn is cut.
+//! Shutdown and drain.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,7 @@ use crate::harness::serve::{ask, ends};
 use crate::harness::{Folder, Server};
 
 #[test]
-fn at_the_end_what_has_been_received_is_answered() {
+fn shutdown_replies_to_received_input() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start(&[]);
         let mut client = server.connect();
@@ -27,12 +27,12 @@ fn at_the_end_what_has_been_received_is_answered() {
         drop(client);
         let ran = server.wait().code(0);
         ran.says("summary connections=1 messages=4 received=19 sent=19")
-            .says("why=\"drained\"");
+            .says("reason=\"drained\"");
     }
 }
 
 #[test]
-fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
+fn shutdown_serves_backlog_and_refuses_new_clients() {
     let server = Server::start(&["--max-connections", "1"]);
     let first = server.connect();
     ask(&first, b"in\n");
@@ -49,13 +49,17 @@ fn at_the_end_those_in_the_backlog_are_served_and_new_ones_refused() {
         assert_eq!(answer, "from the backlog\n");
     }
     let address = server.address();
-    server.wait().code(0).says("connections=4").says("cut=0");
+    server
+        .wait()
+        .code(0)
+        .says("connections=4")
+        .says("aborted_on_shutdown=0");
     let refused = TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn who_does_not_end_is_cut_at_the_deadline() {
+fn open_connection_is_aborted_at_drain_timeout() {
     let server = Server::start(&["--mode", "chunk", "--drain", "500ms"]);
     let stubborn = server.connect();
     fill(&stubborn, 64 << 20);
@@ -72,11 +76,12 @@ fn who_does_not_end_is_cut_at_the_deadline() {
         "{:?}",
         start.elapsed()
     );
-    ran.says("cut=1").says("why=\"cut\"");
+    ran.says("aborted_on_shutdown=1")
+        .says("reason=\"aborted on shutdown\"");
 }
 
 #[test]
-fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
+fn fast_sender_does_not_delay_drain_timeout() {
     let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
     let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
     let sent = thread::scope(|scope| {
@@ -98,7 +103,7 @@ fn who_sends_on_at_full_speed_does_not_put_the_deadline_off() {
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_answered_every_time() {
+fn input_before_the_signal_always_gets_a_reply() {
     for _ in 0..20 {
         let server = Server::start(&["-q"]);
         let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
@@ -119,12 +124,12 @@ fn what_was_sent_before_the_signal_is_answered_every_time() {
 }
 
 #[test]
-fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
+fn idle_client_delays_shutdown_by_a_second_at_most() {
     let server = Server::start(&[]);
     let silent = server.connect();
     ask(&silent, b"hello\n");
     let start = Instant::now();
-    server.stop().says("cut=0");
+    server.stop().says("aborted_on_shutdown=0");
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -133,8 +138,8 @@ fn who_is_silent_and_does_not_close_holds_the_end_up_for_a_second_at_most() {
 }
 
 #[test]
-fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_ever() {
-    // What a pipe holds; and less, so that the address still fits, but not the summary.
+fn blocked_stdout_does_not_block_shutdown() {
+    // The capacity of a pipe; and less, so that the address fits but the summary does not.
     for there in [65_536, 65_300] {
         let folder = Folder::new();
         let mut shell = Command::new("sh");
@@ -159,7 +164,7 @@ fn a_stdout_that_nobody_reads_holds_up_neither_the_beginning_nor_the_end_for_eve
 }
 
 #[test]
-fn who_has_come_before_the_addresses_are_told_is_answered_though_a_signal_comes_first() {
+fn client_before_announcement_is_served() {
     let folder = Folder::new();
     let mut shell = Command::new("sh");
     shell
@@ -178,10 +183,14 @@ fn who_has_come_before_the_addresses_are_told_is_answered_though_a_signal_comes_
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "hello\n");
     drop(client);
-    server.wait().code(0).says("stopping").says("messages=1");
+    server
+        .wait()
+        .code(0)
+        .says("shutting down")
+        .says("messages=1");
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -192,17 +201,17 @@ fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_exits_immediately() {
     let server = Server::start(&["--mode", "chunk", "--drain", "1h"]);
     let stubborn = server.connect();
     fill(&stubborn, 64 << 20);
     server.signal(Signal::INT);
-    // The drain has begun when new connections are refused.
+    // The server drains once new connections are refused.
     let start = Instant::now();
     while TcpStream::connect(server.address()).is_ok() {
         assert!(start.elapsed() < Duration::from_secs(10), "still accepts");
         thread::sleep(Duration::from_millis(5));
     }
     server.signal(Signal::TERM);
-    server.wait().code(0).says("cut=1");
+    server.wait().code(0).says("aborted_on_shutdown=1");
 }

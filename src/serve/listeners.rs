@@ -1,4 +1,4 @@
-//! What a server listens on.
+//! Sockets of a server.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,45 +12,49 @@ use crate::net::udp::{BoundUdp, is_for_datagrams};
 use crate::serve::config::Config;
 use crate::serve::error::Error;
 
-/// A socket of one thread, and how those are spoken to who come through it.
+/// A listening socket of one worker, and the TLS set-up of its connections.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct BoundListener {
     pub(super) listener: Listener,
     pub(super) tls: Option<TlsServer>,
 }
 
-/// The sockets of one thread.
+/// The sockets of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Sockets {
-    pub(super) doors: Vec<Door>,
+pub(super) struct WorkerSockets {
+    pub(super) listeners: Vec<BoundListener>,
     pub(super) datagrams: Vec<BoundUdp>,
 }
 
-/// The sockets of all threads.
+/// The sockets of all workers.
 #[derive(Debug)]
-pub(super) struct Doors {
-    pub(super) shards: Vec<Sockets>,
-    /// Where they listen, in the order in which they were opened.
+pub(super) struct Listeners {
+    pub(super) workers: Vec<WorkerSockets>,
+    /// Bound addresses, in the order of binding.
     pub(super) addresses: Vec<Address>,
 }
 
-impl Doors {
+impl Listeners {
     pub(super) fn new(threads: NonZeroUsize) -> Self {
         Self {
-            shards: (0..threads.get()).map(|_| Sockets::default()).collect(),
+            workers: (0..threads.get())
+                .map(|_| WorkerSockets::default())
+                .collect(),
             addresses: Vec::new(),
         }
     }
 
-    /// The number of connections for which there are descriptors beside those of all threads.
-    pub(super) fn room(&self) -> NonZeroUsize {
-        let own =
-            |shard: &Sockets| nofile::FDS_PER_WORKER + shard.doors.len() + shard.datagrams.len();
-        nofile::available_after(self.shards.iter().map(own).sum())
+    /// Returns the number of connections for which descriptors are left beside those of the
+    /// workers.
+    pub(super) fn available_connections(&self) -> NonZeroUsize {
+        let used = |worker: &WorkerSockets| {
+            nofile::FDS_PER_WORKER + worker.listeners.len() + worker.datagrams.len()
+        };
+        nofile::available_after(self.workers.iter().map(used).sum())
     }
 
-    /// Listens on an address, with a socket for each thread.
-    pub(super) async fn open(
+    /// Binds an address, with one socket for each worker.
+    pub(super) async fn bind(
         &mut self,
         address: &Address,
         config: &Config,
@@ -66,15 +70,16 @@ impl Doors {
                 self.add(bound.map_err(|error| error.of(address))?, Some(tls));
             }
             (Address::Tls(_), None) => {
-                return Err(Error::NoCertificate {
+                return Err(Error::MissingCertificate {
                     address: address.clone(),
                 });
             }
             (Address::Unix(path), _) => {
-                self.add(Listener::bind_unix(path, config.unix_mode, count)?, None);
+                let listeners = Listener::bind_unix(path, config.unix_socket_mode, count)?;
+                self.add(listeners, None);
             }
             (Address::Udp(endpoint), _) => {
-                self.add_bound(BoundUdp::bind(endpoint, count).await?, |local| {
+                self.add_udp(BoundUdp::bind(endpoint, count).await?, |local| {
                     endpoint.bound(local)
                 });
             }
@@ -82,36 +87,36 @@ impl Doors {
         Ok(())
     }
 
-    /// Takes over a socket that is bound already. One for datagrams is served on one thread.
+    /// Adds an inherited socket. A UDP socket is served by one worker.
     pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
         if is_for_datagrams(&socket) {
-            self.add_bound(vec![BoundUdp::adopt(socket)?], Endpoint::from);
+            self.add_udp(vec![BoundUdp::adopt(socket)?], Endpoint::from);
         } else {
             self.add(Listener::adopt(socket, config.threads)?, None);
         }
         Ok(())
     }
 
-    fn add_bound(&mut self, sockets: Vec<BoundUdp>, shown: impl Fn(SocketAddr) -> Endpoint) {
+    fn add_udp(&mut self, sockets: Vec<BoundUdp>, endpoint: impl Fn(SocketAddr) -> Endpoint) {
         let local = sockets
             .first()
-            .map(|bound| Address::Udp(shown(bound.local_addr())));
+            .map(|bound| Address::Udp(endpoint(bound.local_addr())));
         self.addresses.extend(local);
-        for (shard, bound) in self.shards.iter_mut().zip(sockets) {
-            shard.datagrams.push(bound);
+        for (worker, bound) in self.workers.iter_mut().zip(sockets) {
+            worker.datagrams.push(bound);
         }
     }
 
     fn add(&mut self, listeners: Vec<Listener>, tls: Option<&TlsServer>) {
         if let Some(first) = listeners.first() {
-            self.addresses
-                .push(match (first.local_addr().clone(), tls) {
-                    (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
-                    (address, _) => address,
-                });
+            let address = match (first.local_addr().clone(), tls) {
+                (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
+                (address, _) => address,
+            };
+            self.addresses.push(address);
         }
-        for (shard, listener) in self.shards.iter_mut().zip(listeners) {
-            shard.doors.push(Door {
+        for (worker, listener) in self.workers.iter_mut().zip(listeners) {
+            worker.listeners.push(BoundListener {
                 listener,
                 tls: tls.cloned(),
             });

@@ -1,4 +1,4 @@
-//! Clients that reset, vanish, never read or never stop.
+//! Fairness and isolation: clients that reset, never read or never stop.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::{MIB, fill, noise};
+use super::{MIB, fill, random_bytes};
 use crate::harness::Server;
 use crate::harness::serve::ask;
 
 #[test]
-fn a_client_that_resets_is_dropped_and_counted() {
+fn reset_by_client_is_counted() {
     let server = Server::start(&[]);
     let before = server.descriptors();
     for _ in 0..10 {
@@ -27,18 +27,18 @@ fn a_client_that_resets_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_client_that_goes_without_reading_is_dropped() {
+fn client_closing_without_reading_is_dropped() {
     let server = Server::start(&[]);
     let before = server.descriptors();
     for _ in 0..10 {
-        server.connect().write_all(&noise(100_000)).unwrap();
+        server.connect().write_all(&random_bytes(100_000)).unwrap();
     }
     server.until_descriptors(before);
     server.stop().says("connections=10");
 }
 
-/// Asks again and again while `work` goes on; returns its result and how long half of the answers
-/// took. (The longest says more of the machine, which runs other tests beside this one.)
+/// Sends messages while `work` runs; returns its result and the median round-trip time. (The
+/// maximum depends on other tests on the same machine.)
 fn asking_meanwhile<T: Send>(quick: &TcpStream, work: impl FnOnce() -> T + Send) -> (T, Duration) {
     thread::scope(|scope| {
         let working = scope.spawn(work);
@@ -54,14 +54,14 @@ fn asking_meanwhile<T: Send>(quick: &TcpStream, work: impl FnOnce() -> T + Send)
     })
 }
 
-/// Ends the input, and returns how many bytes still come.
+/// Shuts down writing, and returns the number of remaining bytes.
 fn rest(mut client: &TcpStream) -> usize {
     client.shutdown(Shutdown::Write).unwrap();
     client.read_to_end(&mut Vec::new()).unwrap()
 }
 
 #[test]
-fn who_reads_nothing_for_ten_seconds_costs_little_memory_holds_up_nobody_and_gets_all() {
+fn slow_reader_is_bounded_and_isolated() {
     let server = Server::start(&["--mode", "chunk", "-q"]);
     let quick = server.connect();
     ask(&quick, b"hello");
@@ -82,8 +82,7 @@ fn who_reads_nothing_for_ten_seconds_costs_little_memory_holds_up_nobody_and_get
     assert_eq!(rest(&slow), sent);
 }
 
-/// So many clients offer 64 MiB each and read nothing; returns by how many bytes that makes the
-/// server grow.
+/// Returns the memory growth of a server with clients that send 64 MiB each and read nothing.
 #[track_caller]
 fn growth_by_slow_readers(count: usize) -> u64 {
     let server = Server::start(&["--mode", "chunk", "-q"]);
@@ -91,7 +90,7 @@ fn growth_by_slow_readers(count: usize) -> u64 {
     ask(&quick, b"hello");
     let before = server.memory();
     let slow: Vec<_> = (0..count).map(|_| server.connect()).collect();
-    // The system, too, is to take little of it.
+    // Limits the buffers of the kernel as well.
     let small = |client| sockopt::set_socket_recv_buffer_size(client, 64 << 10).unwrap();
     slow.iter().for_each(small);
     let fill_all = || in_parallel(&slow, |client| fill(client, 64 << 20));
@@ -102,11 +101,11 @@ fn growth_by_slow_readers(count: usize) -> u64 {
     );
     assert!(time < Duration::from_millis(50), "others wait {time:?}");
     let grown = server.memory().saturating_sub(before);
-    assert_eq!(in_parallel(&slow, rest), sent, "all of it comes in the end");
+    assert_eq!(in_parallel(&slow, rest), sent, "all bytes are delivered");
     grown
 }
 
-/// Does `work` for all clients at once.
+/// Runs `work` for all clients concurrently.
 fn in_parallel(clients: &[TcpStream], work: impl Fn(&TcpStream) -> usize + Sync) -> Vec<usize> {
     thread::scope(|scope| {
         let all: Vec<_> = clients
@@ -118,7 +117,7 @@ fn in_parallel(clients: &[TcpStream], work: impl Fn(&TcpStream) -> usize + Sync)
 }
 
 #[test]
-fn many_slow_readers_cost_no_more_than_a_read_each() {
+fn many_slow_readers_use_one_read_each() {
     for (count, most) in [(20, 3 * MIB), (100, 12 * MIB)] {
         let grown = growth_by_slow_readers(count);
         assert!(grown < most, "{count} slow readers: grown by {grown} bytes");
@@ -126,7 +125,7 @@ fn many_slow_readers_cost_no_more_than_a_read_each() {
 }
 
 #[test]
-fn one_at_full_speed_does_not_starve_fifty_others() {
+fn fast_connection_does_not_starve_others() {
     let server = Server::start(&["-q"]);
     let bulk = server.connect();
     let others: Vec<_> = (0..50).map(|_| server.connect()).collect();
@@ -143,11 +142,8 @@ fn one_at_full_speed_does_not_starve_fifty_others() {
             start.elapsed()
         };
         let mut times: Vec<_> = others.iter().map(answer).collect();
-        assert!(
-            !reader.is_finished(),
-            "the bulk connection goes on meanwhile"
-        );
-        // The longest says more of the machine, which runs other tests beside this one.
+        assert!(!reader.is_finished(), "the bulk connection makes progress");
+        // The maximum depends on other tests on the same machine.
         times.sort();
         let median = times[times.len() / 2];
         assert!(median < Duration::from_millis(100), "{median:?}");

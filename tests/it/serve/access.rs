@@ -1,4 +1,4 @@
-//! Who may connect to `myapp serve`, and how many of one address.
+//! Access control by address.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use crate::harness::serve::ask;
 use crate::harness::{Server, myapp};
 
-/// A connection from an address of this machine.
+/// Connects from a local address.
 #[track_caller]
 fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -23,7 +23,7 @@ fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     stream
 }
 
-/// Fails unless the connection is closed without an answer.
+/// Fails unless the connection is closed without a reply.
 #[track_caller]
 fn is_closed(mut client: TcpStream) {
     match client.read(&mut [0; 1]) {
@@ -34,7 +34,7 @@ fn is_closed(mut client: TcpStream) {
 }
 
 #[test]
-fn one_address_is_full_while_another_is_served() {
+fn max_per_ip_applies_to_each_address() {
     let server = Server::start(&["--max-per-ip", "2", "--threads", "2"]);
     let first = from([127, 0, 0, 1], &server);
     let second = from([127, 0, 0, 1], &server);
@@ -51,12 +51,12 @@ fn one_address_is_full_while_another_is_served() {
     server
         .stop()
         .says("summary connections=4")
-        .says("crowded=1")
+        .says("refused_max_per_ip=1")
         .says("refused peer=127.0.0.1:");
 }
 
 #[test]
-fn who_is_denied_or_not_allowed_is_closed_at_once() {
+fn denied_or_not_allowed_address_is_refused() {
     let denied = "--deny=127.0.0.2/31";
     let server = Server::start(&["--allow=127.0.0.0/29", "--allow=127.0.0.9", denied]);
     for served in [1, 4, 9] {
@@ -71,19 +71,19 @@ fn who_is_denied_or_not_allowed_is_closed_at_once() {
     server
         .stop()
         .says("summary connections=3")
-        .says("denied=3")
-        .says("crowded=0");
+        .says("refused_acl=3")
+        .says("refused_max_per_ip=0");
 }
 
 #[test]
-fn a_socket_of_both_families_knows_ipv4_by_its_own_networks() {
+fn dual_stack_socket_matches_ipv4_networks() {
     let server = Server::of(myapp(["serve", ":0", "--deny", "127.0.0.2"]), 1);
     is_closed(from([127, 0, 0, 2], &server));
     assert_eq!(ask(&from([127, 0, 0, 1], &server), b"hello\n"), b"hello\n");
 }
 
 #[test]
-fn what_is_no_network_is_a_usage_error() {
+fn invalid_network_is_a_usage_error() {
     for text in [
         "10.0.0.0/33",
         "10.0.0/8",

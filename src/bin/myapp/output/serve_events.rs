@@ -1,21 +1,21 @@
-//! What `myapp serve` tells while it runs: where it listens, its figures, a summary.
+//! Events of `myapp serve`: addresses, statistics and the summary.
 
 use myapp::net::address::Address;
-use myapp::serve::{Datagrams, Summary};
+use myapp::serve::{Datagrams, Summary, TlsFailures};
 use serde_json::{Value, json};
 use tracing::info;
 
 use crate::exit::Failure;
 use crate::output::results::print;
 
-/// Where figures go: to the log, and with `--json` to stdout too.
+/// Output of events: to the log, and with `--json` to stdout as well.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Events {
     pub(crate) json: bool,
 }
 
 impl Events {
-    /// Says where the server listens: a line an address, those of figures last.
+    /// Prints the bound addresses, one per line, the metrics endpoint last.
     pub(crate) async fn listening(
         self,
         served: &[Address],
@@ -40,7 +40,7 @@ impl Events {
         .await
     }
 
-    /// Tells the figures, and what has changed since `before` as rates.
+    /// Reports the counters, and their rates since `before`.
     pub(crate) async fn stats(self, before: &Summary, now: &Summary) -> Result<(), Failure> {
         let seconds = (now.elapsed - before.elapsed).as_secs_f64();
         let rate = |count: fn(&Summary) -> u64| (count(now) - count(before)) as f64 / seconds;
@@ -48,62 +48,43 @@ impl Events {
         let received = rate(|summary| summary.received);
         let sent = rate(|summary| summary.sent);
         info!(
-            open = now.open,
+            active = now.active,
             connections = now.connections,
             messages_rate = messages.round() as u64,
             received_rate = received.round() as u64,
             sent_rate = sent.round() as u64,
             "stats"
         );
-        let mut fields = figures(now);
+        let mut fields = counters(now);
         fields["messages_rate"] = json!(messages);
         fields["received_rate"] = json!(received);
         fields["sent_rate"] = json!(sent);
         self.print("stats", &fields).await
     }
 
-    /// Tells all that has been done.
+    /// Reports the final summary.
     pub(crate) async fn summary(self, summary: &Summary) -> Result<(), Failure> {
-        let Summary {
-            connections,
-            messages,
-            received,
-            sent,
-            ..
-        } = summary;
-        let tls_failed = summary.tls.sum();
-        let Summary {
-            failed,
-            too_long,
-            denied,
-            crowded,
-            lost,
-            reset,
-            idle,
-            cut,
-            ..
-        } = summary;
-        let seconds = summary.elapsed.as_secs_f64();
         info!(
-            connections,
-            messages,
-            received,
-            sent,
-            failed,
-            tls_failed,
-            too_long,
-            denied,
-            crowded,
-            lost,
-            reset,
-            idle,
-            cut,
-            datagrams = summary.datagrams.taken,
-            unanswered = summary.datagrams.unanswered(),
-            seconds,
+            connections = summary.connections,
+            messages = summary.messages,
+            received = summary.received,
+            sent = summary.sent,
+            failed = summary.failed,
+            reset_by_peer = summary.reset_by_peer,
+            tls_failed = summary.tls.sum(),
+            line_too_long = summary.line_too_long,
+            refused_acl = summary.refused_acl,
+            refused_max_per_ip = summary.refused_max_per_ip,
+            fault_dropped = summary.fault_dropped,
+            fault_reset = summary.fault_reset,
+            idle_timeouts = summary.idle_timeouts,
+            aborted_on_shutdown = summary.aborted_on_shutdown,
+            datagrams_received = summary.datagrams.received,
+            datagrams_unanswered = summary.datagrams.unanswered(),
+            elapsed = summary.elapsed.as_secs_f64(),
             "summary"
         );
-        self.print("summary", &figures(summary)).await
+        self.print("summary", &counters(summary)).await
     }
 
     async fn print(self, name: &str, fields: &Value) -> Result<(), Failure> {
@@ -114,7 +95,7 @@ impl Events {
     }
 }
 
-/// A line of JSON that begins with the event's name, as people read it; serde_json sorts names.
+/// Formats an event as a JSON line. The name comes first for readability; serde_json sorts keys.
 fn event(name: &str, fields: &Value) -> String {
     format!(
         "{{\"event\":\"{name}\",{}\n",
@@ -122,46 +103,44 @@ fn event(name: &str, fields: &Value) -> String {
     )
 }
 
-fn figures(summary: &Summary) -> Value {
+fn counters(summary: &Summary) -> Value {
     json!({
         "elapsed": summary.elapsed.as_secs_f64(),
         "connections": summary.connections,
-        "open": summary.open,
+        "active": summary.active,
         "messages": summary.messages,
         "received": summary.received,
         "sent": summary.sent,
         "failed": summary.failed,
-        "tls": {
-            "not_tls": summary.tls.not_tls,
-            "unknown_client": summary.tls.unknown_client,
-            "timed_out": summary.tls.timed_out,
-            "other": summary.tls.other,
-            "truncated": summary.tls.truncated,
-        },
-        "too_long": summary.too_long,
-        "denied": summary.denied,
-        "crowded": summary.crowded,
-        "lost": summary.lost,
-        "reset": summary.reset,
-        "idle": summary.idle,
-        "cut": summary.cut,
+        "reset_by_peer": summary.reset_by_peer,
+        "tls": tls(summary.tls),
+        "line_too_long": summary.line_too_long,
+        "refused_acl": summary.refused_acl,
+        "refused_max_per_ip": summary.refused_max_per_ip,
+        "fault_dropped": summary.fault_dropped,
+        "fault_reset": summary.fault_reset,
+        "idle_timeouts": summary.idle_timeouts,
+        "aborted_on_shutdown": summary.aborted_on_shutdown,
         "datagrams": datagrams(summary.datagrams),
     })
 }
 
-fn datagrams(datagrams: Datagrams) -> Value {
-    let Datagrams {
-        taken,
-        denied,
-        looped,
-        too_long,
-        unsent,
-    } = datagrams;
+fn tls(failures: TlsFailures) -> Value {
     json!({
-        "taken": taken,
-        "denied": denied,
-        "looped": looped,
-        "too_long": too_long,
-        "unsent": unsent,
+        "not_tls": failures.not_tls,
+        "client_cert_rejected": failures.client_cert_rejected,
+        "handshake_timeouts": failures.handshake_timeouts,
+        "handshake_errors": failures.handshake_errors,
+        "missing_close_notify": failures.missing_close_notify,
+    })
+}
+
+fn datagrams(datagrams: Datagrams) -> Value {
+    json!({
+        "received": datagrams.received,
+        "refused_acl": datagrams.refused_acl,
+        "loops_suppressed": datagrams.loops_suppressed,
+        "too_long": datagrams.too_long,
+        "send_errors": datagrams.send_errors,
     })
 }

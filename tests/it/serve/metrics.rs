@@ -1,4 +1,4 @@
-//! What `myapp serve` tells of itself: metrics, stats, events.
+//! Metrics, statistics and events.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use super::clients::peer;
 use crate::harness::serve::ask;
 use crate::harness::{Running, Server, myapp, schema};
 
-/// A server that tells its metrics, and where.
+/// Starts a server with a metrics endpoint, and returns its address.
 #[track_caller]
 fn measured(arguments: &[&str]) -> (Server, SocketAddr) {
     let metrics = ["serve", "--metrics", "0", "127.0.0.1:0"];
@@ -28,7 +28,7 @@ fn measured(arguments: &[&str]) -> (Server, SocketAddr) {
     )
 }
 
-/// What is answered to a request; it is sent as it is.
+/// Sends a raw request and returns the response.
 #[track_caller]
 fn request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("connect for metrics");
@@ -43,7 +43,7 @@ fn request(address: SocketAddr, request: &[u8]) -> String {
     answer
 }
 
-/// The body of `GET /metrics`.
+/// Returns the body of `GET /metrics`.
 #[track_caller]
 fn scrape(address: SocketAddr) -> String {
     let answer = request(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -60,7 +60,7 @@ fn scrape(address: SocketAddr) -> String {
     body.into()
 }
 
-/// Waits until the metrics hold all these lines: what is answered is counted a moment later.
+/// Waits until the metrics contain all these lines: counters are updated after the reply.
 #[track_caller]
 pub(super) fn until(address: SocketAddr, lines: &[&str]) {
     let start = Instant::now();
@@ -79,14 +79,14 @@ pub(super) fn until(address: SocketAddr, lines: &[&str]) {
 }
 
 #[test]
-fn metrics_tell_what_has_happened_so_far() {
+fn metrics_count_connections_and_errors() {
     let (server, metrics) = measured(&["--max-line", "10", "--max-per-ip", "1"]);
     let client = server.connect();
     ask(&client, b"hello\n");
     until(
         metrics,
         &[
-            "myapp_connections_open 1",
+            "myapp_connections_active 1",
             "myapp_connections_total 1",
             "myapp_messages_total 1",
             "myapp_received_bytes_total 6",
@@ -98,13 +98,13 @@ fn metrics_tell_what_has_happened_so_far() {
     client.shutdown(Shutdown::Write).unwrap();
     let refused = "myapp_connections_refused_total{reason=\"max_per_ip\"} 1";
     let too_long = "myapp_errors_total{kind=\"line_too_long\"} 1";
-    until(metrics, &["myapp_connections_open 0", refused, too_long]);
+    until(metrics, &["myapp_connections_active 0", refused, too_long]);
     server.stop();
     assert!(TcpStream::connect(metrics).is_err(), "ends with the server");
 }
 
 #[test]
-fn metrics_are_named_and_typed_as_prometheus_wants_them() {
+fn metrics_follow_prometheus_conventions() {
     let (_server, metrics) = measured(&[]);
     let text = scrape(metrics);
     let mut kinds = HashMap::new();
@@ -114,7 +114,7 @@ fn metrics_are_named_and_typed_as_prometheus_wants_them() {
             helped.push(help.split_once(' ').expect("a text").0);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a type");
-            assert_eq!(helped.last(), Some(&name), "help stands before the type");
+            assert_eq!(helped.last(), Some(&name), "HELP precedes TYPE");
             assert_eq!(
                 kind == "counter",
                 name.ends_with("_total"),
@@ -124,11 +124,7 @@ fn metrics_are_named_and_typed_as_prometheus_wants_them() {
         } else {
             let (name, value) = line.split_once(' ').expect("a value");
             let name = name.split('{').next().unwrap();
-            assert_eq!(
-                helped.last(),
-                Some(&name),
-                "a sample stands below its own type"
-            );
+            assert_eq!(helped.last(), Some(&name), "a sample follows its TYPE");
             assert!(
                 value.parse::<f64>().is_ok_and(|value| value >= 0.0),
                 "{line}"
@@ -139,15 +135,13 @@ fn metrics_are_named_and_typed_as_prometheus_wants_them() {
 }
 
 #[test]
-#[ignore = "needs curl"]
+#[ignore = "peer: curl"]
 fn curl_scrapes_the_metrics() {
     let (server, metrics) = measured(&[]);
     ask(&server.connect(), b"hello\n");
     until(metrics, &["myapp_messages_total 1"]);
-    let (url, kind) = (
-        format!("http://{metrics}/metrics"),
-        "%{http_code} %{content_type}",
-    );
+    let url = format!("http://{metrics}/metrics");
+    let kind = "%{http_code} %{content_type}";
     let scraped = peer("curl", &["-sS", "--max-time", "10", "-w", kind, &url], b"");
     let scraped = String::from_utf8(scraped).unwrap();
     assert!(scraped.contains("\nmyapp_messages_total 1\n"), "{scraped}");
@@ -158,7 +152,7 @@ fn curl_scrapes_the_metrics() {
 }
 
 #[test]
-fn whatever_else_is_asked_there_is_refused() {
+fn other_metrics_requests_are_refused() {
     let (server, metrics) = measured(&[]);
     let silent = TcpStream::connect(metrics).unwrap();
     let long = [
@@ -184,7 +178,7 @@ fn whatever_else_is_asked_there_is_refused() {
     }
     assert!(
         scrape(metrics).contains("myapp_connections_total 0\n"),
-        "these do not count"
+        "metrics requests are not counted"
     );
     let start = Instant::now();
     silent
@@ -193,7 +187,7 @@ fn whatever_else_is_asked_there_is_refused() {
     assert_eq!(
         (&silent).read(&mut [0; 1]).unwrap(),
         0,
-        "who says nothing is closed"
+        "a silent client is closed"
     );
     assert!(
         start.elapsed() < Duration::from_secs(10),
@@ -204,7 +198,7 @@ fn whatever_else_is_asked_there_is_refused() {
 }
 
 #[test]
-fn an_address_for_metrics_that_cannot_be_had_is_named() {
+fn metrics_bind_error_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let ran = myapp(["serve", "--metrics", &taken, "127.0.0.1:0"])
@@ -225,7 +219,7 @@ fn an_address_for_metrics_that_cannot_be_had_is_named() {
         .says("myapp: --metrics: resolve no.such.host.invalid: ");
 }
 
-/// The next event, which is as the schema says.
+/// Returns the next event, checked against the schema.
 #[track_caller]
 fn event(running: &mut Running, name: &str) -> serde_json::Value {
     let line = running.line();
@@ -237,7 +231,7 @@ fn event(running: &mut Running, name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn events_are_lines_of_json() {
+fn events_match_the_schema() {
     let arguments = [
         "serve",
         "--json",
@@ -276,7 +270,7 @@ fn events_are_lines_of_json() {
         assert!(start.elapsed() < Duration::from_secs(10), "{stats}");
     };
     assert_eq!(
-        (&stats["open"], &stats["messages"], &stats["received"]),
+        (&stats["active"], &stats["messages"], &stats["received"]),
         (&1.into(), &1.into(), &6.into())
     );
     assert!(
@@ -296,24 +290,24 @@ fn events_are_lines_of_json() {
 }
 
 #[test]
-fn a_line_of_figures_is_logged_as_often_as_asked() {
+fn stats_are_logged_at_the_interval() {
     let server = Server::start(&["--stats", "100ms"]);
     let _open = server.connect();
     thread::sleep(Duration::from_millis(550));
     let ran = server
         .stop()
-        .says("stats open=1 connections=1 messages_rate=0");
+        .says("stats active=1 connections=1 messages_rate=0");
     let lines = ran
         .stderr
         .lines()
-        .filter(|line| line.contains(" stats open="))
+        .filter(|line| line.contains(" stats active="))
         .count();
     assert!((3..=30).contains(&lines), "{lines} lines");
     assert_eq!(ran.text(), "", "nothing else is on stdout");
 }
 
 #[test]
-fn when_nobody_reads_its_events_any_more_it_ends_quietly() {
+fn closed_stdout_ends_the_server() {
     let mut running = myapp(["serve", "--json", "--stats", "50ms", "-q", "0"]).start();
     event(&mut running, "listening");
     running.close_stdout();
@@ -321,14 +315,93 @@ fn when_nobody_reads_its_events_any_more_it_ends_quietly() {
 }
 
 #[test]
-fn figures_without_a_pause_do_not_keep_it_from_ending() {
+fn shortest_stats_interval_does_not_block_shutdown() {
     let server = Server::start(&["-q", "--stats", "1ns"]);
     assert_eq!(ask(&server.connect(), b"meanwhile\n"), b"meanwhile\n");
     server.stop();
 }
 
 #[test]
-fn figures_all_the_time_are_a_usage_error() {
+fn zero_stats_interval_is_a_usage_error() {
     let ran = myapp(["serve", "--stats", "0"]).run().code(2).prints("");
-    ran.says("--stats 0 would never stop telling figures");
+    ran.says("--stats must be more than 0");
+}
+
+/// Returns the names of the numbers in a JSON object and in its direct members, with the member's
+/// name before them.
+fn number_names(value: &serde_json::Value) -> Vec<String> {
+    let object = value.as_object().expect("a JSON object");
+    let names = object.iter().flat_map(|(name, value)| match value {
+        serde_json::Value::Object(_) => number_names(value)
+            .into_iter()
+            .map(|inner| format!("{name}.{inner}"))
+            .collect(),
+        serde_json::Value::Number(_) => vec![name.clone()],
+        _ => Vec::new(),
+    });
+    names.collect()
+}
+
+/// Returns the name in JSON of a sample: the label's value, with the prefix of its family.
+fn json_name(sample: &str) -> String {
+    let name = sample.split(' ').next().unwrap();
+    let name = name.strip_prefix("myapp_").expect("the common prefix");
+    let (family, label) = name.split_once('{').unwrap_or((name, ""));
+    let label = label.split('"').nth(1);
+    match (family, label) {
+        ("connections_active", _) => "active".into(),
+        ("uptime_seconds", _) => "elapsed".into(),
+        ("connections_refused_total", Some(label)) => format!("refused_{label}"),
+        ("datagrams_dropped_total", Some("acl")) => "datagrams.refused_acl".into(),
+        ("datagrams_dropped_total", Some(label)) => format!("datagrams.{label}"),
+        ("faults_total", Some(label)) => format!("fault_{label}"),
+        ("errors_total", Some(label)) => label.into(),
+        (family, _) => {
+            let name = family.trim_end_matches("_total").trim_end_matches("_bytes");
+            name.replacen("datagrams_", "datagrams.", 1)
+        }
+    }
+}
+
+#[test]
+fn counters_have_the_same_name_in_json_log_and_metrics() {
+    let mut running = myapp(["serve", "--json", "--metrics", "0", "0"]).start();
+    event(&mut running, "listening");
+    let metrics = event(&mut running, "listening");
+    let address = metrics["address"].as_str().unwrap();
+    let address = address.strip_prefix("http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap();
+    let text = scrape(address.parse().unwrap());
+    running.signal(Signal::TERM);
+    let ran = running.wait().code(0);
+    let summary = schema::json("serve", ran.text().lines().last().unwrap());
+    let json = number_names(&summary);
+
+    // `other` is the rest of `failed`, which the metrics do not contain.
+    let mut exported: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(json_name)
+        .filter(|name| name != "other")
+        .collect();
+    for name in &mut exported {
+        if let Some(full) = json.iter().find(|full| **full == format!("tls.{name}")) {
+            name.clone_from(full);
+        }
+    }
+    exported.push("failed".into());
+    exported.sort();
+    let mut expected = json.clone();
+    expected.sort();
+    assert_eq!(exported, expected);
+
+    let line = ran.stderr.lines().find(|line| line.contains(" summary "));
+    let fields = line.expect("a summary in the log").split(' ');
+    let totals = ["tls_failed", "datagrams_received", "datagrams_unanswered"];
+    for (name, _) in fields.filter_map(|field| field.split_once('=')) {
+        assert!(
+            totals.contains(&name) || json.iter().any(|known| known == name),
+            "{name} is not in JSON"
+        );
+    }
 }

@@ -1,0 +1,371 @@
+//! Options of `myapp serve`.
+
+use std::io;
+use std::net::{AddrParseError, IpAddr};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum, value_parser};
+use myapp::limits::nofile;
+use myapp::net::address::{Address, Endpoint};
+use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, Mode};
+use myapp::units::{parse_duration, parse_size};
+
+use crate::commands::serve::faults::FaultOptions;
+use crate::commands::serve::tls::TlsOptions;
+use crate::commands::{number, threads};
+use crate::exit::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  myapp serve                    echo lines on 127.0.0.1:8888
+  myapp serve :9000              on every interface, IPv4 and IPv6
+  myapp serve 8888 '[::1]:8888' unix:/run/echo.sock
+  myapp serve 8888 udp://8888    connections and datagrams
+  myapp serve tls://:9443 --tls-cert cert.pem --tls-key key.pem
+  myapp serve --mode chunk --chunk 100 --prefix 'You said: '
+  myapp serve --idle-timeout 1m --max-connections 1000
+  myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
+  myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
+  myapp serve --stats 10s --metrics 9100
+
+ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, [fe80::1%eth0]:PORT or
+:PORT (every interface), prefixed with udp:// for datagrams or tls:// for TLS;
+or unix:PATH. Port 0 lets the kernel choose. The addresses are printed once all
+of them are bound. SIZE is a number with an optional suffix K, M or G (powers of
+1024); DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
+2001:db8::/32, or an address. --allow, --deny and --max-per-ip do not apply to
+Unix sockets.
+
+SIGINT or SIGTERM stops accepting, replies to what has been received, and exits
+with code 0; a second signal exits immediately.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Addresses to listen on [default: 127.0.0.1:8888]
+    #[arg(value_name = "ADDRESS")]
+    pub(super) addresses: Vec<Address>,
+
+    /// Reply to lines, reply to chunks as received, or discard
+    #[arg(long, value_enum, default_value = "line", help_heading = "Replies")]
+    mode: ModeName,
+    /// Prepend TEXT to each reply
+    #[arg(
+        long,
+        value_name = "TEXT",
+        help_heading = "Replies",
+        allow_hyphen_values = true
+    )]
+    prefix: Option<String>,
+    /// Maximum read size in chunk mode [default: 64K]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Replies")]
+    chunk: Option<NonZeroUsize>,
+    /// Maximum line length in line mode [default: 1M]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Replies")]
+    max_line: Option<NonZeroUsize>,
+    /// Maximum datagram length; drop longer ones [default: 65507]
+    #[arg(long, value_name = "SIZE", value_parser = datagram_size, help_heading = "Replies")]
+    udp_max: Option<usize>,
+
+    /// Worker threads; 0 for one per core [default: half the cores]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(help_heading = "Limits")]
+    threads: Option<u16>,
+    /// Maximum open connections; more wait [default: limit of open files]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
+    max_connections: Option<NonZeroUsize>,
+    /// Maximum open connections per IP address; more are refused
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
+    max_per_ip: Option<NonZeroUsize>,
+    /// Accept connections only from this network (repeatable)
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    allow: Vec<IpNet>,
+    /// Refuse connections from this network (repeatable, overrides --allow)
+    #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
+    deny: Vec<IpNet>,
+    /// Close connections idle for this long [default: never]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
+    idle_timeout: Option<Duration>,
+    /// Time limit for open connections after a signal
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "10s")]
+    #[arg(help_heading = "Limits")]
+    drain: Duration,
+
+    /// Spin for up to DUR before blocking: lower latency, one full core
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "0")]
+    #[arg(help_heading = "Limits")]
+    busy_poll: Duration,
+
+    /// Permissions of Unix sockets in octal
+    #[arg(long, value_name = "OCTAL", value_parser = permissions, help_heading = "Listening")]
+    #[arg(default_value = "600")]
+    unix_mode: u32,
+
+    #[command(flatten)]
+    pub(super) tls: TlsOptions,
+
+    #[command(flatten)]
+    pub(super) faults: FaultOptions,
+
+    /// Log statistics at this interval
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Metrics")]
+    pub(super) stats: Option<Duration>,
+    /// Serve /metrics over HTTP for Prometheus
+    #[arg(long, value_name = "ADDRESS", value_parser = tcp, help_heading = "Metrics")]
+    metrics: Option<Endpoint>,
+    /// Print events as JSON lines to stdout
+    #[arg(long, help_heading = "Metrics")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModeName {
+    Line,
+    Chunk,
+    Discard,
+}
+
+fn size(text: &str) -> Result<NonZeroUsize, String> {
+    wide_size(text)?.try_into().map_err(|_| "too large".into())
+}
+
+/// Parses the length of a datagram.
+fn datagram_size(text: &str) -> Result<usize, String> {
+    let size = size(text)?.get();
+    if size > MAX_DATAGRAM_LEN {
+        return Err(format!("must be at most {MAX_DATAGRAM_LEN} bytes"));
+    }
+    Ok(size)
+}
+
+pub(super) fn wide_size(text: &str) -> Result<NonZeroU64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(size).ok_or_else(|| "must be more than 0".into())
+}
+
+/// Parses a network or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = |_| text.parse().map(|ip: IpAddr| IpNet::from(ip));
+    let not_a_network =
+        |_: AddrParseError| "not a network such as 10.0.0.0/8 or 2001:db8::/32".into();
+    text.parse().or_else(single).map_err(not_a_network)
+}
+
+/// Parses a TCP address.
+fn tcp(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        Ok(Address::Tcp(endpoint)) => Ok(endpoint),
+        Ok(_) => Err("not a TCP address (HOST:PORT)".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Parses file permissions.
+fn permissions(text: &str) -> Result<u32, &'static str> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or("not octal permissions such as 660")
+}
+
+impl Options {
+    pub(super) fn to_config(&self) -> Result<Config, Failure> {
+        self.check()?;
+        let default = Config::default();
+        Ok(Config {
+            mode: match self.mode {
+                ModeName::Line => Mode::Line,
+                ModeName::Chunk => Mode::Chunk,
+                ModeName::Discard => Mode::Discard,
+            },
+            prefix: self.prefix.clone().unwrap_or_default().into(),
+            chunk: self.chunk.unwrap_or(default.chunk),
+            max_line: self.max_line.map_or(default.max_line, NonZeroUsize::get),
+            max_datagram: self.udp_max.unwrap_or(default.max_datagram),
+            max_buffered_bytes: default.max_buffered_bytes,
+            threads: self.threads.map_or(default.threads, threads),
+            max_connections: self.max_connections,
+            max_per_ip: self.max_per_ip,
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            idle_timeout: self.idle_timeout,
+            drain_timeout: self.drain,
+            unix_socket_mode: self.unix_mode,
+            busy_poll: self.busy_poll,
+            tls: self.tls.to_config(),
+            metrics: self.metrics.clone(),
+            fault_injection: self.faults.to_config(),
+        })
+    }
+
+    /// Raises the descriptor limit and preallocates the table for the maximum number of
+    /// connections.
+    pub(crate) fn raise_fd_limit(&self) -> io::Result<()> {
+        nofile::raise_limit()?;
+        nofile::preallocate_fd_table(self.max_connections.unwrap_or_else(nofile::available).get())
+    }
+
+    /// Rejects options without effect.
+    fn check(&self) -> Result<(), Failure> {
+        if self.chunk.is_some() && self.mode != ModeName::Chunk {
+            return Err(Failure::usage("--chunk has no effect without --mode chunk"));
+        }
+        if self.max_line.is_some() && self.mode != ModeName::Line {
+            return Err(Failure::usage(
+                "--max-line has no effect without --mode line",
+            ));
+        }
+        let is_udp = |address: &Address| matches!(address, Address::Udp(_));
+        if self.udp_max.is_some() && !self.addresses.iter().any(is_udp) {
+            return Err(Failure::usage(
+                "--udp-max has no effect without a udp:// address",
+            ));
+        }
+        if self.prefix.is_some() && self.mode == ModeName::Discard {
+            return Err(Failure::usage("--prefix has no effect with --mode discard"));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            let failure = Failure::usage("--idle-timeout must be more than 0");
+            return Err(failure.hint("omit it to keep idle connections open"));
+        }
+        if self.stats == Some(Duration::ZERO) {
+            return Err(Failure::usage("--stats must be more than 0"));
+        }
+        if !self.busy_poll.is_zero() && cfg!(not(target_os = "linux")) {
+            return Err(Failure::usage("--busy-poll is only supported on Linux"));
+        }
+        self.tls.check(&self.addresses)?;
+        self.faults.check(self.mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use myapp::serve::FaultInjection;
+    use std::thread::available_parallelism;
+
+    use crate::exit::Code;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn config(arguments: &[&str]) -> Result<Config, Failure> {
+        let arguments = [&["serve"], arguments].concat();
+        Command::try_parse_from(arguments)
+            .unwrap()
+            .options
+            .to_config()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        assert_eq!(config(&[]).unwrap(), Config::default());
+        let default = Config::default();
+        assert_eq!(default.chunk.get(), 64 << 10, "the help says 64K");
+        assert_eq!(default.max_line, 1 << 20, "the help says 1M");
+        assert_eq!(default.max_datagram, 65_507, "the help says 65507");
+    }
+
+    #[test]
+    fn each_option_sets_its_field() {
+        let line = config(&[
+            "--prefix",
+            "-> ",
+            "--max-line",
+            "1K",
+            "--max-connections",
+            "7",
+        ]);
+        let expected = Config {
+            prefix: b"-> ".into(),
+            max_line: 1024,
+            max_connections: NonZeroUsize::new(7),
+            ..Config::default()
+        };
+        assert_eq!(line.unwrap(), expected);
+        let datagrams = config(&["udp://1", "--udp-max=1K"]);
+        assert_eq!(
+            datagrams.unwrap(),
+            Config {
+                max_datagram: 1024,
+                ..Config::default()
+            }
+        );
+        let access = [
+            "--max-per-ip=2",
+            "--allow=10.0.0.0/8",
+            "--allow=::1",
+            "--deny=10.1.0.0/16",
+            "--metrics=9100",
+        ];
+        let network = |text: &str| text.parse().unwrap();
+        let expected = Config {
+            max_per_ip: NonZeroUsize::new(2),
+            allow: vec![network("10.0.0.0/8"), network("::1/128")],
+            deny: vec![network("10.1.0.0/16")],
+            metrics: Some(Endpoint::loopback(9100)),
+            ..Config::default()
+        };
+        assert_eq!(config(&access).unwrap(), expected);
+        let chunk = [
+            "--mode=chunk",
+            "--chunk=100",
+            "--idle-timeout=90s",
+            "--drain=1m",
+            "--threads=3",
+            "--busy-poll=50us",
+        ];
+        let expected = Config {
+            mode: Mode::Chunk,
+            chunk: NonZeroUsize::new(100).unwrap(),
+            idle_timeout: Some(Duration::from_secs(90)),
+            drain_timeout: Duration::from_secs(60),
+            busy_poll: Duration::from_micros(50),
+            threads: NonZeroUsize::new(3).unwrap(),
+            ..Config::default()
+        };
+        assert_eq!(config(&chunk).unwrap(), expected);
+        let faults = [
+            "--delay=1s",
+            "--jitter=2s",
+            "--drop-rate=5%",
+            "--reset-after=6G",
+            "--seed=7",
+        ];
+        let expected = FaultInjection {
+            delay: Duration::from_secs(1),
+            jitter: Duration::from_secs(2),
+            drop_rate: 0.05,
+            reset_after: NonZeroU64::new(6 << 30),
+            seed: 7,
+        };
+        assert_eq!(config(&faults).unwrap().fault_injection, Some(expected));
+        assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
+        let cores = available_parallelism().unwrap();
+        assert_eq!(config(&["--threads", "0"]).unwrap().threads, cores);
+    }
+
+    #[test]
+    fn options_without_effect_are_rejected() {
+        for arguments in [
+            &["--chunk", "100"] as &[_],
+            &["--mode", "chunk", "--max-line", "100"],
+            &["--mode", "discard", "--prefix", "x"],
+            &["--idle-timeout", "0"],
+            &["--stats", "0"],
+            &["--seed", "7", "--delay", "1s"],
+            &["--mode", "discard", "--reset-after", "1"],
+        ] {
+            assert_eq!(
+                config(arguments).unwrap_err().code,
+                Code::Usage,
+                "{arguments:?}"
+            );
+        }
+    }
+}

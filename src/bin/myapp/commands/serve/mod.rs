@@ -1,0 +1,150 @@
+//! Run of `myapp serve`.
+
+mod args;
+mod errors;
+mod faults;
+mod tls;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use futures_lite::{StreamExt as _, future};
+use myapp::error_chain::ErrorChain;
+use myapp::limits::timeout::race;
+use myapp::limits::{nofile, shutdown};
+use myapp::net::address::Address;
+use myapp::serve::{Config, Server, ServerStats};
+use smol::Timer;
+use tracing::{info, warn};
+
+use crate::commands::serve::errors::start_failure;
+use crate::exit::{Code, Failure};
+use crate::output::log::Log;
+use crate::output::serve_events::Events;
+use crate::output::terminal;
+use crate::signals::Ending;
+use crate::systemd;
+
+pub(crate) use args::Options;
+
+/// Time limit for writes to stdout once a signal has been received.
+const STDOUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(options: Options, fd_limit: io::Result<()>, _log: &Log) -> Result<Code, Failure> {
+    let config = options.to_config()?;
+    let sockets = systemd::sockets().map_err(|error| {
+        let error = anyhow::Error::new(error).context("inherit the sockets of LISTEN_FDS");
+        Failure::new(Code::Usage, error)
+    })?;
+    if let Err(error) = fd_limit {
+        warn!(error = %ErrorChain(&error), "cannot raise the limit of open files");
+    }
+    let fds_per_worker = nofile::FDS_PER_WORKER + options.addresses.len().max(1);
+    let available = nofile::available_after(config.threads.get() * fds_per_worker);
+    if let Some(requested) = config.max_connections
+        && requested > available
+    {
+        warn!(%requested, %available, "the limit of open files is lower than --max-connections");
+    }
+    if let Some(faults) = &config.fault_injection
+        && options.faults.are_random()
+    {
+        info!(seed = faults.seed, "random faults; repeat them with --seed");
+    }
+    myapp::runtime::block_on(serve(&options, sockets, config))
+}
+
+async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Result<Code, Failure> {
+    let addresses = match options.addresses.as_slice() {
+        [] if sockets.is_empty() => vec![Address::loopback(8888)],
+        addresses => addresses.to_vec(),
+    };
+    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let server = Server::from_sockets(sockets, &addresses, config)
+        .await
+        .map_err(start_failure)?;
+    if options.tls.tls_self_signed
+        && let Some(fingerprint) = server.fingerprint()
+    {
+        terminal::say(&format!("certificate SHA-256: {fingerprint}\n"));
+    }
+    let events = Events { json: options.json };
+    let Some(signal_received) = announce(&server, events, &mut ending).await? else {
+        return Ok(Code::Success);
+    };
+    systemd::notify_ready();
+    let stats = server.stats();
+    let (trigger, shutdown) = shutdown::channel();
+    let running = async {
+        server.run(shutdown.wait()).await;
+    };
+    let signals = async {
+        if !signal_received {
+            ending.next().await;
+        }
+        info!(
+            active = stats.summary().active,
+            "shutting down; a second signal exits immediately"
+        );
+        trigger.trigger();
+        systemd::notify_stopping();
+        ending.next().await;
+    };
+    let end = async {
+        future::or(running, signals).await;
+        Ok(())
+    };
+    future::or(end, report_stats(options.stats, &stats, events)).await?;
+    let summary = stats.summary();
+    match race(Timer::after(STDOUT_TIMEOUT), events.summary(&summary)).await {
+        Ok(result) => result?,
+        Err(_) => warn!("timeout while writing the summary to stdout"),
+    }
+    Ok(Code::Success)
+}
+
+/// Prints the addresses, and returns whether a signal was received meanwhile: clients in the
+/// backlog are served all the same. Returns `None` if stdout still blocks after the signal.
+async fn announce(
+    server: &Server,
+    events: Events,
+    ending: &mut Ending,
+) -> Result<Option<bool>, Failure> {
+    let mut signal_received = false;
+    let printed = async {
+        events
+            .listening(server.local_addrs(), server.metrics_addr())
+            .await
+            .map(Some)
+    };
+    let timeout = async {
+        ending.next().await;
+        signal_received = true;
+        Timer::after(STDOUT_TIMEOUT).await;
+        Ok(None)
+    };
+    let printed = future::or(printed, timeout).await?;
+    Ok(printed.map(|()| signal_received))
+}
+
+/// Reports the statistics at this interval until stdout is closed; never without an interval.
+async fn report_stats(
+    interval: Option<Duration>,
+    stats: &ServerStats,
+    events: Events,
+) -> Result<(), Failure> {
+    let Some(interval) = interval else {
+        return future::pending().await;
+    };
+    let mut ticks = Timer::interval(interval);
+    let mut last = stats.summary();
+    while ticks.next().await.is_some() {
+        let now = stats.summary();
+        events.stats(&last, &now).await?;
+        last = now;
+        // A very short interval must not starve the shutdown.
+        future::yield_now().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Access control by IP address and connections per address.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::limits::throttle::LogThrottle;
+use crate::net::stream::Peer;
+use crate::serve::config::Config;
+
+/// Minimum time between two log lines about failed accepts.
+const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Access control that all workers of a server share.
+#[derive(Debug)]
+pub(super) struct AccessControl {
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    max_per_ip: Option<NonZeroUsize>,
+    /// Open connections per address. Only used with a limit, so there are never more entries than
+    /// connections.
+    active_per_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// Shared by all workers and sockets, because an error such as EMFILE affects all of them.
+    pub(super) accept_error_log: LogThrottle,
+}
+
+/// Reason why a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its address is denied, or not among those that are allowed.
+    Acl,
+    /// Its address has reached the limit of connections.
+    MaxPerIp,
+}
+
+impl AccessControl {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            allow: config.allow.clone(),
+            deny: config.deny.clone(),
+            max_per_ip: config.max_per_ip,
+            active_per_ip: Mutex::default(),
+            accept_error_log: LogThrottle::new(ERROR_LOG_INTERVAL),
+        }
+    }
+
+    /// Admits and counts a connection until its [`release`](Self::release), or returns why it is
+    /// refused. Unix peers have no address: the permissions of the path have admitted them.
+    pub(super) fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let Some(ip) = peer.ip() else { return Ok(()) };
+        if !self.is_allowed(ip) {
+            return Err(Refusal::Acl);
+        }
+        let Some(limit) = self.max_per_ip else {
+            return Ok(());
+        };
+        let mut active = self
+            .active_per_ip
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = active.entry(ip).or_default();
+        if *count >= limit.get() {
+            return Err(Refusal::MaxPerIp);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// Returns whether the address lists admit `ip`.
+    pub(super) fn is_allowed(&self, ip: IpAddr) -> bool {
+        // A dual-stack socket reports IPv4 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        let ip = ip.to_canonical();
+        let in_any = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
+        !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
+    }
+
+    /// Releases the slot of an admitted connection.
+    pub(super) fn release(&self, peer: &Peer) {
+        let (Some(_), Some(ip)) = (self.max_per_ip, peer.ip()) else {
+            return;
+        };
+        let mut active = self
+            .active_per_ip
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = active.entry(ip) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn peer(ip: &str) -> Peer {
+        SocketAddr::new(ip.parse().unwrap(), 1).into()
+    }
+
+    #[track_caller]
+    fn assert_allowed(allow: &[&str], deny: &[&str], ip: &str, allowed: bool) {
+        let access = AccessControl::new(&Config {
+            allow: networks(allow),
+            deny: networks(deny),
+            ..Config::default()
+        });
+        let decided = access.admit(&peer(ip));
+        assert_eq!(
+            decided,
+            if allowed { Ok(()) } else { Err(Refusal::Acl) },
+            "{ip}"
+        );
+    }
+
+    #[test]
+    fn denied_or_not_allowed_address_is_refused() {
+        assert_allowed(&[], &[], "192.0.2.1", true);
+        assert_allowed(&["10.0.0.0/8"], &[], "10.255.0.1", true);
+        assert_allowed(&["10.0.0.0/8"], &[], "11.0.0.1", false);
+        assert_allowed(&["10.0.0.0/8", "11.0.0.1/32"], &[], "11.0.0.1", true);
+        assert_allowed(&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.2.3", false);
+        assert_allowed(&["10.1.2.3/32"], &["10.0.0.0/8"], "10.1.2.3", false);
+        assert_allowed(&[], &["10.1.0.0/16"], "10.2.0.1", true);
+        assert_allowed(&["2001:db8::/32"], &[], "2001:db8:1::1", true);
+        assert_allowed(&["2001:db8::/32"], &[], "10.0.0.1", false);
+        assert_allowed(&["0.0.0.0/0"], &[], "::1", false);
+    }
+
+    #[test]
+    fn mapped_ipv4_address_matches_ipv4_networks() {
+        assert_allowed(&["10.0.0.0/8"], &[], "::ffff:10.0.0.1", true);
+        assert_allowed(&[], &["10.0.0.0/8"], "::ffff:10.0.0.1", false);
+    }
+
+    #[test]
+    fn each_address_has_its_own_limit() {
+        let max_per_ip = NonZeroUsize::new(2);
+        let access = AccessControl::new(&Config {
+            max_per_ip,
+            ..Config::default()
+        });
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(peer);
+        let mapped = peer("::ffff:192.0.2.1");
+        assert_eq!([&one, &mapped].map(|peer| access.admit(peer)), [Ok(()); 2]);
+        assert_eq!(access.admit(&one), Err(Refusal::MaxPerIp));
+        assert_eq!(access.admit(&other), Ok(()));
+        access.release(&mapped);
+        assert_eq!(access.admit(&one), Ok(()));
+        assert_eq!(access.admit(&one), Err(Refusal::MaxPerIp));
+        for peer in [&one, &one, &other] {
+            access.release(peer);
+        }
+        assert!(
+            access.active_per_ip.lock().unwrap().is_empty(),
+            "all entries are removed"
+        );
+    }
+
+    #[test]
+    fn unix_peers_are_always_admitted() {
+        let access = AccessControl::new(&Config {
+            allow: networks(&["10.0.0.0/8"]),
+            max_per_ip: NonZeroUsize::new(1),
+            ..Config::default()
+        });
+        let local = Peer::Unix {
+            process: 1,
+            user: 0,
+        };
+        let both = [access.admit(&local), access.admit(&local)];
+        assert!(both.iter().all(Result::is_ok));
+    }
+}

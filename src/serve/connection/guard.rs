@@ -1,0 +1,59 @@
+//! Bookkeeping of an open connection.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tracing::info;
+
+use crate::limits::semaphore::Permit;
+use crate::net::stream::Peer;
+use crate::serve::connection::table::ConnectionId;
+use crate::serve::context::WorkerContext;
+use crate::serve::traffic_log::TRAFFIC;
+
+/// Registration of an open connection. Dropping it updates the statistics and releases the permit.
+#[derive(Debug)]
+pub(in crate::serve) struct ConnectionGuard {
+    pub(in crate::serve) context: Rc<WorkerContext>,
+    pub(in crate::serve) peer: Peer,
+    /// Milliseconds after the start of the worker.
+    opened: u32,
+    pub(in crate::serve) id: ConnectionId,
+}
+
+impl ConnectionGuard {
+    /// Registers an admitted connection. Also returns the number of connections before it.
+    pub(in crate::serve) fn new(
+        context: Rc<WorkerContext>,
+        permit: Permit,
+        peer: Peer,
+    ) -> (Self, u64) {
+        info!(target: TRAFFIC, %peer, "opened");
+        let number = context.stats.opened.fetch_add(1, Relaxed);
+        let opened = context.milliseconds();
+        let id = context.connections.insert();
+        // Released in `drop`. Keeping it would cost memory in each open connection.
+        permit.forget();
+        let guard = Self {
+            context,
+            peer,
+            opened,
+            id,
+        };
+        (guard, number)
+    }
+
+    /// Returns the age of the connection in seconds.
+    pub(in crate::serve) fn seconds(&self) -> f64 {
+        f64::from(self.context.milliseconds().wrapping_sub(self.opened)) / 1000.0
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.context.connections.remove(self.id);
+        self.context.stats.closed.fetch_add(1, Relaxed);
+        self.context.access.release(&self.peer);
+        self.context.permits.release();
+    }
+}

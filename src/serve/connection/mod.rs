@@ -1,0 +1,472 @@
+//! Task of one connection.
+//!
+//! An idle connection owns no buffer: input is read into a buffer that all connections of the
+//! worker share, and the reply is written from it. Only an incomplete line, or a reply that the
+//! peer does not accept yet, is copied to memory of the connection. While a reply is pending,
+//! nothing more is read.
+
+mod buffer;
+pub(super) mod guard;
+pub(super) mod linger;
+pub(super) mod table;
+
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use futures_lite::{AsyncRead, AsyncWrite, future};
+use tracing::{Level, enabled, info};
+
+use crate::net::stream::ResetOnClose;
+use crate::runtime::yield_to_reactor;
+use crate::serve::connection::buffer::PendingBuffer;
+use crate::serve::connection::guard::ConnectionGuard;
+use crate::serve::connection::linger::{MAX_READS_PER_POLL, drain_input};
+use crate::serve::connection::table::CloseReason;
+use crate::serve::context::WorkerContext;
+use crate::serve::fault::stream::DelayPolicy;
+use crate::serve::framing::ReplyWriter;
+use crate::serve::traffic_log::{TRAFFIC, trim_newline};
+
+/// An open connection. Dropping it closes the connection and logs its end.
+#[derive(Debug)]
+pub(super) struct Connection<S, D> {
+    stream: S,
+    pending: Option<Box<PendingBuffer>>,
+    /// With fault injection, the replies to be sent later.
+    delay: D,
+    state: State,
+    messages: u64,
+    received: u64,
+    sent: u64,
+    guard: ConnectionGuard,
+}
+
+/// The future that serves a connection. It is no larger than the connection, as there is one for
+/// each open connection; the state of closing is boxed.
+pub(super) enum ConnectionTask<S, D> {
+    Open(Connection<S, D>),
+    Closing(Pin<Box<dyn Future<Output = ()>>>),
+    Done,
+}
+
+impl<S, D> Future for ConnectionTask<S, D>
+where
+    S: AsyncRead + AsyncWrite + ResetOnClose + Unpin + 'static,
+    D: DelayPolicy,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Open(connection) = &mut *self {
+            let end = ready!(connection.poll_bounded(cx));
+            if let Self::Open(connection) = mem::replace(&mut *self, Self::Done) {
+                *self = Self::Closing(Box::pin(connection.close(end)));
+            }
+        }
+        match &mut *self {
+            Self::Closing(closing) => closing.as_mut().poll(cx),
+            Self::Open(_) | Self::Done => Poll::Ready(()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Initial state. The first poll registers the waker, which never changes.
+    Init,
+    /// Reads and replies.
+    Open,
+    /// About to send the error reply to a line longer than this many bytes.
+    LineTooLong(u32),
+    /// Writes the pending replies.
+    Closing(EndReason),
+    Closed(EndReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndReason {
+    EndOfInput,
+    /// The server stops, and everything received has been replied to.
+    Drained,
+    LineTooLong,
+    /// Reset by fault injection.
+    FaultReset,
+    IdleTimeout,
+    Failed(ErrorKind),
+}
+
+impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connection<S, D> {
+    pub(super) fn new(guard: ConnectionGuard, stream: S, delay: D) -> Self {
+        guard.context.connections.record_activity(guard.id, 0);
+        Self {
+            stream,
+            pending: None,
+            delay,
+            state: State::Init,
+            messages: 0,
+            received: 0,
+            sent: 0,
+            guard,
+        }
+    }
+
+    /// Serves the connection to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the connection.
+    pub(super) fn run(self) -> ConnectionTask<S, D> {
+        ConnectionTask::Open(self)
+    }
+
+    async fn close(mut self, end: EndReason) {
+        self.state = State::Closed(end);
+        match end {
+            EndReason::Drained | EndReason::LineTooLong => {
+                drain_input(&mut self.stream, &self.guard.context).await;
+            }
+            // Sends `close_notify` on TLS connections.
+            EndReason::IdleTimeout => {
+                let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
+                // An idle peer must not delay the close.
+                let _ = future::poll_once(close).await;
+            }
+            EndReason::EndOfInput | EndReason::FaultReset | EndReason::Failed(_) => {}
+        }
+    }
+
+    fn poll_bounded(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        for _ in 0..MAX_READS_PER_POLL {
+            match ready!(self.poll_step(cx)) {
+                Ok(None) => {}
+                Ok(Some(end)) => return Poll::Ready(end),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(EndReason::Failed(error.kind())),
+            }
+        }
+        yield_to_reactor(cx);
+        Poll::Pending
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<EndReason>>> {
+        match self.guard.context.connections.close_reason(self.guard.id) {
+            Some(CloseReason::IdleTimeout) => {
+                return Poll::Ready(Ok(Some(EndReason::IdleTimeout)));
+            }
+            Some(CloseReason::BufferLimit) if matches!(self.state, State::Open) => {
+                self.discard_partial_line();
+            }
+            _ => {}
+        }
+        ready!(self.poll_write_pending(cx))?;
+        // TLS may have buffered what was written.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if let Break(end) = ready!(self.poll_delayed(cx))? {
+            return Poll::Ready(Ok(end));
+        }
+        match self.state {
+            State::Init => {
+                self.guard
+                    .context
+                    .connections
+                    .register_waker(self.guard.id, cx.waker());
+                self.state = State::Open;
+            }
+            State::Open => ready!(self.poll_read(cx))?,
+            State::LineTooLong(limit) => {
+                let reply = PendingBuffer::line_too_long(&self.guard.context.framing, limit);
+                self.pending = Some(reply);
+                self.state = State::Closing(EndReason::LineTooLong);
+            }
+            State::Closing(end) => {
+                ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+                return Poll::Ready(Ok(Some(end)));
+            }
+            State::Closed(end) => return Poll::Ready(Ok(Some(end))),
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Writes the pending replies.
+    fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(pending) = self.pending.as_deref() else {
+            return Poll::Ready(Ok(()));
+        };
+        if pending.complete_len == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let (complete, partial) = pending.bytes.split_at(pending.complete_len);
+        let framing = &self.guard.context.framing;
+        let mut replies = ReplyWriter::new(framing, [complete, &[]], pending.written);
+        let result = poll_write(&mut self.stream, cx, &mut replies);
+        let sent = replies.sent;
+        if sent > 0 {
+            let (rest, written) = replies.rest();
+            self.pending = PendingBuffer::new(rest, partial, written);
+            self.record_write(sent);
+        }
+        result
+    }
+
+    /// Moves the next due reply to the pending buffer and ends the step. Waits if no reply is due
+    /// and nothing may be read.
+    fn poll_delayed(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<ControlFlow<Option<EndReason>>>> {
+        let Some(delayed) = self.delay.delayed() else {
+            return Poll::Ready(Ok(Continue(())));
+        };
+        if let Some(bytes) = delayed.queue.pop_due(Instant::now()) {
+            let partial = self.pending.take().unwrap_or_default();
+            self.pending = PendingBuffer::new([&bytes, &[]], &partial.bytes, 0);
+            return Poll::Ready(Ok(Break(None)));
+        }
+        let Some(due) = delayed.queue.next_due() else {
+            if !delayed.queue.reset_pending() {
+                return Poll::Ready(Ok(Continue(())));
+            }
+            self.stream.set_reset_on_close()?;
+            return Poll::Ready(Ok(Break(Some(EndReason::FaultReset))));
+        };
+        delayed.timer.set_at(due);
+        if Pin::new(&mut delayed.timer).poll(cx).is_ready() {
+            return Poll::Ready(Ok(Break(None)));
+        }
+        let may_read = matches!(self.state, State::Open) && !delayed.queue.is_full();
+        if may_read {
+            Poll::Ready(Ok(Continue(())))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Queues the replies to messages, except those that are dropped.
+    fn enqueue(&mut self, parts: [&[u8]; 2]) {
+        let context = &self.guard.context;
+        let (Some(delayed), Some((_, prefix))) = (self.delay.delayed(), &context.faults) else {
+            return;
+        };
+        let now = Instant::now();
+        let messages = parts
+            .into_iter()
+            .flat_map(|part| context.framing.messages(part));
+        let dropped = messages
+            .filter(|message| !delayed.queue.enqueue(now, prefix, message))
+            .count();
+        context
+            .stats
+            .fault_dropped
+            .fetch_add(dropped as u64, Relaxed);
+    }
+
+    /// Reads input and replies as far as the peer accepts the replies.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let context = Rc::clone(&self.guard.context);
+        let mut buffer = context.buffer.borrow_mut();
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending if context.connections.is_draining() => self.finish(EndReason::Drained),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(count) => match count? {
+                0 => self.finish(EndReason::EndOfInput),
+                count => self.process_input(cx, &context, &buffer[..count])?,
+            },
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Starts to close. An incomplete line counts as a message.
+    fn finish(&mut self, end: EndReason) {
+        self.state = State::Closing(end);
+        if let Some(mut pending) = self.pending.take() {
+            self.record_messages(&pending.bytes);
+            if self.delay.delayed().is_some() {
+                self.enqueue([&pending.bytes, &[]]);
+            } else {
+                pending.complete_len = pending.bytes.len();
+                self.pending = Some(pending);
+            }
+        }
+    }
+
+    fn process_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &WorkerContext,
+        input: &[u8],
+    ) -> io::Result<()> {
+        self.received += input.len() as u64;
+        context.traffic.add_received(input.len());
+        let mut pending = self.pending.take();
+        let buffered = pending.as_ref().map_or(0, |pending| pending.bytes.len());
+        let split = context.framing.split(buffered, input);
+        if split.complete_len == 0 && !split.too_long {
+            let pending = self.pending.insert(pending.unwrap_or_default());
+            pending.grow(input, context.framing.max_line());
+            self.record_write(0);
+            return Ok(());
+        }
+        let (complete, partial) = input.split_at(split.complete_len);
+        let (first_end, complete) = complete.split_at(split.first_len);
+        let first = match &mut pending {
+            Some(pending) if !first_end.is_empty() => {
+                pending.bytes.extend_from_slice(first_end);
+                pending.bytes.as_slice()
+            }
+            _ => &[],
+        };
+        self.record_messages(first);
+        self.record_messages(complete);
+        let partial = if split.too_long { &[] } else { partial };
+        if split.too_long {
+            self.state = State::line_too_long(context.framing.max_line());
+        }
+        if self.delay.delayed().is_some() {
+            self.enqueue([first, complete]);
+            self.pending = PendingBuffer::new([&[]; 2], partial, 0);
+            self.record_write(0);
+            return Ok(());
+        }
+        let mut replies = ReplyWriter::new(&context.framing, [first, complete], 0);
+        let result = poll_write(&mut self.stream, cx, &mut replies);
+        let (rest, written) = replies.rest();
+        self.pending = PendingBuffer::new(rest, partial, written);
+        self.record_write(replies.sent);
+        // What the peer does not accept yet stays pending.
+        if let Poll::Ready(result) = result {
+            result
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Discards an incomplete line; the error reply follows.
+    fn discard_partial_line(&mut self) {
+        let Some(mut pending) = self.pending.take() else {
+            return;
+        };
+        self.state = State::line_too_long(pending.bytes.len() - pending.complete_len);
+        pending.bytes.truncate(pending.complete_len);
+        if pending.complete_len > 0 {
+            self.pending = Some(pending);
+        }
+    }
+
+    fn record_messages(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let ConnectionGuard { context, peer, .. } = &self.guard;
+        let count = context.framing.count(bytes) as u64;
+        self.messages += count;
+        context.traffic.add_messages(count);
+        if enabled!(target: TRAFFIC, Level::INFO) {
+            for message in context.framing.messages(bytes) {
+                let bytes = message.len();
+                let text = trim_newline(message);
+                info!(target: TRAFFIC, %peer, bytes, %text, "received");
+            }
+        }
+    }
+
+    /// Records activity, and the number of bytes written.
+    fn record_write(&mut self, count: usize) {
+        let context = &self.guard.context;
+        self.sent += count as u64;
+        context.traffic.add_sent(count);
+        let partial_len = self
+            .pending
+            .as_ref()
+            .map_or(0, |pending| pending.partial_len());
+        context
+            .connections
+            .record_activity(self.guard.id, partial_len);
+    }
+}
+
+impl State {
+    /// Returns the state before the error reply to a line longer than `limit`, which is capped at
+    /// 4 GiB.
+    fn line_too_long(limit: usize) -> Self {
+        Self::LineTooLong(u32::try_from(limit).unwrap_or(u32::MAX))
+    }
+}
+
+/// Writes replies until all are written or the peer accepts no more.
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    replies: &mut ReplyWriter<'_>,
+) -> Poll<io::Result<()>> {
+    while !replies.is_done() {
+        let stream = Pin::new(&mut *stream);
+        let count = ready!(replies.next(|slices| match slices {
+            [slice] => stream.poll_write(cx, slice),
+            slices => stream.poll_write_vectored(cx, slices),
+        }))?;
+        if count == 0 {
+            return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+        }
+        replies.advance(count);
+    }
+    Poll::Ready(Ok(()))
+}
+
+impl<S, D> Drop for Connection<S, D> {
+    fn drop(&mut self) {
+        let stats = &self.guard.context.stats;
+        let (counter, reason) = match self.state {
+            State::Closed(EndReason::EndOfInput) => (None, "end of input".into()),
+            State::Closed(EndReason::Drained) => (None, "drained".into()),
+            State::Closed(EndReason::LineTooLong) => {
+                (Some(&stats.line_too_long), "line too long".into())
+            }
+            State::Closed(EndReason::FaultReset) => {
+                (Some(&stats.fault_reset), "fault reset".into())
+            }
+            State::Closed(EndReason::IdleTimeout) => {
+                (Some(&stats.idle_timeouts), "idle timeout".into())
+            }
+            State::Closed(EndReason::Failed(kind)) => (Some(&stats.failed), kind.to_string()),
+            _ => (
+                Some(&stats.aborted_on_shutdown),
+                "aborted on shutdown".into(),
+            ),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
+        match self.state {
+            State::Closed(EndReason::Failed(
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe,
+            )) => {
+                stats.reset_by_peer.fetch_add(1, Relaxed);
+            }
+            // TLS reports an end without `close_notify` (RFC 8446 section 6.1) this way.
+            State::Closed(EndReason::Failed(ErrorKind::UnexpectedEof)) => {
+                stats.tls.missing_close_notify.fetch_add(1, Relaxed);
+            }
+            _ => {}
+        }
+        let Self {
+            messages,
+            received,
+            sent,
+            guard,
+            ..
+        } = self;
+        let peer = &guard.peer;
+        let seconds = guard.seconds();
+        info!(target: TRAFFIC, %peer, messages, received, sent, seconds, reason, "closed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Metrics endpoint for Prometheus.
+
+pub(super) mod http;
+mod prometheus;

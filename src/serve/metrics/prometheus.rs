@@ -1,0 +1,197 @@
+//! Prometheus text exposition of the server's counters.
+
+use std::fmt::Write as _;
+
+use crate::serve::stats::Summary;
+
+/// The media type of Prometheus' text format, with its version.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Value = fn(&Summary) -> u64;
+
+/// The label of a family and its values.
+struct Labels(&'static str, &'static [(&'static str, Value)]);
+
+enum Samples {
+    Single(Value),
+    Labeled(Labels),
+}
+
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    samples: Samples,
+}
+
+const fn counter(name: &'static str, help: &'static str, value: Value) -> Family {
+    Family {
+        name,
+        kind: "counter",
+        help,
+        samples: Samples::Single(value),
+    }
+}
+
+const fn labeled(name: &'static str, help: &'static str, labels: Labels) -> Family {
+    Family {
+        name,
+        kind: "counter",
+        help,
+        samples: Samples::Labeled(labels),
+    }
+}
+
+/// Label values are the names of the fields of [`Summary`], without the prefix that the name of
+/// the family says already (`refused_`, `fault_`).
+const FAMILIES: [Family; 11] = [
+    Family {
+        name: "connections_active",
+        kind: "gauge",
+        help: "Connections currently open.",
+        samples: Samples::Single(|summary| summary.active),
+    },
+    counter("connections_total", "Connections accepted.", |summary| {
+        summary.connections
+    }),
+    labeled(
+        "connections_refused_total",
+        "Connections refused, by reason.",
+        Labels(
+            "reason",
+            &[
+                ("acl", |summary| summary.refused_acl),
+                ("max_per_ip", |summary| summary.refused_max_per_ip),
+            ],
+        ),
+    ),
+    counter("messages_total", "Messages received.", |summary| {
+        summary.messages
+    }),
+    counter("received_bytes_total", "Bytes received.", |summary| {
+        summary.received
+    }),
+    counter("sent_bytes_total", "Bytes sent.", |summary| summary.sent),
+    counter(
+        "datagrams_received_total",
+        "Datagrams accepted as messages.",
+        |summary| summary.datagrams.received,
+    ),
+    labeled(
+        "datagrams_dropped_total",
+        "Datagrams dropped, by reason.",
+        Labels(
+            "reason",
+            &[
+                ("acl", |summary| summary.datagrams.refused_acl),
+                ("loops_suppressed", |summary| {
+                    summary.datagrams.loops_suppressed
+                }),
+                ("too_long", |summary| summary.datagrams.too_long),
+            ],
+        ),
+    ),
+    counter(
+        "datagrams_send_errors_total",
+        "Replies to datagrams that could not be sent.",
+        |summary| summary.datagrams.send_errors,
+    ),
+    labeled(
+        "errors_total",
+        "Connections that ended with an error, by kind.",
+        Labels(
+            "kind",
+            &[
+                ("reset_by_peer", |summary| summary.reset_by_peer),
+                ("other", other_failures),
+                ("not_tls", |summary| summary.tls.not_tls),
+                ("client_cert_rejected", |summary| {
+                    summary.tls.client_cert_rejected
+                }),
+                ("handshake_timeouts", |summary| {
+                    summary.tls.handshake_timeouts
+                }),
+                ("handshake_errors", |summary| summary.tls.handshake_errors),
+                ("missing_close_notify", |summary| {
+                    summary.tls.missing_close_notify
+                }),
+                ("line_too_long", |summary| summary.line_too_long),
+                ("idle_timeouts", |summary| summary.idle_timeouts),
+                ("aborted_on_shutdown", |summary| summary.aborted_on_shutdown),
+            ],
+        ),
+    ),
+    labeled(
+        "faults_total",
+        "Injected faults, by kind.",
+        Labels(
+            "kind",
+            &[
+                ("dropped", |summary| summary.fault_dropped),
+                ("reset", |summary| summary.fault_reset),
+            ],
+        ),
+    ),
+];
+
+/// Failed connections that no other kind of error counts.
+fn other_failures(summary: &Summary) -> u64 {
+    summary
+        .failed
+        .saturating_sub(summary.reset_by_peer + summary.tls.sum())
+}
+
+/// Renders the counters in Prometheus' text format.
+pub(super) fn exposition(summary: &Summary) -> String {
+    let mut text = String::new();
+    for family in &FAMILIES {
+        let Family {
+            name, kind, help, ..
+        } = family;
+        text += &header(name, kind, help);
+        match &family.samples {
+            Samples::Single(value) => {
+                let _ = writeln!(text, "myapp_{name} {}", value(summary));
+            }
+            Samples::Labeled(Labels(label, samples)) => {
+                for (label_value, value) in *samples {
+                    let value = value(summary);
+                    let _ = writeln!(text, "myapp_{name}{{{label}=\"{label_value}\"}} {value}");
+                }
+            }
+        }
+    }
+    let uptime = summary.elapsed.as_secs_f64();
+    text += &header("uptime_seconds", "gauge", "Time since the server started.");
+    let _ = writeln!(text, "myapp_uptime_seconds {uptime}");
+    text
+}
+
+fn header(name: &str, kind: &str, help: &str) -> String {
+    format!("# HELP myapp_{name} {help}\n# TYPE myapp_{name} {kind}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use crate::serve::stats::ServerStats;
+
+    #[test]
+    fn each_error_is_counted_under_one_kind() {
+        let stats = ServerStats::new(NonZeroUsize::MIN);
+        stats.failed.store(5, Relaxed);
+        stats.reset_by_peer.store(3, Relaxed);
+        stats.refused_acl.store(7, Relaxed);
+        let text = exposition(&stats.summary());
+        for line in [
+            "myapp_errors_total{kind=\"reset_by_peer\"} 3\n",
+            "myapp_errors_total{kind=\"other\"} 2\n",
+            "myapp_connections_refused_total{reason=\"acl\"} 7\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

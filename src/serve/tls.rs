@@ -1,0 +1,109 @@
+//! TLS handshake of accepted connections.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_lite::{AsyncWrite as _, future};
+use tracing::info;
+
+use crate::error_chain::ErrorChain;
+use crate::limits::shutdown::Shutdown;
+use crate::net::stream::Stream;
+use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
+use crate::runtime::Timer;
+use crate::serve::connection::Connection;
+use crate::serve::connection::guard::ConnectionGuard;
+use crate::serve::connection::linger::drain_input;
+use crate::serve::fault::stream::DelayedReplies;
+use crate::serve::traffic_log::TRAFFIC;
+
+/// Time limit of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time limit of handshakes in progress when the server drains.
+const DRAIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Performs the handshake and serves the connection.
+///
+/// # Cancel safety
+///
+/// Dropping the future aborts the connection.
+pub(super) async fn serve(
+    tls: TlsServer,
+    stream: Stream,
+    guard: ConnectionGuard,
+    delayed: Option<Box<DelayedReplies>>,
+    draining: Shutdown,
+) {
+    // Boxed, so that the state of the handshake takes no memory in each open connection.
+    match Box::pin(handshake(&tls, stream, draining)).await {
+        Ok(stream) => Connection::new(guard, stream, delayed).run().await,
+        Err(failure) => Box::pin(reject(failure, guard)).await,
+    }
+}
+
+/// A failed handshake.
+enum Failure {
+    Timeout,
+    Rejected(AcceptError, Stream),
+}
+
+async fn handshake(
+    tls: &TlsServer,
+    stream: Stream,
+    draining: Shutdown,
+) -> Result<Box<AcceptedStream<Stream>>, Failure> {
+    let accept = async {
+        let accepted = tls.accept(stream).await;
+        accepted
+            .map(Box::new)
+            .map_err(|(error, stream)| Failure::Rejected(error, stream))
+    };
+    let timeout = async {
+        let drained = async {
+            draining.wait().await;
+            Timer::after(DRAIN_HANDSHAKE_TIMEOUT).await;
+        };
+        let limit = async {
+            Timer::after(HANDSHAKE_TIMEOUT).await;
+        };
+        future::or(drained, limit).await;
+        Err(Failure::Timeout)
+    };
+    future::or(accept, timeout).await
+}
+
+/// Counts and logs a failed handshake, and closes so that the client receives the alert.
+async fn reject(failure: Failure, guard: ConnectionGuard) {
+    let stats = &guard.context.stats;
+    let (counter, reason, stream) = match failure {
+        Failure::Timeout => (
+            &stats.tls.handshake_timeouts,
+            "TLS handshake timeout".into(),
+            None,
+        ),
+        Failure::Rejected(error, stream) => {
+            let counter = match &error {
+                AcceptError::NotTls => &stats.tls.not_tls,
+                AcceptError::NoCertificate | AcceptError::BadCertificate { .. } => {
+                    &stats.tls.client_cert_rejected
+                }
+                _ => &stats.tls.handshake_errors,
+            };
+            (counter, ErrorChain(&error).to_string(), Some(stream))
+        }
+    };
+    counter.fetch_add(1, Relaxed);
+    stats.failed.fetch_add(1, Relaxed);
+    let peer = &guard.peer;
+    let seconds = guard.seconds();
+    info!(target: TRAFFIC, %peer, seconds, reason, "closed");
+    if let Some(mut stream) = stream {
+        // The connection has failed already: a second error is not reported.
+        let _: io::Result<()> = poll_fn(|cx| Pin::new(&mut stream).poll_close(cx)).await;
+        drain_input(&mut stream, &guard.context).await;
+    }
+}

@@ -1,0 +1,372 @@
+//! UDP service: each datagram is one message in every mode.
+
+pub(super) mod loop_guard;
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem::replace;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use tracing::{info, warn};
+
+use crate::error_chain::ErrorChain;
+use crate::limits::shutdown::Shutdown;
+use crate::limits::timeout::race;
+use crate::net::stream::Peer;
+use crate::net::udp::{MAX_DATAGRAM_LEN, Origin, UdpServerSocket};
+use crate::runtime::{Timer, yield_to_reactor};
+use crate::serve::context::WorkerContext;
+use crate::serve::fault::udp::UdpDelayQueue;
+use crate::serve::traffic_log::{TRAFFIC, trim_newline};
+use crate::serve::udp::loop_guard::LoopGuard;
+
+/// Datagrams in a row before the socket yields to others.
+const MAX_DATAGRAMS_PER_POLL: usize = 16;
+
+/// Time limit for sending a reply while the send buffer is full; then it is dropped.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Delay after a receive error that does not concern a single datagram.
+const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Time limit for the datagrams queued in the kernel when the server drains. A flood would never
+/// end by itself.
+const DRAIN_RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Task that replies to the datagrams of one socket.
+#[derive(Debug)]
+pub(super) struct UdpResponder {
+    socket: UdpServerSocket,
+    context: Rc<WorkerContext>,
+    loop_guard: Arc<LoopGuard>,
+    draining: Shutdown,
+    buffer: Box<[u8]>,
+    /// With fault injection, the replies to be sent later.
+    delayed: Option<UdpDelayQueue<Origin>>,
+}
+
+/// Reason why a datagram is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Acl,
+    Loop,
+    TooLong,
+}
+
+/// Next event of the task.
+enum Event {
+    /// The socket may be readable.
+    Readable,
+    /// A delayed reply is due.
+    ReplyDue,
+    /// The server drains.
+    Drain,
+}
+
+impl UdpResponder {
+    pub(super) fn new(
+        socket: UdpServerSocket,
+        context: Rc<WorkerContext>,
+        loop_guard: Arc<LoopGuard>,
+        draining: Shutdown,
+    ) -> Self {
+        let delayed = context
+            .faults
+            .as_ref()
+            .map(|(faults, _)| UdpDelayQueue::new(faults));
+        Self {
+            socket,
+            context,
+            loop_guard,
+            draining,
+            buffer: vec![0; MAX_DATAGRAM_LEN].into(),
+            delayed,
+        }
+    }
+
+    /// Replies until the server drains, then to the datagrams queued in the kernel.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the socket and drops its queue.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.next_event().await {
+                Event::Readable => _ = self.receive_batch().await,
+                Event::ReplyDue => self.send_due().await,
+                Event::Drain => break,
+            }
+        }
+        let queued = async { while self.receive_batch().await {} };
+        // Datagrams after the timeout are treated as sent to a closed socket.
+        let _ = race(Timer::after(DRAIN_RECEIVE_TIMEOUT), queued).await;
+        while let Some(due) = self.next_due() {
+            Timer::at(due).await;
+            self.send_due().await;
+        }
+    }
+
+    async fn next_event(&self) -> Event {
+        let drain = async {
+            self.draining.wait().await;
+            Event::Drain
+        };
+        let reply_due = async {
+            match self.next_due() {
+                Some(due) => drop(Timer::at(due).await),
+                None => future::pending().await,
+            }
+            Event::ReplyDue
+        };
+        let readable = async {
+            if self.is_full() {
+                return future::pending().await;
+            }
+            // The next receive reports the error.
+            let _ = self.socket.readable().await;
+            Event::Readable
+        };
+        future::or(drain, future::or(reply_due, readable)).await
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.delayed.as_ref().and_then(UdpDelayQueue::next_due)
+    }
+
+    fn is_full(&self) -> bool {
+        self.delayed.as_ref().is_some_and(UdpDelayQueue::is_full)
+    }
+
+    /// Processes some datagrams, and returns whether there may be more.
+    async fn receive_batch(&mut self) -> bool {
+        for _ in 0..MAX_DATAGRAMS_PER_POLL {
+            if self.is_full() {
+                return false;
+            }
+            match self.receive().await {
+                Ok(None) => return false,
+                Ok(Some((length, origin))) => self.process_datagram(length, origin).await,
+                // A previous reply was not delivered; the socket itself works.
+                Err(error) if is_icmp_error(&error) => {}
+                Err(error) => self.back_off(&error).await,
+            }
+        }
+        yield_to_other_sockets().await;
+        true
+    }
+
+    /// Receives a datagram into the buffer, if one is queued.
+    async fn receive(&mut self) -> io::Result<Option<(usize, Origin)>> {
+        let Self { socket, buffer, .. } = self;
+        future::poll_once(poll_fn(|cx| socket.poll_receive(cx, buffer)))
+            .await
+            .transpose()
+    }
+
+    async fn back_off(&self, error: &io::Error) {
+        if self.context.access.accept_error_log.allow(Instant::now()) {
+            let address = self.socket.local_addr();
+            warn!(%address, error = %ErrorChain(error), "receive failed, retrying");
+        }
+        Timer::after(RECEIVE_RETRY_DELAY).await;
+    }
+
+    /// Replies to the datagram in the buffer, or drops it.
+    async fn process_datagram(&mut self, length: usize, origin: Origin) {
+        if let Err(refusal) = self.admit(length, &origin) {
+            return self.refuse(refusal, length, &origin);
+        }
+        let number = self.record_message(length, &origin);
+        let message = &self.buffer[..length];
+        if let (Some(delayed), Some((_, prefix))) = (&mut self.delayed, &self.context.faults) {
+            let reply = [prefix, message].concat();
+            if !delayed.enqueue(Instant::now(), number, origin, reply) {
+                self.context.stats.fault_dropped.fetch_add(1, Relaxed);
+            }
+        } else if self.context.framing.replies() {
+            self.send([self.context.framing.prefix(), message], &origin)
+                .await;
+        }
+    }
+
+    fn admit(&self, length: usize, origin: &Origin) -> Result<(), Refusal> {
+        if !self.context.access.is_allowed(origin.peer.ip()) {
+            Err(Refusal::Acl)
+        } else if origin.ttl_exhausted() || self.loop_guard.refuses(origin.peer) {
+            Err(Refusal::Loop)
+        } else if length > self.context.max_datagram {
+            Err(Refusal::TooLong)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, bytes: usize, origin: &Origin) {
+        let counters = &self.context.stats.datagrams;
+        let (counter, reason) = match refusal {
+            Refusal::Acl => (&counters.refused_acl, "acl"),
+            Refusal::Loop => (&counters.loops_suppressed, "loops_suppressed"),
+            Refusal::TooLong => (&counters.too_long, "too_long"),
+        };
+        counter.fetch_add(1, Relaxed);
+        info!(target: TRAFFIC, peer = %Peer::from(origin.peer), bytes, reason, "dropped");
+    }
+
+    /// Counts the message, and returns the number of datagrams before it.
+    fn record_message(&self, bytes: usize, origin: &Origin) -> u64 {
+        let stats = &self.context.stats;
+        self.context.traffic.add_messages(1);
+        self.context.traffic.add_received(bytes);
+        let text = trim_newline(&self.buffer[..bytes]);
+        info!(target: TRAFFIC, peer = %Peer::from(origin.peer), bytes, %text, "received");
+        stats.datagrams.received.fetch_add(1, Relaxed)
+    }
+
+    /// Sends some of the delayed replies that are due.
+    async fn send_due(&mut self) {
+        for _ in 0..MAX_DATAGRAMS_PER_POLL {
+            let due = self
+                .delayed
+                .as_mut()
+                .and_then(|delayed| delayed.pop_due(Instant::now()));
+            let Some((origin, reply)) = due else { return };
+            self.send([&[], &reply], &origin).await;
+        }
+        yield_to_other_sockets().await;
+    }
+
+    /// Sends a reply. A failure is only counted, as UDP does not guarantee delivery.
+    async fn send(&self, parts: [&[u8]; 2], origin: &Origin) {
+        let slices = parts.map(IoSlice::new);
+        let send = poll_fn(|cx| self.socket.poll_send(cx, &slices, origin));
+        let result = race(Timer::after(SEND_TIMEOUT), send).await;
+        match result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
+            Ok(count) => self.context.traffic.add_sent(count),
+            Err(error) => {
+                let counters = &self.context.stats.datagrams;
+                counters.send_errors.fetch_add(1, Relaxed);
+                let peer = Peer::from(origin.peer);
+                info!(target: TRAFFIC, %peer, error = %ErrorChain(&error), "send failed");
+            }
+        }
+    }
+}
+
+/// Yields until the reactor has polled all other sockets.
+async fn yield_to_other_sockets() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        yield_to_reactor(cx);
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Returns whether an error reports the fate of an earlier datagram, by ICMP.
+fn is_icmp_error(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::num::NonZeroUsize;
+
+    use smol::LocalExecutor;
+
+    use crate::limits::semaphore::Semaphore;
+    use crate::limits::shutdown;
+    use crate::net::address::Address;
+    use crate::runtime::Driver;
+    use crate::serve::access::AccessControl;
+    use crate::serve::config::Config;
+    use crate::serve::stats::{Datagrams, ServerStats};
+
+    fn responder(
+        socket: UdpSocket,
+        own: &[Address],
+        stats: &Arc<ServerStats>,
+        draining: &Shutdown,
+    ) -> UdpResponder {
+        let config = Config::default();
+        let access = Arc::new(AccessControl::new(&config));
+        let permits = Semaphore::new(NonZeroUsize::MIN);
+        let traffic = stats.traffic().next().unwrap();
+        let stats = Arc::clone(stats);
+        let context = Rc::new(WorkerContext::new(&config, stats, traffic, access, permits));
+        let loop_guard = Arc::new(LoopGuard::new(own));
+        let socket = UdpServerSocket::new(socket.try_into().unwrap()).unwrap();
+        UdpResponder::new(socket, context, loop_guard, draining.clone())
+    }
+
+    /// Starts a reply loop between two servers with a spoofed datagram, and returns the counters
+    /// once it is suppressed. The servers know only their own addresses, or those of both.
+    fn run_loop(at: &str, shared_addresses: bool) -> Datagrams {
+        let sockets = [(); 2].map(|()| UdpSocket::bind(at).unwrap());
+        let addresses = sockets
+            .each_ref()
+            .map(|socket| socket.local_addr().unwrap());
+        let own = addresses.map(|address| Address::Udp(address.into()));
+        let spoofed = sockets[0].try_clone().unwrap();
+        let stats = Arc::new(ServerStats::new(NonZeroUsize::MIN));
+        let servers = async {
+            let executor = LocalExecutor::new();
+            let (_trigger, draining) = shutdown::channel();
+            for (index, socket) in sockets.into_iter().enumerate() {
+                let own = if shared_addresses {
+                    &own[..]
+                } else {
+                    &own[index..=index]
+                };
+                executor
+                    .spawn(responder(socket, own, &stats, &draining).run())
+                    .detach();
+            }
+            spoofed.send_to(b"loop", addresses[1]).unwrap();
+            let suppressed = async {
+                while stats.datagrams.loops_suppressed.load(Relaxed) == 0 {
+                    Timer::after(Duration::from_millis(1)).await;
+                }
+            };
+            executor
+                .run(race(Timer::after(Duration::from_secs(10)), suppressed))
+                .await
+                .unwrap();
+        };
+        Driver::new().unwrap().run(|| servers).unwrap();
+        stats.summary().datagrams
+    }
+
+    #[test]
+    fn addresses_of_one_server_do_not_loop() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            let expected = Datagrams {
+                loops_suppressed: 1,
+                ..Datagrams::default()
+            };
+            assert_eq!(run_loop(at, true), expected);
+        }
+    }
+
+    #[test]
+    fn loop_between_two_servers_is_suppressed() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            let counted = run_loop(at, false);
+            assert_eq!((counted.loops_suppressed, counted.send_errors), (1, 0));
+            assert!((1..255).contains(&counted.received), "{counted:?}");
+        }
+    }
+}
