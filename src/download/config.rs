@@ -4,11 +4,11 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::download::checksum::ChecksumList;
-use crate::download::credentials::Credentials;
-use crate::download::headers::Header;
+use crate::download::body::throttle::SlowestPace;
 use crate::download::http::Proxies;
-use crate::download::pace::SlowestPace;
+use crate::download::request::credentials::Credentials;
+use crate::download::request::headers::Header;
+use crate::download::store::checksum::ChecksumList;
 use crate::net::resolver::ResolverConfig;
 use crate::net::tls::TlsConfig;
 
@@ -104,7 +104,7 @@ pub enum Existing {
 
 impl Existing {
     /// Whether the new file takes the place of the old one.
-    pub(super) fn replaces(self) -> bool {
+    pub(crate) fn replaces(self) -> bool {
         matches!(self, Self::Replace | Self::Update)
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::download::checksum::Algorithm;
 use crate::download::http::{HttpError, LoginError};
-use crate::download::list::LineError;
-use crate::download::retry;
+use crate::download::input::list::LineError;
+use crate::download::store::checksum::Algorithm;
+use crate::download::transfer::retry;
 use crate::error_chain::ErrorChain;
 use crate::escape::Escaped;
 
@@ -170,7 +170,7 @@ impl DownloadError {
     }
 
     /// Whether another source of the same file may do better.
-    pub(super) fn is_of_the_source(&self) -> bool {
+    pub(crate) fn is_of_the_source(&self) -> bool {
         match self {
             Self::Http(error) => !matches!(error, HttpError::Field { .. } | HttpError::TlsSetup(_)),
             Self::TooLate { source, .. } => source.is_of_the_source(),
@@ -195,7 +195,7 @@ impl DownloadError {
 
     /// The text with those of its causes, in one line beside which the URL stands: the client
     /// names what it has asked for, which is only news when that was another.
-    pub(super) fn with_causes(&self, url: &str) -> String {
+    pub(crate) fn with_causes(&self, url: &str) -> String {
         let mut text = ErrorChain(self).to_string();
         let mirror = if let Self::Mirror { url, .. } = self {
             url

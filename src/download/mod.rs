@@ -24,43 +24,17 @@
 //! # }
 //! ```
 
-mod attempt;
 mod body;
-mod checksum;
 mod config;
-mod content_range;
-mod credentials;
-mod decoded;
-mod disposition;
 mod error;
-mod headers;
-mod hosts;
+mod event;
+mod host_limits;
 pub mod http;
-mod list;
-mod mirrors;
-mod naming;
-mod netrc;
-mod origins;
-mod pace;
-mod part;
-mod part_file;
-mod pipe;
-mod plan;
-mod previous;
-mod progress;
-mod question;
-mod ranges;
-mod redirect;
+mod input;
 mod report;
-mod resume;
-mod retry;
-mod segments;
-mod shard;
-mod spans;
-mod state;
+mod request;
 mod store;
 mod transfer;
-mod unnamed;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -72,23 +46,25 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::{JobSlot, for_each_concurrent_with_slot};
 use crate::limits::shutdown::{self, Shutdown};
-use hosts::Hosts;
+use host_limits::Hosts;
 use http::{Client, ClientConfig};
-use part::Names;
+use store::part::Names;
 use transfer::Shared;
 
-pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
+pub use body::throttle::SlowestPace;
 pub use config::{Config, Downgrade, Existing};
-pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
 pub use error::{DownloadError, RedirectError};
-pub use headers::{Header, HeaderError};
-pub use list::{LineError, List};
-pub use netrc::{Netrc, NetrcError};
-pub use pace::SlowestPace;
-pub use plan::{Foreseen, Item, Source, Target};
-pub use progress::{Event, Observer};
+pub use event::{Event, Observer};
+pub use input::item::{Foreseen, Item, Source, Target};
+pub use input::list::{LineError, List};
+pub use input::shard::{Shard, ShardError};
 pub use report::{Failure, Report, Saved};
-pub use shard::{Shard, ShardError};
+pub use request::credentials::{
+    Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError,
+};
+pub use request::headers::{Header, HeaderError};
+pub use request::netrc::{Netrc, NetrcError};
+pub use store::checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
 
 /// Files that wait because their server has asked to be left alone, beside those that are being
 /// fetched: so far ahead in the list files of other servers are found.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::download::checksum::Checksum;
 use crate::download::error::DownloadError;
 use crate::download::http::shown;
+use crate::download::store::checksum::Checksum;
 use crate::escape::Escaped;
 
 /// The outcome of a run.

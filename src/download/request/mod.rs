@@ -1,0 +1,7 @@
+//! Requests: headers, credentials, redirects and sending.
+
+pub(crate) mod credentials;
+pub(crate) mod headers;
+pub(crate) mod netrc;
+pub(crate) mod redirect;
+pub(crate) mod send;

@@ -1,0 +1,328 @@
+//! The file of names and passwords that ftp(1) has begun, as curl reads it: pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::download::http::Login;
+
+/// The entries of a netrc file. Its `Debug` shows no more than their number.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Netrc(Vec<Entry>);
+
+/// A text that is no netrc file. It names the line alone: the words may be passwords.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct NetrcError {
+    line: usize,
+    problem: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Entry {
+    /// None for `default`.
+    machine: Option<String>,
+    login: Login,
+}
+
+impl Netrc {
+    /// The login of the first entry for `host`, in any case.
+    pub(crate) fn of_machine(&self, host: &str) -> Option<&Login> {
+        self.find(|machine| machine.is_some_and(|machine| machine.eq_ignore_ascii_case(host)))
+    }
+
+    /// The login for hosts without an entry.
+    pub(crate) fn of_default(&self) -> Option<&Login> {
+        self.find(|machine| machine.is_none())
+    }
+
+    fn find(&self, wanted: impl Fn(Option<&str>) -> bool) -> Option<&Login> {
+        let found = self.0.iter().find(|entry| wanted(entry.machine.as_deref()));
+        found.map(|entry| &entry.login)
+    }
+}
+
+impl fmt::Debug for Netrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Netrc({} entries)", self.0.len())
+    }
+}
+
+impl FromStr for Netrc {
+    type Err = NetrcError;
+
+    /// Reads `machine NAME` or `default`, then `login`, `password` and `account`, each with a
+    /// value, between any blanks. A value may stand in `"…"`, where `\` makes the next character
+    /// plain. `#` in front of a word begins a comment. Macros (`macdef`) are passed over.
+    fn from_str(text: &str) -> Result<Self, NetrcError> {
+        let mut words = Words {
+            lines: text.lines(),
+            rest: "",
+            line: 0,
+        };
+        let mut entries = Vec::new();
+        let mut open: Option<Draft> = None;
+        while let Some(word) = words.keyword() {
+            match word {
+                "machine" => {
+                    let machine = Some(words.value()?);
+                    entries.extend(close(open.replace(Draft::new(machine)), &words)?);
+                }
+                "default" => entries.extend(close(open.replace(Draft::new(None)), &words)?),
+                "macdef" => words.skip_macro(),
+                "login" | "password" | "account" => {
+                    let value = words.value()?;
+                    let draft = open
+                        .as_mut()
+                        .ok_or_else(|| words.error("no machine is named"))?;
+                    draft.set(word, value);
+                }
+                _ => return Err(words.error("not a word of a netrc file")),
+            }
+        }
+        entries.extend(close(open, &words)?);
+        Ok(Self(entries))
+    }
+}
+
+/// An entry whose end has not been seen.
+#[derive(Default)]
+struct Draft {
+    machine: Option<String>,
+    user: String,
+    password: String,
+}
+
+impl Draft {
+    fn new(machine: Option<String>) -> Self {
+        Self {
+            machine,
+            ..Self::default()
+        }
+    }
+
+    fn set(&mut self, word: &str, value: String) {
+        match word {
+            "login" => self.user = value,
+            "password" => self.password = value,
+            // An account is ftp's alone.
+            _ => {}
+        }
+    }
+}
+
+fn close(draft: Option<Draft>, words: &Words<'_>) -> Result<Option<Entry>, NetrcError> {
+    let Some(Draft {
+        machine,
+        user,
+        password,
+    }) = draft
+    else {
+        return Ok(None);
+    };
+    match Login::new(&user, &password) {
+        Ok(login) => Ok(Some(Entry { machine, login })),
+        Err(_) => Err(words.error("the entry before it has a login or password that HTTP cannot")),
+    }
+}
+
+struct Words<'a> {
+    lines: std::str::Lines<'a>,
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Words<'a> {
+    /// Where the next word begins, in this line or a later one.
+    fn start(&mut self) -> Option<&'a str> {
+        loop {
+            self.rest = self.rest.trim_ascii_start();
+            if !self.rest.is_empty() {
+                return Some(self.rest);
+            }
+            self.rest = self.lines.next()?;
+            self.line += 1;
+        }
+    }
+
+    fn keyword(&mut self) -> Option<&'a str> {
+        while self.start()?.starts_with('#') {
+            self.rest = "";
+        }
+        Some(self.plain())
+    }
+
+    fn plain(&mut self) -> &'a str {
+        let end = self
+            .rest
+            .find(|c: char| c.is_ascii_whitespace())
+            .unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn value(&mut self) -> Result<String, NetrcError> {
+        match self.start() {
+            None => Err(self.error("the value is missing")),
+            Some(start) if start.starts_with('"') => self.quoted(),
+            Some(_) => Ok(self.plain().to_owned()),
+        }
+    }
+
+    fn quoted(&mut self) -> Result<String, NetrcError> {
+        let mut value = String::new();
+        let mut chars = self.rest.char_indices().skip(1);
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.rest = &self.rest[at + 1..];
+                    return Ok(value);
+                }
+                '\\' => value.extend(chars.next().map(|(_, plain)| plain)),
+                c => value.push(c),
+            }
+        }
+        Err(self.error("a quotation mark is not closed"))
+    }
+
+    /// A macro ends with an empty line.
+    fn skip_macro(&mut self) {
+        self.rest = "";
+        for line in self.lines.by_ref() {
+            self.line += 1;
+            if line.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn error(&self, problem: &'static str) -> NetrcError {
+        NetrcError {
+            line: self.line,
+            problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(text: &str) -> Login {
+        text.parse().unwrap()
+    }
+
+    #[track_caller]
+    fn finds(text: &str, host: &str, wanted: &str) {
+        let netrc: Netrc = text.parse().unwrap();
+        assert_eq!(
+            netrc.of_machine(host),
+            Some(&login(wanted)),
+            "{host} in {text:?}"
+        );
+    }
+
+    #[test]
+    fn the_first_entry_of_a_machine_counts() {
+        let text = "machine a login b password c\nmachine a login x password y\nmachine A.B\n\t\
+                    login \"d \\\" e\" # comment\n# machine z\n  account q\n\n  password #1\n\
+                    macdef init\nmachine bad\nlogin bad\n\nmachine e password f\n\
+                    default login g password h";
+        finds(text, "a", "b:c");
+        finds(text, "a.b", "d \" e:#1");
+        finds(text, "E", ":f");
+        let netrc: Netrc = text.parse().unwrap();
+        assert_eq!(netrc.of_machine("bad"), None);
+        assert_eq!(netrc.of_default(), Some(&login("g:h")));
+        assert_eq!(format!("{netrc:?}"), "Netrc(5 entries)");
+    }
+
+    #[test]
+    fn a_file_without_entries_knows_nobody() {
+        for text in ["", "\n \n# only a comment", "macdef x\ny"] {
+            let netrc: Netrc = text.parse().unwrap();
+            assert_eq!(
+                (netrc.of_machine("a"), netrc.of_default()),
+                (None, None),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_netrc_is_refused_with_its_line_and_without_its_words() {
+        for (text, wanted) in [
+            ("login a", "line 1: no machine is named"),
+            ("machine a\n\nsecret", "line 3: not a word of a netrc file"),
+            ("machine a login", "line 1: the value is missing"),
+            (
+                "machine a password \"secret\n",
+                "line 1: a quotation mark is not closed",
+            ),
+            (
+                "machine a login b:c\n",
+                "line 1: the entry before it has a login or password that",
+            ),
+        ] {
+            let error = text.parse::<Netrc>().unwrap_err().to_string();
+            assert!(error.starts_with(wanted), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_however_it_is_laid_out() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let (mut text, mut entries) = (String::new(), Vec::new());
+            for number in 0..random.usize(1..5) {
+                let [user, password] = [value(&mut random, ":"), value(&mut random, "")];
+                let machine = format!("h{}", random.usize(..3));
+                text += [
+                    " ",
+                    "\n",
+                    "\t\n# machine h0 login x\n",
+                    "\nmacdef m\nmachine h1\n\n",
+                ][random.usize(..4)];
+                let blank = [" ", "\t", "\n ", " \r\n"][random.usize(..4)];
+                let words = [
+                    "machine",
+                    &machine,
+                    "login",
+                    &user.1,
+                    "password",
+                    &password.1,
+                ];
+                text += &words.join(blank);
+                text += if number % 2 == 0 { " account x" } else { "" };
+                entries.push((machine, Login::new(&user.0, &password.0).unwrap()));
+            }
+            let netrc: Netrc = text
+                .parse()
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            for host in ["h0", "h1", "H2"] {
+                let first = entries
+                    .iter()
+                    .find(|(machine, _)| machine.eq_ignore_ascii_case(host));
+                let wanted = first.map(|(_, login)| login);
+                assert_eq!(netrc.of_machine(host), wanted, "seed {seed}: {text:?}");
+            }
+        }
+    }
+
+    /// A value without some characters, and how it may be written.
+    fn value(random: &mut fastrand::Rng, without: &str) -> (String, String) {
+        let letters = (0..random.usize(1..9)).map(|_| random.char(' '..='\u{ff}'));
+        let value: String = letters
+            .filter(|c| !c.is_control() && !without.contains(*c))
+            .collect();
+        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let is_plain = !value.is_empty() && !value.starts_with('"') && !value.contains(' ');
+        let written = if is_plain && random.bool() {
+            value.clone()
+        } else {
+            format!("\"{quoted}\"")
+        };
+        (value, written)
+    }
+}

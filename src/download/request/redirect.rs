@@ -1,0 +1,366 @@
+//! Where a redirect leads, and what may go there.
+
+use percent_encoding::{CONTROLS, percent_encode};
+use url::Url;
+
+use crate::download::config::{Config, Downgrade};
+use crate::download::error::{DownloadError, RedirectError};
+use crate::download::http::{Login, shown};
+use crate::download::input::item::Source;
+use crate::download::request::credentials::Scope;
+use crate::download::request::headers::{Header, is_secret};
+use crate::escape::Escaped;
+use crate::limits::semaphore::Permit;
+
+/// The way of one request through its redirects.
+pub(crate) struct Route {
+    url: Url,
+    login: Option<Login>,
+    passed: Vec<Url>,
+    /// Whether a redirect has led to another origin, at some time.
+    strayed: bool,
+    /// What people want to be sent.
+    given: Vec<Header>,
+    headers: Vec<(String, String)>,
+    place: Option<Permit>,
+}
+
+/// Whether an answer of this status sends a GET elsewhere (RFC 9110 section 15.4).
+pub(crate) fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+impl Route {
+    /// `own` are the fields for this file alone.
+    pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Self {
+        let Source { url, login } = source;
+        let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
+        let common = config
+            .headers
+            .iter()
+            .filter(|header| !is_own(header.name()));
+        let given = own.iter().chain(common).cloned().collect();
+        let (passed, headers) = (Vec::new(), Vec::new());
+        let mut route = Self {
+            url,
+            login,
+            passed,
+            strayed: false,
+            given,
+            headers,
+            place: None,
+        };
+        route.headers = route.fields(config);
+        route
+    }
+
+    /// Where the next request goes.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What is sent along.
+    pub(crate) fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// Whether a redirect has been followed.
+    pub(crate) fn is_redirected(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
+    /// Keeps a place among the connections to the origin of the moment, until the way ends.
+    pub(crate) fn hold(&mut self, place: Option<Permit>) {
+        self.place = place;
+    }
+
+    /// Goes where an answer's `Location` says. On another origin the fields that carry
+    /// credentials are dropped, and they stay dropped: a stranger may send us back anywhere.
+    /// Only what a netrc file has for that origin itself is sent there.
+    pub(crate) fn follow(
+        &mut self,
+        location: Option<&[u8]>,
+        config: &Config,
+    ) -> Result<(), DownloadError> {
+        let next = self
+            .next(location, config)
+            .map_err(|source| DownloadError::Redirect {
+                url: shown(&self.url),
+                source,
+            })?;
+        let elsewhere = next.origin() != self.url.origin();
+        self.place = None;
+        self.passed.push(std::mem::replace(&mut self.url, next));
+        if elsewhere {
+            self.strayed = true;
+            self.headers = self.fields(config);
+        }
+        Ok(())
+    }
+
+    /// What is sent to the origin of the moment.
+    fn fields(&self, config: &Config) -> Vec<(String, String)> {
+        let trusted = !self.strayed || config.credentials.scope == Scope::EveryOrigin;
+        // A name for the first host is wrong for any other, however trusted.
+        let fits = |name: &str| {
+            (trusted || !is_secret(name)) && !(self.strayed && name.eq_ignore_ascii_case("host"))
+        };
+        let given = self.given.iter().filter(|header| fits(header.name()));
+        let mut fields: Vec<_> = given
+            .map(|header| (header.name().to_owned(), header.value().to_owned()))
+            .collect();
+        let cookie = || config.credentials.cookie().filter(|_| trusted);
+        add(&mut fields, "Cookie", cookie);
+        let proof = || {
+            config
+                .credentials
+                .authorization(&self.url, self.login.as_ref(), trusted)
+        };
+        add(&mut fields, "Authorization", proof);
+        fields
+    }
+
+    fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
+        let location = location.ok_or(RedirectError::NoLocation)?;
+        // Real servers send bytes beyond ASCII as they are: the URL has them in percent signs.
+        let location = percent_encode(location, CONTROLS).to_string();
+        let shortened = || Escaped(location.as_bytes()).to_string();
+        let mut next = self
+            .url
+            .join(&location)
+            .map_err(|_| RedirectError::Url(shortened()))?;
+        if !matches!(next.scheme(), "http" | "https") {
+            return Err(RedirectError::Scheme(shortened()));
+        }
+        // A server has no business in choosing our user name: what it says is ignored. (An http
+        // URL always has a host, so neither call can fail.)
+        let _ = next.set_username("");
+        let _ = next.set_password(None);
+        let downgraded = self.url.scheme() == "https" && next.scheme() == "http";
+        if downgraded && config.downgrade == Downgrade::Refused {
+            return Err(RedirectError::Downgrade(shown(&next)));
+        }
+        if next == self.url || self.passed.contains(&next) {
+            return Err(RedirectError::Loop(shown(&next)));
+        }
+        if self.passed.len() == config.max_redirects {
+            return Err(RedirectError::TooMany(config.max_redirects));
+        }
+        Ok(next)
+    }
+}
+
+/// Adds a field that is not among them already.
+fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
+    if !fields
+        .iter()
+        .any(|(given, _)| given.eq_ignore_ascii_case(name))
+    {
+        fields.extend(value().map(|value| (name.to_owned(), value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::request::credentials::{Authorization, Credentials};
+
+    fn config() -> Config {
+        let headers = [
+            "Authorization: a",
+            "Cookie: b",
+            "X-Api-Key: c",
+            "Accept: d",
+            "Host: e",
+        ];
+        let headers = headers.map(|header| header.parse().unwrap()).into();
+        Config {
+            headers,
+            ..Config::default()
+        }
+    }
+
+    fn source(url: &str) -> Source {
+        Source::parse(url).unwrap()
+    }
+
+    fn route(url: &str) -> Route {
+        Route::new(source(url), &[], &config())
+    }
+
+    fn names(route: &Route) -> Vec<&str> {
+        route
+            .headers()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    #[track_caller]
+    fn leads(from: &str, location: &[u8], to: &str) {
+        let mut route = route(from);
+        route.follow(Some(location), &Config::default()).unwrap();
+        assert_eq!(route.url().as_str(), to);
+    }
+
+    #[track_caller]
+    fn refused(from: &str, location: Option<&[u8]>) -> RedirectError {
+        let error = route(from)
+            .follow(location, &Config::default())
+            .unwrap_err();
+        let DownloadError::Redirect { url, source } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(url, from);
+        source
+    }
+
+    #[test]
+    fn a_location_is_relative_to_where_it_stands() {
+        leads("http://a/b/c?d", b"e", "http://a/b/e");
+        leads("http://a/b/c", b"/e?f", "http://a/e?f");
+        leads("http://a/b", b"//c/d", "http://c/d");
+        leads("http://a/", "/\u{e9}".as_bytes(), "http://a/%C3%A9");
+        leads("http://a/", b"/\xe9", "http://a/%E9");
+        leads("http://a/", b"http://user:secret@b/", "http://b/");
+        leads("http://a/", b"https://a/", "https://a/");
+    }
+
+    #[test]
+    fn what_leads_nowhere_or_astray_is_refused() {
+        let scheme = |to: &str| RedirectError::Scheme(to.to_owned());
+        assert_eq!(
+            refused("http://a/", Some(b"file:///etc/passwd")),
+            scheme("file:///etc/passwd")
+        );
+        assert_eq!(refused("http://a/", Some(b"ftp://a/")), scheme("ftp://a/"));
+        assert_eq!(refused("http://a/", Some(b"data:,x")), scheme("data:,x"));
+        assert_eq!(refused("http://a/", None), RedirectError::NoLocation);
+        assert!(matches!(
+            refused("http://a/", Some(b"http://[")),
+            RedirectError::Url(_)
+        ));
+        assert!(matches!(
+            refused("https://a/", Some(b"http://a/")),
+            RedirectError::Downgrade(_)
+        ));
+        assert!(matches!(
+            refused("http://a/", Some(b"/")),
+            RedirectError::Loop(_)
+        ));
+    }
+
+    #[test]
+    fn a_downgrade_is_followed_where_that_is_allowed() {
+        let config = Config {
+            downgrade: Downgrade::Followed,
+            ..Config::default()
+        };
+        assert!(
+            route("https://a/")
+                .follow(Some(b"http://a/"), &config)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_loop_over_several_places_is_seen() {
+        let mut route = route("http://a/1");
+        route.follow(Some(b"/2"), &Config::default()).unwrap();
+        assert!(route.follow(Some(b"/1"), &Config::default()).is_err());
+    }
+
+    #[test]
+    fn no_more_redirects_are_followed_than_allowed() {
+        let mut route = route("http://a/0");
+        for hop in 1..=20 {
+            route
+                .follow(Some(format!("/{hop}").as_bytes()), &Config::default())
+                .unwrap();
+        }
+        let error = route.follow(Some(b"/21"), &Config::default()).unwrap_err();
+        let DownloadError::Redirect { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source, RedirectError::TooMany(20));
+    }
+
+    #[test]
+    fn credentials_stay_with_the_first_origin_and_never_come_back() {
+        let (mut route, config) = (route("http://a:1/"), config());
+        route.follow(Some(b"/x"), &config).unwrap();
+        assert_eq!(names(&route).len(), 5);
+        route.follow(Some(b"http://a:2/"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+        route.follow(Some(b"http://a:1/y"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+    }
+
+    #[test]
+    fn where_every_origin_is_trusted_all_but_the_name_of_the_host_goes_on() {
+        let mut config = config();
+        config.credentials.scope = Scope::EveryOrigin;
+        let mut route = route("http://a:1/");
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(
+            names(&route),
+            ["Authorization", "Cookie", "X-Api-Key", "Accept"]
+        );
+    }
+
+    #[test]
+    fn a_field_for_one_file_counts_instead_of_that_for_all() {
+        let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
+        let mut route = Route::new(source("http://a/"), &own, &config());
+        assert_eq!(
+            names(&route),
+            [
+                "accept",
+                "Cookie",
+                "X-Own",
+                "Authorization",
+                "X-Api-Key",
+                "Host"
+            ]
+        );
+        route.follow(Some(b"http://b/"), &config()).unwrap();
+        assert_eq!(names(&route), ["accept", "X-Own"]);
+    }
+
+    #[test]
+    fn a_login_goes_where_it_belongs() {
+        let credentials = Credentials {
+            authorization: Some(Authorization::Bearer("t".parse().unwrap())),
+            cookies: vec!["c=d".parse().unwrap()],
+            netrc: "machine b login b password b\ndefault login x password x"
+                .parse()
+                .ok(),
+            scope: Scope::FirstOrigin,
+        };
+        let config = Config {
+            credentials,
+            ..Config::default()
+        };
+        let own = "o:o".parse().ok();
+        let basic = |text: &str| text.parse::<Login>().unwrap().to_basic();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+
+        let mut route = Route::new(
+            Source {
+                login: own,
+                ..source("http://a/")
+            },
+            &[],
+            &config,
+        );
+        let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
+        assert_eq!(route.headers(), all);
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(route.headers(), [pair("Authorization", &basic("b:b"))]);
+        route.follow(Some(b"http://c/"), &config).unwrap();
+        assert!(route.headers().is_empty());
+
+        let route = Route::new(source("http://a/"), &[], &config);
+        assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
+    }
+}
