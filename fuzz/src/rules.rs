@@ -127,8 +127,8 @@ fn stricter(bytes: &[u8], error: &HttpError) -> Option<&'static str> {
     Some(match protocol(error)? {
         ProtocolError::ControlByte => "stricter: a control byte where the end is told",
         ProtocolError::TransferEncoding { .. } => "stricter: other transfer codings",
-        ProtocolError::Switch => "stricter: status 101",
-        ProtocolError::Interim => "stricter: too many interim answers",
+        ProtocolError::UnexpectedUpgrade => "stricter: status 101",
+        ProtocolError::TooManyInformational => "stricter: too many interim answers",
         ProtocolError::ChunkSize { .. } => "stricter: a line with a chunk's size",
         ProtocolError::Trailers => "stricter: a trailer line",
         ProtocolError::HeadTooLong => "stricter: a long head",

@@ -1,66 +1,66 @@
-//! What a run tells while it goes on.
+//! Events of a run.
 
 use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::download::error::DownloadError;
-use crate::download::report::{Failure, Saved};
+use crate::download::error::{Error, FailedItem};
+use crate::download::report::Saved;
 
-/// Who is told of each [`Event`], with the number of the file in the list, counted from 0.
+/// Callback for each [`Event`], with the index of the item, from 0.
 ///
-/// It is called where the work is done: it must not wait.
+/// It runs on the thread of the transfer and must not block.
 pub type Observer<'a> = dyn Fn(u64, Event<'_>) + Sync + 'a;
 
-/// A step in the life of one file.
+/// Event of one item.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Its turn has come.
+    /// The download was started.
     Started {
-        /// What is fetched.
+        /// The first URL.
         url: &'a Url,
-        /// The name that the file is to have, if it is a file.
+        /// Final path, if the output is a file.
         path: Option<&'a Path>,
     },
-    /// A server has answered, after all redirects, whatever it says.
-    Responded {
-        /// Who.
+    /// A response was received, after all redirects, with any status.
+    ResponseReceived {
+        /// URL that responded.
         url: &'a Url,
-        /// The status of the answer.
+        /// The status.
         status: u16,
     },
-    /// The answer is the file, or what is missing of it: the body follows.
-    Answered {
-        /// The bytes that are here before it.
-        from: u64,
-        /// The length of the whole file in bytes, if the server tells.
-        length: Option<u64>,
+    /// The response is the file or its missing part: the body follows.
+    BodyStarted {
+        /// Bytes that are present before this body.
+        offset: u64,
+        /// Length of the complete file in bytes, if known.
+        total: Option<u64>,
     },
-    /// More of the body has come.
-    Received {
-        /// The bytes that have come in all, never more than the length.
-        position: u64,
+    /// More of the body was received.
+    Progress {
+        /// Bytes received in total, at most the length of the file.
+        downloaded: u64,
     },
-    /// A try has failed; the next one goes on with what is here.
+    /// The attempt failed and is retried.
     Retrying {
-        /// When, from now.
+        /// Delay before the next attempt.
         wait: Duration,
-        /// Why it has failed.
-        error: &'a DownloadError,
+        /// Error of the attempt.
+        error: &'a Error,
     },
-    /// A source has failed for good; a mirror is asked.
-    Mirror {
+    /// The source failed and a mirror is tried.
+    MirrorFallback {
         /// The mirror.
         url: &'a Url,
-        /// Why the source before it has failed.
-        error: &'a DownloadError,
+        /// Error of the previous source.
+        error: &'a Error,
     },
-    /// It is done.
+    /// The file is complete.
     Saved(&'a Saved),
-    /// It has failed.
-    Failed(&'a Failure),
-    /// The run was told to stop before it was done.
-    Stopped,
+    /// The download failed.
+    Failed(&'a FailedItem),
+    /// The run was cancelled before the file was complete.
+    Cancelled,
 }

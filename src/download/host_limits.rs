@@ -1,4 +1,4 @@
-//! Servers: those that asked to be left alone for a while, and how many connections each has.
+//! Per-host connection limits and back-off times.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -10,26 +10,26 @@ use url::{Position, Url};
 
 use crate::limits::semaphore::{JobSlot, Permit, Semaphore};
 
-/// So many are remembered at once; one more would only be asked too early.
-const REMEMBERED: usize = 1024;
+/// Maximum number of tracked hosts. A host beyond that is contacted before its back-off is over.
+const MAX_HOSTS: usize = 1024;
 
-/// Until when nobody asks which server, and who asks it. One is the host and the port together.
+/// Connection limits and back-off times, keyed by host and port.
 #[derive(Debug, Default)]
-pub(crate) struct Hosts {
-    held: Mutex<HashMap<String, Instant>>,
-    /// Connections to one server at once.
+pub(crate) struct HostLimiter {
+    blocked: Mutex<HashMap<String, Instant>>,
+    /// Maximum number of connections per host.
     limit: Option<NonZeroUsize>,
-    places: Mutex<HashMap<String, Semaphore>>,
+    semaphores: Mutex<HashMap<String, Semaphore>>,
 }
 
-/// A place among the connections to one server, whose number may be limited.
+/// Permit for one connection to a host.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     _permit: Option<Permit>,
 }
 
-impl Hosts {
-    /// At most so many connections to each server at once.
+impl HostLimiter {
+    /// Creates a limiter with at most `limit` connections per host.
     pub(crate) fn new(limit: Option<NonZeroUsize>) -> Self {
         Self {
             limit,
@@ -37,89 +37,96 @@ impl Hosts {
         }
     }
 
-    /// Waits until the server of `url` may be asked, and lets others run meanwhile; returns a place
-    /// among those that have a connection to it.
+    /// Waits until a request to the host of `url` is allowed and returns a permit for it, or
+    /// `None` without a limit. The job slot is released while waiting.
     ///
     /// # Cancel safety
     ///
     /// That of [`JobSlot::release_while`].
-    pub(crate) async fn enter(&self, url: &Url, slot: &JobSlot) -> Option<Permit> {
+    pub(crate) async fn acquire(&self, url: &Url, slot: &JobSlot) -> Option<Permit> {
         loop {
             self.wait(url, Some(slot)).await;
-            let permits = self.places(url)?;
-            let mut place = permits.try_acquire();
-            if place.is_none() {
-                slot.release_while(async { place = Some(permits.acquire().await) })
+            let semaphore = self.semaphore(url)?;
+            let mut permit = semaphore.try_acquire();
+            if permit.is_none() {
+                slot.release_while(async { permit = Some(semaphore.acquire().await) })
                     .await;
             }
-            // It may have been held up while we waited.
-            if self.until(url).is_none() {
-                return place;
+            // A back-off may have started while this waited for the permit.
+            if self.blocked_until(url).is_none() {
+                return permit;
             }
         }
     }
 
-    /// A place for a further connection to the server of `url`, if one is free.
-    pub(crate) fn spare(&self, url: &Url) -> Option<Place> {
-        let place = match self.places(url) {
+    /// Returns a permit for a further connection to the host of `url`, if one is available.
+    pub(crate) fn try_acquire(&self, url: &Url) -> Option<ConnectionPermit> {
+        let permit = match self.semaphore(url) {
             None => None,
-            Some(permits) => Some(permits.try_acquire()?),
+            Some(semaphore) => Some(semaphore.try_acquire()?),
         };
-        Some(Place { _permit: place })
+        Some(ConnectionPermit { _permit: permit })
     }
 
-    fn places(&self, url: &Url) -> Option<Semaphore> {
+    fn semaphore(&self, url: &Url) -> Option<Semaphore> {
         let limit = self.limit?;
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= REMEMBERED {
-            places.retain(|_, permits| !permits.is_idle());
+        let mut semaphores = self
+            .semaphores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if semaphores.len() >= MAX_HOSTS {
+            semaphores.retain(|_, semaphore| !semaphore.is_idle());
         }
-        let permits = places
-            .entry(server(url).to_owned())
+        let semaphore = semaphores
+            .entry(host_and_port(url).to_owned())
             .or_insert_with(|| Semaphore::new(limit));
-        Some(permits.clone())
+        Some(semaphore.clone())
     }
 
-    /// Leaves the server of `url` alone until then, or longer if that has been said before.
-    pub(crate) fn hold(&self, url: &Url, until: Instant) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Blocks requests to the host of `url` until the given time. An earlier call with a later
+    /// time stays in effect.
+    pub(crate) fn back_off(&self, url: &Url, until: Instant) {
+        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        held.retain(|_, until| *until > now);
-        if held.len() < REMEMBERED {
-            let until = until.max(held.get(server(url)).copied().unwrap_or(until));
-            held.insert(server(url).to_owned(), until);
+        blocked.retain(|_, until| *until > now);
+        if blocked.len() < MAX_HOSTS {
+            let host = host_and_port(url);
+            let until = until.max(blocked.get(host).copied().unwrap_or(until));
+            blocked.insert(host.to_owned(), until);
         }
     }
 
-    /// Waits until the server of `url` may be asked, and lets others have the `slot` meanwhile.
+    /// Waits until the back-off of the host of `url` is over. The job slot is released while
+    /// waiting.
     ///
     /// # Cancel safety
     ///
     /// That of [`JobSlot::release_while`].
     pub(crate) async fn wait(&self, url: &Url, slot: Option<&JobSlot>) {
-        while let Some(until) = self.until(url) {
-            let over = async {
+        while let Some(until) = self.blocked_until(url) {
+            let timer = async {
                 Timer::at(until).await;
             };
             match slot {
-                Some(slot) => slot.release_while(over).await,
-                None => over.await,
+                Some(slot) => slot.release_while(timer).await,
+                None => timer.await,
             }
         }
     }
 
-    fn until(&self, url: &Url) -> Option<Instant> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_empty() {
+    fn blocked_until(&self, url: &Url) -> Option<Instant> {
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        if blocked.is_empty() {
             return None;
         }
-        held.get(server(url))
+        blocked
+            .get(host_and_port(url))
             .copied()
             .filter(|until| *until > Instant::now())
     }
 }
 
-fn server(url: &Url) -> &str {
+fn host_and_port(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
 }
 
@@ -129,25 +136,26 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_server_is_held_as_a_whole_and_no_other() {
-        let hosts = Hosts::default();
+    fn back_off_applies_to_host_and_port() {
+        let hosts = HostLimiter::default();
         let url = |text: &str| text.parse::<Url>().unwrap();
-        let (now, minute) = (Instant::now(), Duration::from_secs(60));
-        hosts.hold(&url("http://a:1/f"), now + 2 * minute);
-        hosts.hold(&url("http://a:1/g"), now + minute);
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        hosts.back_off(&url("http://a:1/f"), now + 2 * minute);
+        hosts.back_off(&url("http://a:1/g"), now + minute);
         assert_eq!(
-            hosts.until(&url("http://user@a:1/h?x")),
+            hosts.blocked_until(&url("http://user@a:1/h?x")),
             Some(now + 2 * minute)
         );
-        assert_eq!(hosts.until(&url("http://a:2/f")), None);
-        assert_eq!(hosts.until(&url("http://b:1/f")), None);
+        assert_eq!(hosts.blocked_until(&url("http://a:2/f")), None);
+        assert_eq!(hosts.blocked_until(&url("http://b:1/f")), None);
     }
 
     #[test]
-    fn what_is_over_holds_nobody() {
-        let hosts = Hosts::default();
+    fn expired_back_off_blocks_nothing() {
+        let hosts = HostLimiter::default();
         let url = "http://a/".parse().unwrap();
-        hosts.hold(&url, Instant::now());
-        assert_eq!(hosts.until(&url), None);
+        hosts.back_off(&url, Instant::now());
+        assert_eq!(hosts.blocked_until(&url), None);
     }
 }

@@ -14,7 +14,7 @@ use futures_lite::{AsyncRead, AsyncReadExt as _};
 use crate::download::body::decode::Damaged;
 use crate::download::body::pipe::{Pipe, ROOM};
 use crate::download::body::throttle::TooSlow;
-use crate::download::error::DownloadError;
+use crate::download::error::Error;
 use crate::download::http::{HttpError, Response};
 use crate::download::store::sink::Store;
 
@@ -101,11 +101,11 @@ pub(crate) struct Filled {
 
 impl CopyError {
     /// What it means for the file.
-    pub(crate) fn into_error(self, store: &Store) -> DownloadError {
+    pub(crate) fn into_error(self, store: &Store) -> Error {
         match self {
             Self::Read(error) => match (error.get_ref(), error.to_string()) {
-                (Some(cause), text) if cause.is::<TooSlow>() => DownloadError::TooSlow { text },
-                (Some(cause), text) if cause.is::<Damaged>() => DownloadError::Damaged { text },
+                (Some(cause), text) if cause.is::<TooSlow>() => Error::TooSlow { text },
+                (Some(cause), text) if cause.is::<Damaged>() => Error::CorruptEncoding { text },
                 _ => HttpError::from_io(error).into(),
             },
             Self::Write(error) => store.failed(error),

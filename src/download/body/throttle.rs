@@ -11,16 +11,8 @@ use futures_lite::{AsyncRead, ready};
 use smol::Timer;
 
 use crate::download::body::copy::Source;
+use crate::download::config::LowSpeedLimit;
 use crate::limits::rate::RateLimitHandle;
-
-/// How slowly a body may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlowestPace {
-    /// Bytes a second, on average.
-    pub rate: u64,
-    /// Over this time.
-    pub time: Duration,
-}
 
 /// It came more slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +27,7 @@ pub(crate) struct TooSlow {
 /// is not read is held back by the kernel and then by the server.
 pub(crate) struct Paced<R> {
     reader: R,
-    slowest: Option<SlowestPace>,
+    slowest: Option<LowSpeedLimit>,
     timer: Timer,
     came: u64,
     /// How long the reader made us wait for what came.
@@ -49,10 +41,10 @@ pub(crate) struct Paced<R> {
 impl<R> Paced<R> {
     pub(crate) fn new(
         reader: R,
-        slowest: Option<SlowestPace>,
+        slowest: Option<LowSpeedLimit>,
         shares: Vec<RateLimitHandle>,
     ) -> Self {
-        let timer = slowest.map_or_else(Timer::never, |slowest| Timer::after(slowest.time));
+        let timer = slowest.map_or_else(Timer::never, |slowest| Timer::after(slowest.window));
         let (came, waited, since, due) = (0, Duration::ZERO, None, None);
         Self {
             reader,
@@ -69,7 +61,11 @@ impl<R> Paced<R> {
     /// Looks, whenever the reader has made us wait for the span of time, whether enough has come
     /// in it. What was not even asked for is not its fault.
     fn poll_pace(&mut self, cx: &mut Context<'_>) -> Result<(), TooSlow> {
-        let Some(SlowestPace { rate, time }) = self.slowest else {
+        let Some(LowSpeedLimit {
+            bytes_per_sec: rate,
+            window: time,
+        }) = self.slowest
+        else {
             return Ok(());
         };
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -178,9 +174,9 @@ mod tests {
 
     #[test]
     fn what_comes_fast_enough_is_read_for_as_long_as_it_comes() {
-        let slowest = SlowestPace {
-            rate: 1000,
-            time: Duration::from_millis(5),
+        let slowest = LowSpeedLimit {
+            bytes_per_sec: 1000,
+            window: Duration::from_millis(5),
         };
         let mut paced = Paced::new(repeat(7).take(1 << 20), Some(slowest), Vec::new());
         let mut bytes = Vec::new();
@@ -192,9 +188,9 @@ mod tests {
 
     #[test]
     fn what_comes_too_slowly_is_an_error_that_says_so() {
-        let slowest = SlowestPace {
-            rate: 1000,
-            time: Duration::from_millis(50),
+        let slowest = LowSpeedLimit {
+            bytes_per_sec: 1000,
+            window: Duration::from_millis(50),
         };
         let drip = stream::unfold((), |()| async {
             Timer::after(Duration::from_millis(10)).await;
@@ -208,9 +204,9 @@ mod tests {
 
     #[test]
     fn what_we_do_not_ask_for_makes_nobody_slow() {
-        let slowest = SlowestPace {
-            rate: 1_000_000,
-            time: Duration::from_millis(20),
+        let slowest = LowSpeedLimit {
+            bytes_per_sec: 1_000_000,
+            window: Duration::from_millis(20),
         };
         let limit = SharedRateLimiter::new(NonZeroU64::new(100_000).unwrap());
         let pause = stream::unfold((), |()| async {

@@ -1,4 +1,4 @@
-//! What is to be fetched, and where it goes.
+//! Items to download.
 
 use std::fmt;
 use std::io::Write;
@@ -6,66 +6,64 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::download::error::DownloadError;
-use crate::download::http::Login;
-use crate::download::report::Failure;
+use crate::download::error::{FailedItem, UrlError};
+use crate::download::http::BasicAuth;
 use crate::download::request::headers::Header;
 use crate::download::store::checksum::Checksum;
 
-/// One file to fetch.
+/// File to download.
 #[derive(Debug)]
 pub struct Item {
-    /// Where it comes from, and what it is named after.
+    /// Source; the file is named after its URL.
     pub source: Source,
-    /// Where the same bytes are to be had too: each is asked, in this order, when those before it
-    /// have failed for good. Bytes of two are only put together where they are of one version.
+    /// Alternative sources of the same bytes, tried in order after the sources before them have
+    /// failed. Bytes of several sources are combined only if they are of the same version.
     pub mirrors: Vec<Source>,
-    /// Where it goes.
+    /// Output.
     pub target: Target,
-    /// The folder of the `target`, relative to the run's; empty for that itself.
+    /// Directory of the output, relative to that of the run; empty for that directory itself.
     pub dir: PathBuf,
-    /// Header fields that are added to its requests; each counts instead of those of its name in
+    /// Header fields added to its requests. Each replaces the fields of that name in
     /// [`Config::headers`].
     ///
     /// [`Config::headers`]: crate::download::Config::headers
     pub headers: Vec<Header>,
-    /// What its bytes are to add up to; if there is none, [`Config::checksums`] counts.
+    /// Expected checksum. Default: the entry in [`Config::checksums`].
     ///
     /// [`Config::checksums`]: crate::download::Config::checksums
     pub checksum: Option<Checksum>,
 }
 
-/// Where a file comes from.
+/// Source of a file.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Its URL; http or https. A user name or password in it is not sent: those are the `login`.
+    /// URL with the scheme http or https. Its user name and password are not sent: see `login`.
     pub url: Url,
-    /// Who asks for it, where it is somebody else than
-    /// [`Credentials`](crate::download::Credentials) say.
-    pub login: Option<Login>,
+    /// Credentials that replace [`Credentials`](crate::download::Credentials) for this source.
+    pub login: Option<BasicAuth>,
 }
 
-/// Where the bytes of an [`Item`] go.
+/// Output of an [`Item`].
 pub enum Target {
-    /// To a file in the folder, named after the URL; where that name is taken, to the next free
-    /// one (`f.1`).
+    /// File named after the URL. If the name is taken, see
+    /// [`OnConflict`](crate::download::OnConflict).
     Named,
-    /// To the file of this path, taken as it is, relative to the folder; where a file is
-    /// there, to the next free name. What is neither a file nor a folder (`/dev/null`, a FIFO) is
-    /// written into.
+    /// File of this path, relative to the directory. If the name is taken, see
+    /// [`OnConflict`](crate::download::OnConflict). A special file (`/dev/null`, a FIFO) is
+    /// written to.
     File(PathBuf),
-    /// Into this writer, as the bytes come.
-    Sink(Box<dyn Write + Send>),
+    /// Writer that receives the bytes in order.
+    Writer(Box<dyn Write + Send>),
 }
 
-/// What a run would do with an [`Item`].
+/// Plan for an [`Item`] (dry run).
 #[derive(Debug)]
-pub struct Foreseen {
-    /// Where it would come from.
+pub struct PlannedDownload {
+    /// Source URL.
     pub url: Url,
-    /// Where it would go; none for what goes into a writer.
+    /// Output path; `None` for a writer.
     pub path: Option<PathBuf>,
-    /// Whether nothing would be fetched, because a file is there.
+    /// Whether the download would be skipped because the file exists.
     pub skipped: bool,
 }
 
@@ -74,18 +72,18 @@ impl fmt::Debug for Target {
         match self {
             Self::Named => f.write_str("Named"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Sink(_) => f.write_str("Sink"),
+            Self::Writer(_) => f.write_str("Writer"),
         }
     }
 }
 
 impl Item {
-    /// Reads a URL as [`Source::parse`] does; the file is to be saved under its own name.
+    /// Parses a URL like [`Source::parse`]. The file is named after it.
     ///
     /// # Errors
     ///
     /// As [`Source::parse`].
-    pub fn parse(text: &str) -> Result<Self, Failure> {
+    pub fn parse(text: &str) -> Result<Self, FailedItem> {
         Source::parse(text).map(Self::from)
     }
 }
@@ -104,22 +102,21 @@ impl From<Source> for Item {
 }
 
 impl Source {
-    /// Reads a URL as a person types it (without `://`, `https://` is meant). A user name and
-    /// password in it become the login, and are hidden from whoever is shown the URL.
+    /// Parses a URL; without `://`, the scheme is https. A user name and password in it become
+    /// the login and are removed from the URL.
     ///
     /// # Errors
     ///
-    /// [`DownloadError::Url`] for what is no URL, [`DownloadError::Scheme`] for one that is
-    /// neither http nor https, [`DownloadError::Userinfo`] for one whose user name or password
-    /// cannot be sent.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
-        let failed = |source| Failure {
-            url: hide_userinfo(text),
-            source,
+    /// [`Error::Url`](crate::download::Error::Url) for an invalid URL, another scheme, or a user
+    /// name or password that cannot be sent.
+    pub fn parse(text: &str) -> Result<Self, FailedItem> {
+        let failed = |source: UrlError| FailedItem {
+            url: mask_userinfo(text),
+            source: source.into(),
         };
         let mut url = parse_url(text).map_err(failed)?;
-        let login = Login::of_url(&url);
-        let login = login.map_err(|source| failed(DownloadError::Userinfo { source }))?;
+        let login = BasicAuth::from_url(&url);
+        let login = login.map_err(|source| failed(UrlError::Userinfo { source }))?;
         // An http URL always has a host, so neither call can fail.
         let _ = url.set_username("");
         let _ = url.set_password(None);
@@ -127,30 +124,30 @@ impl Source {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, DownloadError> {
+fn parse_url(text: &str) -> Result<Url, UrlError> {
     let parsed = match after_scheme(text) {
         0 => Url::parse(&format!("https://{text}")),
         _ => Url::parse(text),
     };
-    let url = parsed.map_err(|source| DownloadError::Url { source })?;
+    let url = parsed.map_err(|source| UrlError::Parse { source })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(DownloadError::Scheme {
+        return Err(UrlError::UnsupportedScheme {
             scheme: url.scheme().to_owned(),
         });
     }
     Ok(url)
 }
 
-/// Where what follows on `SCHEME://` begins; 0 without a scheme: `://` may also stand in a query.
+/// Returns the offset after `SCHEME://`, or 0 without a scheme: `://` may also be part of a query.
 fn after_scheme(text: &str) -> usize {
-    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let is_scheme_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let scheme = text.split("://").next().unwrap_or_default();
-    let is_scheme = scheme.len() < text.len() && scheme.trim_start().chars().all(is_of_scheme);
+    let is_scheme = scheme.len() < text.len() && scheme.trim_start().chars().all(is_scheme_char);
     if is_scheme { scheme.len() + 3 } else { 0 }
 }
 
-/// The text with `***` for a user name and password, also where it is no URL.
-fn hide_userinfo(text: &str) -> String {
+/// Replaces the user name and password of a text by `***`, even if it is not a URL.
+fn mask_userinfo(text: &str) -> String {
     let (scheme, rest) = text.split_at(after_scheme(text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rfind('@') {
@@ -162,9 +159,10 @@ fn hide_userinfo(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::download::error::Error;
 
     #[test]
-    fn a_url_without_a_scheme_means_https() {
+    fn default_scheme_is_https() {
         for (text, url) in [
             ("http://a/f", "http://a/f"),
             ("HTTPS://A/f", "https://a/f"),
@@ -177,35 +175,41 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_fetched_is_refused_with_its_reason() {
+    fn unsupported_urls_are_rejected() {
         let error = |text| Source::parse(text).unwrap_err().source;
         for text in ["", "http://", "http://a b/", "http://[::1/"] {
-            assert!(matches!(error(text), DownloadError::Url { .. }), "{text}");
+            assert!(
+                matches!(error(text), Error::Url(UrlError::Parse { .. })),
+                "{text}"
+            );
         }
         for text in ["ftp://a/f", "file:///etc/passwd"] {
             assert!(
-                matches!(error(text), DownloadError::Scheme { .. }),
+                matches!(error(text), Error::Url(UrlError::UnsupportedScheme { .. })),
                 "{text}"
             );
         }
         let login = error("http://user:se%0Acret@a/f");
-        assert!(matches!(login, DownloadError::Userinfo { .. }), "{login:?}");
+        assert!(
+            matches!(login, Error::Url(UrlError::Userinfo { .. })),
+            "{login:?}"
+        );
     }
 
     #[test]
-    fn a_password_leaves_the_url_and_is_not_shown() {
+    fn userinfo_is_removed_and_masked() {
         let source = Source::parse("user:se@cret@a/f").unwrap();
         assert_eq!(
             (source.url.as_str(), source.login),
             ("https://a/f", "user:se@cret".parse().ok())
         );
-        for (text, shown) in [
+        for (text, masked) in [
             ("ftp://user:secret@a/f@g", "ftp://***@a/f@g"),
             ("user:se@cret@a b", "***@a b"),
             ("user:secret@a b/?u=http://x", "***@a b/?u=http://x"),
             ("ftp://user:secret@a:x/", "ftp://***@a:x/"),
         ] {
-            assert_eq!(Source::parse(text).unwrap_err().url, shown);
+            assert_eq!(Source::parse(text).unwrap_err().url, masked);
         }
     }
 }

@@ -1,33 +1,31 @@
-//! Lists of what is to be fetched, as people write them and programs make them.
+//! Parser of lists of items.
 //!
-//! | line | means |
+//! | line | meaning |
 //! |---|---|
-//! | `URL` | a file |
-//! | `URL` TAB `URL` … | a file that is to be had in several places |
-//! | `HEX  URL`, `HEX *URL` | a file and its sha256, 64 hexadecimal digits |
-//! | ` out=PATH` | the name of the file above, inside its folder |
-//! | ` dir=PATH` | its folder, inside that of the run |
-//! | ` checksum=ALGORITHM=HEX` | what it adds up to |
-//! | ` header=NAME: VALUE` | a field that is sent for it; there may be several |
-//! | `# …`, or nothing | nothing |
+//! | `URL` | an item |
+//! | `URL` TAB `URL` … | an item and its mirrors |
+//! | `HEX  URL`, `HEX *URL` | an item and its SHA-256, 64 hexadecimal digits |
+//! | ` out=PATH` | file name of the item above, inside its directory |
+//! | ` dir=PATH` | its directory, inside that of the run |
+//! | ` checksum=ALGORITHM=HEX` | its checksum |
+//! | ` header=NAME: VALUE` | a header field of its requests; repeatable |
+//! | `# …`, or empty | ignored |
 //!
-//! The options begin with a blank or a tab. Each line may end with `\r\n`.
+//! Options start with a space or a tab. Each line may end with `\r\n`.
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::download::error::DownloadError;
+use crate::download::error::{Error, FailedItem, LineError};
 use crate::download::input::item::{Item, Source, Target};
 use crate::download::input::shard::Shard;
-use crate::download::report::Failure;
-use crate::download::request::headers::HeaderError;
-use crate::download::store::checksum::{Checksum, ChecksumError};
+use crate::download::store::checksum::Checksum;
 use crate::escape::is_unsafe;
 
-/// Stands for the URL of an item that has none.
-const UNNAMED: &str = "?";
+/// URL of a failed item that has none.
+const NO_URL: &str = "?";
 
-/// A list, read line by line; it holds one item at a time, which is complete when the next one
-/// begins.
+/// List of items, parsed line by line. It buffers one item, which is complete when the next one
+/// starts.
 ///
 /// ```
 /// use myapp::download::List;
@@ -46,56 +44,23 @@ pub struct List {
     last: Last,
 }
 
-/// The item that was read last.
+/// Last parsed item.
 #[derive(Debug)]
 enum Last {
     None,
-    /// It may get options still.
-    Open(Box<Result<Item, Failure>>),
-    /// It has been given away; its URL.
-    Given(String),
-    /// It is in another part of the list.
-    Elsewhere,
-}
-
-/// What is wrong with a line of a [`List`]. The text holds no value, which may be a secret.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LineError {
-    /// The line is longer than any that is meant.
-    #[error("longer than {} bytes", List::LONGEST)]
-    Length,
-    /// The line is no UTF-8.
-    #[error("not UTF-8")]
-    Encoding,
-    /// It names what cannot be fetched.
-    #[error(transparent)]
-    Url(Box<DownloadError>),
-    /// The first item comes later.
-    #[error("no URL stands above this option")]
-    NoUrl,
-    /// The item had been given away before.
-    #[error("the option came when the download had begun")]
-    Late,
-    /// No option is called so.
-    #[error("an indented line is an option: out=, dir=, checksum= or header=")]
-    Option,
-    /// A path that does not stay where it belongs, or that would mislead.
-    #[error("{0}= is no plain path inside the folder")]
-    Path(&'static str),
-    /// No checksum.
-    #[error("read checksum=")]
-    Checksum(#[from] ChecksumError),
-    /// No header field.
-    #[error("read header=")]
-    Header(#[from] HeaderError),
+    /// It may still get options.
+    Open(Box<Result<Item, FailedItem>>),
+    /// It was returned; its URL.
+    Returned(String),
+    /// It belongs to another shard.
+    OtherShard,
 }
 
 impl List {
-    /// A longer line is wrong, in bytes without its end.
-    pub const LONGEST: usize = 64 * 1024;
+    /// Maximum length of a line in bytes, without its end.
+    pub const MAX_LINE_LEN: usize = 64 * 1024;
 
-    /// A list that errors call by this name.
+    /// Creates an empty list. Errors contain its name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -105,18 +70,18 @@ impl List {
         }
     }
 
-    /// Only this part of the list: of several places of a file the first one counts.
+    /// Restricts the list to a shard. Items are assigned by their first URL.
     pub fn part(self, shard: Option<Shard>) -> Self {
         Self { shard, ..self }
     }
 
-    /// Takes the next line, with or without its end, and returns the item that is complete with
-    /// it, if one is. A line that is wrong is an item that fails, and so is the item to which a
-    /// wrong option belongs; the others are not touched.
-    pub fn line(&mut self, line: &[u8]) -> Option<Result<Item, Failure>> {
+    /// Parses the next line, with or without its end, and returns the item that it completes, if
+    /// any. An invalid line is a failed item; an invalid option fails its item. Other items are
+    /// not affected.
+    pub fn line(&mut self, line: &[u8]) -> Option<Result<Item, FailedItem>> {
         self.line += 1;
         let line = match self.line {
-            // Some editors mark a file so.
+            // Byte order mark.
             1 => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line),
             _ => line,
         };
@@ -128,22 +93,21 @@ impl List {
             Some(_) => {
                 let before = self.flush();
                 let item = self.item(line).map(Box::new);
-                self.last = item.map_or(Last::Elsewhere, Last::Open);
+                self.last = item.map_or(Last::OtherShard, Last::Open);
                 before
             }
         }
     }
 
-    /// Returns the item that was read last, if it has not been returned; options for it would
-    /// come too late from now on.
-    pub fn flush(&mut self) -> Option<Result<Item, Failure>> {
+    /// Returns the last item, if it was not returned. Later options for it are errors.
+    pub fn flush(&mut self) -> Option<Result<Item, FailedItem>> {
         match std::mem::replace(&mut self.last, Last::None) {
             Last::Open(item) => {
                 let url = match &*item {
                     Ok(item) => item.source.url.to_string(),
                     Err(failure) => failure.url.clone(),
                 };
-                self.last = Last::Given(url);
+                self.last = Last::Returned(url);
                 Some(*item)
             }
             last => {
@@ -153,11 +117,11 @@ impl List {
         }
     }
 
-    /// The item of a line, unless that is in another part of the list.
-    fn item(&self, line: &[u8]) -> Option<Result<Item, Failure>> {
+    /// Parses the item of a line. Returns `None` if it belongs to another shard.
+    fn item(&self, line: &[u8]) -> Option<Result<Item, FailedItem>> {
         let text = match text(line) {
             Ok(text) => text,
-            Err(error) => return Some(Err(self.wrong(UNNAMED, error))),
+            Err(error) => return Some(Err(self.wrong(NO_URL, error))),
         };
         let (checksum, urls) = split_checksum(text);
         let (first, others) = urls.split_once('\t').unwrap_or((urls, ""));
@@ -176,18 +140,20 @@ impl List {
         })
     }
 
-    fn source(&self, text: &str) -> Result<Source, Failure> {
-        let source = Source::parse(text.trim());
-        source.map_err(|Failure { url, source }| self.wrong(&url, LineError::Url(Box::new(source))))
+    fn source(&self, text: &str) -> Result<Source, FailedItem> {
+        Source::parse(text.trim()).map_err(|FailedItem { url, source }| match source {
+            Error::Url(source) => self.wrong(&url, LineError::Url(source)),
+            source => FailedItem { url, source },
+        })
     }
 
-    fn option(&mut self, line: &[u8]) -> Option<Result<Item, Failure>> {
+    fn option(&mut self, line: &[u8]) -> Option<Result<Item, FailedItem>> {
         let wrong = |list: &Self, url: &str, error| Some(Err(list.wrong(url, error)));
         match std::mem::replace(&mut self.last, Last::None) {
-            Last::None => wrong(self, UNNAMED, LineError::NoUrl),
-            Last::Given(url) => {
-                let late = wrong(self, &url, LineError::Late);
-                self.last = Last::Given(url);
+            Last::None => wrong(self, NO_URL, LineError::OptionWithoutUrl),
+            Last::Returned(url) => {
+                let late = wrong(self, &url, LineError::LateOption);
+                self.last = Last::Returned(url);
                 late
             }
             Last::Open(item) => {
@@ -199,20 +165,20 @@ impl List {
                 self.last = Last::Open(Box::new(item));
                 None
             }
-            Last::Elsewhere => {
-                self.last = Last::Elsewhere;
+            Last::OtherShard => {
+                self.last = Last::OtherShard;
                 None
             }
         }
     }
 
-    fn wrong(&self, url: &str, source: LineError) -> Failure {
-        let source = DownloadError::Line {
+    fn wrong(&self, url: &str, source: LineError) -> FailedItem {
+        let source = Error::Line {
             list: self.name.clone(),
             line: self.line,
             source,
         };
-        Failure {
+        FailedItem {
             url: url.to_owned(),
             source,
         }
@@ -220,13 +186,15 @@ impl List {
 }
 
 fn text(line: &[u8]) -> Result<&str, LineError> {
-    if line.len() > List::LONGEST {
-        return Err(LineError::Length);
+    if line.len() > List::MAX_LINE_LEN {
+        return Err(LineError::TooLong {
+            limit: List::MAX_LINE_LEN,
+        });
     }
-    std::str::from_utf8(line).map_err(|_| LineError::Encoding)
+    std::str::from_utf8(line).map_err(|_| LineError::InvalidUtf8)
 }
 
-/// Takes a sha256 off a line's front, as sha256sum writes it there.
+/// Splits off a SHA-256 at the start of a line, in the format of sha256sum.
 fn split_checksum(line: &str) -> (Option<Checksum>, &str) {
     let (digits, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     let Ok(checksum) = format!("sha256={digits}").parse() else {
@@ -237,18 +205,18 @@ fn split_checksum(line: &str) -> (Option<Checksum>, &str) {
 }
 
 fn with_option(item: Item, text: &str) -> Result<Item, LineError> {
-    let (name, value) = text.split_once('=').ok_or(LineError::Option)?;
+    let (name, value) = text.split_once('=').ok_or(LineError::UnknownOption)?;
     let value = value.trim_start();
     Ok(match name.trim_end() {
         "out" => {
-            let path = inside(value).filter(|path| path.file_name().is_some());
+            let path = relative_path(value).filter(|path| path.file_name().is_some());
             Item {
-                target: Target::File(path.ok_or(LineError::Path("out"))?),
+                target: Target::File(path.ok_or(LineError::InvalidPath("out"))?),
                 ..item
             }
         }
         "dir" => Item {
-            dir: inside(value).ok_or(LineError::Path("dir"))?,
+            dir: relative_path(value).ok_or(LineError::InvalidPath("dir"))?,
             ..item
         },
         "checksum" => Item {
@@ -260,13 +228,13 @@ fn with_option(item: Item, text: &str) -> Result<Item, LineError> {
             headers.push(value.parse()?);
             Item { headers, ..item }
         }
-        _ => return Err(LineError::Option),
+        _ => return Err(LineError::UnknownOption),
     })
 }
 
-/// A path that stays in its folder. A list may come from a stranger: what leads elsewhere, what
-/// programs would take for an option, and what a terminal would not show as it is, is refused.
-fn inside(text: &str) -> Option<PathBuf> {
+/// Parses a path inside the output directory. A list may be untrusted, so paths that leave the
+/// directory, start with a hyphen or contain unprintable characters are rejected.
+fn relative_path(text: &str) -> Option<PathBuf> {
     let is_plain = |part: &Component<'_>| match part {
         Component::Normal(name) => !name.as_encoded_bytes().starts_with(b"-"),
         Component::CurDir => true,
@@ -289,14 +257,14 @@ mod tests {
 
     const HEX: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    /// The items of a list, the failed ones as the errors say it.
+    /// Returns the items of a list, failed ones as the text of their error.
     fn read(text: &[u8]) -> Vec<Result<Item, String>> {
         let mut list = List::new("l");
         let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
         let mut items: Vec<_> = lines.iter().filter_map(|line| list.line(line)).collect();
         items.extend(list.flush());
-        let told = |failure: Failure| format!("{failure}: {}", failure.source.with_causes(""));
-        items.into_iter().map(|item| item.map_err(told)).collect()
+        let text = |failed: FailedItem| format!("{failed}: {}", failed.cause());
+        items.into_iter().map(|item| item.map_err(text)).collect()
     }
 
     #[track_caller]
@@ -331,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_a_url_and_the_rest_is_none() {
+    fn lines_are_urls_comments_or_empty() {
         urls("", &[]);
         urls("\n# a\n\r\n", &[]);
         urls(
@@ -343,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn tabs_stand_between_the_places_of_one_file() {
+    fn tabs_separate_mirrors() {
         urls(
             "http://a/\thttp://b/\t\t c/ ",
             &[&["http://a/", "http://b/", "https://c/"]],
@@ -353,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sha256_may_stand_before_a_url() {
+    fn sha256_may_precede_a_url() {
         let checksum = format!("sha256={HEX}").parse().ok();
         for line in [
             "HEX  http://a/",
@@ -378,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn options_belong_to_the_url_above() {
+    fn options_apply_to_the_url_above() {
         let item = one(&format!(
             "http://a/\n out=b/c\n\tdir=d\n\n# x\n  checksum=sha-256={HEX}\r\n header=A: b\n header=C: d"
         ));
@@ -403,9 +371,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_stays_in_its_folder() {
+    fn paths_stay_in_the_output_directory() {
         for (text, path) in [("a", "a"), ("./a/./b", "a/b"), (".a", ".a"), ("ä b", "ä b")] {
-            assert_eq!(inside(text).unwrap(), Path::new(path));
+            assert_eq!(relative_path(text).unwrap(), Path::new(path));
         }
         assert_eq!(one("http://a/\n dir=.").dir, Path::new(""));
         for text in [
@@ -419,18 +387,18 @@ mod tests {
             "a\u{1b}[m",
             "a\u{202e}b",
         ] {
-            assert_eq!(inside(text), None, "{text:?}");
+            assert_eq!(relative_path(text), None, "{text:?}");
         }
         fails(
             b"http://a/\n out=../x",
-            "line 2: out= is no plain path inside the folder",
+            "line 2: out= is not a plain path inside the output directory",
         );
         fails(b"http://a/\n out=.", "line 2: out=");
         fails(b"http://a/\n dir=/etc", "line 2: dir=");
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_the_others_stay() {
+    fn invalid_lines_do_not_affect_other_items() {
         for (bad, says) in [
             (
                 &b"not a url"[..],
@@ -444,27 +412,21 @@ mod tests {
             (b"\xff", "line 2: not UTF-8"),
             (
                 b"http://b/\n out",
-                "download http://b/: l, line 3: an indented line is an option",
+                "download http://b/: l, line 3: unknown option",
             ),
-            (
-                b"http://b/\n heder=secret",
-                "line 3: an indented line is an option",
-            ),
+            (b"http://b/\n heder=secret", "line 3: unknown option"),
             (
                 b"http://b/\n checksum=sha256=00",
-                "line 3: read checksum=: not 64 hex",
+                "line 3: parse checksum=: not 64 hex",
             ),
             (
                 b"http://b/\n header=secret",
-                "line 3: read header=: not of the form",
+                "line 3: parse header=: not of the form",
             ),
             (b"http://b/\n out=\xff", "line 3: not UTF-8"),
+            (b"http://b/\n out\n out=b\n nor", "line 3: unknown option"),
             (
-                b"http://b/\n out\n out=b\n nor",
-                "line 3: an indented line is an option",
-            ),
-            (
-                &[b'x'; List::LONGEST + 1],
+                &[b'x'; List::MAX_LINE_LEN + 1],
                 "line 2: longer than 65536 bytes",
             ),
         ] {
@@ -477,11 +439,14 @@ mod tests {
             );
             assert!(!format!("{items:?}").contains("secret"), "{items:?}");
         }
-        fails(b" out=a\nhttp://a/", "line 1: no URL stands above");
+        fails(
+            b" out=a\nhttp://a/",
+            "line 1: option without a preceding URL",
+        );
     }
 
     #[test]
-    fn an_option_for_what_was_given_away_comes_too_late() {
+    fn option_for_a_returned_item_is_an_error() {
         let mut list = List::new("l");
         assert!(list.line(b"http://a/").is_none());
         assert!(list.flush().unwrap().is_ok() && list.flush().is_none());
@@ -491,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_list_takes_its_urls_with_their_options() {
+    fn shard_keeps_options_with_their_urls() {
         let lines = (0..50).map(|n| format!("http://a/{n}\thttp://b/\n out={n}\n # {n}\n"));
         let lines: Vec<_> = lines.collect();
         let mut names = Vec::new();
@@ -521,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_as_it_was_written_whatever_stands_between() {
+    fn random_lists_are_parsed_as_written() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..1_000 {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::download::http::Login;
+use crate::download::http::BasicAuth;
 use crate::download::request::headers::is_value;
 use crate::download::request::netrc::Netrc;
 
@@ -27,7 +27,7 @@ pub struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authorization {
     /// A name and a password (RFC 7617).
-    Basic(Login),
+    Basic(BasicAuth),
     /// A token (RFC 6750).
     Bearer(Token),
 }
@@ -73,11 +73,11 @@ impl Credentials {
     pub(crate) fn authorization(
         &self,
         url: &Url,
-        own: Option<&Login>,
+        own: Option<&BasicAuth>,
         trusted: bool,
     ) -> Option<String> {
         let given = own
-            .map(Login::to_basic)
+            .map(BasicAuth::to_basic)
             .or_else(|| Some(self.authorization.as_ref()?.value()));
         if let Some(given) = given.filter(|_| trusted) {
             return Some(given);
@@ -87,7 +87,7 @@ impl Credentials {
         let found = netrc.of_machine(host);
         found
             .or_else(|| netrc.of_default().filter(|_| trusted))
-            .map(Login::to_basic)
+            .map(BasicAuth::to_basic)
     }
 
     /// The value of `Cookie`.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn basic(text: &str) -> Option<String> {
-        Some(text.parse::<Login>().unwrap().to_basic())
+        Some(text.parse::<BasicAuth>().unwrap().to_basic())
     }
 
     #[test]

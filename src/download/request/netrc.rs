@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::download::http::Login;
+use crate::download::http::BasicAuth;
 
 /// The entries of a netrc file. Its `Debug` shows no more than their number.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,21 +21,21 @@ pub struct NetrcError {
 struct Entry {
     /// None for `default`.
     machine: Option<String>,
-    login: Login,
+    login: BasicAuth,
 }
 
 impl Netrc {
     /// The login of the first entry for `host`, in any case.
-    pub(crate) fn of_machine(&self, host: &str) -> Option<&Login> {
+    pub(crate) fn of_machine(&self, host: &str) -> Option<&BasicAuth> {
         self.find(|machine| machine.is_some_and(|machine| machine.eq_ignore_ascii_case(host)))
     }
 
     /// The login for hosts without an entry.
-    pub(crate) fn of_default(&self) -> Option<&Login> {
+    pub(crate) fn of_default(&self) -> Option<&BasicAuth> {
         self.find(|machine| machine.is_none())
     }
 
-    fn find(&self, wanted: impl Fn(Option<&str>) -> bool) -> Option<&Login> {
+    fn find(&self, wanted: impl Fn(Option<&str>) -> bool) -> Option<&BasicAuth> {
         let found = self.0.iter().find(|entry| wanted(entry.machine.as_deref()));
         found.map(|entry| &entry.login)
     }
@@ -119,7 +119,7 @@ fn close(draft: Option<Draft>, words: &Words<'_>) -> Result<Option<Entry>, Netrc
     else {
         return Ok(None);
     };
-    match Login::new(&user, &password) {
+    match BasicAuth::new(&user, &password) {
         Ok(login) => Ok(Some(Entry { machine, login })),
         Err(_) => Err(words.error("the entry before it has a login or password that HTTP cannot")),
     }
@@ -208,7 +208,7 @@ impl<'a> Words<'a> {
 mod tests {
     use super::*;
 
-    fn login(text: &str) -> Login {
+    fn login(text: &str) -> BasicAuth {
         text.parse().unwrap()
     }
 
@@ -295,7 +295,7 @@ mod tests {
                 ];
                 text += &words.join(blank);
                 text += if number % 2 == 0 { " account x" } else { "" };
-                entries.push((machine, Login::new(&user.0, &password.0).unwrap()));
+                entries.push((machine, BasicAuth::new(&user.0, &password.0).unwrap()));
             }
             let netrc: Netrc = text
                 .parse()

@@ -3,9 +3,9 @@
 use percent_encoding::{CONTROLS, percent_encode};
 use url::Url;
 
-use crate::download::config::{Config, Downgrade};
-use crate::download::error::{DownloadError, RedirectError};
-use crate::download::http::{Login, shown};
+use crate::download::config::{Config, HttpsDowngrade};
+use crate::download::error::{Error, RedirectError};
+use crate::download::http::{BasicAuth, redact_url};
 use crate::download::input::item::Source;
 use crate::download::request::credentials::Scope;
 use crate::download::request::headers::{Header, is_secret};
@@ -13,9 +13,9 @@ use crate::escape::Escaped;
 use crate::limits::semaphore::Permit;
 
 /// The way of one request through its redirects.
-pub(crate) struct Route {
+pub(crate) struct RedirectChain {
     url: Url,
-    login: Option<Login>,
+    login: Option<BasicAuth>,
     passed: Vec<Url>,
     /// Whether a redirect has led to another origin, at some time.
     strayed: bool,
@@ -25,12 +25,7 @@ pub(crate) struct Route {
     place: Option<Permit>,
 }
 
-/// Whether an answer of this status sends a GET elsewhere (RFC 9110 section 15.4).
-pub(crate) fn is_redirect(status: u16) -> bool {
-    matches!(status, 301 | 302 | 303 | 307 | 308)
-}
-
-impl Route {
+impl RedirectChain {
     /// `own` are the fields for this file alone.
     pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Self {
         let Source { url, login } = source;
@@ -70,22 +65,18 @@ impl Route {
     }
 
     /// Keeps a place among the connections to the origin of the moment, until the way ends.
-    pub(crate) fn hold(&mut self, place: Option<Permit>) {
+    pub(crate) fn hold_permit(&mut self, place: Option<Permit>) {
         self.place = place;
     }
 
     /// Goes where an answer's `Location` says. On another origin the fields that carry
     /// credentials are dropped, and they stay dropped: a stranger may send us back anywhere.
     /// Only what a netrc file has for that origin itself is sent there.
-    pub(crate) fn follow(
-        &mut self,
-        location: Option<&[u8]>,
-        config: &Config,
-    ) -> Result<(), DownloadError> {
+    pub(crate) fn follow(&mut self, location: Option<&[u8]>, config: &Config) -> Result<(), Error> {
         let next = self
             .next(location, config)
-            .map_err(|source| DownloadError::Redirect {
-                url: shown(&self.url),
+            .map_err(|source| Error::Redirect {
+                url: redact_url(&self.url),
                 source,
             })?;
         let elsewhere = next.origin() != self.url.origin();
@@ -137,14 +128,14 @@ impl Route {
         let _ = next.set_username("");
         let _ = next.set_password(None);
         let downgraded = self.url.scheme() == "https" && next.scheme() == "http";
-        if downgraded && config.downgrade == Downgrade::Refused {
-            return Err(RedirectError::Downgrade(shown(&next)));
+        if downgraded && config.redirect.https_downgrade == HttpsDowngrade::Refuse {
+            return Err(RedirectError::Downgrade(redact_url(&next)));
         }
         if next == self.url || self.passed.contains(&next) {
-            return Err(RedirectError::Loop(shown(&next)));
+            return Err(RedirectError::Loop(redact_url(&next)));
         }
-        if self.passed.len() == config.max_redirects {
-            return Err(RedirectError::TooMany(config.max_redirects));
+        if self.passed.len() == config.redirect.max_redirects {
+            return Err(RedirectError::TooMany(config.redirect.max_redirects));
         }
         Ok(next)
     }
@@ -163,6 +154,7 @@ fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::download::config::RedirectPolicy;
     use crate::download::request::credentials::{Authorization, Credentials};
 
     fn config() -> Config {
@@ -184,11 +176,11 @@ mod tests {
         Source::parse(url).unwrap()
     }
 
-    fn route(url: &str) -> Route {
-        Route::new(source(url), &[], &config())
+    fn route(url: &str) -> RedirectChain {
+        RedirectChain::new(source(url), &[], &config())
     }
 
-    fn names(route: &Route) -> Vec<&str> {
+    fn names(route: &RedirectChain) -> Vec<&str> {
         route
             .headers()
             .iter()
@@ -208,7 +200,7 @@ mod tests {
         let error = route(from)
             .follow(location, &Config::default())
             .unwrap_err();
-        let DownloadError::Redirect { url, source } = error else {
+        let Error::Redirect { url, source } = error else {
             panic!("{error:?}")
         };
         assert_eq!(url, from);
@@ -253,7 +245,10 @@ mod tests {
     #[test]
     fn a_downgrade_is_followed_where_that_is_allowed() {
         let config = Config {
-            downgrade: Downgrade::Followed,
+            redirect: RedirectPolicy {
+                https_downgrade: HttpsDowngrade::Follow,
+                ..RedirectPolicy::default()
+            },
             ..Config::default()
         };
         assert!(
@@ -279,7 +274,7 @@ mod tests {
                 .unwrap();
         }
         let error = route.follow(Some(b"/21"), &Config::default()).unwrap_err();
-        let DownloadError::Redirect { source, .. } = error else {
+        let Error::Redirect { source, .. } = error else {
             panic!("{error:?}")
         };
         assert_eq!(source, RedirectError::TooMany(20));
@@ -311,7 +306,7 @@ mod tests {
     #[test]
     fn a_field_for_one_file_counts_instead_of_that_for_all() {
         let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
-        let mut route = Route::new(source("http://a/"), &own, &config());
+        let mut route = RedirectChain::new(source("http://a/"), &own, &config());
         assert_eq!(
             names(&route),
             [
@@ -342,10 +337,10 @@ mod tests {
             ..Config::default()
         };
         let own = "o:o".parse().ok();
-        let basic = |text: &str| text.parse::<Login>().unwrap().to_basic();
+        let basic = |text: &str| text.parse::<BasicAuth>().unwrap().to_basic();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
 
-        let mut route = Route::new(
+        let mut route = RedirectChain::new(
             Source {
                 login: own,
                 ..source("http://a/")
@@ -360,7 +355,7 @@ mod tests {
         route.follow(Some(b"http://c/"), &config).unwrap();
         assert!(route.headers().is_empty());
 
-        let route = Route::new(source("http://a/"), &[], &config);
+        let route = RedirectChain::new(source("http://a/"), &[], &config);
         assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
     }
 }

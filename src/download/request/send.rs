@@ -1,77 +1,78 @@
-//! One question about a file, on its way through redirects.
+//! Sends a request and follows its redirects.
 
 use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use tracing::debug;
 
-use crate::download::error::DownloadError;
-use crate::download::http::{Response, shown};
+use crate::download::context::Context;
+use crate::download::error::Error;
+use crate::download::http::{Response, redact_url};
 use crate::download::input::item::Source;
 use crate::download::request::headers::Header;
-use crate::download::request::redirect::{Route, is_redirect};
-use crate::download::transfer::Shared;
-use crate::download::transfer::retry::retry_after;
+use crate::download::request::redirect::RedirectChain;
+use crate::download::request::status::{is_redirect, retry_after};
 use crate::limits::rate::{RateLimitHandle, SharedRateLimiter};
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
 
-/// The rest of an answer that nobody wants is read, so that its connection can be used again,
-/// if it is no longer than this and comes that soon.
-const DRAINED: (u64, Duration) = (16 * 1024, Duration::from_millis(100));
+/// Maximum length of an unwanted body that is read so that its connection can be reused.
+const MAX_DRAINED_LEN: u64 = 16 * 1024;
 
-/// Who asks for a file, and where.
+/// Maximum time for reading an unwanted body.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Parameters common to the requests for one source of a file.
 #[derive(Clone, Copy)]
-pub(crate) struct Asking<'a> {
-    pub(crate) shared: &'a Shared,
+pub(crate) struct RequestContext<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) source: &'a Source,
-    /// The fields for this file alone.
+    /// Header fields of this item.
     pub(crate) headers: &'a [Header],
-    /// The place that others may have while a server wants to be left alone.
+    /// Job slot, released while the host is backed off.
     pub(crate) slot: Option<&'a JobSlot>,
-    /// How fast this file may come.
+    /// Rate limit of this file.
     pub(crate) rate: Option<&'a SharedRateLimiter>,
-    /// When the turn of the file has come.
+    /// Start of the download.
     pub(crate) start: Instant,
 }
 
-impl Asking<'_> {
-    /// Asks, and follows redirects to an answer that is none. It begins at the first URL each
-    /// time: where that leads may have expired.
-    pub(crate) async fn ask(
+impl RequestContext<'_> {
+    /// Sends a request and follows redirects until the final response. Each call starts at the
+    /// first URL, because the target of a redirect may have expired.
+    pub(crate) async fn send(
         &self,
         fields: &[(String, String)],
-    ) -> Result<(Response, Route), DownloadError> {
-        let Shared {
+    ) -> Result<(Response, RedirectChain), Error> {
+        let Context {
             config,
             client,
             hosts,
             ..
-        } = self.shared;
-        let mut route = Route::new(self.source.clone(), self.headers, config);
+        } = self.context;
+        let mut chain = RedirectChain::new(self.source.clone(), self.headers, config);
         loop {
-            // Further connections of a file have their places already.
+            // Further connections of a file already have their permits.
             match self.slot {
-                Some(slot) => route.hold(hosts.enter(route.url(), slot).await),
-                None => hosts.wait(route.url(), None).await,
+                Some(slot) => chain.hold_permit(hosts.acquire(chain.url(), slot).await),
+                None => hosts.wait(chain.url(), None).await,
             }
-            let response = client
-                .get(route.url(), &all_fields(route.headers(), fields))
-                .await?;
+            let fields = merge_fields(chain.headers(), fields);
+            let response = client.get(chain.url(), &fields).await?;
             if !is_redirect(response.status()) {
-                return Ok((response, route));
+                return Ok((response, chain));
             }
             let location = response.header("location").map(<[u8]>::to_vec);
-            // First, for the place at this server goes to another with the next step.
-            Box::pin(drain(response)).await;
-            route.follow(location.as_deref(), config)?;
-            debug!(to = %shown(route.url()), "redirected");
+            // Drained before `follow`, which releases the permit for this host.
+            Box::pin(drain_body(response)).await;
+            chain.follow(location.as_deref(), config)?;
+            debug!(to = %redact_url(chain.url()), "redirected");
         }
     }
 
-    /// How fast a body may come.
-    pub(crate) fn shares(&self) -> Vec<RateLimitHandle> {
-        self.shared
+    /// Returns the rate limits that apply to a body.
+    pub(crate) fn rate_limits(&self) -> Vec<RateLimitHandle> {
+        self.context
             .rate
             .iter()
             .chain(self.rate)
@@ -79,50 +80,61 @@ impl Asking<'_> {
             .collect()
     }
 
-    /// Why an answer is no file (RFC 9110 section 15).
-    pub(crate) async fn refusal(&self, response: Response, route: &Route) -> DownloadError {
+    /// Returns the error of a response that is not a file (RFC 9110 section 15) and applies its
+    /// `Retry-After` to the host.
+    pub(crate) async fn status_error(&self, response: Response, chain: &RedirectChain) -> Error {
         let status = response.status();
         if status < 400 {
-            return DownloadError::Unasked { status };
+            return Error::UnexpectedStatus { status };
         }
-        let asked = response.header("retry-after");
-        let wait = asked.and_then(|asked| retry_after(asked, response.header("date")));
-        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
-            self.shared.hosts.hold(route.url(), until);
+        let delay = response
+            .header("retry-after")
+            .and_then(|value| retry_after(value, response.header("date")));
+        if let Some(until) = delay.and_then(|delay| Instant::now().checked_add(delay)) {
+            self.context.hosts.back_off(chain.url(), until);
         }
-        Box::pin(drain(response)).await;
-        let url = route.is_redirected().then(|| shown(route.url()));
-        DownloadError::Status {
+        Box::pin(drain_body(response)).await;
+        let url = chain.is_redirected().then(|| redact_url(chain.url()));
+        Error::Status {
             status,
             url,
-            retry_after: wait,
+            retry_after: delay,
         }
     }
 }
 
-/// The fields that ask for the bytes from `from` on, up to but not with `end`, of the version
-/// that the condition names (RFC 9110 sections 13.1.5 and 14.2).
-pub(crate) fn range(from: u64, end: Option<u64>, if_range: Option<&str>) -> Vec<(String, String)> {
+/// Returns the header fields that request the bytes from `from` up to but not including `end`, of
+/// the version in `if_range` (RFC 9110 sections 13.1.5 and 14.2).
+pub(crate) fn range_headers(
+    from: u64,
+    end: Option<u64>,
+    if_range: Option<&str>,
+) -> Vec<(String, String)> {
     let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
     let range = ("Range".to_owned(), format!("bytes={from}-{last}"));
     let condition = if_range.map(|version| ("If-Range".to_owned(), version.to_owned()));
     [range].into_iter().chain(condition).collect()
 }
 
-/// All fields of a request. What a user says about codings counts more than our own: a list sent
-/// in two fields is one list (RFC 9110 section 5.3).
-fn all_fields(given: &[(String, String)], own: &[(String, String)]) -> Vec<(String, String)> {
-    let is_codings = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("accept-encoding");
-    let doubled = given.iter().any(|field| is_codings(&field));
-    let own = own.iter().filter(|field| !(doubled && is_codings(field)));
+/// Merges the fields of the user with our own. `Accept-Encoding` of the user replaces ours: two
+/// fields of one name are one list (RFC 9110 section 5.3).
+fn merge_fields(given: &[(String, String)], own: &[(String, String)]) -> Vec<(String, String)> {
+    let is_accept_encoding =
+        |(name, _): &&(String, String)| name.eq_ignore_ascii_case("accept-encoding");
+    let is_given = given.iter().any(|field| is_accept_encoding(&field));
+    let own = own
+        .iter()
+        .filter(|field| !(is_given && is_accept_encoding(field)));
     given.iter().chain(own).cloned().collect()
 }
 
-/// Reads what little is left of an answer that nobody wants.
-pub(crate) async fn drain(response: Response) {
-    let (longest, limit) = DRAINED;
-    if response.length().is_some_and(|length| length <= longest) {
-        // If it does not come, the connection is closed: that is all.
-        let _ = timeout(Some(limit), copy(response, sink())).await;
+/// Reads the rest of an unwanted body, if it is short.
+pub(crate) async fn drain_body(response: Response) {
+    if response
+        .length()
+        .is_some_and(|length| length <= MAX_DRAINED_LEN)
+    {
+        // On failure the connection is closed instead of reused; there is nothing to report.
+        let _ = timeout(Some(DRAIN_TIMEOUT), copy(response, sink())).await;
     }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{XattrFlags, fsetxattr, getxattr};
 
-use crate::download::transfer::resume::Known;
+use crate::download::transfer::resume::Validators;
 
 /// Under this name a file keeps its ETag, where the file system can.
 const ETAG: &str = "user.myapp.etag";
@@ -53,7 +53,7 @@ impl Previous {
 
     /// Whether what a server tells of its file fits the one that is there: not every server
     /// heeds a condition.
-    pub(crate) fn is(&self, known: &Known) -> bool {
+    pub(crate) fn is(&self, known: &Validators) -> bool {
         match (&self.etag, &known.etag) {
             (Some(ours), Some(theirs)) => ours == theirs,
             _ => {
@@ -92,12 +92,12 @@ mod tests {
         }
     }
 
-    fn known(etag: Option<&str>, modified: &str, total: u64) -> Known {
-        Known {
+    fn known(etag: Option<&str>, modified: &str, total: u64) -> Validators {
+        Validators {
             etag: etag.map(str::to_owned),
             last_modified: Some(modified.to_owned()),
             total: Some(total),
-            ..Known::default()
+            ..Validators::default()
         }
     }
 

@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use tracing::warn;
 use url::Url;
 
-use crate::download::config::{Config, Existing};
-use crate::download::error::DownloadError;
+use crate::download::config::{Config, OnConflict};
+use crate::download::error::Error;
 use crate::download::store::filename::{PART, from_server, numbered};
 use crate::download::store::part_file::{
     is_foreign, is_taken, open_part, rename_to_free, reopen_part,
@@ -30,7 +30,7 @@ use crate::download::store::part_file::{
 use crate::download::store::resume_state::State;
 use crate::download::store::sink::Store;
 use crate::download::store::tmpfile::Folders;
-use crate::download::transfer::resume::Known;
+use crate::download::transfer::resume::Validators;
 use crate::escape::Escaped;
 
 /// For so many names the search for a free number goes on where the last one ended.
@@ -73,7 +73,7 @@ pub(crate) struct Part {
     path: Option<PathBuf>,
     wanted: PathBuf,
     number: u32,
-    existing: Existing,
+    existing: OnConflict,
     /// Whether what earlier runs have finished is kept.
     keeps: bool,
     given: Arc<Given>,
@@ -123,8 +123,8 @@ impl Names {
         wanted: PathBuf,
         url: &Url,
         config: &Config,
-    ) -> Result<Claim, DownloadError> {
-        if config.resume
+    ) -> Result<Claim, Error> {
+        if config.output.resume
             && let Some(part) = self.left_by_earlier_run(&wanted, url, config)
         {
             return Ok(Claim::Part(part));
@@ -136,7 +136,7 @@ impl Names {
             return Ok(Claim::Part(part));
         }
         let part = self.open_new(wanted, config)?;
-        if config.resume || config.existing != Existing::Number {
+        if config.output.resume || config.output.on_conflict != OnConflict::Rename {
             self.given.add(&part.target());
         }
         Ok(Claim::Part(part))
@@ -144,13 +144,14 @@ impl Names {
 
     /// The path that a transfer would get, as long as the folder stays as it is, and whether it is
     /// left alone because a file is there. It is kept from others, but nothing is made.
-    pub(crate) fn foresee(&self, wanted: PathBuf, config: &Config) -> (PathBuf, bool) {
-        let goes_on = config.resume && is_taken(&part_of(&wanted));
+    pub(crate) fn plan(&self, wanted: PathBuf, config: &Config) -> (PathBuf, bool) {
+        let goes_on = config.output.resume && is_taken(&part_of(&wanted));
         if !goes_on && let Some(present) = self.finished_before(&wanted, config) {
             return (present, true);
         }
         let is_free = |path: &Path| {
-            !self.given.has(path) && (config.existing.replaces() || goes_on || !is_taken(path))
+            !self.given.has(path)
+                && (config.output.on_conflict.replaces() || goes_on || !is_taken(path))
         };
         let mut number = self.first_to_try(&wanted);
         while !is_free(&choice(&wanted, number)) {
@@ -165,19 +166,19 @@ impl Names {
     /// The file that makes this one needless. Of several of one name each run gives the same
     /// number to the same file of its list, so what stands under a number is what was saved there.
     fn finished_before(&self, wanted: &Path, config: &Config) -> Option<PathBuf> {
-        match config.existing {
-            Existing::Skip => {
+        match config.output.on_conflict {
+            OnConflict::Skip => {
                 Some(wanted.to_owned()).filter(|path| is_taken(path) && !self.given.has(path))
             }
-            Existing::Number if config.resume => self.given.first(wanted, |_| true),
-            Existing::Number | Existing::Replace | Existing::Update => None,
+            OnConflict::Rename if config.output.resume => self.given.first(wanted, |_| true),
+            OnConflict::Rename | OnConflict::Overwrite | OnConflict::IfModified => None,
         }
     }
 
     /// Makes a file that gets its name when it is whole; `None` where that cannot be, and where
     /// it could be in the way of what another has or has left.
     fn make_unnamed(&self, wanted: &Path, config: &Config) -> Option<Part> {
-        let is_plain = config.existing == Existing::Number && !config.resume;
+        let is_plain = config.output.on_conflict == OnConflict::Rename && !config.output.resume;
         let folder = self.folders.open(wanted.parent().filter(|_| is_plain)?)?;
         if self.given.has(wanted) || !self.promised.add_new(wanted) {
             return None;
@@ -191,11 +192,11 @@ impl Names {
         Some(self.part(store, None, wanted, 0, config))
     }
 
-    fn open_new(&self, wanted: PathBuf, config: &Config) -> Result<Part, DownloadError> {
+    fn open_new(&self, wanted: PathBuf, config: &Config) -> Result<Part, Error> {
         let mut number = self.first_to_try(&wanted);
         loop {
             let (target, path) = (choice(&wanted, number), self.own_part(&wanted, number));
-            if config.existing.replaces() && target.is_dir() {
+            if config.output.on_conflict.replaces() && target.is_dir() {
                 return Err(failed(
                     "replace",
                     &target,
@@ -218,7 +219,7 @@ impl Names {
     /// Whether a file may get this name.
     fn is_free(&self, target: &Path, config: &Config) -> bool {
         let is_ours = self.given.has(target) || self.promised.has(target);
-        !is_ours && (config.existing.replaces() || !is_taken(target))
+        !is_ours && (config.output.on_conflict.replaces() || !is_taken(target))
     }
 
     /// The part for the name of this number: nobody else's file, though others call theirs so too.
@@ -244,7 +245,7 @@ impl Names {
                 if !is_taken(&target) {
                     break;
                 }
-                if !config.existing.replaces() {
+                if !config.output.on_conflict.replaces() {
                     // A run that was killed right after it had named its file has left this.
                     State::remove(&path);
                 }
@@ -286,8 +287,9 @@ impl Names {
         let wanted = wanted.to_owned();
         let given = Arc::clone(&self.given);
         let promised = path.is_none().then(|| Arc::clone(&self.promised));
-        let (existing, is_finished) = (config.existing, false);
-        let keeps = existing == Existing::Skip || config.resume && existing == Existing::Number;
+        let (existing, is_finished) = (config.output.on_conflict, false);
+        let keeps =
+            existing == OnConflict::Skip || config.output.resume && existing == OnConflict::Rename;
         Part {
             store,
             path,
@@ -331,7 +333,7 @@ impl Part {
 
     /// The file that an earlier run has saved under the name that the server says, where such
     /// files are to be kept. A name proves little: the length must be that of the server's file.
-    pub(crate) fn finished_before(&self, known: &Known) -> Option<PathBuf> {
+    pub(crate) fn finished_before(&self, known: &Validators) -> Option<PathBuf> {
         let wanted = self
             .wanted
             .with_file_name(known.name.as_deref().and_then(from_server)?);
@@ -351,7 +353,7 @@ impl Part {
     /// Gives the file its final name, which is returned: the one that was wanted, or `other` in
     /// the same folder. What is there stays, unless it is to be
     /// replaced: where the name has been taken meanwhile, the file gets the next free one.
-    pub(crate) fn finish(mut self, other: Option<String>) -> Result<PathBuf, DownloadError> {
+    pub(crate) fn finish(mut self, other: Option<String>) -> Result<PathBuf, Error> {
         self.keep_promise();
         if let Some(name) = other {
             (self.wanted, self.number) = (self.wanted.with_file_name(name), 0);
@@ -363,8 +365,12 @@ impl Part {
                 (None, _) => self
                     .store
                     .name_whole(target.file_name().unwrap_or_default()),
-                (Some(path), Existing::Replace | Existing::Update) => rename(path, &target),
-                (Some(path), Existing::Number | Existing::Skip) => rename_to_free(path, &target),
+                (Some(path), OnConflict::Overwrite | OnConflict::IfModified) => {
+                    rename(path, &target)
+                }
+                (Some(path), OnConflict::Rename | OnConflict::Skip) => {
+                    rename_to_free(path, &target)
+                }
             };
             match named {
                 Ok(()) => {
@@ -420,8 +426,8 @@ impl Drop for Part {
     }
 }
 
-pub(crate) fn failed(action: &'static str, path: &Path, source: io::Error) -> DownloadError {
-    DownloadError::File {
+pub(crate) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File {
         action,
         path: path.to_owned(),
         source,
@@ -441,6 +447,7 @@ fn part_of(target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::download::config::OutputPolicy;
     use std::fs::File;
     use std::os::unix::fs::symlink;
 
@@ -463,7 +470,7 @@ mod tests {
             }
         }
 
-        fn try_claim(&self, name: &str, config: &Config) -> Result<Claim, DownloadError> {
+        fn try_claim(&self, name: &str, config: &Config) -> Result<Claim, Error> {
             self.1
                 .claim(self.path(name), &"http://a/f".parse().unwrap(), config)
         }
@@ -472,7 +479,7 @@ mod tests {
         fn begin(&self, part: &Part) {
             let url = "http://a/f".parse().unwrap();
             part.store()
-                .begin(State::new(&url, &url, Known::default()))
+                .begin(State::new(&url, &url, Validators::default()))
                 .unwrap();
             part.store().write_and_note(b"x").unwrap();
         }
@@ -547,13 +554,16 @@ mod tests {
     fn a_part_with_bytes_stays_and_is_gone_on_with_where_that_is_wanted() {
         let folder = Folder::new();
         let resume = Config {
-            resume: true,
+            output: OutputPolicy {
+                resume: true,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         let url = "http://a/f".parse().unwrap();
         let part = folder.claim("f");
         part.store()
-            .begin(State::new(&url, &url, Known::default()))
+            .begin(State::new(&url, &url, Validators::default()))
             .unwrap();
         part.store().write(b"abc").unwrap();
         drop(part);
@@ -578,11 +588,14 @@ mod tests {
         let folder = Folder::new();
         let url = "http://a/f".parse().unwrap();
         fs::write(folder.path("f"), "whole").unwrap();
-        State::new(&url, &url, Known::default())
+        State::new(&url, &url, Validators::default())
             .save(&folder.path("f.part"))
             .unwrap();
         let resume = Config {
-            resume: true,
+            output: OutputPolicy {
+                resume: true,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         assert!(matches!(
@@ -596,14 +609,17 @@ mod tests {
     fn a_part_with_another_name_is_not_gone_on_with() {
         let folder = Folder::new();
         let url = "http://a/f".parse().unwrap();
-        State::new(&url, &url, Known::default())
+        State::new(&url, &url, Validators::default())
             .save(&folder.path("f.part"))
             .unwrap();
         fs::write(folder.path("f.part"), "old").unwrap();
         fs::write(folder.path("f.part.json"), "").unwrap();
         fs::hard_link(folder.path("f.part"), folder.path("other")).unwrap();
         let resume = Config {
-            resume: true,
+            output: OutputPolicy {
+                resume: true,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         let Ok(Claim::Part(part)) = folder.try_claim("f", &resume) else {
@@ -619,11 +635,17 @@ mod tests {
         fs::write(folder.path("f"), "mine").unwrap();
         for config in [
             Config {
-                existing: Existing::Skip,
+                output: OutputPolicy {
+                    on_conflict: OnConflict::Skip,
+                    ..OutputPolicy::default()
+                },
                 ..Config::default()
             },
             Config {
-                resume: true,
+                output: OutputPolicy {
+                    resume: true,
+                    ..OutputPolicy::default()
+                },
                 ..Config::default()
             },
         ] {
@@ -634,7 +656,10 @@ mod tests {
             assert!(matches!(claim, Claim::Present(path) if path == folder.path("f")));
         }
         let replace = Config {
-            existing: Existing::Replace,
+            output: OutputPolicy {
+                on_conflict: OnConflict::Overwrite,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         let Ok(Claim::Part(part)) = folder.try_claim("f", &replace) else {
@@ -654,7 +679,10 @@ mod tests {
     fn of_several_files_of_one_name_each_is_finished_or_not_by_its_number() {
         let folder = Folder::new();
         let resume = Config {
-            resume: true,
+            output: OutputPolicy {
+                resume: true,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         let claim = || folder.try_claim("f", &resume).unwrap();
@@ -677,13 +705,16 @@ mod tests {
         fs::write(folder.path("g"), "done").unwrap();
         fs::create_dir(folder.path("dir")).unwrap();
         symlink("g", folder.path("link")).unwrap();
-        let known = |name: &str, total| Known {
+        let known = |name: &str, total| Validators {
             name: Some(name.into()),
             total,
-            ..Known::default()
+            ..Validators::default()
         };
         let keep = Config {
-            resume: true,
+            output: OutputPolicy {
+                resume: true,
+                ..OutputPolicy::default()
+            },
             ..Config::default()
         };
         let Ok(Claim::Part(part)) = folder.try_claim("f", &keep) else {

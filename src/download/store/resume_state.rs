@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::download::http::shown;
+use crate::download::http::redact_url;
 use crate::download::store::checksum::hex;
 use crate::download::store::range_set::Ranges;
-use crate::download::transfer::resume::Known;
+use crate::download::transfer::resume::Validators;
 
 /// Other versions of this format are not read.
 const VERSION: u32 = 1;
@@ -30,7 +30,7 @@ pub(crate) struct State {
     url: Url,
     /// Where the redirects led.
     final_url: Url,
-    pub(crate) known: Known,
+    pub(crate) known: Validators,
     /// The bytes that are written: from the first, up to but not with the second number. A
     /// single range is that of a file written in its order; of one with gaps there are several.
     ranges: Vec<(u64, u64)>,
@@ -49,7 +49,7 @@ struct Record<'a> {
     url_sha256: String,
     final_url: String,
     #[serde(flatten)]
-    known: Cow<'a, Known>,
+    known: Cow<'a, Validators>,
     ranges: Cow<'a, [(u64, u64)]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     held_to: Option<Cow<'a, str>>,
@@ -69,7 +69,7 @@ pub(crate) enum StateError {
 }
 
 impl State {
-    pub(crate) fn new(url: &Url, final_url: &Url, known: Known) -> Self {
+    pub(crate) fn new(url: &Url, final_url: &Url, known: Validators) -> Self {
         let (url, final_url) = (url.clone(), final_url.clone());
         Self {
             url,
@@ -124,9 +124,9 @@ impl State {
     fn to_record(&self) -> Record<'_> {
         Record {
             version: VERSION,
-            url: shown(&self.url),
+            url: redact_url(&self.url),
             url_sha256: digest(&self.url),
-            final_url: shown(&self.final_url),
+            final_url: redact_url(&self.final_url),
             known: Cow::Borrowed(&self.known),
             ranges: Cow::Borrowed(&self.ranges),
             held_to: self.held_to.as_deref().map(Cow::Borrowed),
@@ -214,10 +214,10 @@ mod tests {
     }
 
     fn state(at: &str) -> State {
-        let known = Known {
+        let known = Validators {
             total: Some(9),
             etag: Some("\"a\"".into()),
-            ..Known::default()
+            ..Validators::default()
         };
         let mut state = State::new(&url(at), &url("http://b/g?token=secret"), known);
         state.wrote(7, None);

@@ -21,13 +21,13 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use crate::download::body::pipe::Pipe;
-use crate::download::error::DownloadError;
+use crate::download::error::Error;
 use crate::download::store::checksum::{Algorithm, Hasher};
 use crate::download::store::existing::keep_etag;
 use crate::download::store::range_set::Ranges;
 use crate::download::store::resume_state::State;
 use crate::download::store::tmpfile::Unnamed;
-use crate::download::transfer::resume::Known;
+use crate::download::transfer::resume::Validators;
 use crate::error_chain::ErrorChain;
 
 /// How often it is noted how far a part is.
@@ -230,7 +230,7 @@ impl Store {
     }
 
     /// What is there is known otherwise from now on, also to a later run.
-    pub(crate) fn learn(&self, known: Known) {
+    pub(crate) fn learn(&self, known: Validators) {
         let mut inner = self.lock();
         if let Some(state) = inner.state.as_mut().filter(|state| state.known != known) {
             state.known = known;
@@ -262,11 +262,11 @@ impl Store {
     }
 
     /// Throws away what is there; what comes next belongs to `state`.
-    pub(crate) fn begin(&self, state: State) -> Result<(), DownloadError> {
+    pub(crate) fn begin(&self, state: State) -> Result<(), Error> {
         let mut inner = self.lock();
         if inner.length > 0 || inner.ranges.is_some() {
             let Place::File { file, path, .. } = &inner.place else {
-                return Err(DownloadError::TakeBack);
+                return Err(Error::CannotRestartOutput);
             };
             // In this order: at no time may the new state stand beside old bytes, nor bytes alone.
             file.set_len(0).map_err(|error| inner.place.failed(error))?;
@@ -281,10 +281,10 @@ impl Store {
     }
 
     /// What comes next are the bytes that are there already, and then more.
-    pub(crate) fn overtake(&self) -> Result<(), DownloadError> {
+    pub(crate) fn overtake(&self) -> Result<(), Error> {
         let mut inner = self.lock();
         if !matches!(inner.place, Place::File { .. }) {
-            return Err(DownloadError::TakeBack);
+            return Err(Error::CannotRestartOutput);
         }
         inner.position = 0;
         inner.sum = inner.sum.take().map(|sum| Sum::new(sum.algorithm));
@@ -435,7 +435,7 @@ impl Store {
     }
 
     /// Ends with the last byte that was written: nothing old stays behind it.
-    pub(crate) fn end(&self) -> Result<u64, DownloadError> {
+    pub(crate) fn end(&self) -> Result<u64, Error> {
         let mut inner = self.lock();
         if let Some(ranges) = &inner.ranges {
             inner.position = ranges.prefix();
@@ -464,7 +464,7 @@ impl Store {
     }
 
     /// The error of what could not be written.
-    pub(crate) fn failed(&self, error: io::Error) -> DownloadError {
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
         self.lock().place.failed(error)
     }
 }
@@ -564,14 +564,14 @@ impl Sum {
 }
 
 impl Place {
-    fn failed(&self, source: io::Error) -> DownloadError {
+    fn failed(&self, source: io::Error) -> Error {
         match self {
-            Self::File { path, .. } => DownloadError::File {
+            Self::File { path, .. } => Error::File {
                 action: "write",
                 path: path.clone(),
                 source,
             },
-            Self::Writer(_) => DownloadError::Sink { source },
+            Self::Writer(_) => Error::WriteOutput { source },
         }
     }
 }

@@ -1,17 +1,20 @@
-//! One file, from its URL to its final name.
+//! Transfer of one item, from its URL to its final name.
+//!
+//! Four nested loops: [`for_each_source`] tries the source and then its mirrors, [`with_retries`]
+//! retries one source after transient errors, [`Attempt::until_complete`] sends requests until
+//! nothing is missing, and one request follows its redirects.
 
 pub(crate) mod attempt;
 pub(crate) mod content_range;
-pub(crate) mod mirrors;
+pub(crate) mod output;
 pub(crate) mod parallel;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod segment_queue;
 pub(crate) mod sources;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::future::Future;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,394 +22,299 @@ use std::time::Instant;
 use tracing::warn;
 use url::Url;
 
-use crate::download::config::{Config, Existing};
-use crate::download::error::DownloadError;
+use crate::download::config::OnConflict;
+use crate::download::context::Context;
+use crate::download::error::Error;
 use crate::download::event::Event;
-use crate::download::host_limits::Hosts;
-use crate::download::http::{Client, shown};
-use crate::download::input::item::{Foreseen, Item, Source, Target};
+use crate::download::http::redact_url;
+use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
-use crate::download::request::send::Asking;
+use crate::download::request::send::RequestContext;
 use crate::download::store::checksum::{Checksum, hex};
 use crate::download::store::existing::Previous;
-use crate::download::store::filename as naming;
-use crate::download::store::part::{Claim, Names, Part, failed};
+use crate::download::store::filename;
+use crate::download::store::part::{Part, failed};
 use crate::download::store::sink::Store;
-use crate::download::transfer::attempt::{Attempt, End, Needless};
-use crate::download::transfer::mirrors::Mirror;
-use crate::download::transfer::resume::Known;
-use crate::download::transfer::retry::{Tries, Verdict};
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
+use attempt::{Attempt, AttemptOutcome, SkipIf};
+use output::Output;
+use resume::Validators;
+use retry::{RetryDecision, RetryState};
+use sources::Mirror;
 
-/// What all transfers of a run share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) client: Client,
-    pub(crate) names: Names,
-    pub(crate) hosts: Hosts,
-    /// How fast all files together may come.
-    pub(crate) rate: Option<SharedRateLimiter>,
-}
+pub(crate) use output::plan;
 
-/// Where the bytes go, open before the first request: what cannot be written is not asked for.
-enum Output {
-    Part(Part),
-    Writer(Arc<Store>),
-    /// The file is there already, and stays as it is.
-    Present(PathBuf),
-}
-
-/// What has come of a file.
-enum Filled {
-    Whole {
+/// Outcome of the transfer of one item.
+enum Outcome {
+    Complete {
         bytes: u64,
-        known: Known,
+        validators: Validators,
     },
-    /// It was there before, under its own name or that of `there`.
-    Needless {
-        there: Option<PathBuf>,
+    /// The file existed, under the requested name or at `existing`.
+    Skipped {
+        existing: Option<PathBuf>,
     },
 }
 
-impl Shared {
-    /// Fetches one file, and tells how it goes on.
-    pub(crate) async fn fetch(
-        &self,
-        item: Item,
-        slot: &JobSlot,
-        tell: impl Fn(Event<'_>) + Sync,
-    ) -> Result<Saved, DownloadError> {
-        self.hosts.wait(&item.source.url, Some(slot)).await;
-        let start = Instant::now();
-        let Item {
-            source,
-            mirrors,
-            target,
-            dir,
-            checksum,
-            headers,
-        } = item;
-        let mirrors = Mirror::all(&source, mirrors, &headers, &self.config);
-        let url = source.url.clone();
-        let checksum = self.checksum(&url, &target, checksum)?;
-        let (is_named, verified) = (matches!(target, Target::Named), checksum.clone());
-        let output = self.open(&url, &dir, target).await?;
-        tell(Event::Started {
-            url: &url,
-            path: output.target().as_deref(),
-        });
-        let (slot, headers) = (Some(slot), &headers[..]);
-        let rate = self.config.rate_per_file.map(SharedRateLimiter::new);
-        let rate = rate.as_ref();
-        let asking = Asking {
-            shared: self,
-            source: &source,
-            headers,
-            slot,
-            rate,
-            start,
-        };
-        let sum = verified.as_ref();
-        let attempt = |store, previous| Attempt::new(asking, &mirrors, store, previous, sum, &tell);
-        let (path, bytes) = match output {
-            Output::Part(part) => {
-                let is_renamed = is_named && self.config.server_names;
-                let previous = match self.updates() {
-                    true => Previous::look(&part.target()).map_or(Needless::Never, Needless::Same),
-                    false if is_renamed => Needless::Finished(&part),
-                    false => Needless::Never,
-                };
-                let fill = self.fill(attempt(part.store(), previous), checksum, start);
-                let (bytes, known) = match self.in_time(fill).await? {
-                    Filled::Whole { bytes, known } => (bytes, known),
-                    Filled::Needless { there } => {
-                        return Ok(kept(url, there.unwrap_or_else(|| part.target()), start));
-                    }
-                };
-                let name = known.name.filter(|_| is_renamed);
-                let path = part.finish(name.as_deref().and_then(naming::from_server))?;
-                self.sync_folder(&path).await?;
-                (Some(path), bytes)
-            }
-            Output::Writer(store) => {
-                let fill = self.fill(attempt(store, Needless::Never), checksum, start);
-                match self.in_time(fill).await? {
-                    Filled::Whole { bytes, .. } => (None, bytes),
-                    Filled::Needless { .. } => (None, 0),
-                }
-            }
-            Output::Present(path) => return Ok(kept(url, path, start)),
-        };
-        let (elapsed, checksum) = (start.elapsed(), verified);
-        Ok(Saved {
-            url,
-            path,
-            bytes,
-            elapsed,
-            checksum,
-            skipped: false,
-        })
-    }
-
-    /// Where a file would go.
-    pub(crate) fn foresee(&self, item: Item) -> Foreseen {
-        let Item {
-            source: Source { url, .. },
-            target,
-            dir,
-            ..
-        } = item;
-        let dir = self.config.dir.join(dir);
-        let wanted = match target {
-            Target::Named => dir.join(naming::from_url(&url)),
-            Target::File(path) => dir.join(path),
-            Target::Sink(_) => {
-                return Foreseen {
-                    url,
-                    path: None,
-                    skipped: false,
-                };
-            }
-        };
-        let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
-        if fs::metadata(&wanted).is_ok_and(is_special) {
-            return Foreseen {
-                url,
-                path: Some(wanted),
-                skipped: false,
-            };
-        }
-        let (path, skipped) = self.names.foresee(wanted, &self.config);
-        Foreseen {
-            url,
-            path: Some(path),
-            skipped,
-        }
-    }
-
-    /// Opens what the bytes go to.
-    async fn open(&self, url: &Url, dir: &Path, target: Target) -> Result<Output, DownloadError> {
-        let dir = self.config.dir.join(dir);
-        match target {
-            Target::Named => self.claim(dir.join(naming::from_url(url)), url),
-            Target::File(path) => self.open_file(dir.join(path), url).await,
-            Target::Sink(writer) => Ok(Output::Writer(Arc::new(Store::writer(writer)))),
-        }
-    }
-
-    fn claim(&self, path: PathBuf, url: &Url) -> Result<Output, DownloadError> {
-        Ok(match self.names.claim(path, url, &self.config)? {
-            Claim::Part(part) => Output::Part(part),
-            Claim::Present(path) => Output::Present(path),
-        })
-    }
-
-    async fn open_file(&self, path: PathBuf, url: &Url) -> Result<Output, DownloadError> {
-        match fs::metadata(&path) {
-            Ok(data) if data.is_dir() => {
-                Err(failed("create", &path, io::ErrorKind::IsADirectory.into()))
-            }
-            Ok(data) if !data.is_file() => {
-                // Opening a FIFO waits for its reader.
-                let writer = path.clone();
-                let open = smol::unblock(move || OpenOptions::new().write(true).open(writer));
-                let file = open.await.map_err(|error| failed("open", &path, error))?;
-                Ok(Output::Writer(Arc::new(Store::writer(Box::new(file)))))
-            }
-            Err(_) if path.file_name().is_none() => Err(failed(
-                "create",
-                &path,
-                io::ErrorKind::InvalidFilename.into(),
-            )),
-            _ => self.claim(path, url),
-        }
-    }
-
-    /// What the bytes are to add up to.
-    fn checksum(
-        &self,
-        url: &Url,
-        target: &Target,
-        own: Option<Checksum>,
-    ) -> Result<Option<Checksum>, DownloadError> {
-        let (None, Some(list)) = (&own, &self.config.checksums) else {
-            return Ok(own);
-        };
-        let name = match target {
-            Target::File(path) => path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into(),
-            Target::Named | Target::Sink(_) => naming::from_url(url),
-        };
-        list.find(url, &name)
-            .cloned()
-            .map(Some)
-            .ok_or(DownloadError::Unlisted)
-    }
-
-    fn updates(&self) -> bool {
-        self.config.existing == Existing::Update
-    }
-
-    async fn in_time<T>(
-        &self,
-        work: impl Future<Output = Result<T, DownloadError>>,
-    ) -> Result<T, DownloadError> {
-        let limit = self.config.max_time;
-        // Each future around another holds it twice: as what it was given, and where it runs it.
-        // This one is large, and moving it about cost more than a small file's request.
-        let work = Box::pin(work);
-        let late = |_| DownloadError::OutOfTime {
-            limit: limit.unwrap_or_default(),
-        };
-        timeout(limit, work).await.map_err(late)?
-    }
-
-    /// Fetches a whole file, from one source after the other.
-    async fn fill(
-        &self,
-        mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
-        checksum: Option<Checksum>,
-        start: Instant,
-    ) -> Result<Filled, DownloadError> {
-        loop {
-            let error = match self.fill_once(&mut attempt, checksum.as_ref(), start).await {
-                Ok(filled) => return Ok(filled),
-                Err(error) => error,
-            };
-            let failed = shown(attempt.url());
-            if !attempt.move_on(&error) {
-                return Err(attempt.last_error(error));
-            }
-            let (next, cause) = (shown(attempt.url()), error.with_causes(&failed));
-            warn!(url = %failed, %next, "asking another source: {cause}");
-        }
-    }
-
-    /// Fetches a whole file from one source, and looks whether it is the one that is meant.
-    async fn fill_once(
-        &self,
-        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
-        checksum: Option<&Checksum>,
-        start: Instant,
-    ) -> Result<Filled, DownloadError> {
-        let store = attempt.store();
-        if let Some(checksum) = checksum {
-            store.add_up(checksum.algorithm());
-        }
-        if let End::Needless { there } = self.fetch_all(attempt, start).await? {
-            return Ok(Filled::Needless { there });
-        }
-        let known = attempt.known();
-        let bytes = store.end()?;
-        if let Some(checksum) = checksum {
-            verify(&store, checksum).await?;
-        }
-        if let Some(etag) = known.etag.as_ref().filter(|_| self.updates()) {
-            store.keep_etag(etag);
-        }
-        if (self.config.remote_time || self.updates())
-            && let Some(modified) = known.modified()
-        {
-            store
-                .set_modified(modified)
-                .map_err(|error| store.failed(error))?;
-        }
-        if self.config.sync {
-            let synced = Arc::clone(&store);
-            smol::unblock(move || synced.sync())
-                .await
-                .map_err(|error| store.failed(error))?;
-        }
-        Ok(Filled::Whole { bytes, known })
-    }
-
-    /// A name is on the disk when its folder is.
-    async fn sync_folder(&self, path: &Path) -> Result<(), DownloadError> {
-        if !self.config.sync {
-            return Ok(());
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let synced = folder.clone();
-        let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
-        sync.await.map_err(|error| failed("sync", &folder, error))
-    }
-
-    /// Fetches all bytes, in as many tries as are allowed.
-    async fn fetch_all(
-        &self,
-        attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
-        start: Instant,
-    ) -> Result<End, DownloadError> {
-        let mut tries = Tries::new(&self.config);
-        loop {
-            let error = match attempt.run().await {
-                Ok(end) => return Ok(end),
-                Err(error) => error,
-            };
-            let may_pass = error.is_transient() && attempt.can_go_on();
-            match tries.after_failure(may_pass, error.retry_after(), start.elapsed()) {
-                Verdict::Final => return Err(error),
-                Verdict::TooLate { wait, left } => {
-                    return Err(DownloadError::TooLate {
-                        wait,
-                        left,
-                        source: Box::new(error),
-                    });
-                }
-                Verdict::Again(wait) => {
-                    let url = shown(attempt.url());
-                    warn!(%url, ?wait, "trying again: {}", error.with_causes(&url));
-                    attempt.pause(wait, &error).await;
-                }
-            }
-        }
-    }
-}
-
-/// A file that was there before.
-fn kept(url: Url, path: PathBuf, start: Instant) -> Saved {
-    let (path, elapsed) = (Some(path), start.elapsed());
-    Saved {
+/// Downloads one item.
+pub(crate) async fn download(
+    context: &Context,
+    item: Item,
+    slot: &JobSlot,
+    on_event: impl Fn(Event<'_>) + Sync,
+) -> Result<Saved, Error> {
+    context.hosts.wait(&item.source.url, Some(slot)).await;
+    let start = Instant::now();
+    let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
+    let url = &item.source.url;
+    let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
+    let is_named = matches!(item.target, Target::Named);
+    let output = Output::open(context, url, &item.dir, item.target).await?;
+    on_event(Event::Started {
         url,
+        path: output.path().as_deref(),
+    });
+    let rate = context
+        .config
+        .limits
+        .rate_per_file
+        .map(SharedRateLimiter::new);
+    let request = RequestContext {
+        context,
+        source: &item.source,
+        headers: &item.headers,
+        slot: Some(slot),
+        rate: rate.as_ref(),
+        start,
+    };
+    let transfer = |store: Arc<Store>, skip_if| {
+        let attempt = Attempt::new(
+            request,
+            &mirrors,
+            store,
+            skip_if,
+            checksum.as_ref(),
+            &on_event,
+        );
+        let work = for_each_source(context, attempt, checksum.as_ref(), start);
+        with_time_limit(context, work)
+    };
+    let saved = |path: Option<PathBuf>, bytes: u64, skipped: bool| Saved {
+        url: url.clone(),
         path,
-        bytes: 0,
-        elapsed,
-        checksum: None,
-        skipped: true,
+        bytes,
+        elapsed: start.elapsed(),
+        checksum: if skipped { None } else { checksum.clone() },
+        skipped,
+    };
+    match output {
+        Output::Part(part) => {
+            let is_renamed = is_named && context.config.output.server_names;
+            let skip_if = skip_condition(context, &part, is_renamed);
+            match transfer(part.store(), skip_if).await? {
+                Outcome::Complete { bytes, validators } => {
+                    let name = if is_renamed { validators.name } else { None };
+                    let path = part.finish(name.as_deref().and_then(filename::from_server))?;
+                    sync_directory(context, &path).await?;
+                    Ok(saved(Some(path), bytes, false))
+                }
+                Outcome::Skipped { existing } => {
+                    let path = existing.unwrap_or_else(|| part.target());
+                    Ok(saved(Some(path), 0, true))
+                }
+            }
+        }
+        Output::Writer(store) => match transfer(store, SkipIf::Never).await? {
+            Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
+            Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
+        },
+        Output::Existing(path) => Ok(saved(Some(path), 0, true)),
     }
 }
 
-/// Compares the digest of what has been written; what an earlier run wrote is read for it.
-async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), DownloadError> {
+/// Returns the checksum that the bytes must have.
+fn expected_checksum(
+    context: &Context,
+    url: &Url,
+    target: &Target,
+    own: Option<Checksum>,
+) -> Result<Option<Checksum>, Error> {
+    let (None, Some(list)) = (&own, &context.config.checksums) else {
+        return Ok(own);
+    };
+    let name = match target {
+        Target::File(path) => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into(),
+        Target::Named | Target::Writer(_) => filename::from_url(url),
+    };
+    let found = list.find(url, &name).cloned();
+    found.map(Some).ok_or(Error::MissingChecksum)
+}
+
+/// Returns the responses after which the download is skipped.
+fn skip_condition<'a>(context: &Context, part: &'a Part, is_renamed: bool) -> SkipIf<'a> {
+    if updates(context) {
+        Previous::look(&part.target()).map_or(SkipIf::Never, SkipIf::Unchanged)
+    } else if is_renamed {
+        SkipIf::Finished(part)
+    } else {
+        SkipIf::Never
+    }
+}
+
+fn updates(context: &Context) -> bool {
+    context.config.output.on_conflict == OnConflict::IfModified
+}
+
+async fn with_time_limit<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let limit = context.config.limits.max_time;
+    // An async fn stores a future argument twice: as the argument and where it is awaited. This
+    // one is large, and moving it cost more than the request for a small file.
+    let work = Box::pin(work);
+    let timed_out = |_| Error::Timeout {
+        limit: limit.unwrap_or_default(),
+    };
+    timeout(limit, work).await.map_err(timed_out)?
+}
+
+/// Transfers a file from the first source that succeeds.
+async fn for_each_source(
+    context: &Context,
+    mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    checksum: Option<&Checksum>,
+    start: Instant,
+) -> Result<Outcome, Error> {
+    loop {
+        let error = match from_source(context, &mut attempt, checksum, start).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let failed = redact_url(attempt.url());
+        if !attempt.next_source(&error) {
+            return Err(attempt.final_error(error));
+        }
+        let next = redact_url(attempt.url());
+        let cause = error.chain_without_url(&failed);
+        warn!(url = %failed, %next, "trying another source: {cause}");
+    }
+}
+
+/// Transfers a file from one source, verifies it and sets its metadata.
+async fn from_source(
+    context: &Context,
+    attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    checksum: Option<&Checksum>,
+    start: Instant,
+) -> Result<Outcome, Error> {
+    let store = attempt.store();
+    if let Some(checksum) = checksum {
+        store.add_up(checksum.algorithm());
+    }
+    let outcome = with_retries(context, attempt, start).await?;
+    if let AttemptOutcome::Skipped { existing } = outcome {
+        return Ok(Outcome::Skipped { existing });
+    }
+    let validators = attempt.validators();
+    let bytes = store.end()?;
+    if let Some(checksum) = checksum {
+        verify(&store, checksum).await?;
+    }
+    set_metadata(context, &store, &validators).await?;
+    Ok(Outcome::Complete { bytes, validators })
+}
+
+/// Stores the ETag and the modification time with the file and syncs it, as configured.
+async fn set_metadata(
+    context: &Context,
+    store: &Arc<Store>,
+    validators: &Validators,
+) -> Result<(), Error> {
+    if updates(context)
+        && let Some(etag) = &validators.etag
+    {
+        store.keep_etag(etag);
+    }
+    if (context.config.output.remote_time || updates(context))
+        && let Some(modified) = validators.modified()
+    {
+        store
+            .set_modified(modified)
+            .map_err(|error| store.failed(error))?;
+    }
+    if context.config.output.fsync {
+        let synced = Arc::clone(store);
+        smol::unblock(move || synced.sync())
+            .await
+            .map_err(|error| store.failed(error))?;
+    }
+    Ok(())
+}
+
+/// Syncs the directory of a file, without which its name may be lost in a crash.
+async fn sync_directory(context: &Context, path: &Path) -> Result<(), Error> {
+    if !context.config.output.fsync {
+        return Ok(());
+    }
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let synced = dir.clone();
+    let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
+    sync.await.map_err(|error| failed("sync", &dir, error))
+}
+
+/// Transfers all bytes from one source, in as many attempts as the retry policy allows.
+async fn with_retries(
+    context: &Context,
+    attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    start: Instant,
+) -> Result<AttemptOutcome, Error> {
+    let mut retry = RetryState::new(&context.config.retry);
+    loop {
+        let error = match attempt.until_complete().await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let is_retryable = error.is_transient() && attempt.can_continue();
+        match retry.after_failure(is_retryable, error.retry_after(), start.elapsed()) {
+            RetryDecision::GiveUp => return Err(error),
+            RetryDecision::DeadlineExceeded { wait, left } => {
+                return Err(Error::RetryDeadline {
+                    wait,
+                    left,
+                    source: Box::new(error),
+                });
+            }
+            RetryDecision::Retry(wait) => {
+                let url = redact_url(attempt.url());
+                warn!(%url, ?wait, "retrying: {}", error.chain_without_url(&url));
+                attempt.pause(wait, &error).await;
+            }
+        }
+    }
+}
+
+/// Compares the digest of the file with the expected one. Bytes of an earlier run are read again.
+async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), Error> {
     let read = Arc::clone(store);
     let digest = smol::unblock(move || read.digest())
         .await
         .map_err(|error| store.failed(error))?;
     match digest {
-        Some(digest) if !checksum.is(&digest) => Err(DownloadError::Checksum {
+        Some(digest) if !checksum.is(&digest) => Err(Error::ChecksumMismatch {
             algorithm: checksum.algorithm(),
             expected: checksum.hex(),
             found: hex(&digest),
         }),
         _ => Ok(()),
-    }
-}
-
-impl Output {
-    fn target(&self) -> Option<PathBuf> {
-        match self {
-            Self::Part(part) => Some(part.target()),
-            Self::Writer(_) => None,
-            Self::Present(path) => Some(path.clone()),
-        }
     }
 }

@@ -1,10 +1,11 @@
-//! One file over several connections.
+//! Transfer of one file over several connections.
 //!
-//! The first connection has asked for the file as always. Where that has a version by which it is
-//! known and enough of it is missing, others take the second half of the largest rest, and again
-//! when they are done. They ask the same server and its mirrors in turn. What a connection cannot
-//! bring falls to the others, and one whose server fails turns to the next; where no server sends
-//! parts of this version the first one is left alone, which goes on to the end.
+//! The first connection requests the file as usual. If its version is certain and enough is
+//! missing, further connections each take the second half of the largest remaining segment, and
+//! take another one when they are done. They use the current source and its mirrors round robin.
+//! Segments of a failed connection are released to the others, and a connection whose source
+//! fails switches to the next one. If no source serves ranges of this version, the first
+//! connection continues alone to the end.
 
 use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,342 +16,391 @@ use smol::{Executor, Timer};
 use tracing::{debug, warn};
 
 use crate::download::body::copy::{Body, CopyError, Filled};
-use crate::download::body::throttle::{Paced, SlowestPace};
-use crate::download::config::Config;
-use crate::download::error::DownloadError;
+use crate::download::body::throttle::Paced;
+use crate::download::config::{Config, LowSpeedLimit};
+use crate::download::error::Error;
 use crate::download::event::Event;
-use crate::download::host_limits::Place;
-use crate::download::http::shown;
-use crate::download::request::send::range;
+use crate::download::host_limits::ConnectionPermit;
+use crate::download::http::redact_url;
+use crate::download::request::send::range_headers;
 use crate::download::store::sink::Store;
-use crate::download::transfer::resume::{Action, Answer, Ask, Known, judge};
-use crate::download::transfer::retry::{Tries, Verdict};
-use crate::download::transfer::segment_queue::Spans;
-use crate::download::transfer::sources::{Origin, Origins};
+use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Validators, classify};
+use crate::download::transfer::retry::{RetryDecision, RetryState};
+use crate::download::transfer::segment_queue::{Assignment, SegmentQueue};
+use crate::download::transfer::sources::SourceSet;
 use crate::limits::rate::RateLimitHandle;
 
-/// Each connection has one buffer of this size.
-const PIECE: usize = 256 * 1024;
+/// Length of the buffer of each connection.
+const BUFFER_LEN: usize = 256 * 1024;
 
-/// A file that several connections fetch.
-pub(crate) struct Segments<'a, T> {
-    origins: Origins<'a>,
-    /// What can tell whether bytes of several origins belong together.
+/// Transfer of one file over several connections.
+pub(crate) struct ParallelTransfer<'a, F> {
+    sources: SourceSet<'a>,
+    /// Checksum of the file, which verifies that bytes of several sources belong together.
     checksum: Option<&'a str>,
     total: u64,
     store: &'a Arc<Store>,
-    tell: &'a T,
-    spans: Mutex<Spans>,
-    /// Those that are begun with.
+    on_event: &'a F,
+    queue: Mutex<SegmentQueue>,
+    /// Number of connections at the start.
     connections: usize,
-    /// Why the source, which is the first origin, was given up for good over a connection.
-    lost: Mutex<Option<DownloadError>>,
+    /// Final error of a connection to the current source.
+    source_error: Mutex<Option<Error>>,
 }
 
-/// One of the connections.
+/// Whether further parallel transfers from the current source are useful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunResult {
+    Useful,
+    /// No source serves ranges of this version.
+    Exhausted,
+}
+
+/// State of one connection.
 struct Connection {
-    /// The number of who is asked over it.
-    origin: usize,
-    tries: Tries,
-    _place: Option<Place>,
+    /// Index of its source.
+    source: usize,
+    retry: RetryState,
+    _permit: Option<ConnectionPermit>,
 }
 
-/// Why a span is not filled by this connection.
-enum Lost {
-    /// The server sends no part of this version.
-    NoPart(String),
-    Failed(DownloadError),
+/// Failure of a connection to receive its segment.
+enum SegmentError {
+    /// The source does not serve a range of this version.
+    NoRange(String),
+    Failed(Error),
 }
 
-impl From<DownloadError> for Lost {
-    fn from(error: DownloadError) -> Self {
+/// Next step of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    Stop,
+}
+
+impl From<Error> for SegmentError {
+    fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl<'a, T: Fn(Event<'_>) + Sync> Segments<'a, T> {
-    /// Divides what is missing of the file; `None` where one connection is to do.
+impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
+    /// Splits the missing bytes of the file into segments. Returns `None` if there is too little
+    /// for a second connection.
     pub(crate) fn new(
-        origins: Origins<'a>,
+        sources: SourceSet<'a>,
         checksum: Option<&'a str>,
-        known: &'a Known,
+        validators: &'a Validators,
         store: &'a Arc<Store>,
-        tell: &'a T,
+        on_event: &'a F,
     ) -> Option<Self> {
-        let total = known.total?;
-        let config = &origins.get(0).asking.shared.config;
-        let spans = Spans::new(&store.gaps(total), config.min_split);
-        if !spans.are_worth_it() || !store.allow_gaps() {
+        let total = validators.total?;
+        let config = &sources.get(0).request.context.config;
+        let queue = SegmentQueue::new(&store.gaps(total), config.limits.min_segment_len);
+        if !queue.can_split() || !store.allow_gaps() {
             return None;
         }
-        let (spans, lost) = (Mutex::new(spans), Mutex::default());
         Some(Self {
-            origins,
+            sources,
             checksum,
             total,
             store,
-            tell,
-            spans,
+            on_event,
+            queue: Mutex::new(queue),
             connections: 1,
-            lost,
+            source_error: Mutex::default(),
         })
     }
 
-    /// Fetches what is missing; `body` comes from the first missing byte on and goes as far as
-    /// `reach`. Whether it is of no use to ask over several connections again.
+    /// Transfers the missing bytes. `body` starts at the first missing byte and ends at
+    /// `body_end`.
     pub(crate) async fn run(
         mut self,
         body: impl AsyncRead + Unpin + Send,
-        reach: u64,
-    ) -> Result<bool, DownloadError> {
-        let (room, total) = (Arc::clone(self.store), self.total);
-        let reserve = smol::unblock(move || room.reserve(total)).await;
-        reserve.map_err(|error| self.store.failed(error))?;
-        let further = self.further();
+        body_end: u64,
+    ) -> Result<RunResult, Error> {
+        let store = Arc::clone(self.store);
+        let total = self.total;
+        let reserved = smol::unblock(move || store.reserve(total)).await;
+        reserved.map_err(|error| self.store.failed(error))?;
+        let further = self.open_further();
         let connections = further.len() + 1;
         self.connections = connections;
-        let (ended, results) = bounded(connections);
-        let (whole, is_whole) = bounded(1);
+        let (finished, results) = bounded(connections);
+        let (complete, is_complete) = bounded(1);
         let executor = Executor::new();
         executor
-            .spawn(async { ended.send(self.begin(body, reach, &whole).await).await })
+            .spawn(async {
+                let result = self.run_first(body, body_end, &complete).await;
+                finished.send(result).await
+            })
             .detach();
         for connection in further {
-            let (this, ended, whole) = (&self, &ended, &whole);
-            let work = async move { ended.send(this.work(connection, whole).await).await };
+            let this = &self;
+            let finished = &finished;
+            let complete = &complete;
+            let work = async move {
+                let result = this.run_connection(connection, complete).await;
+                finished.send(result).await
+            };
             executor.spawn(work).detach();
         }
         let all = async {
             for _ in 0..connections {
-                // The sender is here, so it is never closed.
+                // The channel stays open: `finished` lives until the end of this function.
                 results.recv().await.unwrap_or(Ok(()))?;
             }
-            Ok::<_, DownloadError>(())
+            Ok::<_, Error>(())
         };
-        // Who waits to try once more is not waited for when nothing is missing.
-        let whole = async {
-            let _ = is_whole.recv().await;
+        // A connection that waits for a retry is dropped once nothing is missing.
+        let complete_early = async {
+            let _ = is_complete.recv().await;
             Ok(())
         };
-        executor.run(future::or(whole, all)).await?;
-        self.outcome()
+        executor.run(future::or(complete_early, all)).await?;
+        self.result()
     }
 
-    fn outcome(&self) -> Result<bool, DownloadError> {
-        let lost = self
-            .lost
+    fn result(&self) -> Result<RunResult, Error> {
+        if !self.store.gaps(self.total).is_empty()
+            && let Some(error) = self.source_error().take()
+        {
+            return Err(error);
+        }
+        Ok(if self.queue().is_closed() {
+            RunResult::Exhausted
+        } else {
+            RunResult::Useful
+        })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, SegmentQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source_error(&self) -> MutexGuard<'_, Option<Error>> {
+        self.source_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match lost.filter(|_| !self.store.gaps(self.total).is_empty()) {
-            Some(error) => Err(error),
-            None => Ok(self.spans().is_stopped()),
-        }
-    }
-
-    fn spans(&self) -> MutexGuard<'_, Spans> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn config(&self) -> &'a Config {
-        &self.origins.get(0).asking.shared.config
+        &self.sources.get(0).request.context.config
     }
 
-    /// The connections that help the first one, as many as there is room for.
-    fn further(&self) -> Vec<Connection> {
+    /// Returns the further connections, as many as are configured and permitted.
+    fn open_further(&self) -> Vec<Connection> {
         let mut last = 0;
         let next = || {
-            let (origin, place) = self.origins.next(last)?;
-            last = origin;
-            Some(self.connection(origin, Some(place)))
+            let (source, permit) = self.sources.next(last)?;
+            last = source;
+            Some(self.connection(source, Some(permit)))
         };
         iter::from_fn(next)
-            .take(self.config().split.get() - 1)
+            .take(self.config().limits.connections_per_file.get() - 1)
             .collect()
     }
 
-    fn connection(&self, origin: usize, place: Option<Place>) -> Connection {
+    fn connection(&self, source: usize, permit: Option<ConnectionPermit>) -> Connection {
         Connection {
-            origin,
-            tries: Tries::new(self.config()),
-            _place: place,
+            source,
+            retry: RetryState::new(&self.config().retry),
+            _permit: permit,
         }
     }
 
-    /// The first connection.
-    async fn begin(
+    /// Runs the first connection, which already has a body.
+    async fn run_first(
         &self,
         body: impl AsyncRead + Unpin,
-        reach: u64,
-        whole: &Sender<()>,
-    ) -> Result<(), DownloadError> {
-        let Some(first) = self.spans().take_first(reach) else {
+        body_end: u64,
+        complete: &Sender<()>,
+    ) -> Result<(), Error> {
+        let first = self.queue().acquire_first(body_end);
+        let Some(segment) = first else {
             return Ok(());
         };
         let mut connection = self.connection(0, None);
-        let ended = self.copy(first, body, whole).await.map_err(Lost::Failed);
-        match self.settle(first.0, ended, &mut connection).await? {
-            true => self.work(connection, whole).await,
-            false => Ok(()),
+        let result = self.copy(segment, body, complete).await;
+        let result = result.map_err(SegmentError::Failed);
+        match self.finish(segment.id, result, &mut connection).await? {
+            Next::Continue => self.run_connection(connection, complete).await,
+            Next::Stop => Ok(()),
         }
     }
 
-    /// Fetches spans until none is worth it.
-    async fn work(
+    /// Transfers segments over one connection until none is available.
+    async fn run_connection(
         &self,
         mut connection: Connection,
-        whole: &Sender<()>,
-    ) -> Result<(), DownloadError> {
+        complete: &Sender<()>,
+    ) -> Result<(), Error> {
         loop {
-            let taken = self.spans().take();
-            let Some(span) = taken else { return Ok(()) };
-            let ended = self.fetch(span, connection.origin, whole).await;
-            if !self.settle(span.0, ended, &mut connection).await? {
+            let acquired = self.queue().acquire();
+            let Some(segment) = acquired else {
+                return Ok(());
+            };
+            let result = self.fetch(segment, connection.source, complete).await;
+            if self.finish(segment.id, result, &mut connection).await? == Next::Stop {
                 return Ok(());
             }
         }
     }
 
-    /// Whether this connection is to go on, after a wait if it has failed. What cannot be written
-    /// ends all of them.
-    async fn settle(
+    /// Releases a segment and decides whether the connection continues, after a delay if it
+    /// failed. A local write error ends all connections.
+    async fn finish(
         &self,
-        span: u64,
-        ended: Result<(), Lost>,
+        segment: u64,
+        result: Result<(), SegmentError>,
         connection: &mut Connection,
-    ) -> Result<bool, DownloadError> {
-        self.spans().give_back(span);
-        let Origin { asking, .. } = self.origins.get(connection.origin);
-        let url = shown(&asking.source.url);
-        let error = match ended {
-            Ok(()) => return Ok(true),
-            Err(Lost::NoPart(reason)) => {
-                debug!(%url, "it is asked for no more parts: {reason}");
-                self.origins.drop(connection.origin);
-                return Ok(self.turn(connection));
+    ) -> Result<Next, Error> {
+        self.queue().release(segment);
+        let request = &self.sources.get(connection.source).request;
+        let url = redact_url(&request.source.url);
+        let error = match result {
+            Ok(()) => return Ok(Next::Continue),
+            Err(SegmentError::NoRange(reason)) => {
+                debug!(%url, "source removed: {reason}");
+                self.sources.remove(connection.source);
+                return Ok(self.switch_source(connection));
             }
-            Err(Lost::Failed(error @ DownloadError::File { .. })) => return Err(error),
-            Err(Lost::Failed(error)) => error,
+            Err(SegmentError::Failed(error @ Error::File { .. })) => return Err(error),
+            Err(SegmentError::Failed(error)) => error,
         };
-        let (tries, elapsed) = (&mut connection.tries, asking.start.elapsed());
-        match tries.after_failure(error.is_transient(), error.retry_after(), elapsed) {
-            Verdict::Again(wait) => {
-                warn!(%url, ?wait, "trying a part again: {}", error.with_causes(&url));
+        let elapsed = request.start.elapsed();
+        let decision =
+            connection
+                .retry
+                .after_failure(error.is_transient(), error.retry_after(), elapsed);
+        let cause = error.chain_without_url(&url);
+        match decision {
+            RetryDecision::Retry(wait) => {
+                warn!(%url, ?wait, "retrying a segment: {cause}");
                 Timer::after(wait).await;
-                Ok(true)
+                Ok(Next::Continue)
             }
-            Verdict::Final | Verdict::TooLate { .. } => {
-                debug!(%url, "a connection is given up: {}", error.with_causes(&url));
-                match connection.origin {
-                    // It may still serve the other connections.
-                    0 => *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
-                    mirror => self.origins.drop(mirror),
+            RetryDecision::GiveUp | RetryDecision::DeadlineExceeded { .. } => {
+                debug!(%url, "connection given up: {cause}");
+                match connection.source {
+                    // The current source may still serve the other connections.
+                    0 => *self.source_error() = Some(error),
+                    mirror => self.sources.remove(mirror),
                 }
-                Ok(self.turn(connection))
+                Ok(self.switch_source(connection))
             }
         }
     }
 
-    /// Turns to another origin, if one is left and has room.
-    fn turn(&self, connection: &mut Connection) -> bool {
-        if self.origins.are_dropped() {
-            self.spans().stop();
+    /// Switches to another source, if one is left and has a permit available.
+    fn switch_source(&self, connection: &mut Connection) -> Next {
+        if self.sources.is_empty() {
+            self.queue().close();
         }
-        let Some((origin, place)) = self.origins.another(connection.origin) else {
-            return false;
+        let Some((source, permit)) = self.sources.next_other(connection.source) else {
+            return Next::Stop;
         };
-        *connection = self.connection(origin, Some(place));
-        true
+        *connection = self.connection(source, Some(permit));
+        Next::Continue
     }
 
+    /// Requests a segment and stores it.
     async fn fetch(
         &self,
-        (span, at, end): (u64, u64, u64),
-        number: usize,
-        whole: &Sender<()>,
-    ) -> Result<(), Lost> {
-        let origin = self.origins.get(number);
-        let known = origin.known();
-        let condition = known.condition();
-        let (response, route) = origin.asking.ask(&range(at, Some(end), condition)).await?;
-        let answer = Answer::new(response.status(), response.length(), |name| {
+        segment: Assignment,
+        index: usize,
+        complete: &Sender<()>,
+    ) -> Result<(), SegmentError> {
+        let source = self.sources.get(index);
+        let validators = source.validators();
+        let if_range = validators.if_range();
+        let fields = range_headers(segment.start, Some(segment.end), if_range);
+        let (response, chain) = source.request.send(&fields).await?;
+        let meta = ResponseMeta::new(response.status(), response.length(), |name| {
             response.header(name)
         });
-        let question = Ask::Rest {
-            from: at,
-            if_range: condition.map(str::to_owned),
+        let request = RangeRequest::From {
+            offset: segment.start,
+            if_range: if_range.map(str::to_owned),
         };
-        match judge(Some(&known), at, &question, &answer) {
+        match classify(Some(&validators), segment.start, &request, &meta) {
             Action::Append { count, .. } => {
-                origin.learn(answer.known);
-                if let Some(checksum) = self.checksum.filter(|_| number > 0) {
+                source.pin_version(meta.validators);
+                if index > 0
+                    && let Some(checksum) = self.checksum
+                {
                     self.store.hold_to(checksum);
                 }
-                Ok(self.copy((span, at), response.take(count), whole).await?)
+                let body = response.take(count);
+                Ok(self.copy(segment, body, complete).await?)
             }
-            Action::Refused => Err(origin.asking.refusal(response, &route).await.into()),
-            Action::StartOver(mismatch) => Err(Lost::NoPart(mismatch.to_string())),
-            _ => Err(Lost::NoPart(
-                "the answer to a range is a whole file".to_owned(),
+            Action::Reject => Err(source.request.status_error(response, &chain).await.into()),
+            Action::Restart(mismatch) => Err(SegmentError::NoRange(mismatch.to_string())),
+            _ => Err(SegmentError::NoRange(
+                "response to a range request is the complete file".to_owned(),
             )),
         }
     }
 
-    /// Writes a body to the place of a span, as far as nobody else has taken over the rest.
+    /// Writes a body at the position of its segment, up to the point where another connection has
+    /// taken over.
     async fn copy(
         &self,
-        (span, start): (u64, u64),
+        segment: Assignment,
         body: impl AsyncRead + Unpin,
-        whole: &Sender<()>,
-    ) -> Result<(), DownloadError> {
-        let seen = |position| {
-            self.spans().has_come(span, position);
-            (self.tell)(Event::Received {
-                position: self.total - self.spans().missing(),
+        complete: &Sender<()>,
+    ) -> Result<(), Error> {
+        let on_progress = |position| {
+            self.queue().record_received(segment.id, position);
+            (self.on_event)(Event::Progress {
+                downloaded: self.total - self.queue().missing(),
             });
         };
-        let mut body = Body::new(Paced::new(body, self.slowest(), self.shares()), start, seen);
-        let (mut buffer, mut came) = (vec![0; PIECE], 0);
+        let body = Paced::new(body, self.low_speed_limit(), self.rate_limits());
+        let mut body = Body::new(body, segment.start, on_progress);
+        let mut buffer = vec![0; BUFFER_LEN];
+        let mut copied = 0;
         loop {
-            let left = usize::try_from(self.spans().left(span))
-                .unwrap_or(PIECE)
-                .min(PIECE);
-            if left == 0 {
+            let remaining = usize::try_from(self.queue().remaining(segment.id))
+                .unwrap_or(BUFFER_LEN)
+                .min(BUFFER_LEN);
+            if remaining == 0 {
                 return Ok(());
             }
-            let Filled { count, end } = body.fill(&mut buffer[..left], left).await;
-            let (at, count) = self.spans().claim(span, count as u64);
+            let Filled { count, end } = body.fill(&mut buffer[..remaining], remaining).await;
+            let (position, count) = self.queue().commit(segment.id, count as u64);
             let store = Arc::clone(self.store);
             let write = smol::unblock(move || {
-                let result = store.write_at(at, &buffer[..count as usize]);
+                let result = store.write_at(position, &buffer[..count as usize]);
                 (buffer, result)
             });
-            let (empty, written) = write.await;
+            let (returned, written) = write.await;
             written.map_err(|error| self.store.failed(error))?;
-            (buffer, came) = (empty, came + count);
+            buffer = returned;
+            copied += count;
             if self.store.gaps(self.total).is_empty() {
-                // There is room for one, and one is enough.
-                let _ = whole.try_send(());
+                // The channel holds one message, and one is enough.
+                let _ = complete.try_send(());
             }
             match end {
                 None => {}
-                Some(Ok(())) if came == 0 => return Err(DownloadError::Nothing),
+                Some(Ok(())) if copied == 0 => return Err(Error::EmptyRangeResponse),
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => return Err(CopyError::Read(error).into_error(self.store)),
             }
         }
     }
 
-    /// How slow one of the connections may be: what is asked of the file is asked of all together.
-    fn slowest(&self) -> Option<SlowestPace> {
-        let part = |rate: u64| rate.div_ceil(self.connections as u64);
-        self.config().slowest.map(|pace| SlowestPace {
-            rate: part(pace.rate),
-            ..pace
+    /// Returns the limit for one connection: the configured one applies to their sum.
+    fn low_speed_limit(&self) -> Option<LowSpeedLimit> {
+        let limit = self.config().limits.low_speed_limit?;
+        Some(LowSpeedLimit {
+            bytes_per_sec: limit.bytes_per_sec.div_ceil(self.connections as u64),
+            ..limit
         })
     }
 
-    fn shares(&self) -> Vec<RateLimitHandle> {
-        self.origins.get(0).asking.shares()
+    fn rate_limits(&self) -> Vec<RateLimitHandle> {
+        self.sources.get(0).request.rate_limits()
     }
 }

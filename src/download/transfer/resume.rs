@@ -1,122 +1,131 @@
-//! How a file of which a part is here already is asked for, and what an answer then means
-//! (RFC 9110 sections 13.1.5, 14.2, 15.3.7 and 15.5.17).
+//! Builds conditional range requests for a partial file and classifies the responses (RFC 9110
+//! sections 13.1.5, 14.2, 15.3.7 and 15.5.17).
 //!
-//! The aim is that bytes of two versions are never put together: a part goes on only where the
-//! server proves that it still has the same file. Wherever it does not, the file is fetched anew
-//! from its start; nothing fails because of it.
+//! Bytes of two versions are never combined: a partial file is continued only if the server
+//! proves that it still has the same version. Otherwise the file is requested again from its
+//! start; this is never an error.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::download::request::status::unix_seconds;
 use crate::download::store::content_disposition::file_name;
 use crate::download::transfer::content_range::ContentRange;
-use crate::download::transfer::retry::seconds;
 
-/// Where a server tells nothing by which a version is known, so many bytes at the end of what is
-/// here are asked for once more and compared.
-pub(crate) const OVERLAP: u64 = 32 * 1024;
+/// Number of present bytes that are requested again and compared, if the server sends no
+/// validator.
+pub(crate) const OVERLAP_LEN: u64 = 32 * 1024;
 
-/// A date proves a version only if it was this old when it was told, in seconds: within the
-/// resolution of a date there could be two.
-const SETTLED: u64 = 60;
+/// Minimum age in seconds of a `Last-Modified` date, at the time of the response, to prove a
+/// version. Within the resolution of a date there may be two versions.
+const MIN_DATE_AGE: u64 = 60;
 
-/// What the first answer told about the file.
+/// Validator fields and other metadata of the first response (RFC 9110 section 8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct Validators {
     pub(crate) total: Option<u64>,
     pub(crate) etag: Option<String>,
     pub(crate) last_modified: Option<String>,
     pub(crate) date: Option<String>,
-    /// The `Content-Encoding`, if the bytes are encoded.
+    /// `Content-Encoding`, if the bytes are encoded.
     pub(crate) encoding: Option<String>,
-    /// The name in `Content-Disposition`.
+    /// File name in `Content-Disposition`.
     pub(crate) name: Option<String>,
 }
 
-/// What of an answer's head counts here.
+/// Metadata of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ResponseMeta {
     pub(crate) status: u16,
-    /// The length of this body.
+    /// Length of this body.
     pub(crate) length: Option<u64>,
-    pub(crate) known: Known,
+    pub(crate) validators: Validators,
     pub(crate) range: Option<ContentRange>,
 }
 
-/// What is asked for.
+/// Requested part of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// The file from its start.
-    Whole,
-    /// The rest from a byte on, with the `If-Range` that makes it the whole file should that
-    /// have changed.
-    Rest { from: u64, if_range: Option<String> },
+pub(crate) enum RangeRequest {
+    /// The complete file.
+    Full,
+    /// The bytes from `offset` on. With `if_range`, the server sends the complete file if that
+    /// version is outdated.
+    From {
+        offset: u64,
+        if_range: Option<String>,
+    },
 }
 
-/// What an answer means for the part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// The body is the file from its start; what is here belongs to no file any more.
-    Begin { changed: bool },
-    /// The body is the same file from its start: what is here stays good.
-    Overtake,
-    /// The body, at most `count` bytes of it, is what comes from where it was asked for.
-    Append { count: u64, total: Option<u64> },
-    /// There is nothing more to come.
-    Finished,
-    /// The same is to be asked once more, without a condition.
-    AskPlainly,
-    /// The answer cannot be used: the file is to be asked for from its start.
-    StartOver(Mismatch),
-    /// An error, or no answer to the question.
-    Refused,
-}
-
-/// Why an answer does not continue a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Mismatch {
-    #[error("the answer does not tell which bytes it holds")]
-    NoRange,
-    #[error("the answer begins at another byte")]
-    Start,
-    #[error("the file has another length")]
-    Total,
-    #[error("the answer holds other bytes than it tells")]
-    Length,
-    #[error("the file has another ETag")]
-    Etag,
-    #[error("the file is of another date")]
-    Date,
-    #[error("the file is encoded in another way")]
-    Encoding,
-    #[error("nothing is left to be sent, and what is here is not the file")]
-    Surplus,
-    #[error("what is here differs from what the server has")]
+/// Proof that present bytes belong to the file of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResumeProof {
+    /// A validator is required.
+    Validator,
+    /// Comparing an overlap is sufficient: the bytes were received in this run, or a checksum
+    /// verifies the file.
     Overlap,
 }
 
-impl Known {
-    /// What is known of the bytes once they are unpacked: nothing that would prove to a server
-    /// that they are its file, for it has others.
-    pub(crate) fn decoded(self) -> Self {
-        let Self {
-            name,
-            last_modified,
-            ..
-        } = self;
+/// Consequence of a response for the partial file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The body is the complete file; the present bytes are obsolete.
+    Replace { changed: bool },
+    /// The body is the same file from its start; the present bytes remain valid.
+    Rewind,
+    /// The first `count` bytes of the body continue the file at the requested offset.
+    Append { count: u64, total: Option<u64> },
+    /// The file is complete.
+    Complete,
+    /// The same range is to be requested without a condition.
+    RetryUnconditional,
+    /// The response cannot be used: the file is to be requested from its start.
+    Restart(Mismatch),
+    /// The status is an error or does not match the request.
+    Reject,
+}
+
+/// Difference between a response and the partial file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Mismatch {
+    #[error("missing or invalid Content-Range")]
+    NoRange,
+    #[error("response starts at another offset")]
+    Start,
+    #[error("different file length")]
+    Total,
+    #[error("Content-Length does not match Content-Range")]
+    Length,
+    #[error("different ETag")]
+    Etag,
+    #[error("different Last-Modified")]
+    Date,
+    #[error("different Content-Encoding")]
+    Encoding,
+    #[error("416 Range Not Satisfiable, but the local part is not the complete file")]
+    Surplus,
+    #[error("local bytes differ from those of the server")]
+    Overlap,
+}
+
+impl Validators {
+    /// Returns the metadata that remain valid for the decoded body. The server has no file of
+    /// these bytes, so no validator does.
+    pub(crate) fn of_decoded_body(self) -> Self {
         Self {
-            name,
-            last_modified,
+            name: self.name,
+            last_modified: self.last_modified,
             ..Self::default()
         }
     }
 
-    /// What is known of the file wherever it comes from: a strong ETag, which promises the same
-    /// bytes, but no date. With a checksum (`is_checked`) the length does, and an ETag of another
-    /// server is only in the way; `None` where nothing is proven.
-    pub(crate) fn elsewhere(self, is_checked: bool) -> Option<Self> {
-        if is_checked && self.total.is_some() {
+    /// Returns the validators that other sources of the file must match: a strong ETag, which
+    /// promises identical bytes. If the file `has_checksum`, its length is sufficient, and the
+    /// ETag is omitted, because each server has its own. Returns `None` if nothing proves the
+    /// version.
+    pub(crate) fn for_other_source(self, has_checksum: bool) -> Option<Self> {
+        if has_checksum && self.total.is_some() {
             return Some(Self {
                 etag: None,
                 date: None,
@@ -126,36 +135,37 @@ impl Known {
         self.etag.as_deref().is_some_and(is_strong).then_some(self)
     }
 
-    /// When the file changed last.
+    /// Returns the modification time.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
     }
 
-    /// What proves the version of the file to its server. A weak ETag does not: it may stay the
-    /// same when bytes change (RFC 9110 section 8.8.1).
-    pub(crate) fn condition(&self) -> Option<&str> {
+    /// Returns the value of `If-Range`, if the version can be proven. A weak ETag cannot: it may
+    /// stay the same when bytes change (RFC 9110 section 8.8.1).
+    pub(crate) fn if_range(&self) -> Option<&str> {
         match (&self.etag, &self.last_modified) {
             (Some(etag), _) => Some(etag.as_str()).filter(|etag| is_strong(etag)),
             (None, Some(modified)) => {
-                let (then, told) = (seconds(modified)?, seconds(self.date.as_deref()?)?);
-                (told.checked_sub(then)? >= SETTLED).then_some(modified)
+                let modified_at = unix_seconds(modified)?;
+                let sent_at = unix_seconds(self.date.as_deref()?)?;
+                (sent_at.checked_sub(modified_at)? >= MIN_DATE_AGE).then_some(modified)
             }
             (None, None) => None,
         }
     }
 }
 
-impl Answer {
-    /// Takes what counts from an answer's head.
+impl ResponseMeta {
+    /// Extracts the metadata of a response head.
     pub(crate) fn new<'a>(
         status: u16,
         length: Option<u64>,
         field: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Self {
-        // What is no text could not be sent back as it came.
+        // A value that is not UTF-8 could not be sent back unchanged.
         let text = |name| Some(std::str::from_utf8(field(name)?).ok()?.to_owned());
         let encoding = text("content-encoding").map(|coding| coding.to_ascii_lowercase());
-        let known = Known {
+        let validators = Validators {
             total: length,
             etag: text("etag").filter(|etag| !etag.is_empty()),
             last_modified: text("last-modified"),
@@ -163,123 +173,137 @@ impl Answer {
             name: field("content-disposition").and_then(file_name),
             encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
         };
-        // Several parts in one answer have their ranges inside the body (RFC 9110 section 14.6).
+        // A multipart response has its ranges inside the body (RFC 9110 section 14.6).
         let is_multipart = field("content-type").is_some_and(|kind| {
             kind.get(..10)
                 .is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
         });
-        let range = field("content-range").filter(|_| !is_multipart);
+        let range = if is_multipart {
+            None
+        } else {
+            field("content-range").and_then(ContentRange::parse)
+        };
         Self {
             status,
             length,
-            known,
-            range: range.and_then(ContentRange::parse),
+            validators,
+            range,
         }
     }
 }
 
-/// What to ask for, with `have` bytes here that came from what is `known`. `in_run`: they came in
-/// this run, so it is at least the same server that answered a moment ago.
-pub(crate) fn ask(known: Option<&Known>, have: u64, in_run: bool) -> Ask {
-    let Some(known) = known.filter(|_| have > 0) else {
-        return Ask::Whole;
+/// Returns the request for the missing bytes of a file of which the first `have` bytes are
+/// present.
+pub(crate) fn plan(validators: Option<&Validators>, have: u64, proof: ResumeProof) -> RangeRequest {
+    let Some(validators) = validators else {
+        return RangeRequest::Full;
     };
-    match known.condition() {
-        Some(condition) => Ask::Rest {
-            from: have,
-            if_range: Some(condition.to_owned()),
+    match validators.if_range() {
+        _ if have == 0 => RangeRequest::Full,
+        Some(if_range) => RangeRequest::From {
+            offset: have,
+            if_range: Some(if_range.to_owned()),
         },
-        None if in_run && have > OVERLAP => Ask::Rest {
-            from: have - OVERLAP,
+        None if proof == ResumeProof::Overlap && have > OVERLAP_LEN => RangeRequest::From {
+            offset: have - OVERLAP_LEN,
             if_range: None,
         },
-        None => Ask::Whole,
+        None => RangeRequest::Full,
     }
 }
 
-/// What `answer` to `ask` means, where `have` bytes of what is `known` are here.
-pub(crate) fn judge(known: Option<&Known>, have: u64, ask: &Ask, answer: &Answer) -> Action {
-    let (Ask::Rest { from, if_range }, Some(known)) = (ask, known) else {
-        return match answer.status {
-            // A part that was not asked for would be taken for the whole.
-            200..=205 | 207..=299 => Action::Begin { changed: false },
-            _ => Action::Refused,
+/// Classifies the response to a request, for a file of which the first `have` bytes are present.
+pub(crate) fn classify(
+    validators: Option<&Validators>,
+    have: u64,
+    request: &RangeRequest,
+    response: &ResponseMeta,
+) -> Action {
+    let (RangeRequest::From { offset, if_range }, Some(validators)) = (request, validators) else {
+        return match response.status {
+            // An unrequested 206 would be mistaken for the complete file.
+            200..=205 | 207..=299 => Action::Replace { changed: false },
+            _ => Action::Reject,
         };
     };
-    match answer.status {
-        206 => match continues(known, *from, answer) {
+    match response.status {
+        206 => match check_partial(validators, *offset, response) {
             Ok((count, total)) => Action::Append { count, total },
-            Err(mismatch) => Action::StartOver(mismatch),
+            Err(mismatch) => Action::Restart(mismatch),
         },
-        200..300 => whole(known, if_range.is_some(), &answer.known),
-        416 => nothing_left(known, have, answer),
-        _ => Action::Refused,
+        200..300 => classify_full(validators, if_range.is_some(), &response.validators),
+        416 => classify_unsatisfiable(validators, have, response),
+        _ => Action::Reject,
     }
 }
 
-/// Checks a 206; tells how many bytes it holds, and the length of the whole file.
-fn continues(known: &Known, from: u64, answer: &Answer) -> Result<(u64, Option<u64>), Mismatch> {
-    let Some(ContentRange::Part { first, last, total }) = answer.range else {
+/// Checks a 206 response. Returns the number of bytes in its body, and the length of the file.
+fn check_partial(
+    validators: &Validators,
+    offset: u64,
+    response: &ResponseMeta,
+) -> Result<(u64, Option<u64>), Mismatch> {
+    let Some(ContentRange::Part { first, last, total }) = response.range else {
         return Err(Mismatch::NoRange);
     };
     let count = last - first + 1;
-    if first != from {
+    if first != offset {
         return Err(Mismatch::Start);
     }
-    if let Some(whole) = known.total
-        && (total.is_some_and(|total| total != whole) || last >= whole)
+    if let Some(known_total) = validators.total
+        && (total.is_some_and(|total| total != known_total) || last >= known_total)
     {
         return Err(Mismatch::Total);
     }
-    if answer.length.is_some_and(|length| length != count) {
+    if response.length.is_some_and(|length| length != count) {
         return Err(Mismatch::Length);
     }
-    if known.etag.is_some() && known.etag != answer.known.etag {
+    if validators.etag.is_some() && validators.etag != response.validators.etag {
         return Err(Mismatch::Etag);
     }
-    // Many servers do not look at If-Range; a 206 need not tell the date (RFC 9110 section 15.3.7).
-    let is_certain = known.etag.as_deref().is_some_and(is_strong);
-    let dates = known
+    // Many servers ignore If-Range; a 206 may omit the date (RFC 9110 section 15.3.7).
+    let has_strong_etag = validators.etag.as_deref().is_some_and(is_strong);
+    let dates = validators
         .last_modified
         .as_ref()
-        .zip(answer.known.last_modified.as_ref());
-    if !is_certain && dates.is_some_and(|(before, now)| before != now) {
+        .zip(response.validators.last_modified.as_ref());
+    if !has_strong_etag && dates.is_some_and(|(before, now)| before != now) {
         return Err(Mismatch::Date);
     }
-    if known.encoding != answer.known.encoding {
+    if validators.encoding != response.validators.encoding {
         return Err(Mismatch::Encoding);
     }
-    Ok((count, known.total.or(total)))
+    Ok((count, validators.total.or(total)))
 }
 
-/// What the whole file means where its rest was asked for.
-fn whole(known: &Known, was_conditional: bool, answer: &Known) -> Action {
-    if known.etag != answer.etag
-        || known.etag.is_none() && known.last_modified != answer.last_modified
+/// Classifies a complete file in response to a range request.
+fn classify_full(known: &Validators, was_conditional: bool, received: &Validators) -> Action {
+    if known.etag != received.etag
+        || known.etag.is_none() && known.last_modified != received.last_modified
     {
-        return Action::Begin { changed: true };
+        return Action::Replace { changed: true };
     }
     match &known.etag {
-        // Some servers take their own ETag for another's in If-Range, and only there.
-        Some(etag) if is_strong(etag) && was_conditional => Action::AskPlainly,
-        Some(etag) if is_strong(etag) && known.encoding == answer.encoding => Action::Overtake,
-        _ => Action::Begin { changed: false },
+        // Some servers fail to recognize their own ETag, but only in If-Range.
+        Some(etag) if is_strong(etag) && was_conditional => Action::RetryUnconditional,
+        Some(etag) if is_strong(etag) && known.encoding == received.encoding => Action::Rewind,
+        _ => Action::Replace { changed: false },
     }
 }
 
-/// What it means that no byte is left from where it was asked for.
-fn nothing_left(known: &Known, have: u64, answer: &Answer) -> Action {
-    let is_same = match &answer.known.etag {
-        Some(etag) => known.etag.as_ref() == Some(etag),
-        None => known.total == Some(have),
+/// Classifies a 416 response.
+fn classify_unsatisfiable(validators: &Validators, have: u64, response: &ResponseMeta) -> Action {
+    let is_same = match &response.validators.etag {
+        Some(etag) => validators.etag.as_ref() == Some(etag),
+        None => validators.total == Some(have),
     };
-    match answer.range {
-        Some(ContentRange::None { total }) if total == have && is_same => Action::Finished,
-        _ => Action::StartOver(Mismatch::Surplus),
+    match response.range {
+        Some(ContentRange::None { total }) if total == have && is_same => Action::Complete,
+        _ => Action::Restart(Mismatch::Surplus),
     }
 }
 
-/// Whether an ETag promises the same bytes (RFC 9110 section 8.8.3).
+/// Returns whether an ETag is strong, that is, promises identical bytes (RFC 9110 section 8.8.3).
 pub(crate) fn is_strong(etag: &str) -> bool {
     etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
 }
@@ -291,42 +315,42 @@ mod tests {
     const OLD: &str = "Sun, 06 Nov 1994 08:00:00 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 08:01:00 GMT";
 
-    fn answer(status: u16, fields: &[(&str, &'static str)]) -> Answer {
+    fn response(status: u16, fields: &[(&str, &'static str)]) -> ResponseMeta {
         let field = |name: &str| {
             let found = fields.iter().find(|(field, _)| *field == name);
             found.map(|(_, value)| value.as_bytes())
         };
         let length = field("content-length")
             .map(|length| std::str::from_utf8(length).unwrap().parse().unwrap());
-        Answer::new(status, length, field)
+        ResponseMeta::new(status, length, field)
     }
 
-    fn known(fields: &[(&str, &'static str)]) -> Known {
-        answer(200, fields).known
+    fn known(fields: &[(&str, &'static str)]) -> Validators {
+        response(200, fields).validators
     }
 
-    /// A file of 100 bytes with the ETag `"a"`, of which 40 bytes are here.
+    /// Asserts the action for a file of 100 bytes with the ETag `"a"`, of which 40 are present.
     #[track_caller]
-    fn means(status: u16, fields: &[(&str, &'static str)], action: Action) {
+    fn assert_classified(status: u16, fields: &[(&str, &'static str)], action: Action) {
         let known = known(&[("content-length", "100"), ("etag", "\"a\"")]);
-        let ask = ask(Some(&known), 40, false);
+        let request = plan(Some(&known), 40, ResumeProof::Validator);
         assert_eq!(
-            ask,
-            Ask::Rest {
-                from: 40,
+            request,
+            RangeRequest::From {
+                offset: 40,
                 if_range: Some("\"a\"".to_owned())
             }
         );
-        let answer = answer(status, fields);
+        let response = response(status, fields);
         assert_eq!(
-            judge(Some(&known), 40, &ask, &answer),
+            classify(Some(&known), 40, &request, &response),
             action,
             "{status} {fields:?}"
         );
     }
 
     #[test]
-    fn a_condition_is_a_strong_etag_or_a_settled_date() {
+    fn if_range_is_a_strong_etag_or_an_old_date() {
         for (fields, condition) in [
             (&[("etag", "\"a\"")][..], Some("\"a\"")),
             (&[("etag", "\"\"")], Some("\"\"")),
@@ -350,32 +374,44 @@ mod tests {
             ),
             (&[], None),
         ] {
-            assert_eq!(known(fields).condition(), condition, "{fields:?}");
+            assert_eq!(known(fields).if_range(), condition, "{fields:?}");
         }
     }
 
     #[test]
-    fn without_a_condition_a_part_goes_on_within_a_run_alone() {
+    fn overlap_resumes_only_within_a_run() {
         let known = known(&[]);
-        assert_eq!(ask(Some(&known), OVERLAP, true), Ask::Whole);
-        let rest = Ask::Rest {
-            from: 7,
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN, ResumeProof::Overlap),
+            RangeRequest::Full
+        );
+        let rest = RangeRequest::From {
+            offset: 7,
             if_range: None,
         };
-        assert_eq!(ask(Some(&known), OVERLAP + 7, true), rest);
-        assert_eq!(ask(Some(&known), OVERLAP + 7, false), Ask::Whole);
-        assert_eq!(ask(Some(&known), 0, true), Ask::Whole);
-        assert_eq!(ask(None, 1, true), Ask::Whole);
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Overlap),
+            rest
+        );
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Validator),
+            RangeRequest::Full
+        );
+        assert_eq!(
+            plan(Some(&known), 0, ResumeProof::Overlap),
+            RangeRequest::Full
+        );
+        assert_eq!(plan(None, 1, ResumeProof::Overlap), RangeRequest::Full);
     }
 
     #[test]
-    fn a_206_counts_only_if_everything_fits() {
+    fn partial_response_must_match_the_file() {
         let etag = ("etag", "\"a\"");
         let append = |count| Action::Append {
             count,
             total: Some(100),
         };
-        let mismatch = Action::StartOver;
+        let mismatch = Action::Restart;
         for (fields, action) in [
             (
                 &[("content-range", "bytes 40-99/100"), etag][..],
@@ -457,13 +493,14 @@ mod tests {
                 append(60),
             ),
         ] {
-            means(206, fields, action);
+            assert_classified(206, fields, action);
         }
     }
 
-    /// Once such a part was put behind that of the older version.
+    /// Regression: such a part was once appended to one of the older version. The server ignores
+    /// `If-Range`.
     #[test]
-    fn a_206_of_another_date_does_not_go_on_though_the_server_ignores_if_range() {
+    fn partial_response_of_another_date_restarts() {
         let range = ("content-range", "bytes 40-99/100");
         let length = ("content-length", "100");
         let (append, over) = (
@@ -471,7 +508,7 @@ mod tests {
                 count: 60,
                 total: Some(100),
             },
-            Action::StartOver(Mismatch::Date),
+            Action::Restart(Mismatch::Date),
         );
         for (validators, now, action) in [
             (
@@ -493,8 +530,8 @@ mod tests {
             (&[], LATER, append),
         ] {
             let known = known(&[&[length], validators].concat());
-            let ask = Ask::Rest {
-                from: 40,
+            let request = RangeRequest::From {
+                offset: 40,
                 if_range: None,
             };
             let etag = validators
@@ -503,7 +540,7 @@ mod tests {
                 .copied();
             let fields: Vec<_> = etag.chain([range, ("last-modified", now)]).collect();
             assert_eq!(
-                judge(Some(&known), 40, &ask, &answer(206, &fields)),
+                classify(Some(&known), 40, &request, &response(206, &fields)),
                 action,
                 "{fields:?}"
             );
@@ -511,59 +548,59 @@ mod tests {
     }
 
     #[test]
-    fn a_200_to_a_range_is_another_file_or_is_asked_about_once_more() {
-        means(200, &[("etag", "\"b\"")], Action::Begin { changed: true });
-        means(200, &[], Action::Begin { changed: true });
-        means(200, &[("etag", "\"a\"")], Action::AskPlainly);
+    fn full_response_replaces_or_retries() {
+        assert_classified(200, &[("etag", "\"b\"")], Action::Replace { changed: true });
+        assert_classified(200, &[], Action::Replace { changed: true });
+        assert_classified(200, &[("etag", "\"a\"")], Action::RetryUnconditional);
         let known = known(&[("etag", "\"a\"")]);
-        let again = Ask::Rest {
-            from: 40,
+        let again = RangeRequest::From {
+            offset: 40,
             if_range: None,
         };
-        let same = answer(200, &[("etag", "\"a\"")]);
-        assert_eq!(judge(Some(&known), 40, &again, &same), Action::Overtake);
+        let same = response(200, &[("etag", "\"a\"")]);
+        assert_eq!(classify(Some(&known), 40, &again, &same), Action::Rewind);
     }
 
     #[test]
-    fn a_200_to_a_range_with_a_date_begins_again() {
+    fn full_response_with_a_date_replaces() {
         let known = known(&[("last-modified", OLD), ("date", LATER)]);
-        let ask = ask(Some(&known), 40, false);
+        let request = plan(Some(&known), 40, ResumeProof::Validator);
         for (modified, changed) in [(OLD, false), (LATER, true)] {
-            let answer = answer(200, &[("last-modified", modified)]);
+            let response = response(200, &[("last-modified", modified)]);
             assert_eq!(
-                judge(Some(&known), 40, &ask, &answer),
-                Action::Begin { changed }
+                classify(Some(&known), 40, &request, &response),
+                Action::Replace { changed }
             );
         }
     }
 
     #[test]
-    fn a_416_is_the_end_only_of_the_same_file_of_that_length() {
+    fn unsatisfiable_range_completes_only_the_same_file() {
         let known = known(&[("content-length", "40"), ("etag", "\"a\"")]);
-        let unknown = Known {
+        let unknown = Validators {
             total: None,
             ..known.clone()
         };
-        let ask = Ask::Rest {
-            from: 40,
+        let request = RangeRequest::From {
+            offset: 40,
             if_range: None,
         };
-        let over = Action::StartOver(Mismatch::Surplus);
+        let over = Action::Restart(Mismatch::Surplus);
         for (known, fields, action) in [
             (
                 &known,
                 &[("content-range", "bytes */40")][..],
-                Action::Finished,
+                Action::Complete,
             ),
             (
                 &known,
                 &[("content-range", "bytes */40"), ("etag", "\"a\"")],
-                Action::Finished,
+                Action::Complete,
             ),
             (
                 &unknown,
                 &[("content-range", "bytes */40"), ("etag", "\"a\"")],
-                Action::Finished,
+                Action::Complete,
             ),
             (&unknown, &[("content-range", "bytes */40")], over.clone()),
             (
@@ -576,7 +613,7 @@ mod tests {
             (&known, &[], over.clone()),
         ] {
             assert_eq!(
-                judge(Some(known), 40, &ask, &answer(416, fields)),
+                classify(Some(known), 40, &request, &response(416, fields)),
                 action,
                 "{fields:?}"
             );
@@ -584,53 +621,57 @@ mod tests {
     }
 
     #[test]
-    fn without_a_part_only_a_whole_file_is_one() {
-        let begin = Action::Begin { changed: false };
+    fn full_request_accepts_only_a_complete_file() {
+        let begin = Action::Replace { changed: false };
         for (status, action) in [
             (200, begin.clone()),
             (203, begin),
-            (206, Action::Refused),
-            (304, Action::Refused),
-            (404, Action::Refused),
-            (416, Action::Refused),
+            (206, Action::Reject),
+            (304, Action::Reject),
+            (404, Action::Reject),
+            (416, Action::Reject),
         ] {
             assert_eq!(
-                judge(None, 0, &Ask::Whole, &answer(status, &[])),
+                classify(None, 0, &RangeRequest::Full, &response(status, &[])),
                 action,
                 "{status}"
             );
         }
-        means(404, &[], Action::Refused);
-        means(304, &[], Action::Refused);
+        assert_classified(404, &[], Action::Reject);
+        assert_classified(304, &[], Action::Reject);
     }
 
-    /// A server that is honest about its bytes, and moody about everything else.
-    struct Moody {
+    /// Server with correct bodies and ranges that changes versions and ignores conditions at random.
+    struct UnreliableServer {
         random: fastrand::Rng,
         version: usize,
         lengths: Vec<u64>,
     }
 
-    impl Moody {
-        /// The head, the version and where in it the body begins; the body goes to the end told.
-        fn answer(&mut self, ask: &Ask) -> (Answer, usize, u64) {
+    impl UnreliableServer {
+        /// Returns the head, the version and the start of the body, which ends where the head says.
+        fn response(&mut self, request: &RangeRequest) -> (ResponseMeta, usize, u64) {
             if self.version + 1 < self.lengths.len() && self.random.u8(..4) == 0 {
                 self.version += 1;
             }
             let (version, total) = (self.version, self.lengths[self.version]);
             let etag = format!("\"{version}\"");
-            let known = Known {
+            let known = Validators {
                 total: Some(total),
                 etag: self.random.u8(..8).ne(&0).then_some(etag.clone()),
-                ..Known::default()
+                ..Validators::default()
             };
-            let whole = Answer {
+            let whole = ResponseMeta {
                 status: 200,
                 length: Some(total),
-                known,
+                validators: known,
                 range: None,
             };
-            let Ask::Rest { from, if_range } = ask else {
+            let RangeRequest::From {
+                offset: from,
+                if_range,
+            } = request
+            else {
                 return (whole, version, 0);
             };
             let holds = if_range.as_ref().is_none_or(|condition| *condition == etag);
@@ -640,7 +681,7 @@ mod tests {
             if *from >= total {
                 let range = Some(ContentRange::None { total });
                 return (
-                    Answer {
+                    ResponseMeta {
                         status: 416,
                         length: None,
                         range,
@@ -656,14 +697,14 @@ mod tests {
                 *from
             };
             let last = self.random.u64(first..total);
-            let told = self.random.bool().then_some(total);
+            let announced = self.random.bool().then_some(total);
             let range = Some(ContentRange::Part {
                 first,
                 last,
-                total: told,
+                total: announced,
             });
             (
-                Answer {
+                ResponseMeta {
                     status: 206,
                     length: None,
                     range,
@@ -675,49 +716,50 @@ mod tests {
         }
     }
 
-    /// Fetches a file with cuts at any byte; every byte is written as `(version, place)`.
-    fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Known)> {
+    /// Downloads a file with interruptions at random bytes; each byte is stored as
+    /// `(version, offset)`.
+    fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Validators)> {
         let mut random = fastrand::Rng::with_seed(seed);
         let lengths = (0..3).map(|_| random.u64(1..60)).collect();
-        let mut server = Moody {
+        let mut server = UnreliableServer {
             random: random.fork(),
             version: 0,
             lengths,
         };
-        let (mut part, mut known) = (Vec::new(), None::<Known>);
-        let mut question = None;
+        let (mut part, mut known) = (Vec::new(), None::<Validators>);
+        let mut next_request = None;
         for _ in 0..200 {
             let have = part.len() as u64;
-            let asked = question
+            let request = next_request
                 .take()
-                .unwrap_or_else(|| ask(known.as_ref(), have, false));
-            let (answer, version, first) = server.answer(&asked);
+                .unwrap_or_else(|| plan(known.as_ref(), have, ResumeProof::Validator));
+            let (response, version, first) = server.response(&request);
             let mut at = 0;
-            let end = match judge(known.as_ref(), have, &asked, &answer) {
-                Action::Begin { .. } => {
+            let end = match classify(known.as_ref(), have, &request, &response) {
+                Action::Replace { .. } => {
                     part.clear();
-                    known = Some(answer.known.clone());
-                    answer.known.total
+                    known = Some(response.validators.clone());
+                    response.validators.total
                 }
-                Action::Overtake => answer.known.total,
+                Action::Rewind => response.validators.total,
                 Action::Append { count, total } => {
                     at = have;
                     known.as_mut().unwrap().total = total;
                     Some(have + count)
                 }
-                Action::Finished => return Some((part, known?)),
-                Action::AskPlainly => {
-                    question = Some(Ask::Rest {
-                        from: have,
+                Action::Complete => return Some((part, known?)),
+                Action::RetryUnconditional => {
+                    next_request = Some(RangeRequest::From {
+                        offset: have,
                         if_range: None,
                     });
                     continue;
                 }
-                Action::StartOver(_) => {
-                    question = Some(Ask::Whole);
+                Action::Restart(_) => {
+                    next_request = Some(RangeRequest::Full);
                     continue;
                 }
-                Action::Refused => continue,
+                Action::Reject => continue,
             };
             let end = end.unwrap();
             let until = if random.bool() {
@@ -740,7 +782,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_server_does_two_versions_never_become_one_file() {
+    fn versions_are_never_mixed() {
         let seed = fastrand::u64(..);
         let mut finished = 0;
         for seed in (0..20_000).map(|round| seed.wrapping_add(round)) {

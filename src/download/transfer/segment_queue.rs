@@ -1,162 +1,184 @@
-//! Who fetches which bytes of one file.
+//! Queue of the missing segments of a file.
 
-/// What is missing of a file, in spans; each is fetched over one connection at a time.
+/// Missing segments of a file. Each is received over one connection at a time.
 #[derive(Debug)]
-pub(crate) struct Spans {
-    spans: Vec<Span>,
-    /// A span is not divided into parts that are smaller.
-    least: u64,
+pub(crate) struct SegmentQueue {
+    segments: Vec<Segment>,
+    /// Minimum length of a segment that results from a split.
+    min_len: u64,
     next_id: u64,
-    stopped: bool,
+    is_closed: bool,
 }
 
-/// The bytes from `at` up to but not with `end`.
+/// Missing bytes from `start` up to but not including `end`.
 #[derive(Debug)]
-struct Span {
+struct Segment {
     id: u64,
-    at: u64,
+    start: u64,
     end: u64,
-    /// As far as this they have come, whether they are claimed or not.
-    come: u64,
-    /// How far the body that fills it goes, while there is one.
-    reach: Option<u64>,
+    /// End of the received bytes, committed or not.
+    received: u64,
+    /// End of the body that fills the segment, while there is one.
+    body_end: Option<u64>,
 }
 
-impl Spans {
-    /// The `gaps` of a file.
-    pub(crate) fn new(gaps: &[(u64, u64)], least: u64) -> Self {
-        let span = |(id, &(at, end))| Span {
+/// Segment assigned to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) id: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    fn assignment(&self) -> Assignment {
+        Assignment {
+            id: self.id,
+            start: self.start,
+            end: self.end,
+        }
+    }
+}
+
+impl SegmentQueue {
+    /// Creates a queue of the `gaps` of a file.
+    pub(crate) fn new(gaps: &[(u64, u64)], min_len: u64) -> Self {
+        let segment = |(id, &(start, end))| Segment {
             id,
-            at,
+            start,
             end,
-            come: at,
-            reach: None,
+            received: start,
+            body_end: None,
         };
-        let spans = (0..).zip(gaps).map(span).collect();
         Self {
-            spans,
-            least: least.max(1),
+            segments: (0..).zip(gaps).map(segment).collect(),
+            min_len: min_len.max(1),
             next_id: gaps.len() as u64,
-            stopped: false,
+            is_closed: false,
         }
     }
 
-    /// Whether more than one connection has something to do.
-    pub(crate) fn are_worth_it(&self) -> bool {
-        self.spans.len() > 1 || self.spans.iter().any(|span| self.is_divisible(span))
+    /// Returns whether there is work for more than one connection.
+    pub(crate) fn can_split(&self) -> bool {
+        let is_large = |segment: &Segment| segment.len() >= self.min_len.saturating_mul(2);
+        self.segments.len() > 1 || self.segments.iter().any(is_large)
     }
 
-    /// Takes the first span, for a body that goes as far as `reach`.
-    pub(crate) fn take_first(&mut self, reach: u64) -> Option<(u64, u64)> {
-        let span = self.spans.first_mut()?;
-        span.reach = Some(reach);
-        Some((span.id, span.at))
+    /// Acquires the first segment, for a body that ends at `body_end`.
+    pub(crate) fn acquire_first(&mut self, body_end: u64) -> Option<Assignment> {
+        let segment = self.segments.first_mut()?;
+        segment.body_end = Some(body_end);
+        Some(segment.assignment())
     }
 
-    /// Takes a span that nobody fills; where there is none, the second half of the one of which
-    /// most is left. `None` where that is not worth it, and when it was told to stop.
-    pub(crate) fn take(&mut self) -> Option<(u64, u64, u64)> {
-        if self.stopped {
+    /// Acquires an available segment, or else the second half of the largest one. Returns `None`
+    /// if the halves would be too small, or if the queue is closed.
+    pub(crate) fn acquire(&mut self) -> Option<Assignment> {
+        if self.is_closed {
             return None;
         }
-        let at = match self.spans.iter().position(|span| span.reach.is_none()) {
-            Some(at) => at,
-            None => self.divide()?,
+        let is_available = |segment: &Segment| segment.body_end.is_none();
+        let index = match self.segments.iter().position(is_available) {
+            Some(index) => index,
+            None => self.split_largest()?,
         };
-        let span = &mut self.spans[at];
-        span.reach = Some(span.end);
-        Some((span.id, span.at, span.end))
+        let segment = &mut self.segments[index];
+        segment.body_end = Some(segment.end);
+        Some(segment.assignment())
     }
 
-    fn divide(&mut self) -> Option<usize> {
-        let longest = self
-            .spans
+    fn split_largest(&mut self) -> Option<usize> {
+        let (largest, _) = self
+            .segments
             .iter()
             .enumerate()
-            .max_by_key(|(_, span)| span.end - span.at)?
-            .0;
-        let span = &mut self.spans[longest];
-        let middle = span.at + (span.end - span.at) / 2;
-        let (at, end, id) = (middle.max(span.come), span.end, self.next_id);
-        if end - at < self.least || at - span.at < self.least {
+            .max_by_key(|(_, segment)| segment.len())?;
+        let segment = &mut self.segments[largest];
+        let middle = segment.start + segment.len() / 2;
+        let start = middle.max(segment.received);
+        let end = segment.end;
+        if end - start < self.min_len || start - segment.start < self.min_len {
             return None;
         }
-        span.end = at;
+        segment.end = start;
+        let second = Segment {
+            id: self.next_id,
+            start,
+            end,
+            received: start,
+            body_end: None,
+        };
         self.next_id += 1;
-        self.spans.insert(
-            longest + 1,
-            Span {
-                id,
-                at,
-                end,
-                come: at,
-                reach: None,
-            },
-        );
-        Some(longest + 1)
+        self.segments.insert(largest + 1, second);
+        Some(largest + 1)
     }
 
-    fn is_divisible(&self, span: &Span) -> bool {
-        span.end - span.at >= self.least.saturating_mul(2)
-    }
-
-    /// How many bytes are left of a span.
-    pub(crate) fn left(&self, id: u64) -> u64 {
-        self.spans
+    /// Returns the number of uncommitted bytes of a segment.
+    pub(crate) fn remaining(&self, id: u64) -> u64 {
+        self.segments
             .iter()
-            .find(|span| span.id == id)
-            .map_or(0, |span| span.end - span.at)
+            .find(|segment| segment.id == id)
+            .map_or(0, Segment::len)
     }
 
-    /// The body that fills a span has come as far as this.
-    pub(crate) fn has_come(&mut self, id: u64, position: u64) {
-        for span in self.spans.iter_mut().filter(|span| span.id == id) {
-            span.come = position.clamp(span.come, span.end);
+    /// Records that the body of a segment was received up to `position`.
+    pub(crate) fn record_received(&mut self, id: u64, position: u64) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
+            segment.received = position.clamp(segment.received, segment.end);
         }
     }
 
-    /// Of `count` bytes that have come for a span, so many are to be written, and where: another
-    /// may have taken over the rest meanwhile. They count as written from now on.
-    pub(crate) fn claim(&mut self, id: u64, count: u64) -> (u64, u64) {
-        let Some(span) = self.spans.iter_mut().find(|span| span.id == id) else {
+    /// Commits up to `count` received bytes of a segment. Returns the position and the number of
+    /// bytes to write: another connection may have taken over the rest.
+    pub(crate) fn commit(&mut self, id: u64, count: u64) -> (u64, u64) {
+        let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) else {
             return (0, 0);
         };
-        let (at, count) = (span.at, count.min(span.end - span.at));
-        span.at += count;
-        span.come = span.come.max(span.at);
-        (at, count)
+        let position = segment.start;
+        let count = count.min(segment.len());
+        segment.start += count;
+        segment.received = segment.received.max(segment.start);
+        (position, count)
     }
 
-    /// Nobody fills this span any more. What is left of it falls to the body before it, if that
-    /// goes so far; else to whoever takes it.
-    pub(crate) fn give_back(&mut self, id: u64) {
-        for span in self.spans.iter_mut().filter(|span| span.id == id) {
-            (span.reach, span.come) = (None, span.at);
+    /// Releases a segment. Its remainder is merged into the preceding segment if that body
+    /// reaches far enough, else it becomes available.
+    pub(crate) fn release(&mut self, id: u64) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
+            segment.body_end = None;
+            segment.received = segment.start;
         }
-        self.spans
-            .retain(|span| span.at < span.end || span.reach.is_some());
-        self.spans.dedup_by(|span, before| {
-            let is_free = before.end == span.at && span.reach.is_none();
-            let joins = is_free && before.reach.is_none_or(|reach| reach >= span.end);
-            if joins {
-                before.end = span.end;
+        self.segments
+            .retain(|segment| segment.start < segment.end || segment.body_end.is_some());
+        self.segments.dedup_by(|segment, before| {
+            let is_adjacent = before.end == segment.start && segment.body_end.is_none();
+            let is_merged = is_adjacent && before.body_end.is_none_or(|end| end >= segment.end);
+            if is_merged {
+                before.end = segment.end;
             }
-            joins
+            is_merged
         });
     }
 
-    /// No more connections: whoever has one goes on.
-    pub(crate) fn stop(&mut self) {
-        self.stopped = true;
+    /// Closes the queue: no further segment is acquired, assigned ones continue.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
-    /// How many bytes have not come.
+    /// Returns the number of bytes that were not received.
     pub(crate) fn missing(&self) -> u64 {
-        self.spans.iter().map(|span| span.end - span.come).sum()
+        self.segments
+            .iter()
+            .map(|segment| segment.end - segment.received)
+            .sum()
     }
 }
 
@@ -164,13 +186,24 @@ impl Spans {
 mod tests {
     use super::*;
 
+    fn queue(min_len: u64) -> SegmentQueue {
+        let mut queue = SegmentQueue::new(&[(0, 800)], min_len);
+        queue.acquire_first(800);
+        queue
+    }
+
+    fn assignment(id: u64, start: u64, end: u64) -> Option<Assignment> {
+        Some(Assignment { id, start, end })
+    }
+
     #[test]
-    fn each_takes_half_of_what_is_left_most() {
-        let mut spans = Spans::new(&[(0, 800)], 100);
-        assert_eq!(spans.take_first(800), Some((0, 0)));
-        let taken: Vec<_> = std::iter::from_fn(|| spans.take()).collect();
-        let ranges: Vec<_> = taken.iter().map(|(_, at, end)| (*at, *end)).collect();
-        let first = [
+    fn acquire_splits_the_largest_segment() {
+        let mut queue = SegmentQueue::new(&[(0, 800)], 100);
+        assert_eq!(queue.acquire_first(800), assignment(0, 0, 800));
+        let ranges: Vec<_> = std::iter::from_fn(|| queue.acquire())
+            .map(|segment| (segment.start, segment.end))
+            .collect();
+        let expected = [
             (400, 800),
             (600, 800),
             (200, 400),
@@ -179,98 +212,99 @@ mod tests {
             (300, 400),
             (100, 200),
         ];
-        assert_eq!(ranges, first);
-        assert_eq!(spans.left(0), 100);
-        assert_eq!(spans.missing(), 800);
+        assert_eq!(ranges, expected);
+        assert_eq!(queue.remaining(0), 100);
+        assert_eq!(queue.missing(), 800);
     }
 
     #[test]
-    fn what_has_come_beyond_the_end_is_anothers() {
-        let mut spans = Spans::new(&[(0, 800)], 1);
-        spans.take_first(800);
-        assert_eq!(spans.claim(0, 300), (0, 300));
-        let (other, at, end) = spans.take().unwrap();
-        assert_eq!((at, end), (550, 800));
-        assert_eq!(spans.claim(0, 300), (300, 250));
-        assert_eq!(spans.claim(0, 1), (550, 0));
-        spans.give_back(0);
-        assert_eq!((spans.missing(), spans.left(other)), (250, 250));
+    fn commit_ends_at_the_next_segment() {
+        let mut queue = queue(1);
+        assert_eq!(queue.commit(0, 300), (0, 300));
+        let other = queue.acquire().unwrap();
+        assert_eq!((other.start, other.end), (550, 800));
+        assert_eq!(queue.commit(0, 300), (300, 250));
+        assert_eq!(queue.commit(0, 1), (550, 0));
+        queue.release(0);
+        assert_eq!((queue.missing(), queue.remaining(other.id)), (250, 250));
     }
 
     #[test]
-    fn what_has_come_is_missing_no_more_and_is_not_taken_over() {
-        let mut spans = Spans::new(&[(0, 800)], 100);
-        spans.take_first(800);
-        spans.has_come(0, 500);
-        assert_eq!((spans.missing(), spans.left(0)), (300, 800));
-        assert_eq!(spans.take().map(|(_, at, end)| (at, end)), Some((500, 800)));
-        spans.has_come(0, 600);
-        assert_eq!((spans.missing(), spans.claim(0, 600)), (300, (0, 500)));
-        let (last, ..) = spans.take().unwrap();
-        spans.has_come(last, 700);
-        assert_eq!(spans.missing(), 250);
-        spans.give_back(last);
-        assert_eq!(spans.missing(), 300, "what was not claimed is lost");
+    fn received_bytes_are_not_assigned_again() {
+        let mut queue = queue(100);
+        queue.record_received(0, 500);
+        assert_eq!((queue.missing(), queue.remaining(0)), (300, 800));
+        assert_eq!(queue.acquire(), assignment(1, 500, 800));
+        queue.record_received(0, 600);
+        assert_eq!((queue.missing(), queue.commit(0, 600)), (300, (0, 500)));
+        let last = queue.acquire().unwrap();
+        queue.record_received(last.id, 700);
+        assert_eq!(queue.missing(), 250);
+        queue.release(last.id);
+        assert_eq!(queue.missing(), 300, "uncommitted bytes are missing again");
     }
 
     #[test]
-    fn what_is_given_back_falls_to_the_body_before_it_that_goes_so_far() {
-        let mut spans = Spans::new(&[(0, 800)], 1);
-        spans.take_first(800);
-        let (second, ..) = spans.take().unwrap();
-        spans.claim(second, 10);
-        spans.give_back(second);
-        // Between the two are ten bytes that are there: the first body would bring them again.
-        assert_eq!((spans.left(0), spans.missing()), (400, 790));
-        assert_eq!(spans.take(), Some((1, 410, 800)));
-        let (third, at, end) = spans.take().unwrap();
-        assert_eq!((at, end), (200, 400));
-        spans.give_back(third);
-        assert_eq!(spans.left(0), 400);
-        spans.stop();
-        assert_eq!(spans.take(), None);
+    fn released_segment_merges_into_a_body_that_reaches_it() {
+        let mut queue = queue(1);
+        let second = queue.acquire().unwrap().id;
+        queue.commit(second, 10);
+        queue.release(second);
+        // Ten bytes in between are present: the first body would send them again.
+        assert_eq!((queue.remaining(0), queue.missing()), (400, 790));
+        assert_eq!(queue.acquire(), assignment(1, 410, 800));
+        let third = queue.acquire().unwrap();
+        assert_eq!((third.start, third.end), (200, 400));
+        queue.release(third.id);
+        assert_eq!(queue.remaining(0), 400);
+        queue.close();
+        assert_eq!(queue.acquire(), None);
     }
 
     #[test]
-    fn all_that_is_given_back_falls_to_the_first_body_in_whatever_order() {
+    fn released_segments_merge_in_any_order() {
         for order in [[1, 2, 3], [3, 2, 1], [2, 1, 3]] {
-            let mut spans = Spans::new(&[(0, 800)], 100);
-            spans.take_first(800);
+            let mut queue = queue(100);
             for _ in 0..3 {
-                spans.take().unwrap();
+                queue.acquire().unwrap();
             }
-            order.into_iter().for_each(|id| spans.give_back(id));
-            assert_eq!((spans.left(0), spans.missing()), (800, 800), "{order:?}");
+            order.into_iter().for_each(|id| queue.release(id));
+            assert_eq!(
+                (queue.remaining(0), queue.missing()),
+                (800, 800),
+                "{order:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_missing_is_fetched_once_whoever_takes_it() {
+    fn each_missing_byte_is_committed_once() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..500 {
-            let mut spans = Spans::new(&[(3, 50), (60, 99)], random.u64(1..20));
-            let (mut came, mut at_work) = ([0; 100], vec![]);
-            at_work.extend(spans.take_first(99).map(|(id, _)| id));
-            while spans.missing() > 0 {
-                if at_work.is_empty() || random.u8(..4) == 0 {
-                    at_work.extend(spans.take().map(|(id, ..)| id));
+            let mut queue = SegmentQueue::new(&[(3, 50), (60, 99)], random.u64(1..20));
+            let mut committed = [0; 100];
+            let mut active = vec![];
+            active.extend(queue.acquire_first(99).map(|segment| segment.id));
+            while queue.missing() > 0 {
+                if active.is_empty() || random.u8(..4) == 0 {
+                    active.extend(queue.acquire().map(|segment| segment.id));
                 }
-                let Some(&id) = random.choice(&at_work) else {
+                let Some(&id) = random.choice(&active) else {
                     continue;
                 };
-                let (at, count) = spans.claim(id, random.u64(..20));
-                came[at as usize..(at + count) as usize]
+                let (position, count) = queue.commit(id, random.u64(..20));
+                committed[position as usize..(position + count) as usize]
                     .iter_mut()
                     .for_each(|byte| *byte += 1);
-                if spans.left(id) == 0 || random.u8(..4) == 0 {
-                    spans.give_back(id);
-                    at_work.retain(|other| *other != id);
+                if queue.remaining(id) == 0 || random.u8(..4) == 0 {
+                    queue.release(id);
+                    active.retain(|other| *other != id);
                 }
             }
             let is_missing = |at: &usize| (3..50).contains(at) || (60..99).contains(at);
-            let good = (0..100).all(|at| came[at] == i32::from(is_missing(&at)));
-            assert!(good, "seed {seed}: {came:?}");
+            let is_correct = (0..100).all(|at| committed[at] == i32::from(is_missing(&at)));
+            assert!(is_correct, "seed {seed}: {committed:?}");
         }
     }
 }

@@ -1,133 +1,165 @@
-//! Where the connections of one file ask: its source, and the mirrors that serve it at the same
-//! time.
+//! Sources of one file: the URL of the item and its mirrors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 
-use crate::download::host_limits::Place;
-use crate::download::request::send::Asking;
-use crate::download::transfer::mirrors::Mirror;
-use crate::download::transfer::resume::{Known, is_strong};
+use crate::download::config::Config;
+use crate::download::host_limits::ConnectionPermit;
+use crate::download::input::item::Source;
+use crate::download::request::credentials::Scope;
+use crate::download::request::headers::{Header, is_secret};
+use crate::download::request::send::RequestContext;
+use crate::download::transfer::resume::{Validators, is_strong};
 
-/// The source, which is the first, and its mirrors.
-pub(crate) struct Origins<'a>(Vec<Origin<'a>>);
-
-/// One of them.
-pub(crate) struct Origin<'a> {
-    pub(crate) asking: Asking<'a>,
-    /// What its answers must fit.
-    known: Mutex<Known>,
-    /// Whose connections are counted.
-    server: &'a Url,
-    /// Whether nobody is to ask it any more.
-    is_dropped: AtomicBool,
+/// Alternative source of a file.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) source: Source,
+    /// Header fields of the item that may be sent to this mirror.
+    pub(crate) headers: Vec<Header>,
 }
 
-impl<'a> Origins<'a> {
-    /// The source that is asked, whose answer came from `server` and made the file `known`, and
-    /// those of its mirrors whose bytes can be told to be of the same version: by its strong
-    /// ETag, or `is_checked`, by its length and the checksum of the file.
-    pub(crate) fn new(
-        asking: Asking<'a>,
-        server: &'a Url,
-        known: &Known,
-        mirrors: &'a [Mirror],
-        is_checked: bool,
-    ) -> Self {
-        // While one connection waits, the others work.
-        let asking = Asking {
-            slot: None,
-            ..asking
+impl Mirror {
+    /// Returns the mirrors of `first` with their header fields. As after a redirect, credentials
+    /// and `Host` are only sent to the origin of `first`.
+    pub(crate) fn all(
+        first: &Source,
+        mirrors: Vec<Source>,
+        headers: &[Header],
+        config: &Config,
+    ) -> Vec<Self> {
+        let is_trusted = config.credentials.scope == Scope::EveryOrigin;
+        let mirror = |source: Source| {
+            let is_same_origin = source.url.origin() == first.url.origin();
+            let is_allowed = |name: &str| {
+                is_same_origin
+                    || (is_trusted || !is_secret(name)) && !name.eq_ignore_ascii_case("host")
+            };
+            let headers = headers
+                .iter()
+                .filter(|header| is_allowed(header.name()))
+                .cloned()
+                .collect();
+            Self { source, headers }
         };
-        let first = Origin::new(asking, server, known.clone());
-        let elsewhere = known.clone().elsewhere(is_checked);
-        let mirrors = elsewhere.iter().flat_map(|known| {
+        mirrors.into_iter().map(mirror).collect()
+    }
+}
+
+/// Sources that serve segments of one file concurrently. Index 0 is the current source.
+pub(crate) struct SourceSet<'a>(Vec<SegmentSource<'a>>);
+
+/// Source of segments.
+pub(crate) struct SegmentSource<'a> {
+    pub(crate) request: RequestContext<'a>,
+    /// Validators that its responses must match.
+    validators: Mutex<Validators>,
+    /// URL whose host counts the connections.
+    server: &'a Url,
+    /// Whether the source is no longer used.
+    is_removed: AtomicBool,
+}
+
+impl<'a> SourceSet<'a> {
+    /// Creates the set of the current source, whose response came from `server` with these
+    /// validators, and of the mirrors whose bytes are provably of the same version: by a strong
+    /// ETag, or if the file `has_checksum`, by its length and that checksum.
+    pub(crate) fn new(
+        request: RequestContext<'a>,
+        server: &'a Url,
+        validators: &Validators,
+        mirrors: &'a [Mirror],
+        has_checksum: bool,
+    ) -> Self {
+        // A waiting connection keeps the job slot, because the other connections are active.
+        let request = RequestContext {
+            slot: None,
+            ..request
+        };
+        let first = SegmentSource::new(request, server, validators.clone());
+        let for_mirrors = validators.clone().for_other_source(has_checksum);
+        let mirrors = for_mirrors.iter().flat_map(|validators| {
             mirrors.iter().map(|Mirror { source, headers }| {
-                Origin::new(
-                    Asking {
-                        source,
-                        headers,
-                        ..asking
-                    },
-                    &source.url,
-                    known.clone(),
-                )
+                let request = RequestContext {
+                    source,
+                    headers,
+                    ..request
+                };
+                SegmentSource::new(request, &source.url, validators.clone())
             })
         });
         Self([first].into_iter().chain(mirrors).collect())
     }
 
-    pub(crate) fn get(&self, number: usize) -> &Origin<'a> {
-        &self.0[number]
+    pub(crate) fn get(&self, index: usize) -> &SegmentSource<'a> {
+        &self.0[index]
     }
 
-    /// The next after this one, in turn, that may have one more connection; this one itself where
-    /// no other may.
-    pub(crate) fn next(&self, after: usize) -> Option<(usize, Place)> {
-        self.look(after, self.0.len())
+    /// Returns the next source after `index`, round robin, that has a connection permit
+    /// available; `index` itself comes last.
+    pub(crate) fn next(&self, index: usize) -> Option<(usize, ConnectionPermit)> {
+        self.find(index, self.0.len())
     }
 
-    /// The next after this one that may have one more connection.
-    pub(crate) fn another(&self, after: usize) -> Option<(usize, Place)> {
-        self.look(after, self.0.len() - 1)
+    /// Returns the next source other than `index` that has a connection permit available.
+    pub(crate) fn next_other(&self, index: usize) -> Option<(usize, ConnectionPermit)> {
+        self.find(index, self.0.len() - 1)
     }
 
-    fn look(&self, after: usize, steps: usize) -> Option<(usize, Place)> {
-        (1..=steps)
-            .map(|step| (after + step) % self.0.len())
-            .find_map(|number| {
-                let Origin {
-                    asking,
-                    server,
-                    is_dropped,
-                    ..
-                } = &self.0[number];
-                let place = || asking.shared.hosts.spare(server);
-                (!is_dropped.load(Ordering::Relaxed))
-                    .then(place)?
-                    .map(|place| (number, place))
+    fn find(&self, index: usize, count: usize) -> Option<(usize, ConnectionPermit)> {
+        (1..=count)
+            .map(|step| (index + step) % self.0.len())
+            .find_map(|next| {
+                let source = &self.0[next];
+                if source.is_removed.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let hosts = &source.request.context.hosts;
+                Some((next, hosts.try_acquire(source.server)?))
             })
     }
 
-    /// Nobody is to ask this one any more.
-    pub(crate) fn drop(&self, number: usize) {
-        self.0[number].is_dropped.store(true, Ordering::Relaxed);
+    /// Removes a source; it is not used again.
+    pub(crate) fn remove(&self, index: usize) {
+        self.0[index].is_removed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether none is left to be asked.
-    pub(crate) fn are_dropped(&self) -> bool {
+    /// Returns whether all sources are removed.
+    pub(crate) fn is_empty(&self) -> bool {
         self.0
             .iter()
-            .all(|origin| origin.is_dropped.load(Ordering::Relaxed))
+            .all(|source| source.is_removed.load(Ordering::Relaxed))
     }
 }
 
-impl<'a> Origin<'a> {
-    fn new(asking: Asking<'a>, server: &'a Url, known: Known) -> Self {
+impl<'a> SegmentSource<'a> {
+    fn new(request: RequestContext<'a>, server: &'a Url, validators: Validators) -> Self {
         Self {
-            asking,
-            known: Mutex::new(known),
+            request,
+            validators: Mutex::new(validators),
             server,
-            is_dropped: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
         }
     }
 
-    /// What its next answer must fit.
-    pub(crate) fn known(&self) -> Known {
+    /// Returns the validators that the next response must match.
+    pub(crate) fn validators(&self) -> Validators {
         self.lock().clone()
     }
 
-    /// An answer of its own has come: from now on it is held to that version.
-    pub(crate) fn learn(&self, answer: Known) {
-        let mut known = self.lock();
-        if known.condition().is_none() {
-            known.etag = answer.etag.filter(|etag| is_strong(etag));
+    /// Pins the source to the version of its first response, if none is pinned.
+    pub(crate) fn pin_version(&self, response: Validators) {
+        let mut validators = self.lock();
+        if validators.if_range().is_none() {
+            validators.etag = response.etag.filter(|etag| is_strong(etag));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Validators> {
+        self.validators
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

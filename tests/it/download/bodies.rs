@@ -36,13 +36,13 @@ fn a_body_that_is_cut_is_never_taken_for_a_file() {
             Answer::body(seeded(1, LARGE)).cut_at(at),
             &[],
             4,
-            "cut short",
+            "incomplete response",
         );
         breaks(
             Answer::body(seeded(1, LARGE)).chunked().cut_at(at),
             &[],
             4,
-            "cut short",
+            "incomplete response",
         );
     }
 }

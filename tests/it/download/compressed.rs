@@ -137,7 +137,7 @@ fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
         "X-Cut: 1",
         &url,
     ];
-    fetch(&folder, cut).code(4).says("cut short");
+    fetch(&folder, cut).code(4).says("incomplete response");
     assert!(!folder.path("f").exists());
     fetch(&folder, ["-c", "--compressed", &url]).code(0);
     assert!(folder.read("f") == body);

@@ -77,7 +77,7 @@ fn a_cut_file_goes_on_where_it_broke() {
     });
     fetch(&folder, &server, &[])
         .code(0)
-        .says("cut short after 3145728");
+        .says("incomplete response after 3145728");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(CUT)]);
     assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));

@@ -93,7 +93,11 @@ fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() 
         .unwrap();
     let server = at_first(1, Answer::body("good").cut_at(2));
     for (url, code, cause) in [
-        (server.url("/f"), 0, "cut short after 2 of 4 bytes".into()),
+        (
+            server.url("/f"),
+            0,
+            "incomplete response after 2 of 4 bytes".into(),
+        ),
         (
             format!("http://{closed}/f"),
             4,

@@ -73,7 +73,7 @@ fn a_server_that_falls_silent_is_given_up() {
         ok().delayed(Duration::from_secs(4)),
     ] {
         let start = Instant::now();
-        breaks(answer, &["-T", "1"], 10, "not a byte for 1s");
+        breaks(answer, &["-T", "1"], 10, "no data for 1s");
         assert!(start.elapsed() >= Duration::from_secs(1));
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use futures_lite::stream;
-use myapp::download::{Config, Downloader, Item};
+use myapp::download::{Config, Downloader, Item, OutputPolicy};
 use myapp::limits::shutdown;
 use myapp::runtime;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
@@ -103,7 +103,10 @@ fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));
     let config = Config {
-        dir: folder.path("."),
+        output: OutputPolicy {
+            dir: folder.path("."),
+            ..OutputPolicy::default()
+        },
         ..Config::default()
     };
     let downloader = Downloader::new(config).unwrap();

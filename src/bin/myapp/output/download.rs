@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use futures_lite::future;
-use myapp::download::{Checksum, Event, Failure as Failed, Report, Saved};
+use myapp::download::{Checksum, Event, FailedItem, Report, Saved};
 use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
@@ -76,7 +76,7 @@ impl Lines {
         &self,
         number: u64,
         event: &Event<'_>,
-        end: impl FnOnce(&Failed) -> (String, Code),
+        end: impl FnOnce(&FailedItem) -> (String, Code),
     ) {
         let mut running = self.running();
         let file = running.entry(number).or_default();
@@ -86,17 +86,22 @@ impl Lines {
                 file.url = Some((*url).clone());
                 file.path = path.map(text);
             }
-            Event::Responded { url, status } => {
+            Event::ResponseReceived { url, status } => {
                 (file.asked, file.status) = (Some(without_secrets(url)), Some(*status));
             }
-            Event::Answered { from, length } => {
+            Event::BodyStarted {
+                offset: from,
+                total: length,
+            } => {
                 file.total = *length;
                 file.from = Some(file.from.map_or(*from, |first| first.min(*from)));
                 file.position = *from;
             }
-            Event::Received { position } => file.position = *position,
+            Event::Progress {
+                downloaded: position,
+            } => file.position = *position,
             Event::Retrying { .. } => file.retries += 1,
-            Event::Mirror { url, .. } => {
+            Event::MirrorFallback { url, .. } => {
                 (file.asked, file.status) = (Some(without_secrets(url)), None)
             }
             Event::Saved(saved) => {
@@ -110,7 +115,7 @@ impl Lines {
                 let (error, code) = end(failure);
                 self.say(file.ended("failed", &failure.url, Some(error), code));
             }
-            Event::Stopped => {
+            Event::Cancelled => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
                 let url = file.url.as_ref().map(Url::to_string).unwrap_or_default();
@@ -129,7 +134,7 @@ impl Lines {
             "saved": report.saved,
             "kept": report.skipped,
             "failed": report.failed,
-            "stopped": report.stopped,
+            "stopped": report.cancelled,
             "bytes": report.bytes,
             "rate": report.bytes as f64 / seconds.max(1e-9),
             "code": code as u8,

@@ -1,4 +1,4 @@
-//! A server of scripts: each connection answers with the bytes that were written down for it.
+//! Scripted server: each connection sends fixed bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

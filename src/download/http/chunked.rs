@@ -1,56 +1,58 @@
-//! The chunked transfer coding (RFC 9112 section 7.1): pure, over bytes.
+//! Decoder of the chunked transfer coding (RFC 9112 section 7.1).
 
 use memchr::memchr;
 
 use super::error::ProtocolError;
 use crate::escape::Escaped;
 
-/// The longest line with a chunk's size, extensions included, in bytes.
-pub const MAX_LINE: usize = 4096;
+/// Maximum length of a chunk-size line including extensions, in bytes.
+pub const MAX_CHUNK_LINE_LEN: usize = 4096;
 
-/// The most bytes of trailer fields.
-pub const MAX_TRAILERS: usize = 16 * 1024;
+/// Maximum total length of the trailer section, in bytes.
+pub const MAX_TRAILERS_LEN: usize = 16 * 1024;
 
-/// Where in a chunked body a reader is.
+/// State machine of a chunked body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunks {
-    place: Place,
+pub struct ChunkedDecoder {
+    state: ChunkedState,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Before the line with a chunk's size.
+enum ChunkedState {
+    /// Before a chunk-size line.
     Size,
-    /// In a chunk, this many bytes before its end.
-    Data(u64),
-    /// Before the line end behind a chunk.
+    /// In chunk data, with this many bytes remaining.
+    Body(u64),
+    /// Before the CR LF that terminates a chunk.
+    BodyEnd,
+    /// In the trailer section, after this many bytes of it.
+    Trailer(usize),
+    /// After the trailers.
     End,
-    /// In the trailers, after this many bytes of them.
-    Trailers(usize),
-    /// Behind it all.
-    Whole,
 }
 
-impl Default for Chunks {
+impl Default for ChunkedDecoder {
     fn default() -> Self {
-        Self { place: Place::Size }
+        Self {
+            state: ChunkedState::Size,
+        }
     }
 }
 
-impl Chunks {
-    /// Reads what is not data at the beginning of `bytes`, and tells how many bytes that is.
+impl ChunkedDecoder {
+    /// Parses the framing at the start of `bytes` and returns its length.
     ///
-    /// Then either data comes next, or the body is [whole](Self::is_whole), or what is left of
-    /// `bytes` is too little: the next call wants it again, with more behind it. That is never
-    /// more than [`MAX_TRAILERS`].
+    /// After it, either chunk data follows, or the body is [complete](Self::is_complete), or the
+    /// rest of `bytes` is an incomplete line, to be passed again with more bytes appended. The
+    /// rest is never longer than [`MAX_TRAILERS_LEN`].
     ///
-    /// Lines end with CR LF only, and a size is hexadecimal digits: who is lenient here can be
-    /// told other borders than the next reader. Blanks behind the size are allowed, for servers
-    /// do send them. Trailer fields are passed over (RFC 9110 section 6.5.1).
+    /// Lines must end with CR LF and sizes must be hexadecimal digits: lenient parsing enables
+    /// request smuggling. Whitespace after the size is accepted because real servers send it.
+    /// Trailer fields are ignored (RFC 9110 section 6.5.1).
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`] for what is no chunked coding, or has too long lines.
+    /// [`ProtocolError`] for invalid chunked coding and for lines that exceed a limit.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
         let mut used = 0;
         while let Some(count) = self.step(&bytes[used..])? {
@@ -59,45 +61,47 @@ impl Chunks {
         Ok(used)
     }
 
-    /// How many bytes of data come next.
-    pub fn data(&self) -> u64 {
-        if let Place::Data(left) = self.place {
+    /// Returns the number of data bytes remaining in the current chunk.
+    pub fn data_remaining(&self) -> u64 {
+        if let ChunkedState::Body(left) = self.state {
             left
         } else {
             0
         }
     }
 
-    /// Tells that `count` bytes of data were read: no more than [`data`](Self::data) tells.
-    pub fn took(&mut self, count: u64) {
-        self.place = match self.data().saturating_sub(count) {
-            0 => Place::End,
-            left => Place::Data(left),
+    /// Records that `count` bytes of data were read, at most
+    /// [`data_remaining`](Self::data_remaining).
+    pub fn consume_data(&mut self, count: u64) {
+        self.state = match self.data_remaining().saturating_sub(count) {
+            0 => ChunkedState::BodyEnd,
+            left => ChunkedState::Body(left),
         };
     }
 
-    /// Whether the body and its trailers have been read to their end.
-    pub fn is_whole(&self) -> bool {
-        self.place == Place::Whole
+    /// Returns whether the body and its trailers have been read completely.
+    pub fn is_complete(&self) -> bool {
+        self.state == ChunkedState::End
     }
 
-    /// Reads one line: `None` where data comes next, the body is whole, or the line is not.
+    /// Parses one line. Returns `None` if data follows, the body is complete, or the line is
+    /// incomplete.
     fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        match self.place {
-            Place::Data(_) | Place::Whole => Ok(None),
-            Place::Size => self.read_size(bytes),
-            Place::End => self.read_end(bytes),
-            Place::Trailers(before) => self.read_trailer(bytes, before),
+        match self.state {
+            ChunkedState::Body(_) | ChunkedState::End => Ok(None),
+            ChunkedState::Size => self.read_size(bytes),
+            ChunkedState::BodyEnd => self.read_end(bytes),
+            ChunkedState::Trailer(before) => self.read_trailer(bytes, before),
         }
     }
 
     fn read_size(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        let Some(line) = line(bytes, MAX_LINE, ProtocolError::chunk_size)? else {
+        let Some(line) = line(bytes, MAX_CHUNK_LINE_LEN, ProtocolError::chunk_size)? else {
             return Ok(None);
         };
-        self.place = match parse_size(line).ok_or_else(|| ProtocolError::chunk_size(line))? {
-            0 => Place::Trailers(0),
-            size => Place::Data(size),
+        self.state = match parse_size(line).ok_or_else(|| ProtocolError::chunk_size(line))? {
+            0 => ChunkedState::Trailer(0),
+            size => ChunkedState::Body(size),
         };
         Ok(Some(line.len() + 2))
     }
@@ -106,10 +110,10 @@ impl Chunks {
         match bytes {
             [] | [b'\r'] => Ok(None),
             [b'\r', b'\n', ..] => {
-                self.place = Place::Size;
+                self.state = ChunkedState::Size;
                 Ok(Some(2))
             }
-            _ => Err(ProtocolError::ChunkEnd),
+            _ => Err(ProtocolError::MissingChunkTerminator),
         }
     }
 
@@ -118,24 +122,27 @@ impl Chunks {
         bytes: &[u8],
         before: usize,
     ) -> Result<Option<usize>, ProtocolError> {
-        let Some(line) = line(bytes, MAX_TRAILERS - before, |_| ProtocolError::Trailers)? else {
+        let Some(line) = line(bytes, MAX_TRAILERS_LEN - before, |_| {
+            ProtocolError::Trailers
+        })?
+        else {
             return Ok(None);
         };
         if line.contains(&b'\r') {
             return Err(ProtocolError::Trailers);
         }
         let length = line.len() + 2;
-        self.place = if line.is_empty() {
-            Place::Whole
+        self.state = if line.is_empty() {
+            ChunkedState::End
         } else {
-            Place::Trailers(before + length)
+            ChunkedState::Trailer(before + length)
         };
         Ok(Some(length))
     }
 }
 
-/// The first line without its end; `None` while it has none, and an error when it has none
-/// within `limit` bytes, or not CR LF.
+/// Returns the first line without its CR LF, or `None` if it is incomplete. Fails if it does not
+/// end within `limit` bytes or ends with a bare LF.
 fn line(
     bytes: &[u8],
     limit: usize,
@@ -178,12 +185,14 @@ impl ProtocolError {
 mod tests {
     use super::*;
 
-    /// What came of a body: its data, then whether and how it ended, with what was left over.
+    /// Decoded data, and the number of bytes after the end of the body (`None`: incomplete).
     type Read = (Vec<u8>, Result<Option<usize>, ProtocolError>);
 
-    /// Reads a body that comes in these pieces, as a connection's buffer would hold them.
+    /// Decodes a body received in these pieces, buffered as a connection does.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
-        let (mut chunks, mut buffer, mut data) = (Chunks::default(), Vec::new(), Vec::new());
+        let mut chunks = ChunkedDecoder::default();
+        let mut buffer = Vec::new();
+        let mut data = Vec::new();
         for piece in pieces {
             buffer.extend_from_slice(piece);
             loop {
@@ -191,15 +200,17 @@ mod tests {
                     Ok(used) => buffer.drain(..used),
                     Err(error) => return (data, Err(error)),
                 };
-                let count = buffer.len().min(chunks.data().min(1 << 20) as usize);
+                let count = buffer
+                    .len()
+                    .min(chunks.data_remaining().min(1 << 20) as usize);
                 if count == 0 {
                     break;
                 }
                 data.extend(buffer.drain(..count));
-                chunks.took(count as u64);
+                chunks.consume_data(count as u64);
             }
         }
-        (data, Ok(chunks.is_whole().then_some(buffer.len())))
+        (data, Ok(chunks.is_complete().then_some(buffer.len())))
     }
 
     fn size(line: &str) -> ProtocolError {
@@ -219,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_read_and_the_rest_passed_over() {
+    fn data_is_decoded_and_framing_is_skipped() {
         reads(b"0\r\n\r\n", "", Ok(Some(0)));
         reads(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", Ok(Some(0)));
         reads(
@@ -236,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_its_end_is_not_whole() {
+    fn truncated_body_is_not_complete() {
         for bytes in [
             b"3\r\nab".as_slice(),
             b"2\r\nab\r\n0\r\n\r",
@@ -252,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_chunk_size_is_rejected() {
         for line in [
             "zz", "", " 3", "-3", "+3", "0x3", "3 3", "3g", "3\r", "3;\u{7f}", "ü",
         ] {
@@ -267,23 +278,39 @@ mod tests {
             Err(size("400000000000000000")),
         );
         reads(b"3\nabc\n0\n\n", "", Err(size("3")));
-        reads(b"2\r\nabc\r\n0\r\n\r\n", "ab", Err(ProtocolError::ChunkEnd));
-        reads(b"2\r\nab\n0\r\n\r\n", "ab", Err(ProtocolError::ChunkEnd));
-        reads(b"2\r\nab\r\r0\r\n\r\n", "ab", Err(ProtocolError::ChunkEnd));
+        reads(
+            b"2\r\nabc\r\n0\r\n\r\n",
+            "ab",
+            Err(ProtocolError::MissingChunkTerminator),
+        );
+        reads(
+            b"2\r\nab\n0\r\n\r\n",
+            "ab",
+            Err(ProtocolError::MissingChunkTerminator),
+        );
+        reads(
+            b"2\r\nab\r\r0\r\n\r\n",
+            "ab",
+            Err(ProtocolError::MissingChunkTerminator),
+        );
     }
 
     #[test]
-    fn lines_have_a_limit() {
+    fn long_lines_are_rejected() {
         let line = |length: usize| format!("1;{}\r\nx", "e".repeat(length - 4));
-        reads(line(MAX_LINE).as_bytes(), "x", Ok(None));
+        reads(line(MAX_CHUNK_LINE_LEN).as_bytes(), "x", Ok(None));
         let shown = format!("1;{}", "e".repeat(38));
-        reads(line(MAX_LINE + 1).as_bytes(), "", Err(size(&shown)));
-        reads(&[b'0'; MAX_LINE], "", Err(size(&"0".repeat(40))));
+        reads(
+            line(MAX_CHUNK_LINE_LEN + 1).as_bytes(),
+            "",
+            Err(size(&shown)),
+        );
+        reads(&[b'0'; MAX_CHUNK_LINE_LEN], "", Err(size(&"0".repeat(40))));
 
         let trailers = |count: usize| format!("0\r\n{}\r\n", "T: 34\r\n".repeat(count));
-        reads(trailers(MAX_TRAILERS / 7).as_bytes(), "", Ok(Some(0)));
+        reads(trailers(MAX_TRAILERS_LEN / 7).as_bytes(), "", Ok(Some(0)));
         reads(
-            trailers(MAX_TRAILERS / 7 + 1).as_bytes(),
+            trailers(MAX_TRAILERS_LEN / 7 + 1).as_bytes(),
             "",
             Err(ProtocolError::Trailers),
         );
@@ -311,7 +338,7 @@ mod tests {
         }
     }
 
-    /// A body of some chunks; mostly with a mistake in it.
+    /// Returns a random chunked body, usually with an error in it.
     fn body(random: &mut fastrand::Rng) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..random.usize(..5) {

@@ -1,4 +1,4 @@
-//! How long a connection may be silent.
+//! Inactivity timeout of a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 
 use smol::Timer;
 
-/// Nothing came for this long.
+/// Error of a wait that exceeded the limit.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {0:?}")]
-pub(super) struct Silent(pub(super) Duration);
+#[error("no data for {0:?}")]
+pub(super) struct ReadTimedOut(pub(super) Duration);
 
-/// Ends each wait that takes longer than a limit.
+/// Limits the duration of each wait.
 ///
-/// Setting a timer wakes the reactor, which costs more than reading a small answer. So one timer
-/// stays set over many waits, those of later requests too: when it fires too early for the wait
-/// of the moment, it is set anew. A wait that is over at once costs nothing.
+/// Arming a timer wakes the reactor, which costs more than reading a small response. Therefore one
+/// timer stays armed over many waits, including those of later requests, and is rearmed if it
+/// fires before the current wait exceeds the limit. An operation that is ready costs nothing.
 #[derive(Debug)]
-pub(super) struct Idle {
+pub(super) struct ReadTimeout {
     limit: Duration,
     since: Option<Instant>,
     timer: Option<Timer>,
     waiting: Arc<Waiting>,
 }
 
-/// Whom the timer wakes. Were it the task itself, each new task would have to set the timer anew.
+/// Waker of the current task. The indirection lets another task use the same armed timer.
 #[derive(Debug, Default)]
 struct Waiting(Mutex<Option<Waker>>);
 
@@ -45,7 +45,7 @@ impl Wake for Waiting {
     }
 }
 
-impl Idle {
+impl ReadTimeout {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -55,8 +55,7 @@ impl Idle {
         }
     }
 
-    /// Passes on what a poll gave, but ends with [`Silent`] when there has been nothing for too
-    /// long.
+    /// Returns `polled`, or [`ReadTimedOut`] if it has been pending for longer than the limit.
     pub(super) fn check<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
@@ -74,7 +73,7 @@ impl Idle {
         while self.fires(&mut Context::from_waker(&waker)) {
             match self.limit.checked_sub(since.elapsed()) {
                 None | Some(Duration::ZERO) => {
-                    return Poll::Ready(Err(io::Error::other(Silent(self.limit))));
+                    return Poll::Ready(Err(io::Error::other(ReadTimedOut(self.limit))));
                 }
                 Some(left) => self.timer = Some(Timer::after(left)),
             }
@@ -96,15 +95,15 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(50);
 
-    async fn wait_in_vain(idle: &mut Idle) -> io::Error {
+    async fn wait_in_vain(idle: &mut ReadTimeout) -> io::Error {
         poll_fn(|cx| idle.check::<()>(Poll::Pending, cx))
             .await
             .unwrap_err()
     }
 
     #[test]
-    fn each_wait_has_the_whole_limit_though_the_timer_is_from_an_earlier_one() {
-        let mut idle = Idle::new(LIMIT);
+    fn each_wait_gets_the_full_limit_with_a_reused_timer() {
+        let mut idle = ReadTimeout::new(LIMIT);
         block_on(async {
             let _ = poll_once(wait_in_vain(&mut idle)).await;
             Timer::after(LIMIT / 2).await;
@@ -116,13 +115,13 @@ mod tests {
             let start = Instant::now();
             let error = wait_in_vain(&mut idle).await;
             assert!(start.elapsed() >= LIMIT, "{:?}", start.elapsed());
-            assert_eq!(error.to_string(), "nothing came for 50ms");
+            assert_eq!(error.to_string(), "no data for 50ms");
         });
     }
 
     #[test]
-    fn what_is_ready_sets_no_timer() {
-        let mut idle = Idle::new(Duration::ZERO);
+    fn ready_operation_arms_no_timer() {
+        let mut idle = ReadTimeout::new(Duration::ZERO);
         let ready = block_on(poll_fn(|cx| idle.check(Poll::Ready(Ok(7)), cx)));
         assert_eq!(ready.unwrap(), 7);
         assert!(idle.timer.is_none());

@@ -1,54 +1,54 @@
-//! Where the body of an answer ends (RFC 9112 section 6): pure, over bytes.
+//! Message body length (RFC 9112 section 6) and connection persistence.
 
-use super::chunks::Chunks;
+use super::chunked::ChunkedDecoder;
 use super::error::ProtocolError;
-use super::head::Head;
+use super::response_head::ResponseHead;
 use crate::escape::Escaped;
 
-/// How much of a body is still to come, and how one knows.
+/// Remaining length of a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Framing {
-    /// This many bytes.
-    Length(u64),
-    /// Chunks, up to the last one.
-    Chunked(Chunks),
-    /// Everything until the server closes the connection.
-    UntilClose,
+pub enum BodyLength {
+    /// This many bytes remain.
+    ContentLength(u64),
+    /// ChunkedDecoder, up to the last one.
+    Chunked(ChunkedDecoder),
+    /// The body ends when the server closes the connection.
+    CloseDelimited,
 }
 
-impl Framing {
-    /// Reads how the body of the answer to a GET is framed (RFC 9112 section 6.3).
+impl BodyLength {
+    /// Determines the body length of a response to GET (RFC 9112 section 6.3).
     ///
-    /// Chunked beats `Content-Length`. A transfer coding other than `chunked` alone was not asked
-    /// for and cannot be decoded.
+    /// `Transfer-Encoding: chunked` takes precedence over `Content-Length`. Other transfer codings
+    /// were not requested and are not supported.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`] for lengths that differ or are no numbers, and for other codings.
-    pub fn of(head: &Head) -> Result<Self, ProtocolError> {
+    /// [`ProtocolError`] for conflicting or invalid lengths, and for other transfer codings.
+    pub fn from_head(head: &ResponseHead) -> Result<Self, ProtocolError> {
         if matches!(head.status(), 204 | 304) {
-            return Ok(Self::Length(0));
+            return Ok(Self::ContentLength(0));
         }
         if head.values("transfer-encoding").next().is_some() {
-            return is_chunked(head).map(|()| Self::Chunked(Chunks::default()));
+            return is_chunked(head).map(|()| Self::Chunked(ChunkedDecoder::default()));
         }
-        Ok(content_length(head)?.map_or(Self::UntilClose, Self::Length))
+        Ok(content_length(head)?.map_or(Self::CloseDelimited, Self::ContentLength))
     }
 
-    /// The bytes of data that are still to come, where that is known.
-    pub fn length(&self) -> Option<u64> {
-        if let Self::Length(left) = self {
+    /// Returns the remaining length where `Content-Length` gives it.
+    pub fn content_length(&self) -> Option<u64> {
+        if let Self::ContentLength(left) = self {
             Some(*left)
         } else {
             None
         }
     }
 
-    /// Reads what is not data at the beginning of `bytes`, as [`Chunks::advance`].
+    /// Parses framing at the start of `bytes`, see [`ChunkedDecoder::advance`].
     ///
     /// # Errors
     ///
-    /// Those of [`Chunks::advance`].
+    /// Those of [`ChunkedDecoder::advance`].
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
         if let Self::Chunked(chunks) = self {
             chunks.advance(bytes)
@@ -57,40 +57,40 @@ impl Framing {
         }
     }
 
-    /// How many bytes of data come next, at most.
-    pub fn data(&self) -> u64 {
+    /// Returns the maximum number of data bytes that follow.
+    pub fn data_remaining(&self) -> u64 {
         match self {
-            Self::Length(left) => *left,
-            Self::Chunked(chunks) => chunks.data(),
-            Self::UntilClose => u64::MAX,
+            Self::ContentLength(left) => *left,
+            Self::Chunked(chunks) => chunks.data_remaining(),
+            Self::CloseDelimited => u64::MAX,
         }
     }
 
-    /// Tells that `count` bytes of data were read: no more than [`data`](Self::data) tells.
-    pub fn took(&mut self, count: u64) {
+    /// Records that `count` bytes of data were read, at most
+    /// [`data_remaining`](Self::data_remaining).
+    pub fn consume_data(&mut self, count: u64) {
         match self {
-            Self::Length(left) => *left = left.saturating_sub(count),
-            Self::Chunked(chunks) => chunks.took(count),
-            Self::UntilClose => {}
+            Self::ContentLength(left) => *left = left.saturating_sub(count),
+            Self::Chunked(chunks) => chunks.consume_data(count),
+            Self::CloseDelimited => {}
         }
     }
 
-    /// Whether the body has been read to its end.
-    pub fn is_whole(&self) -> bool {
+    /// Returns whether the body has been read completely.
+    pub fn is_complete(&self) -> bool {
         match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(chunks) => chunks.is_whole(),
-            Self::UntilClose => false,
+            Self::ContentLength(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.is_complete(),
+            Self::CloseDelimited => false,
         }
     }
 }
 
-/// Whether the connection may serve another request once this answer has been read to its end
-/// (RFC 9112 section 9.3).
+/// Returns whether the connection is persistent after this response (RFC 9112 section 9.3).
 ///
 /// An answer whose framing contradicts itself ends the connection (RFC 9112 section 6.1): what
-/// stands behind it may be the rest of what its server took for the body.
-pub fn keeps_connection(head: &Head) -> bool {
+/// stands behind it may be the rest of what its server consume_data for the body.
+pub fn is_keep_alive(head: &ResponseHead) -> bool {
     let says = |token: &str| {
         head.list("connection")
             .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
@@ -110,7 +110,7 @@ pub fn keeps_connection(head: &Head) -> bool {
     open && !contradicts
 }
 
-fn is_chunked(head: &Head) -> Result<(), ProtocolError> {
+fn is_chunked(head: &ResponseHead) -> Result<(), ProtocolError> {
     let codings: Vec<_> = head.list("transfer-encoding").collect();
     if matches!(codings[..], [only] if only.eq_ignore_ascii_case(b"chunked")) {
         return Ok(());
@@ -121,15 +121,15 @@ fn is_chunked(head: &Head) -> Result<(), ProtocolError> {
     })
 }
 
-/// The one length that all fields and their members name (RFC 9110 section 8.6).
-fn content_length(head: &Head) -> Result<Option<u64>, ProtocolError> {
+/// Returns the length on which all `Content-Length` values agree (RFC 9110 section 8.6).
+fn content_length(head: &ResponseHead) -> Result<Option<u64>, ProtocolError> {
     let mut length = None;
     for value in head
         .values("content-length")
         .flat_map(|value| value.split(|&b| b == b','))
     {
         let value = value.trim_ascii();
-        let number = parse_number(value).ok_or_else(|| ProtocolError::ContentLength {
+        let number = parse_digits(value).ok_or_else(|| ProtocolError::ContentLength {
             value: Escaped(value).to_string(),
         })?;
         if length.replace(number).is_some_and(|other| other != number) {
@@ -139,53 +139,59 @@ fn content_length(head: &Head) -> Result<Option<u64>, ProtocolError> {
     Ok(length)
 }
 
-fn parse_number(text: &[u8]) -> Option<u64> {
-    // `parse` would also take a sign.
-    let digits = text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text)
-        .ok()
-        .filter(|_| digits)?
-        .parse()
-        .ok()
+fn parse_digits(text: &[u8]) -> Option<u64> {
+    // `parse` accepts a leading `+`, which is invalid here.
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(line: &str, fields: &str) -> Head {
+    fn head(line: &str, fields: &str) -> ResponseHead {
         let fields = fields.replace('|', "\r\n");
-        Head::parse(format!("HTTP/{line}\r\n{fields}\r\n\r\n").as_bytes()).unwrap()
+        ResponseHead::parse(format!("HTTP/{line}\r\n{fields}\r\n\r\n").as_bytes()).unwrap()
     }
 
     #[track_caller]
-    fn frames(line: &str, fields: &str, framing: Framing) {
+    fn frames(line: &str, fields: &str, framing: BodyLength) {
         assert_eq!(
-            Framing::of(&head(line, fields)),
+            BodyLength::from_head(&head(line, fields)),
             Ok(framing),
             "{line} {fields}"
         );
     }
 
-    fn chunked() -> Framing {
-        Framing::Chunked(Chunks::default())
+    fn chunked() -> BodyLength {
+        BodyLength::Chunked(ChunkedDecoder::default())
     }
 
     #[test]
-    fn the_framing_is_that_of_the_strongest_field() {
-        frames("1.1 200 OK", "X: y", Framing::UntilClose);
-        frames("1.0 200 OK", "X: y", Framing::UntilClose);
-        frames("1.1 200 OK", "Content-Length: 5", Framing::Length(5));
-        frames("1.1 404 No", "content-length: 0", Framing::Length(0));
+    fn transfer_encoding_overrides_content_length() {
+        frames("1.1 200 OK", "X: y", BodyLength::CloseDelimited);
+        frames("1.0 200 OK", "X: y", BodyLength::CloseDelimited);
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5",
+            BodyLength::ContentLength(5),
+        );
+        frames(
+            "1.1 404 No",
+            "content-length: 0",
+            BodyLength::ContentLength(0),
+        );
         frames(
             "1.1 200 OK",
             "Content-Length: 5, 5|Content-Length: 05",
-            Framing::Length(5),
+            BodyLength::ContentLength(5),
         );
         frames(
             "1.1 200 OK",
             "Content-Length: 18446744073709551615",
-            Framing::Length(u64::MAX),
+            BodyLength::ContentLength(u64::MAX),
         );
         frames("1.1 200 OK", "Transfer-Encoding: Chunked", chunked());
         frames("1.1 200 OK", "Transfer-Encoding: , chunked ,", chunked());
@@ -200,16 +206,20 @@ mod tests {
             chunked(),
         );
         frames("1.0 200 OK", "Transfer-Encoding: chunked", chunked());
-        frames("1.1 204 None", "Content-Length: 5", Framing::Length(0));
+        frames(
+            "1.1 204 None",
+            "Content-Length: 5",
+            BodyLength::ContentLength(0),
+        );
         frames(
             "1.1 304 Same",
             "Transfer-Encoding: chunked",
-            Framing::Length(0),
+            BodyLength::ContentLength(0),
         );
     }
 
     #[test]
-    fn a_length_that_is_none_is_refused() {
+    fn invalid_content_length_is_rejected() {
         for value in [
             "",
             "x",
@@ -222,7 +232,8 @@ mod tests {
             "5,",
             "5,x",
         ] {
-            let error = Framing::of(&head("1.1 200 OK", &format!("Content-Length: {value}")));
+            let error =
+                BodyLength::from_head(&head("1.1 200 OK", &format!("Content-Length: {value}")));
             assert!(
                 matches!(error, Err(ProtocolError::ContentLength { .. })),
                 "{value}: {error:?}"
@@ -232,13 +243,13 @@ mod tests {
             "Content-Length: 5, 6",
             "Content-Length: 5|Content-Length: 6",
         ] {
-            let error = Framing::of(&head("1.1 200 OK", fields));
+            let error = BodyLength::from_head(&head("1.1 200 OK", fields));
             assert_eq!(error, Err(ProtocolError::ContentLengths), "{fields}");
         }
     }
 
     #[test]
-    fn a_coding_other_than_chunked_alone_is_refused() {
+    fn transfer_coding_other_than_chunked_is_rejected() {
         for value in [
             "",
             "gzip",
@@ -247,13 +258,14 @@ mod tests {
             "chunked, chunked",
             "chunked;q=1",
         ] {
-            let error = Framing::of(&head("1.1 200 OK", &format!("Transfer-Encoding: {value}")));
+            let error =
+                BodyLength::from_head(&head("1.1 200 OK", &format!("Transfer-Encoding: {value}")));
             let wanted = ProtocolError::TransferEncoding {
                 value: value.into(),
             };
             assert_eq!(error, Err(wanted), "{value}");
         }
-        let error = Framing::of(&head(
+        let error = BodyLength::from_head(&head(
             "1.1 200 OK",
             "Transfer-Encoding: a|Transfer-Encoding: b",
         ));
@@ -266,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_kept_only_where_both_sides_know_that_it_is() {
+    fn connection_persistence_follows_the_response_head() {
         for (line, fields, kept) in [
             ("1.1 200 OK", "Content-Length: 5", true),
             ("1.1 200 OK", "Connection: Close", false),
@@ -290,11 +302,7 @@ mod tests {
             ("1.1 304 Same", "Content-Length: 5", true),
             ("1.1 304 Same", "Transfer-Encoding: chunked", false),
         ] {
-            assert_eq!(
-                keeps_connection(&head(line, fields)),
-                kept,
-                "{line} {fields}"
-            );
+            assert_eq!(is_keep_alive(&head(line, fields)), kept, "{line} {fields}");
         }
     }
 }

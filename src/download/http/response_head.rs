@@ -1,4 +1,4 @@
-//! The head of an answer (RFC 9112 sections 4 and 5): pure, over bytes.
+//! Response head parser (RFC 9112 sections 4 and 5).
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -10,52 +10,52 @@ use memchr::memchr_iter;
 use super::error::ProtocolError;
 use crate::escape::Escaped;
 
-/// The longest head that is read, in bytes.
-pub const MAX_HEAD: usize = 256 * 1024;
+/// Maximum length of a response head, in bytes.
+pub const MAX_HEAD_LEN: usize = 256 * 1024;
 
-/// The most fields that a head may have.
-pub const MAX_FIELDS: usize = 1000;
+/// Maximum number of headers in a response head.
+pub const MAX_HEADERS: usize = 1000;
 
-/// The head of an answer: a status and fields, as raw bytes.
+/// Response head: status and headers, as raw bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct ResponseHead {
     status: u16,
     minor: u8,
     bytes: Vec<u8>,
     fields: Vec<Field>,
 }
 
-/// Where the name and the value of a field stand in the bytes of the head.
+/// Byte ranges of a header's name and value in the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
     name: Range<usize>,
     value: Range<usize>,
 }
 
-impl Head {
-    /// Reads a head: everything up to and with the empty line, as [`find_end`] tells.
+impl ResponseHead {
+    /// Parses a head that ends with its empty line, see [`find_end`].
     ///
-    /// A folded line (RFC 9112 section 5.2) counts as spaces. So does each control byte but
-    /// HTAB (RFC 9110 section 5.5), except in the fields that tell where the body ends: servers
-    /// do send such bytes in values, but a doubtful length is none.
+    /// Line folding (RFC 9112 section 5.2) and control bytes other than HTAB (RFC 9110 section
+    /// 5.5) are replaced by spaces, because real servers send them. In `Content-Length` and
+    /// `Transfer-Encoding` control bytes are an error: the body length would be ambiguous.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`] for what is no head of HTTP/1.0 or HTTP/1.1, or too large a one.
+    /// [`ProtocolError`] if this is not an HTTP/1.0 or HTTP/1.1 head, or exceeds a limit.
     pub fn parse(raw: &[u8]) -> Result<Self, ProtocolError> {
-        if raw.len() > MAX_HEAD {
+        if raw.len() > MAX_HEAD_LEN {
             return Err(ProtocolError::HeadTooLong);
         }
         let mut bytes = raw.to_vec();
         unfold(&mut bytes);
         replace_controls(&mut bytes)?;
 
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
         let end = ParserConfig::default()
             .parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields)
             .map_err(|error| malformed(error, raw))?;
-        // Whoever found the end must agree with the parser on it, or the body begins elsewhere.
+        // `find_end` and the parser must agree on the end, or the body would start elsewhere.
         let whole = end == httparse::Status::Complete(bytes.len());
         let (Some(status @ 100..), Some(minor), true) = (parsed.code, parsed.version, whole) else {
             return Err(status_line(raw));
@@ -80,17 +80,17 @@ impl Head {
         })
     }
 
-    /// The status code, 100 to 999.
+    /// Returns the status code, 100 to 999.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Whether this is an answer of HTTP/1.0.
+    /// Returns whether the version is HTTP/1.0.
     pub fn is_http_10(&self) -> bool {
         self.minor == 0
     }
 
-    /// The values of all fields of that name, in their order, without the blanks around them.
+    /// Returns the values of all headers of that name, in order, without surrounding whitespace.
     pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
@@ -100,8 +100,8 @@ impl Head {
             .map(|field| &self.bytes[field.value.clone()])
     }
 
-    /// The members of a comma-separated list (RFC 9110 section 5.6.1) over all fields of that
-    /// name; empty members are left out.
+    /// Returns the non-empty members of a comma-separated list (RFC 9110 section 5.6.1) over all
+    /// headers of that name.
     pub fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.values(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
@@ -110,17 +110,17 @@ impl Head {
     }
 }
 
-impl fmt::Debug for Head {
-    /// Tells no values: cookies are among them.
+impl fmt::Debug for ResponseHead {
+    /// Omits header values: they may contain cookies.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Head")
+        f.debug_struct("ResponseHead")
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
 
-/// Finds where a head ends: behind its first empty line. Looks from `from` on, which may be two
-/// less than the number of bytes that were looked at before.
+/// Returns the end of a head: the position after its first empty line. The search starts at
+/// `from`, at most the number of bytes already searched minus two.
 pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr_iter(b'\n', &bytes[from..])
         .map(|at| from + at + 1)
@@ -131,11 +131,12 @@ pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
         })
 }
 
-/// Checks that bytes may be how a head begins: of what is none, no more may ever come.
+/// Checks that `bytes` can be the start of a head, so that a peer of another protocol is detected
+/// without waiting for more.
 ///
 /// # Errors
 ///
-/// [`ProtocolError::StatusLine`] where they are none.
+/// [`ProtocolError::StatusLine`] otherwise.
 pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
     let start = bytes
         .iter()
@@ -153,7 +154,7 @@ pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
     }
 }
 
-/// Puts spaces for the end of each line that goes on in the next.
+/// Replaces line folding by spaces.
 fn unfold(head: &mut [u8]) {
     for at in 0..head.len().saturating_sub(1) {
         if head[at] == b'\n' && matches!(head[at + 1], b' ' | b'\t') {
@@ -184,8 +185,8 @@ fn replace_controls(head: &mut [u8]) -> Result<(), ProtocolError> {
     Ok(())
 }
 
-/// Whether a line is one of the fields that tell where the body ends, or would be one without
-/// its control bytes and blanks.
+/// Returns whether a line is `Content-Length` or `Transfer-Encoding`, also after removing control
+/// bytes and whitespace from its name.
 fn frames_body(line: &[u8]) -> bool {
     let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
     let name: Vec<u8> = name.iter().copied().filter(u8::is_ascii_graphic).collect();
@@ -197,7 +198,9 @@ fn frames_body(line: &[u8]) -> bool {
 fn malformed(error: httparse::Error, head: &[u8]) -> ProtocolError {
     match error {
         httparse::Error::TooManyHeaders => ProtocolError::TooManyFields,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => ProtocolError::Field,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
+            ProtocolError::MalformedHeader
+        }
         _ => status_line(head),
     }
 }
@@ -218,14 +221,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn parses(raw: &[u8]) -> Head {
+    fn parses(raw: &[u8]) -> ResponseHead {
         assert_eq!(find_end(raw, 0), Some(raw.len()), "{}", Escaped(raw));
-        Head::parse(raw).unwrap_or_else(|error| panic!("{}: {error}", Escaped(raw)))
+        ResponseHead::parse(raw).unwrap_or_else(|error| panic!("{}: {error}", Escaped(raw)))
     }
 
     #[track_caller]
     fn refuses(raw: &[u8], wanted: ProtocolError) {
-        assert_eq!(Head::parse(raw), Err(wanted), "{}", Escaped(raw));
+        assert_eq!(ResponseHead::parse(raw), Err(wanted), "{}", Escaped(raw));
     }
 
     fn not_http(line: &str) -> ProtocolError {
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_in_any_case_and_in_their_order() {
+    fn headers_are_case_insensitive_and_ordered() {
         let head = parses(b"HTTP/1.1 299 Fine\r\nA: 1\r\nb:\t 2 \t\r\na:3,4 , ,5\r\n\r\n");
         assert_eq!((head.status(), head.is_http_10()), (299, false));
         assert_eq!(
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_really_send_is_read() {
+    fn common_deviations_are_accepted() {
         for raw in [
             b"HTTP/1.0 200\r\n\r\n".as_slice(),
             b"HTTP/1.1 200 \r\n\r\n",
@@ -260,20 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_values_survive_and_control_bytes_become_spaces() {
+    fn control_bytes_in_values_become_spaces() {
         let head = parses("HTTP/1.1 200 OK\r\nLocation: /ü\0\u{1b}?\r\n\r\n".as_bytes());
         assert_eq!(head.values("location").next(), Some("/ü  ?".as_bytes()));
     }
 
     #[test]
-    fn a_folded_line_goes_on() {
+    fn folded_line_is_unfolded() {
         let head = parses(b"HTTP/1.1 200 OK\r\nX: a\r\n\tb\n c\r\nContent-Length:\r\n 5\r\n\r\n");
         assert_eq!(head.values("x").next(), Some(b"a  \tb  c".as_slice()));
         assert_eq!(head.values("content-length").next(), Some(b"5".as_slice()));
     }
 
     #[test]
-    fn a_control_byte_where_the_end_of_the_body_is_told_is_refused() {
+    fn control_byte_in_framing_header_is_rejected() {
         for field in [
             "Content-Length: 5\0",
             "content-length\0: 5",
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_head_is_refused() {
+    fn malformed_head_is_rejected() {
         refuses(b"SSH-2.0-x\x1b\r\n\r\n", not_http(r"SSH-2.0-x\x1b"));
         refuses(b"ICY 200 OK\r\n\r\n", not_http("ICY 200 OK"));
         refuses(b"HTTP/2.0 200 OK\r\n\r\n", not_http("HTTP/2.0 200 OK"));
@@ -306,12 +309,12 @@ mod tests {
             "é: b",
         ] {
             let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
-            refuses(raw.as_bytes(), ProtocolError::Field);
+            refuses(raw.as_bytes(), ProtocolError::MalformedHeader);
         }
     }
 
     #[test]
-    fn what_speaks_another_protocol_is_known_by_its_first_bytes() {
+    fn other_protocols_are_detected_by_the_first_bytes() {
         for raw in [
             "",
             "\r\n",
@@ -334,12 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_up_to_its_limits() {
+    fn head_limits_are_enforced() {
         let head = |fields: usize| {
             format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(fields)).into_bytes()
         };
-        assert_eq!(parses(&head(MAX_FIELDS)).values("a").count(), MAX_FIELDS);
-        refuses(&head(MAX_FIELDS + 1), ProtocolError::TooManyFields);
+        assert_eq!(parses(&head(MAX_HEADERS)).values("a").count(), MAX_HEADERS);
+        refuses(&head(MAX_HEADERS + 1), ProtocolError::TooManyFields);
 
         let long = |length: usize| {
             let frame = b"HTTP/1.1 200 OK\r\nA: \r\n\r\n".len();
@@ -349,12 +352,12 @@ mod tests {
             )
             .into_bytes()
         };
-        parses(&long(MAX_HEAD));
-        refuses(&long(MAX_HEAD + 1), ProtocolError::HeadTooLong);
+        parses(&long(MAX_HEAD_LEN));
+        refuses(&long(MAX_HEAD_LEN + 1), ProtocolError::HeadTooLong);
     }
 
     #[test]
-    fn the_end_of_a_head_is_found_however_the_bytes_are_split() {
+    fn head_end_is_found_for_any_split() {
         for (raw, end) in [
             (b"a\r\n\r\nbody\r\n\r\n".as_slice(), Some(5)),
             (b"a\n\nb", Some(3)),
@@ -380,7 +383,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::print_stdout, reason = "a failure is repeated with its seed")]
-    fn no_bytes_make_it_panic() {
+    fn random_heads_do_not_panic() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
@@ -395,7 +398,7 @@ mod tests {
                     _ => raw.truncate(at.max(1)),
                 }
             }
-            if let Ok(head) = Head::parse(&raw) {
+            if let Ok(head) = ResponseHead::parse(&raw) {
                 assert!(head.status() >= 100 && head.values("x").count() <= 3);
             }
         }
