@@ -1,15 +1,14 @@
-//! One of several parts of a list, the same wherever it is computed.
+//! Deterministic shards of a list.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-/// A part of a list that is fetched in several: what is in it depends on nothing but the URL's
-/// text.
+/// Shard of a list. Membership depends only on the text of the URL.
 ///
-/// A URL belongs to the part whose number is the first four bytes of the SHA-256 of its text, as a
-/// big-endian number, modulo the number of parts:
+/// A URL belongs to the shard whose index is the first four bytes of the SHA-256 of its text, as a
+/// big-endian number, modulo the number of shards:
 /// `$((16#$(printf %s "$URL" | sha256sum | head -c 8) % N))`.
 ///
 /// ```
@@ -25,13 +24,13 @@ pub struct Shard {
     count: NonZeroU32,
 }
 
-/// A text that is no [`Shard`].
+/// Text that is not a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form I/N with I from 0 to N - 1")]
 pub struct ShardError;
 
 impl Shard {
-    /// Whether the URL of this text, as it stands in the list, is in this part.
+    /// Returns whether the URL, as written in the list, is in this shard.
     pub fn has(self, url: &str) -> bool {
         let digest = Sha256::digest(url);
         let start = digest
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn each_url_is_in_one_part_and_the_parts_are_about_equal() {
+    fn each_url_is_in_one_shard_of_about_equal_size() {
         for count in [1, 2, 3, 7, 100] {
             let mut sizes = vec![0; count];
             for number in 0..10_000 {
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_compute_the_same() {
+    fn shards_match_sha256sum() {
         // printf %s https://example.com/a | sha256sum
         for (url, start) in [
             ("https://example.com/a", 0x2dce_0a4c_u32),
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_is_refused() {
+    fn invalid_shards_are_rejected() {
         for text in [
             "",
             "1",

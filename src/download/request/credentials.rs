@@ -1,4 +1,4 @@
-//! Who asks: what proves it, and to which servers it is told. Pure.
+//! Credentials and the origins that they are sent to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,88 +9,87 @@ use crate::download::http::BasicAuth;
 use crate::download::request::headers::is_value;
 use crate::download::request::netrc::Netrc;
 
-/// What is told to servers about who asks. `Debug` shows no secret of it.
+/// Credentials for servers. `Debug` omits secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// What is sent to the server of each URL that holds no login of its own. Default: nothing.
+    /// Authorization for each URL without credentials of its own. Default: none.
     pub authorization: Option<Authorization>,
-    /// The cookies that are sent along. Default: none.
+    /// Cookies. Default: none.
     pub cookies: Vec<Cookie>,
-    /// Where the logins of further servers are found, each by its name: also of those that a
-    /// redirect leads to. Its `default` entry is for the first server alone. Default: nowhere.
+    /// Credentials by host name, also used after a redirect. The `default` entry applies to the
+    /// first origin only. Default: none.
     pub netrc: Option<Netrc>,
-    /// Who else is told. Default: nobody.
+    /// Origins that receive the credentials. Default: [`Scope::FirstOrigin`].
     pub scope: Scope,
 }
 
-/// What an `Authorization` field holds. A field that is among the given headers counts more.
+/// Value of `Authorization`. A header field given by the user takes precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authorization {
-    /// A name and a password (RFC 7617).
+    /// User name and password (RFC 7617).
     Basic(BasicAuth),
-    /// A token (RFC 6750).
+    /// Bearer token (RFC 6750).
     Bearer(Token),
 }
 
-/// Who is told what is meant for the server of a URL.
+/// Origins that receive the credentials of a URL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// That server alone: its scheme, host and port.
+    /// The origin of the URL: its scheme, host and port.
     #[default]
     FirstOrigin,
-    /// Whoever a redirect leads to as well.
+    /// Also the targets of redirects.
     EveryOrigin,
 }
 
-/// A bearer token (RFC 6750 section 2.1). Its `Debug` does not show it.
+/// Bearer token (RFC 6750 section 2.1). `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// A text that is no [`Token`].
+/// Text that is not a [`Token`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token is not empty and holds no blanks and no characters beyond ASCII")]
+#[error("a token must be non-empty printable ASCII without spaces")]
 pub struct TokenError;
 
-/// Cookies as they are sent, `NAME=VALUE` (RFC 6265 section 4.2.1). Its `Debug` does not show
-/// them.
+/// Cookie, `NAME=VALUE` (RFC 6265 section 4.2.1). `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie(String);
 
-/// A text that is no [`Cookie`].
+/// Text that is not a [`Cookie`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CookieError {
-    /// There is no equals sign, or no name before it.
+    /// The equals sign or the name is missing.
     #[error("not of the form NAME=VALUE")]
     Form,
-    /// It would break the request.
-    #[error("a cookie holds a control character")]
+    /// It contains a control character.
+    #[error("a cookie contains a control character")]
     Control,
 }
 
 impl Credentials {
-    /// The value of `Authorization` for `url`. To a server that is not `trusted` goes only what
-    /// the netrc file has for it by name.
+    /// Returns the value of `Authorization` for `url`. A host that is not `trusted` only receives
+    /// its own netrc entry.
     pub(crate) fn authorization(
         &self,
         url: &Url,
         own: Option<&BasicAuth>,
         trusted: bool,
     ) -> Option<String> {
-        let given = own
+        let explicit = own
             .map(BasicAuth::to_basic)
             .or_else(|| Some(self.authorization.as_ref()?.value()));
-        if let Some(given) = given.filter(|_| trusted) {
-            return Some(given);
+        if trusted && explicit.is_some() {
+            return explicit;
         }
         let netrc = self.netrc.as_ref()?;
         let host = url.host_str()?.trim_matches(['[', ']']);
         let found = netrc.of_machine(host);
         found
-            .or_else(|| netrc.of_default().filter(|_| trusted))
+            .or_else(|| if trusted { netrc.of_default() } else { None })
             .map(BasicAuth::to_basic)
     }
 
-    /// The value of `Cookie`.
+    /// Returns the value of `Cookie`.
     pub(crate) fn cookie(&self) -> Option<String> {
         let cookies: Vec<_> = self
             .cookies
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_urls_own_login_counts_more_than_the_given_one_and_that_more_than_the_file() {
+    fn url_login_precedes_option_precedes_netrc() {
         let own = "o:o".parse().unwrap();
         let user = Some(Authorization::Basic("u:u".parse().unwrap()));
         let token = Some(Authorization::Bearer("t".parse().unwrap()));
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_stands_in_the_file_without_its_brackets() {
+    fn netrc_ipv6_addresses_have_no_brackets() {
         let netrc = "machine ::1 login a password b".parse().ok();
         let found = Credentials {
             netrc,
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_are_one_field() {
+    fn cookies_are_joined_into_one_field() {
         let cookies = ["a=b", "c=d; e=f"].map(|text| text.parse().unwrap()).into();
         let all = Credentials {
             cookies,
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_one_word() {
+    fn token_is_printable_ascii() {
         assert!("abc-._~+/=".parse::<Token>().is_ok());
         for text in ["", "a b", "a\n", "é"] {
             assert_eq!(text.parse::<Token>(), Err(TokenError), "{text:?}");
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn debug_omits_secrets() {
         let all = Credentials {
             authorization: Some(Authorization::Bearer("secret".parse().unwrap())),
             cookies: vec!["secret=secret".parse().unwrap()],

@@ -1,11 +1,11 @@
-//! Header fields that a person adds to the requests: checked before anything is sent, and kept
-//! from servers that they are not meant for.
+//! Header fields that the user adds to requests. They are validated before a request is sent,
+//! and secrets are only sent to the first origin.
 
 use std::str::FromStr;
 
-/// Fields that say how the message itself is framed, or which part of the file is wanted: the
-/// downloader writes them, and would misread the answer to any others.
-const OWN: [&str; 8] = [
+/// Fields that control message framing or the requested range. The downloader sets them itself,
+/// and would misinterpret the response to other values.
+const RESERVED: [&str; 8] = [
     "connection",
     "content-length",
     "expect",
@@ -16,9 +16,9 @@ const OWN: [&str; 8] = [
     "upgrade",
 ];
 
-/// Words in a field's name that mark its value as a secret, beside those of the standards:
-/// `X-Api-Key`, `Private-Token`, `X-Amz-Security-Token` and their many kin.
-const SECRET: [&str; 8] = [
+/// Words in a field name that mark its value as a secret, such as `X-Api-Key`, `Private-Token`
+/// or `X-Amz-Security-Token`.
+const SECRET_WORDS: [&str; 8] = [
     "auth",
     "cookie",
     "credential",
@@ -29,46 +29,47 @@ const SECRET: [&str; 8] = [
     "token",
 ];
 
-/// One header field, `NAME: VALUE`.
+/// Header field, `NAME: VALUE`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     name: String,
     value: String,
 }
 
-/// A text that is no [`Header`].
+/// Text that is not a [`Header`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// There is no colon.
     #[error("not of the form 'NAME: VALUE'")]
     Form,
-    /// The name is empty or holds characters that no name has (RFC 9110 section 5.1).
-    #[error("the name before the colon is no header name")]
+    /// The name is empty or contains an invalid character (RFC 9110 section 5.1).
+    #[error("invalid header name")]
     Name,
-    /// The value holds a control character (RFC 9110 section 5.5).
-    #[error("the value holds a control character")]
+    /// The value contains a control character (RFC 9110 section 5.5).
+    #[error("the value contains a control character")]
     Value,
-    /// The field is written by the downloader itself.
+    /// The field is set by the downloader.
     #[error("{0} is set by the program itself")]
     Own(String),
 }
 
 impl Header {
-    /// The name, as it was typed.
+    /// Returns the name in its original case.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The value, without the blanks around it.
+    /// Returns the value without surrounding whitespace.
     pub fn value(&self) -> &str {
         &self.value
     }
 }
 
-/// Whether a field of this name carries a credential: it is meant for the first origin alone.
+/// Returns whether a field of this name contains a credential. Such fields are only sent to the
+/// first origin.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|word| name.contains(word))
+    SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 impl FromStr for Header {
@@ -83,7 +84,10 @@ impl FromStr for Header {
         if !is_value(value) {
             return Err(HeaderError::Value);
         }
-        if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        if RESERVED
+            .iter()
+            .any(|reserved| name.eq_ignore_ascii_case(reserved))
+        {
             return Err(HeaderError::Own(name.to_owned()));
         }
         Ok(Self {
@@ -93,7 +97,7 @@ impl FromStr for Header {
     }
 }
 
-/// Without the value, which may be a secret.
+/// Omits the value, which may be a secret.
 impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: ***", self.name)
@@ -104,7 +108,7 @@ pub(crate) fn is_value(text: &str) -> bool {
     !text.chars().any(|c| c.is_ascii_control() && c != '\t')
 }
 
-/// The characters of a token (RFC 9110 section 5.6.2).
+/// Returns whether a byte is a token character (RFC 9110 section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -114,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_a_name_a_colon_and_a_value() {
+    fn header_is_name_colon_value() {
         for (text, name, value) in [
             ("Accept: text/html", "Accept", "text/html"),
             ("X:", "X", ""),
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_forge_a_request_is_refused() {
+    fn request_smuggling_headers_are_rejected() {
         for (text, error) in [
             ("Accept", HeaderError::Form),
             (": x", HeaderError::Name),
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_carry_credentials_are_known() {
+    fn secret_field_names_are_recognized() {
         for name in [
             "Authorization",
             "cookie",
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_not_shown() {
+    fn debug_omits_the_value() {
         let header: Header = "Authorization: Bearer abc".parse().unwrap();
         assert_eq!(format!("{header:?}"), "Authorization: ***");
     }

@@ -1,15 +1,16 @@
-//! The file of names and passwords that ftp(1) has begun, as curl reads it: pure.
+//! Parser of netrc files, compatible with curl.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::download::http::BasicAuth;
 
-/// The entries of a netrc file. Its `Debug` shows no more than their number.
+/// Entries of a netrc file. `Debug` prints only their number.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Netrc(Vec<Entry>);
 
-/// A text that is no netrc file. It names the line alone: the words may be passwords.
+/// Syntax error in a netrc file. It contains only the line number, because words may be
+/// passwords.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct NetrcError {
@@ -19,18 +20,18 @@ pub struct NetrcError {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Entry {
-    /// None for `default`.
+    /// Host name; `None` for `default`.
     machine: Option<String>,
     login: BasicAuth,
 }
 
 impl Netrc {
-    /// The login of the first entry for `host`, in any case.
+    /// Returns the credentials of the first entry for `host`, ignoring case.
     pub(crate) fn of_machine(&self, host: &str) -> Option<&BasicAuth> {
         self.find(|machine| machine.is_some_and(|machine| machine.eq_ignore_ascii_case(host)))
     }
 
-    /// The login for hosts without an entry.
+    /// Returns the credentials of the `default` entry.
     pub(crate) fn of_default(&self) -> Option<&BasicAuth> {
         self.find(|machine| machine.is_none())
     }
@@ -50,9 +51,9 @@ impl fmt::Debug for Netrc {
 impl FromStr for Netrc {
     type Err = NetrcError;
 
-    /// Reads `machine NAME` or `default`, then `login`, `password` and `account`, each with a
-    /// value, between any blanks. A value may stand in `"…"`, where `\` makes the next character
-    /// plain. `#` in front of a word begins a comment. Macros (`macdef`) are passed over.
+    /// Parses `machine NAME` or `default`, followed by `login`, `password` and `account` with a
+    /// value each, separated by whitespace. A value may be quoted with `"…"`, where `\` escapes
+    /// the next character. `#` before a word starts a comment. Macros (`macdef`) are skipped.
     fn from_str(text: &str) -> Result<Self, NetrcError> {
         let mut words = Words {
             lines: text.lines(),
@@ -73,10 +74,10 @@ impl FromStr for Netrc {
                     let value = words.value()?;
                     let draft = open
                         .as_mut()
-                        .ok_or_else(|| words.error("no machine is named"))?;
+                        .ok_or_else(|| words.error("no machine before this word"))?;
                     draft.set(word, value);
                 }
-                _ => return Err(words.error("not a word of a netrc file")),
+                _ => return Err(words.error("unknown keyword")),
             }
         }
         entries.extend(close(open, &words)?);
@@ -84,7 +85,7 @@ impl FromStr for Netrc {
     }
 }
 
-/// An entry whose end has not been seen.
+/// Incomplete entry.
 #[derive(Default)]
 struct Draft {
     machine: Option<String>,
@@ -104,7 +105,7 @@ impl Draft {
         match word {
             "login" => self.user = value,
             "password" => self.password = value,
-            // An account is ftp's alone.
+            // `account` is only used by FTP.
             _ => {}
         }
     }
@@ -121,7 +122,9 @@ fn close(draft: Option<Draft>, words: &Words<'_>) -> Result<Option<Entry>, Netrc
     };
     match BasicAuth::new(&user, &password) {
         Ok(login) => Ok(Some(Entry { machine, login })),
-        Err(_) => Err(words.error("the entry before it has a login or password that HTTP cannot")),
+        Err(_) => {
+            Err(words.error("the previous entry has a login or password that HTTP cannot send"))
+        }
     }
 }
 
@@ -132,7 +135,7 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Where the next word begins, in this line or a later one.
+    /// Advances to the next word, in this line or a later one.
     fn start(&mut self) -> Option<&'a str> {
         loop {
             self.rest = self.rest.trim_ascii_start();
@@ -163,7 +166,7 @@ impl<'a> Words<'a> {
 
     fn value(&mut self) -> Result<String, NetrcError> {
         match self.start() {
-            None => Err(self.error("the value is missing")),
+            None => Err(self.error("missing value")),
             Some(start) if start.starts_with('"') => self.quoted(),
             Some(_) => Ok(self.plain().to_owned()),
         }
@@ -182,10 +185,10 @@ impl<'a> Words<'a> {
                 c => value.push(c),
             }
         }
-        Err(self.error("a quotation mark is not closed"))
+        Err(self.error("unclosed quotation mark"))
     }
 
-    /// A macro ends with an empty line.
+    /// Skips a macro, which ends with an empty line.
     fn skip_macro(&mut self) {
         self.rest = "";
         for line in self.lines.by_ref() {
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_of_a_machine_counts() {
+    fn first_entry_of_a_machine_is_used() {
         let text = "machine a login b password c\nmachine a login x password y\nmachine A.B\n\t\
                     login \"d \\\" e\" # comment\n# machine z\n  account q\n\n  password #1\n\
                     macdef init\nmachine bad\nlogin bad\n\nmachine e password f\n\
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_entries_knows_nobody() {
+    fn file_without_entries_is_empty() {
         for text in ["", "\n \n# only a comment", "macdef x\ny"] {
             let netrc: Netrc = text.parse().unwrap();
             assert_eq!(
@@ -250,18 +253,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_netrc_is_refused_with_its_line_and_without_its_words() {
+    fn syntax_error_has_a_line_and_no_secret() {
         for (text, wanted) in [
-            ("login a", "line 1: no machine is named"),
-            ("machine a\n\nsecret", "line 3: not a word of a netrc file"),
-            ("machine a login", "line 1: the value is missing"),
+            ("login a", "line 1: no machine before this word"),
+            ("machine a\n\nsecret", "line 3: unknown keyword"),
+            ("machine a login", "line 1: missing value"),
             (
                 "machine a password \"secret\n",
-                "line 1: a quotation mark is not closed",
+                "line 1: unclosed quotation mark",
             ),
             (
                 "machine a login b:c\n",
-                "line 1: the entry before it has a login or password that",
+                "line 1: the previous entry has a login or password that",
             ),
         ] {
             let error = text.parse::<Netrc>().unwrap_err().to_string();
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_however_it_is_laid_out() {
+    fn random_layouts_are_parsed() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..2_000 {
@@ -310,7 +313,7 @@ mod tests {
         }
     }
 
-    /// A value without some characters, and how it may be written.
+    /// Returns a random value without some characters, and a way to write it.
     fn value(random: &mut fastrand::Rng, without: &str) -> (String, String) {
         let letters = (0..random.usize(1..9)).map(|_| random.char(' '..='\u{ff}'));
         let value: String = letters

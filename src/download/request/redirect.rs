@@ -1,4 +1,4 @@
-//! Where a redirect leads, and what may go there.
+//! Redirects, and the header fields that may be sent to their targets.
 
 use percent_encoding::{CONTROLS, percent_encode};
 use url::Url;
@@ -12,21 +12,21 @@ use crate::download::request::headers::{Header, is_secret};
 use crate::escape::Escaped;
 use crate::limits::semaphore::Permit;
 
-/// The way of one request through its redirects.
+/// State of one request and its redirects.
 pub(crate) struct RedirectChain {
     url: Url,
     login: Option<BasicAuth>,
-    passed: Vec<Url>,
-    /// Whether a redirect has led to another origin, at some time.
-    strayed: bool,
-    /// What people want to be sent.
+    visited: Vec<Url>,
+    /// Whether any redirect led to another origin.
+    left_origin: bool,
+    /// Header fields given by the user.
     given: Vec<Header>,
     headers: Vec<(String, String)>,
-    place: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl RedirectChain {
-    /// `own` are the fields for this file alone.
+    /// Creates the state for the first URL. `own` are the header fields of this item.
     pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Self {
         let Source { url, login } = source;
         let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
@@ -35,43 +35,42 @@ impl RedirectChain {
             .iter()
             .filter(|header| !is_own(header.name()));
         let given = own.iter().chain(common).cloned().collect();
-        let (passed, headers) = (Vec::new(), Vec::new());
         let mut route = Self {
             url,
             login,
-            passed,
-            strayed: false,
+            visited: Vec::new(),
+            left_origin: false,
             given,
-            headers,
-            place: None,
+            headers: Vec::new(),
+            permit: None,
         };
         route.headers = route.fields(config);
         route
     }
 
-    /// Where the next request goes.
+    /// Returns the URL of the next request.
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// What is sent along.
+    /// Returns the header fields of the next request.
     pub(crate) fn headers(&self) -> &[(String, String)] {
         &self.headers
     }
 
-    /// Whether a redirect has been followed.
+    /// Returns whether a redirect was followed.
     pub(crate) fn is_redirected(&self) -> bool {
-        !self.passed.is_empty()
+        !self.visited.is_empty()
     }
 
-    /// Keeps a place among the connections to the origin of the moment, until the way ends.
-    pub(crate) fn hold_permit(&mut self, place: Option<Permit>) {
-        self.place = place;
+    /// Holds a connection permit for the current host until the next redirect or the end.
+    pub(crate) fn hold_permit(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
     }
 
-    /// Goes where an answer's `Location` says. On another origin the fields that carry
-    /// credentials are dropped, and they stay dropped: a stranger may send us back anywhere.
-    /// Only what a netrc file has for that origin itself is sent there.
+    /// Follows `Location`. On another origin, fields with credentials are dropped, and they stay
+    /// dropped, because that origin may redirect anywhere. An origin still receives its own
+    /// netrc entry.
     pub(crate) fn follow(&mut self, location: Option<&[u8]>, config: &Config) -> Result<(), Error> {
         let next = self
             .next(location, config)
@@ -80,27 +79,34 @@ impl RedirectChain {
                 source,
             })?;
         let elsewhere = next.origin() != self.url.origin();
-        self.place = None;
-        self.passed.push(std::mem::replace(&mut self.url, next));
+        self.permit = None;
+        self.visited.push(std::mem::replace(&mut self.url, next));
         if elsewhere {
-            self.strayed = true;
+            self.left_origin = true;
             self.headers = self.fields(config);
         }
         Ok(())
     }
 
-    /// What is sent to the origin of the moment.
+    /// Returns the header fields for the current origin.
     fn fields(&self, config: &Config) -> Vec<(String, String)> {
-        let trusted = !self.strayed || config.credentials.scope == Scope::EveryOrigin;
-        // A name for the first host is wrong for any other, however trusted.
+        let trusted = !self.left_origin || config.credentials.scope == Scope::EveryOrigin;
+        // `Host` is only valid for the first host.
         let fits = |name: &str| {
-            (trusted || !is_secret(name)) && !(self.strayed && name.eq_ignore_ascii_case("host"))
+            (trusted || !is_secret(name))
+                && !(self.left_origin && name.eq_ignore_ascii_case("host"))
         };
         let given = self.given.iter().filter(|header| fits(header.name()));
         let mut fields: Vec<_> = given
             .map(|header| (header.name().to_owned(), header.value().to_owned()))
             .collect();
-        let cookie = || config.credentials.cookie().filter(|_| trusted);
+        let cookie = || {
+            if trusted {
+                config.credentials.cookie()
+            } else {
+                None
+            }
+        };
         add(&mut fields, "Cookie", cookie);
         let proof = || {
             config
@@ -113,7 +119,7 @@ impl RedirectChain {
 
     fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
         let location = location.ok_or(RedirectError::NoLocation)?;
-        // Real servers send bytes beyond ASCII as they are: the URL has them in percent signs.
+        // Some servers send unescaped non-ASCII bytes.
         let location = percent_encode(location, CONTROLS).to_string();
         let shortened = || Escaped(location.as_bytes()).to_string();
         let mut next = self
@@ -123,25 +129,25 @@ impl RedirectChain {
         if !matches!(next.scheme(), "http" | "https") {
             return Err(RedirectError::Scheme(shortened()));
         }
-        // A server has no business in choosing our user name: what it says is ignored. (An http
-        // URL always has a host, so neither call can fail.)
+        // Credentials chosen by the server are ignored. An http URL always has a host, so neither
+        // call can fail.
         let _ = next.set_username("");
         let _ = next.set_password(None);
         let downgraded = self.url.scheme() == "https" && next.scheme() == "http";
         if downgraded && config.redirect.https_downgrade == HttpsDowngrade::Refuse {
             return Err(RedirectError::Downgrade(redact_url(&next)));
         }
-        if next == self.url || self.passed.contains(&next) {
+        if next == self.url || self.visited.contains(&next) {
             return Err(RedirectError::Loop(redact_url(&next)));
         }
-        if self.passed.len() == config.redirect.max_redirects {
+        if self.visited.len() == config.redirect.max_redirects {
             return Err(RedirectError::TooMany(config.redirect.max_redirects));
         }
         Ok(next)
     }
 }
 
-/// Adds a field that is not among them already.
+/// Adds a field if none of that name is present.
 fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
     if !fields
         .iter()
@@ -208,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_relative_to_where_it_stands() {
+    fn location_is_resolved_against_the_current_url() {
         leads("http://a/b/c?d", b"e", "http://a/b/e");
         leads("http://a/b/c", b"/e?f", "http://a/e?f");
         leads("http://a/b", b"//c/d", "http://c/d");
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_or_astray_is_refused() {
+    fn invalid_redirects_are_rejected() {
         let scheme = |to: &str| RedirectError::Scheme(to.to_owned());
         assert_eq!(
             refused("http://a/", Some(b"file:///etc/passwd")),
@@ -243,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_downgrade_is_followed_where_that_is_allowed() {
+    fn downgrade_is_followed_if_configured() {
         let config = Config {
             redirect: RedirectPolicy {
                 https_downgrade: HttpsDowngrade::Follow,
@@ -259,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_over_several_places_is_seen() {
+    fn redirect_loop_is_detected() {
         let mut route = route("http://a/1");
         route.follow(Some(b"/2"), &Config::default()).unwrap();
         assert!(route.follow(Some(b"/1"), &Config::default()).is_err());
     }
 
     #[test]
-    fn no_more_redirects_are_followed_than_allowed() {
+    fn redirects_are_limited() {
         let mut route = route("http://a/0");
         for hop in 1..=20 {
             route
@@ -281,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_stay_with_the_first_origin_and_never_come_back() {
+    fn credentials_are_sent_to_the_first_origin_only() {
         let (mut route, config) = (route("http://a:1/"), config());
         route.follow(Some(b"/x"), &config).unwrap();
         assert_eq!(names(&route).len(), 5);
@@ -292,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn where_every_origin_is_trusted_all_but_the_name_of_the_host_goes_on() {
+    fn trusted_origins_receive_all_fields_but_host() {
         let mut config = config();
         config.credentials.scope = Scope::EveryOrigin;
         let mut route = route("http://a:1/");
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_for_one_file_counts_instead_of_that_for_all() {
+    fn item_header_replaces_global_header() {
         let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
         let mut route = RedirectChain::new(source("http://a/"), &own, &config());
         assert_eq!(
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_goes_where_it_belongs() {
+    fn authorization_follows_its_origin() {
         let credentials = Credentials {
             authorization: Some(Authorization::Bearer("t".parse().unwrap())),
             cookies: vec!["c=d".parse().unwrap()],

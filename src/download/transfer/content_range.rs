@@ -1,20 +1,20 @@
-//! `Content-Range`: which part of a file an answer holds (RFC 9110 section 14.4).
+//! Parser of `Content-Range` (RFC 9110 section 14.4).
 
-/// What a `Content-Range` in bytes says.
+/// `Content-Range` in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentRange {
-    /// The bytes from `first` up to and with `last`, of `total` if that is told.
+    /// The bytes from `first` to `last` inclusive, of `total` if known.
     Part {
         first: u64,
         last: u64,
         total: Option<u64>,
     },
-    /// None, because the file has `total` bytes only.
+    /// Unsatisfied range; the file has `total` bytes.
     None { total: u64 },
 }
 
 impl ContentRange {
-    /// Reads a value. `None` for other units, and for what contradicts itself.
+    /// Parses a value. Returns `None` for other units and for inconsistent values.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
         let (unit, rest) = text.split_once(' ')?;
@@ -24,23 +24,23 @@ impl ContentRange {
         }
         if range == "*" {
             return Some(Self::None {
-                total: number(total)?,
+                total: parse_digits(total)?,
             });
         }
         let total = if total == "*" {
             None
         } else {
-            Some(number(total)?)
+            Some(parse_digits(total)?)
         };
         let (first, last) = range.split_once('-')?;
-        let (first, last) = (number(first)?, number(last)?);
+        let (first, last) = (parse_digits(first)?, parse_digits(last)?);
         let is_sound = first <= last && last < total.unwrap_or(u64::MAX);
         is_sound.then_some(Self::Part { first, last, total })
     }
 }
 
-fn number(text: &str) -> Option<u64> {
-    // Rust's own parser takes a sign.
+fn parse_digits(text: &str) -> Option<u64> {
+    // `u64::from_str` accepts a plus sign.
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())?
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_tells_its_ends_and_perhaps_the_whole() {
+    fn valid_ranges_are_parsed() {
         reads("bytes 0-0/1", part(0, 0, Some(1)));
         reads("bytes 42-1233/1234", part(42, 1233, Some(1234)));
         reads("bytes 42-1233/*", part(42, 1233, None));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_none() {
+    fn inconsistent_ranges_are_rejected() {
         for value in [
             "",
             "bytes",
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_noise_is_never_unsound() {
+    fn random_ranges_are_consistent() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..10_000 {
