@@ -10,7 +10,7 @@ use crate::escape::Escaped;
 pub enum BodyLength {
     /// This many bytes remain.
     ContentLength(u64),
-    /// ChunkedDecoder, up to the last one.
+    /// Chunked transfer coding.
     Chunked(ChunkedDecoder),
     /// The body ends when the server closes the connection.
     CloseDelimited,
@@ -88,8 +88,8 @@ impl BodyLength {
 
 /// Returns whether the connection is persistent after this response (RFC 9112 section 9.3).
 ///
-/// An answer whose framing contradicts itself ends the connection (RFC 9112 section 6.1): what
-/// stands behind it may be the rest of what its server consume_data for the body.
+/// Contradictory framing closes the connection (RFC 9112 section 6.1): bytes after the response
+/// may belong to what its server considers the body.
 pub fn is_keep_alive(head: &ResponseHead) -> bool {
     let says = |token: &str| {
         head.list("connection")

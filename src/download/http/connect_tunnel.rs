@@ -94,7 +94,7 @@ fn request(proxy: &Proxy, to: &Endpoint) -> String {
 }
 
 impl Proxy {
-    /// What it means that the proxy asks for a basic_auth.
+    /// Returns the error for a proxy that requires authentication.
     pub(super) fn auth_error(&self) -> ProxyError {
         match self.basic_auth {
             None => ProxyError::AuthRequired,

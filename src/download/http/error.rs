@@ -225,7 +225,7 @@ pub enum ProtocolError {
     /// The `Content-Length` values differ.
     #[error("conflicting Content-Length values")]
     ContentLengths,
-    /// The body is coded in a key that was not asked for.
+    /// The transfer coding is not supported.
     #[error("unsupported Transfer-Encoding: \"{value}\"")]
     TransferEncoding {
         /// Escaped list of codings.

@@ -188,7 +188,7 @@ impl Transport {
     }
 }
 
-/// Whether requests go to the proxy as a http_proxy, and not through a connection to their host.
+/// Returns whether requests use the absolute form instead of a tunnel.
 fn uses_absolute_form(proxy: &Proxy, origin: &Origin) -> bool {
     proxy.kind == Kind::Http && !origin.tls
 }

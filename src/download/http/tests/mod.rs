@@ -15,7 +15,7 @@ use url::Url;
 use super::{Client, ClientConfig, HttpError, ProtocolError, Response};
 use peer::{End, Peer, Script};
 
-/// Nothing waits this long, unless it hangs.
+/// Longer than any wait of a client that does not hang.
 const LONG: Duration = Duration::from_secs(20);
 
 fn config() -> ClientConfig {
@@ -121,7 +121,8 @@ fn large_body_is_intact_for_any_buffer_size() {
 
 async fn read_with(url: &Url, room: usize) -> Vec<u8> {
     let mut response = client().get(url, &[]).await.unwrap();
-    let (mut got, mut buffer) = (Vec::new(), vec![0; room]);
+    let mut got = Vec::new();
+    let mut buffer = vec![0; room];
     loop {
         match response.read(&mut buffer).await.unwrap() {
             0 => return got,
@@ -316,7 +317,7 @@ fn invalid_request_is_not_sent() {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// Fetches so many times; tells on which connection each request must have come.
+/// Fetches `fetches` times and checks the connection number of each request.
 #[track_caller]
 fn served_by(scripts: impl IntoIterator<Item = Script>, fetches: usize, connections: &[usize]) {
     let peer = Peer::start(scripts);
@@ -368,7 +369,8 @@ fn stale_pooled_connection_is_not_reused() {
             smol::channel::bounded::<()>(1),
             smol::channel::bounded::<()>(1),
         );
-        let (wait, told) = (go.1, gone.0);
+        let wait = go.1;
+    let told = gone.0;
         let peer = Peer::serve(move |number, stream, asked| {
             Script::new([OK], End::Close).play(stream, &mut *asked);
             if number == 0 {

@@ -30,7 +30,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two of one name would be told apart by their signatures alone.
+        // With equal names only the signatures would differ.
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
@@ -403,7 +403,8 @@ fn accept_any_trusts_every_certificate() {
 
 #[test]
 fn client_certificate_is_sent_on_request() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let authority = Authority::new();
+    let stranger = Authority::new();
     for version in [&TLS12, &TLS13] {
         let (_, config) = authority.configure(
             &for_names(&["localhost"]),
