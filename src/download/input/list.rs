@@ -87,8 +87,9 @@ impl List {
         };
         let line = line.trim_ascii_end();
         let is_comment = line.trim_ascii_start().starts_with(b"#");
-        match line.first().filter(|_| !is_comment) {
+        match line.first() {
             None => None,
+            Some(_) if is_comment => None,
             Some(b' ' | b'\t') => self.option(line),
             Some(_) => {
                 let before = self.flush();
@@ -490,7 +491,8 @@ mod tests {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..1_000 {
-            let (mut text, mut wanted) = (String::new(), Vec::new());
+            let mut text = String::new();
+            let mut wanted = Vec::new();
             for number in 0..random.usize(1..6) {
                 let mut line = |line: String| {
                     text += &line;
@@ -531,7 +533,8 @@ mod tests {
             }
             let of = |item: Item| {
                 let is_file = matches!(item.target, Target::File(_));
-                let (sum, dir) = (item.checksum.is_some(), item.dir == Path::new("d/e"));
+                let sum = item.checksum.is_some();
+                let dir = item.dir == Path::new("d/e");
                 let url = item.source.url.to_string();
                 (
                     url,

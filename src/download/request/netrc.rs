@@ -277,7 +277,8 @@ mod tests {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..2_000 {
-            let (mut text, mut entries) = (String::new(), Vec::new());
+            let mut text = String::new();
+            let mut entries = Vec::new();
             for number in 0..random.usize(1..5) {
                 let [user, password] = [value(&mut random, ":"), value(&mut random, "")];
                 let machine = format!("h{}", random.usize(..3));

@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn credentials_are_sent_to_the_first_origin_only() {
-        let (mut route, config) = (route("http://a:1/"), config());
+        let mut route = route("http://a:1/");
+        let config = config();
         route.follow(Some(b"/x"), &config).unwrap();
         assert_eq!(names(&route).len(), 5);
         route.follow(Some(b"http://a:2/"), &config).unwrap();

@@ -33,7 +33,8 @@ impl ContentRange {
             Some(parse_digits(total)?)
         };
         let (first, last) = range.split_once('-')?;
-        let (first, last) = (parse_digits(first)?, parse_digits(last)?);
+        let first = parse_digits(first)?;
+        let last = parse_digits(last)?;
         let is_sound = first <= last && last < total.unwrap_or(u64::MAX);
         is_sound.then_some(Self::Part { first, last, total })
     }

@@ -654,7 +654,8 @@ mod tests {
             if self.version + 1 < self.lengths.len() && self.random.u8(..4) == 0 {
                 self.version += 1;
             }
-            let (version, total) = (self.version, self.lengths[self.version]);
+            let version = self.version;
+            let total = self.lengths[version];
             let etag = format!("\"{version}\"");
             let known = Validators {
                 total: Some(total),
@@ -726,7 +727,8 @@ mod tests {
             version: 0,
             lengths,
         };
-        let (mut part, mut known) = (Vec::new(), None::<Validators>);
+        let mut part = Vec::new();
+        let mut known = None::<Validators>;
         let mut next_request = None;
         for _ in 0..200 {
             let have = part.len() as u64;

@@ -8,7 +8,7 @@ use crate::limits::backoff::Backoff;
 /// Maximum delay between two attempts, unless the server requests a longer one.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Maximum delay that a server can request, whatever the policy allows.
+/// Maximum delay that a server can request, regardless of the policy.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Decision after a failed attempt.

@@ -105,7 +105,7 @@ fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
     let line = ["--speed-limit", "4000", "--speed-time", "1"];
     split(&folder, &server, &line)
         .code(0)
-        .says("trying a part again")
+        .says("retrying a segment")
         .says("fewer than 1000");
     is_exact(&folder, &body);
 }

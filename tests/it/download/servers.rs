@@ -14,18 +14,8 @@ fn the_page_of_an_error_is_never_saved() {
             &format!("HTTP status {status}"),
         );
     }
-    fails(
-        Answer::status(206),
-        &[],
-        7,
-        "HTTP status 206 does not answer",
-    );
-    fails(
-        Answer::status(304),
-        &[],
-        7,
-        "HTTP status 304 does not answer",
-    );
+    fails(Answer::status(206), &[], 7, "unexpected HTTP status 206");
+    fails(Answer::status(304), &[], 7, "unexpected HTTP status 304");
 }
 
 #[test]

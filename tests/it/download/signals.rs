@@ -36,7 +36,7 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
             .wait()
             .code(code)
             .says("interrupted: 0 of 4 files saved")
-            .says("4 not finished\nhint: -c goes on");
+            .says("4 not finished\nhint: -c resumes");
         assert!(
             start.elapsed() < Duration::from_secs(5),
             "{:?}",

@@ -365,12 +365,10 @@ fn connection_with_surplus_bytes_is_not_reused() {
 #[test]
 fn stale_pooled_connection_is_not_reused() {
     for late in ["", "x"] {
-        let (go, gone) = (
-            smol::channel::bounded::<()>(1),
-            smol::channel::bounded::<()>(1),
-        );
+        let go = smol::channel::bounded::<()>(1);
+        let gone = smol::channel::bounded::<()>(1);
         let wait = go.1;
-    let told = gone.0;
+        let told = gone.0;
         let peer = Peer::serve(move |number, stream, asked| {
             Script::new([OK], End::Close).play(stream, &mut *asked);
             if number == 0 {

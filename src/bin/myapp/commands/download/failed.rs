@@ -11,7 +11,7 @@ use myapp::net::tls::TlsError;
 use crate::exit::Code;
 use crate::output::terminal;
 
-/// Why a file failed; nothing if it is that nobody reads stdout any more.
+/// Returns the error message of a failed file. Empty for a broken pipe.
 pub(super) fn problem(failed: &FailedItem) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
@@ -29,26 +29,28 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             status: 401,
             url: None,
             ..
-        } => "-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials",
+        } => "-u USER:PASSWORD, --bearer TOKEN or --netrc provide credentials",
         DownloadError::Status {
             status: 401,
             url: Some(_),
             ..
-        } => "credentials stay with the first server; --location-trusted sends them on",
+        } => {
+            "credentials are sent to the first origin only; --location-trusted lifts this restriction"
+        }
         DownloadError::Mirror { source, .. } => return hint(source),
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
-            "--proxy http://USER:PASSWORD@HOST:PORT says who asks it"
+            "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
         }
         DownloadError::Redirect {
             source: RedirectError::Downgrade(_),
             ..
-        } => "--allow-http-redirect follows it",
+        } => "--allow-http-redirect allows it",
         DownloadError::ChecksumMismatch { .. } => {
-            "the bytes are in the .part; -c takes them with the right checksum"
+            "the data is in the .part file; -c accepts it if given the right checksum"
         }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
-            "-d DIR names the folder for files"
+            "-d DIR sets the output directory"
         }
         _ => return None,
     };
@@ -57,9 +59,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
 
 fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
     let text = match error {
-        TlsError::NotTls => "a URL that begins with http:// is fetched without TLS",
-        TlsError::UnknownIssuer => "--cacert FILE names the issuer's certificate",
-        TlsError::CertificateRequired => "--cert FILE names yours, --key FILE its key",
+        TlsError::NotTls => "use an http:// URL to connect without TLS",
+        TlsError::UnknownIssuer => "--cacert FILE adds the issuer's certificate",
+        TlsError::CertificateRequired => "--cert FILE and --key FILE provide a client certificate",
         TlsError::CaUsedAsEndEntity { found } => return Some(terminal::pin_hint(found).into()),
         _ => return None,
     };
