@@ -386,7 +386,7 @@ fn a_proxy_that_fails_is_named_with_its_cause() {
         (
             surplus.url("http"),
             4,
-            "it sends more than its answer".into(),
+            "unexpected data after the response".into(),
         ),
         (
             closing.url("http"),
