@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 use futures_lite::{StreamExt, future, stream};
-use myapp::download::{Config, Downloader, Event, Item};
+use myapp::download::{Config, Downloader, Event, Item, Limits, OutputPolicy};
 use myapp::units::Size;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,8 +27,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let jobs = NonZeroUsize::new(3).ok_or("three is not zero")?;
     let config = Config {
-        dir: folder.path().to_owned(),
-        jobs,
+        output: OutputPolicy {
+            dir: folder.path().to_owned(),
+            ..OutputPolicy::default()
+        },
+        limits: Limits {
+            jobs,
+            ..Limits::default()
+        },
         ..Config::default()
     };
     let downloader = Downloader::new(config)?;
@@ -40,7 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let list = stream::iter(urls).map(|url| Item::parse(&url));
     let observer = |number: u64, event: Event<'_>| match event {
         Event::Started { url, .. } => println!("{number}: GET {url}"),
-        Event::Received { position } => println!("{number}: {} have come", Size(position)),
+        Event::Progress {
+            downloaded: position,
+        } => println!("{number}: {} have come", Size(position)),
         Event::Saved(saved) => println!("{number}: saved, {}", Size(saved.bytes)),
         Event::Failed(failure) => println!("{number}: failed: {}", failure.source),
         _ => {}

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok((200, start)) => println!("{url}\n    begins: {start}"),
                 Ok((status, _)) => println!("{url}\n    bad status: {status}"),
                 Err(HttpError::TimedOut { limit, .. }) => {
-                    println!("{url}\n    not a byte for {limit:?}");
+                    println!("{url}\n    no data for {limit:?}");
                 }
                 Err(HttpError::Connect(error)) => {
                     println!("{url}\n    no connection: {error}: {}", cause(&error));

@@ -94,8 +94,14 @@ async fn talk(address: Address) -> Result<()> {
 async fn fetch(port: u16, folder: &Path) -> Result<download::Report> {
     let jobs = NonZeroUsize::MIN.saturating_add(2);
     let config = download::Config {
-        jobs,
-        dir: folder.to_owned(),
+        output: download::OutputPolicy {
+            dir: folder.to_owned(),
+            ..download::OutputPolicy::default()
+        },
+        limits: download::Limits {
+            jobs,
+            ..download::Limits::default()
+        },
         ..Default::default()
     };
     let urls = (0..12).map(|n| download::Item::parse(&format!("http://127.0.0.1:{port}/{n}.txt")));

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::{future, stream};
-use myapp::download::{Config, Downloader, Item, Report, Target};
+use myapp::download::http::ClientConfig;
+use myapp::download::{Config, Downloader, Item, Limits, OutputPolicy, Report, RetryPolicy, Target};
 use tempfile::TempDir;
 
 use crate::server::{Server, Turn};
@@ -87,15 +88,7 @@ fn bytes(random: &mut Rng) -> Vec<u8> {
 }
 
 fn config(random: &mut Rng, dir: &Path) -> Config {
-    Config {
-        dir: dir.to_owned(),
-        retries: random.u32(..12),
-        retry_delay: Duration::from_micros(10),
-        split: NonZeroUsize::new(random.usize(1..4)).expect("not zero"),
-        min_split: 1000,
-        idle_timeout: Duration::from_secs(20),
-        ..Config::default()
-    }
+    Config { output: OutputPolicy { dir: dir.to_owned(), ..OutputPolicy::default() }, limits: Limits { connections_per_file: NonZeroUsize::new(random.usize(1..4)).expect("not zero"), min_segment_len: 1000, ..Limits::default() }, retry: RetryPolicy { max_retries: random.u32(..12), base_delay: Duration::from_micros(10), ..RetryPolicy::default() }, connect: ClientConfig { idle_timeout: Duration::from_secs(20), ..ClientConfig::default() }, ..Config::default() }
 }
 
 pub fn run(config: Config, item: Item) -> Report {
@@ -107,10 +100,7 @@ pub fn run(config: Config, item: Item) -> Report {
 fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     for resume in [false, true, true] {
-        let config = Config {
-            resume,
-            ..config(random, folder.path())
-        };
+        let config = Config { output: OutputPolicy { resume, ..config(random, folder.path()).output }, ..config(random, folder.path()) };
         let report = run(config, Item::parse(&server.url("f")).expect("a URL"));
         let names = names(folder.path());
         if report.saved == 0 {
@@ -137,7 +127,7 @@ fn to_a_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Res
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
     let item = Item {
-        target: Target::Sink(Box::new(sink.clone())),
+        target: Target::Writer(Box::new(sink.clone())),
         ..item
     };
     let report = run(config(random, Path::new("")), item);
@@ -400,10 +390,7 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
     server.answer(turn);
     let around = TempDir::new().map_err(|error| error.to_string())?;
     let folder = around.path().join("folder");
-    let config = Config {
-        server_names: true,
-        ..config(random, &folder)
-    };
+    let config = Config { output: OutputPolicy { server_names: true, ..config(random, &folder).output }, ..config(random, &folder) };
     let report = run(
         config,
         Item::parse(&server.url("%2e%2e%2fu")).expect("a URL"),

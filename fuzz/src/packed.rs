@@ -8,7 +8,7 @@ use std::path::Path;
 use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use myapp::download::{Config, Item, Target};
+use myapp::download::{Config, Item, Limits, OutputPolicy, RetryPolicy, Target};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::files::{Sink, run};
@@ -113,20 +113,13 @@ fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u
         pieces: pieces.clone(),
         ..Turn::default()
     });
-    let config = Config {
-        dir: Path::new("").to_owned(),
-        retries: 0,
-        split: NonZeroUsize::MIN,
-        compressed: true,
-        max_size: Some(LONGEST),
-        ..Config::default()
-    };
+    let config = Config { output: OutputPolicy { dir: Path::new("").to_owned(), ..OutputPolicy::default() }, limits: Limits { connections_per_file: NonZeroUsize::MIN, max_size: Some(LONGEST), ..Limits::default() }, retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, compressed: true, ..Config::default() };
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
     let report = run(
         config,
         Item {
-            target: Target::Sink(Box::new(sink.clone())),
+            target: Target::Writer(Box::new(sink.clone())),
             ..item
         },
     );

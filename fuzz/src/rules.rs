@@ -1,4 +1,4 @@
-//! Where our transport differs from hyper on purpose: the table, and the comparison that knows it.
+//! Deliberate differences between our transport and hyper, and the comparison that allows them.
 //!
 //! | an answer with | ours | hyper |
 //! |---|---|---|
@@ -21,14 +21,14 @@ use myapp::download::http::{HttpError, ProtocolError};
 
 use crate::outcome::{Answer, Outcome};
 
-/// How often each deliberate difference was met.
+/// Number of occurrences of each deliberate difference.
 pub type Met = BTreeMap<&'static str, u64>;
 
-/// Compares what both make of `bytes`.
+/// Compares the results of both clients for `bytes`.
 ///
 /// # Errors
 ///
-/// What differs, if that is not on purpose.
+/// A description of a difference that is not deliberate.
 pub fn compare(
     bytes: &[u8],
     ours: &Outcome<HttpError>,
@@ -104,7 +104,7 @@ fn shown(body: &[u8]) -> String {
     )
 }
 
-/// Why we take what hyper refuses, once it has been made [`plain`].
+/// Returns the rule by which we accept what hyper rejects after [`plain`].
 fn laxer(error: &str) -> Option<&'static str> {
     const TRAILERS: [&str; 6] = [
         "trailers",
@@ -122,13 +122,13 @@ fn laxer(error: &str) -> Option<&'static str> {
     (is_trailer || error.contains("too many headers")).then_some("laxer: odd trailers")
 }
 
-/// Why we refuse what hyper takes.
+/// Returns the rule by which we reject what hyper accepts.
 fn stricter(bytes: &[u8], error: &HttpError) -> Option<&'static str> {
     Some(match protocol(error)? {
         ProtocolError::ControlByte => "stricter: a control byte where the end is told",
         ProtocolError::TransferEncoding { .. } => "stricter: other transfer codings",
-        ProtocolError::Switch => "stricter: status 101",
-        ProtocolError::Interim => "stricter: too many interim answers",
+        ProtocolError::UnexpectedUpgrade => "stricter: status 101",
+        ProtocolError::TooManyInformational => "stricter: too many interim answers",
         ProtocolError::ChunkSize { .. } => "stricter: a line with a chunk's size",
         ProtocolError::Trailers => "stricter: a trailer line",
         ProtocolError::HeadTooLong => "stricter: a long head",
@@ -155,9 +155,10 @@ fn empty_lines(bytes: &[u8]) -> bool {
     (0..heads.len()).any(|at| starts(at) && is_empty(heads[at]))
 }
 
-/// The same answer as a server sends it that keeps to the standard where we are laxer than hyper.
+/// Normalises a response where we are more lenient than hyper.
 pub fn plain(bytes: &[u8]) -> Vec<u8> {
-    let (mut plain, mut rest) = (Vec::new(), bytes);
+    let mut plain = Vec::new();
+    let mut rest = bytes;
     while let Some(end) = head_end(rest) {
         let (head, behind) = rest.split_at(end);
         let head = plain_head(head);
@@ -173,9 +174,10 @@ pub fn plain(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Where a head ends: behind an empty line that is not the first.
+/// Returns the end of a head: after an empty line that is not the first.
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    let (mut at, mut lines) = (0, 0);
+    let mut at = 0;
+    let mut lines = 0;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         at += line.len();
         let is_empty = line == b"\r\n" || line == b"\n";

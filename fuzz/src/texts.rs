@@ -3,13 +3,10 @@
 use std::path::{Component, Path};
 
 use fastrand::Rng;
-use myapp::download::http::chunks::Chunks;
-use myapp::download::http::head::{Head, find_end};
-use myapp::download::http::{Exceptions, Login, Proxies, Proxy};
-use myapp::download::{
-    Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, Shard, Target,
-    Token,
-};
+use myapp::download::http::chunked::ChunkedDecoder;
+use myapp::download::http::response_head::{ResponseHead, find_end};
+use myapp::download::http::{NoProxy, BasicAuth, Proxies, Proxy};
+use myapp::download::{Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, OutputPolicy, Shard, Target, Token};
 use url::Url;
 
 use crate::grammar;
@@ -141,12 +138,9 @@ fn inside(item: Item) -> Result<(), String> {
     }
     let named = matches!(item.target, Target::Named);
     let folder = Path::new("/nowhere").join(&item.dir);
-    let config = Config {
-        dir: "/nowhere".into(),
-        ..Config::default()
-    };
+    let config = Config { output: OutputPolicy { dir: "/nowhere".into(), ..OutputPolicy::default() }, ..Config::default() };
     let downloader = Downloader::new(config).expect("the default user agent is one");
-    let path = downloader.foresee(item).path.ok_or("no path")?;
+    let path = downloader.plan(item).path.ok_or("no path")?;
     ensure(path.starts_with(&folder), "outside its folder")?;
     if named {
         safe_name(path.strip_prefix(folder).expect("it begins so"))
@@ -198,9 +192,9 @@ fn exceptions(text: &str) -> Result<(), String> {
         let proxies = Proxies {
             http: proxy,
             https: None,
-            except: Exceptions::from(list),
+            no_proxy: NoProxy::from(list),
         };
-        urls.map(|at| proxies.of(&url(at)).is_some())
+        urls.map(|at| proxies.for_url(&url(at)).is_some())
     };
     let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
     ensure(listed == [false; 4], "a listed host goes through the proxy")?;
@@ -243,7 +237,7 @@ fn values(text: &str) -> Result<(), String> {
             "{:?} {:?} {:?} {:?}",
             line.parse::<Token>(),
             line.parse::<Cookie>(),
-            line.parse::<Login>(),
+            line.parse::<BasicAuth>(),
             line.parse::<Shard>()
         );
         ensure(!shown.contains(SECRET), "a secret is shown")?;
@@ -279,7 +273,7 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
     }
     ensure(found == end, "the end of a head depends on the pieces")?;
     let Some(end) = end else { return Ok(()) };
-    let _ = Head::parse(&bytes[..end]);
+    let _ = ResponseHead::parse(&bytes[..end]);
     let body = &bytes[end..];
     let (whole, split) = (
         chunks(body, body.len().max(1)),
@@ -290,7 +284,7 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
 
 /// The data of a chunked body that comes so many bytes at a time, and how it ends.
 fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
-    let (mut chunks, mut buffer, mut data) = (Chunks::default(), Vec::new(), Vec::new());
+    let (mut chunks, mut buffer, mut data) = (ChunkedDecoder::default(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         buffer.extend_from_slice(piece);
         loop {
@@ -300,13 +294,13 @@ fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
             }
             let count = buffer
                 .len()
-                .min(usize::try_from(chunks.data()).unwrap_or(usize::MAX));
+                .min(usize::try_from(chunks.data_remaining()).unwrap_or(usize::MAX));
             if count == 0 {
                 break;
             }
             data.extend(buffer.drain(..count));
-            chunks.took(count as u64);
+            chunks.consume_data(count as u64);
         }
     }
-    (data, Ok(chunks.is_whole()))
+    (data, Ok(chunks.is_complete()))
 }

@@ -1,4 +1,4 @@
-//! Our transport, over loopback, beside hyper on the same bytes.
+//! Differential fuzzing over loopback: our transport against hyper on the same bytes.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::rules::{Met, compare, plain};
 use crate::server::{Server, Turn};
 
 /// Longer than any wait of a client that does not hang.
-const LONG: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An endless answer is given up after this much of it has been sent, most of it into the buffers
-/// of the system.
-const MOST_ENDLESS: usize = 16 << 20;
+/// Maximum bytes of an endless response sent before the client must give up, most of them into
+/// kernel buffers.
+const MAX_ENDLESS_SENT: usize = 16 << 20;
 
-/// What one client is answered, first on a new connection, then on the same if that may be.
+/// Two responses for one client: the second on the same connection if it is persistent.
 #[derive(Clone)]
 pub struct Case {
     first: Sent,
     second: Sent,
-    /// The room of the reader's buffer.
+    /// Length of the read buffer.
     room: usize,
 }
 
-/// An answer, and where it is cut into pieces.
+/// Response bytes and the offsets at which they are split.
 #[derive(Clone)]
 struct Sent {
     bytes: Vec<u8>,
@@ -69,13 +69,14 @@ impl Case {
         }
     }
 
-    /// Plays it.
+    /// Runs the case.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// A description of the difference.
     pub fn check(&self, server: &Server, met: &mut Met) -> Result<(), String> {
-        let (mut turns, mut hypers) = (Vec::new(), Vec::new());
+        let mut turns = Vec::new();
+        let mut hypers = Vec::new();
         let (told, sent) = channel();
         for answer in [&self.first, &self.second] {
             let plain = plain(&answer.bytes);
@@ -94,7 +95,7 @@ impl Case {
         let mut turns = turns.into_iter().peekable();
         let mut last = Vec::new();
         server.answer(move |_| {
-            // A request that got no answer on a kept connection is sent once more.
+            // A request without response on a pooled connection is sent once more.
             let turn = turns.next().unwrap_or_else(|| Turn {
                 pieces: last.clone(),
                 ..Turn::default()
@@ -112,14 +113,14 @@ impl Case {
             };
             let ours = block_on(read(&client, &server.url("f"), names, self.room));
             let _ = sent
-                .recv_timeout(LONG)
+                .recv_timeout(TIMEOUT)
                 .map_err(|_| "the server is not asked")?;
             compare(&answer.bytes, &ours, theirs, met)?;
         }
         Ok(())
     }
 
-    /// Cases that are a little smaller.
+    /// Returns slightly smaller cases.
     pub fn smaller(&self) -> impl Iterator<Item = Self> + '_ {
         let with = |first: Sent| Self {
             first,
@@ -175,8 +176,8 @@ impl std::fmt::Display for Case {
 
 fn client() -> Client {
     let config = ClientConfig {
-        connect_timeout: LONG,
-        idle_timeout: LONG,
+        connect_timeout: TIMEOUT,
+        idle_timeout: TIMEOUT,
         ..ClientConfig::default()
     };
     Client::new(config).expect("the default user agent is one")
@@ -237,7 +238,7 @@ async fn read_body(
     Ok(())
 }
 
-/// Answers without an end: how each begins, and what is repeated.
+/// Endless responses: prefix and repeated unit.
 const ENDLESS: [(&str, &str); 9] = [
     ("", "x"),
     ("HTTP/1.1 200 ", "x"),
@@ -256,11 +257,11 @@ const ENDLESS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Plays one endless answer.
+/// Runs one endless response.
 ///
 /// # Errors
 ///
-/// What is wrong.
+/// A description of the failure.
 pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
     let (begins, unit) = ENDLESS[random.usize(..ENDLESS.len())];
     let (told, sent) = channel();
@@ -277,13 +278,13 @@ pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
     server.answer(move |_| turn.take().unwrap_or_default());
     let ended = block_on(read(&client(), &server.url("f"), Vec::new(), 1000));
     let sent = sent
-        .recv_timeout(LONG)
+        .recv_timeout(TIMEOUT)
         .map_err(|_| "an endless answer is not given up")?;
     match ended {
         Outcome::Failed {
             error: HttpError::Protocol { .. },
             ..
-        } if sent < MOST_ENDLESS => Ok(()),
+        } if sent < MAX_ENDLESS_SENT => Ok(()),
         ended => Err(format!(
             "{begins:?} and {unit:?} for ever, {sent} bytes sent: {ended:?}"
         )),

@@ -1,156 +1,189 @@
-//! What can be chosen about a run.
+//! Configuration of a run.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::download::checksum::ChecksumList;
-use crate::download::credentials::Credentials;
-use crate::download::headers::Header;
-use crate::download::http::Proxies;
-use crate::download::pace::SlowestPace;
-use crate::net::resolver::ResolverConfig;
-use crate::net::tls::TlsConfig;
+use crate::download::http::ClientConfig;
+use crate::download::request::credentials::Credentials;
+use crate::download::request::headers::Header;
+use crate::download::store::checksum::ChecksumList;
 
-/// How a [`Downloader`](super::Downloader) fetches and where files go.
-#[derive(Debug, Clone)]
+/// Configuration of a [`Downloader`](crate::download::Downloader).
+#[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// Files at once. Default: 5.
-    pub jobs: NonZeroUsize,
-    /// Connections that fetch one large file together, where its server can send parts of it.
-    /// Default: 1.
-    pub split: NonZeroUsize,
-    /// No connection is opened for a smaller part of a file, in bytes. Default: 20 MiB.
-    pub min_split: u64,
-    /// Connections to one server at once; files that wait for one leave their place among the
-    /// `jobs` to others. Default: the larger of `jobs` and `split`.
-    pub per_host: Option<NonZeroUsize>,
-    /// The folder that files go to; made if it is missing. Default: the current folder (an empty
-    /// path).
-    pub dir: PathBuf,
-    /// What happens where a file of that name is there. Default: it gets another name.
-    pub existing: Existing,
-    /// Whether to go on with what an earlier run has left. A file that is there under its final
-    /// name is then taken for done. Default: false.
-    pub resume: bool,
-    /// Whether a file gets the name that its server says, made safe, instead of that of its URL.
-    /// Default: false.
-    pub server_names: bool,
-    /// Whether servers may compress files for the way; they are unpacked as they come. Such a file
-    /// is never gone on with. Default: false.
-    pub compressed: bool,
-    /// How long one file may take in all. Default: no limit.
-    pub max_time: Option<Duration>,
-    /// A body that comes more slowly is given up, and asked for again. Default: none.
-    pub slowest: Option<SlowestPace>,
-    /// Bytes a second that all files together may come at. Default: no limit.
-    pub rate: Option<NonZeroU64>,
-    /// Bytes a second that each file may come at. Default: no limit.
-    pub rate_per_file: Option<NonZeroU64>,
-    /// Whether a file is on the disk for good before it gets its name. Default: false.
-    pub sync: bool,
-    /// Whether a file gets the time at which the server says that it changed. Default: false.
-    pub remote_time: bool,
-    /// A file with more bytes is not fetched. Default: no limit.
-    pub max_size: Option<u64>,
-    /// What the files are to add up to: one that is not in the list is not fetched.
-    /// Default: nothing is known.
-    pub checksums: Option<ChecksumList>,
-    /// Tries after the first that failed, for one file. Default: 5.
-    pub retries: u32,
-    /// The longest delay before the second try; it doubles with each further one, up to a minute.
-    /// Default: 1 second.
-    pub retry_delay: Duration,
-    /// No try begins later than this after a file's turn has come. Default: no limit.
-    pub retry_time: Option<Duration>,
-    /// Redirects that are followed for one file. Default: 20.
-    pub max_redirects: usize,
-    /// What a redirect from https to http means. Default: it is refused.
-    pub downgrade: Downgrade,
-    /// Header fields that are added to each request. Default: none.
+    /// Output files. Default: see [`OutputPolicy`].
+    pub output: OutputPolicy,
+    /// Concurrency, rates, sizes and times. Default: see [`Limits`].
+    pub limits: Limits,
+    /// Retries of failed transfers. Default: see [`RetryPolicy`].
+    pub retry: RetryPolicy,
+    /// Redirects. Default: see [`RedirectPolicy`].
+    pub redirect: RedirectPolicy,
+    /// Connections: timeouts, user agent, TLS, proxies and name resolution. The pool keeps at
+    /// least as many idle connections per origin as the run can use. Default: see
+    /// [`ClientConfig`].
+    pub connect: ClientConfig,
+    /// Header fields added to each request. Default: none.
     pub headers: Vec<Header>,
-    /// What tells servers who asks. Default: nothing.
+    /// Credentials sent to servers. Default: none.
     pub credentials: Credentials,
-    /// The program's name in each request. Default: `myapp/VERSION`.
-    pub user_agent: String,
-    /// How long resolving, connecting and the TLS handshake may take together.
-    /// Default: 10 seconds.
-    pub connect_timeout: Duration,
-    /// How long a server may send nothing. Default: 30 seconds.
-    pub idle_timeout: Duration,
-    /// Which servers are trusted, and what is shown to them. Default: those that the system's
-    /// roots vouch for, and nothing.
-    pub tls: TlsConfig,
-    /// The proxies that requests go through. Default: none.
-    pub proxies: Proxies,
-    /// How names are looked up. Default: as the system does.
-    pub lookup: ResolverConfig,
+    /// Whether to request compressed bodies and to decompress them. Such downloads are not
+    /// resumable. Default: false.
+    pub compressed: bool,
+    /// Expected checksums. If set, a file without an entry is not downloaded. Default: none.
+    pub checksums: Option<ChecksumList>,
 }
 
-/// What happens where a file of that name is there.
+/// Names and metadata of output files.
+#[derive(Debug, Clone)]
+pub struct OutputPolicy {
+    /// Output directory; created if missing. Default: the current directory (an empty path).
+    pub dir: PathBuf,
+    /// Action if a file of the requested name exists. Default: [`OnConflict::Rename`].
+    pub on_conflict: OnConflict,
+    /// Whether to resume partial files of an earlier run. A file that exists under its final
+    /// name then counts as complete. Default: false.
+    pub resume: bool,
+    /// Whether to name files by `Content-Disposition`, sanitized, instead of by URL. Default:
+    /// false.
+    pub server_names: bool,
+    /// Whether to fsync a file before it is renamed to its final name. Default: false.
+    pub fsync: bool,
+    /// Whether to set the modification time of a file from `Last-Modified`. Default: false.
+    pub remote_time: bool,
+}
+
+/// Limits of a run and of its transfers.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Concurrent downloads. Default: 5.
+    pub jobs: NonZeroUsize,
+    /// Connections per file, if the server supports range requests. Default: 1.
+    pub connections_per_file: NonZeroUsize,
+    /// Minimum length of a segment that gets a connection of its own, in bytes. Default: 20 MiB.
+    pub min_segment_len: u64,
+    /// Connections per host. Downloads that wait for one release their job slot. Default:
+    /// unlimited for one connection per file, otherwise the larger of `jobs` and
+    /// `connections_per_file`.
+    pub connections_per_host: Option<NonZeroUsize>,
+    /// Maximum rate of all downloads together, in bytes per second. Default: unlimited.
+    pub rate: Option<NonZeroU64>,
+    /// Maximum rate per file, in bytes per second. Default: unlimited.
+    pub rate_per_file: Option<NonZeroU64>,
+    /// Maximum time per file. Default: unlimited.
+    pub max_time: Option<Duration>,
+    /// Minimum rate of a body; a slower transfer fails with a transient error. Default: none.
+    pub low_speed_limit: Option<LowSpeedLimit>,
+    /// Maximum length of a file in bytes. Default: unlimited.
+    pub max_size: Option<u64>,
+}
+
+/// Minimum average rate over a time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// It stays, and the new file is numbered: `f.1`.
-    Number,
-    /// It stays, and nothing is fetched.
-    Skip,
-    /// The new file takes its place, in one step, when it is whole.
-    Replace,
-    /// The same, but nothing is fetched where the server has no other file: told by an ETag that
-    /// is kept in an extended attribute of the file, else by date and length. Files get the time
-    /// at which the server says that they changed.
-    Update,
+pub struct LowSpeedLimit {
+    /// Minimum average rate in bytes per second.
+    pub bytes_per_sec: u64,
+    /// Length of the window.
+    pub window: Duration,
 }
 
-impl Existing {
-    /// Whether the new file takes the place of the old one.
-    pub(super) fn replaces(self) -> bool {
-        matches!(self, Self::Replace | Self::Update)
+/// Retries of a failed transfer.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// Maximum number of retries per file. Default: 5.
+    pub max_retries: u32,
+    /// Upper bound of the delay before the first retry. It doubles with each retry, up to one
+    /// minute. Default: 1 second.
+    pub base_delay: Duration,
+    /// Maximum time between the start of a download and a retry. Default: unlimited.
+    pub max_elapsed: Option<Duration>,
+}
+
+/// Handling of redirects.
+#[derive(Debug, Clone)]
+pub struct RedirectPolicy {
+    /// Maximum number of redirects per request. Default: 20.
+    pub max_redirects: usize,
+    /// Handling of redirects from https to http. Default: [`HttpsDowngrade::Refuse`].
+    pub https_downgrade: HttpsDowngrade,
+}
+
+/// Action if a file of the requested name exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Keeps the file and numbers the new one: `f.1`.
+    Rename,
+    /// Keeps the file and downloads nothing.
+    Skip,
+    /// Replaces the file atomically once the new one is complete.
+    Overwrite,
+    /// Like [`OnConflict::Overwrite`], but only if the server has another version. Versions are
+    /// compared by the ETag in an extended attribute of the file, otherwise by modification time
+    /// and length. Implies [`OutputPolicy::remote_time`].
+    IfModified,
+}
+
+impl OnConflict {
+    /// Returns whether the new file replaces the existing one.
+    pub(crate) fn replaces(self) -> bool {
+        matches!(self, Self::Overwrite | Self::IfModified)
     }
 }
 
-/// What a redirect from https to http means.
+/// Handling of redirects from https to http.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Downgrade {
-    /// It is an error: the rest would travel in the open.
-    Refused,
-    /// It is followed.
-    Followed,
+pub enum HttpsDowngrade {
+    /// Fails: the rest of the exchange would be unencrypted.
+    Refuse,
+    /// Follows the redirect.
+    Follow,
 }
 
-impl Default for Config {
+impl Default for OutputPolicy {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            on_conflict: OnConflict::Rename,
+            resume: false,
+            server_names: false,
+            fsync: false,
+            remote_time: false,
+        }
+    }
+}
+
+impl Default for Limits {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN.saturating_add(4),
-            split: NonZeroUsize::MIN,
-            min_split: 20 << 20,
-            per_host: None,
-            dir: PathBuf::new(),
-            existing: Existing::Number,
-            resume: false,
-            server_names: false,
-            compressed: false,
-            max_time: None,
-            slowest: None,
+            connections_per_file: NonZeroUsize::MIN,
+            min_segment_len: 20 << 20,
+            connections_per_host: None,
             rate: None,
             rate_per_file: None,
-            sync: false,
-            remote_time: false,
+            max_time: None,
+            low_speed_limit: None,
             max_size: None,
-            checksums: None,
-            retries: 5,
-            retry_delay: Duration::from_secs(1),
-            retry_time: None,
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_retries: 5,
+            base_delay: Duration::from_secs(1),
+            max_elapsed: None,
+        }
+    }
+}
+
+impl Default for RedirectPolicy {
+    fn default() -> Self {
+        Self {
             max_redirects: 20,
-            downgrade: Downgrade::Refused,
-            headers: Vec::new(),
-            credentials: Credentials::default(),
-            user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).to_owned(),
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
-            tls: TlsConfig::default(),
-            proxies: Proxies::default(),
-            lookup: ResolverConfig::default(),
+            https_downgrade: HttpsDowngrade::Refuse,
         }
     }
 }

@@ -1,191 +1,199 @@
-//! What can go wrong with one file.
+//! Errors of a download.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::download::checksum::Algorithm;
-use crate::download::http::{HttpError, LoginError};
-use crate::download::list::LineError;
-use crate::download::retry;
+use url::Url;
+
+use crate::download::http::{BasicAuthError, HttpError, redact_url};
+use crate::download::request::headers::HeaderError;
+use crate::download::request::status;
+use crate::download::store::checksum::{Algorithm, ChecksumError};
 use crate::error_chain::ErrorChain;
 use crate::escape::Escaped;
 
-/// Why a file was not fetched. The text names no URL: [`Failure`](super::Failure) holds it.
+/// Item that was not downloaded.
+#[derive(Debug, thiserror::Error)]
+#[error("download {}", Escaped(url.as_bytes()))]
+pub struct FailedItem {
+    /// The first URL, or the text that is not a URL. Passwords are masked.
+    pub url: String,
+    /// The cause.
+    pub source: Error,
+}
+
+impl FailedItem {
+    /// Returns the cause and its sources in one line that does not repeat the URL.
+    pub fn cause(&self) -> String {
+        let url = Url::parse(&self.url).map(|url| redact_url(&url));
+        self.source.chain_without_url(&url.unwrap_or_default())
+    }
+}
+
+/// Error of a download. The text does not contain the URL of the item: [`FailedItem`] holds it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum DownloadError {
-    /// The text is no URL.
-    #[error("not a URL")]
-    Url {
-        /// What the parser said.
-        source: url::ParseError,
-    },
-    /// Neither http nor https.
-    #[error("{scheme} is not supported, only http and https")]
-    Scheme {
-        /// The scheme.
-        scheme: String,
-    },
-    /// The user name or password in the URL cannot be sent.
-    #[error("read the URL's user name and password")]
-    Userinfo {
-        /// What is wrong with it.
-        source: LoginError,
-    },
-    /// The list of what is to be fetched cannot be read on.
+pub enum Error {
+    /// The URL is invalid or not supported.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The list of items cannot be read.
     #[error("read the list of URLs")]
     List {
-        /// What the system said.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A line of a list is wrong.
+    /// A line of a list is invalid.
     #[error("{}, line {line}", Escaped(list.as_bytes()))]
     Line {
-        /// What the list is called.
+        /// Name of the list.
         list: String,
-        /// The number of the line, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The cause.
         source: LineError,
     },
-    /// The request or the answer failed.
+    /// The request or the response failed.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The server answered with an error.
-    #[error("{}HTTP status {status}", from_elsewhere(.url))]
+    /// The server responded with an error status.
+    #[error("{}HTTP status {status}", url_prefix(.url))]
     Status {
         /// The status, 400 or above.
         status: u16,
-        /// Who answered, if it was not the URL that was asked for.
+        /// URL that responded, if a redirect led to it.
         url: Option<String>,
-        /// How long the server wants to be left alone.
+        /// Delay requested by `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The file took longer than it may.
-    #[error("not whole after {limit:?}")]
-    OutOfTime {
-        /// How long it may take.
+    /// The download exceeded its time limit.
+    #[error("not complete after {limit:?}")]
+    Timeout {
+        /// The limit.
         limit: Duration,
     },
-    /// The body came too slowly.
+    /// The body was received below the minimum rate.
     #[error("{text}")]
     TooSlow {
-        /// How slowly.
+        /// The received bytes, the window and the limit.
         text: String,
     },
-    /// The body is not what its `Content-Encoding` says.
-    #[error("unpack: {text}")]
-    Damaged {
-        /// What is wrong with it.
+    /// The body does not match its `Content-Encoding`.
+    #[error("decompress: {text}")]
+    CorruptEncoding {
+        /// Message of the decoder.
         text: String,
     },
-    /// The file has more bytes than are wanted.
+    /// The file exceeds the maximum size.
     #[error("longer than {limit} bytes")]
     TooLarge {
-        /// How many are wanted at most.
+        /// The maximum size in bytes.
         limit: u64,
     },
-    /// The bytes are not those that are meant. They stay in the part.
-    #[error("the {algorithm} is {found}, not {expected}")]
-    Checksum {
-        /// How they were added up.
+    /// The checksum differs. The bytes stay in the partial file.
+    #[error("{algorithm} mismatch: expected {expected}, got {found}")]
+    ChecksumMismatch {
+        /// The algorithm.
         algorithm: Algorithm,
-        /// What they were to add up to.
+        /// The expected checksum, in hexadecimal.
         expected: String,
-        /// What they add up to.
+        /// The checksum of the received bytes, in hexadecimal.
         found: String,
     },
-    /// The list of checksums does not have the file.
-    #[error("the list of checksums does not have it")]
-    Unlisted,
-    /// Another try would come later than the time for all tries allows.
-    #[error("not tried again: {:?} to wait, {:?} left", to_millis(*wait), to_millis(*left))]
-    TooLate {
-        /// How long would be waited.
+    /// The list of checksums has no entry for the file.
+    #[error("no entry in the list of checksums")]
+    MissingChecksum,
+    /// The next retry would exceed the time limit for retries.
+    #[error("not retried: delay {:?}, time left {:?}", to_millis(*wait), to_millis(*left))]
+    RetryDeadline {
+        /// Delay before the retry.
         wait: Duration,
-        /// How long may still be waited.
+        /// Time left.
         left: Duration,
-        /// Why the last try failed.
-        source: Box<DownloadError>,
+        /// Error of the last attempt.
+        source: Box<Error>,
     },
-    /// The last mirror failed too, after all sources before it.
-    #[error("the last mirror, {url}")]
+    /// The last mirror failed after all other sources.
+    #[error("last mirror {url}")]
     Mirror {
-        /// The mirror, without user, password and query.
+        /// The mirror, without credentials and query.
         url: String,
-        /// Why it failed.
-        source: Box<DownloadError>,
+        /// The cause.
+        source: Box<Error>,
     },
-    /// The server cannot go on where it broke, and bytes that went into a writer are gone.
-    #[error("the server cannot go on in the middle, and what is written cannot be taken back")]
-    TakeBack,
-    /// The server promised more bytes, and sent none.
-    #[error("the answer to a range is empty")]
-    Nothing,
-    /// The server's answer holds no file: a part that was not asked for, a status without meaning.
-    #[error("HTTP status {status} does not answer a plain request")]
-    Unasked {
+    /// The server does not support resume, and bytes were already written to a stream.
+    #[error("server does not support resume, and output already written cannot be undone")]
+    CannotRestartOutput,
+    /// The server announced a range and sent no byte of it.
+    #[error("empty response to a range request")]
+    EmptyRangeResponse,
+    /// The status does not announce a complete file, and is not an error status.
+    #[error("unexpected HTTP status {status}")]
+    UnexpectedStatus {
         /// The status.
         status: u16,
     },
-    /// A redirect that is not followed.
-    #[error("follow the redirect from {url}")]
+    /// The redirect was not followed.
+    #[error("follow redirect from {url}")]
     Redirect {
-        /// Where the redirect was met.
+        /// URL that sent the redirect.
         url: String,
-        /// Why it is not followed.
+        /// The cause.
         source: RedirectError,
     },
-    /// A local file cannot be made, written or renamed.
+    /// A local file cannot be created, written or renamed.
     #[error("{action} {}", Escaped(path.as_os_str().as_encoded_bytes()))]
     File {
-        /// What was tried: `create`, `write`, `rename`.
+        /// The operation: `create`, `write`, `rename`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The writer that was given for the file's bytes failed.
-    #[error("write the output")]
-    Sink {
-        /// What it said.
+    /// The writer that receives the body failed.
+    #[error("write output")]
+    WriteOutput {
+        /// The I/O error.
         source: io::Error,
     },
-    /// The run was told to stop before the file was whole.
-    #[error("stopped before the end")]
-    Stopped,
+    /// The run was cancelled before the file was complete.
+    #[error("cancelled")]
+    Cancelled,
 }
 
-impl DownloadError {
-    /// Whether the same may well succeed a little later.
+impl Error {
+    /// Returns whether a retry of the same request may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Http(error) => error.is_transient(),
-            Self::Status { status, .. } => retry::is_transient(*status),
-            Self::Nothing | Self::TooSlow { .. } => true,
+            Self::Status { status, .. } => status::is_transient(*status),
+            Self::EmptyRangeResponse | Self::TooSlow { .. } => true,
             _ => false,
         }
     }
 
-    /// Whether another source of the same file may do better.
-    pub(super) fn is_of_the_source(&self) -> bool {
+    /// Returns whether another source of the same file may succeed.
+    pub(crate) fn depends_on_source(&self) -> bool {
         match self {
-            Self::Http(error) => !matches!(error, HttpError::Field { .. } | HttpError::TlsSetup(_)),
-            Self::TooLate { source, .. } => source.is_of_the_source(),
+            Self::Http(error) => !matches!(
+                error,
+                HttpError::InvalidHeader { .. } | HttpError::TlsSetup(_)
+            ),
+            Self::RetryDeadline { source, .. } => source.depends_on_source(),
             Self::Status { .. }
             | Self::TooSlow { .. }
-            | Self::Damaged { .. }
-            | Self::Checksum { .. }
-            | Self::Nothing
-            | Self::Unasked { .. }
+            | Self::CorruptEncoding { .. }
+            | Self::ChecksumMismatch { .. }
+            | Self::EmptyRangeResponse
+            | Self::UnexpectedStatus { .. }
             | Self::Redirect { .. } => true,
             _ => false,
         }
     }
 
-    /// How long the server wants to be left alone.
+    /// Returns the delay requested by `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -193,9 +201,9 @@ impl DownloadError {
         }
     }
 
-    /// The text with those of its causes, in one line beside which the URL stands: the client
-    /// names what it has asked for, which is only news when that was another.
-    pub(super) fn with_causes(&self, url: &str) -> String {
+    /// Returns the error and its sources in one line. An HTTP error names its URL; that is
+    /// omitted if it is `url` or the mirror of this error.
+    pub(crate) fn chain_without_url(&self, url: &str) -> String {
         let mut text = ErrorChain(self).to_string();
         let mirror = if let Self::Mirror { url, .. } = self {
             url
@@ -209,26 +217,87 @@ impl DownloadError {
     }
 }
 
-/// Why a redirect is not followed.
+/// Text that is not a supported URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// The text is not a URL.
+    #[error("not a URL")]
+    Parse {
+        /// Error of the URL parser.
+        source: url::ParseError,
+    },
+    /// The scheme is neither http nor https.
+    #[error("{scheme} is not supported, only http and https")]
+    UnsupportedScheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The user name or password in the URL cannot be sent.
+    #[error("parse user name and password of the URL")]
+    Userinfo {
+        /// The cause.
+        source: BasicAuthError,
+    },
+}
+
+/// Error in a line of a [`List`](crate::download::List). The text contains no value, because
+/// values may be secrets.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineError {
+    /// The line is too long.
+    #[error("longer than {limit} bytes")]
+    TooLong {
+        /// The maximum length in bytes.
+        limit: usize,
+    },
+    /// The line is not UTF-8.
+    #[error("not UTF-8")]
+    InvalidUtf8,
+    /// The URL is invalid or not supported.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The option precedes the first URL.
+    #[error("option without a preceding URL")]
+    OptionWithoutUrl,
+    /// The item was already returned.
+    #[error("option received after the download was started")]
+    LateOption,
+    /// The option is unknown.
+    #[error("unknown option: an indented line is out=, dir=, checksum= or header=")]
+    UnknownOption,
+    /// The path leaves the output directory, starts with a hyphen or contains control characters.
+    #[error("{0}= is not a plain path inside the output directory")]
+    InvalidPath(&'static str),
+    /// The checksum is invalid.
+    #[error("parse checksum=")]
+    Checksum(#[from] ChecksumError),
+    /// The header field is invalid.
+    #[error("parse header=")]
+    Header(#[from] HeaderError),
+}
+
+/// Redirect that was not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// More redirects than are allowed.
+    /// The limit of redirects is exceeded.
     #[error("more than {0} redirects")]
     TooMany(usize),
-    /// It leads to where it has led before.
-    #[error("a loop, back to {0}")]
+    /// The target was visited before.
+    #[error("redirect loop to {0}")]
     Loop(String),
-    /// It leads to something other than http and https.
-    #[error("it leads to {0}, which is neither http nor https")]
+    /// The scheme of the target is neither http nor https.
+    #[error("unsupported scheme: {0}")]
     Scheme(String),
-    /// It leads from https to http.
-    #[error("it leads from https to http, {0}")]
+    /// The redirect leads from https to http.
+    #[error("redirect from https to http: {0}")]
     Downgrade(String),
-    /// It does not say where it leads.
-    #[error("it does not say where it leads")]
+    /// The response has no `Location`.
+    #[error("no Location header")]
     NoLocation,
-    /// Where it leads is no URL.
-    #[error("it leads to what is no URL: {0}")]
+    /// `Location` is not a URL.
+    #[error("Location is not a URL: {0}")]
     Url(String),
 }
 
@@ -238,7 +307,7 @@ fn to_millis(time: Duration) -> Duration {
     ))
 }
 
-fn from_elsewhere(url: &Option<String>) -> String {
+fn url_prefix(url: &Option<String>) -> String {
     url.as_ref()
         .map(|url| format!("{url}: "))
         .unwrap_or_default()

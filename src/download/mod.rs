@@ -1,17 +1,16 @@
-//! Fetches many files over HTTP and HTTPS, a few at a time.
+//! Parallel downloader over HTTP and HTTPS.
 //!
-//! A [`Downloader`] takes a list of [`Item`]s, as long as it likes or without end, and saves each
-//! under a name that nothing had before. A file appears under its name only when it is whole;
-//! until then it is called `NAME.part`, and `NAME.part.json` beside it tells
-//! how to go on with it. A short one, up to 256 KiB, has no name at all until then, where the
-//! file system can. What fails stands in the [`Report`], and never stops the
-//! others.
+//! A [`Downloader`] takes a stream of [`Item`]s and saves each under a name that is not in use. A
+//! file appears under its final name only when it is complete; until then it is called
+//! `NAME.part`, and `NAME.part.json` beside it holds the state to resume it. Files of up to
+//! 256 KiB have no name at all until they are complete, if the file system supports that.
+//! Failures are collected in the [`Report`] and do not affect other items.
 //!
 //! ```no_run
 //! use futures_lite::{future, stream};
 //! use myapp::download::{Config, Downloader, Item};
 //!
-//! # fn main() -> Result<(), myapp::download::DownloadError> {
+//! # fn main() -> Result<(), myapp::download::Error> {
 //! let downloader = Downloader::new(Config::default())?;
 //! let list = stream::iter(["https://example.com/a", "https://example.com/b"]);
 //! let report = myapp::runtime::block_on(downloader.run(
@@ -24,43 +23,18 @@
 //! # }
 //! ```
 
-mod attempt;
 mod body;
-mod checksum;
 mod config;
-mod content_range;
-mod credentials;
-mod decoded;
-mod disposition;
+mod context;
 mod error;
-mod headers;
-mod hosts;
+mod event;
+mod host_limits;
 pub mod http;
-mod list;
-mod mirrors;
-mod naming;
-mod netrc;
-mod origins;
-mod pace;
-mod part;
-mod part_file;
-mod pipe;
-mod plan;
-mod previous;
-mod progress;
-mod question;
-mod ranges;
-mod redirect;
+mod input;
 mod report;
-mod resume;
-mod retry;
-mod segments;
-mod shard;
-mod spans;
-mod state;
+mod request;
 mod store;
 mod transfer;
-mod unnamed;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -72,102 +46,103 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::{JobSlot, for_each_concurrent_with_slot};
 use crate::limits::shutdown::{self, Shutdown};
-use hosts::Hosts;
+use context::Context;
+use host_limits::HostLimiter;
 use http::{Client, ClientConfig};
-use part::Names;
-use transfer::Shared;
+use store::part::Names;
 
-pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
-pub use config::{Config, Downgrade, Existing};
-pub use credentials::{Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError};
-pub use error::{DownloadError, RedirectError};
-pub use headers::{Header, HeaderError};
-pub use list::{LineError, List};
-pub use netrc::{Netrc, NetrcError};
-pub use pace::SlowestPace;
-pub use plan::{Foreseen, Item, Source, Target};
-pub use progress::{Event, Observer};
-pub use report::{Failure, Report, Saved};
-pub use shard::{Shard, ShardError};
+pub use config::{
+    Config, HttpsDowngrade, Limits, LowSpeedLimit, OnConflict, OutputPolicy, RedirectPolicy,
+    RetryPolicy,
+};
+pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
+pub use event::{Event, Observer};
+pub use input::item::{Item, PlannedDownload, Source, Target};
+pub use input::list::List;
+pub use input::shard::{Shard, ShardError};
+pub use report::{Report, Saved};
+pub use request::credentials::{
+    Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError,
+};
+pub use request::headers::{Header, HeaderError};
+pub use request::netrc::{Netrc, NetrcError};
+pub use store::checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
 
-/// Files that wait because their server has asked to be left alone, beside those that are being
-/// fetched: so far ahead in the list files of other servers are found.
-const ASIDE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// Maximum number of downloads that wait for their host with their job slot released. It bounds
+/// how far ahead the list is read to find items of other hosts.
+const MAX_WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
-/// Fetches files. Its connections live as long as it does, for one run or for many.
+/// Downloader. Its connection pool lives as long as the downloader, for one run or many.
 #[derive(Debug)]
-pub struct Downloader(Shared);
+pub struct Downloader(Context);
 
 impl Downloader {
-    /// Makes a downloader; nothing is opened yet.
+    /// Creates a downloader. No connection is opened and no file is created.
     ///
     /// # Errors
     ///
-    /// [`DownloadError::Http`] where the user agent is no header value.
-    pub fn new(config: Config) -> Result<Self, DownloadError> {
+    /// [`Error::Http`] if the user agent is not a valid header value.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let limits = &config.limits;
+        let max_connections = limits.jobs.max(limits.connections_per_file);
+        let is_split = limits.connections_per_file.get() > 1;
+        let per_host = limits
+            .connections_per_host
+            .or_else(|| is_split.then_some(max_connections));
+        let connect = config.connect.clone();
         let client = Client::new(ClientConfig {
-            connect_timeout: config.connect_timeout,
-            idle_timeout: config.idle_timeout,
-            user_agent: config.user_agent.clone(),
-            tls: config.tls.clone(),
-            proxies: config.proxies.clone(),
-            lookup: config.lookup.clone(),
-            idle_per_origin: config.jobs.max(config.split).get(),
+            max_idle_per_origin: connect.max_idle_per_origin.max(max_connections.get()),
+            ..connect
         })?;
-        let most = config.jobs.max(config.split);
-        let per_host = config.per_host.or((config.split.get() > 1).then_some(most));
-        let (names, hosts) = (Names::default(), Hosts::new(per_host));
-        let rate = config.rate.map(SharedRateLimiter::new);
-        Ok(Self(Shared {
+        let rate = limits.rate.map(SharedRateLimiter::new);
+        Ok(Self(Context {
             config,
             client,
-            names,
-            hosts,
+            names: Names::default(),
+            hosts: HostLimiter::new(per_host),
             rate,
         }))
     }
 
-    /// Fetches what `list` names, [`Config::jobs`] at a time, until it ends or `until` is ready;
-    /// then what has been begun is given up, and its parts stay for a later run. The list is asked for
-    /// its next item only when there is room for it. Files of a server that has asked to be left
-    /// alone for a while (`Retry-After`) make room for others until then, up to 256 of them.
+    /// Downloads the items of `list`, at most [`Limits::jobs`] at a time, until it ends or `until`
+    /// completes; then the transfers in flight are cancelled, and their partial files stay for a
+    /// later run. The next item is polled only when a job slot is available. Downloads that wait
+    /// for `Retry-After` release their job slot, up to 256 of them.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, all transfers end with it; their parts stay.
+    /// Dropping the future cancels all transfers; their partial files stay.
     pub async fn run(
         &self,
-        list: impl Stream<Item = Result<Item, Failure>>,
+        list: impl Stream<Item = Result<Item, FailedItem>>,
         observer: &Observer<'_>,
         until: impl Future<Output = ()>,
     ) -> Report {
         let start = Instant::now();
         let report = Mutex::new(Report::default());
-        let (stopper, stop) = shutdown::channel();
-        let items = until_stopped(list, stop.clone()).enumerate();
+        let (trigger, shutdown) = shutdown::channel();
+        let items = until_shutdown(list, shutdown.clone()).enumerate();
         let all = for_each_concurrent_with_slot(
-            self.0.config.jobs,
-            ASIDE,
+            self.0.config.limits.jobs,
+            MAX_WAITING,
             items,
             |(number, item), slot| {
-                let (report, stop) = (&report, stop.clone());
+                let report = &report;
+                let shutdown = shutdown.clone();
                 async move {
-                    let tell = |event: Event<'_>| observer(number as u64, event);
-                    let ended = self.fetch(item, &slot, &tell, stop).await;
-                    settle(
-                        ended,
-                        &tell,
-                        &mut report.lock().unwrap_or_else(PoisonError::into_inner),
-                    );
+                    let on_event = |event: Event<'_>| observer(number as u64, event);
+                    let result = self.download(item, &slot, &on_event, shutdown).await;
+                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    record(result, &on_event, &mut report);
                 }
             },
         );
-        let stopping = async {
+        let cancel = async {
             until.await;
-            stopper.trigger();
+            trigger.trigger();
             future::pending().await
         };
-        future::or(stopping, all).await;
+        future::or(cancel, all).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report {
             elapsed: start.elapsed(),
@@ -175,64 +150,65 @@ impl Downloader {
         }
     }
 
-    /// Tells what [`Downloader::run`] would do with an item, as far as that can be known without
-    /// asking its server, and keeps its name from the items after it. Nothing is made or asked for.
-    pub fn foresee(&self, item: Item) -> Foreseen {
-        self.0.foresee(item)
+    /// Returns the path that [`Downloader::run`] would use for an item, as far as it can be known
+    /// without a request, and reserves it. No file is created.
+    pub fn plan(&self, item: Item) -> PlannedDownload {
+        transfer::plan(&self.0, item)
     }
 
-    async fn fetch(
+    async fn download(
         &self,
-        item: Result<Item, Failure>,
+        item: Result<Item, FailedItem>,
         slot: &JobSlot,
-        tell: &(impl Fn(Event<'_>) + Sync),
-        stop: Shutdown,
-    ) -> Result<Saved, Failure> {
+        on_event: &(impl Fn(Event<'_>) + Sync),
+        shutdown: Shutdown,
+    ) -> Result<Saved, FailedItem> {
         let item = item?;
         let url = item.source.url.to_string();
-        let stopped = async {
-            stop.wait().await;
-            Err(DownloadError::Stopped)
+        let cancelled = async {
+            shutdown.wait().await;
+            Err(Error::Cancelled)
         };
-        let ended = future::or(stopped, self.0.fetch(item, slot, tell)).await;
-        ended.map_err(|source| Failure { url, source })
+        let transfer = transfer::download(&self.0, item, slot, on_event);
+        let result = future::or(cancelled, transfer).await;
+        result.map_err(|source| FailedItem { url, source })
     }
 }
 
-/// Tells how a file ended and writes it into the report.
-fn settle(ended: Result<Saved, Failure>, tell: &impl Fn(Event<'_>), report: &mut Report) {
-    match ended {
+/// Emits the final event of an item and adds its result to the report.
+fn record(result: Result<Saved, FailedItem>, on_event: &impl Fn(Event<'_>), report: &mut Report) {
+    match result {
         Ok(saved) => {
-            tell(Event::Saved(&saved));
+            on_event(Event::Saved(&saved));
             report.saved += u64::from(!saved.skipped);
             report.skipped += u64::from(saved.skipped);
             report.bytes += saved.bytes;
         }
-        Err(Failure {
-            source: DownloadError::Stopped,
+        Err(FailedItem {
+            source: Error::Cancelled,
             ..
         }) => {
-            tell(Event::Stopped);
-            report.stopped += 1;
+            on_event(Event::Cancelled);
+            report.cancelled += 1;
         }
-        Err(failure) => {
-            tell(Event::Failed(&failure));
+        Err(failed) => {
+            on_event(Event::Failed(&failed));
             report.failed += 1;
-            if report.failures.len() < Report::KEPT {
-                report.failures.push(failure);
+            if report.failures.len() < Report::MAX_FAILURES_KEPT {
+                report.failures.push(failed);
             }
         }
     }
 }
 
-/// Ends `list` when the run is told to stop, even while the next item is waited for.
-fn until_stopped<T>(list: impl Stream<Item = T>, stop: Shutdown) -> impl Stream<Item = T> {
-    stream::unfold((Box::pin(list), stop), |(mut list, stop)| async {
-        let stopped = async {
-            stop.wait().await;
+/// Ends `list` at shutdown, even while its next item is pending.
+fn until_shutdown<T>(list: impl Stream<Item = T>, shutdown: Shutdown) -> impl Stream<Item = T> {
+    stream::unfold((Box::pin(list), shutdown), |(mut list, shutdown)| async {
+        let end = async {
+            shutdown.wait().await;
             None
         };
-        let item = future::or(stopped, list.next()).await?;
-        Some((item, (list, stop)))
+        let item = future::or(end, list.next()).await?;
+        Some((item, (list, shutdown)))
     })
 }

@@ -1,72 +1,50 @@
-//! What a run has done.
+//! Result of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::download::checksum::Checksum;
-use crate::download::error::DownloadError;
-use crate::download::http::shown;
-use crate::escape::Escaped;
+use crate::download::error::FailedItem;
+use crate::download::store::checksum::Checksum;
 
-/// The outcome of a run.
+/// Result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Files that are whole.
+    /// Files saved.
     pub saved: u64,
-    /// Files that were there already and stayed as they were.
+    /// Files that existed and were not downloaded.
     pub skipped: u64,
     /// Files that failed.
     pub failed: u64,
-    /// Files that were begun when the run was told to stop.
-    pub stopped: u64,
-    /// The bytes of the files that are whole.
+    /// Downloads in flight when the run was cancelled.
+    pub cancelled: u64,
+    /// Total length of the saved files in bytes.
     pub bytes: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub elapsed: Duration,
-    /// The first failures, at most [`Report::KEPT`].
-    pub failures: Vec<Failure>,
+    /// The first failures, at most [`Report::MAX_FAILURES_KEPT`].
+    pub failures: Vec<FailedItem>,
 }
 
-/// A file that is whole.
+/// File that is complete.
 #[derive(Debug)]
 pub struct Saved {
-    /// Where it was to come from: the first URL, before any redirect or mirror.
+    /// The first URL, before redirects and mirrors.
     pub url: Url,
-    /// Its path; none for what went into a writer.
+    /// Final path; `None` for a writer.
     pub path: Option<PathBuf>,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// How long it took, from its turn to its final name.
+    /// Time from the start of the download to the final name.
     pub elapsed: Duration,
-    /// What its bytes add up to, where that was asked for.
+    /// Checksum that was verified, if any.
     pub checksum: Option<Checksum>,
-    /// Whether it was there before, and nothing was fetched.
+    /// Whether the file existed and was not downloaded.
     pub skipped: bool,
 }
 
-/// A file that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("download {}", Escaped(url.as_bytes()))]
-pub struct Failure {
-    /// Where it was to come from, or the text that is no URL; a password in it is hidden.
-    pub url: String,
-    /// Why it failed.
-    pub source: DownloadError,
-}
-
-impl Failure {
-    /// Why it failed, with all causes, in one line that does not name the URL again.
-    pub fn cause(&self) -> String {
-        let url = Url::parse(&self.url)
-            .map(|url| shown(&url))
-            .unwrap_or_default();
-        self.source.with_causes(&url)
-    }
-}
-
 impl Report {
-    /// Failures that a report keeps; further ones are counted only.
-    pub const KEPT: usize = 1000;
+    /// Maximum number of failures in a report; further ones are only counted.
+    pub const MAX_FAILURES_KEPT: usize = 1000;
 }

@@ -11,7 +11,7 @@ pub(crate) const EXAMPLES: [(&str, &str); 12] = [
     ("download-many", "HTTP status 404"),
     ("echo-clients", "1: ¡Hola, servidor!"),
     ("echo-server", "the server answered 3 messages"),
-    ("errors-and-timeouts", "not a byte for"),
+    ("errors-and-timeouts", "no data for"),
     ("limit-concurrency", "at most 3 at once"),
     ("logging", "\"message\":\"stopped\""),
     ("read-lines", "6 lines in"),

@@ -1,4 +1,4 @@
-//! The body of an answer, as it comes.
+//! Streamed response body.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,183 +9,187 @@ use std::task::{Context, Poll, ready};
 use futures_lite::AsyncRead;
 use url::Url;
 
-use super::connection::{BUFFER, Connection};
-use super::error::{Failure, HttpError};
-use super::framing::Framing;
-use super::pool::{Pool, Way};
+use super::body_length::BodyLength;
+use super::connection::{BUFFER_LEN, Connection};
+use super::error::{HttpError, RoundTripError};
+use super::pool::{Pool, PoolKey};
 
-/// Where a connection goes when the body on it has been read to its end.
+/// Pool and key to which a connection returns after its body has been read.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct PoolReturn {
     pub(super) pool: Arc<Pool<Box<Connection>>>,
-    pub(super) way: Way,
+    pub(super) key: PoolKey,
 }
 
-/// A body that is read from its connection. Dropped before its end, it closes the connection.
+/// Body read from its connection. Dropping it before its end closes the connection.
 #[derive(Debug)]
 pub(super) struct Body {
-    place: Place,
-    framing: Framing,
+    state: BodyState,
+    body_length: BodyLength,
     url: Url,
     length: Option<u64>,
     received: u64,
-    home: Option<Home>,
+    pool_return: Option<PoolReturn>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum BodyState {
     Open(Box<Connection>),
-    Whole,
-    Broken,
+    Complete,
+    Failed,
 }
 
 impl Body {
-    /// `home` is `None` where the connection cannot be used again.
+    /// Creates a body; `pool_return` is `None` if the connection cannot be reused.
     pub(super) fn new(
         connection: Box<Connection>,
-        framing: Framing,
+        body_length: BodyLength,
         url: Url,
-        home: Option<Home>,
+        pool_return: Option<PoolReturn>,
     ) -> Self {
-        let length = framing.length();
+        let length = body_length.content_length();
         let mut body = Self {
-            place: Place::Open(connection),
-            framing,
+            state: BodyState::Open(connection),
+            body_length,
             url,
             length,
             received: 0,
-            home,
+            pool_return,
         };
-        body.end_if_whole();
+        body.finish_if_complete();
         body
     }
 
-    /// Waits until data can come next and tells how much, or tells 0 behind the end.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64, Failure>> {
+    /// Parses framing up to the next data and returns the length of the data; 0 is the end.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64, RoundTripError>> {
         loop {
-            let connection = match &mut self.place {
-                Place::Open(connection) => connection,
-                Place::Whole => return Poll::Ready(Ok(0)),
-                Place::Broken => return Poll::Ready(Err(Failure::Cut)),
+            let connection = match &mut self.state {
+                BodyState::Open(connection) => connection,
+                BodyState::Complete => return Poll::Ready(Ok(0)),
+                BodyState::Failed => return Poll::Ready(Err(RoundTripError::UnexpectedEof)),
             };
-            connection.consume(self.framing.advance(connection.buffered())?);
-            if self.framing.is_whole() {
-                self.end_if_whole();
-            } else if self.framing.data() > 0 {
-                return Poll::Ready(Ok(self.framing.data()));
+            connection.consume(self.body_length.advance(connection.buffered())?);
+            if self.body_length.is_complete() {
+                self.finish_if_complete();
+            } else if self.body_length.data_remaining() > 0 {
+                return Poll::Ready(Ok(self.body_length.data_remaining()));
             } else if ready!(connection.poll_fill(cx))? == 0 {
-                return Poll::Ready(Err(Failure::Cut));
+                return Poll::Ready(Err(RoundTripError::UnexpectedEof));
             }
         }
     }
 
-    /// Waits for data in the buffer of the connection and tells how much; 0 is the end.
-    fn poll_buffered(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Failure>> {
+    /// Waits for buffered data and returns its length; 0 is the end.
+    fn poll_buffered(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, RoundTripError>> {
         let data = ready!(self.poll_data(cx))?;
-        if let Place::Open(connection) = &mut self.place
+        if let BodyState::Open(connection) = &mut self.state
             && connection.buffered().is_empty()
             && ready!(connection.poll_fill(cx))? == 0
         {
-            self.end_of_stream()?;
+            self.handle_eof()?;
         }
         Poll::Ready(Ok(at_most(data, self.buffered().len())))
     }
 
     fn buffered(&self) -> &[u8] {
-        if let Place::Open(connection) = &self.place {
+        if let BodyState::Open(connection) = &self.state {
             connection.buffered()
         } else {
             &[]
         }
     }
 
-    fn poll_copy(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<usize, Failure>> {
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<Result<usize, RoundTripError>> {
         let data = ready!(self.poll_data(cx))?;
         let wanted = at_most(data, into.len());
-        if let Place::Open(connection) = &mut self.place
+        if let BodyState::Open(connection) = &mut self.state
             && connection.buffered().is_empty()
-            && wanted >= BUFFER
+            && wanted >= BUFFER_LEN
         {
-            let count = ready!(connection.poll_read_past(cx, &mut into[..wanted]))?;
+            let count = ready!(connection.poll_read_unbuffered(cx, &mut into[..wanted]))?;
             if count == 0 {
-                self.end_of_stream()?;
+                self.handle_eof()?;
             }
-            self.took(count);
+            self.record_received(count);
             return Poll::Ready(Ok(count));
         }
         let count = ready!(self.poll_buffered(cx))?.min(wanted);
         into[..count].copy_from_slice(&self.buffered()[..count]);
-        self.use_up(count);
+        self.consume(count);
         Poll::Ready(Ok(count))
     }
 
-    /// As [`Response::poll_splice`](super::Response::poll_splice).
+    /// See [`Response::poll_splice`](super::Response::poll_splice).
     pub(super) fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
         most: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        let moved = ready!(self.poll_move(cx, pipe, most));
-        Poll::Ready(moved.map_err(|failure| self.broken(failure)))
+        let moved = ready!(self.poll_splice_inner(cx, pipe, most));
+        Poll::Ready(moved.map_err(|failure| self.fail(failure)))
     }
 
-    fn poll_move(
+    fn poll_splice_inner(
         &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
         most: usize,
-    ) -> Poll<Result<Option<usize>, Failure>> {
+    ) -> Poll<Result<Option<usize>, RoundTripError>> {
         let data = ready!(self.poll_data(cx))?;
-        let connection = match &mut self.place {
-            Place::Open(connection) if data > 0 => connection,
+        let connection = match &mut self.state {
+            BodyState::Open(connection) if data > 0 => connection,
             _ => return Poll::Ready(Ok(Some(0))),
         };
         let moved = ready!(connection.poll_splice(cx, pipe, at_most(data, most)))?;
         match moved {
             None => {}
-            Some(0) => self.end_of_stream()?,
-            Some(count) => self.took(count),
+            Some(0) => self.handle_eof()?,
+            Some(count) => self.record_received(count),
         }
         Poll::Ready(Ok(moved))
     }
 
-    fn use_up(&mut self, count: usize) {
-        if let Place::Open(connection) = &mut self.place {
+    fn consume(&mut self, count: usize) {
+        if let BodyState::Open(connection) = &mut self.state {
             connection.consume(count);
-            self.took(count);
+            self.record_received(count);
         }
     }
 
-    fn took(&mut self, count: usize) {
+    fn record_received(&mut self, count: usize) {
         self.received += count as u64;
-        self.framing.took(count as u64);
-        self.end_if_whole();
+        self.body_length.consume_data(count as u64);
+        self.finish_if_complete();
     }
 
-    fn end_of_stream(&mut self) -> Result<(), Failure> {
-        if self.framing != Framing::UntilClose {
-            return Err(Failure::Cut);
+    fn handle_eof(&mut self) -> Result<(), RoundTripError> {
+        if self.body_length != BodyLength::CloseDelimited {
+            return Err(RoundTripError::UnexpectedEof);
         }
-        self.place = Place::Whole;
+        self.state = BodyState::Complete;
         Ok(())
     }
 
-    fn end_if_whole(&mut self) {
-        if !self.framing.is_whole() {
+    fn finish_if_complete(&mut self) {
+        if !self.body_length.is_complete() {
             return;
         }
-        let place = std::mem::replace(&mut self.place, Place::Whole);
-        // What stands behind the end was not asked for: nobody knows what the next answer is.
-        if let (Place::Open(connection), Some(home)) = (place, self.home.take())
+        let state = std::mem::replace(&mut self.state, BodyState::Complete);
+        // Surplus bytes would be taken for the next response, so the connection is closed.
+        if let (BodyState::Open(connection), Some(pool_return)) = (state, self.pool_return.take())
             && connection.buffered().is_empty()
         {
-            home.pool.put(home.way, connection);
+            pool_return.pool.put(pool_return.key, connection);
         }
     }
 
-    fn broken(&mut self, failure: Failure) -> io::Error {
-        self.place = Place::Broken;
+    fn fail(&mut self, failure: RoundTripError) -> io::Error {
+        self.state = BodyState::Failed;
         HttpError::of(&self.url, failure, self.received, self.length).into()
     }
 }
@@ -205,6 +209,6 @@ impl AsyncRead for Body {
             return Poll::Ready(Ok(0));
         }
         let copied = ready!(body.poll_copy(cx, into));
-        Poll::Ready(copied.map_err(|failure| body.broken(failure)))
+        Poll::Ready(copied.map_err(|failure| body.fail(failure)))
     }
 }

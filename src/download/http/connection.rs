@@ -1,4 +1,4 @@
-//! One connection to a server: bytes out, bytes in through a buffer.
+//! Buffered connection to a server.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -14,41 +14,41 @@ use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 use smol::Async;
 
-use super::idle::Idle;
+use super::read_timeout::ReadTimeout;
 use crate::net::tls::TlsStream;
 
-/// The buffer that a connection begins with; a long head makes it grow. Reads of at least this
-/// size go past it.
-pub(super) const BUFFER: usize = 32 * 1024;
+/// Initial length of the read buffer, which grows for a long head. Reads of at least this length
+/// bypass it.
+pub(super) const BUFFER_LEN: usize = 32 * 1024;
 
-/// The bytes of a connection, with or without TLS.
+/// TCP stream, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
     TcpOrUnix(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection and the bytes that have come and are not yet used.
+/// Connection and its unconsumed bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    idle: Idle,
+    idle: ReadTimeout,
 }
 
 impl Connection {
-    /// Each wait for a byte, to or from the other side, ends after `idle` with [`Silent`].
+    /// Creates a connection on which each wait longer than `idle` fails with [`ReadTimedOut`].
     ///
-    /// [`Silent`]: super::idle::Silent
+    /// [`ReadTimedOut`]: super::read_timeout::ReadTimedOut
     pub(super) fn new(stream: Stream, idle: Duration) -> Self {
         Self {
             stream,
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; BUFFER_LEN],
             start: 0,
             end: 0,
-            idle: Idle::new(idle),
+            idle: ReadTimeout::new(idle),
         }
     }
 
@@ -60,9 +60,9 @@ impl Connection {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// Reads more behind what is buffered; 0 at the end of the stream.
+    /// Appends bytes to the buffer; returns 0 at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.make_room();
+        self.reserve_space();
         let free = &mut self.buffer[self.end..];
         let count = ready!(
             self.idle
@@ -72,13 +72,13 @@ impl Connection {
         Poll::Ready(Ok(count))
     }
 
-    /// As [`poll_fill`](Self::poll_fill).
+    /// Async form of [`poll_fill`](Self::poll_fill).
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// Reads past the buffer, which must be empty; 0 at the end of the stream.
-    pub(super) fn poll_read_past(
+    /// Reads without the buffer, which must be empty; returns 0 at the end of the stream.
+    pub(super) fn poll_read_unbuffered(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut [u8],
@@ -88,8 +88,8 @@ impl Connection {
             .check(self.stream.pinned().poll_read(cx, into), cx)
     }
 
-    /// Moves bytes from the socket into a pipe; 0 at the end of the stream. `None` where they
-    /// must be read: inside TLS, and while something is buffered.
+    /// Splices bytes from the socket into a pipe; returns 0 at the end of the stream, and `None`
+    /// over TLS and while bytes are buffered.
     pub(super) fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
@@ -119,28 +119,30 @@ impl Connection {
         future::poll_fn(|cx| self.idle.check(self.stream.pinned().poll_flush(cx), cx)).await
     }
 
-    /// Whether the other side keeps the connection open, and has sent nothing that is not read.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.buffered().is_empty() && self.stream.is_quiet()
+    /// Returns whether the peer has neither closed the connection nor sent unread bytes.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.buffered().is_empty() && self.stream.is_reusable()
     }
 
-    /// The bare stream, if it is one and nothing has come that was not used.
-    pub(super) fn into_plain(self) -> Option<TcpStream> {
+    /// Returns the TCP stream, unless TLS is used or bytes are buffered.
+    pub(super) fn into_tcp(self) -> Option<TcpStream> {
         match self.stream {
             Stream::TcpOrUnix(stream) if self.start == self.end => Some(stream),
             _ => None,
         }
     }
 
-    fn make_room(&mut self) {
+    fn reserve_space(&mut self) {
         if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            // What a long head has needed is not kept with the connection.
-            self.buffer.truncate(BUFFER);
+            self.start = 0;
+            self.end = 0;
+            // Releases the memory that a long head needed.
+            self.buffer.truncate(BUFFER_LEN);
             self.buffer.shrink_to_fit();
         } else if self.end == self.buffer.len() && self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            self.end -= self.start;
+            self.start = 0;
         } else if self.end == self.buffer.len() {
             self.buffer.resize(2 * self.buffer.len(), 0);
         }
@@ -156,7 +158,7 @@ fn poll_splice(
     let socket = Arc::<Async<_>>::from(stream.clone());
     loop {
         match splice(stream, None, pipe, None, most, SpliceFlags::NONBLOCK) {
-            // Either nothing has come or the pipe is full; then this wakes once too often.
+            // The socket is empty or the pipe is full; the latter causes one spurious wake-up.
             Err(Errno::AGAIN) => ready!(socket.poll_readable(cx))?,
             Err(Errno::INTR) => {}
             moved => return Poll::Ready(Ok(moved?)),
@@ -176,7 +178,7 @@ impl Stream {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    fn is_reusable(&self) -> bool {
         let (tcp, drained) = match self {
             Self::TcpOrUnix(stream) => (stream, true),
             Self::Tls(stream) => {

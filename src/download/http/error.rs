@@ -1,157 +1,163 @@
-//! Why a request failed.
+//! Errors of requests, proxies and the HTTP protocol.
 
 use std::io;
 use std::time::Duration;
 
 use url::{Position, Url};
 
-use super::idle::Silent;
+use super::read_timeout::ReadTimedOut;
 use crate::escape::Escaped;
 use crate::net::connect::ConnectError;
 use crate::net::tls::{TlsError, TlsSetupError};
 
-/// Why a request has no answer, or no whole one.
+/// Error of a request or of its response body.
 ///
-/// A URL in the text is without its user, password and query: those may be secrets.
+/// URLs in messages omit user, password and query, which may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The URL is none that HTTP can fetch.
+    /// The URL is not an http or https URL.
     #[error("get {url}: not an http or https URL")]
-    Url {
+    UnsupportedUrl {
         /// The URL.
         url: String,
     },
-    /// A request field would break the request, or change where it ends; nothing has been sent.
+    /// A request header is invalid or announces a body; nothing has been sent.
     #[error("request header {name}: {problem}")]
-    Field {
-        /// The field's name, made safe to show.
+    InvalidHeader {
+        /// Escaped header name.
         name: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: &'static str,
     },
-    /// The name does not resolve, or nobody takes the connection.
+    /// Name resolution or the connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// There are no certificates to trust, or none to show.
+    /// The root certificates or the client certificate cannot be loaded.
     #[error(transparent)]
     TlsSetup(#[from] TlsSetupError),
-    /// The proxy, or what it was asked for, failed.
-    #[error("go through the proxy {proxy}")]
+    /// The connection through the proxy failed.
+    #[error("connect through proxy {proxy}")]
     Proxy {
-        /// The proxy, without who asks it.
+        /// The proxy without its credentials.
         proxy: String,
-        /// Why.
+        /// The cause.
         source: ProxyError,
     },
-    /// The TLS handshake failed, or the server has found fault with it later.
-    #[error("start TLS with {host}")]
+    /// The TLS handshake failed, or the server sent an alert later.
+    #[error("TLS handshake with {host}")]
     Tls {
         /// The name of the server.
         host: String,
-        /// Why.
+        /// The cause.
         source: TlsError,
     },
-    /// The server does not keep to HTTP.
+    /// The server violates HTTP.
     #[error("get {url}")]
     Protocol {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// How.
+        /// The violation.
         source: ProtocolError,
     },
-    /// The connection ended before the answer did.
-    #[error("get {url}: cut short {}", after(*received, *expected))]
-    CutShort {
-        /// What was asked for.
+    /// The connection ended before the response was complete.
+    #[error("get {url}: incomplete response {}", after(*received, *expected))]
+    IncompleteBody {
+        /// The requested URL.
         url: String,
-        /// The bytes of the body that came.
+        /// Body bytes received.
         received: u64,
-        /// The length that the server had told.
+        /// Announced body length.
         expected: Option<u64>,
     },
-    /// No byte came for too long.
-    #[error("get {url}: not a byte for {limit:?}")]
+    /// No byte arrived within the limit.
+    #[error("get {url}: no data for {limit:?}")]
     TimedOut {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// How long was waited.
+        /// The limit.
         limit: Duration,
     },
-    /// The connection broke.
+    /// A read from a body failed with an error that does not come from this client.
+    #[error("read the response body")]
+    ReadBody {
+        /// The error of the read.
+        source: io::Error,
+    },
+    /// The connection failed.
     #[error("get {url}")]
     Io {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the system said.
+        /// The I/O error.
         source: io::Error,
     },
 }
 
-/// Why there is no connection through a proxy.
+/// Error of a connection through a proxy.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The proxy is not reached, or a name that it is to be told does not resolve.
+    /// The proxy cannot be reached, or the target's name does not resolve.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// It wants to know who asks.
-    #[error("it wants a user name and password")]
-    LoginRequired,
-    /// It does not let this user in.
-    #[error("it refuses the user name and password")]
-    LoginRefused,
-    /// It does not open a tunnel.
-    #[error("it answers CONNECT with HTTP status {status}")]
+    /// The proxy requires credentials.
+    #[error("user name and password required")]
+    AuthRequired,
+    /// The proxy rejected the credentials.
+    #[error("user name or password rejected")]
+    AuthRejected,
+    /// The proxy refused to open a tunnel.
+    #[error("HTTP status {status} in response to CONNECT")]
     Refused {
         /// The status.
         status: u16,
     },
-    /// It does not connect (RFC 1928 section 6).
+    /// The SOCKS request failed (RFC 1928 section 6).
     #[error("{}", socks_reply(*reply))]
     Socks {
-        /// The number of the reason.
+        /// The reply code.
         reply: u8,
     },
-    /// It speaks something else.
-    #[error("it does not speak SOCKS5")]
-    NotSocks,
-    /// Its answer is not of HTTP.
-    #[error("it does not keep to HTTP")]
+    /// The proxy does not speak SOCKS5.
+    #[error("not a SOCKS5 proxy")]
+    NotSocks5,
+    /// The proxy violates HTTP.
+    #[error("invalid HTTP response")]
     Protocol {
-        /// How.
+        /// The violation.
         source: ProtocolError,
     },
-    /// It sends bytes before it has been asked for any.
-    #[error("it sends more than its answer")]
-    Surplus,
-    /// The host has no name or address that it can be told.
-    #[error("the host has no name or address that a proxy can be told")]
-    Name,
-    /// It closed the connection.
-    #[error("it closed the connection")]
+    /// The proxy sent bytes after its response, before the first request.
+    #[error("unexpected data after the response")]
+    UnexpectedData,
+    /// The target has no name or address that the protocol can encode.
+    #[error("the target host cannot be sent to a proxy")]
+    UnsupportedHost,
+    /// The proxy closed the connection.
+    #[error("connection closed by the proxy")]
     Closed,
-    /// Nothing came for too long.
-    #[error("not a byte for {limit:?}")]
-    Silent {
-        /// How long was waited.
+    /// No data arrived within the limit.
+    #[error("no data for {limit:?}")]
+    TimedOut {
+        /// The limit.
         limit: Duration,
     },
-    /// The connection to it broke.
-    #[error("the connection broke")]
+    /// The connection to the proxy failed.
+    #[error("connection to the proxy failed")]
     Io {
-        /// What the system said.
+        /// The I/O error.
         source: io::Error,
     },
 }
 
 impl ProxyError {
-    /// Whether it is that the proxy does not know who asks.
-    pub fn is_login(&self) -> bool {
-        matches!(self, Self::LoginRequired | Self::LoginRefused)
+    /// Returns whether authentication failed or is missing.
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::AuthRequired | Self::AuthRejected)
     }
 
     fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Closed | Self::Silent { .. } | Self::Io { .. } => true,
+            Self::Connect(_) | Self::Closed | Self::TimedOut { .. } | Self::Io { .. } => true,
             Self::Refused { status } => matches!(status, 429 | 500 | 502..=504),
             Self::Socks { reply } => matches!(reply, 1 | 3..=6),
             _ => false,
@@ -170,14 +176,14 @@ impl From<io::Error> for ProxyError {
 
 fn socks_reply(reply: u8) -> &'static str {
     match reply {
-        2 => "its rules do not allow the connection",
-        3 => "it cannot reach the network",
-        4 => "it cannot reach the host",
-        5 => "the host refuses its connection",
-        6 => "its packets do not arrive in time (TTL)",
-        7 => "it does not know CONNECT",
-        8 => "it does not know this kind of address",
-        _ => "it failed",
+        2 => "connection not allowed by ruleset",
+        3 => "network unreachable",
+        4 => "host unreachable",
+        5 => "connection refused",
+        6 => "TTL expired",
+        7 => "command not supported",
+        8 => "address type not supported",
+        _ => "general SOCKS server failure",
     }
 }
 
@@ -189,82 +195,84 @@ fn after(received: u64, expected: Option<u64>) -> String {
     }
 }
 
-/// How a server does not keep to HTTP. Its bytes are made safe to show.
+/// Violation of HTTP by a server. Bytes of the server are escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// The answer does not begin as one of HTTP/1.0 or HTTP/1.1.
-    #[error("not an HTTP/1 answer: \"{line}\"")]
+    /// The status line is not one of HTTP/1.0 or HTTP/1.1.
+    #[error("not an HTTP/1 response: \"{line}\"")]
     StatusLine {
         /// Its first line.
         line: String,
     },
-    /// The head is longer than [`MAX_HEAD`](super::head::MAX_HEAD).
+    /// The head is longer than [`MAX_HEAD_LEN`](super::response_head::MAX_HEAD_LEN).
     #[error("the head is longer than 256 KiB")]
     HeadTooLong,
-    /// The head has more fields than [`MAX_FIELDS`](super::head::MAX_FIELDS).
-    #[error("the head has more than 1000 fields")]
+    /// The head has more headers than [`MAX_HEADERS`](super::response_head::MAX_HEADERS).
+    #[error("the head has more than 1000 headers")]
     TooManyFields,
-    /// A line of the head is no field.
-    #[error("a line of the head is no header field")]
-    Field,
-    /// A field that tells where the body ends holds a control byte.
-    #[error("Content-Length or Transfer-Encoding holds a control byte")]
+    /// A line of the head is not a header.
+    #[error("malformed header")]
+    MalformedHeader,
+    /// `Content-Length` or `Transfer-Encoding` contains a control byte.
+    #[error("control byte in Content-Length or Transfer-Encoding")]
     ControlByte,
-    /// `Content-Length` is no number, or too large a one.
-    #[error("Content-Length is no number: \"{value}\"")]
+    /// `Content-Length` is not a number or too large.
+    #[error("invalid Content-Length: \"{value}\"")]
     ContentLength {
-        /// What it is.
+        /// Escaped value.
         value: String,
     },
-    /// There are several lengths.
-    #[error("several Content-Lengths differ")]
+    /// The `Content-Length` values differ.
+    #[error("conflicting Content-Length values")]
     ContentLengths,
-    /// The body is coded in a way that was not asked for.
-    #[error("Transfer-Encoding is not chunked: \"{value}\"")]
+    /// The transfer coding is not supported.
+    #[error("unsupported Transfer-Encoding: \"{value}\"")]
     TransferEncoding {
-        /// The codings.
+        /// Escaped list of codings.
         value: String,
     },
-    /// Interim answers (1xx) without an end.
-    #[error("more than 10 interim answers")]
-    Interim,
-    /// Status 101, which nobody asked for.
-    #[error("switches protocols unasked (101)")]
-    Switch,
-    /// A chunk begins with no size, or with too long a line.
-    #[error("not a chunk size: \"{line}\"")]
+    /// Too many informational responses (1xx).
+    #[error("more than 10 informational responses")]
+    TooManyInformational,
+    /// Status 101 without an upgrade request.
+    #[error("unexpected protocol upgrade (101)")]
+    UnexpectedUpgrade,
+    /// A chunk-size line is invalid or too long.
+    #[error("invalid chunk size: \"{line}\"")]
     ChunkSize {
-        /// How the line begins.
+        /// Escaped start of the line.
         line: String,
     },
-    /// Behind a chunk stands no line end.
-    #[error("a chunk is longer than its size")]
-    ChunkEnd,
-    /// The trailer fields are longer than [`MAX_TRAILERS`](super::chunks::MAX_TRAILERS).
+    /// A chunk is not followed by CR LF.
+    #[error("missing line end after a chunk")]
+    MissingChunkTerminator,
+    /// The trailers are malformed or longer than [`MAX_TRAILERS_LEN`](super::chunked::MAX_TRAILERS_LEN).
     #[error("the trailers are malformed or longer than 16 KiB")]
     Trailers,
 }
 
 impl HttpError {
-    /// Finds the error of a body in the error of a read from it.
+    /// Extracts the error from the I/O error of a body read.
     pub fn from_io(error: io::Error) -> Self {
-        error.downcast().unwrap_or_else(|source| Self::Io {
-            url: "a URL".into(),
-            source,
-        })
+        error
+            .downcast()
+            .unwrap_or_else(|source| Self::ReadBody { source })
     }
 
-    /// Whether the same request may well succeed a little later.
+    /// Returns whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::CutShort { .. } | Self::TimedOut { .. } | Self::Io { .. } => {
-                true
-            }
+            Self::Connect(_)
+            | Self::IncompleteBody { .. }
+            | Self::TimedOut { .. }
+            | Self::Io { .. }
+            | Self::ReadBody { .. } => true,
             Self::Proxy { source, .. } => source.is_transient(),
             Self::Tls { source, .. } => matches!(source, TlsError::Io { .. }),
-            Self::Url { .. } | Self::Field { .. } | Self::TlsSetup(_) | Self::Protocol { .. } => {
-                false
-            }
+            Self::UnsupportedUrl { .. }
+            | Self::InvalidHeader { .. }
+            | Self::TlsSetup(_)
+            | Self::Protocol { .. } => false,
         }
     }
 
@@ -272,29 +280,38 @@ impl HttpError {
         error.downcast().unwrap_or_else(|error| {
             let source = io::Error::other(error.to_string());
             Self::Io {
-                url: shown(url),
+                url: redact_url(url),
                 source,
             }
         })
     }
 
     pub(super) fn url(url: &Url) -> Self {
-        Self::Url { url: shown(url) }
+        Self::UnsupportedUrl {
+            url: redact_url(url),
+        }
     }
 
-    pub(super) fn of(url: &Url, failure: Failure, received: u64, expected: Option<u64>) -> Self {
+    pub(super) fn of(
+        url: &Url,
+        failure: RoundTripError,
+        received: u64,
+        expected: Option<u64>,
+    ) -> Self {
         let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
-        let url = shown(url);
+        let url = redact_url(url);
         match failure {
-            Failure::Closed | Failure::Cut => Self::CutShort {
-                url,
-                received,
-                expected,
-            },
-            Failure::Silent(limit) => Self::TimedOut { url, limit },
-            Failure::Io(source) => Self::Io { url, source },
-            Failure::Protocol(source) => Self::Protocol { url, source },
-            Failure::Tls(source) => Self::Tls {
+            RoundTripError::ClosedBeforeResponse | RoundTripError::UnexpectedEof => {
+                Self::IncompleteBody {
+                    url,
+                    received,
+                    expected,
+                }
+            }
+            RoundTripError::TimedOut(limit) => Self::TimedOut { url, limit },
+            RoundTripError::Io(source) => Self::Io { url, source },
+            RoundTripError::Protocol(source) => Self::Protocol { url, source },
+            RoundTripError::Tls(source) => Self::Tls {
                 host: authority,
                 source,
             },
@@ -302,8 +319,8 @@ impl HttpError {
     }
 }
 
-/// A URL without what may be secret in it: user and password, and the values behind the `?`.
-pub(in crate::download) fn shown(url: &Url) -> String {
+/// Formats a URL without user, password and query, which may be secret.
+pub(in crate::download) fn redact_url(url: &Url) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
     let plain = [
         &url[..Position::BeforeUsername],
@@ -315,45 +332,45 @@ pub(in crate::download) fn shown(url: &Url) -> String {
 impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
         let kind = match &error {
-            HttpError::CutShort { .. } => io::ErrorKind::UnexpectedEof,
+            HttpError::IncompleteBody { .. } => io::ErrorKind::UnexpectedEof,
             HttpError::TimedOut { .. } => io::ErrorKind::TimedOut,
             HttpError::Protocol { .. } => io::ErrorKind::InvalidData,
-            HttpError::Io { source, .. } => source.kind(),
+            HttpError::Io { source, .. } | HttpError::ReadBody { source } => source.kind(),
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
 }
 
-/// What ends an exchange; a [`HttpError`] tells besides what was asked for.
+/// Error of a round trip, without the URL that [`HttpError`] adds.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// The connection was closed before the first byte of the answer.
-    Closed,
-    /// The connection ended before the answer did.
-    Cut,
-    /// Nothing came for this long.
-    Silent(Duration),
-    /// The connection broke.
+pub(super) enum RoundTripError {
+    /// The connection was closed before the first byte of the response.
+    ClosedBeforeResponse,
+    /// The connection ended before the response was complete.
+    UnexpectedEof,
+    /// No data for this long.
+    TimedOut(Duration),
+    /// The connection failed.
     Io(io::Error),
-    /// The server does not keep to HTTP.
+    /// The server violates HTTP.
     Protocol(ProtocolError),
-    /// What TLS has to say.
+    /// TLS error.
     Tls(TlsError),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for RoundTripError {
     fn from(error: io::Error) -> Self {
-        match error.downcast::<Silent>() {
-            Ok(Silent(limit)) => Self::Silent(limit),
-            // So TLS tells an end without the word of the other side.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Cut,
+        match error.downcast::<ReadTimedOut>() {
+            Ok(ReadTimedOut(limit)) => Self::TimedOut(limit),
+            // rustls reports a missing close_notify this way.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::UnexpectedEof,
             Err(error) => TlsError::of_stream(error).map_or_else(Self::Io, Self::Tls),
         }
     }
 }
 
-impl From<ProtocolError> for Failure {
+impl From<ProtocolError> for RoundTripError {
     fn from(error: ProtocolError) -> Self {
         Self::Protocol(error)
     }
@@ -364,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_of_a_url_are_not_told() {
+    fn redacted_url_omits_secrets() {
         for (url, text) in [
             ("http://example.org", "http://example.org/"),
             (
@@ -373,42 +390,50 @@ mod tests {
             ),
             ("http://[::1]:1/x?token=secret#part", "http://[::1]:1/x?…"),
         ] {
-            assert_eq!(shown(&url.parse().unwrap()), text);
+            assert_eq!(redact_url(&url.parse().unwrap()), text);
         }
         let long = format!("http://h/{}", "x".repeat(1000));
-        assert!(shown(&long.parse().unwrap()).len() < 300);
+        assert!(redact_url(&long.parse().unwrap()).len() < 300);
     }
 
     #[test]
-    fn how_much_came_is_told() {
+    fn incomplete_body_reports_received_bytes() {
         let url = "http://h/x".parse().unwrap();
         for (received, expected, text) in [
-            (0, None, "get http://h/x: cut short before the body"),
-            (7, None, "get http://h/x: cut short after 7 bytes"),
-            (7, Some(9), "get http://h/x: cut short after 7 of 9 bytes"),
+            (
+                0,
+                None,
+                "get http://h/x: incomplete response before the body",
+            ),
+            (7, None, "get http://h/x: incomplete response after 7 bytes"),
+            (
+                7,
+                Some(9),
+                "get http://h/x: incomplete response after 7 of 9 bytes",
+            ),
         ] {
-            let error = HttpError::of(&url, Failure::Cut, received, expected);
+            let error = HttpError::of(&url, RoundTripError::UnexpectedEof, received, expected);
             assert_eq!(error.to_string(), text);
             assert!(error.is_transient());
         }
     }
 
     #[test]
-    fn the_error_of_a_body_comes_back_out_of_the_error_of_a_read() {
+    fn http_error_is_extracted_from_io_error() {
         let url = "http://h/x".parse().unwrap();
-        let error = HttpError::of(&url, ProtocolError::ChunkEnd.into(), 0, None);
+        let error = HttpError::of(&url, ProtocolError::MissingChunkTerminator.into(), 0, None);
         let read = io::Error::from(error);
         assert_eq!(read.kind(), io::ErrorKind::InvalidData);
         let back = HttpError::from_io(read);
         assert!(matches!(
             back,
             HttpError::Protocol {
-                source: ProtocolError::ChunkEnd,
+                source: ProtocolError::MissingChunkTerminator,
                 ..
             }
         ));
         assert!(!back.is_transient());
         let other = HttpError::from_io(io::ErrorKind::ConnectionReset.into());
-        assert!(matches!(other, HttpError::Io { .. }) && other.is_transient());
+        assert!(matches!(other, HttpError::ReadBody { .. }) && other.is_transient());
     }
 }

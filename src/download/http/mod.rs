@@ -1,42 +1,45 @@
-//! An HTTP/1.1 client for downloads: one GET, one answer, its body as it comes.
+//! HTTP/1.1 client for downloads: one GET request, one response, a streamed body.
 //!
-//! Outside it is [surf](https://docs.rs/surf)'s client, inside a transport of our own, for those
-//! that surf brings take a cut body for a whole one. No other module names surf.
+//! The public client wraps [surf](https://docs.rs/surf)'s client around a transport of our own,
+//! because surf's transports report a truncated body as complete. No other module names surf.
 //!
-//! | module | what it does |
+//! | module | contents |
 //! |---|---|
-//! | `client` | [`Client`] and [`Response`], the face |
-//! | `transport`, `exchange` | a connection for a request; the request sent, the head of the answer read |
-//! | `body` | the body read from its connection, which then goes back to the pool |
-//! | `connection`, `idle`, `pool` | bytes in and out; waits that end; connections for later |
-//! | `request`, [`head`], [`framing`], [`chunks`] | bytes and values alone: what is sent, what came, where it ends |
-//! | `proxy` | which requests go through a proxy |
-//! | `tunnel`, `socks` | the connection through it |
-//! | `login` | a user name and password |
+//! | `client`, `config`, `response` | [`Client`], [`ClientConfig`], [`Response`] |
+//! | `transport`, `round_trip` | connection for a request; request sent, response head read |
+//! | `body` | body reader, which returns its connection to the pool at the end |
+//! | `connection`, `read_timeout`, `pool` | buffered connection; inactivity timeout; idle connections |
+//! | `request`, [`response_head`], [`body_length`], [`chunked`] | pure encoding and parsing |
+//! | `proxy` | proxy selection, SOCKS5 |
+//! | `connect_tunnel` | connection through a proxy |
+//! | `basic_auth` | user name and password |
 //!
-//! What reads a stranger's bytes is public so that it can be fuzzed.
+//! The parsers of untrusted bytes are public so that they can be fuzzed.
 
+mod basic_auth;
 mod body;
-pub mod chunks;
+pub mod body_length;
+pub mod chunked;
 mod client;
+mod config;
+mod connect_tunnel;
 mod connection;
 mod error;
-mod exchange;
-pub mod framing;
-pub mod head;
-mod idle;
-mod login;
 mod pool;
 mod proxy;
+mod read_timeout;
 mod request;
-mod socks;
+mod response;
+pub mod response_head;
+mod round_trip;
 #[cfg(test)]
 mod tests;
 mod transport;
-mod tunnel;
 
-pub use client::{Client, ClientConfig, Response};
-pub(super) use error::shown;
+pub use basic_auth::{BasicAuth, BasicAuthError};
+pub use client::Client;
+pub use config::ClientConfig;
+pub(super) use error::redact_url;
 pub use error::{HttpError, ProtocolError, ProxyError};
-pub use login::{Login, LoginError};
-pub use proxy::{Exceptions, Proxies, Proxy, ProxyNameError};
+pub use proxy::{NoProxy, ParseProxyError, Proxies, Proxy};
+pub use response::Response;

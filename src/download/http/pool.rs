@@ -1,4 +1,4 @@
-//! Connections that are kept for the next request to the same origin.
+//! Connection pool keyed by origin and proxy.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::proxy::Proxy;
 use crate::net::address::Endpoint;
 
-/// How long a connection is kept. Most servers close theirs later (nginx after 75 s, some after
-/// 5 s), and one that was closed costs only a try.
-const KEPT: Duration = Duration::from_secs(30);
+/// Lifetime of an idle connection. Most servers close theirs later (nginx after 75 s, some after
+/// 5 s); a connection closed by the server costs one retry.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The connections that are kept in all, unless one origin may have more.
-const MOST: usize = 256;
+/// Maximum number of idle connections in total, unless the limit per origin is higher.
+const MAX_IDLE: usize = 256;
 
 /// Scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +21,15 @@ pub(super) struct Origin {
     pub(super) address: Endpoint,
 }
 
-/// What must be the same for a connection to be used again.
+/// Properties that must match to reuse a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct PoolKey {
     pub(super) origin: Origin,
-    /// What the connection goes through, and who asks it.
+    /// Proxy with its credentials.
     pub(super) proxy: Option<Proxy>,
 }
 
-/// Idle connections, the one that was used last at the end.
+/// Idle connections, most recently used last.
 #[derive(Debug)]
 pub(super) struct Pool<C> {
     per_origin: usize,
@@ -38,7 +38,7 @@ pub(super) struct Pool<C> {
 
 #[derive(Debug)]
 struct Idle<C> {
-    way: Way,
+    key: PoolKey,
     connection: C,
     since: Instant,
 }
@@ -51,27 +51,27 @@ impl<C> Pool<C> {
         }
     }
 
-    /// Takes the connection on `way` that was used last: it is the likeliest to be open.
-    pub(super) fn take(&self, way: &Way) -> Option<C> {
+    /// Removes the most recently used connection for `key`, the most likely one to be open.
+    pub(super) fn take(&self, key: &PoolKey) -> Option<C> {
         let mut idle = self.lock();
-        drop_old(&mut idle, Instant::now());
-        let at = idle.iter().rposition(|kept| kept.way == *way)?;
+        drop_expired(&mut idle, Instant::now());
+        let at = idle.iter().rposition(|kept| kept.key == *key)?;
         idle.remove(at).map(|kept| kept.connection)
     }
 
-    /// Keeps a connection; where there are too many, that which was used first is closed.
-    pub(super) fn put(&self, way: Way, connection: C) {
+    /// Adds a connection. If a limit is exceeded, the least recently used one is closed.
+    pub(super) fn put(&self, key: PoolKey, connection: C) {
         let mut idle = self.lock();
-        drop_old(&mut idle, Instant::now());
-        let same = |kept: &Idle<C>| kept.way == way;
+        drop_expired(&mut idle, Instant::now());
+        let same = |kept: &Idle<C>| kept.key == key;
         if idle.iter().filter(|kept| same(kept)).count() >= self.per_origin {
             idle.iter().position(same).map(|at| idle.remove(at));
-        } else if idle.len() >= MOST.max(self.per_origin) {
+        } else if idle.len() >= MAX_IDLE.max(self.per_origin) {
             idle.pop_front();
         }
         if self.per_origin > 0 {
             idle.push_back(Idle {
-                way,
+                key,
                 connection,
                 since: Instant::now(),
             });
@@ -83,8 +83,8 @@ impl<C> Pool<C> {
     }
 }
 
-fn drop_old<C>(idle: &mut VecDeque<Idle<C>>, now: Instant) {
-    let old = idle.partition_point(|kept| now.duration_since(kept.since) >= KEPT);
+fn drop_expired<C>(idle: &mut VecDeque<Idle<C>>, now: Instant) {
+    let old = idle.partition_point(|kept| now.duration_since(kept.since) >= IDLE_TIMEOUT);
     idle.drain(..old);
 }
 
@@ -92,8 +92,8 @@ fn drop_old<C>(idle: &mut VecDeque<Idle<C>>, now: Instant) {
 mod tests {
     use super::*;
 
-    fn origin(tls: bool, port: u16) -> Way {
-        Way {
+    fn origin(tls: bool, port: u16) -> PoolKey {
+        PoolKey {
             origin: Origin {
                 tls,
                 address: Endpoint::loopback(port),
@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_through_a_proxy_is_for_whoever_asked_it() {
+    fn proxied_connection_is_keyed_by_credentials() {
         let pool = Pool::new(2);
-        let through = |proxy: &str| Way {
+        let through = |proxy: &str| PoolKey {
             proxy: proxy.parse().ok(),
             ..origin(false, 1)
         };
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_is_taken_first_and_only_by_its_own_origin() {
+    fn most_recent_connection_of_the_origin_is_reused() {
         let pool = Pool::new(2);
         pool.put(origin(false, 1), "a");
         pool.put(origin(false, 1), "b");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_where_there_are_too_many() {
+    fn oldest_connection_is_evicted_at_the_limit() {
         let pool = Pool::new(2);
         for name in ["a", "b", "c"] {
             pool.put(origin(false, 1), name);
@@ -144,24 +144,24 @@ mod tests {
         for port in 0..1000 {
             pool.put(origin(false, port), "x");
         }
-        assert_eq!(pool.lock().len(), MOST);
-        assert_eq!(pool.take(&origin(false, 999 - MOST as u16)), None);
-        assert_eq!(pool.take(&origin(false, 1000 - MOST as u16)), Some("x"));
+        assert_eq!(pool.lock().len(), MAX_IDLE);
+        assert_eq!(pool.take(&origin(false, 999 - MAX_IDLE as u16)), None);
+        assert_eq!(pool.take(&origin(false, 1000 - MAX_IDLE as u16)), Some("x"));
     }
 
     #[test]
-    fn a_pool_for_none_keeps_none() {
+    fn pool_of_size_zero_keeps_nothing() {
         let pool = Pool::new(0);
         pool.put(origin(false, 1), "a");
         assert_eq!(pool.take(&origin(false, 1)), None);
     }
 
     #[test]
-    fn what_was_kept_too_long_is_gone() {
+    fn expired_connection_is_dropped() {
         let pool = Pool::new(2);
         pool.put(origin(false, 1), "old");
         pool.put(origin(false, 2), "new");
-        pool.lock()[0].since -= KEPT;
+        pool.lock()[0].since -= IDLE_TIMEOUT;
         assert_eq!(pool.take(&origin(false, 2)), Some("new"));
         assert!(pool.lock().is_empty());
     }

@@ -1,4 +1,4 @@
-//! The head of a request (RFC 9112 sections 3 and 5): pure, into bytes.
+//! Request head encoder (RFC 9112 sections 3 and 5).
 
 use url::{Position, Url};
 
@@ -6,21 +6,21 @@ use super::error::HttpError;
 use super::proxy::Proxy;
 use crate::escape::Escaped;
 
-/// Writes a GET of `url` with these fields. `Host`, `User-Agent`, `Accept` and `Accept-Encoding`
-/// are added where they are not given; user and password in the URL are not sent. What goes to a
-/// `proxy` as a whole names scheme and host too (RFC 9112 section 3.2.2), and who asks the proxy.
+/// Encodes a GET request for `url` with these headers. `Host`, `User-Agent`, `Accept` and
+/// `Accept-Encoding` are added unless given; user and password in the URL are not sent. A request
+/// to a `proxy` uses the absolute form (RFC 9112 section 3.2.2) and `Proxy-Authorization`.
 ///
 /// # Errors
 ///
-/// [`HttpError::Field`] for a name or a value that would break the head, and for a field that
-/// announces a body: the server would take the next request for it.
+/// [`HttpError::InvalidHeader`] for an invalid name or value, and for headers that announce a body:
+/// the server would read the next request as that body.
 pub(super) fn write_get(
     url: &Url,
     fields: &[(String, String)],
     user_agent: &str,
     proxy: Option<&Proxy>,
 ) -> Result<Vec<u8>, HttpError> {
-    // The URL parser lets none of these through; if one did come through, it would end the line.
+    // The URL parser encodes all other bytes; this check prevents request splitting if it fails to.
     let target = &url[Position::BeforePath..Position::AfterQuery];
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(HttpError::url(url));
@@ -42,17 +42,17 @@ pub(super) fn write_get(
         let given = fields
             .iter()
             .any(|(given, _)| given.eq_ignore_ascii_case(name));
-        // These are fields: the user agent was checked when the client was made.
+        // Defaults are valid: `Client::new` validated the user agent.
         if !given && !value.is_empty() {
             write_field(&mut head, name, value);
         }
     }
     for (name, value) in fields {
-        check(name, value)?;
+        validate_header(name, value)?;
         write_field(&mut head, name, value);
     }
-    if let Some(login) = proxy.and_then(|proxy| proxy.login.as_ref()) {
-        write_field(&mut head, "Proxy-Authorization", &login.to_basic());
+    if let Some(basic_auth) = proxy.and_then(|proxy| proxy.basic_auth.as_ref()) {
+        write_field(&mut head, "Proxy-Authorization", &basic_auth.to_basic());
     }
     head.extend_from_slice(b"\r\n");
     Ok(head)
@@ -64,28 +64,28 @@ fn write_field(head: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// Checks that a field is one (RFC 9110 sections 5.1 and 5.5) and announces no body.
+/// Validates a header (RFC 9110 sections 5.1 and 5.5) and rejects those that announce a body.
 ///
 /// # Errors
 ///
-/// [`HttpError::Field`] where not.
-pub(super) fn check(name: &str, value: &str) -> Result<(), HttpError> {
+/// [`HttpError::InvalidHeader`] if it is invalid.
+pub(super) fn validate_header(name: &str, value: &str) -> Result<(), HttpError> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
     let announces = |it: &&str| name.eq_ignore_ascii_case(it);
     let problem = if name.is_empty() || !name.bytes().all(token) {
-        "not a header name"
+        "invalid header name"
     } else if value.bytes().any(control) {
-        "its value holds a line end or another control character"
+        "control character in the value"
     } else if ["content-length", "transfer-encoding"]
         .iter()
         .any(announces)
     {
-        "a GET has no body"
+        "not allowed: GET has no body"
     } else {
         return Ok(());
     };
-    Err(HttpError::Field {
+    Err(HttpError::InvalidHeader {
         name: Escaped(name.as_bytes()).to_string(),
         problem,
     })
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn asks(url: &str, line: &str, host: &str) {
+    fn check_target(url: &str, line: &str, host: &str) {
         let head = write(url, &[]).unwrap();
         let rest = "User-Agent: test/1\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\r\n";
         assert_eq!(
@@ -119,22 +119,22 @@ mod tests {
     }
 
     #[test]
-    fn the_target_and_the_host_come_from_the_url_without_what_is_the_users_own() {
-        asks("http://example.org", "/", "example.org");
-        asks("http://example.org:80/a/b?c=d#e", "/a/b?c=d", "example.org");
-        asks("https://example.org:8443/?", "/?", "example.org:8443");
-        asks("http://user:secret@example.org/x", "/x", "example.org");
-        asks("http://[::1]:8080/x", "/x", "[::1]:8080");
-        asks(
+    fn target_and_host_exclude_url_credentials() {
+        check_target("http://example.org", "/", "example.org");
+        check_target("http://example.org:80/a/b?c=d#e", "/a/b?c=d", "example.org");
+        check_target("https://example.org:8443/?", "/?", "example.org:8443");
+        check_target("http://user:secret@example.org/x", "/x", "example.org");
+        check_target("http://[::1]:8080/x", "/x", "[::1]:8080");
+        check_target(
             "http://bücher.example/ä\u{7} b",
             "/%C3%A4%07%20b",
             "xn--bcher-kva.example",
         );
-        asks("http://example.org/a\r\nX: y", "/aX:%20y", "example.org");
+        check_target("http://example.org/a\r\nX: y", "/aX:%20y", "example.org");
     }
 
     #[test]
-    fn a_proxy_is_told_the_whole_url_and_who_asks() {
+    fn proxy_request_uses_absolute_form_and_authorization() {
         let url = "http://user:secret@example.org:8080/x?y#z".parse().unwrap();
         let proxy = "http://a:b@proxy".parse().unwrap();
         let head = write_get(&url, &[], "", Some(&proxy)).unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_field_takes_the_place_of_the_one_that_would_be_added() {
+    fn given_header_replaces_the_default() {
         let given = [
             ("host", "other"),
             ("USER-AGENT", ""),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_the_request_is_refused() {
+    fn invalid_header_is_rejected() {
         for (name, value) in [
             ("", "x"),
             ("a b", "x"),
@@ -177,7 +177,7 @@ mod tests {
         ] {
             let error = write("http://example.org/", &[(name, value)]).unwrap_err();
             assert!(
-                matches!(error, HttpError::Field { .. }),
+                matches!(error, HttpError::InvalidHeader { .. }),
                 "{name:?}: {value:?}: {error:?}"
             );
             assert!(!error.to_string().contains(['\r', '\n']), "{error}");

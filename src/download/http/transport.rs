@@ -1,4 +1,4 @@
-//! What surf sends its requests through: a connection for each, kept ones first.
+//! HTTP transport of the surf client: pooled or new connection for each request.
 
 use std::sync::Arc;
 
@@ -8,38 +8,37 @@ use smol::lock::OnceCell;
 use tracing::debug;
 use url::{Host as UrlHost, Url};
 
-use super::body::{Body, Home};
-use super::client::ClientConfig;
+use super::body::{Body, PoolReturn};
+use super::body_length::{BodyLength, is_keep_alive};
+use super::config::ClientConfig;
+use super::connect_tunnel;
 use super::connection::{Connection, Stream};
-use super::error::{Failure, HttpError, ProxyError};
-use super::exchange::{Answered, ask};
-use super::framing::{Framing, keeps_connection};
-use super::head::Head;
-use super::pool::{Origin, Pool, Way};
+use super::error::{HttpError, ProxyError, RoundTripError};
+use super::pool::{Origin, Pool, PoolKey};
 use super::proxy::{Kind, Proxy};
 use super::request::write_get;
-use super::tunnel;
+use super::response_head::ResponseHead;
+use super::round_trip::{ConnectionWithHead, round_trip};
 use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::resolver::DnsCache;
 use crate::net::tls::TlsClient;
 
-/// The fields of a request, as they are given: http-types would reorder them, and takes ASCII
-/// alone. They travel in the request's extensions.
-pub(super) struct Fields(pub(super) Vec<(String, String)>);
+/// Request headers, passed in the request's extensions: http-types would reorder them and accepts
+/// ASCII only.
+pub(super) struct RequestHeaders(pub(super) Vec<(String, String)>);
 
-/// The head of an answer, the length of its body where it is known, and the body. Travels in the
-/// response's extensions: http-types has no place for a value that is not ASCII, or a status of
-/// its own, and its body hides the socket.
+/// Head, known length and body of a response, passed in the response's extensions: http-types
+/// cannot represent non-ASCII values or unknown statuses, and its body hides the socket.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Head,
+pub(super) struct RawResponse {
+    pub(super) head: ResponseHead,
     pub(super) length: Option<u64>,
     pub(super) body: Body,
 }
 
-/// What surf sends its requests through.
+/// `HttpClient` implementation that surf uses.
 #[derive(Debug)]
 pub(super) struct Transport {
     config: ClientConfig,
@@ -51,7 +50,10 @@ pub(super) struct Transport {
 #[async_trait]
 impl HttpClient for Transport {
     async fn send(&self, request: Request) -> Result<Response, Error> {
-        let fields = request.ext().get().map_or(&[][..], |Fields(fields)| fields);
+        let fields = request
+            .ext()
+            .get()
+            .map_or(&[][..], |RequestHeaders(headers)| headers);
         let answer = self.get(request.url(), fields).await?;
         let mut response = Response::new(status_code(answer.head.status()));
         response.ext_mut().insert(answer);
@@ -61,8 +63,8 @@ impl HttpClient for Transport {
 
 impl Transport {
     pub(super) fn new(config: ClientConfig) -> Self {
-        let pool = Arc::new(Pool::new(config.idle_per_origin));
-        let names = DnsCache::new(config.lookup.clone());
+        let pool = Arc::new(Pool::new(config.max_idle_per_origin));
+        let names = DnsCache::new(config.resolver.clone());
         Self {
             config,
             pool,
@@ -71,70 +73,74 @@ impl Transport {
         }
     }
 
-    async fn get(&self, url: &Url, fields: &[(String, String)]) -> Result<Answer, HttpError> {
+    async fn get(&self, url: &Url, fields: &[(String, String)]) -> Result<RawResponse, HttpError> {
         let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
-        let proxy = self.config.proxies.of(url).cloned();
-        let way = Way { origin, proxy };
-        let whole = way
+        let proxy = self.config.proxies.for_url(url).cloned();
+        let key = PoolKey { origin, proxy };
+        let http_proxy = key
             .proxy
             .as_ref()
-            .filter(|proxy| is_asked_whole(proxy, &way.origin));
-        let request = write_get(url, fields, &self.config.user_agent, whole)?;
+            .filter(|proxy| uses_absolute_form(proxy, &key.origin));
+        let request = write_get(url, fields, &self.config.user_agent, http_proxy)?;
         let failed = |failure| HttpError::of(url, failure, 0, None);
 
-        let kept = self.ask_kept(&way, &request).await.map_err(failed)?;
+        let kept = self.try_pooled(&key, &request).await.map_err(failed)?;
         let (connection, head) = match kept {
             Some(answered) => answered,
-            // Boxed: it is far larger than the rest, and most requests do without.
-            None => ask(Box::pin(self.connect(&way)).await?, &request)
+            // Boxed: this future is much larger than the others and rarely needed.
+            None => round_trip(Box::pin(self.connect(&key)).await?, &request)
                 .await
                 .map_err(failed)?,
         };
-        if let (407, Some(proxy)) = (head.status(), whole) {
-            return Err(self::failed(proxy, proxy.refusal()));
+        if let (407, Some(proxy)) = (head.status(), http_proxy) {
+            return Err(self::failed(proxy, proxy.auth_error()));
         }
-        let framing = Framing::of(&head).map_err(|error| failed(error.into()))?;
-        debug!(target: "myapp::traffic", status = head.status(), "answer of {}", way.origin.address);
-        let home = keeps_connection(&head).then(|| Home {
+        let body_length = BodyLength::from_head(&head).map_err(|error| failed(error.into()))?;
+        debug!(target: "myapp::traffic", status = head.status(), "response from {}", key.origin.address);
+        let pool_return = is_keep_alive(&head).then(|| PoolReturn {
             pool: self.pool.clone(),
-            way,
+            key,
         });
-        let length = framing.length();
-        Ok(Answer {
+        let length = body_length.content_length();
+        Ok(RawResponse {
             head,
             length,
-            body: Body::new(connection, framing, url.clone(), home),
+            body: Body::new(connection, body_length, url.clone(), pool_return),
         })
     }
 
-    /// Asks over a kept connection; `None` where there is none that is still open. A GET may be
-    /// sent again (RFC 9110 section 9.2.2), and a server may close a silent connection at any
-    /// time (RFC 9112 section 9.3.1).
-    async fn ask_kept(&self, way: &Way, request: &[u8]) -> Result<Option<Answered>, Failure> {
-        while let Some(connection) = self.pool.take(way) {
-            if !connection.is_quiet() {
+    /// Tries a pooled connection; returns `None` if none is open. A GET may be resent (RFC 9110
+    /// section 9.2.2), since a server may close an idle connection at any time (RFC 9112 section
+    /// 9.3.1).
+    async fn try_pooled(
+        &self,
+        key: &PoolKey,
+        request: &[u8],
+    ) -> Result<Option<ConnectionWithHead>, RoundTripError> {
+        while let Some(connection) = self.pool.take(key) {
+            if !connection.is_reusable() {
                 continue;
             }
-            return match ask(connection, request).await {
-                Err(Failure::Closed) => Ok(None),
+            return match round_trip(connection, request).await {
+                Err(RoundTripError::ClosedBeforeResponse) => Ok(None),
                 answered => answered.map(Some),
             };
         }
         Ok(None)
     }
 
-    async fn connect(&self, way: &Way) -> Result<Box<Connection>, HttpError> {
-        let Way {
+    async fn connect(&self, key: &PoolKey) -> Result<Box<Connection>, HttpError> {
+        let PoolKey {
             origin: Origin { tls, address },
             proxy,
-        } = way;
+        } = key;
         let secure = if *tls { Some(self.tls().await?) } else { None };
         let limit = self.config.connect_timeout;
         let late = ConnectError::TimedOut {
             address: Address::Tcp(address.clone()),
             limit,
         };
-        let opened = timeout(Some(limit), self.open(way, secure)).await;
+        let opened = timeout(Some(limit), self.open(key, secure)).await;
         let stream = opened.unwrap_or_else(|_| {
             self.names
                 .invalidate(proxy.as_ref().map_or(address, |proxy| &proxy.address));
@@ -147,12 +153,13 @@ impl Transport {
         Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
     }
 
-    async fn open(&self, way: &Way, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
-        let (address, names) = (&way.origin.address, &self.names);
+    async fn open(&self, key: &PoolKey, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
+        let address = &key.origin.address;
+        let names = &self.names;
         let idle = self.config.idle_timeout;
-        let tcp = match &way.proxy {
-            None => tunnel::dial(address, names).await?,
-            Some(proxy) => tunnel::open(proxy, address, tls.is_some(), names, idle)
+        let tcp = match &key.proxy {
+            None => connect_tunnel::dial(address, names).await?,
+            Some(proxy) => connect_tunnel::open(proxy, address, tls.is_some(), names, idle)
                 .await
                 .map_err(|source| failed(proxy, source))?,
         };
@@ -171,7 +178,7 @@ impl Transport {
         }
     }
 
-    /// The files are read once, with the first request that needs them.
+    /// Returns the TLS client, loading the certificate files on first use.
     async fn tls(&self) -> Result<&TlsClient, HttpError> {
         let config = self.config.tls.clone();
         Ok(self
@@ -181,8 +188,8 @@ impl Transport {
     }
 }
 
-/// Whether requests go to the proxy as a whole, and not through a connection to their host.
-fn is_asked_whole(proxy: &Proxy, origin: &Origin) -> bool {
+/// Returns whether requests use the absolute form instead of a tunnel.
+fn uses_absolute_form(proxy: &Proxy, origin: &Origin) -> bool {
     proxy.kind == Kind::Http && !origin.tls
 }
 
@@ -193,7 +200,7 @@ fn failed(proxy: &Proxy, source: ProxyError) -> HttpError {
     }
 }
 
-/// Scheme, host and port of a URL; `None` where it is not http or https.
+/// Returns scheme, host and port of a URL, or `None` if it is not http or https.
 fn origin_of(url: &Url) -> Option<Origin> {
     let tls = match url.scheme() {
         "http" => false,
@@ -214,8 +221,8 @@ fn origin_of(url: &Url) -> Option<Origin> {
     })
 }
 
-/// The status as http-types knows it: one that it does not know counts as the first of its class
-/// (RFC 9110 section 15).
+/// Converts a status to http-types; unknown codes become the x00 code of their class (RFC 9110
+/// section 15).
 fn status_code(status: u16) -> StatusCode {
     StatusCode::try_from(status).unwrap_or(match status {
         ..300 => StatusCode::Ok,
@@ -230,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_is_scheme_host_and_port() {
+    fn origin_is_scheme_host_and_port() {
         for (url, tls, address) in [
             ("http://Example.org/x", false, "example.org:80"),
             ("https://user@example.org", true, "example.org:443"),
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_surf_does_not_know_counts_as_the_first_of_its_class() {
+    fn unknown_status_becomes_the_first_of_its_class() {
         for (status, known) in [(206, 206), (299, 200), (399, 300), (430, 400), (520, 500)] {
             assert_eq!(u16::from(status_code(status)), known, "{status}");
         }

@@ -36,13 +36,13 @@ fn a_body_that_is_cut_is_never_taken_for_a_file() {
             Answer::body(seeded(1, LARGE)).cut_at(at),
             &[],
             4,
-            "cut short",
+            "incomplete response",
         );
         breaks(
             Answer::body(seeded(1, LARGE)).chunked().cut_at(at),
             &[],
             4,
-            "cut short",
+            "incomplete response",
         );
     }
 }
@@ -82,15 +82,15 @@ fn what_is_no_http_is_refused_at_a_limit() {
         (fields, "the head"),
         (
             Answer::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)),
-            "interim",
+            "informational",
         ),
         (
             Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"),
-            "not a chunk size: \"zz\"",
+            "invalid chunk size: \"zz\"",
         ),
         (
             Answer::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),
-            "not a chunk size",
+            "invalid chunk size",
         ),
     ] {
         fails(answer, &[], 7, says);

@@ -51,7 +51,7 @@ fn a_wrong_file_never_gets_its_name_and_is_asked_for_once() {
     fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
         .code(9)
         .says(&format!("the sha256 is {ABC}, not {NONE}"))
-        .says("hint: the bytes are in the .part");
+        .says("hint: the data is in the .part");
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     assert_eq!(server.requests().len(), 1);
 }
@@ -148,7 +148,7 @@ fn a_name_that_a_list_does_not_have_is_not_fetched_and_the_others_are() {
         ],
     )
     .code(9)
-    .says("the list of checksums does not have it")
+    .says("no entry in the list of checksums")
     .says("1 of 2 files saved");
     assert_eq!(folder.names(), ["f", "sums"]);
     assert_eq!(server.requests().len(), 1);

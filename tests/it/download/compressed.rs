@@ -98,15 +98,23 @@ fn what_is_damaged_never_gets_the_name() {
     let end = flipped.len() - 6;
     flipped[end] ^= 1;
     for (bytes, coding, says) in [
-        (flipped, "gzip", "unpack: damaged gzip data"),
+        (flipped, "gzip", "decompress: damaged gzip data"),
         (
             whole[..LARGE / 2].to_vec(),
             "gzip",
-            "unpack: gzip data ends early",
+            "decompress: gzip data ends early",
         ),
-        ([&whole[..], b"more"].concat(), "gzip", "unpack: "),
-        (b"plain text".to_vec(), "zstd", "unpack: damaged zstd data"),
-        (b"plain text".to_vec(), "br", "unpack: damaged brotli data"),
+        ([&whole[..], b"more"].concat(), "gzip", "decompress: "),
+        (
+            b"plain text".to_vec(),
+            "zstd",
+            "decompress: damaged zstd data",
+        ),
+        (
+            b"plain text".to_vec(),
+            "br",
+            "decompress: damaged brotli data",
+        ),
     ] {
         let (folder, ran) = fetch_f(packed(bytes, coding), &["--compressed"]);
         ran.code(7).says(says);
@@ -137,7 +145,7 @@ fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
         "X-Cut: 1",
         &url,
     ];
-    fetch(&folder, cut).code(4).says("cut short");
+    fetch(&folder, cut).code(4).says("incomplete response");
     assert!(!folder.path("f").exists());
     fetch(&folder, ["-c", "--compressed", &url]).code(0);
     assert!(folder.read("f") == body);

@@ -36,7 +36,7 @@ fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
         let server = server.may_be_idle();
         fetch(&folder, &[option, &server.url("/f")])
             .code(0)
-            .says("kept f: it is there already");
+            .says("kept f: already complete");
         assert_eq!(
             (folder.names(), folder.read("f")),
             (vec!["f".into()], b"old".to_vec())
@@ -257,7 +257,7 @@ fn what_has_got_a_name_from_the_server_is_gone_on_with_and_then_kept() {
     run()
         .code(0)
         .says("saved 1.pdf")
-        .says("kept 22.pdf: it is there already");
+        .says("kept 22.pdf: already complete");
     assert_eq!(server.requests()[2].first(), Some(100_000));
     run()
         .code(0)

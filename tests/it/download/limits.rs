@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_lite::{future, stream};
-use myapp::download::{Config, Downloader, Event, Item};
+use myapp::download::{Config, Downloader, Event, Item, Limits, OutputPolicy};
 
 use crate::download::LARGE;
 use crate::harness::Folder;
@@ -44,9 +44,15 @@ fn all_files_together_keep_the_rate() {
         Server::start(|_| Answer::body(seeded(1, 2 << 20))),
     );
     let config = Config {
-        dir: folder.path("").to_owned(),
-        jobs: NonZeroUsize::new(4).unwrap(),
-        rate: NonZeroU64::new(MIB),
+        output: OutputPolicy {
+            dir: folder.path("").to_owned(),
+            ..OutputPolicy::default()
+        },
+        limits: Limits {
+            jobs: NonZeroUsize::new(4).unwrap(),
+            rate: NonZeroU64::new(MIB),
+            ..Limits::default()
+        },
         ..Config::default()
     };
     let (start, read) = (Instant::now(), Mutex::new(Vec::new()));
@@ -54,7 +60,10 @@ fn all_files_together_keep_the_rate() {
     let report = myapp::runtime::block_on(Downloader::new(config).unwrap().run(
         stream::iter(items),
         &|number, event| {
-            if let Event::Received { position } = event {
+            if let Event::Progress {
+                downloaded: position,
+            } = event
+            {
                 read.lock()
                     .unwrap()
                     .push((start.elapsed(), number as usize, position));

@@ -73,8 +73,8 @@ fn a_wrong_line_is_named_and_only_its_file_is_missing() {
         .myapp(["download", "-ilist", "-dd"])
         .run()
         .code(9)
-        .says(&(named("/a", 2) + "out= is no plain path inside the folder"))
-        .says(&(named("/b", 4) + "an indented line is an option"))
+        .says(&(named("/a", 2) + "out= is not a plain path inside the output directory"))
+        .says(&(named("/b", 4) + "unknown option"))
         .says("download http://: list, line 7: not a URL: empty host")
         .says("1 of 5 files saved");
     assert_eq!(folder.names(), ["d", "list"]);
@@ -158,7 +158,10 @@ fn an_option_that_has_begun_to_come_is_waited_for() {
         .code(0);
     running.write("\n");
     running.close_stdin();
-    running.wait().code(2).says("line 2: out= is no plain path");
+    running
+        .wait()
+        .code(2)
+        .says("line 2: out= is not a plain path");
     assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
 }
 

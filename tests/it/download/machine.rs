@@ -135,8 +135,8 @@ fn a_line_tells_what_was_tried_again_resumed_checked_and_kept() {
 
     let (files, summary) = lines(&fetch(&folder, ["-c", "--json", &url]).code(0));
     assert_eq!(
-        (&files[0]["result"], &summary["kept"]),
-        (&"kept".into(), &1.into())
+        (&files[0]["result"], &summary["skipped"]),
+        (&"skipped".into(), &1.into())
     );
 }
 
@@ -155,10 +155,10 @@ fn a_file_that_was_stopped_has_its_line_too() {
     let (files, summary) = lines(&running.wait().code(130));
     assert_eq!(
         (&files[0]["result"], &files[0]["code"]),
-        (&"stopped".into(), &130.into())
+        (&"cancelled".into(), &130.into())
     );
     assert_eq!(
-        (&summary["stopped"], &summary["code"]),
+        (&summary["cancelled"], &summary["code"]),
         (&1.into(), &130.into())
     );
 }
@@ -216,7 +216,7 @@ fn a_dry_run_tells_where_files_would_go_and_touches_nothing() {
         .prints("http://127.0.0.1:1/a -> d/a\n");
     dry(&["--no-clobber"])
         .code(0)
-        .prints("http://127.0.0.1:1/a -> d/a (there already)\n");
+        .prints("http://127.0.0.1:1/a -> d/a (exists)\n");
     dry(&["-o", "-"])
         .code(0)
         .prints("http://127.0.0.1:1/a -> stdout\n");

@@ -147,7 +147,7 @@ fn where_all_fail_one_failure_names_the_last_and_the_rest_of_the_list_is_fetched
     let second = Server::start(|_| Answer::status(401));
     let other = first.url("/good\n");
     let says = format!(
-        "{}: the last mirror, {}: HTTP status 401",
+        "{}: last mirror {}: HTTP status 401",
         first.url("/f"),
         second.url("/other")
     );
@@ -316,7 +316,7 @@ fn parts_that_do_not_add_up_are_fetched_anew_from_one_alone() {
     );
     spread(&folder, [&first, &second], &checksum(&body), &[])
         .code(0)
-        .says("asking another source");
+        .says("trying another source");
     is_exact(&folder, &body);
     assert!(
         second

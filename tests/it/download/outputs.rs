@@ -81,7 +81,9 @@ fn stdout_gets_the_bytes_and_nothing_else() {
 #[test]
 fn stdout_gets_what_came_before_a_failure() {
     let (_, ran) = fetch_f(Answer::body("abcdef").cut_at(3), &["-o", "-"]);
-    ran.code(4).prints("abc").says("cut short after 3");
+    ran.code(4)
+        .prints("abc")
+        .says("incomplete response after 3");
 }
 
 #[test]

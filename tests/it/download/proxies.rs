@@ -300,7 +300,7 @@ fn every_address_of_a_name_is_tried_through_socks5() {
         &url,
     ])
     .code(4)
-    .says("the host refuses its connection");
+    .says("connection refused");
     // Whoever is not let in knocks once.
     let (asked, wrong) = (proxy.asked().len(), named.replace("secret", "wrong"));
     fetch(&[
@@ -336,13 +336,13 @@ fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
     for (proxy, scheme) in [(&refusing, "http"), (&socks, "socks5h")] {
         for url in ["http://a.invalid/f", "https://a.invalid/f"] {
             let named = proxy.url(scheme);
-            let says = format!("go through the proxy {named}: it wants a user name and password");
+            let says = format!("connect through proxy {named}: user name and password required");
             fetch(&["--proxy", &named, url])
                 .code(6)
                 .says(&says)
                 .says("hint: --proxy");
             let wrong = named.replace("//", "//user:hidden@");
-            let says = format!("go through the proxy {named}: it refuses the user name");
+            let says = format!("connect through proxy {named}: user name or password rejected");
             let ran = fetch(&["-vv", "--proxy", &wrong, url]).code(6).says(&says);
             assert!(!ran.stderr.contains("hidden"), "{}", ran.stderr);
         }
@@ -381,21 +381,25 @@ fn a_proxy_that_fails_is_named_with_its_cause() {
         (
             bad.url("http"),
             4,
-            "it answers CONNECT with HTTP status 403".into(),
+            "HTTP status 403 in response to CONNECT".into(),
         ),
         (
             surplus.url("http"),
             4,
-            "it sends more than its answer".into(),
+            "unexpected data after the response".into(),
         ),
-        (closing.url("http"), 4, "it closed the connection".into()),
-        (web.url("socks5"), 4, "it does not speak SOCKS5".into()),
+        (
+            closing.url("http"),
+            4,
+            "connection closed by the proxy".into(),
+        ),
+        (web.url("socks5"), 4, "not a SOCKS5 proxy".into()),
         (
             silent.url("socks5"),
             10,
             "connect to 127.0.0.1:1: timed out after 500ms".into(),
         ),
-        (login, 4, "the host refuses its connection".into()),
+        (login, 4, "connection refused".into()),
     ] {
         let line = [
             "--connect-timeout",
@@ -407,7 +411,7 @@ fn a_proxy_that_fails_is_named_with_its_cause() {
         let shown = proxy.replace("user:secret@", "");
         fetch(&line)
             .code(code)
-            .says(&format!("go through the proxy {shown}: {says}"));
+            .says(&format!("connect through proxy {shown}: {says}"));
     }
 }
 

@@ -29,21 +29,24 @@ fn twenty_redirects_are_followed_and_no_more() {
     hops(20).code(0);
     hops(21)
         .code(7)
-        .says("follow the redirect from http://127.0.0.1:")
+        .says("follow redirect from http://127.0.0.1:")
         .says("more than 20");
 }
 
 #[test]
 fn a_redirect_that_leads_nowhere_or_astray_is_refused() {
     for (location, says) in [
-        ("/f", "a loop, back to http://127.0.0.1:"),
-        ("file:///etc/passwd", "it leads to file:///etc/passwd"),
-        ("ftp://127.0.0.1/f", "it leads to ftp://127.0.0.1/f"),
+        ("/f", "redirect loop to http://127.0.0.1:"),
+        (
+            "file:///etc/passwd",
+            "unsupported scheme: file:///etc/passwd",
+        ),
+        ("ftp://127.0.0.1/f", "unsupported scheme: ftp://127.0.0.1/f"),
         ("http://[", "no URL"),
     ] {
         fails(Answer::redirect(302, location), &[], 7, says);
     }
-    fails(Answer::status(302), &[], 7, "does not say where it leads");
+    fails(Answer::status(302), &[], 7, "no Location header");
     fails(
         Answer::redirect(302, "/g"),
         &["--max-redirs", "0"],
@@ -116,7 +119,7 @@ fn a_redirect_out_of_tls_is_followed_only_where_that_is_allowed() {
     let url = server.url("/f");
     fetch(&folder, ["--cacert", "ca.pem", &url])
         .code(7)
-        .says(&format!("it leads from https to http, {}", plain.url("/g")))
+        .says(&format!("redirect from https to http: {}", plain.url("/g")))
         .says("hint: --allow-http-redirect");
     assert!(plain.requests().is_empty());
     fetch(

@@ -77,7 +77,7 @@ fn a_cut_file_goes_on_where_it_broke() {
     });
     fetch(&folder, &server, &[])
         .code(0)
-        .says("cut short after 3145728");
+        .says("incomplete response after 3145728");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(CUT)]);
     assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
@@ -193,7 +193,7 @@ fn stdout_goes_on_in_the_middle_or_says_that_it_cannot() {
     });
     let ran = fetch(&Folder::new(), &server, &["-o", "-"])
         .code(4)
-        .says("cannot be taken back");
+        .says("cannot be undone");
     assert!(ran.stdout == begin);
 }
 
@@ -462,7 +462,7 @@ fn several_files_of_one_name_each_go_on_with_their_own_part() {
     // Everything is there: nothing is asked for any more.
     let ran = folder.myapp(line("-c")).run().code(0);
     assert!(
-        ran.stderr.contains("kept f: it is there already"),
+        ran.stderr.contains("kept f: already complete"),
         "{}",
         ran.stderr
     );

@@ -39,7 +39,7 @@ fn what_may_pass_is_tried_again() {
         fetch(&folder, &[&server.url("/f")])
             .code(0)
             .prints("")
-            .says("trying again");
+            .says("retrying");
         assert_eq!(folder.names(), ["f"]);
         assert_eq!(
             (folder.read("f"), server.requests().len()),
@@ -77,12 +77,7 @@ fn who_refuses_connections_is_tried_as_often_as_asked_for() {
         &["--retry", "3", &format!("http://{closed}/f")],
     )
     .code(4);
-    assert_eq!(
-        ran.stderr.matches("trying again").count(),
-        3,
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(ran.stderr.matches("retrying").count(), 3, "{}", ran.stderr);
 }
 
 #[test]
@@ -93,7 +88,11 @@ fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() 
         .unwrap();
     let server = at_first(1, Answer::body("good").cut_at(2));
     for (url, code, cause) in [
-        (server.url("/f"), 0, "cut short after 2 of 4 bytes".into()),
+        (
+            server.url("/f"),
+            0,
+            "incomplete response after 2 of 4 bytes".into(),
+        ),
         (
             format!("http://{closed}/f"),
             4,
@@ -104,7 +103,7 @@ fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() 
         let line = ran.stderr.lines().next().unwrap();
         let line = line.split_once(" WARN ").expect(line).1;
         assert!(
-            line.starts_with(&format!("trying again: {cause} url={url} wait=")),
+            line.starts_with(&format!("retrying: {cause} url={url} wait=")),
             "{line}"
         );
     }
@@ -210,7 +209,7 @@ fn a_wait_that_is_too_long_is_a_failure_now_that_says_so() {
     let start = Instant::now();
     fetch(&folder, &["--retry-max-time", "5s", &server.url("/f")])
         .code(8)
-        .says("not tried again: 3600s to wait")
+        .says("not retried: delay 3600s")
         .says("HTTP status 503");
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(server.requests().len(), 1);
@@ -252,7 +251,7 @@ fn what_takes_too_long_is_given_up_and_its_part_stays() {
     let (folder, server) = (Folder::new(), Server::start(move |_| stalled.clone()));
     fetch(&folder, &["--max-time", "1s", &server.url("/f")])
         .code(10)
-        .says("not whole after 1s");
+        .says("not complete after 1s");
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     assert_eq!(server.requests().len(), 1);
     let drip = Answer::body(seeded(1, 9000)).dripping(1, Duration::from_millis(100));

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use futures_lite::{future, stream};
-use myapp::download::{Config, Downloader, Event, Item};
+use myapp::download::{Config, Downloader, Event, Item, Limits, OutputPolicy, RetryPolicy};
 use myapp::runtime;
 use rustix::process::Signal;
 
@@ -105,7 +105,7 @@ fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
     let line = ["--speed-limit", "4000", "--speed-time", "1"];
     split(&folder, &server, &line)
         .code(0)
-        .says("trying a part again")
+        .says("retrying a segment")
         .says("fewer than 1000");
     is_exact(&folder, &body);
 }
@@ -214,17 +214,28 @@ fn whatever_one_connection_is_answered_the_file_is_exact() {
 /// What a run over so many connections tells: where it begins, and each position.
 fn told(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<u64>) {
     let config = Config {
-        dir: folder.path("."),
-        split: NonZeroUsize::new(connections).unwrap(),
-        min_split: 1 << 20,
-        retries: 0,
-        resume: true,
+        output: OutputPolicy {
+            dir: folder.path("."),
+            resume: true,
+            ..OutputPolicy::default()
+        },
+        limits: Limits {
+            connections_per_file: NonZeroUsize::new(connections).unwrap(),
+            min_segment_len: 1 << 20,
+            ..Limits::default()
+        },
+        retry: RetryPolicy {
+            max_retries: 0,
+            ..RetryPolicy::default()
+        },
         ..Config::default()
     };
     let (from, positions) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let observer = |_, event: Event<'_>| match event {
-        Event::Answered { from: at, .. } => from.lock().unwrap().push(at),
-        Event::Received { position } => positions.lock().unwrap().push(position),
+        Event::BodyStarted { offset: at, .. } => from.lock().unwrap().push(at),
+        Event::Progress {
+            downloaded: position,
+        } => positions.lock().unwrap().push(position),
         _ => {}
     };
     let list = stream::iter([Item::parse(&server.url("/f"))]);

@@ -14,18 +14,8 @@ fn the_page_of_an_error_is_never_saved() {
             &format!("HTTP status {status}"),
         );
     }
-    fails(
-        Answer::status(206),
-        &[],
-        7,
-        "HTTP status 206 does not answer",
-    );
-    fails(
-        Answer::status(304),
-        &[],
-        7,
-        "HTTP status 304 does not answer",
-    );
+    fails(Answer::status(206), &[], 7, "unexpected HTTP status 206");
+    fails(Answer::status(304), &[], 7, "unexpected HTTP status 304");
 }
 
 #[test]
@@ -73,7 +63,7 @@ fn a_server_that_falls_silent_is_given_up() {
         ok().delayed(Duration::from_secs(4)),
     ] {
         let start = Instant::now();
-        breaks(answer, &["-T", "1"], 10, "not a byte for 1s");
+        breaks(answer, &["-T", "1"], 10, "no data for 1s");
         assert!(start.elapsed() >= Duration::from_secs(1));
     }
 }

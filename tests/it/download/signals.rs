@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use futures_lite::stream;
-use myapp::download::{Config, Downloader, Item};
+use myapp::download::{Config, Downloader, Item, OutputPolicy};
 use myapp::limits::shutdown;
 use myapp::runtime;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
@@ -36,7 +36,7 @@ fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
             .wait()
             .code(code)
             .says("interrupted: 0 of 4 files saved")
-            .says("4 not finished\nhint: -c goes on");
+            .says("4 not finished\nhint: -c resumes");
         assert!(
             start.elapsed() < Duration::from_secs(5),
             "{:?}",
@@ -103,7 +103,10 @@ fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));
     let config = Config {
-        dir: folder.path("."),
+        output: OutputPolicy {
+            dir: folder.path("."),
+            ..OutputPolicy::default()
+        },
         ..Config::default()
     };
     let downloader = Downloader::new(config).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use futures_lite::{StreamExt as _, future, stream};
-use myapp::download::{Config, Downloader, Event, Item};
+use myapp::download::{Config, Downloader, Event, Item, OutputPolicy, RetryPolicy};
 use myapp::runtime;
 
 use super::*;
@@ -15,10 +15,10 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
         (&["-nc", "u"], "hint: --no-clobber"),
         (&["-C", "-", "u"], "hint: -c goes on"),
         (&[], "no URL"),
-        (&["-o", "f", "a", "b"], "hint: -d DIR"),
-        (&["-o", "f", "-"], "hint: -d DIR"),
-        (&["-d", "a=b", "u"], "hint: make the folder first"),
-        (&["-d", "@data", "u"], "hint: make the folder first"),
+        (&["-o", "f", "a", "b"], "hint: use -d DIR"),
+        (&["-o", "f", "-"], "hint: use -d DIR"),
+        (&["-d", "a=b", "u"], "hint: create the directory first"),
+        (&["-d", "@data", "u"], "hint: create the directory first"),
         (&["-j", "0", "u"], "--jobs"),
         (&["-T", "soon", "u"], "not a duration"),
         (&["-H", "no colon", "u"], "NAME: VALUE"),
@@ -124,9 +124,11 @@ fn what_is_told_adds_up_also_after_failures() {
     let observer = |number: u64, event: Event<'_>| {
         let step = match event {
             Event::Started { .. } => Told::Started,
-            Event::Responded { .. } => return,
-            Event::Answered { length, .. } => Told::Length(length),
-            Event::Received { position } => Told::Position(position),
+            Event::ResponseReceived { .. } => return,
+            Event::BodyStarted { total: length, .. } => Told::Length(length),
+            Event::Progress {
+                downloaded: position,
+            } => Told::Position(position),
             Event::Saved(saved) => Told::Saved(saved.bytes),
             Event::Failed(_) => Told::Failed,
             other => panic!("{other:?}"),
@@ -134,15 +136,21 @@ fn what_is_told_adds_up_also_after_failures() {
         told.lock().unwrap()[number as usize].push(step);
     };
     let config = Config {
-        dir: folder.path("."),
-        retries: 0,
+        output: OutputPolicy {
+            dir: folder.path("."),
+            ..OutputPolicy::default()
+        },
+        retry: RetryPolicy {
+            max_retries: 0,
+            ..RetryPolicy::default()
+        },
         ..Config::default()
     };
     let urls = ["/whole", "/chunked", "/cut", "/missing"].map(|path| server.url(path));
     let list = stream::iter(urls).map(|url| Item::parse(&url));
     let downloader = Downloader::new(config).unwrap();
     let report = runtime::block_on(downloader.run(list, &observer, future::pending()));
-    assert_eq!((report.saved, report.failed, report.stopped), (2, 2, 0));
+    assert_eq!((report.saved, report.failed, report.cancelled), (2, 2, 0));
     assert_eq!(report.bytes, LARGE as u64 + 1000);
 
     let told = told.into_inner().unwrap();

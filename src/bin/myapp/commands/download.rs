@@ -24,9 +24,10 @@ use std::time::Duration;
 use clap::Args;
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
+use myapp::download::http::ClientConfig;
 use myapp::download::{
-    Config, Downgrade, Downloader, Event, Failure as Failed, Foreseen, Header, Item, Report, Saved,
-    Target,
+    Config, Downloader, Event, FailedItem, Header, HttpsDowngrade, Item, Limits, OutputPolicy,
+    PlannedDownload, RedirectPolicy, Report, Saved, Target,
 };
 use myapp::escape::Escaped;
 use myapp::limits::shutdown;
@@ -46,8 +47,8 @@ use crate::output::terminal;
 use crate::secret::secret;
 use crate::signals::Ending;
 
-/// Failures that the summary names; a line has told each already when it happened.
-const NAMED: usize = 20;
+/// Maximum number of failures listed in the summary; each was logged when it occurred.
+const MAX_FAILURES_LISTED: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,10 +58,9 @@ Examples:
   myapp download -o - https://example.com/data.csv | head
   myapp download -s 8 -c https://example.com/a.iso
 
-A file appears under its name when it is whole; until then a longer one is called
-NAME.part.
-Where a file of that name is there already, the new one becomes NAME.1, NAME.2 …
-What broke off goes on with -c, if the server still has the same file.";
+While a download runs, its data is in NAME.part; it is renamed when complete.
+If NAME exists, the new file is named NAME.1, NAME.2 …
+-c resumes a partial download if the file on the server is unchanged.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -68,7 +68,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     list: list::ListOptions,
 
-    /// The folder for the files, made if missing [default: the current one]
+    /// Output directory, created if missing [default: current directory]
     #[arg(
         short,
         long,
@@ -77,21 +77,21 @@ pub(crate) struct Options {
         help_heading = "Files"
     )]
     dir: Option<PathBuf>,
-    /// The file for a single URL; - for stdout
+    /// Output file of a single URL; - for stdout
     #[arg(short, long, value_name = "PATH", help_heading = "Files")]
     output: Option<PathBuf>,
     #[command(flatten)]
     files: files::FileOptions,
     #[command(flatten)]
     checksums: checksums::ChecksumOptions,
-    /// Only tell on stdout which file would go where; ask no server, make nothing
+    /// Print the output path of each URL; send no request, write no file
     #[arg(long, help_heading = "Files", conflicts_with = "json")]
     dry_run: bool,
-    /// Tell on stdout as a line of JSON how each file ended, then how the run did
+    /// Print one JSON line per finished file to stdout, then a summary
     #[arg(long, help_heading = "Files")]
     json: bool,
 
-    /// Files at once
+    /// Concurrent downloads
     #[arg(
         short,
         long,
@@ -101,7 +101,7 @@ pub(crate) struct Options {
     )]
     #[arg(value_parser = number::<NonZeroUsize>)]
     jobs: NonZeroUsize,
-    /// Redirects to follow for one file
+    /// Maximum number of redirects per file
     #[arg(
         long,
         value_name = "N",
@@ -109,13 +109,13 @@ pub(crate) struct Options {
         help_heading = "Transfers"
     )]
     max_redirs: usize,
-    /// Follow redirects from https to http too
+    /// Follow redirects from https to http
     #[arg(long, help_heading = "Transfers")]
     allow_http_redirect: bool,
-    /// How long connecting may take
+    /// Maximum time to connect
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "10s", help_heading = "Transfers")]
     connect_timeout: Duration,
-    /// How long a server may send nothing
+    /// Maximum time without receiving a byte
     #[arg(short = 'T', long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", help_heading = "Transfers")]
     timeout: Duration,
     #[command(flatten)]
@@ -125,10 +125,10 @@ pub(crate) struct Options {
     #[command(flatten)]
     retry: retry::RetryOptions,
 
-    /// Add a header field; one that looks like a credential stays with the first server
+    /// Extra request header; credentials are sent to the first origin only
     #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = secret::<Header>(), help_heading = "Requests")]
     header: Vec<Header>,
-    /// The program's name for servers [default: myapp/VERSION]
+    /// User-Agent header [default: myapp/VERSION]
     #[arg(short = 'A', long, value_name = "TEXT", help_heading = "Requests")]
     user_agent: Option<String>,
 
@@ -137,7 +137,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     connection: ConnectionOptions,
 
-    // What fingers type that know curl: already the default.
+    // curl flags whose behaviour is already the default.
     #[arg(short = 'L', long, hide = true)]
     location: bool,
     #[arg(short = 'f', long, hide = true)]
@@ -156,49 +156,62 @@ impl Options {
         let default = self.split.apply(self.retry.apply(default));
         let default = self.limits.apply(default);
         Config {
-            jobs: self.jobs,
-            dir: self.dir.clone().unwrap_or(default.dir),
-            max_redirects: self.max_redirs,
-            downgrade: match self.allow_http_redirect {
-                true => Downgrade::Followed,
-                false => Downgrade::Refused,
+            output: OutputPolicy {
+                dir: self.dir.clone().unwrap_or(default.output.dir),
+                ..default.output
+            },
+            limits: Limits {
+                jobs: self.jobs,
+                ..default.limits
+            },
+            redirect: RedirectPolicy {
+                max_redirects: self.max_redirs,
+                https_downgrade: if self.allow_http_redirect {
+                    HttpsDowngrade::Follow
+                } else {
+                    HttpsDowngrade::Refuse
+                },
+            },
+            connect: ClientConfig {
+                user_agent: self
+                    .user_agent
+                    .clone()
+                    .unwrap_or(default.connect.user_agent),
+                connect_timeout: self.connect_timeout,
+                idle_timeout: self.timeout,
+                ..default.connect
             },
             headers: self.header.clone(),
             credentials: default.credentials,
-            user_agent: self.user_agent.clone().unwrap_or(default.user_agent),
-            connect_timeout: self.connect_timeout,
-            idle_timeout: self.timeout,
             ..default
         }
     }
 
-    /// Refuses what cannot be meant, before anything is touched.
+    /// Rejects contradictory options before any file or server is touched.
     fn check(&self) -> Result<(), Failure> {
         if self.list.is_empty() {
             return Err(Failure::usage("no URL to download")
-                .hint("name one, or write - to read URLs from stdin"));
+                .hint("give a URL, or - to read URLs from stdin"));
         }
         let is_single = self.list.single().is_some();
         if self.output.is_some() && !is_single {
             return Err(
-                Failure::usage("-o names the file of a single URL, and here are several")
-                    .hint("-d DIR names the folder for all"),
+                Failure::usage("-o PATH requires a single URL").hint("use -d DIR for several URLs")
             );
         }
         if self.json && self.is_to_stdout() {
-            return Err(Failure::usage("--json and -o - would both write to stdout")
-                .hint("-o FILE names a file"));
+            return Err(
+                Failure::usage("--json and -o - would both write to stdout").hint("use -o FILE")
+            );
         }
         if self.checksums.checksum.is_some() && !is_single {
-            return Err(
-                Failure::usage("--checksum is that of a single URL, and here are several")
-                    .hint("--checksums FILE holds those of many"),
-            );
+            return Err(Failure::usage("--checksum requires a single URL")
+                .hint("use --checksums FILE for several URLs"));
         }
         self.check_dir()
     }
 
-    /// In other programs `-d` is the data to send.
+    /// Rejects a `-d` argument that looks like curl's request data.
     fn check_dir(&self) -> Result<(), Failure> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let looks_like_data = dir
@@ -209,11 +222,8 @@ impl Options {
         if !looks_like_data || dir.exists() {
             return Ok(());
         }
-        let text = format!(
-            "-d names a folder, and there is none called {}",
-            terminal::path(dir)
-        );
-        Err(Failure::usage(text).hint("make the folder first if you mean it; data cannot be sent"))
+        let text = format!("-d: no directory {}", terminal::path(dir));
+        Err(Failure::usage(text).hint("create the directory first; request data is not supported"))
     }
 
     fn is_to_stdout(&self) -> bool {
@@ -231,20 +241,20 @@ impl Options {
                         anyhow::Error::new(error).context("open stdout"),
                     )
                 })?;
-                Ok(Target::Sink(Box::new(File::from(stdout))))
+                Ok(Target::Writer(Box::new(File::from(stdout))))
             }
             Some(path) => Ok(Target::File(path.clone())),
         }
     }
 
-    /// What to fetch, in the order of the arguments.
-    fn items(&self) -> Result<Boxed<Result<Item, Failed>>, Failure> {
+    /// Returns the items in the order of the arguments.
+    fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
         let items = self.list.items()?;
         if self.list.single().is_none() {
             return Ok(items);
         }
         let mut own = Some((self.target()?, self.checksums.checksum.clone()));
-        let with_own = move |item: Result<Item, Failed>| {
+        let with_own = move |item: Result<Item, FailedItem>| {
             let Some((target, checksum)) = own.take() else {
                 return item;
             };
@@ -271,14 +281,14 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     }
     let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
     if options.dry_run {
-        return runtime::block_on(foresee(&downloader, items));
+        return runtime::block_on(plan(&downloader, items));
     }
     let ending = Ending::catch().and_then(Ending::second_ends_at_once);
     let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
     let lines = options.json.then(Lines::start);
-    // Bars between the lines of the file itself would be no help.
+    // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
     let list = options.list.clone();
     let progress = Progress::start(&log.screen, quiet, move || list.count());
@@ -293,13 +303,13 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
                 (failed.cause(), code(&failed.source))
             });
         }
-        tell(&progress, number, event);
+        show(&progress, number, event);
     };
     let ended = Cell::new(None);
-    let (stopper, stopped) = shutdown::channel();
+    let (trigger, shutdown) = shutdown::channel();
     let signal = async {
         ended.set(Some(ending.next().await));
-        stopper.trigger();
+        trigger.trigger();
         future::pending().await
     };
     let unread = async {
@@ -308,7 +318,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             None => future::pending().await,
         }
     };
-    let run = async { Ok(downloader.run(items, &observer, stopped.wait()).await) };
+    let run = async { Ok(downloader.run(items, &observer, shutdown.wait()).await) };
     let report = runtime::block_on(future::or(future::or(run, signal), unread));
     progress.end();
     let report = report?;
@@ -321,7 +331,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     Ok(code)
 }
 
-/// Tells how many items there are, once the last has come.
+/// Reports the number of items to `progress` at the end of the stream.
 fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<Item = T> {
     let mut count = 0;
     items
@@ -336,15 +346,15 @@ fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<
         })
 }
 
-/// Tells what a run would do.
-async fn foresee(
+/// Prints the planned downloads (dry run).
+async fn plan(
     downloader: &Downloader,
-    mut items: Boxed<Result<Item, Failed>>,
+    mut items: Boxed<Result<Item, FailedItem>>,
 ) -> Result<Code, Failure> {
     let mut all = Code::Success;
     while let Some(item) = items.next().await {
         match item {
-            Ok(item) => print(foreseen_line(&downloader.foresee(item)).into_bytes()).await?,
+            Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
                 all = Code::of_all([all, code(&failed.source)]);
                 terminal::say(&problem(&failed));
@@ -354,37 +364,42 @@ async fn foresee(
     Ok(all)
 }
 
-fn foreseen_line(foreseen: &Foreseen) -> String {
-    let Foreseen { url, path, skipped } = foreseen;
+fn planned_line(planned: &PlannedDownload) -> String {
+    let PlannedDownload { url, path, skipped } = planned;
     let url = Escaped(url.as_str().as_bytes());
     let path = path
         .as_deref()
         .map_or_else(|| "stdout".to_owned(), terminal::path);
-    let kept = if *skipped { " (there already)" } else { "" };
-    format!("{url} -> {path}{kept}\n")
+    let suffix = if *skipped { " (exists)" } else { "" };
+    format!("{url} -> {path}{suffix}\n")
 }
 
-/// Hands on what the run tells.
-fn tell(progress: &Progress, number: u64, event: Event<'_>) {
+/// Forwards an event to the progress display.
+fn show(progress: &Progress, number: u64, event: Event<'_>) {
     match event {
         Event::Started { url, path } => match path.and_then(Path::file_name) {
             Some(name) => progress.started(number, name.as_bytes()),
             None => progress.started(number, url.as_str().as_bytes()),
         },
-        Event::Answered { from, length } => progress.answered(number, from, length),
-        Event::Received { position } => progress.received(number, position),
+        Event::BodyStarted {
+            offset: from,
+            total: length,
+        } => progress.answered(number, from, length),
+        Event::Progress {
+            downloaded: position,
+        } => progress.received(number, position),
         Event::Saved(saved) => progress.saved(number, saved.bytes, || saved_line(saved)),
         Event::Failed(failed) => progress.failed(number, problem(failed)),
-        Event::Stopped => progress.stopped(number),
+        Event::Cancelled => progress.stopped(number),
         _ => {}
     }
 }
 
-/// A line for a file that is whole; what went to stdout needs none.
+/// Returns the line for a completed file, or `None` for stdout.
 fn saved_line(saved: &Saved) -> Option<String> {
     let path = terminal::path(saved.path.as_deref()?);
     if saved.skipped {
-        return Some(format!("kept {path}: it is there already\n"));
+        return Some(format!("kept {path}: already complete\n"));
     }
     let elapsed = Elapsed(saved.elapsed);
     Some(format!(
@@ -393,37 +408,40 @@ fn saved_line(saved: &Saved) -> Option<String> {
     ))
 }
 
-/// What a run of several files has done, and what failed in it; nothing about a single file, of
-/// which all has been said.
+/// Returns the summary of a run with its failures. Empty for a single file, whose result was
+/// already printed.
 fn summary(report: &Report, interrupted: bool) -> String {
-    let asked = report.saved + report.skipped + report.failed + report.stopped;
-    if asked <= 1 && !interrupted {
+    let total = report.saved + report.skipped + report.failed + report.cancelled;
+    if total <= 1 && !interrupted {
         return String::new();
     }
     let rate = report.bytes as f64 / report.elapsed.as_secs_f64().max(1e-3);
     let mut text = if interrupted { "interrupted: " } else { "" }.to_owned();
-    text += &format!("{} of {asked} files saved", report.saved);
+    text += &format!("{} of {total} files saved", report.saved);
     text += &format!(", {} in {}", Size(report.bytes), Elapsed(report.elapsed));
     text += &format!(" ({}/s)", Size(rate as u64));
     for (count, what) in [
-        (report.skipped, "there already"),
+        (report.skipped, "already there"),
         (report.failed, "failed"),
-        (report.stopped, "not finished"),
+        (report.cancelled, "not finished"),
     ] {
         if count > 0 {
             text += &format!(", {count} {what}");
         }
     }
     text.push('\n');
-    if report.stopped > 0 {
-        text += "hint: -c goes on with what has come\n";
+    if report.cancelled > 0 {
+        text += "hint: -c resumes partial downloads\n";
     }
-    for failed in report.failures.iter().take(NAMED) {
+    for failed in report.failures.iter().take(MAX_FAILURES_LISTED) {
         let url = Escaped(failed.url.as_bytes());
         text += &format!("  {url}: {}\n", failed.cause());
     }
-    if report.failed > NAMED as u64 {
-        text += &format!("  and {} more, named above\n", report.failed - NAMED as u64);
+    if report.failed > MAX_FAILURES_LISTED as u64 {
+        text += &format!(
+            "  and {} more, reported above\n",
+            report.failed - MAX_FAILURES_LISTED as u64
+        );
     }
     text
 }
@@ -432,7 +450,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
-    use myapp::download::{Existing, SlowestPace};
+    use myapp::download::{LowSpeedLimit, OnConflict};
     use std::num::NonZeroU64;
 
     #[derive(Parser)]
@@ -448,13 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn what_help_says_are_the_defaults_are_the_defaults() {
+    fn documented_defaults_match_config() {
         let config = options(&["u"]).to_config();
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
     }
 
     #[test]
-    fn each_option_reaches_the_configuration() {
+    fn options_reach_the_configuration() {
         let line = "-j 3 -d . --max-redirs 1 --allow-http-redirect --connect-timeout 1m \
                     -T 1 -A me -c --overwrite --fsync --compressed --remote-time \
                     --max-filesize 1K -J --max-time 9 --speed-limit 1K --retry 7 --retry-delay 2s \
@@ -462,37 +480,47 @@ mod tests {
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
-        assert_eq!(config.jobs.get(), 3);
-        assert_eq!(config.dir, Path::new("."));
-        assert_eq!(config.max_redirects, 1);
-        assert_eq!(config.downgrade, Downgrade::Followed);
-        assert_eq!(config.connect_timeout, Duration::from_secs(60));
-        assert_eq!(config.idle_timeout, Duration::from_secs(1));
-        assert_eq!(config.user_agent, "me");
+        assert_eq!(config.limits.jobs.get(), 3);
+        assert_eq!(config.output.dir, Path::new("."));
+        assert_eq!(config.redirect.max_redirects, 1);
+        assert_eq!(config.redirect.https_downgrade, HttpsDowngrade::Follow);
+        assert_eq!(config.connect.connect_timeout, Duration::from_secs(60));
+        assert_eq!(config.connect.idle_timeout, Duration::from_secs(1));
+        assert_eq!(config.connect.user_agent, "me");
         assert_eq!(config.headers.len(), 2);
-        assert!(config.sync && config.remote_time && config.max_size == Some(1024));
+        assert!(
+            config.output.fsync
+                && config.output.remote_time
+                && config.limits.max_size == Some(1024)
+        );
         assert!(
             config.compressed
-                && config.server_names
-                && config.max_time == Some(Duration::from_secs(9))
+                && config.output.server_names
+                && config.limits.max_time == Some(Duration::from_secs(9))
         );
         let rate = NonZeroU64::new;
-        let slowest = SlowestPace {
-            rate: 1024,
-            time: Duration::from_secs(30),
+        let slowest = LowSpeedLimit {
+            bytes_per_sec: 1024,
+            window: Duration::from_secs(30),
         };
-        assert_eq!(config.slowest, Some(slowest));
-        assert_eq!(config.per_host, NonZeroUsize::new(2));
+        assert_eq!(config.limits.low_speed_limit, Some(slowest));
+        assert_eq!(config.limits.connections_per_host, NonZeroUsize::new(2));
         assert_eq!(
-            (config.rate, config.rate_per_file),
+            (config.limits.rate, config.limits.rate_per_file),
             (rate(1 << 20), rate(64 << 10))
         );
-        assert!(config.resume && config.existing == Existing::Replace);
+        assert!(config.output.resume && config.output.on_conflict == OnConflict::Overwrite);
         assert_eq!(
-            (config.retries, config.retry_delay),
+            (config.retry.max_retries, config.retry.base_delay),
             (7, Duration::from_secs(2))
         );
-        assert_eq!(config.retry_time, Some(Duration::from_secs(3)));
-        assert_eq!((config.split.get(), config.min_split), (4, 5 << 20));
+        assert_eq!(config.retry.max_elapsed, Some(Duration::from_secs(3)));
+        assert_eq!(
+            (
+                config.limits.connections_per_file.get(),
+                config.limits.min_segment_len
+            ),
+            (4, 5 << 20)
+        );
     }
 }

@@ -1,5 +1,4 @@
-//! What a run of downloads tells programs: a line of JSON for each file, and one for the run.
-//! `schemas/download.json` describes them.
+//! JSON lines of a download run: one per file and a summary, as in `schemas/download.json`.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -10,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use futures_lite::future;
-use myapp::download::{Checksum, Event, Failure as Failed, Report, Saved};
+use myapp::download::{Checksum, Event, FailedItem, Report, Saved};
 use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
@@ -18,10 +17,10 @@ use url::{Position, Url};
 use crate::exit::{Code, Failure};
 use crate::output::results;
 
-/// Lines that wait to be written; who has more to tell waits for a slow reader.
-const LINES: usize = 4096;
+/// Capacity of the line queue; a slow reader applies back-pressure beyond it.
+const QUEUE_CAPACITY: usize = 4096;
 
-/// The lines of a run, written by a thread of their own.
+/// JSON line writer with a thread of its own.
 pub(crate) struct Lines {
     running: Mutex<HashMap<u64, File>>,
     lines: SyncSender<String>,
@@ -29,7 +28,7 @@ pub(crate) struct Lines {
     failed: channel::Receiver<io::Error>,
 }
 
-/// What is known of a file that has not ended.
+/// State of an unfinished download.
 #[derive(Debug, Default)]
 struct File {
     start: Option<Instant>,
@@ -38,7 +37,7 @@ struct File {
     asked: Option<String>,
     status: Option<u16>,
     total: Option<u64>,
-    /// Where this run began, in bytes.
+    /// Offset at which this run started, in bytes.
     from: Option<u64>,
     position: u64,
     retries: u32,
@@ -46,11 +45,11 @@ struct File {
 
 impl Lines {
     pub(crate) fn start() -> Self {
-        let (lines, waiting) = sync_channel(LINES);
+        let (lines, waiting) = sync_channel(QUEUE_CAPACITY);
         let (fail, failed) = channel::bounded(1);
         let thread = thread::spawn(move || {
             if let Err(error) = write(&waiting) {
-                // Nobody asks for it when the run is over.
+                // Fails if the run is over and the receiver is gone.
                 let _ = fail.try_send(error);
             }
         });
@@ -62,7 +61,7 @@ impl Lines {
         }
     }
 
-    /// Waits until stdout takes nothing more, and tells why.
+    /// Waits until a write to stdout fails and returns the failure.
     pub(crate) async fn failed(&self) -> Failure {
         match self.failed.recv().await {
             Ok(error) => results::failed(error),
@@ -70,13 +69,13 @@ impl Lines {
         }
     }
 
-    /// Takes what the run tells about the file of this number. `end` says why a file failed, in
-    /// words and as an exit code.
+    /// Records an event of the file with this number. `end` returns the message and exit code of a
+    /// failure.
     pub(crate) fn tell(
         &self,
         number: u64,
         event: &Event<'_>,
-        end: impl FnOnce(&Failed) -> (String, Code),
+        end: impl FnOnce(&FailedItem) -> (String, Code),
     ) {
         let mut running = self.running();
         let file = running.entry(number).or_default();
@@ -86,17 +85,22 @@ impl Lines {
                 file.url = Some((*url).clone());
                 file.path = path.map(text);
             }
-            Event::Responded { url, status } => {
+            Event::ResponseReceived { url, status } => {
                 (file.asked, file.status) = (Some(without_secrets(url)), Some(*status));
             }
-            Event::Answered { from, length } => {
+            Event::BodyStarted {
+                offset: from,
+                total: length,
+            } => {
                 file.total = *length;
                 file.from = Some(file.from.map_or(*from, |first| first.min(*from)));
                 file.position = *from;
             }
-            Event::Received { position } => file.position = *position,
+            Event::Progress {
+                downloaded: position,
+            } => file.position = *position,
             Event::Retrying { .. } => file.retries += 1,
-            Event::Mirror { url, .. } => {
+            Event::MirrorFallback { url, .. } => {
                 (file.asked, file.status) = (Some(without_secrets(url)), None)
             }
             Event::Saved(saved) => {
@@ -110,32 +114,32 @@ impl Lines {
                 let (error, code) = end(failure);
                 self.say(file.ended("failed", &failure.url, Some(error), code));
             }
-            Event::Stopped => {
+            Event::Cancelled => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
                 let url = file.url.as_ref().map(Url::to_string).unwrap_or_default();
-                self.say(file.ended("stopped", &url, None, Code::Interrupted));
+                self.say(file.ended("cancelled", &url, None, Code::Interrupted));
             }
             _ => {}
         }
     }
 
-    /// Writes the last line, and returns when all are written.
+    /// Writes the summary and waits until all lines are written.
     pub(crate) fn end(self, report: &Report, code: Code) -> Result<(), Failure> {
         let seconds = report.elapsed.as_secs_f64();
         self.say(json!({
             "event": "summary",
             "elapsed": seconds,
             "saved": report.saved,
-            "kept": report.skipped,
+            "skipped": report.skipped,
             "failed": report.failed,
-            "stopped": report.stopped,
+            "cancelled": report.cancelled,
             "bytes": report.bytes,
             "rate": report.bytes as f64 / seconds.max(1e-9),
             "code": code as u8,
         }));
         drop(self.lines);
-        // It ends with its loop, and says over the channel what has gone wrong.
+        // The thread reports write errors over the channel.
         let _ = self.thread.join();
         self.failed
             .try_recv()
@@ -143,7 +147,7 @@ impl Lines {
     }
 
     fn say(&self, line: Value) {
-        // If the thread has ended, the run soon does.
+        // Fails if the thread ended on a write error, which also ends the run.
         let _ = self.lines.send(format!("{line}\n"));
     }
 
@@ -154,7 +158,7 @@ impl Lines {
 
 impl File {
     fn saved(self, saved: &Saved) -> Value {
-        let result = if saved.skipped { "kept" } else { "saved" };
+        let result = if saved.skipped { "skipped" } else { "saved" };
         let mut line = self.ended(result, saved.url.as_str(), None, Code::Success);
         line["path"] = json!(saved.path.as_deref().map(text));
         line["elapsed"] = json!(saved.elapsed.as_secs_f64());
@@ -193,7 +197,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Where a redirect led; what stands behind its `?` is often a signature.
+/// Redacts the query of a redirect target, which often holds a signature.
 fn without_secrets(url: &Url) -> String {
     let query = if url.query().is_some() { "?***" } else { "" };
     format!("{}{query}", &url[..Position::AfterPath])
@@ -203,7 +207,7 @@ fn write(lines: &Receiver<String>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     while let Ok(line) = lines.recv() {
         stdout.write_all(line.as_bytes())?;
-        // What is at hand goes out together; nobody waits for the last line.
+        // Queued lines share one flush.
         for line in lines.try_iter() {
             stdout.write_all(line.as_bytes())?;
         }

@@ -1,4 +1,4 @@
-//! The client against peers that send exactly the bytes that a test has written down.
+//! Client tests against peers that send fixed bytes.
 
 mod peer;
 mod tls;
@@ -15,7 +15,7 @@ use url::Url;
 use super::{Client, ClientConfig, HttpError, ProtocolError, Response};
 use peer::{End, Peer, Script};
 
-/// Nothing waits this long, unless it hangs.
+/// Longer than any wait of a client that does not hang.
 const LONG: Duration = Duration::from_secs(20);
 
 fn config() -> ClientConfig {
@@ -64,7 +64,7 @@ fn gives(answer: impl AsRef<[u8]>, end: End, body: impl AsRef<[u8]>) {
 }
 
 #[test]
-fn a_body_is_read_to_its_end_in_every_framing() {
+fn body_is_read_with_every_framing() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
     gives(
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
@@ -91,7 +91,7 @@ fn a_body_is_read_to_its_end_in_every_framing() {
 }
 
 #[test]
-fn a_large_body_arrives_byte_for_byte_whatever_the_buffer_of_its_reader() {
+fn large_body_is_intact_for_any_buffer_size() {
     let mut random = fastrand::Rng::with_seed(1);
     let body: Vec<u8> = (0..1_000_000).map(|_| random.u8(..)).collect();
     let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -121,7 +121,8 @@ fn a_large_body_arrives_byte_for_byte_whatever_the_buffer_of_its_reader() {
 
 async fn read_with(url: &Url, room: usize) -> Vec<u8> {
     let mut response = client().get(url, &[]).await.unwrap();
-    let (mut got, mut buffer) = (Vec::new(), vec![0; room]);
+    let mut got = Vec::new();
+    let mut buffer = vec![0; room];
     loop {
         match response.read(&mut buffer).await.unwrap() {
             0 => return got,
@@ -133,7 +134,7 @@ async fn read_with(url: &Url, room: usize) -> Vec<u8> {
 #[track_caller]
 fn is_cut(answer: &str, end: End, bytes: u64, length: Option<u64>) {
     let error = get(answer, end).unwrap_err();
-    let HttpError::CutShort {
+    let HttpError::IncompleteBody {
         received, expected, ..
     } = &error
     else {
@@ -144,7 +145,7 @@ fn is_cut(answer: &str, end: End, bytes: u64, length: Option<u64>) {
 }
 
 #[test]
-fn a_body_that_ends_too_early_is_no_success() {
+fn truncated_body_is_an_error() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     is_cut(
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
@@ -176,7 +177,7 @@ fn a_body_that_ends_too_early_is_no_success() {
 }
 
 #[test]
-fn a_body_that_was_cut_is_never_whole_later() {
+fn truncated_body_stays_an_error() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell";
     let peer = Peer::start([Script::new([answer], End::Close)]);
     block_on(async {
@@ -188,7 +189,7 @@ fn a_body_that_was_cut_is_never_whole_later() {
 }
 
 #[test]
-fn a_reset_is_told_with_its_cause() {
+fn connection_reset_keeps_its_cause() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell";
     let error = get(answer, End::Reset).unwrap_err();
     let HttpError::Io { source, .. } = &error else {
@@ -209,12 +210,12 @@ fn breaks(answer: impl AsRef<[u8]>, wanted: ProtocolError) {
 }
 
 #[test]
-fn a_server_that_does_not_keep_to_http_is_refused() {
+fn protocol_violations_are_rejected() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let size = |line: &str| ProtocolError::ChunkSize { line: line.into() };
     breaks(
         "HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n",
-        ProtocolError::Switch,
+        ProtocolError::UnexpectedUpgrade,
     );
     breaks(format!("{chunked}zz\r\n"), size("zz"));
     breaks(
@@ -223,7 +224,7 @@ fn a_server_that_does_not_keep_to_http_is_refused() {
     );
     breaks(
         "HTTP/1.1 100 Continue\r\n\r\n".repeat(11),
-        ProtocolError::Interim,
+        ProtocolError::TooManyInformational,
     );
     let reason = "x".repeat(10 << 20);
     breaks(format!("HTTP/1.1 200 {reason}"), ProtocolError::HeadTooLong);
@@ -246,7 +247,7 @@ fn a_server_that_does_not_keep_to_http_is_refused() {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn informational_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(10);
     gives(
         format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
@@ -256,7 +257,7 @@ fn interim_answers_are_passed_over() {
 }
 
 #[test]
-fn a_long_head_is_read_and_values_are_the_servers_bytes() {
+fn long_head_with_raw_values_is_read() {
     let long = "x".repeat(200_000);
     let answer = format!(
         "HTTP/1.1 599 Odd\r\nLong: {long}\r\nLocation: /ü\r\nA: 1\r\na: 2\r\nContent-Length: 2\r\n\r\nok"
@@ -274,7 +275,7 @@ fn a_long_head_is_read_and_values_are_the_servers_bytes() {
 }
 
 #[test]
-fn the_request_says_what_was_asked_and_no_user() {
+fn request_excludes_url_credentials() {
     let peer = Peer::start([Script::new(["HTTP/1.1 204 None\r\n\r\n"], End::Hold)]);
     let mut url = peer.url("/a?b=c#d");
     url.set_username("user").unwrap();
@@ -293,13 +294,13 @@ fn the_request_says_what_was_asked_and_no_user() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_not_sent() {
+fn invalid_request_is_not_sent() {
     let peer = Peer::start([]);
     let fields = [("X".to_owned(), "y\r\nZ: w".to_owned())];
     let error = block_on(client().get(&peer.url("/"), &fields)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "request header X: its value holds a line end or another control character"
+        "request header X: control character in the value"
     );
     let error = fetch(&client(), &"ftp://user:secret@h/x".parse().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "get ftp://h/x: not an http or https URL");
@@ -307,13 +308,16 @@ fn what_cannot_be_asked_is_not_sent() {
         user_agent: "a\n".into(),
         ..config()
     };
-    assert!(matches!(Client::new(agent), Err(HttpError::Field { .. })));
+    assert!(matches!(
+        Client::new(agent),
+        Err(HttpError::InvalidHeader { .. })
+    ));
     assert!(peer.requests().is_empty());
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// Fetches so many times; tells on which connection each request must have come.
+/// Fetches `fetches` times and checks the connection number of each request.
 #[track_caller]
 fn served_by(scripts: impl IntoIterator<Item = Script>, fetches: usize, connections: &[usize]) {
     let peer = Peer::start(scripts);
@@ -325,7 +329,7 @@ fn served_by(scripts: impl IntoIterator<Item = Script>, fetches: usize, connecti
 }
 
 #[test]
-fn a_connection_is_used_again_when_its_answer_was_read_to_the_end() {
+fn connection_is_reused_after_a_complete_body() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let kept = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
     served_by(
@@ -336,7 +340,7 @@ fn a_connection_is_used_again_when_its_answer_was_read_to_the_end() {
 }
 
 #[test]
-fn a_connection_that_its_server_gives_up_is_not_used_again() {
+fn non_persistent_connection_is_not_reused() {
     let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     let old = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -350,7 +354,7 @@ fn a_connection_that_its_server_gives_up_is_not_used_again() {
 }
 
 #[test]
-fn a_connection_with_surplus_bytes_is_not_used_again() {
+fn connection_with_surplus_bytes_is_not_reused() {
     let once = |answer: &str| Script::new([answer], End::Hold);
     let surplus = format!("{OK}{}", "x".repeat(100));
     served_by([once(&surplus), once(OK)], 2, &[0, 1]);
@@ -359,13 +363,12 @@ fn a_connection_with_surplus_bytes_is_not_used_again() {
 }
 
 #[test]
-fn a_connection_that_went_bad_while_it_was_kept_is_not_used_again() {
+fn stale_pooled_connection_is_not_reused() {
     for late in ["", "x"] {
-        let (go, gone) = (
-            smol::channel::bounded::<()>(1),
-            smol::channel::bounded::<()>(1),
-        );
-        let (wait, told) = (go.1, gone.0);
+        let go = smol::channel::bounded::<()>(1);
+        let gone = smol::channel::bounded::<()>(1);
+        let wait = go.1;
+        let told = gone.0;
         let peer = Peer::serve(move |number, stream, asked| {
             Script::new([OK], End::Close).play(stream, &mut *asked);
             if number == 0 {
@@ -387,7 +390,7 @@ fn a_connection_that_went_bad_while_it_was_kept_is_not_used_again() {
 }
 
 #[test]
-fn a_kept_connection_that_closes_on_the_next_request_costs_one_silent_try() {
+fn pooled_connection_closed_on_request_is_retried() {
     for end in [End::Close, End::Reset] {
         // The second answer is nothing at all: the server reads the request and closes.
         served_by(
@@ -399,18 +402,18 @@ fn a_kept_connection_that_closes_on_the_next_request_costs_one_silent_try() {
 }
 
 #[test]
-fn a_new_connection_that_closes_is_told_and_not_tried_again() {
+fn new_connection_that_closes_is_not_retried() {
     let peer = Peer::start([Script::new([""], End::Close), Script::new([OK], End::Hold)]);
     let error = fetch(&client(), &peer.url("/")).unwrap_err();
     assert!(
-        matches!(error, HttpError::CutShort { received: 0, .. }),
+        matches!(error, HttpError::IncompleteBody { received: 0, .. }),
         "{error:?}"
     );
     assert_eq!(peer.connections(), [0]);
 }
 
 #[test]
-fn a_response_that_is_dropped_halfway_closes_its_connection() {
+fn dropped_response_closes_its_connection() {
     let (told, closed) = smol::channel::bounded::<()>(1);
     let peer = Peer::serve(move |number, stream, asked| {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok";
@@ -444,12 +447,12 @@ fn times_out(answer: &'static str) {
         panic!("{error:?}")
     };
     assert_eq!(*limit, idle_timeout);
-    assert!(error.to_string().ends_with("/x: not a byte for 100ms") && error.is_transient());
+    assert!(error.to_string().ends_with("/x: no data for 100ms") && error.is_transient());
     assert!(start.elapsed() >= idle_timeout && start.elapsed() < LONG);
 }
 
 #[test]
-fn a_server_that_falls_silent_is_given_up() {
+fn silent_server_times_out() {
     times_out("");
     times_out("HTTP/1.1 200 OK\r\nContent-Le");
     times_out("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell");
@@ -457,7 +460,7 @@ fn a_server_that_falls_silent_is_given_up() {
 }
 
 #[test]
-fn a_slow_server_that_goes_on_is_not_given_up() {
+fn slow_server_does_not_time_out() {
     let idle_timeout = Duration::from_secs(1);
     let client = Client::new(ClientConfig {
         idle_timeout,
@@ -484,7 +487,7 @@ fn a_slow_server_that_goes_on_is_not_given_up() {
 }
 
 #[test]
-fn a_server_that_takes_no_connection_is_told_with_its_address() {
+fn refused_connection_names_the_address() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -497,7 +500,7 @@ fn a_server_that_takes_no_connection_is_told_with_its_address() {
 }
 
 #[test]
-fn what_is_sent_between_threads_may_be() {
+fn client_and_response_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }

@@ -1,4 +1,4 @@
-//! A server of scripts: each connection answers with the bytes that were written down for it.
+//! Scripted server: each connection sends fixed bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 use url::Url;
 
-/// What a connection does when it has sent its last answer.
+/// Action after the last response of a connection.
 #[derive(Clone, Copy)]
 pub(super) enum End {
     /// Closes in order.
@@ -54,7 +54,7 @@ impl Script {
             }
         }
         if let End::Hold = self.end {
-            // An unasked request would be a byte: it is told by `requests`.
+            // A byte here would be an unexpected request, which `requests` reports.
             while let Some(request) = read_head(stream) {
                 asked(request);
             }
@@ -90,10 +90,13 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, serve) = (requests.clone(), Arc::new(serve));
+        let seen = requests.clone();
+        let serve = Arc::new(serve);
         thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let (seen, serve, mut stream) = (seen.clone(), serve.clone(), stream.unwrap());
+                let seen = seen.clone();
+                let serve = serve.clone();
+                let mut stream = stream.unwrap();
                 thread::spawn(move || {
                     serve(number, &mut stream, &mut |head| {
                         seen.lock().unwrap().push((number, head))
@@ -112,7 +115,7 @@ impl Peer {
         format!("http://{}{path}", self.address).parse().unwrap()
     }
 
-    /// On which connection each request came, in the order in which they came.
+    /// Returns the connection number of each request, in order of arrival.
     pub(super) fn connections(&self) -> Vec<usize> {
         self.requests
             .lock()

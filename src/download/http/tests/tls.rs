@@ -1,4 +1,4 @@
-//! TLS against a rustls server with certificates of its own.
+//! TLS tests against a rustls server with generated certificates.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two of one name would be told apart by their signatures alone.
+        // With equal names only the signatures would differ.
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
@@ -172,7 +172,7 @@ fn refused(client: &Client, peer: &Peer) -> TlsError {
     let port = peer.address().port();
     assert_eq!(
         error.to_string(),
-        format!("start TLS with localhost:{port}")
+        format!("TLS handshake with localhost:{port}")
     );
     assert!(peer.requests().is_empty());
     let HttpError::Tls { source, .. } = error else {
@@ -182,7 +182,7 @@ fn refused(client: &Client, peer: &Peer) -> TlsError {
 }
 
 #[test]
-fn a_certificate_of_a_trusted_issuer_is_good_and_its_connection_is_kept() {
+fn trusted_certificate_is_accepted_and_reused() {
     let authority = Authority::new();
     let peer = serve(
         authority.issue(&for_names(&["localhost", "127.0.0.1"])),
@@ -199,7 +199,7 @@ fn a_certificate_of_a_trusted_issuer_is_good_and_its_connection_is_kept() {
 }
 
 #[test]
-fn a_session_is_resumed() {
+fn tls_session_is_resumed() {
     let authority = Authority::new();
     let closing = &["HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"];
     let peer = serve(authority.issue(&for_names(&["localhost"])), closing, true);
@@ -216,7 +216,7 @@ fn a_session_is_resumed() {
 }
 
 #[test]
-fn an_unknown_issuer_is_refused() {
+fn unknown_issuer_is_rejected() {
     let peer = serve(
         Authority::new().issue(&for_names(&["localhost"])),
         &[OK],
@@ -230,7 +230,7 @@ fn an_unknown_issuer_is_refused() {
 }
 
 #[test]
-fn a_certificate_for_other_names_is_refused_with_them() {
+fn name_mismatch_lists_certificate_names() {
     let authority = Authority::new();
     let names = [
         "example.org",
@@ -251,7 +251,7 @@ fn a_certificate_for_other_names_is_refused_with_them() {
 }
 
 #[test]
-fn a_certificate_before_or_after_its_time_is_refused() {
+fn certificate_outside_validity_is_rejected() {
     let authority = Authority::new();
     for (from, to, text) in [
         (2001, 2002, "the certificate has expired"),
@@ -266,7 +266,7 @@ fn a_certificate_before_or_after_its_time_is_refused() {
 }
 
 #[test]
-fn a_body_without_length_is_whole_only_with_the_word_of_the_server() {
+fn close_delimited_body_needs_close_notify() {
     let authority = Authority::new();
     let config = authority.issue(&for_names(&["localhost"]));
     let open_ended = &["HTTP/1.1 200 OK\r\n\r\nhello"];
@@ -278,7 +278,7 @@ fn a_body_without_length_is_whole_only_with_the_word_of_the_server() {
     assert!(
         matches!(
             error,
-            HttpError::CutShort {
+            HttpError::IncompleteBody {
                 received: 5,
                 expected: None,
                 ..
@@ -289,7 +289,7 @@ fn a_body_without_length_is_whole_only_with_the_word_of_the_server() {
 }
 
 #[test]
-fn a_server_without_tls_is_told() {
+fn server_without_tls_is_reported() {
     let peer = Peer::serve(|_, stream, _| {
         stream
             .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -302,7 +302,7 @@ fn a_server_without_tls_is_told() {
 }
 
 #[test]
-fn a_connection_that_breaks_in_the_handshake_may_be_tried_again() {
+fn broken_handshake_is_transient() {
     let peer = Peer::start([]);
     let error = fetch(&Authority::new().client(), &url(&peer)).unwrap_err();
     assert!(
@@ -319,7 +319,7 @@ fn a_connection_that_breaks_in_the_handshake_may_be_tried_again() {
 }
 
 #[test]
-fn a_handshake_that_does_not_end_is_given_up() {
+fn stalled_handshake_times_out() {
     let peer = Peer::start([Script::new([""], End::Hold)]);
     let connect_timeout = Duration::from_millis(200);
     let roots = Authority::new();
@@ -339,7 +339,7 @@ fn a_handshake_that_does_not_end_is_given_up() {
 }
 
 #[test]
-fn a_file_of_roots_that_cannot_be_used_is_told() {
+fn unusable_root_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let url = "https://localhost:1/".parse().unwrap();
     let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -367,7 +367,7 @@ fn a_file_of_roots_that_cannot_be_used_is_told() {
 }
 
 #[test]
-fn a_pinned_certificate_is_good_whatever_it_holds_and_any_other_is_refused_with_its_hash() {
+fn pinned_certificate_is_the_only_one_accepted() {
     let mut params = for_names(&["elsewhere"]);
     params.not_after = date_time_ymd(2002, 1, 1);
     for version in [&TLS12, &TLS13] {
@@ -390,7 +390,7 @@ fn a_pinned_certificate_is_good_whatever_it_holds_and_any_other_is_refused_with_
 }
 
 #[test]
-fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
+fn accept_any_trusts_every_certificate() {
     let mut params = for_names(&["elsewhere"]);
     params.not_after = date_time_ymd(2002, 1, 1);
     let peer = serve(Authority::new().issue(&params), &[OK], true);
@@ -402,8 +402,9 @@ fn whoever_trusts_anyone_gets_an_answer_from_anyone() {
 }
 
 #[test]
-fn a_server_that_asks_gets_the_clients_certificate() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+fn client_certificate_is_sent_on_request() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
     for version in [&TLS12, &TLS13] {
         let (_, config) = authority.configure(
             &for_names(&["localhost"]),
@@ -427,7 +428,7 @@ fn a_server_that_asks_gets_the_clients_certificate() {
 }
 
 #[test]
-fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
+fn missing_client_certificate_is_reported() {
     let authority = Authority::new();
     let config = authority
         .configure(
@@ -458,7 +459,7 @@ fn without_a_certificate_the_client_is_told_that_one_is_wanted() {
 }
 
 #[test]
-fn a_clients_certificate_that_cannot_be_used_is_told() {
+fn unusable_client_certificate_is_reported() {
     let authority = Authority::new();
     let Identity {
         certificates: good, ..

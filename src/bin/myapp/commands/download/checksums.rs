@@ -1,4 +1,4 @@
-//! What the files are to add up to: given, in a file, or behind a URL.
+//! Expected checksums, from the command line, a file or a URL.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,43 +7,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::anyhow;
 use clap::Args;
 use futures_lite::{future, stream};
-use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Target};
+use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Limits, Target};
 use myapp::escape::Escaped;
 use myapp::runtime;
 
 use super::failed::code;
 use crate::exit::{Code, Failure};
 
-/// A longer list is none.
-const LONGEST: u64 = 64 * 1024 * 1024;
+/// Maximum size of a checksum list.
+const MAX_LIST_LEN: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Checksums")]
 pub(super) struct ChecksumOptions {
-    /// What a single URL adds up to; sha256, sha512, sha1, md5, blake3
+    /// Expected checksum of a single URL (sha256, sha512, sha1, md5, blake3)
     #[arg(long, value_name = "ALGO=HEX")]
     pub(super) checksum: Option<Checksum>,
-    /// A list such as sha256sum writes; a file that is not in it fails
+    /// Checksum list in sha256sum format; files not listed fail
     #[arg(long, value_name = "FILE|URL")]
     checksums: Option<String>,
 }
 
 impl ChecksumOptions {
-    /// Reads the list, if there is one.
+    /// Adds the checksum list, if one was given, to `config`.
     pub(super) fn read(&self, config: Config) -> Result<Config, Failure> {
-        let Some(place) = &self.checksums else {
+        let Some(location) = &self.checksums else {
             return Ok(config);
         };
-        let named = || format!("read checksums from {}", Escaped(place.as_bytes()));
-        let text = match place.contains("://") {
-            true => fetch(place, &config)?,
-            false => fs::read(place).map_err(|error| {
-                Failure::new(Code::LocalFile, anyhow::Error::new(error).context(named()))
-            })?,
+        let context = || format!("read checksums from {}", Escaped(location.as_bytes()));
+        let text = if location.contains("://") {
+            fetch(location, &config)?
+        } else {
+            fs::read(location).map_err(|error| {
+                Failure::new(
+                    Code::LocalFile,
+                    anyhow::Error::new(error).context(context()),
+                )
+            })?
         };
         let list = String::from_utf8_lossy(&text).parse::<ChecksumList>();
         let list = list.map_err(|error| {
-            Failure::new(Code::Checksum, anyhow::Error::new(error).context(named()))
+            Failure::new(Code::Checksum, anyhow::Error::new(error).context(context()))
         })?;
         Ok(Config {
             checksums: Some(list),
@@ -52,16 +56,19 @@ impl ChecksumOptions {
     }
 }
 
-/// The bytes behind a URL, in memory.
+/// Downloads a URL into memory.
 fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     let config = Config {
-        max_size: Some(LONGEST),
+        limits: Limits {
+            max_size: Some(MAX_LIST_LEN),
+            ..config.limits.clone()
+        },
         ..config.clone()
     };
     let failed = |error| Failure::new(code(&error), error);
     let downloader = Downloader::new(config).map_err(failed)?;
     let memory = Memory::default();
-    let target = Target::Sink(Box::new(memory.clone()));
+    let target = Target::Writer(Box::new(memory.clone()));
     let item = Item::parse(url).map(|item| Item { target, ..item });
     let list = stream::once(item);
     let mut report = runtime::block_on(downloader.run(list, &|_, _| {}, future::pending()));
@@ -76,6 +83,7 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     ))
 }
 
+/// In-memory output.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 

@@ -1,11 +1,11 @@
-//! The options that say how servers are reached and which of them are trusted.
+//! Proxy, name resolution and TLS options.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use myapp::download::Config;
-use myapp::download::http::{Exceptions, Proxies, Proxy, ProxyNameError};
+use myapp::download::http::{NoProxy, ParseProxyError, Proxies, Proxy};
 use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
@@ -14,10 +14,10 @@ use crate::secret::secret;
 
 #[derive(Debug, Args)]
 pub(super) struct ConnectionOptions {
-    /// Trust the certificates in FILE (PEM) instead of the system's
+    /// CA certificates (PEM) to trust instead of the system's
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     cacert: Option<PathBuf>,
-    /// Trust only the certificate whose DER has this SHA-256, whoever issued it
+    /// Accept only the certificate with this SHA-256 (DER), whatever its issuer
     #[arg(
         long,
         value_name = "HEX",
@@ -25,24 +25,24 @@ pub(super) struct ConnectionOptions {
         conflicts_with = "cacert"
     )]
     pinned_sha256: Option<Fingerprint>,
-    /// Trust any certificate: whoever sits in between can read and change all
+    /// Do not verify certificates (allows man-in-the-middle attacks)
     #[arg(long, help_heading = "TLS", conflicts_with_all = ["cacert", "pinned_sha256"])]
     insecure: bool,
-    /// Certificate (PEM) for servers that ask who you are
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     cert: Option<PathBuf>,
-    /// Its private key [default: in the file of --cert]
+    /// Private key of the client certificate [default: in the file of --cert]
     #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Proxy (http, socks5 or socks5h; port 1080) for all; '' for none [default: as
-    /// http_proxy, https_proxy and all_proxy say]
+    /// Proxy (http, socks5 or socks5h; port 1080) for all requests; '' for none [default: from
+    /// http_proxy, https_proxy, all_proxy]
     #[arg(long, value_name = "URL", value_parser = secret::<Choice>(), help_heading = "Connecting")]
     proxy: Option<Choice>,
-    /// Hosts and networks to reach without a proxy; * for all [default: as no_proxy says]
+    /// Hosts and networks to reach without a proxy; * for all [default: from no_proxy]
     #[arg(long, value_name = "LIST", help_heading = "Connecting")]
     no_proxy: Option<String>,
-    /// Connect to IP for this host and port; repeat for more
+    /// Connect to IP for this host and port (repeatable)
     #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
     resolve: Vec<StaticHost>,
     /// Connect over IPv4 only
@@ -64,23 +64,23 @@ pub(super) struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// Writes what was chosen into `config`; `variable` reads the environment.
+    /// Applies the options to `config`; `variable` reads the environment.
     pub(super) fn apply(
         &self,
         config: &mut Config,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<(), Failure> {
-        config.tls = self.tls();
-        config.proxies = self.proxies(variable)?;
-        config.lookup = ResolverConfig {
+        config.connect.tls = self.tls();
+        config.connect.proxies = self.proxies(variable)?;
+        config.connect.resolver = ResolverConfig {
             family: self.family(),
             fixed: self.resolve.clone(),
         };
         Ok(())
     }
 
-    /// By curl's rules: `http_proxy` in lower case alone, for a web server that runs this would
-    /// set the other one after a header of its clients; `no_proxy` counts for `--proxy` too.
+    /// Returns the proxies by curl's rules: `HTTP_PROXY` is ignored, because a CGI server sets it
+    /// from a request header of its client; `no_proxy` applies to `--proxy` too.
     fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, Failure> {
         let both = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
         let no_proxy = self
@@ -88,12 +88,12 @@ impl ConnectionOptions {
             .clone()
             .or_else(|| both("no_proxy"))
             .unwrap_or_default();
-        let except = Exceptions::from(no_proxy.as_str());
+        let except = NoProxy::from(no_proxy.as_str());
         if let Some(Choice(proxy)) = &self.proxy {
             return Ok(Proxies {
                 http: proxy.clone(),
                 https: proxy.clone(),
-                except,
+                no_proxy: except,
             });
         }
         let named = |name: &str, value: Option<String>| match value {
@@ -103,7 +103,7 @@ impl ConnectionOptions {
         Ok(Proxies {
             http: named("http_proxy", variable("http_proxy"))?,
             https: named("https_proxy", both("https_proxy"))?,
-            except,
+            no_proxy: except,
         })
     }
 
@@ -130,14 +130,14 @@ impl ConnectionOptions {
     }
 }
 
-/// A proxy, or with an empty text none.
+/// Proxy, or none for an empty string.
 #[derive(Debug, Clone)]
 struct Choice(Option<Proxy>);
 
 impl FromStr for Choice {
-    type Err = ProxyNameError;
+    type Err = ParseProxyError;
 
-    fn from_str(text: &str) -> Result<Self, ProxyNameError> {
+    fn from_str(text: &str) -> Result<Self, ParseProxyError> {
         if text.is_empty() {
             Ok(Self(None))
         } else {
@@ -148,8 +148,8 @@ impl FromStr for Choice {
 
 fn read_proxy(name: &str, value: &str) -> Result<Option<Proxy>, Failure> {
     let Choice(proxy) = value.parse().map_err(|error| {
-        Failure::usage(format!("read the proxy in {name}: {error}"))
-            .hint("--proxy URL counts more than the environment")
+        Failure::usage(format!("parse proxy in {name}: {error}"))
+            .hint("--proxy URL overrides the environment")
     })?;
     Ok(proxy)
 }
@@ -178,13 +178,13 @@ mod tests {
         let wanted = Proxies {
             http: http.parse().ok(),
             https: https.parse().ok(),
-            except: except.into(),
+            no_proxy: except.into(),
         };
         assert_eq!(found.unwrap(), wanted, "{line:?} {environment:?}");
     }
 
     #[test]
-    fn the_environment_names_proxies_by_the_rules_of_curl() {
+    fn environment_proxies_follow_curl_rules() {
         proxies(&[], &[], "", "", "");
         proxies(
             &[],
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_the_defaults_stay() {
+    fn defaults_are_unchanged_without_options() {
         assert_eq!(
             format!("{:?}", config(&[])),
             format!("{:?}", Config::default())
@@ -245,19 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn of_the_families_the_last_one_counts() {
+    fn last_address_family_option_wins() {
         for (line, family) in [
             (&["-4"][..], AddressFamily::V4),
             (&["-6"], AddressFamily::V6),
             (&["-4", "-6"], AddressFamily::V6),
             (&["-64"], AddressFamily::V4),
         ] {
-            assert_eq!(config(line).lookup.family, family, "{line:?}");
+            assert_eq!(config(line).connect.resolver.family, family, "{line:?}");
         }
     }
 
     #[test]
-    fn each_option_of_tls_reaches_the_configuration() {
+    fn tls_options_reach_the_configuration() {
         let pin = Fingerprint::of(b"");
         for (line, trust) in [
             (
@@ -270,7 +270,7 @@ mod tests {
             ),
             (&["--insecure"], Trust::DangerouslyAcceptAny),
         ] {
-            assert_eq!(config(line).tls.trust, trust, "{line:?}");
+            assert_eq!(config(line).connect.tls.trust, trust, "{line:?}");
         }
         let identity = |key: &str| {
             Some(Identity {
@@ -278,9 +278,9 @@ mod tests {
                 key: key.into(),
             })
         };
-        assert_eq!(config(&["--cert", "c"]).tls.identity, identity("c"));
+        assert_eq!(config(&["--cert", "c"]).connect.tls.identity, identity("c"));
         assert_eq!(
-            config(&["--cert", "c", "--key", "k"]).tls.identity,
+            config(&["--cert", "c", "--key", "k"]).connect.tls.identity,
             identity("k")
         );
     }

@@ -1,4 +1,4 @@
-//! The options that say who asks.
+//! Credential options.
 
 use std::env;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use myapp::download::http::Login;
+use myapp::download::http::BasicAuth;
 use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
 use url::Url;
 
@@ -15,37 +15,37 @@ use crate::exit::{Code, Failure};
 use crate::output::terminal;
 use crate::secret::secret;
 
-/// A longer file is no netrc.
-const LONGEST_NETRC: u64 = 1024 * 1024;
+/// Maximum size of a netrc file.
+const MAX_NETRC_LEN: u64 = 1024 * 1024;
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Credentials (for the first server alone)")]
+#[command(next_help_heading = "Credentials (sent to the first origin only)")]
 pub(super) struct CredentialOptions {
-    /// Name and password; those in a URL count more
-    #[arg(short, long, value_name = "USER:PASSWORD", value_parser = secret::<Login>(), conflicts_with = "bearer")]
-    user: Option<Login>,
-    /// Token (Authorization: Bearer)
+    /// User name and password; those in a URL take precedence
+    #[arg(short, long, value_name = "USER:PASSWORD", value_parser = secret::<BasicAuth>(), conflicts_with = "bearer")]
+    user: Option<BasicAuth>,
+    /// Bearer token
     #[arg(long, value_name = "TOKEN", value_parser = secret::<Token>())]
     bearer: Option<Token>,
-    /// Cookie; repeat for more
+    /// Cookie (repeatable)
     #[arg(short = 'b', long, value_name = "NAME=VALUE", value_parser = secret::<Cookie>())]
     cookie: Vec<Cookie>,
-    /// Look up name and password in ~/.netrc, anew for each server
+    /// Read user names and passwords from ~/.netrc, per origin
     #[arg(long)]
     netrc: bool,
-    /// Look them up in FILE
+    /// Read them from FILE instead of ~/.netrc
     #[arg(long, value_name = "FILE")]
     netrc_file: Option<PathBuf>,
-    /// Send all of them to wherever a redirect leads, too
+    /// Send credentials to redirect targets on other origins too
     #[arg(long)]
     location_trusted: bool,
-    /// The page that led here, for servers that ask
+    /// Referer header
     #[arg(long, value_name = "URL", value_parser = secret::<Referer>(), help_heading = "Requests")]
     referer: Option<Referer>,
 }
 
 impl CredentialOptions {
-    /// Writes what was chosen into `config`; reads the netrc file.
+    /// Applies the options to `config`; reads the netrc file.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
         for (field, option, given) in [
             ("Authorization", "-u", self.user.is_some()),
@@ -55,8 +55,8 @@ impl CredentialOptions {
         ] {
             let twice = |header: &Header| header.name().eq_ignore_ascii_case(field);
             if given && config.headers.iter().any(twice) {
-                let text = format!("-H '{field}: …' and {option} are the same header");
-                return Err(Failure::usage(text).hint("give one of them"));
+                let text = format!("-H '{field}: …' and {option} set the same header");
+                return Err(Failure::usage(text).hint("use one of them"));
             }
         }
         let netrc = self
@@ -87,8 +87,8 @@ impl CredentialOptions {
         let home = env::var_os("HOME")
             .filter(|home| !home.is_empty())
             .ok_or_else(|| {
-                Failure::usage("--netrc looks into ~/.netrc, but HOME is not set")
-                    .hint("--netrc-file FILE names the file")
+                Failure::usage("--netrc reads ~/.netrc, but HOME is not set")
+                    .hint("use --netrc-file FILE")
             })?;
         Ok(Some(Path::new(&home).join(".netrc")))
     }
@@ -98,19 +98,19 @@ fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
     let read = || -> Result<Netrc, anyhow::Error> {
         let mut text = String::new();
         let length = File::open(path)?
-            .take(LONGEST_NETRC + 1)
+            .take(MAX_NETRC_LEN + 1)
             .read_to_string(&mut text)?;
-        if length as u64 > LONGEST_NETRC {
+        if length as u64 > MAX_NETRC_LEN {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
         }
         Ok(text.parse()?)
     };
     read()
-        .with_context(|| format!("read names and passwords from {}", terminal::path(path)))
+        .with_context(|| format!("read netrc file {}", terminal::path(path)))
         .map_err(|error| Failure::new(Code::LocalFile, error))
 }
 
-/// A `Referer` field; it holds neither a login nor a fragment (RFC 9110 section 10.1.3).
+/// `Referer` header without userinfo and fragment (RFC 9110 section 10.1.3).
 #[derive(Debug, Clone)]
 struct Referer(Header);
 
@@ -120,7 +120,7 @@ impl std::str::FromStr for Referer {
     fn from_str(text: &str) -> Result<Self, anyhow::Error> {
         let mut url: Url = text.parse().map_err(|_| anyhow::Error::msg("not a URL"))?;
         url.set_fragment(None);
-        // What has no host has no login either.
+        // Fails only for a URL without a host, which has no userinfo either.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         Ok(Self(format!("Referer: {url}").parse()?))
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_option_reaches_the_configuration() {
+    fn credential_options_reach_the_configuration() {
         let basic = config(&["-u", "a:b", "--location-trusted"])
             .unwrap()
             .credentials;
@@ -170,15 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn one_header_is_not_given_twice() {
+    fn header_set_twice_is_a_usage_error() {
         assert_eq!(config(&["-b", "c=d"]).unwrap_err().code, Code::Usage);
     }
 
     #[test]
-    fn a_netrc_file_that_cannot_be_read_is_an_error() {
+    fn unreadable_netrc_file_is_an_error() {
         let failure = config(&["--netrc-file", "/nowhere/netrc"]).unwrap_err();
         assert_eq!(failure.code, Code::LocalFile);
         let text = failure.error.to_string();
-        assert_eq!(text, "read names and passwords from /nowhere/netrc");
+        assert_eq!(text, "read netrc file /nowhere/netrc");
     }
 }

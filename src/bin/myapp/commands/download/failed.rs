@@ -1,18 +1,18 @@
-//! What is said of a file that failed, what may help, and the exit code that it means.
+//! Messages, hints and exit codes of failed downloads.
 
 use std::borrow::Cow;
 use std::io;
 
 use myapp::download::http::{HttpError, ProxyError};
-use myapp::download::{DownloadError, Failure, RedirectError};
+use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 
 use crate::exit::Code;
 use crate::output::terminal;
 
-/// Why a file failed; nothing if it is that nobody reads stdout any more.
-pub(super) fn problem(failed: &Failure) -> String {
+/// Returns the error message of a failed file. Empty for a broken pipe.
+pub(super) fn problem(failed: &FailedItem) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
     }
@@ -29,26 +29,28 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             status: 401,
             url: None,
             ..
-        } => "-u USER:PASSWORD, --bearer TOKEN or --netrc sends credentials",
+        } => "-u USER:PASSWORD, --bearer TOKEN or --netrc provide credentials",
         DownloadError::Status {
             status: 401,
             url: Some(_),
             ..
-        } => "credentials stay with the first server; --location-trusted sends them on",
+        } => {
+            "credentials are sent to the first origin only; --location-trusted lifts this restriction"
+        }
         DownloadError::Mirror { source, .. } => return hint(source),
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
-        DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_login() => {
-            "--proxy http://USER:PASSWORD@HOST:PORT says who asks it"
+        DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
+            "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
         }
         DownloadError::Redirect {
             source: RedirectError::Downgrade(_),
             ..
-        } => "--allow-http-redirect follows it",
-        DownloadError::Checksum { .. } => {
-            "the bytes are in the .part; -c takes them with the right checksum"
+        } => "--allow-http-redirect allows it",
+        DownloadError::ChecksumMismatch { .. } => {
+            "the data is in the .part file; -c accepts it if given the right checksum"
         }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
-            "-d DIR names the folder for files"
+            "-d DIR sets the output directory"
         }
         _ => return None,
     };
@@ -57,9 +59,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
 
 fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
     let text = match error {
-        TlsError::NotTls => "a URL that begins with http:// is fetched without TLS",
-        TlsError::UnknownIssuer => "--cacert FILE names the issuer's certificate",
-        TlsError::CertificateRequired => "--cert FILE names yours, --key FILE its key",
+        TlsError::NotTls => "use an http:// URL to connect without TLS",
+        TlsError::UnknownIssuer => "--cacert FILE adds the issuer's certificate",
+        TlsError::CertificateRequired => "--cert FILE and --key FILE provide a client certificate",
         TlsError::CaUsedAsEndEntity { found } => return Some(terminal::pin_hint(found).into()),
         _ => return None,
     };
@@ -68,46 +70,46 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
 
 pub(super) fn code(error: &DownloadError) -> Code {
     match error {
-        DownloadError::Url { .. }
-        | DownloadError::Scheme { .. }
-        | DownloadError::Userinfo { .. }
-        | DownloadError::Line { .. } => Code::Usage,
-        DownloadError::Sink { source } if source.kind() == io::ErrorKind::BrokenPipe => {
+        DownloadError::Url(_) | DownloadError::Line { .. } => Code::Usage,
+        DownloadError::WriteOutput { source } if source.kind() == io::ErrorKind::BrokenPipe => {
             Code::BrokenPipe
         }
-        DownloadError::List { .. } | DownloadError::File { .. } | DownloadError::Sink { .. } => {
-            Code::LocalFile
-        }
+        DownloadError::List { .. }
+        | DownloadError::File { .. }
+        | DownloadError::WriteOutput { .. } => Code::LocalFile,
         DownloadError::Http(error) => http_code(error),
         DownloadError::Status {
             status: 401 | 407, ..
         } => Code::Credentials,
         DownloadError::Status { .. } => Code::Status,
-        DownloadError::TooLate { source, .. } | DownloadError::Mirror { source, .. } => {
+        DownloadError::RetryDeadline { source, .. } | DownloadError::Mirror { source, .. } => {
             code(source)
         }
-        DownloadError::Checksum { .. } | DownloadError::Unlisted => Code::Checksum,
+        DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => Code::Checksum,
         DownloadError::TooLarge { .. } => Code::TooLarge,
-        DownloadError::OutOfTime { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
-        DownloadError::TakeBack | DownloadError::Nothing => Code::Network,
-        DownloadError::Unasked { .. }
+        DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
+        DownloadError::CannotRestartOutput | DownloadError::EmptyRangeResponse => Code::Network,
+        DownloadError::UnexpectedStatus { .. }
         | DownloadError::Redirect { .. }
-        | DownloadError::Damaged { .. } => Code::Protocol,
+        | DownloadError::CorruptEncoding { .. } => Code::Protocol,
         _ => Code::Failure,
     }
 }
 
 fn http_code(error: &HttpError) -> Code {
     match error {
-        HttpError::Field { .. } | HttpError::Url { .. } => Code::Usage,
+        HttpError::InvalidHeader { .. } | HttpError::UnsupportedUrl { .. } => Code::Usage,
         HttpError::Connect(ConnectError::TimedOut { .. }) | HttpError::TimedOut { .. } => {
             Code::Timeout
         }
-        HttpError::Connect(_) | HttpError::CutShort { .. } | HttpError::Io { .. } => Code::Network,
+        HttpError::Connect(_)
+        | HttpError::IncompleteBody { .. }
+        | HttpError::Io { .. }
+        | HttpError::ReadBody { .. } => Code::Network,
         HttpError::TlsSetup(_) => Code::LocalFile,
-        HttpError::Proxy { source, .. } if source.is_login() => Code::Credentials,
+        HttpError::Proxy { source, .. } if source.is_auth() => Code::Credentials,
         HttpError::Proxy {
-            source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::Silent { .. },
+            source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::TimedOut { .. },
             ..
         } => Code::Timeout,
         HttpError::Proxy { .. } => Code::Network,

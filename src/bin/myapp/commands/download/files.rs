@@ -1,57 +1,66 @@
-//! What becomes of files: those that are there already, parts, and how the new ones are kept.
+//! File options: existing files, partial downloads, names and durability.
 
 use clap::Args;
-use myapp::download::{Config, Existing};
+use myapp::download::{Config, Limits, OnConflict, OutputPolicy};
 use myapp::units::parse_size;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileOptions {
-    /// Go on with what an earlier run has left, skip what it has finished
+    /// Resume partial downloads, skip completed files
     #[arg(short = 'c', long = "continue")]
     resume: bool,
-    /// Fetch nothing where a file of that name is there
+    /// Skip a file whose name is taken
     #[arg(long, visible_alias = "skip-existing", overrides_with = "overwrite")]
     no_clobber: bool,
-    /// Replace a file of that name, once the new one is whole
+    /// Atomically replace an existing file once the download is complete
     #[arg(long)]
     overwrite: bool,
-    /// Replace a file only if the server has another; implies --remote-time
+    /// Replace an existing file only if it changed on the server; implies --remote-time
     #[arg(short = 'N', long, overrides_with_all = ["no_clobber", "overwrite"])]
     timestamping: bool,
-    /// Name files as the server says, made safe
+    /// Use the server's file name, sanitized
     #[arg(short = 'J', long)]
     content_disposition: bool,
-    /// Let servers compress files for the way (gzip, br, zstd); never gone on with
+    /// Request gzip, br or zstd and decompress; such downloads are not resumable
     #[arg(long, help_heading = "Transfers")]
     compressed: bool,
-    /// Give files the time of change that the server tells
+    /// Set the modification time from Last-Modified
     #[arg(long)]
     remote_time: bool,
-    /// Name a file only when it is on the disk for good
+    /// fsync before renaming to the final name
     #[arg(long)]
     fsync: bool,
-    /// Fetch no file that is longer
+    /// Maximum file size; larger files fail
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_filesize: Option<u64>,
 }
 
 impl FileOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
-        let existing = match () {
-            () if self.no_clobber => Existing::Skip,
-            () if self.overwrite => Existing::Replace,
-            () if self.timestamping => Existing::Update,
-            () => config.existing,
+        let on_conflict = if self.no_clobber {
+            OnConflict::Skip
+        } else if self.overwrite {
+            OnConflict::Overwrite
+        } else if self.timestamping {
+            OnConflict::IfModified
+        } else {
+            config.output.on_conflict
         };
         Config {
-            existing,
+            output: OutputPolicy {
+                on_conflict,
+                resume: self.resume,
+                remote_time: self.remote_time,
+                server_names: self.content_disposition,
+                fsync: self.fsync,
+                ..config.output
+            },
+            limits: Limits {
+                max_size: self.max_filesize,
+                ..config.limits
+            },
             compressed: self.compressed,
-            resume: self.resume,
-            remote_time: self.remote_time,
-            server_names: self.content_disposition,
-            sync: self.fsync,
-            max_size: self.max_filesize,
             ..config
         }
     }

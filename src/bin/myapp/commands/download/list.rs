@@ -1,4 +1,4 @@
-//! Where the list of what to fetch comes from: arguments, files, stdin.
+//! Sources of URLs: arguments, list files, stdin.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, stream};
-use myapp::download::{DownloadError, Failure as Failed, Item, List, Shard};
+use myapp::download::{Error as DownloadError, FailedItem, Item, List, Shard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use smol::channel::{Sender, bounded};
@@ -18,40 +18,40 @@ use crate::exit::{Code, Failure};
 use crate::input::{self, next_line};
 use crate::output::terminal;
 
-/// What a read of a list has brought: to wake the other thread for each line would cost more than
-/// a small file.
-type Block = Vec<Result<Item, Failed>>;
+/// Items of one read of a list. They are sent together, because waking the other thread per line
+/// would cost more than a small download.
+type Block = Vec<Result<Item, FailedItem>>;
 
-/// Blocks that are read ahead.
-const AHEAD: usize = 1;
+/// Blocks read ahead.
+const READ_AHEAD_CAPACITY: usize = 1;
 
-/// A URL waits this long for options in the next lines, where these do not come with it.
-const GRACE: Timespec = Timespec {
+/// Time that a URL waits for option lines that did not arrive in the same read.
+const OPTION_TIMEOUT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ListOptions {
-    /// What to fetch; without :// https:// is meant; - reads a list from stdin, as -i does
+    /// URLs; https:// is assumed without a scheme; - reads a list from stdin, like -i -
     #[arg(value_name = "URL")]
     urls: Vec<String>,
 
-    /// A list: a URL a line, its mirrors behind tabs, its options indented below; - for stdin
+    /// List of URLs, one per line, with tab-separated mirrors and indented options; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Files")]
     input_file: Option<PathBuf>,
-    /// Only the I-th (from 0) of N parts of the list, by a hash of each URL
+    /// Process only shard I (from 0) of N, by a hash of each URL
     #[arg(long, value_name = "I/N", help_heading = "Files")]
     shard: Option<Shard>,
 }
 
 impl ListOptions {
-    /// Whether nothing is named at all.
+    /// Returns whether neither a URL nor a list was given.
     pub(super) fn is_empty(&self) -> bool {
         self.urls.is_empty() && self.input_file.is_none()
     }
 
-    /// The URL, if there is only one and no list.
+    /// Returns the URL, if there is exactly one and no list.
     pub(super) fn single(&self) -> Option<&str> {
         match &self.urls[..] {
             [url] if url != "-" && self.input_file.is_none() => Some(url),
@@ -59,8 +59,8 @@ impl ListOptions {
         }
     }
 
-    /// The number of files. None where a list is a stream, which can be read only once; a list
-    /// that is a file is read to its end.
+    /// Returns the number of files, or `None` if a list is a stream, which can be read only once.
+    /// Reads a list file to its end.
     pub(super) fn count(&self) -> Option<u64> {
         if self.urls.iter().any(|url| url == "-") {
             return None;
@@ -73,8 +73,8 @@ impl ListOptions {
         Some(named + listed?)
     }
 
-    /// What to fetch: the arguments in their order, then the file.
-    pub(super) fn items(&self) -> Result<Boxed<Result<Item, Failed>>, Failure> {
+    /// Returns the items: the arguments in order, then the list file.
+    pub(super) fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
         let shard = self.shard;
         let urls: Vec<_> = self
             .urls
@@ -99,79 +99,82 @@ impl ListOptions {
     }
 }
 
-/// The number of items of a list, if it is a file that can be read.
+/// Returns the number of items of a list, if it is a readable regular file.
 fn count(path: &Path, shard: Option<Shard>) -> Option<u64> {
     fs::metadata(path).ok().filter(|list| list.is_file())?;
     let mut input = BufReader::new(File::open(path).ok()?);
     let mut list = List::new(terminal::path(path)).part(shard);
     let mut items = 0;
-    while let Some(line) = next_line(&mut input, List::LONGEST).ok()? {
+    while let Some(line) = next_line(&mut input, List::MAX_LINE_LEN).ok()? {
         items += u64::from(list.line(&line).is_some());
     }
     Some(items + u64::from(list.flush().is_some()))
 }
 
-fn from_stdin(shard: Option<Shard>) -> Boxed<Result<Item, Failed>> {
-    // Opened in its turn: what stands before it is fetched in any case.
+fn from_stdin(shard: Option<Shard>) -> Boxed<Result<Item, FailedItem>> {
+    // Opened late, so that preceding URLs are downloaded even if stdin cannot be read.
     match input::unbuffered() {
         Ok(stdin) => read(stdin, "stdin".to_owned(), shard).boxed(),
         Err(error) => stream::once(Err(unread("stdin", error))).boxed(),
     }
 }
 
-fn from_file(path: &Path, shard: Option<Shard>) -> Result<Boxed<Result<Item, Failed>>, Failure> {
+fn from_file(
+    path: &Path,
+    shard: Option<Shard>,
+) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
     let name = terminal::path(path);
-    let file = File::open(path).with_context(|| format!("open the list {name}"));
+    let file = File::open(path).with_context(|| format!("open list {name}"));
     let file = file.map_err(|error| Failure::new(Code::LocalFile, error))?;
     Ok(read(file, name, shard).boxed())
 }
 
-/// The items of a list as its lines come, no more than a few ahead.
+/// Streams the items of a list as its lines arrive, with bounded read-ahead.
 fn read(
     file: File,
     name: String,
     shard: Option<Shard>,
-) -> impl Stream<Item = Result<Item, Failed>> + Send {
-    let (items, received) = bounded(AHEAD);
-    // A thread of its own: nothing else can wait for a line without holding up the others.
+) -> impl Stream<Item = Result<Item, FailedItem>> + Send {
+    let (items, received) = bounded(READ_AHEAD_CAPACITY);
+    // A blocking read needs a thread of its own; it would stall the executor.
     thread::spawn(move || {
         let list = List::new(name.as_str()).part(shard);
         if let Err(error) = send_items(file, list, &items) {
-            // Nobody receives any more when the run has been stopped.
+            // Fails if the run was cancelled and the receiver is gone.
             let _ = items.send_blocking(vec![Err(unread(&name, error))]);
         }
     });
     received.flat_map(stream::iter)
 }
 
-fn unread(name: &str, source: io::Error) -> Failed {
-    Failed {
+fn unread(name: &str, source: io::Error) -> FailedItem {
+    FailedItem {
         url: name.to_owned(),
         source: DownloadError::List { source },
     }
 }
 
-/// Sends all complete items of a read together, each as soon as it is complete: when the next one
-/// begins, when the list ends, and when nothing more comes for a while. Who writes a URL and
-/// leaves the pipe open wants it now.
+/// Sends all complete items of a read together. An item is complete when the next one starts, when
+/// the list ends, or when no option line follows in time: a writer that keeps the pipe open expects
+/// its URL to be downloaded at once.
 fn send_items(file: File, mut list: List, items: &Sender<Block>) -> io::Result<()> {
     let mut input = BufReader::new(file);
     let mut block = Block::new();
     loop {
-        let held = input.buffer();
-        if !held.contains(&b'\n') {
-            let is_option = matches!(held.first(), Some(b' ' | b'\t'));
+        let buffered = input.buffer();
+        if !buffered.contains(&b'\n') {
+            let is_option = matches!(buffered.first(), Some(b' ' | b'\t'));
             if !send(&mut block, items) {
                 return Ok(());
             }
-            if !is_option && !is_at_hand(input.get_ref())? {
+            if !is_option && !is_readable_soon(input.get_ref())? {
                 block.extend(list.flush());
                 if !send(&mut block, items) {
                     return Ok(());
                 }
             }
         }
-        let line = next_line(&mut input, List::LONGEST)?;
+        let line = next_line(&mut input, List::MAX_LINE_LEN)?;
         block.extend(match &line {
             Some(line) => list.line(line),
             None => list.flush(),
@@ -183,13 +186,13 @@ fn send_items(file: File, mut list: List, items: &Sender<Block>) -> io::Result<(
     }
 }
 
-/// Sends a block, if there is anything in it; whether anybody receives more.
+/// Sends a block unless it is empty; returns whether the receiver still exists.
 fn send(block: &mut Block, items: &Sender<Block>) -> bool {
     block.is_empty() || items.send_blocking(std::mem::take(block)).is_ok()
 }
 
-/// Whether more can be read within a moment, or the end has come.
-fn is_at_hand(input: &File) -> io::Result<bool> {
+/// Returns whether the input becomes readable, or ends, within [`OPTION_TIMEOUT`].
+fn is_readable_soon(input: &File) -> io::Result<bool> {
     let mut fds = [PollFd::new(input, PollFlags::IN)];
-    Ok(retry_on_intr(|| poll(&mut fds, Some(&GRACE)))? > 0)
+    Ok(retry_on_intr(|| poll(&mut fds, Some(&OPTION_TIMEOUT)))? > 0)
 }

@@ -1,9 +1,9 @@
-//! How many connections fetch one file.
+//! Parallel connections per file.
 
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use myapp::download::Config;
+use myapp::download::{Config, Limits};
 use myapp::units::parse_size;
 
 use crate::commands::number;
@@ -11,10 +11,10 @@ use crate::commands::number;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct SplitOptions {
-    /// Connections for one large file, if its server can send parts of it
+    /// Connections per large file, if the server supports range requests
     #[arg(short, long, value_name = "N", value_parser = number::<NonZeroUsize>, default_value = "1")]
     split: NonZeroUsize,
-    /// Open none for a smaller part
+    /// Minimum segment size per connection
     #[arg(short = 'k', long, value_name = "SIZE", value_parser = parse_size, default_value = "20M")]
     min_split_size: u64,
 }
@@ -22,8 +22,11 @@ pub(super) struct SplitOptions {
 impl SplitOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
         Config {
-            split: self.split,
-            min_split: self.min_split_size,
+            limits: Limits {
+                connections_per_file: self.split,
+                min_segment_len: self.min_split_size,
+                ..config.limits
+            },
             ..config
         }
     }

@@ -1,0 +1,6 @@
+//! Response bodies: copying, decoding and throttling.
+
+pub(crate) mod copy;
+pub(crate) mod decode;
+pub(crate) mod pipe;
+pub(crate) mod throttle;

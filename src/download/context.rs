@@ -1,0 +1,18 @@
+//! State shared by all transfers of a [`Downloader`](crate::download::Downloader).
+
+use crate::download::config::Config;
+use crate::download::host_limits::HostLimiter;
+use crate::download::http::Client;
+use crate::download::store::part::Names;
+use crate::limits::rate::SharedRateLimiter;
+
+/// State shared by all transfers.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) client: Client,
+    pub(crate) names: Names,
+    pub(crate) hosts: HostLimiter,
+    /// Rate limit of all transfers together.
+    pub(crate) rate: Option<SharedRateLimiter>,
+}

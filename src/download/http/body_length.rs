@@ -1,0 +1,308 @@
+//! Message body length (RFC 9112 section 6) and connection persistence.
+
+use super::chunked::ChunkedDecoder;
+use super::error::ProtocolError;
+use super::response_head::ResponseHead;
+use crate::escape::Escaped;
+
+/// Remaining length of a response body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyLength {
+    /// This many bytes remain.
+    ContentLength(u64),
+    /// Chunked transfer coding.
+    Chunked(ChunkedDecoder),
+    /// The body ends when the server closes the connection.
+    CloseDelimited,
+}
+
+impl BodyLength {
+    /// Determines the body length of a response to GET (RFC 9112 section 6.3).
+    ///
+    /// `Transfer-Encoding: chunked` takes precedence over `Content-Length`. Other transfer codings
+    /// were not requested and are not supported.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError`] for conflicting or invalid lengths, and for other transfer codings.
+    pub fn from_head(head: &ResponseHead) -> Result<Self, ProtocolError> {
+        if matches!(head.status(), 204 | 304) {
+            return Ok(Self::ContentLength(0));
+        }
+        if head.values("transfer-encoding").next().is_some() {
+            return is_chunked(head).map(|()| Self::Chunked(ChunkedDecoder::default()));
+        }
+        Ok(content_length(head)?.map_or(Self::CloseDelimited, Self::ContentLength))
+    }
+
+    /// Returns the remaining length where `Content-Length` gives it.
+    pub fn content_length(&self) -> Option<u64> {
+        if let Self::ContentLength(left) = self {
+            Some(*left)
+        } else {
+            None
+        }
+    }
+
+    /// Parses framing at the start of `bytes`, see [`ChunkedDecoder::advance`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ChunkedDecoder::advance`].
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
+        if let Self::Chunked(chunks) = self {
+            chunks.advance(bytes)
+        } else {
+            Ok(0)
+        }
+    }
+
+    /// Returns the maximum number of data bytes that follow.
+    pub fn data_remaining(&self) -> u64 {
+        match self {
+            Self::ContentLength(left) => *left,
+            Self::Chunked(chunks) => chunks.data_remaining(),
+            Self::CloseDelimited => u64::MAX,
+        }
+    }
+
+    /// Records that `count` bytes of data were read, at most
+    /// [`data_remaining`](Self::data_remaining).
+    pub fn consume_data(&mut self, count: u64) {
+        match self {
+            Self::ContentLength(left) => *left = left.saturating_sub(count),
+            Self::Chunked(chunks) => chunks.consume_data(count),
+            Self::CloseDelimited => {}
+        }
+    }
+
+    /// Returns whether the body has been read completely.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::ContentLength(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.is_complete(),
+            Self::CloseDelimited => false,
+        }
+    }
+}
+
+/// Returns whether the connection is persistent after this response (RFC 9112 section 9.3).
+///
+/// Contradictory framing closes the connection (RFC 9112 section 6.1): bytes after the response
+/// may belong to what its server considers the body.
+pub fn is_keep_alive(head: &ResponseHead) -> bool {
+    let says = |token: &str| {
+        head.list("connection")
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    let coded = head.values("transfer-encoding").next().is_some();
+    let sized = head.values("content-length").next().is_some();
+    let contradicts = match head.status() {
+        204 => coded || sized,
+        304 => coded,
+        _ => coded && (sized || head.is_http_10()),
+    };
+    let open = if head.is_http_10() {
+        says("keep-alive")
+    } else {
+        !says("close")
+    };
+    open && !contradicts
+}
+
+fn is_chunked(head: &ResponseHead) -> Result<(), ProtocolError> {
+    let codings: Vec<_> = head.list("transfer-encoding").collect();
+    if matches!(codings[..], [only] if only.eq_ignore_ascii_case(b"chunked")) {
+        return Ok(());
+    }
+    let codings = codings.join(b", ".as_slice());
+    Err(ProtocolError::TransferEncoding {
+        value: Escaped(&codings).to_string(),
+    })
+}
+
+/// Returns the length on which all `Content-Length` values agree (RFC 9110 section 8.6).
+fn content_length(head: &ResponseHead) -> Result<Option<u64>, ProtocolError> {
+    let mut length = None;
+    for value in head
+        .values("content-length")
+        .flat_map(|value| value.split(|&b| b == b','))
+    {
+        let value = value.trim_ascii();
+        let number = parse_digits(value).ok_or_else(|| ProtocolError::ContentLength {
+            value: Escaped(value).to_string(),
+        })?;
+        if length.replace(number).is_some_and(|other| other != number) {
+            return Err(ProtocolError::ContentLengths);
+        }
+    }
+    Ok(length)
+}
+
+fn parse_digits(text: &[u8]) -> Option<u64> {
+    // `parse` accepts a leading `+`, which is invalid here.
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(line: &str, fields: &str) -> ResponseHead {
+        let fields = fields.replace('|', "\r\n");
+        ResponseHead::parse(format!("HTTP/{line}\r\n{fields}\r\n\r\n").as_bytes()).unwrap()
+    }
+
+    #[track_caller]
+    fn frames(line: &str, fields: &str, framing: BodyLength) {
+        assert_eq!(
+            BodyLength::from_head(&head(line, fields)),
+            Ok(framing),
+            "{line} {fields}"
+        );
+    }
+
+    fn chunked() -> BodyLength {
+        BodyLength::Chunked(ChunkedDecoder::default())
+    }
+
+    #[test]
+    fn transfer_encoding_overrides_content_length() {
+        frames("1.1 200 OK", "X: y", BodyLength::CloseDelimited);
+        frames("1.0 200 OK", "X: y", BodyLength::CloseDelimited);
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5",
+            BodyLength::ContentLength(5),
+        );
+        frames(
+            "1.1 404 No",
+            "content-length: 0",
+            BodyLength::ContentLength(0),
+        );
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5, 5|Content-Length: 05",
+            BodyLength::ContentLength(5),
+        );
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 18446744073709551615",
+            BodyLength::ContentLength(u64::MAX),
+        );
+        frames("1.1 200 OK", "Transfer-Encoding: Chunked", chunked());
+        frames("1.1 200 OK", "Transfer-Encoding: , chunked ,", chunked());
+        frames(
+            "1.1 200 OK",
+            "Content-Length: 5|Transfer-Encoding: chunked",
+            chunked(),
+        );
+        frames(
+            "1.1 200 OK",
+            "Transfer-Encoding: chunked|Content-Length: x",
+            chunked(),
+        );
+        frames("1.0 200 OK", "Transfer-Encoding: chunked", chunked());
+        frames(
+            "1.1 204 None",
+            "Content-Length: 5",
+            BodyLength::ContentLength(0),
+        );
+        frames(
+            "1.1 304 Same",
+            "Transfer-Encoding: chunked",
+            BodyLength::ContentLength(0),
+        );
+    }
+
+    #[test]
+    fn invalid_content_length_is_rejected() {
+        for value in [
+            "",
+            "x",
+            "-1",
+            "+5",
+            "5 5",
+            "0x5",
+            "5.0",
+            "18446744073709551616",
+            "5,",
+            "5,x",
+        ] {
+            let error =
+                BodyLength::from_head(&head("1.1 200 OK", &format!("Content-Length: {value}")));
+            assert!(
+                matches!(error, Err(ProtocolError::ContentLength { .. })),
+                "{value}: {error:?}"
+            );
+        }
+        for fields in [
+            "Content-Length: 5, 6",
+            "Content-Length: 5|Content-Length: 6",
+        ] {
+            let error = BodyLength::from_head(&head("1.1 200 OK", fields));
+            assert_eq!(error, Err(ProtocolError::ContentLengths), "{fields}");
+        }
+    }
+
+    #[test]
+    fn transfer_coding_other_than_chunked_is_rejected() {
+        for value in [
+            "",
+            "gzip",
+            "gzip, chunked",
+            "chunked, gzip",
+            "chunked, chunked",
+            "chunked;q=1",
+        ] {
+            let error =
+                BodyLength::from_head(&head("1.1 200 OK", &format!("Transfer-Encoding: {value}")));
+            let wanted = ProtocolError::TransferEncoding {
+                value: value.into(),
+            };
+            assert_eq!(error, Err(wanted), "{value}");
+        }
+        let error = BodyLength::from_head(&head(
+            "1.1 200 OK",
+            "Transfer-Encoding: a|Transfer-Encoding: b",
+        ));
+        assert_eq!(
+            error,
+            Err(ProtocolError::TransferEncoding {
+                value: "a, b".into()
+            })
+        );
+    }
+
+    #[test]
+    fn connection_persistence_follows_the_response_head() {
+        for (line, fields, kept) in [
+            ("1.1 200 OK", "Content-Length: 5", true),
+            ("1.1 200 OK", "Connection: Close", false),
+            ("1.1 200 OK", "Connection: x|Connection: y, close", false),
+            ("1.1 200 OK", "Connection: closed", true),
+            ("1.0 200 OK", "Content-Length: 5", false),
+            ("1.0 200 OK", "Connection: Keep-Alive", true),
+            (
+                "1.0 200 OK",
+                "Connection: keep-alive|Transfer-Encoding: chunked",
+                false,
+            ),
+            ("1.1 200 OK", "Transfer-Encoding: chunked", true),
+            (
+                "1.1 200 OK",
+                "Transfer-Encoding: chunked|Content-Length: 5",
+                false,
+            ),
+            ("1.1 204 None", "X: y", true),
+            ("1.1 204 None", "Content-Length: 5", false),
+            ("1.1 304 Same", "Content-Length: 5", true),
+            ("1.1 304 Same", "Transfer-Encoding: chunked", false),
+        ] {
+            assert_eq!(is_keep_alive(&head(line, fields)), kept, "{line} {fields}");
+        }
+    }
+}

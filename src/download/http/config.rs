@@ -1,0 +1,41 @@
+//! Client configuration.
+
+use std::time::Duration;
+
+use super::proxy::Proxies;
+use crate::net::resolver::ResolverConfig;
+use crate::net::tls::TlsConfig;
+
+/// Configuration of a [`Client`](super::Client).
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Time limit for name resolution, connect and TLS handshake together. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// Longest time without a byte, in the head and in the body. Default: 30 s.
+    pub idle_timeout: Duration,
+    /// `User-Agent` header; empty sends none. Default: `myapp/` and the version.
+    pub user_agent: String,
+    /// TLS trust and client certificate. Default: the system's root certificates, and no client
+    /// certificate.
+    pub tls: TlsConfig,
+    /// Proxies that requests go through. Default: none.
+    pub proxies: Proxies,
+    /// Name resolution. Default: the system resolver.
+    pub resolver: ResolverConfig,
+    /// Maximum number of idle connections kept per origin. Default: 8.
+    pub max_idle_per_origin: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
+            tls: TlsConfig::default(),
+            proxies: Proxies::default(),
+            resolver: ResolverConfig::default(),
+            max_idle_per_origin: 8,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Connection through a proxy (CONNECT or SOCKS5).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_net::TcpStream;
+
+use super::connection::{Connection, Stream};
+use super::error::{ProxyError, RoundTripError};
+use super::proxy::socks;
+use super::proxy::{Kind, Proxy};
+use super::round_trip::round_trip;
+use crate::net::address::{Endpoint, Host};
+use crate::net::connect::{ConnectError, connect_to, happy_eyeballs};
+use crate::net::resolver::DnsCache;
+
+/// Connects to the proxy and opens a tunnel to `to`. Plain HTTP through an HTTP proxy needs no
+/// tunnel: the request itself names the host.
+pub(super) async fn open(
+    proxy: &Proxy,
+    to: &Endpoint,
+    tls: bool,
+    names: &DnsCache,
+    idle: Duration,
+) -> Result<TcpStream, ProxyError> {
+    let socks = async |host: &Host| {
+        let mut stream = dial(&proxy.address, names).await?;
+        socks::connect(&mut stream, proxy.basic_auth.as_ref(), host, to.port).await?;
+        Ok(stream)
+    };
+    match proxy.kind {
+        Kind::Http if tls => tunnel(dial(&proxy.address, names).await?, proxy, to, idle).await,
+        Kind::Http => Ok(dial(&proxy.address, names).await?),
+        Kind::Socks5h => socks(&to.host).await,
+        Kind::Socks5 => {
+            let found = names.resolve(to).await?;
+            let reached = happy_eyeballs(found, async |address: SocketAddr| {
+                match socks(&Host::Ip(address.ip())).await {
+                    // The error concerns this address only; another one may work.
+                    Err(error @ ProxyError::Socks { .. }) => Err(error),
+                    ended => Ok(ended),
+                }
+            });
+            reached
+                .await
+                .unwrap_or(Err(ProxyError::UnsupportedHost))
+                .flatten()
+        }
+    }
+}
+
+/// Resolves `address` and connects to it, without a proxy.
+pub(super) async fn dial(address: &Endpoint, names: &DnsCache) -> Result<TcpStream, ConnectError> {
+    let found = names.resolve(address).await?;
+    // The DNS entry may be stale.
+    connect_to(address, found)
+        .await
+        .inspect_err(|_| names.invalidate(address))
+}
+
+/// Requests a tunnel from an HTTP proxy (RFC 9110 section 9.3.6).
+async fn tunnel(
+    stream: TcpStream,
+    proxy: &Proxy,
+    to: &Endpoint,
+    idle: Duration,
+) -> Result<TcpStream, ProxyError> {
+    let connection = Box::new(Connection::new(Stream::TcpOrUnix(stream), idle));
+    let result = round_trip(connection, request(proxy, to).as_bytes()).await;
+    let (connection, head) = result.map_err(|failure| match failure {
+        RoundTripError::ClosedBeforeResponse | RoundTripError::UnexpectedEof => ProxyError::Closed,
+        RoundTripError::TimedOut(limit) => ProxyError::TimedOut { limit },
+        RoundTripError::Io(source) => ProxyError::Io { source },
+        RoundTripError::Protocol(source) => ProxyError::Protocol { source },
+        // Unreachable: TLS starts inside the tunnel.
+        RoundTripError::Tls(_) => ProxyError::Closed,
+    })?;
+    match head.status() {
+        200..300 => connection.into_tcp().ok_or(ProxyError::UnexpectedData),
+        // 401 is not valid here, but tinyproxy sends it for a wrong password.
+        401 | 407 => Err(proxy.auth_error()),
+        status => Err(ProxyError::Refused { status }),
+    }
+}
+
+fn request(proxy: &Proxy, to: &Endpoint) -> String {
+    let basic_auth = proxy.basic_auth.as_ref();
+    let basic_auth =
+        basic_auth.map(|basic_auth| format!("Proxy-Authorization: {}\r\n", basic_auth.to_basic()));
+    format!(
+        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n",
+        basic_auth.unwrap_or_default()
+    )
+}
+
+impl Proxy {
+    /// Returns the error for a proxy that requires authentication.
+    pub(super) fn auth_error(&self) -> ProxyError {
+        match self.basic_auth {
+            None => ProxyError::AuthRequired,
+            Some(_) => ProxyError::AuthRejected,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Input of a run: items, lists of items and shards of lists.
+
+pub(crate) mod item;
+pub(crate) mod list;
+pub(crate) mod shard;

@@ -1,0 +1,8 @@
+//! Requests: header fields, credentials, redirects and sending.
+
+pub(crate) mod credentials;
+pub(crate) mod headers;
+pub(crate) mod netrc;
+pub(crate) mod redirect;
+pub(crate) mod send;
+pub(crate) mod status;

@@ -1,0 +1,368 @@
+//! Redirects, and the header fields that may be sent to their targets.
+
+use percent_encoding::{CONTROLS, percent_encode};
+use url::Url;
+
+use crate::download::config::{Config, HttpsDowngrade};
+use crate::download::error::{Error, RedirectError};
+use crate::download::http::{BasicAuth, redact_url};
+use crate::download::input::item::Source;
+use crate::download::request::credentials::Scope;
+use crate::download::request::headers::{Header, is_secret};
+use crate::escape::Escaped;
+use crate::limits::semaphore::Permit;
+
+/// State of one request and its redirects.
+pub(crate) struct RedirectChain {
+    url: Url,
+    login: Option<BasicAuth>,
+    visited: Vec<Url>,
+    /// Whether any redirect led to another origin.
+    left_origin: bool,
+    /// Header fields given by the user.
+    given: Vec<Header>,
+    headers: Vec<(String, String)>,
+    permit: Option<Permit>,
+}
+
+impl RedirectChain {
+    /// Creates the state for the first URL. `own` are the header fields of this item.
+    pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Self {
+        let Source { url, login } = source;
+        let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
+        let common = config
+            .headers
+            .iter()
+            .filter(|header| !is_own(header.name()));
+        let given = own.iter().chain(common).cloned().collect();
+        let mut route = Self {
+            url,
+            login,
+            visited: Vec::new(),
+            left_origin: false,
+            given,
+            headers: Vec::new(),
+            permit: None,
+        };
+        route.headers = route.fields(config);
+        route
+    }
+
+    /// Returns the URL of the next request.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Returns the header fields of the next request.
+    pub(crate) fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// Returns whether a redirect was followed.
+    pub(crate) fn is_redirected(&self) -> bool {
+        !self.visited.is_empty()
+    }
+
+    /// Holds a connection permit for the current host until the next redirect or the end.
+    pub(crate) fn hold_permit(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
+    }
+
+    /// Follows `Location`. On another origin, fields with credentials are dropped, and they stay
+    /// dropped, because that origin may redirect anywhere. An origin still receives its own
+    /// netrc entry.
+    pub(crate) fn follow(&mut self, location: Option<&[u8]>, config: &Config) -> Result<(), Error> {
+        let next = self
+            .next(location, config)
+            .map_err(|source| Error::Redirect {
+                url: redact_url(&self.url),
+                source,
+            })?;
+        let elsewhere = next.origin() != self.url.origin();
+        self.permit = None;
+        self.visited.push(std::mem::replace(&mut self.url, next));
+        if elsewhere {
+            self.left_origin = true;
+            self.headers = self.fields(config);
+        }
+        Ok(())
+    }
+
+    /// Returns the header fields for the current origin.
+    fn fields(&self, config: &Config) -> Vec<(String, String)> {
+        let trusted = !self.left_origin || config.credentials.scope == Scope::EveryOrigin;
+        // `Host` is only valid for the first host.
+        let fits = |name: &str| {
+            (trusted || !is_secret(name))
+                && !(self.left_origin && name.eq_ignore_ascii_case("host"))
+        };
+        let given = self.given.iter().filter(|header| fits(header.name()));
+        let mut fields: Vec<_> = given
+            .map(|header| (header.name().to_owned(), header.value().to_owned()))
+            .collect();
+        let cookie = || {
+            if trusted {
+                config.credentials.cookie()
+            } else {
+                None
+            }
+        };
+        add(&mut fields, "Cookie", cookie);
+        let proof = || {
+            config
+                .credentials
+                .authorization(&self.url, self.login.as_ref(), trusted)
+        };
+        add(&mut fields, "Authorization", proof);
+        fields
+    }
+
+    fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
+        let location = location.ok_or(RedirectError::NoLocation)?;
+        // Some servers send unescaped non-ASCII bytes.
+        let location = percent_encode(location, CONTROLS).to_string();
+        let shortened = || Escaped(location.as_bytes()).to_string();
+        let mut next = self
+            .url
+            .join(&location)
+            .map_err(|_| RedirectError::Url(shortened()))?;
+        if !matches!(next.scheme(), "http" | "https") {
+            return Err(RedirectError::Scheme(shortened()));
+        }
+        // Credentials chosen by the server are ignored. An http URL always has a host, so neither
+        // call can fail.
+        let _ = next.set_username("");
+        let _ = next.set_password(None);
+        let downgraded = self.url.scheme() == "https" && next.scheme() == "http";
+        if downgraded && config.redirect.https_downgrade == HttpsDowngrade::Refuse {
+            return Err(RedirectError::Downgrade(redact_url(&next)));
+        }
+        if next == self.url || self.visited.contains(&next) {
+            return Err(RedirectError::Loop(redact_url(&next)));
+        }
+        if self.visited.len() == config.redirect.max_redirects {
+            return Err(RedirectError::TooMany(config.redirect.max_redirects));
+        }
+        Ok(next)
+    }
+}
+
+/// Adds a field if none of that name is present.
+fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
+    if !fields
+        .iter()
+        .any(|(given, _)| given.eq_ignore_ascii_case(name))
+    {
+        fields.extend(value().map(|value| (name.to_owned(), value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::config::RedirectPolicy;
+    use crate::download::request::credentials::{Authorization, Credentials};
+
+    fn config() -> Config {
+        let headers = [
+            "Authorization: a",
+            "Cookie: b",
+            "X-Api-Key: c",
+            "Accept: d",
+            "Host: e",
+        ];
+        let headers = headers.map(|header| header.parse().unwrap()).into();
+        Config {
+            headers,
+            ..Config::default()
+        }
+    }
+
+    fn source(url: &str) -> Source {
+        Source::parse(url).unwrap()
+    }
+
+    fn route(url: &str) -> RedirectChain {
+        RedirectChain::new(source(url), &[], &config())
+    }
+
+    fn names(route: &RedirectChain) -> Vec<&str> {
+        route
+            .headers()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    #[track_caller]
+    fn leads(from: &str, location: &[u8], to: &str) {
+        let mut route = route(from);
+        route.follow(Some(location), &Config::default()).unwrap();
+        assert_eq!(route.url().as_str(), to);
+    }
+
+    #[track_caller]
+    fn refused(from: &str, location: Option<&[u8]>) -> RedirectError {
+        let error = route(from)
+            .follow(location, &Config::default())
+            .unwrap_err();
+        let Error::Redirect { url, source } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(url, from);
+        source
+    }
+
+    #[test]
+    fn location_is_resolved_against_the_current_url() {
+        leads("http://a/b/c?d", b"e", "http://a/b/e");
+        leads("http://a/b/c", b"/e?f", "http://a/e?f");
+        leads("http://a/b", b"//c/d", "http://c/d");
+        leads("http://a/", "/\u{e9}".as_bytes(), "http://a/%C3%A9");
+        leads("http://a/", b"/\xe9", "http://a/%E9");
+        leads("http://a/", b"http://user:secret@b/", "http://b/");
+        leads("http://a/", b"https://a/", "https://a/");
+    }
+
+    #[test]
+    fn invalid_redirects_are_rejected() {
+        let scheme = |to: &str| RedirectError::Scheme(to.to_owned());
+        assert_eq!(
+            refused("http://a/", Some(b"file:///etc/passwd")),
+            scheme("file:///etc/passwd")
+        );
+        assert_eq!(refused("http://a/", Some(b"ftp://a/")), scheme("ftp://a/"));
+        assert_eq!(refused("http://a/", Some(b"data:,x")), scheme("data:,x"));
+        assert_eq!(refused("http://a/", None), RedirectError::NoLocation);
+        assert!(matches!(
+            refused("http://a/", Some(b"http://[")),
+            RedirectError::Url(_)
+        ));
+        assert!(matches!(
+            refused("https://a/", Some(b"http://a/")),
+            RedirectError::Downgrade(_)
+        ));
+        assert!(matches!(
+            refused("http://a/", Some(b"/")),
+            RedirectError::Loop(_)
+        ));
+    }
+
+    #[test]
+    fn downgrade_is_followed_if_configured() {
+        let config = Config {
+            redirect: RedirectPolicy {
+                https_downgrade: HttpsDowngrade::Follow,
+                ..RedirectPolicy::default()
+            },
+            ..Config::default()
+        };
+        assert!(
+            route("https://a/")
+                .follow(Some(b"http://a/"), &config)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn redirect_loop_is_detected() {
+        let mut route = route("http://a/1");
+        route.follow(Some(b"/2"), &Config::default()).unwrap();
+        assert!(route.follow(Some(b"/1"), &Config::default()).is_err());
+    }
+
+    #[test]
+    fn redirects_are_limited() {
+        let mut route = route("http://a/0");
+        for hop in 1..=20 {
+            route
+                .follow(Some(format!("/{hop}").as_bytes()), &Config::default())
+                .unwrap();
+        }
+        let error = route.follow(Some(b"/21"), &Config::default()).unwrap_err();
+        let Error::Redirect { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source, RedirectError::TooMany(20));
+    }
+
+    #[test]
+    fn credentials_are_sent_to_the_first_origin_only() {
+        let mut route = route("http://a:1/");
+        let config = config();
+        route.follow(Some(b"/x"), &config).unwrap();
+        assert_eq!(names(&route).len(), 5);
+        route.follow(Some(b"http://a:2/"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+        route.follow(Some(b"http://a:1/y"), &config).unwrap();
+        assert_eq!(names(&route), ["Accept"]);
+    }
+
+    #[test]
+    fn trusted_origins_receive_all_fields_but_host() {
+        let mut config = config();
+        config.credentials.scope = Scope::EveryOrigin;
+        let mut route = route("http://a:1/");
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(
+            names(&route),
+            ["Authorization", "Cookie", "X-Api-Key", "Accept"]
+        );
+    }
+
+    #[test]
+    fn item_header_replaces_global_header() {
+        let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
+        let mut route = RedirectChain::new(source("http://a/"), &own, &config());
+        assert_eq!(
+            names(&route),
+            [
+                "accept",
+                "Cookie",
+                "X-Own",
+                "Authorization",
+                "X-Api-Key",
+                "Host"
+            ]
+        );
+        route.follow(Some(b"http://b/"), &config()).unwrap();
+        assert_eq!(names(&route), ["accept", "X-Own"]);
+    }
+
+    #[test]
+    fn authorization_follows_its_origin() {
+        let credentials = Credentials {
+            authorization: Some(Authorization::Bearer("t".parse().unwrap())),
+            cookies: vec!["c=d".parse().unwrap()],
+            netrc: "machine b login b password b\ndefault login x password x"
+                .parse()
+                .ok(),
+            scope: Scope::FirstOrigin,
+        };
+        let config = Config {
+            credentials,
+            ..Config::default()
+        };
+        let own = "o:o".parse().ok();
+        let basic = |text: &str| text.parse::<BasicAuth>().unwrap().to_basic();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+
+        let mut route = RedirectChain::new(
+            Source {
+                login: own,
+                ..source("http://a/")
+            },
+            &[],
+            &config,
+        );
+        let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
+        assert_eq!(route.headers(), all);
+        route.follow(Some(b"http://b/"), &config).unwrap();
+        assert_eq!(route.headers(), [pair("Authorization", &basic("b:b"))]);
+        route.follow(Some(b"http://c/"), &config).unwrap();
+        assert!(route.headers().is_empty());
+
+        let route = RedirectChain::new(source("http://a/"), &[], &config);
+        assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Sends a request and follows its redirects.
+
+use std::time::{Duration, Instant};
+
+use futures_lite::io::{copy, sink};
+use tracing::debug;
+
+use crate::download::context::Context;
+use crate::download::error::Error;
+use crate::download::http::{Response, redact_url};
+use crate::download::input::item::Source;
+use crate::download::request::headers::Header;
+use crate::download::request::redirect::RedirectChain;
+use crate::download::request::status::{is_redirect, retry_after};
+use crate::limits::rate::{RateLimitHandle, SharedRateLimiter};
+use crate::limits::semaphore::JobSlot;
+use crate::limits::timeout::timeout;
+
+/// Maximum length of an unwanted body that is read so that its connection can be reused.
+const MAX_DRAINED_LEN: u64 = 16 * 1024;
+
+/// Maximum time for reading an unwanted body.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Parameters common to the requests for one source of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestContext<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) source: &'a Source,
+    /// Header fields of this item.
+    pub(crate) headers: &'a [Header],
+    /// Job slot, released while the host is backed off.
+    pub(crate) slot: Option<&'a JobSlot>,
+    /// Rate limit of this file.
+    pub(crate) rate: Option<&'a SharedRateLimiter>,
+    /// Start of the download.
+    pub(crate) start: Instant,
+}
+
+impl RequestContext<'_> {
+    /// Sends a request and follows redirects until the final response. Each call starts at the
+    /// first URL, because the target of a redirect may have expired.
+    pub(crate) async fn send(
+        &self,
+        fields: &[(String, String)],
+    ) -> Result<(Response, RedirectChain), Error> {
+        let Context {
+            config,
+            client,
+            hosts,
+            ..
+        } = self.context;
+        let mut chain = RedirectChain::new(self.source.clone(), self.headers, config);
+        loop {
+            // Further connections of a file already have their permits.
+            match self.slot {
+                Some(slot) => chain.hold_permit(hosts.acquire(chain.url(), slot).await),
+                None => hosts.wait(chain.url(), None).await,
+            }
+            let fields = merge_fields(chain.headers(), fields);
+            let response = client.get(chain.url(), &fields).await?;
+            if !is_redirect(response.status()) {
+                return Ok((response, chain));
+            }
+            let location = response.header("location").map(<[u8]>::to_vec);
+            // Drained before `follow`, which releases the permit for this host.
+            Box::pin(drain_body(response)).await;
+            chain.follow(location.as_deref(), config)?;
+            debug!(to = %redact_url(chain.url()), "redirected");
+        }
+    }
+
+    /// Returns the rate limits that apply to a body.
+    pub(crate) fn rate_limits(&self) -> Vec<RateLimitHandle> {
+        self.context
+            .rate
+            .iter()
+            .chain(self.rate)
+            .map(SharedRateLimiter::handle)
+            .collect()
+    }
+
+    /// Returns the error of a response that is not a file (RFC 9110 section 15) and applies its
+    /// `Retry-After` to the host.
+    pub(crate) async fn status_error(&self, response: Response, chain: &RedirectChain) -> Error {
+        let status = response.status();
+        if status < 400 {
+            return Error::UnexpectedStatus { status };
+        }
+        let delay = response
+            .header("retry-after")
+            .and_then(|value| retry_after(value, response.header("date")));
+        if let Some(until) = delay.and_then(|delay| Instant::now().checked_add(delay)) {
+            self.context.hosts.back_off(chain.url(), until);
+        }
+        Box::pin(drain_body(response)).await;
+        let url = chain.is_redirected().then(|| redact_url(chain.url()));
+        Error::Status {
+            status,
+            url,
+            retry_after: delay,
+        }
+    }
+}
+
+/// Returns the header fields that request the bytes from `from` up to but not including `end`, of
+/// the version in `if_range` (RFC 9110 sections 13.1.5 and 14.2).
+pub(crate) fn range_headers(
+    from: u64,
+    end: Option<u64>,
+    if_range: Option<&str>,
+) -> Vec<(String, String)> {
+    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
+    let range = ("Range".to_owned(), format!("bytes={from}-{last}"));
+    let condition = if_range.map(|version| ("If-Range".to_owned(), version.to_owned()));
+    [range].into_iter().chain(condition).collect()
+}
+
+/// Merges the fields of the user with our own. `Accept-Encoding` of the user replaces ours: two
+/// fields of one name are one list (RFC 9110 section 5.3).
+fn merge_fields(given: &[(String, String)], own: &[(String, String)]) -> Vec<(String, String)> {
+    let is_accept_encoding =
+        |(name, _): &&(String, String)| name.eq_ignore_ascii_case("accept-encoding");
+    let is_given = given.iter().any(|field| is_accept_encoding(&field));
+    let own = own
+        .iter()
+        .filter(|field| !(is_given && is_accept_encoding(field)));
+    given.iter().chain(own).cloned().collect()
+}
+
+/// Reads the rest of an unwanted body, if it is short.
+pub(crate) async fn drain_body(response: Response) {
+    if response
+        .length()
+        .is_some_and(|length| length <= MAX_DRAINED_LEN)
+    {
+        // On failure the connection is closed instead of reused; there is nothing to report.
+        let _ = timeout(Some(DRAIN_TIMEOUT), copy(response, sink())).await;
+    }
+}

@@ -1,0 +1,439 @@
+//! Checksums of files, as people give and publish them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use sha2::Digest as _;
+use url::Url;
+
+/// How a checksum is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+    /// SHA-1, against accidents only.
+    Sha1,
+    /// MD5, against accidents only.
+    Md5,
+    /// BLAKE3.
+    Blake3,
+}
+
+/// What the bytes of a file are to add up to: `sha256=HEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    algorithm: Algorithm,
+    digest: Vec<u8>,
+}
+
+/// A text that is no [`Checksum`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChecksumError {
+    /// There is no `=`.
+    #[error("not of the form ALGORITHM=HEX")]
+    Form,
+    /// Nothing is known by this name.
+    #[error("not one of sha256, sha512, sha1, md5, blake3")]
+    Algorithm,
+    /// Not as many hexadecimal digits as the algorithm has.
+    #[error("not {0} hexadecimal digits")]
+    Digits(usize),
+    /// A list holds no checksum.
+    #[error("no line holds a checksum and a name")]
+    Empty,
+}
+
+/// The checksums of many files, by their names: what `sha256sum` writes and its kin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChecksumList(Vec<(String, Checksum)>);
+
+impl Algorithm {
+    const ALL: [Self; 5] = [
+        Self::Sha256,
+        Self::Sha512,
+        Self::Sha1,
+        Self::Md5,
+        Self::Blake3,
+    ];
+
+    /// The length of a digest in bytes.
+    fn length(self) -> usize {
+        match self {
+            Self::Sha256 | Self::Blake3 => 32,
+            Self::Sha512 => 64,
+            Self::Sha1 => 20,
+            Self::Md5 => 16,
+        }
+    }
+
+    /// Finds what is called so: `sha256`, `SHA-256`, `SHA2-256`.
+    fn named(name: &str) -> Option<Self> {
+        let plain = name
+            .to_ascii_lowercase()
+            .replace("sha2-", "sha")
+            .replace('-', "");
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.to_string() == plain)
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+            Self::Sha1 => "sha1",
+            Self::Md5 => "md5",
+            Self::Blake3 => "blake3",
+        })
+    }
+}
+
+impl Checksum {
+    /// How it is computed.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether the bytes that have this digest are those that are meant.
+    pub(crate) fn is(&self, digest: &[u8]) -> bool {
+        self.digest == digest
+    }
+
+    /// The digest in hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex(&self.digest)
+    }
+
+    fn new(algorithm: Algorithm, digits: &str) -> Result<Self, ChecksumError> {
+        let length = algorithm.length();
+        let digest = bytes(digits).filter(|digest| digest.len() == length);
+        Ok(Self {
+            algorithm,
+            digest: digest.ok_or(ChecksumError::Digits(2 * length))?,
+        })
+    }
+}
+
+impl FromStr for Checksum {
+    type Err = ChecksumError;
+
+    fn from_str(text: &str) -> Result<Self, ChecksumError> {
+        let (name, digits) = text.split_once('=').ok_or(ChecksumError::Form)?;
+        let algorithm = Algorithm::named(name.trim()).ok_or(ChecksumError::Algorithm)?;
+        Self::new(algorithm, digits.trim())
+    }
+}
+
+impl FromStr for ChecksumList {
+    type Err = ChecksumError;
+
+    /// Reads lines of the forms `HEX  NAME`, `HEX *NAME` and `SHA256 (NAME) = HEX`; others, as of
+    /// a signature around them, are passed over.
+    fn from_str(text: &str) -> Result<Self, ChecksumError> {
+        let lines = text.lines().map(|line| line.trim_end_matches('\r'));
+        let list: Vec<_> = lines
+            .filter_map(|line| tagged(line).or_else(|| plain(line)))
+            .collect();
+        if list.is_empty() {
+            Err(ChecksumError::Empty)
+        } else {
+            Ok(Self(list))
+        }
+    }
+}
+
+impl ChecksumList {
+    /// The checksum of what `url` names, or of what is called `name` here. Where several entries
+    /// could be meant, the one with the longest path.
+    pub(crate) fn find(&self, url: &Url, name: &str) -> Option<&Checksum> {
+        let path = percent_decode_str(url.path()).decode_utf8_lossy();
+        let fits = |listed: &str| {
+            let rest = path.strip_suffix(listed);
+            rest.is_some_and(|rest| rest.ends_with('/'))
+        };
+        let by_path = self.0.iter().filter(|(listed, _)| fits(listed));
+        let found = by_path.max_by_key(|(listed, _)| listed.len());
+        let found = found.or_else(|| self.0.iter().find(|(listed, _)| listed == name));
+        found.map(|(_, checksum)| checksum)
+    }
+}
+
+/// `SHA256 (NAME) = HEX`, as BSD writes it.
+fn tagged(line: &str) -> Option<(String, Checksum)> {
+    let (tag, rest) = line.split_once(" (")?;
+    let (name, digits) = rest.rsplit_once(") = ")?;
+    Some((
+        listed(name),
+        Checksum::new(Algorithm::named(tag)?, digits.trim()).ok()?,
+    ))
+}
+
+/// `HEX  NAME` or `HEX *NAME`, as GNU writes it; the length tells the algorithm.
+fn plain(line: &str) -> Option<(String, Checksum)> {
+    let (digits, rest) = line.split_once(' ')?;
+    let name = rest.strip_prefix([' ', '*']).unwrap_or(rest);
+    let algorithm = Algorithm::ALL
+        .into_iter()
+        .find(|one| 2 * one.length() == digits.len())?;
+    let checksum = Checksum::new(algorithm, digits).ok()?;
+    (!name.is_empty()).then(|| (listed(name), checksum))
+}
+
+/// The name without the `./` that `find` puts before it.
+fn listed(name: &str) -> String {
+    name.trim_start_matches("./").to_owned()
+}
+
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    if !digits.is_ascii() {
+        return None;
+    }
+    let pairs = (0..digits.len())
+        .step_by(2)
+        .map(|at| digits.get(at..at + 2));
+    pairs
+        .map(|pair| u8::from_str_radix(pair.filter(|pair| !pair.contains('+'))?, 16).ok())
+        .collect()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest that is being computed.
+pub(crate) enum Hasher {
+    Sha256(sha2::Sha256),
+    Sha512(Box<sha2::Sha512>),
+    Sha1(sha1::Sha1),
+    Md5(md5::Md5),
+    Blake3(Box<blake3::Hasher>),
+}
+
+impl Hasher {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Box::new(sha2::Sha512::new())),
+            Algorithm::Sha1 => Self::Sha1(sha1::Sha1::new()),
+            Algorithm::Md5 => Self::Md5(md5::Md5::new()),
+            Algorithm::Blake3 => Self::Blake3(Box::new(blake3::Hasher::new())),
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+            Self::Sha1(hasher) => hasher.update(bytes),
+            Self::Md5(hasher) => hasher.update(bytes),
+            Self::Blake3(hasher) => drop(hasher.update(bytes)),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Sha256(hasher) => hasher.finalize().to_vec(),
+            Self::Sha512(hasher) => hasher.finalize().to_vec(),
+            Self::Sha1(hasher) => hasher.finalize().to_vec(),
+            Self::Md5(hasher) => hasher.finalize().to_vec(),
+            Self::Blake3(hasher) => hasher.finalize().as_bytes().to_vec(),
+        }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digests of `abc`, from the standards.
+    const ABC: [(&str, &str); 5] = [
+        (
+            "sha256",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ),
+        (
+            "sha512",
+            "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+             2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        ),
+        ("sha1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        ("md5", "900150983cd24fb0d6963f7d28e17f72"),
+        (
+            "blake3",
+            "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+        ),
+    ];
+
+    #[test]
+    fn the_digests_are_those_of_the_standards() {
+        for (name, digits) in ABC {
+            let checksum: Checksum = format!("{name}={digits}").parse().unwrap();
+            let mut hasher = Hasher::new(checksum.algorithm());
+            hasher.update(b"a");
+            hasher.update(b"bc");
+            let digest = hasher.finish();
+            assert!(checksum.is(&digest), "{name}: {}", hex(&digest));
+            assert_eq!(checksum.hex(), digits);
+        }
+    }
+
+    #[test]
+    fn algorithms_have_several_spellings() {
+        let digits = ABC[0].1;
+        for name in ["sha256", "SHA256", "sha-256", "SHA2-256", " sha256 "] {
+            assert!(
+                format!("{name}={}", digits.to_uppercase())
+                    .parse::<Checksum>()
+                    .is_ok(),
+                "{name}"
+            );
+        }
+        assert!(format!("SHA-512={}", ABC[1].1).parse::<Checksum>().is_ok());
+        assert!(format!("sha-1={}", ABC[2].1).parse::<Checksum>().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_checksum_is_refused() {
+        let digits = ABC[0].1;
+        for (text, error) in [
+            (digits.to_owned(), ChecksumError::Form),
+            (format!("sha3={digits}"), ChecksumError::Algorithm),
+            (
+                format!("sha256={}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
+            (format!("sha256={digits}0"), ChecksumError::Digits(64)),
+            (
+                format!("sha256=g{}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
+            (
+                format!("sha256=+{}", &digits[1..]),
+                ChecksumError::Digits(64),
+            ),
+            (
+                format!("sha256=é{}", &digits[2..]),
+                ChecksumError::Digits(64),
+            ),
+            ("md5=".to_owned(), ChecksumError::Digits(32)),
+        ] {
+            assert_eq!(text.parse::<Checksum>(), Err(error), "{text}");
+        }
+    }
+
+    #[track_caller]
+    fn finds(line: &str, url: &str, name: &str, found: bool) {
+        let list = line.parse::<ChecksumList>().unwrap();
+        assert_eq!(
+            list.find(&url.parse().unwrap(), name).is_some(),
+            found,
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn a_list_has_several_forms() {
+        let digits = ABC[0].1;
+        for line in [
+            format!("{digits}  f.txt"),
+            format!("{digits} *f.txt"),
+            format!("{digits}  ./f.txt\r\n"),
+            format!("{digits}  a/f.txt"),
+            format!("SHA256 (f.txt) = {digits}\r\n"),
+            format!("# sums\n\n{digits}  other\n{digits}  f.txt\n"),
+            format!("-----BEGIN PGP SIGNED MESSAGE-----\n\n{digits}  f.txt\n"),
+        ] {
+            finds(&line, "http://h/a/f.txt?x", "", true);
+        }
+        finds(
+            &format!("{digits}  two words"),
+            "http://h/two%20words",
+            "",
+            true,
+        );
+        finds(&format!("{digits}  renamed"), "http://h/f", "renamed", true);
+        finds(
+            &format!("{digits}  xf.txt"),
+            "http://h/f.txt",
+            "f.txt",
+            false,
+        );
+        finds(
+            &format!("{digits}  b/f.txt"),
+            "http://h/a/f.txt",
+            "f.txt",
+            false,
+        );
+        finds(&format!("{digits}  txt"), "http://h/f.txt", "f.txt", false);
+        assert_eq!("<html>".parse::<ChecksumList>(), Err(ChecksumError::Empty));
+    }
+
+    #[test]
+    fn the_longest_path_is_meant() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let list = format!("{one}  f\n{two}  a/f\n")
+            .parse::<ChecksumList>()
+            .unwrap();
+        let found = |url: &str| list.find(&url.parse().unwrap(), "f").unwrap().hex();
+        assert_eq!((found("http://h/a/f"), found("http://h/b/f")), (two, one));
+    }
+
+    #[test]
+    fn each_line_of_a_list_is_found_by_its_name() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let (mut text, mut wanted) = (String::new(), Vec::new());
+            for number in 0..random.usize(1..6) {
+                let letters = (0..random.usize(..9)).map(|_| random.char('!'..='\u{ff}'));
+                let letters: String = letters.filter(|c| !"\\/.\u{7f}".contains(*c)).collect();
+                let name = format!("f{letters} {number}x");
+                if name.contains(char::is_control) {
+                    continue;
+                }
+                let algorithm = *random.choice(&Algorithm::ALL[..3]).unwrap();
+                let bytes: Vec<u8> = (0..algorithm.length()).map(|_| random.u8(..)).collect();
+                let digits = hex(&bytes);
+                let line = match random.u8(..4) {
+                    0 => format!("{digits}  {name}"),
+                    1 => format!("{digits} *./{name}"),
+                    2 => format!("{}  {name}", digits.to_uppercase()),
+                    _ => format!(
+                        "{} ({name}) = {digits}",
+                        algorithm.to_string().to_uppercase()
+                    ),
+                };
+                text += &line;
+                text += ["\n", "\r\n", "\n\n# SHA256 (x) = y\n"][random.usize(..3)];
+                wanted.push((name, Checksum::new(algorithm, &digits).unwrap()));
+            }
+            let Ok(list) = text.parse::<ChecksumList>() else {
+                continue;
+            };
+            for (name, checksum) in wanted {
+                let mut url: Url = "http://h/a/".parse().unwrap();
+                url.path_segments_mut().unwrap().pop_if_empty().push(&name);
+                let found = [
+                    list.find(&url, ""),
+                    list.find(&"http://h/".parse().unwrap(), &name),
+                ];
+                assert_eq!(
+                    found,
+                    [Some(&checksum); 2],
+                    "seed {seed}: {name:?} in {text:?}"
+                );
+            }
+        }
+    }
+}

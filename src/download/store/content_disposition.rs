@@ -1,0 +1,139 @@
+//! `Content-Disposition`: the name that a server gives a file (RFC 6266 section 4, RFC 8187).
+
+use percent_encoding::percent_decode_str;
+
+/// The name in a value, as it was meant: not yet safe to use. `filename*` wins over `filename`,
+/// which is not percent-decoded (RFC 6266 section 4.3).
+pub(crate) fn file_name(value: &[u8]) -> Option<String> {
+    // Real servers send UTF-8 as it is; the standard means Latin-1.
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => text.to_owned(),
+        Err(_) => latin_1(value),
+    };
+    let (mut plain, mut extended) = (None, None);
+    let mut rest = text.split_once(';')?.1;
+    while let Some((name, after)) = rest.split_once('=') {
+        let (value, left) = parameter(after.trim_start());
+        match name.trim().to_ascii_lowercase().as_str() {
+            "filename" if plain.is_none() => plain = Some(value),
+            "filename*" if extended.is_none() => extended = decode(&value),
+            _ => {}
+        }
+        rest = left;
+    }
+    extended.or(plain)
+}
+
+/// The value at the start of `text`, a token or a quoted string, and what follows its `;`.
+fn parameter(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (token, rest) = text.split_once(';').unwrap_or((text, ""));
+        return (token.trim().to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => {
+                let rest = &quoted[at + 1..];
+                return (value, rest.split_once(';').map_or("", |(_, rest)| rest));
+            }
+            // Browsers send paths of Windows unescaped: only these two can be meant.
+            '\\' if quoted[at + 1..].starts_with(['"', '\\']) => {
+                value.extend(letters.next().map(|(_, letter)| letter));
+            }
+            letter => value.push(letter),
+        }
+    }
+    (value, "")
+}
+
+/// `UTF-8'en'na%C3%AFve` (RFC 8187 section 3.2).
+fn decode(value: &str) -> Option<String> {
+    let (charset, rest) = value.split_once('\'')?;
+    let (_, encoded) = rest.split_once('\'')?;
+    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    match charset.to_ascii_lowercase().as_str() {
+        "utf-8" => String::from_utf8(bytes).ok(),
+        "iso-8859-1" => Some(latin_1(&bytes)),
+        _ => None,
+    }
+}
+
+fn latin_1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn names(value: &str, name: &str) {
+        assert_eq!(
+            file_name(value.as_bytes()).as_deref(),
+            Some(name),
+            "{value}"
+        );
+    }
+
+    #[test]
+    fn a_name_is_a_token_or_quoted() {
+        names("attachment; filename=example.txt", "example.txt");
+        names("Attachment;FILENAME = \"a b; c.txt\" ; x=y", "a b; c.txt");
+        names(r#"attachment; filename="a \"b\" \\ c""#, r#"a "b" \ c"#);
+        names(r#"attachment; filename="C:\dir\f.txt""#, r"C:\dir\f.txt");
+        names("inline; filename=\"100%25.txt\"", "100%25.txt");
+        names("attachment; filename=\"naïve\"", "naïve");
+        names("attachment; filename=\"open", "open");
+        assert_eq!(
+            file_name(b"attachment; filename=na\xefve").as_deref(),
+            Some("naïve")
+        );
+    }
+
+    #[test]
+    fn the_extended_name_wins_wherever_it_stands() {
+        names(
+            "attachment; filename=\"x\"; filename*=UTF-8''na%C3%AFve%20f",
+            "naïve f",
+        );
+        names("attachment; filename*=utf-8'en'%e2%82%ac; filename=x", "€");
+        names("attachment; filename*=iso-8859-1''%A3; filename=x", "£");
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_leaves_the_plain_name() {
+        for extended in ["UTF-8''%ff", "koi8-r''x", "UTF-8'x", "x"] {
+            names(
+                &format!("attachment; filename=x; filename*={extended}"),
+                "x",
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_name_there_is_none() {
+        for value in ["", "attachment", "attachment; size=1", "filename=x"] {
+            assert_eq!(file_name(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_name_comes_back_whatever_it_holds() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..10_000 {
+            let length = random.usize(1..20);
+            let name: String = (0..length).map(|_| random.char(' '..)).collect();
+            let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+            let value = format!("attachment; x=\"y\"; filename=\"{quoted}\"; z");
+            let read = file_name(value.as_bytes());
+            assert_eq!(read.as_deref(), Some(&name[..]), "seed {seed}");
+            let noise: Vec<u8> = (0..length)
+                .map(|_| b"a\"\\;=*' %"[random.usize(..9)])
+                .collect();
+            file_name(&noise);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Files on disk: names, partial files, resume state and checksums.
+
+pub(crate) mod checksum;
+pub(crate) mod content_disposition;
+pub(crate) mod existing;
+pub(crate) mod filename;
+pub(crate) mod part;
+pub(crate) mod part_file;
+pub(crate) mod range_set;
+pub(crate) mod resume_state;
+pub(crate) mod sink;
+pub(crate) mod tmpfile;

@@ -1,0 +1,320 @@
+//! Transfer of one item, from its URL to its final name.
+//!
+//! Four nested loops: [`for_each_source`] tries the source and then its mirrors, [`with_retries`]
+//! retries one source after transient errors, [`Attempt::until_complete`] sends requests until
+//! nothing is missing, and one request follows its redirects.
+
+pub(crate) mod attempt;
+pub(crate) mod content_range;
+pub(crate) mod output;
+pub(crate) mod parallel;
+pub(crate) mod resume;
+pub(crate) mod retry;
+pub(crate) mod segment_queue;
+pub(crate) mod sources;
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+use url::Url;
+
+use crate::download::config::OnConflict;
+use crate::download::context::Context;
+use crate::download::error::Error;
+use crate::download::event::Event;
+use crate::download::http::redact_url;
+use crate::download::input::item::{Item, Target};
+use crate::download::report::Saved;
+use crate::download::request::send::RequestContext;
+use crate::download::store::checksum::{Checksum, hex};
+use crate::download::store::existing::Previous;
+use crate::download::store::filename;
+use crate::download::store::part::{Part, failed};
+use crate::download::store::sink::Store;
+use crate::limits::rate::SharedRateLimiter;
+use crate::limits::semaphore::JobSlot;
+use crate::limits::timeout::timeout;
+use attempt::{Attempt, AttemptOutcome, SkipIf};
+use output::Output;
+use resume::Validators;
+use retry::{RetryDecision, RetryState};
+use sources::Mirror;
+
+pub(crate) use output::plan;
+
+/// Outcome of the transfer of one item.
+enum Outcome {
+    Complete {
+        bytes: u64,
+        validators: Validators,
+    },
+    /// The file existed, under the requested name or at `existing`.
+    Skipped {
+        existing: Option<PathBuf>,
+    },
+}
+
+/// Downloads one item.
+pub(crate) async fn download(
+    context: &Context,
+    item: Item,
+    slot: &JobSlot,
+    on_event: impl Fn(Event<'_>) + Sync,
+) -> Result<Saved, Error> {
+    context.hosts.wait(&item.source.url, Some(slot)).await;
+    let start = Instant::now();
+    let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
+    let url = &item.source.url;
+    let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
+    let is_named = matches!(item.target, Target::Named);
+    let output = Output::open(context, url, &item.dir, item.target).await?;
+    on_event(Event::Started {
+        url,
+        path: output.path().as_deref(),
+    });
+    let rate = context
+        .config
+        .limits
+        .rate_per_file
+        .map(SharedRateLimiter::new);
+    let request = RequestContext {
+        context,
+        source: &item.source,
+        headers: &item.headers,
+        slot: Some(slot),
+        rate: rate.as_ref(),
+        start,
+    };
+    let transfer = |store: Arc<Store>, skip_if| {
+        let attempt = Attempt::new(
+            request,
+            &mirrors,
+            store,
+            skip_if,
+            checksum.as_ref(),
+            &on_event,
+        );
+        let work = for_each_source(context, attempt, checksum.as_ref(), start);
+        with_time_limit(context, work)
+    };
+    let saved = |path: Option<PathBuf>, bytes: u64, skipped: bool| Saved {
+        url: url.clone(),
+        path,
+        bytes,
+        elapsed: start.elapsed(),
+        checksum: if skipped { None } else { checksum.clone() },
+        skipped,
+    };
+    match output {
+        Output::Part(part) => {
+            let is_renamed = is_named && context.config.output.server_names;
+            let skip_if = skip_condition(context, &part, is_renamed);
+            match transfer(part.store(), skip_if).await? {
+                Outcome::Complete { bytes, validators } => {
+                    let name = if is_renamed { validators.name } else { None };
+                    let path = part.finish(name.as_deref().and_then(filename::from_server))?;
+                    sync_directory(context, &path).await?;
+                    Ok(saved(Some(path), bytes, false))
+                }
+                Outcome::Skipped { existing } => {
+                    let path = existing.unwrap_or_else(|| part.target());
+                    Ok(saved(Some(path), 0, true))
+                }
+            }
+        }
+        Output::Writer(store) => match transfer(store, SkipIf::Never).await? {
+            Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
+            Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
+        },
+        Output::Existing(path) => Ok(saved(Some(path), 0, true)),
+    }
+}
+
+/// Returns the checksum that the bytes must have.
+fn expected_checksum(
+    context: &Context,
+    url: &Url,
+    target: &Target,
+    own: Option<Checksum>,
+) -> Result<Option<Checksum>, Error> {
+    let (None, Some(list)) = (&own, &context.config.checksums) else {
+        return Ok(own);
+    };
+    let name = match target {
+        Target::File(path) => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into(),
+        Target::Named | Target::Writer(_) => filename::from_url(url),
+    };
+    let found = list.find(url, &name).cloned();
+    found.map(Some).ok_or(Error::MissingChecksum)
+}
+
+/// Returns the responses after which the download is skipped.
+fn skip_condition<'a>(context: &Context, part: &'a Part, is_renamed: bool) -> SkipIf<'a> {
+    if updates(context) {
+        Previous::look(&part.target()).map_or(SkipIf::Never, SkipIf::Unchanged)
+    } else if is_renamed {
+        SkipIf::Finished(part)
+    } else {
+        SkipIf::Never
+    }
+}
+
+fn updates(context: &Context) -> bool {
+    context.config.output.on_conflict == OnConflict::IfModified
+}
+
+async fn with_time_limit<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let limit = context.config.limits.max_time;
+    // An async fn stores a future argument twice: as the argument and where it is awaited. This
+    // one is large, and moving it cost more than the request for a small file.
+    let work = Box::pin(work);
+    let timed_out = |_| Error::Timeout {
+        limit: limit.unwrap_or_default(),
+    };
+    timeout(limit, work).await.map_err(timed_out)?
+}
+
+/// Transfers a file from the first source that succeeds.
+async fn for_each_source(
+    context: &Context,
+    mut attempt: Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    checksum: Option<&Checksum>,
+    start: Instant,
+) -> Result<Outcome, Error> {
+    loop {
+        let error = match from_source(context, &mut attempt, checksum, start).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let failed = redact_url(attempt.url());
+        if !attempt.next_source(&error) {
+            return Err(attempt.final_error(error));
+        }
+        let next = redact_url(attempt.url());
+        let cause = error.chain_without_url(&failed);
+        warn!(url = %failed, %next, "trying another source: {cause}");
+    }
+}
+
+/// Transfers a file from one source, verifies it and sets its metadata.
+async fn from_source(
+    context: &Context,
+    attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    checksum: Option<&Checksum>,
+    start: Instant,
+) -> Result<Outcome, Error> {
+    let store = attempt.store();
+    if let Some(checksum) = checksum {
+        store.add_up(checksum.algorithm());
+    }
+    let outcome = with_retries(context, attempt, start).await?;
+    if let AttemptOutcome::Skipped { existing } = outcome {
+        return Ok(Outcome::Skipped { existing });
+    }
+    let validators = attempt.validators();
+    let bytes = store.end()?;
+    if let Some(checksum) = checksum {
+        verify(&store, checksum).await?;
+    }
+    set_metadata(context, &store, &validators).await?;
+    Ok(Outcome::Complete { bytes, validators })
+}
+
+/// Stores the ETag and the modification time with the file and syncs it, as configured.
+async fn set_metadata(
+    context: &Context,
+    store: &Arc<Store>,
+    validators: &Validators,
+) -> Result<(), Error> {
+    if updates(context)
+        && let Some(etag) = &validators.etag
+    {
+        store.keep_etag(etag);
+    }
+    if (context.config.output.remote_time || updates(context))
+        && let Some(modified) = validators.modified()
+    {
+        store
+            .set_modified(modified)
+            .map_err(|error| store.failed(error))?;
+    }
+    if context.config.output.fsync {
+        let synced = Arc::clone(store);
+        smol::unblock(move || synced.sync())
+            .await
+            .map_err(|error| store.failed(error))?;
+    }
+    Ok(())
+}
+
+/// Syncs the directory of a file, without which its name may be lost in a crash.
+async fn sync_directory(context: &Context, path: &Path) -> Result<(), Error> {
+    if !context.config.output.fsync {
+        return Ok(());
+    }
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let synced = dir.clone();
+    let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
+    sync.await.map_err(|error| failed("sync", &dir, error))
+}
+
+/// Transfers all bytes from one source, in as many attempts as the retry policy allows.
+async fn with_retries(
+    context: &Context,
+    attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
+    start: Instant,
+) -> Result<AttemptOutcome, Error> {
+    let mut retry = RetryState::new(&context.config.retry);
+    loop {
+        let error = match attempt.until_complete().await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let is_retryable = error.is_transient() && attempt.can_continue();
+        match retry.after_failure(is_retryable, error.retry_after(), start.elapsed()) {
+            RetryDecision::GiveUp => return Err(error),
+            RetryDecision::DeadlineExceeded { wait, left } => {
+                return Err(Error::RetryDeadline {
+                    wait,
+                    left,
+                    source: Box::new(error),
+                });
+            }
+            RetryDecision::Retry(wait) => {
+                let url = redact_url(attempt.url());
+                warn!(%url, ?wait, "retrying: {}", error.chain_without_url(&url));
+                attempt.pause(wait, &error).await;
+            }
+        }
+    }
+}
+
+/// Compares the digest of the file with the expected one. Bytes of an earlier run are read again.
+async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), Error> {
+    let read = Arc::clone(store);
+    let digest = smol::unblock(move || read.digest())
+        .await
+        .map_err(|error| store.failed(error))?;
+    match digest {
+        Some(digest) if !checksum.is(&digest) => Err(Error::ChecksumMismatch {
+            algorithm: checksum.algorithm(),
+            expected: checksum.hex(),
+            found: hex(&digest),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,807 @@
+//! Builds conditional range requests for a partial file and classifies the responses (RFC 9110
+//! sections 13.1.5, 14.2, 15.3.7 and 15.5.17).
+//!
+//! Bytes of two versions are never combined: a partial file is continued only if the server
+//! proves that it still has the same version. Otherwise the file is requested again from its
+//! start; this is never an error.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::download::request::status::unix_seconds;
+use crate::download::store::content_disposition::file_name;
+use crate::download::transfer::content_range::ContentRange;
+
+/// Number of present bytes that are requested again and compared, if the server sends no
+/// validator.
+pub(crate) const OVERLAP_LEN: u64 = 32 * 1024;
+
+/// Minimum age in seconds of a `Last-Modified` date, at the time of the response, to prove a
+/// version. Within the resolution of a date there may be two versions.
+const MIN_DATE_AGE: u64 = 60;
+
+/// Validator fields and other metadata of the first response (RFC 9110 section 8.8).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Validators {
+    pub(crate) total: Option<u64>,
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) date: Option<String>,
+    /// `Content-Encoding`, if the bytes are encoded.
+    pub(crate) encoding: Option<String>,
+    /// File name in `Content-Disposition`.
+    pub(crate) name: Option<String>,
+}
+
+/// Metadata of a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ResponseMeta {
+    pub(crate) status: u16,
+    /// Length of this body.
+    pub(crate) length: Option<u64>,
+    pub(crate) validators: Validators,
+    pub(crate) range: Option<ContentRange>,
+}
+
+/// Requested part of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RangeRequest {
+    /// The complete file.
+    Full,
+    /// The bytes from `offset` on. With `if_range`, the server sends the complete file if that
+    /// version is outdated.
+    From {
+        offset: u64,
+        if_range: Option<String>,
+    },
+}
+
+/// Proof that present bytes belong to the file of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResumeProof {
+    /// A validator is required.
+    Validator,
+    /// Comparing an overlap is sufficient: the bytes were received in this run, or a checksum
+    /// verifies the file.
+    Overlap,
+}
+
+/// Consequence of a response for the partial file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The body is the complete file; the present bytes are obsolete.
+    Replace { changed: bool },
+    /// The body is the same file from its start; the present bytes remain valid.
+    Rewind,
+    /// The first `count` bytes of the body continue the file at the requested offset.
+    Append { count: u64, total: Option<u64> },
+    /// The file is complete.
+    Complete,
+    /// The same range is to be requested without a condition.
+    RetryUnconditional,
+    /// The response cannot be used: the file is to be requested from its start.
+    Restart(Mismatch),
+    /// The status is an error or does not match the request.
+    Reject,
+}
+
+/// Difference between a response and the partial file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Mismatch {
+    #[error("missing or invalid Content-Range")]
+    NoRange,
+    #[error("response starts at another offset")]
+    Start,
+    #[error("different file length")]
+    Total,
+    #[error("Content-Length does not match Content-Range")]
+    Length,
+    #[error("different ETag")]
+    Etag,
+    #[error("different Last-Modified")]
+    Date,
+    #[error("different Content-Encoding")]
+    Encoding,
+    #[error("416 Range Not Satisfiable, but the local part is not the complete file")]
+    Surplus,
+    #[error("local bytes differ from those of the server")]
+    Overlap,
+}
+
+impl Validators {
+    /// Returns the metadata that remain valid for the decoded body. The server has no file of
+    /// these bytes, so no validator does.
+    pub(crate) fn of_decoded_body(self) -> Self {
+        Self {
+            name: self.name,
+            last_modified: self.last_modified,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the validators that other sources of the file must match: a strong ETag, which
+    /// promises identical bytes. If the file `has_checksum`, its length is sufficient, and the
+    /// ETag is omitted, because each server has its own. Returns `None` if nothing proves the
+    /// version.
+    pub(crate) fn for_other_source(self, has_checksum: bool) -> Option<Self> {
+        if has_checksum && self.total.is_some() {
+            return Some(Self {
+                etag: None,
+                date: None,
+                ..self
+            });
+        }
+        self.etag.as_deref().is_some_and(is_strong).then_some(self)
+    }
+
+    /// Returns the modification time.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
+    }
+
+    /// Returns the value of `If-Range`, if the version can be proven. A weak ETag cannot: it may
+    /// stay the same when bytes change (RFC 9110 section 8.8.1).
+    pub(crate) fn if_range(&self) -> Option<&str> {
+        match (&self.etag, &self.last_modified) {
+            (Some(etag), _) => Some(etag.as_str()).filter(|etag| is_strong(etag)),
+            (None, Some(modified)) => {
+                let modified_at = unix_seconds(modified)?;
+                let sent_at = unix_seconds(self.date.as_deref()?)?;
+                (sent_at.checked_sub(modified_at)? >= MIN_DATE_AGE).then_some(modified)
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl ResponseMeta {
+    /// Extracts the metadata of a response head.
+    pub(crate) fn new<'a>(
+        status: u16,
+        length: Option<u64>,
+        field: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Self {
+        // A value that is not UTF-8 could not be sent back unchanged.
+        let text = |name| Some(std::str::from_utf8(field(name)?).ok()?.to_owned());
+        let encoding = text("content-encoding").map(|coding| coding.to_ascii_lowercase());
+        let validators = Validators {
+            total: length,
+            etag: text("etag").filter(|etag| !etag.is_empty()),
+            last_modified: text("last-modified"),
+            date: text("date"),
+            name: field("content-disposition").and_then(file_name),
+            encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
+        };
+        // A multipart response has its ranges inside the body (RFC 9110 section 14.6).
+        let is_multipart = field("content-type").is_some_and(|kind| {
+            kind.get(..10)
+                .is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+        });
+        let range = if is_multipart {
+            None
+        } else {
+            field("content-range").and_then(ContentRange::parse)
+        };
+        Self {
+            status,
+            length,
+            validators,
+            range,
+        }
+    }
+}
+
+/// Returns the request for the missing bytes of a file of which the first `have` bytes are
+/// present.
+pub(crate) fn plan(validators: Option<&Validators>, have: u64, proof: ResumeProof) -> RangeRequest {
+    let Some(validators) = validators else {
+        return RangeRequest::Full;
+    };
+    match validators.if_range() {
+        _ if have == 0 => RangeRequest::Full,
+        Some(if_range) => RangeRequest::From {
+            offset: have,
+            if_range: Some(if_range.to_owned()),
+        },
+        None if proof == ResumeProof::Overlap && have > OVERLAP_LEN => RangeRequest::From {
+            offset: have - OVERLAP_LEN,
+            if_range: None,
+        },
+        None => RangeRequest::Full,
+    }
+}
+
+/// Classifies the response to a request, for a file of which the first `have` bytes are present.
+pub(crate) fn classify(
+    validators: Option<&Validators>,
+    have: u64,
+    request: &RangeRequest,
+    response: &ResponseMeta,
+) -> Action {
+    let (RangeRequest::From { offset, if_range }, Some(validators)) = (request, validators) else {
+        return match response.status {
+            // An unrequested 206 would be mistaken for the complete file.
+            200..=205 | 207..=299 => Action::Replace { changed: false },
+            _ => Action::Reject,
+        };
+    };
+    match response.status {
+        206 => match check_partial(validators, *offset, response) {
+            Ok((count, total)) => Action::Append { count, total },
+            Err(mismatch) => Action::Restart(mismatch),
+        },
+        200..300 => classify_full(validators, if_range.is_some(), &response.validators),
+        416 => classify_unsatisfiable(validators, have, response),
+        _ => Action::Reject,
+    }
+}
+
+/// Checks a 206 response. Returns the number of bytes in its body, and the length of the file.
+fn check_partial(
+    validators: &Validators,
+    offset: u64,
+    response: &ResponseMeta,
+) -> Result<(u64, Option<u64>), Mismatch> {
+    let Some(ContentRange::Part { first, last, total }) = response.range else {
+        return Err(Mismatch::NoRange);
+    };
+    let count = last - first + 1;
+    if first != offset {
+        return Err(Mismatch::Start);
+    }
+    if let Some(known_total) = validators.total
+        && (total.is_some_and(|total| total != known_total) || last >= known_total)
+    {
+        return Err(Mismatch::Total);
+    }
+    if response.length.is_some_and(|length| length != count) {
+        return Err(Mismatch::Length);
+    }
+    if validators.etag.is_some() && validators.etag != response.validators.etag {
+        return Err(Mismatch::Etag);
+    }
+    // Many servers ignore If-Range; a 206 may omit the date (RFC 9110 section 15.3.7).
+    let has_strong_etag = validators.etag.as_deref().is_some_and(is_strong);
+    let dates = validators
+        .last_modified
+        .as_ref()
+        .zip(response.validators.last_modified.as_ref());
+    if !has_strong_etag && dates.is_some_and(|(before, now)| before != now) {
+        return Err(Mismatch::Date);
+    }
+    if validators.encoding != response.validators.encoding {
+        return Err(Mismatch::Encoding);
+    }
+    Ok((count, validators.total.or(total)))
+}
+
+/// Classifies a complete file in response to a range request.
+fn classify_full(known: &Validators, was_conditional: bool, received: &Validators) -> Action {
+    if known.etag != received.etag
+        || known.etag.is_none() && known.last_modified != received.last_modified
+    {
+        return Action::Replace { changed: true };
+    }
+    match &known.etag {
+        // Some servers fail to recognize their own ETag, but only in If-Range.
+        Some(etag) if is_strong(etag) && was_conditional => Action::RetryUnconditional,
+        Some(etag) if is_strong(etag) && known.encoding == received.encoding => Action::Rewind,
+        _ => Action::Replace { changed: false },
+    }
+}
+
+/// Classifies a 416 response.
+fn classify_unsatisfiable(validators: &Validators, have: u64, response: &ResponseMeta) -> Action {
+    let is_same = match &response.validators.etag {
+        Some(etag) => validators.etag.as_ref() == Some(etag),
+        None => validators.total == Some(have),
+    };
+    match response.range {
+        Some(ContentRange::None { total }) if total == have && is_same => Action::Complete,
+        _ => Action::Restart(Mismatch::Surplus),
+    }
+}
+
+/// Returns whether an ETag is strong, that is, promises identical bytes (RFC 9110 section 8.8.3).
+pub(crate) fn is_strong(etag: &str) -> bool {
+    etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "Sun, 06 Nov 1994 08:00:00 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:01:00 GMT";
+
+    fn response(status: u16, fields: &[(&str, &'static str)]) -> ResponseMeta {
+        let field = |name: &str| {
+            let found = fields.iter().find(|(field, _)| *field == name);
+            found.map(|(_, value)| value.as_bytes())
+        };
+        let length = field("content-length")
+            .map(|length| std::str::from_utf8(length).unwrap().parse().unwrap());
+        ResponseMeta::new(status, length, field)
+    }
+
+    fn known(fields: &[(&str, &'static str)]) -> Validators {
+        response(200, fields).validators
+    }
+
+    /// Asserts the action for a file of 100 bytes with the ETag `"a"`, of which 40 are present.
+    #[track_caller]
+    fn assert_classified(status: u16, fields: &[(&str, &'static str)], action: Action) {
+        let known = known(&[("content-length", "100"), ("etag", "\"a\"")]);
+        let request = plan(Some(&known), 40, ResumeProof::Validator);
+        assert_eq!(
+            request,
+            RangeRequest::From {
+                offset: 40,
+                if_range: Some("\"a\"".to_owned())
+            }
+        );
+        let response = response(status, fields);
+        assert_eq!(
+            classify(Some(&known), 40, &request, &response),
+            action,
+            "{status} {fields:?}"
+        );
+    }
+
+    #[test]
+    fn if_range_is_a_strong_etag_or_an_old_date() {
+        for (fields, condition) in [
+            (&[("etag", "\"a\"")][..], Some("\"a\"")),
+            (&[("etag", "\"\"")], Some("\"\"")),
+            (&[("etag", "W/\"a\"")], None),
+            (&[("etag", "a")], None),
+            (&[("etag", "\"")], None),
+            (&[("last-modified", OLD), ("date", LATER)], Some(OLD)),
+            (
+                &[
+                    ("last-modified", OLD),
+                    ("date", "Sun, 06 Nov 1994 08:00:59 GMT"),
+                ],
+                None,
+            ),
+            (&[("last-modified", LATER), ("date", OLD)], None),
+            (&[("last-modified", OLD)], None),
+            (&[("last-modified", "yesterday"), ("date", LATER)], None),
+            (
+                &[("etag", "W/\"a\""), ("last-modified", OLD), ("date", LATER)],
+                None,
+            ),
+            (&[], None),
+        ] {
+            assert_eq!(known(fields).if_range(), condition, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn overlap_resumes_only_within_a_run() {
+        let known = known(&[]);
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN, ResumeProof::Overlap),
+            RangeRequest::Full
+        );
+        let rest = RangeRequest::From {
+            offset: 7,
+            if_range: None,
+        };
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Overlap),
+            rest
+        );
+        assert_eq!(
+            plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Validator),
+            RangeRequest::Full
+        );
+        assert_eq!(
+            plan(Some(&known), 0, ResumeProof::Overlap),
+            RangeRequest::Full
+        );
+        assert_eq!(plan(None, 1, ResumeProof::Overlap), RangeRequest::Full);
+    }
+
+    #[test]
+    fn partial_response_must_match_the_file() {
+        let etag = ("etag", "\"a\"");
+        let append = |count| Action::Append {
+            count,
+            total: Some(100),
+        };
+        let mismatch = Action::Restart;
+        for (fields, action) in [
+            (
+                &[("content-range", "bytes 40-99/100"), etag][..],
+                append(60),
+            ),
+            (&[("content-range", "bytes 40-99/*"), etag], append(60)),
+            (&[("content-range", "bytes 40-49/100"), etag], append(10)),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-length", "60"),
+                ],
+                append(60),
+            ),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-length", "61"),
+                ],
+                mismatch(Mismatch::Length),
+            ),
+            (
+                &[("content-range", "bytes 39-99/100"), etag],
+                mismatch(Mismatch::Start),
+            ),
+            (
+                &[("content-range", "bytes 0-99/100"), etag],
+                mismatch(Mismatch::Start),
+            ),
+            (
+                &[("content-range", "bytes 40-99/101"), etag],
+                mismatch(Mismatch::Total),
+            ),
+            (
+                &[("content-range", "bytes 40-100/*"), etag],
+                mismatch(Mismatch::Total),
+            ),
+            (
+                &[("content-range", "lines 40-99/100"), etag],
+                mismatch(Mismatch::NoRange),
+            ),
+            (
+                &[("content-range", "bytes */100"), etag],
+                mismatch(Mismatch::NoRange),
+            ),
+            (&[etag], mismatch(Mismatch::NoRange)),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-type", "Multipart/Byteranges; boundary=x"),
+                ],
+                mismatch(Mismatch::NoRange),
+            ),
+            (
+                &[("content-range", "bytes 40-99/100"), ("etag", "\"b\"")],
+                mismatch(Mismatch::Etag),
+            ),
+            (
+                &[("content-range", "bytes 40-99/100")],
+                mismatch(Mismatch::Etag),
+            ),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-encoding", "gzip"),
+                ],
+                mismatch(Mismatch::Encoding),
+            ),
+            (
+                &[
+                    ("content-range", "bytes 40-99/100"),
+                    etag,
+                    ("content-encoding", "Identity"),
+                ],
+                append(60),
+            ),
+        ] {
+            assert_classified(206, fields, action);
+        }
+    }
+
+    /// Regression: such a part was once appended to one of the older version. The server ignores
+    /// `If-Range`.
+    #[test]
+    fn partial_response_of_another_date_restarts() {
+        let range = ("content-range", "bytes 40-99/100");
+        let length = ("content-length", "100");
+        let (append, over) = (
+            Action::Append {
+                count: 60,
+                total: Some(100),
+            },
+            Action::Restart(Mismatch::Date),
+        );
+        for (validators, now, action) in [
+            (
+                &[("last-modified", OLD), ("date", LATER)][..],
+                LATER,
+                over.clone(),
+            ),
+            (&[("last-modified", OLD), ("etag", "W/\"a\"")], LATER, over),
+            (
+                &[("last-modified", OLD), ("date", LATER)],
+                OLD,
+                append.clone(),
+            ),
+            (
+                &[("last-modified", OLD), ("etag", "\"a\"")],
+                LATER,
+                append.clone(),
+            ),
+            (&[], LATER, append),
+        ] {
+            let known = known(&[&[length], validators].concat());
+            let request = RangeRequest::From {
+                offset: 40,
+                if_range: None,
+            };
+            let etag = validators
+                .iter()
+                .filter(|(name, _)| *name == "etag")
+                .copied();
+            let fields: Vec<_> = etag.chain([range, ("last-modified", now)]).collect();
+            assert_eq!(
+                classify(Some(&known), 40, &request, &response(206, &fields)),
+                action,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_response_replaces_or_retries() {
+        assert_classified(200, &[("etag", "\"b\"")], Action::Replace { changed: true });
+        assert_classified(200, &[], Action::Replace { changed: true });
+        assert_classified(200, &[("etag", "\"a\"")], Action::RetryUnconditional);
+        let known = known(&[("etag", "\"a\"")]);
+        let again = RangeRequest::From {
+            offset: 40,
+            if_range: None,
+        };
+        let same = response(200, &[("etag", "\"a\"")]);
+        assert_eq!(classify(Some(&known), 40, &again, &same), Action::Rewind);
+    }
+
+    #[test]
+    fn full_response_with_a_date_replaces() {
+        let known = known(&[("last-modified", OLD), ("date", LATER)]);
+        let request = plan(Some(&known), 40, ResumeProof::Validator);
+        for (modified, changed) in [(OLD, false), (LATER, true)] {
+            let response = response(200, &[("last-modified", modified)]);
+            assert_eq!(
+                classify(Some(&known), 40, &request, &response),
+                Action::Replace { changed }
+            );
+        }
+    }
+
+    #[test]
+    fn unsatisfiable_range_completes_only_the_same_file() {
+        let known = known(&[("content-length", "40"), ("etag", "\"a\"")]);
+        let unknown = Validators {
+            total: None,
+            ..known.clone()
+        };
+        let request = RangeRequest::From {
+            offset: 40,
+            if_range: None,
+        };
+        let over = Action::Restart(Mismatch::Surplus);
+        for (known, fields, action) in [
+            (
+                &known,
+                &[("content-range", "bytes */40")][..],
+                Action::Complete,
+            ),
+            (
+                &known,
+                &[("content-range", "bytes */40"), ("etag", "\"a\"")],
+                Action::Complete,
+            ),
+            (
+                &unknown,
+                &[("content-range", "bytes */40"), ("etag", "\"a\"")],
+                Action::Complete,
+            ),
+            (&unknown, &[("content-range", "bytes */40")], over.clone()),
+            (
+                &known,
+                &[("content-range", "bytes */40"), ("etag", "\"b\"")],
+                over.clone(),
+            ),
+            (&known, &[("content-range", "bytes */39")], over.clone()),
+            (&known, &[("content-range", "bytes */41")], over.clone()),
+            (&known, &[], over.clone()),
+        ] {
+            assert_eq!(
+                classify(Some(known), 40, &request, &response(416, fields)),
+                action,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_request_accepts_only_a_complete_file() {
+        let begin = Action::Replace { changed: false };
+        for (status, action) in [
+            (200, begin.clone()),
+            (203, begin),
+            (206, Action::Reject),
+            (304, Action::Reject),
+            (404, Action::Reject),
+            (416, Action::Reject),
+        ] {
+            assert_eq!(
+                classify(None, 0, &RangeRequest::Full, &response(status, &[])),
+                action,
+                "{status}"
+            );
+        }
+        assert_classified(404, &[], Action::Reject);
+        assert_classified(304, &[], Action::Reject);
+    }
+
+    /// Server with correct bodies and ranges that changes versions and ignores conditions at random.
+    struct UnreliableServer {
+        random: fastrand::Rng,
+        version: usize,
+        lengths: Vec<u64>,
+    }
+
+    impl UnreliableServer {
+        /// Returns the head, the version and the start of the body, which ends where the head says.
+        fn response(&mut self, request: &RangeRequest) -> (ResponseMeta, usize, u64) {
+            if self.version + 1 < self.lengths.len() && self.random.u8(..4) == 0 {
+                self.version += 1;
+            }
+            let version = self.version;
+            let total = self.lengths[version];
+            let etag = format!("\"{version}\"");
+            let known = Validators {
+                total: Some(total),
+                etag: self.random.u8(..8).ne(&0).then_some(etag.clone()),
+                ..Validators::default()
+            };
+            let whole = ResponseMeta {
+                status: 200,
+                length: Some(total),
+                validators: known,
+                range: None,
+            };
+            let RangeRequest::From {
+                offset: from,
+                if_range,
+            } = request
+            else {
+                return (whole, version, 0);
+            };
+            let holds = if_range.as_ref().is_none_or(|condition| *condition == etag);
+            if !holds || self.random.u8(..4) == 0 {
+                return (whole, version, 0);
+            }
+            if *from >= total {
+                let range = Some(ContentRange::None { total });
+                return (
+                    ResponseMeta {
+                        status: 416,
+                        length: None,
+                        range,
+                        ..whole
+                    },
+                    version,
+                    0,
+                );
+            }
+            let first = if self.random.u8(..4) == 0 {
+                self.random.u64(..total)
+            } else {
+                *from
+            };
+            let last = self.random.u64(first..total);
+            let announced = self.random.bool().then_some(total);
+            let range = Some(ContentRange::Part {
+                first,
+                last,
+                total: announced,
+            });
+            (
+                ResponseMeta {
+                    status: 206,
+                    length: None,
+                    range,
+                    ..whole
+                },
+                version,
+                first,
+            )
+        }
+    }
+
+    /// Downloads a file with interruptions at random bytes; each byte is stored as
+    /// `(version, offset)`.
+    fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Validators)> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let lengths = (0..3).map(|_| random.u64(1..60)).collect();
+        let mut server = UnreliableServer {
+            random: random.fork(),
+            version: 0,
+            lengths,
+        };
+        let mut part = Vec::new();
+        let mut known = None::<Validators>;
+        let mut next_request = None;
+        for _ in 0..200 {
+            let have = part.len() as u64;
+            let request = next_request
+                .take()
+                .unwrap_or_else(|| plan(known.as_ref(), have, ResumeProof::Validator));
+            let (response, version, first) = server.response(&request);
+            let mut at = 0;
+            let end = match classify(known.as_ref(), have, &request, &response) {
+                Action::Replace { .. } => {
+                    part.clear();
+                    known = Some(response.validators.clone());
+                    response.validators.total
+                }
+                Action::Rewind => response.validators.total,
+                Action::Append { count, total } => {
+                    at = have;
+                    known.as_mut().unwrap().total = total;
+                    Some(have + count)
+                }
+                Action::Complete => return Some((part, known?)),
+                Action::RetryUnconditional => {
+                    next_request = Some(RangeRequest::From {
+                        offset: have,
+                        if_range: None,
+                    });
+                    continue;
+                }
+                Action::Restart(_) => {
+                    next_request = Some(RangeRequest::Full);
+                    continue;
+                }
+                Action::Reject => continue,
+            };
+            let end = end.unwrap();
+            let until = if random.bool() {
+                end
+            } else {
+                random.u64(at..=end)
+            };
+            for place in at..until {
+                let byte = (version, place - at + first);
+                match part.get_mut(place as usize) {
+                    Some(old) => *old = byte,
+                    None => part.push(byte),
+                }
+            }
+            if until == end && known.as_ref()?.total == Some(end) {
+                return Some((part, known?));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn versions_are_never_mixed() {
+        let seed = fastrand::u64(..);
+        let mut finished = 0;
+        for seed in (0..20_000).map(|round| seed.wrapping_add(round)) {
+            let Some((bytes, known)) = fetch(seed) else {
+                continue;
+            };
+            finished += 1;
+            let version = bytes[0].0;
+            let good = bytes
+                .iter()
+                .enumerate()
+                .all(|(at, byte)| *byte == (version, at as u64));
+            assert!(
+                good && known.total == Some(bytes.len() as u64),
+                "seed {seed}: {bytes:?}"
+            );
+        }
+        assert!(finished > 10_000, "only {finished} finished");
+    }
+}
