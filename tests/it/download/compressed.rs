@@ -98,15 +98,15 @@ fn what_is_damaged_never_gets_the_name() {
     let end = flipped.len() - 6;
     flipped[end] ^= 1;
     for (bytes, coding, says) in [
-        (flipped, "gzip", "unpack: damaged gzip data"),
+        (flipped, "gzip", "unpack: corrupt gzip data"),
         (
             whole[..LARGE / 2].to_vec(),
             "gzip",
-            "unpack: gzip data ends early",
+            "unpack: truncated gzip data",
         ),
         ([&whole[..], b"more"].concat(), "gzip", "unpack: "),
-        (b"plain text".to_vec(), "zstd", "unpack: damaged zstd data"),
-        (b"plain text".to_vec(), "br", "unpack: damaged brotli data"),
+        (b"plain text".to_vec(), "zstd", "unpack: corrupt zstd data"),
+        (b"plain text".to_vec(), "br", "unpack: corrupt brotli data"),
     ] {
         let (folder, ran) = fetch_f(packed(bytes, coding), &["--compressed"]);
         ran.code(7).says(says);
