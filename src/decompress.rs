@@ -1,4 +1,4 @@
-//! Compressed bytes, unpacked as they come, in bounded memory.
+//! Streaming decompression in bounded memory.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -7,58 +7,58 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// What is read or written at once.
-pub const CHUNK: usize = 64 << 10;
+/// The size of a read or write.
+pub const CHUNK_LEN: usize = 64 << 10;
 
-/// Unpacks gzip (RFC 1952): all members, one after another; what is none behind them is damage.
+/// Decompresses gzip (RFC 1952): all members. Trailing data is an error.
 ///
 /// # Errors
 ///
-/// Those of both sides; [`io::ErrorKind::InvalidData`] for data that is damaged or ends early.
+/// Those of reading and writing; [`io::ErrorKind::InvalidData`] for corrupt or truncated data.
 pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     copy(MultiGzDecoder::new(from), to).map_err(|error| map_decode_error("gzip", error))
 }
 
-/// Unpacks zstd (RFC 8878): all frames, as [`gzip`].
+/// Decompresses zstd (RFC 8878): all frames.
 ///
 /// # Errors
 ///
-/// As [`gzip`].
+/// Those of [`gzip`].
 pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     frames(from, to).map_err(|error| map_decode_error("zstd", error))
 }
 
-/// Unpacks brotli (RFC 7932): one stream; what stands behind it is damage.
+/// Decompresses brotli (RFC 7932): one stream. Trailing data is an error.
 ///
 /// # Errors
 ///
-/// As [`gzip`].
+/// Those of [`gzip`].
 pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    let mut stream = Decompressor::new(&mut from, CHUNK);
+    let mut stream = Decompressor::new(&mut from, CHUNK_LEN);
     copy(&mut stream, to).map_err(|error| map_decode_error("brotli", error))?;
-    // It says so when it is asked once more after the end, of what it has read itself.
+    // A read after the end reports trailing data that the decoder has buffered.
     if stream.read(&mut [0]).is_err() || !from.fill_buf()?.is_empty() {
         return Err(map_decode_error(
             "brotli",
-            io::Error::other("more stands behind its end"),
+            io::Error::other("trailing data"),
         ));
     }
     Ok(())
 }
 
-/// What the system said stays as it is, anything else is the fault of the data.
+/// Converts the error of a decoder. Errors of the kernel are kept; others mean corrupt data.
 pub fn map_decode_error(name: &str, error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::BrokenPipe {
         return error;
     }
     let text = match error.kind() {
-        io::ErrorKind::UnexpectedEof => format!("{name} data ends early"),
-        _ => format!("damaged {name} data: {error}"),
+        io::ErrorKind::UnexpectedEof => format!("truncated {name} data"),
+        _ => format!("corrupt {name} data: {error}"),
     };
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// All frames, one after another. The decoder knows one at a time, and leaves its checksum to us.
+/// Decodes all frames. The decoder handles one frame and does not verify its checksum.
 fn frames(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     while !from.fill_buf()?.is_empty() {
         let mut frame = FrameDecoder::new();
@@ -85,19 +85,19 @@ fn frames(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
         if let Some(checksum) = frame.get_checksum_from_data()
             && frame.get_calculated_checksum() != Some(checksum)
         {
-            return Err(io::Error::other("wrong checksum"));
+            return Err(io::Error::other("checksum mismatch"));
         }
     }
     Ok(())
 }
 
-/// Reads to the end; what there is is written before more is waited for.
+/// Copies to the end of input. Each read is written before the next.
 ///
 /// # Errors
 ///
-/// Those of both sides.
+/// Those of reading and writing.
 pub fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; CHUNK_LEN];
     loop {
         match from.read(&mut buffer)? {
             0 => return Ok(()),

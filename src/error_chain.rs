@@ -1,10 +1,10 @@
-//! Errors as one line for people.
+//! Display of an error with its causes.
 
 use std::error::Error;
 use std::fmt;
 
-/// Shows an error and its causes in one line, in the system's own words, without the number that
-/// the standard library puts behind them.
+/// Displays an error and its sources on one line, without the error numbers that the standard
+/// library appends.
 ///
 /// ```
 /// use myapp::error_chain::ErrorChain;
@@ -23,7 +23,7 @@ impl fmt::Display for ErrorChain<'_> {
         let mut cause = self.0.source();
         while let Some(error) = cause {
             let more = without_number(error.to_string());
-            // A wrapper that only hands on its cause would say it twice.
+            // A transparent wrapper would repeat its cause.
             if !text.ends_with(&more) {
                 text = format!("{text}: {more}");
             }

@@ -10,7 +10,7 @@ use lzma_rust2::XzReader;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
 
-use crate::decompress::{self, CHUNK, copy, map_decode_error};
+use crate::decompress::{self, CHUNK_LEN, copy, map_decode_error};
 
 /// The most memory for the history of an xz file, in KiB; `xz -9` needs a quarter.
 const XZ_MEMORY: u32 = 256 << 10;
@@ -81,7 +81,7 @@ fn unpack(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
         .take(Format::MAGIC as u64)
         .read_to_end(&mut head)?;
     let format = Format::of(&head);
-    let from = BufReader::with_capacity(CHUNK, Cursor::new(head).chain(from));
+    let from = BufReader::with_capacity(CHUNK_LEN, Cursor::new(head).chain(from));
     match format {
         Some(format) => format.unpack(from, to),
         None => copy(from, to),

@@ -1,10 +1,9 @@
-//! How soon again: delays that double, with full jitter.
+//! Exponential backoff with full jitter.
 
 use std::time::Duration;
 
-/// The delays before each new attempt: the n-th is random between zero and the smaller of
-/// `first · 2ⁿ` and `longest` ("full jitter"), so that many who failed together do not come
-/// back together.
+/// Delays before new attempts: the n-th is random between zero and the smaller of `first · 2ⁿ` and
+/// `longest` ("full jitter"), so that clients that failed together do not retry together.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     ceiling: Duration,
@@ -12,7 +11,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with a delay of at most `first`; none will be more than `longest`.
+    /// Creates a backoff whose first delay is at most `first` and whose delays never exceed
+    /// `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self {
             ceiling: first.min(longest),
@@ -20,8 +20,7 @@ impl Backoff {
         }
     }
 
-    /// The time to wait before the next attempt; of a delay that people can notice, whole
-    /// milliseconds.
+    /// Returns the delay before the next attempt, in whole milliseconds if it is at least one.
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.ceiling.mul_f64(fastrand::f64());
         self.ceiling = self.ceiling.saturating_mul(2).min(self.longest);
@@ -38,7 +37,8 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_longest() {
-        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+        let first = Duration::from_secs(1);
+        let longest = Duration::from_secs(60);
         let mut backoff = Backoff::new(first, longest);
         for ceiling in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(backoff.ceiling, Duration::from_secs(ceiling));

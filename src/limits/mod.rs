@@ -1,5 +1,6 @@
-//! How many at once ([`permits`], [`descriptors`]), how fast ([`rate`]), how long ([`deadline`]),
-//! how soon again ([`backoff`]), how seldom ([`seldom`]), until when ([`stop`]).
+//! Limits: concurrency ([`semaphore`]), file descriptors ([`nofile`]), byte rates ([`rate`]),
+//! timeouts ([`timeout`]), backoff ([`backoff`]), log throttling ([`throttle`]) and the shutdown
+//! signal ([`shutdown`]).
 
 pub mod backoff;
 pub mod nofile;

@@ -1,4 +1,4 @@
-//! How many at once, as the system sees it: the limit of file descriptors.
+//! The file-descriptor limit (`RLIMIT_NOFILE`).
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,23 +8,21 @@ use std::os::unix::net::UnixDatagram;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are left to the rest of the program: the standard streams, the reactor, a few
-/// listening sockets, log files.
+/// Descriptors reserved for the rest of the program: the standard streams, the reactor, a few
+/// listeners, log files.
 const RESERVE: u64 = 32;
 
-/// Descriptors of a thread that waits for its sockets: what it waits with, what wakes it, its
-/// timer.
+/// Descriptors of a worker thread: its epoll instance, eventfd and timer.
 pub const FDS_PER_WORKER: usize = 3;
 
-/// The most for which room is made at once: half a megabyte of the system's memory.
+/// The maximum number of preallocated descriptors, which take half a megabyte of kernel memory.
 const MAX_PREALLOCATED: usize = (1 << 16) - 1;
 
-/// Raises this process's limit of file descriptors as far as it may go without privileges: to
-/// the hard limit.
+/// Raises the soft limit of this process to its hard limit.
 ///
 /// # Errors
 ///
-/// Those of `setrlimit(2)`; the limit is what it was then.
+/// Those of `setrlimit(2)`; the limit is unchanged then.
 pub fn raise_limit() -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -39,16 +37,15 @@ pub fn raise_limit() -> io::Result<()> {
     )?)
 }
 
-/// Has the system make room for so many descriptors at once, at most 65,536.
+/// Makes the kernel allocate a table for this number of descriptors, at most 65,536.
 ///
-/// It does so by itself when they are opened, but stops a process of several threads for tens of
-/// milliseconds each time that their number doubles (Linux waits in `expand_fdtable` until no other
-/// thread can look at the old table). In this time a backlog fills. So it is best called while
-/// there is one thread.
+/// Linux grows the table when descriptors are opened, but stalls a process of several threads for
+/// tens of milliseconds each time that their number doubles (`expand_fdtable` waits for an RCU grace
+/// period). A backlog can overflow in that time. Call this while the process has one thread.
 ///
 /// # Errors
 ///
-/// Those of `socket(2)` and `fcntl(2)`; room is then made when it is needed.
+/// Those of `socket(2)` and `fcntl(2)`; the table then grows on demand.
 pub fn preallocate_fd_table(count: usize) -> io::Result<()> {
     let highest = count
         .saturating_add(RESERVE as usize)
@@ -59,22 +56,23 @@ pub fn preallocate_fd_table(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of connections for which the limit of file descriptors has room now.
+/// Returns the number of connections that the descriptor limit allows.
 pub fn available() -> NonZeroUsize {
     available_after(0)
 }
 
-/// As [`available`], where `taken` descriptors more than a few are needed for other things.
+/// Returns the number of connections that the descriptor limit allows beside `taken` further
+/// descriptors.
 pub fn available_after(taken: usize) -> NonZeroUsize {
     let limit = getrlimit(Resource::Nofile).current;
     available_of(limit.map(|limit| limit.saturating_sub(taken as u64)))
 }
 
 fn available_of(limit: Option<u64>) -> NonZeroUsize {
-    // Without a limit, what all processes together may have is far below this.
+    // Without a limit, the system-wide limit is far below this.
     let limit = limit.unwrap_or(1 << 30).min(1 << 30);
-    let room = limit - RESERVE.min(limit / 2);
-    usize::try_from(room)
+    let available = limit - RESERVE.min(limit / 2);
+    usize::try_from(available)
         .ok()
         .and_then(NonZeroUsize::new)
         .unwrap_or(NonZeroUsize::MIN)
@@ -86,8 +84,8 @@ mod tests {
 
     #[test]
     fn a_few_descriptors_are_left_to_the_rest_of_the_program() {
-        for (limit, room) in [(1024, 992), (64, 32), (20, 10), (1, 1), (0, 1)] {
-            assert_eq!(available_of(Some(limit)).get(), room, "{limit}");
+        for (limit, available) in [(1024, 992), (64, 32), (20, 10), (1, 1), (0, 1)] {
+            assert_eq!(available_of(Some(limit)).get(), available, "{limit}");
         }
         assert_eq!(available_of(None).get(), (1 << 30) - 32);
     }

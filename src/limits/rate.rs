@@ -1,58 +1,59 @@
-//! How fast: a number of bytes a second, spent evenly.
+//! Byte rate limits without bursts.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How far one may be ahead of or behind a rate: short enough to look steady, long enough for a
-/// sleep that came late to be caught up.
-const SLACK: Duration = Duration::from_millis(50);
+/// The deviation from a rate that is tolerated: short enough to look steady, long enough to catch
+/// up after a late wake-up.
+const TOLERANCE: Duration = Duration::from_millis(50);
 
-/// A rate, and how much of it is spent.
+/// Rate limiter of one reader or writer.
 #[derive(Debug)]
 pub struct RateLimiter {
     per_second: NonZeroU64,
-    /// When the bytes so far are due to have passed.
-    paid: Instant,
+    /// The time at which the bytes so far conform to the rate.
+    conforming_at: Instant,
 }
 
 impl RateLimiter {
-    /// So many bytes a second, from `now` on. Nothing is saved up: there is no burst.
+    /// Creates a limiter of `per_second` bytes that starts at `now`. Unused bandwidth does not
+    /// accumulate: there is no burst.
     pub fn new(per_second: NonZeroU64, now: Instant) -> Self {
         Self {
             per_second,
-            paid: now,
+            conforming_at: now,
         }
     }
 
-    /// The most bytes that may pass together; at least one.
+    /// Returns the maximum number of bytes that may pass at once; at least one.
     pub fn max_burst(&self) -> usize {
-        let bytes = self.per_second.get() as f64 * SLACK.as_secs_f64();
+        let bytes = self.per_second.get() as f64 * TOLERANCE.as_secs_f64();
         (bytes as usize).max(1)
     }
 
-    /// Notes that so many bytes pass; returns when the next may.
+    /// Records that `bytes` pass; returns the time at which the next may.
     pub fn consume(&mut self, bytes: usize, now: Instant) -> Instant {
         let start = now
-            .checked_sub(SLACK)
-            .map_or(self.paid, |early| self.paid.max(early));
-        // A day for one max_burst is as good as for ever, and an addition that cannot fail.
+            .checked_sub(TOLERANCE)
+            .map_or(self.conforming_at, |early| self.conforming_at.max(early));
+        // Bounded by a day, so that the addition cannot overflow.
         let takes = (bytes as f64 / self.per_second.get() as f64).min(86_400.0);
-        self.paid = start + Duration::from_secs_f64(takes);
-        self.paid
+        self.conforming_at = start + Duration::from_secs_f64(takes);
+        self.conforming_at
     }
 }
 
-/// A rate for several readers together; each takes a [`RateLimitHandle`].
+/// Rate limiter that several readers share through [`RateLimitHandle`]s.
 #[derive(Debug)]
 pub struct SharedRateLimiter(Arc<Mutex<RateLimiter>>);
 
-/// A reader's part of a [`SharedRateLimiter`]: as much as any other has, as long as all want more.
+/// Handle of one reader of a [`SharedRateLimiter`]. Readers that want more get equal shares.
 #[derive(Debug)]
 pub struct RateLimitHandle(Arc<Mutex<RateLimiter>>);
 
 impl SharedRateLimiter {
-    /// So many bytes a second in all.
+    /// Creates a limiter of `per_second` bytes for all handles together.
     pub fn new(per_second: NonZeroU64) -> Self {
         Self(Arc::new(Mutex::new(RateLimiter::new(
             per_second,
@@ -60,22 +61,22 @@ impl SharedRateLimiter {
         ))))
     }
 
-    /// A share for one more; the others' become smaller until it is dropped.
+    /// Creates a handle. The shares of the others shrink until it is dropped.
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle(Arc::clone(&self.0))
     }
 }
 
 impl RateLimitHandle {
-    /// The most bytes that may be taken together: the more there are who share, the fewer, so
-    /// that all of them at once are not too fast.
+    /// Returns the maximum number of bytes that may be read at once: a share of the burst, so that
+    /// all handles together conform to the rate.
     pub fn max_burst(&self) -> usize {
         let shares = Arc::strong_count(&self.0).saturating_sub(1).max(1);
         (self.lock().max_burst() / shares).max(1)
     }
 
-    /// Notes that so many bytes were taken; returns when this reader may take the next. What the
-    /// others took before is paid first, which gives each its turn.
+    /// Records that `bytes` were read; returns the time at which this reader may read again. Bytes
+    /// of the other handles count first, which makes the limiter fair.
     pub fn consume(&self, bytes: usize, now: Instant) -> Instant {
         self.lock().consume(bytes, now)
     }
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_even_also_for_one_who_comes_late() {
+    fn late_readers_keep_the_rate() {
         let start = Instant::now();
         for (late, least, most) in [(0, 999, 1050), (20, 990, 1050), (200, 200, 400)] {
             let (mut rate, mut now, mut bytes) =
@@ -111,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_not_made_up_for() {
+    fn unused_bandwidth_does_not_accumulate() {
         let start = Instant::now();
         let mut rate = RateLimiter::new(per_second(1000), start);
         let later = start + Duration::from_secs(60);
         assert_eq!(rate.consume(50, later), later);
-        assert_eq!(rate.consume(50, later), later + SLACK);
+        assert_eq!(rate.consume(50, later), later + TOLERANCE);
         assert!(RateLimiter::new(per_second(1), start).consume(usize::MAX, start) > start);
     }
 
@@ -126,7 +127,8 @@ mod tests {
         let shared = SharedRateLimiter::new(per_second(100_000));
         let start = Instant::now();
         let shares = [(); 4].map(|()| shared.handle());
-        let (mut due, mut bytes) = ([start; 4], [0; 4]);
+        let mut due = [start; 4];
+        let mut bytes = [0; 4];
         let end = start + Duration::from_millis(millis);
         while let Some(next) = (0..4).filter(|n| due[*n] < end).min_by_key(|n| due[*n]) {
             let max_burst = shares[next].max_burst().min(at_hand[next]);

@@ -1,4 +1,4 @@
-//! How many at once: a permit is taken before a task starts, and moves into it.
+//! Concurrency limits: a permit is acquired before a task starts, and moves into it.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -10,24 +10,25 @@ use smol::lock::{self, SemaphoreGuardArc};
 
 use crate::limits::shutdown;
 
-/// A number of permits, shared by all clones.
+/// Semaphore that all clones share.
+///
+/// A thin layer over [`smol::lock::Semaphore`] with what that lacks: forgotten permits, which
+/// connections release without storing them, and a check for idleness.
 #[derive(Debug, Clone)]
 pub struct Semaphore {
-    all: NonZeroUsize,
     semaphore: Arc<lock::Semaphore>,
 }
 
-/// One permit; given back when dropped.
+/// Permit of a [`Semaphore`], released when dropped.
 #[derive(Debug)]
 pub struct Permit {
     guard: SemaphoreGuardArc,
 }
 
 impl Semaphore {
-    /// Makes `count` permits.
+    /// Creates a semaphore with `count` permits.
     pub fn new(count: NonZeroUsize) -> Self {
         Self {
-            all: count,
             semaphore: Arc::new(lock::Semaphore::new(count.get())),
         }
     }
@@ -36,54 +37,40 @@ impl Semaphore {
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway no permit is lost, only the place in the queue.
+    /// Cancel safe; the place in the queue is lost.
     pub async fn acquire(&self) -> Permit {
         Permit {
             guard: self.semaphore.acquire_arc().await,
         }
     }
 
-    /// Takes a permit if one is free.
+    /// Acquires a permit if one is available.
     pub fn try_acquire(&self) -> Option<Permit> {
         self.semaphore
             .try_acquire_arc()
             .map(|guard| Permit { guard })
     }
 
-    /// Gives back a permit that was [forgotten](Permit::forget).
+    /// Releases a permit that was [forgotten](Permit::forget).
     pub fn release(&self) {
         self.semaphore.add_permits(1);
     }
 
-    /// Whether nobody has a permit or waits for one; those that were
-    /// [forgotten](Permit::forget) do not count.
+    /// Whether no permit is held or waited for, apart from [forgotten](Permit::forget) ones.
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.semaphore) == 1
-    }
-
-    /// Waits until every permit has come back, then keeps them all: who took one has ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// When this is dropped halfway, the permits that it had collected are free again.
-    pub async fn all_back(&self) -> Vec<Permit> {
-        let mut permits = Vec::with_capacity(self.all.get());
-        for _ in 0..self.all.get() {
-            permits.push(self.acquire().await);
-        }
-        permits
     }
 }
 
 impl Permit {
-    /// Keeps the permit taken after this is gone, until [`Semaphore::release`]: for a holder that
-    /// has no room for it.
+    /// Forgets the permit without releasing it; [`Semaphore::release`] does that later. For holders
+    /// that must not spend memory on it.
     pub fn forget(self) {
         self.guard.forget();
     }
 }
 
-/// The place of a job among those that run: it is free again when this is dropped.
+/// Slot of a running job, released when dropped.
 #[derive(Debug)]
 pub struct JobSlot {
     permits: Semaphore,
@@ -92,12 +79,12 @@ pub struct JobSlot {
 }
 
 impl JobSlot {
-    /// Waits, and lets another job run meanwhile; returns when there is a place again. So nobody
-    /// who has a place ever waits for what another holds who waits for a place.
+    /// Releases the slot while `wait` runs and acquires it again, which rules out deadlock between
+    /// job slots and other permits.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, the place may be another's: the job is to end then.
+    /// If the future is dropped, the slot may belong to another job: the job must end then.
     pub async fn release_while(&self, wait: impl Future<Output = ()>) {
         drop(self.lock().take());
         wait.await;
@@ -110,14 +97,14 @@ impl JobSlot {
     }
 }
 
-/// Runs `job` on each item, at most `at_once` at a time, and returns when all have ended.
+/// Runs `job` on each item, at most `at_once` concurrently, and returns when all have ended.
 ///
-/// There is a place for an item before it is asked for, so an endless list costs no memory; of a
-/// list that is slow one item may come while the last place is taken.
+/// A slot is acquired before an item is requested, so that an endless stream costs no memory. A
+/// stream that is not ready keeps no slot, so that one item may arrive while all slots are taken.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, all jobs that run are dropped with it.
+/// If the future is dropped, all running jobs are dropped.
 pub async fn for_each_concurrent<I, F>(
     at_once: NonZeroUsize,
     items: impl Stream<Item = I>,
@@ -135,22 +122,22 @@ pub async fn for_each_concurrent<I, F>(
     for_each_concurrent_with_slot(at_once, NonZeroUsize::MIN, items, job).await;
 }
 
-/// As [`for_each_concurrent`], with jobs that hold their [`JobSlot`] themselves; there are at most `aside` jobs
-/// more than places, so that as many may have stepped aside while all places are taken.
+/// Runs `job` on each item like [`for_each_concurrent`]. Jobs hold their [`JobSlot`] themselves and
+/// may release it while they wait; at most `waiting` jobs more than slots exist.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, all jobs are dropped with it.
+/// If the future is dropped, all jobs are dropped.
 pub async fn for_each_concurrent_with_slot<I, F>(
     at_once: NonZeroUsize,
-    aside: NonZeroUsize,
+    waiting: NonZeroUsize,
     items: impl Stream<Item = I>,
     mut job: impl FnMut(I, JobSlot) -> F,
 ) where
     F: Future<Output = ()> + Send,
 {
     let permits = Semaphore::new(at_once);
-    let admissions = Semaphore::new(at_once.saturating_add(aside.get()));
+    let admissions = Semaphore::new(at_once.saturating_add(waiting.get()));
     let executor = Executor::new();
     let (running, ended) = shutdown::channel();
     let running = Arc::new(running);
@@ -167,7 +154,8 @@ pub async fn for_each_concurrent_with_slot<I, F>(
                 held,
                 _admission,
             };
-            let (work, running) = (job(item, slot), Arc::clone(&running));
+            let work = job(item, slot);
+            let running = Arc::clone(&running);
             let task = async move {
                 work.await;
                 drop(running);
@@ -181,8 +169,8 @@ pub async fn for_each_concurrent_with_slot<I, F>(
     executor.run(feed).await;
 }
 
-/// The next item, and a place for it; `None` at the end of the list. While the list makes one
-/// wait, the place is free for a job that comes back from aside.
+/// Returns the next item and a permit for it, or `None` at the end. While the stream is not ready,
+/// the permit is available to a job that acquires its slot again.
 async fn next_with_permit<I>(
     items: &mut (impl Stream<Item = I> + Unpin),
     permits: &Semaphore,
@@ -265,7 +253,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_from_aside_waits_for_a_place() {
-        let (stopper, wait) = shutdown::channel();
+        let (trigger, wait) = shutdown::channel();
         let (running, most, done) = (
             AtomicUsize::new(0),
             AtomicUsize::new(0),
@@ -274,7 +262,7 @@ mod tests {
         let items = stream::iter(0..6).chain(stream::once_future(async {
             // All of them are aside or at work now, the last place is free for who comes back.
             turns().await;
-            stopper.trigger();
+            trigger.trigger();
             6
         }));
         let all = for_each_concurrent_with_slot(THREE, THREE, items, |number, slot| {
@@ -294,28 +282,27 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_slow_keeps_no_place_from_who_comes_back() {
-        let (stopper, ended) = shutdown::channel();
-        let mut stopper = Some(stopper);
+    fn slow_streams_keep_no_slot() {
+        let (trigger, ended) = shutdown::channel();
+        let mut trigger = Some(trigger);
         // The second item comes only after the job of the first has come back and ended.
         let items = stream::once(()).chain(stream::once_future(ended.wait()));
         let all = for_each_concurrent_with_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
-            let stopper = stopper.take();
+            let trigger = trigger.take();
             async move {
                 slot.release_while(turns()).await;
-                drop(stopper);
+                drop(trigger);
             }
         });
         future::block_on(all);
     }
 
     #[test]
-    fn a_dropped_permit_is_free_again() {
+    fn dropped_permits_are_released() {
         let permits = Semaphore::new(NonZeroUsize::MIN);
         let held = permits.try_acquire();
         assert!(held.is_some() && permits.try_acquire().is_none());
         drop(held);
         assert!(permits.try_acquire().is_some());
-        assert_eq!(future::block_on(permits.all_back()).len(), 1);
     }
 }

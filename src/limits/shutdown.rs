@@ -1,44 +1,44 @@
-//! Until when: a stop that one side calls and any number of others wait for.
+//! Shutdown signal: one side triggers it, any number of tasks wait for it.
 
 use std::convert::Infallible;
 
 use smol::channel::{Receiver, Sender, bounded};
 
-/// The side that calls the stop: by [`Trigger::trigger`], or by being dropped.
+/// Triggers the shutdown: by [`Trigger::trigger`], or when dropped.
 #[derive(Debug)]
 pub struct Trigger {
     _open: Sender<Infallible>,
 }
 
-/// The side that waits for the stop; cloned for each that does.
+/// Waits for the shutdown. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     closed: Receiver<Infallible>,
 }
 
-/// Makes both sides of a stop.
+/// Creates a shutdown signal.
 pub fn channel() -> (Trigger, Shutdown) {
     let (open, closed) = bounded(1);
     (Trigger { _open: open }, Shutdown { closed })
 }
 
 impl Trigger {
-    /// Wakes all that wait, and lets those who come later pass at once.
+    /// Wakes all waiting tasks; later waits return at once.
     pub fn trigger(self) {}
 }
 
 impl Shutdown {
-    /// Waits until the stop has been called.
+    /// Waits until the shutdown is triggered.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when this is dropped halfway.
+    /// Cancel safe.
     pub async fn wait(&self) {
-        // Nothing can be sent over this channel: the only answer is that it has been closed.
+        // Nothing can be sent over this channel: an error means that it is closed.
         let _ = self.closed.recv().await;
     }
 
-    /// Whether the stop has been called.
+    /// Whether the shutdown was triggered.
     pub fn is_shutdown(&self) -> bool {
         self.closed.is_closed()
     }
@@ -50,22 +50,22 @@ mod tests {
     use futures_lite::future::{block_on, poll_once, zip};
 
     #[test]
-    fn all_that_wait_are_woken_and_late_ones_pass() {
+    fn waiting_tasks_are_woken() {
         block_on(async {
-            let (stopper, stop) = channel();
+            let (trigger, stop) = channel();
             let other = stop.clone();
             assert!(poll_once(stop.wait()).await.is_none());
             assert!(!stop.is_shutdown());
-            zip(zip(stop.wait(), other.wait()), async { stopper.trigger() }).await;
+            zip(zip(stop.wait(), other.wait()), async { trigger.trigger() }).await;
             assert!(poll_once(stop.wait()).await.is_some());
             assert!(stop.is_shutdown());
         });
     }
 
     #[test]
-    fn a_dropped_stopper_stops() {
-        let (stopper, stop) = channel();
-        drop(stopper);
+    fn dropped_trigger_shuts_down() {
+        let (trigger, stop) = channel();
+        drop(trigger);
         block_on(stop.wait());
     }
 }

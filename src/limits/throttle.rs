@@ -1,9 +1,9 @@
-//! How seldom: what may be told again and again, but not each time.
+//! Throttling of repeated log lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Says yes once a period, however often and from however many threads it is asked.
+/// Allows one log line per period, for all threads together.
 #[derive(Debug)]
 pub struct LogThrottle {
     period: Duration,
@@ -11,7 +11,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Starts with a yes for the first who asks.
+    /// Creates a throttle that allows the first line.
     pub fn new(period: Duration) -> Self {
         Self {
             period,
@@ -19,14 +19,14 @@ impl LogThrottle {
         }
     }
 
-    /// Whether the last yes is a period ago `now`, or there was none.
+    /// Returns whether a line is allowed `now`: the last one is at least a period ago.
     pub fn allow(&self, now: Instant) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let allow = last.is_none_or(|last| now.saturating_duration_since(last) >= self.period);
-        if allow {
+        let is_allowed = last.is_none_or(|last| now.saturating_duration_since(last) >= self.period);
+        if is_allowed {
             *last = Some(now);
         }
-        allow
+        is_allowed
     }
 }
 
@@ -35,11 +35,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_yes_once_a_period() {
+    fn allows_once_per_period() {
         let second = Duration::from_secs(1);
-        let (seldom, start) = (LogThrottle::new(second), Instant::now());
+        let throttle = LogThrottle::new(second);
+        let start = Instant::now();
         let asked = [0.0, 0.5, 0.9, 1.0, 1.9, 2.5, 3.0, 3.5];
-        let said = asked.map(|at| seldom.allow(start + second.mul_f64(at)));
+        let said = asked.map(|at| throttle.allow(start + second.mul_f64(at)));
         assert_eq!(said, [true, false, false, true, false, true, false, true]);
     }
 }

@@ -1,26 +1,26 @@
-//! How long: a future that must be done in time.
+//! Timeouts of futures.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future;
 use smol::Timer;
 
-/// The time was over before the work was done.
+/// The time limit passed before the work completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]
 pub struct TimedOut;
 
-/// Runs `work` for at most `limit`; without a limit, to its end.
+/// Runs `work` for at most `limit`, or without a limit.
 ///
 /// # Errors
 ///
-/// [`TimedOut`] when `limit` passed first; `work` is dropped then. What is ready when the time
-/// is over still counts.
+/// [`TimedOut`] if `limit` passed first; `work` is dropped then. A result that is ready when the
+/// time is over is returned.
 ///
 /// # Cancel safety
 ///
-/// That of `work`.
+/// Same as `work`.
 pub async fn timeout<T>(
     limit: Option<Duration>,
     work: impl Future<Output = T>,
@@ -31,28 +31,15 @@ pub async fn timeout<T>(
     }
 }
 
-/// Runs `work` until the moment `end`, else as [`timeout`].
+/// Runs `work` until `alarm` completes.
 ///
 /// # Errors
 ///
-/// [`TimedOut`] when `end` passed first.
+/// [`TimedOut`] if `alarm` completed first; `work` is dropped then.
 ///
 /// # Cancel safety
 ///
-/// That of `work`.
-pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, TimedOut> {
-    race(Timer::at(end), work).await
-}
-
-/// Runs `work` until `alarm` is done, else as [`timeout`].
-///
-/// # Errors
-///
-/// [`TimedOut`] when `alarm` was done first.
-///
-/// # Cancel safety
-///
-/// That of `work`.
+/// Same as `work`.
 pub async fn race<T, A>(
     alarm: impl Future<Output = A>,
     work: impl Future<Output = T>,
@@ -73,10 +60,6 @@ mod tests {
     fn work_that_never_ends_times_out() {
         let short = Some(Duration::from_millis(5));
         assert_eq!(block_on(timeout(short, pending::<()>())), Err(TimedOut));
-        assert_eq!(
-            block_on(until(Instant::now(), pending::<()>())),
-            Err(TimedOut)
-        );
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! How long things took: any number of durations in bounded memory.
+//! Latency histogram in bounded memory.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Longer durations count as this long.
+/// The longest duration that is distinguished.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
-/// Durations from a nanosecond to an hour, kept with three digits.
+/// HDR histogram of durations from a nanosecond to an hour, with three significant digits.
 #[derive(Debug, Clone)]
 pub struct LatencyHistogram(Histogram<u64>);
 
-/// What many durations come to. `p99` is the duration that 99 of 100 did not exceed.
+/// Percentiles of a histogram. `p99` is the duration that 99 of 100 recorded ones do not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say what they are")]
 pub struct Percentiles {
@@ -36,30 +36,29 @@ impl Default for LatencyHistogram {
 }
 
 impl LatencyHistogram {
-    /// Adds a duration.
+    /// Records a duration.
     pub fn record(&mut self, duration: Duration) {
         self.0.saturating_record(nanos(duration));
     }
 
-    /// The number of durations.
+    /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// Adds what another has recorded.
+    /// Adds the durations of another histogram.
     pub fn merge(&mut self, other: &Self) {
-        // Both have the same bounds, so that there is nothing that would not fit.
+        // Cannot fail: both have the same bounds.
         let _ = self.0.add(&other.0);
     }
 
-    /// How many are not longer than `bound`, or no more so than three digits show.
+    /// Returns the number of durations up to `bound`, at the precision of three digits.
     pub fn count_up_to(&self, bound: Duration) -> u64 {
         self.0.count_between(0, nanos(bound))
     }
 
-    /// Points of the quantiles of latency by percentile: shares from 0 to 1 with the duration that
-    /// such a share did not exceed. The nearer to 1, the closer together they are: the part above
-    /// is halved again and again, with ten steps in each half.
+    /// Iterates over quantiles from 0 to 1 and their durations. The steps become finer towards 1:
+    /// ten steps for each halving of the distance to 1.
     pub fn quantiles(&self) -> impl Iterator<Item = (f64, Duration)> {
         let points = self.0.iter_quantiles(10);
         points.map(|point| {
@@ -70,16 +69,14 @@ impl LatencyHistogram {
         })
     }
 
-    /// What they come to; nothing if there are none.
+    /// Returns the percentiles, or `None` if nothing was recorded.
     pub fn percentiles(&self) -> Option<Percentiles> {
         if self.0.is_empty() {
             return None;
         }
         let at = |quantile| Duration::from_nanos(self.0.value_at_quantile(quantile));
-        let (min, max) = (
-            Duration::from_nanos(self.0.min()),
-            Duration::from_nanos(self.0.max()),
-        );
+        let min = Duration::from_nanos(self.0.min());
+        let max = Duration::from_nanos(self.0.max());
         Some(Percentiles {
             min,
             mean: Duration::from_secs_f64(self.0.mean() / 1e9).clamp(min, max),
@@ -92,9 +89,9 @@ impl LatencyHistogram {
     }
 }
 
-/// The nanoseconds of a duration, or of the longest there is.
+/// Returns a duration in nanoseconds, at most the longest that is distinguished.
 pub(super) fn nanos(duration: Duration) -> u64 {
-    // The histogram itself would put what is beyond its bounds somewhere behind them.
+    // The histogram would record a longer duration with an arbitrary value above its bound.
     u64::try_from(duration.min(MAX_DURATION).as_nanos()).unwrap_or(u64::MAX)
 }
 

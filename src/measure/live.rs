@@ -1,22 +1,22 @@
-//! Figures of a run that goes on, for whoever watches it.
+//! Live statistics of a running load.
 
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::measure::timeline::Bucket;
 
-/// What happened since somebody last looked. All clones are the same: those who do the work add,
-/// from any thread, and one that watches takes.
+/// Statistics since the last [`drain`](Self::drain). Clones share them: worker threads add, one
+/// observer drains.
 #[derive(Debug, Clone, Default)]
 pub struct LiveStats(Arc<Mutex<Bucket>>);
 
 impl LiveStats {
-    /// Takes what happened since the last time.
+    /// Returns and clears the statistics.
     pub fn drain(&self) -> Bucket {
         take(&mut self.lock())
     }
 
-    /// Adds what happened.
+    /// Adds statistics.
     pub fn add(&self, bucket: &Bucket) {
         self.lock().merge(bucket);
     }

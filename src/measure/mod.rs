@@ -1,5 +1,5 @@
-//! Latencies and their percentiles ([`latency`]), over time ([`timeline`]), and while they come
-//! ([`live`]).
+//! Measurement: latency histogram and percentiles ([`latency`]), time series ([`timeline`]), live
+//! statistics ([`live`]).
 
 pub mod latency;
 pub mod live;

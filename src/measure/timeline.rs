@@ -1,4 +1,4 @@
-//! How a run went over time: a run of any length in bounded memory.
+//! Time series of a run of any length in bounded memory.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use hdrhistogram::Histogram;
 
 use crate::measure::latency::{MAX_DURATION, nanos};
 
-/// The most buckets; where there would be more, each two become one of twice the width.
+/// The maximum number of buckets; beyond it, pairs are merged into buckets of twice the width.
 const MAX_BUCKETS: usize = 128;
 
-/// The width of a bucket at first.
+/// The initial width of a bucket.
 const MIN_WIDTH: Duration = Duration::from_millis(10);
 
-/// What happened in each bucket of a run. All buckets have the same width, which doubles when the
-/// run outgrows their number, so that there are from 64 to 128 of them after the first seconds.
+/// Time series of a run. All buckets have the same width, which doubles when the run exceeds their
+/// number, so that there are 64 to 128 of them after the first seconds.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     width: Duration,
     buckets: Vec<Bucket>,
 }
 
-/// What happened in some span of time. The durations are kept with one digit.
+/// Statistics of a span of time. Durations have one significant digit.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    /// What was not answered but failed.
+    /// The number of failed messages.
     pub failed: u64,
-    /// What was lost on the way.
+    /// The number of lost messages.
     pub lost: u64,
     times: Histogram<u32>,
 }
@@ -40,12 +40,12 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// The bucket of a moment, counted from the start of the run.
+    /// Returns the bucket of a time since the start of the run.
     pub fn at(&mut self, moment: Duration) -> &mut Bucket {
         while moment.as_nanos() / self.width.as_nanos() >= MAX_BUCKETS as u128 {
             self.coarsen();
         }
-        // Less than the number of buckets, as the loop has seen to.
+        // Less than the number of buckets, by the loop above.
         let index = (moment.as_nanos() / self.width.as_nanos()) as usize;
         if self.buckets.len() <= index {
             self.buckets.resize_with(index + 1, Bucket::default);
@@ -53,7 +53,7 @@ impl Timeline {
         &mut self.buckets[index]
     }
 
-    /// Adds what another part of the same run has counted from the same start.
+    /// Adds the time series of another part of the same run.
     pub fn merge(&mut self, mut other: Self) {
         while self.width < other.width {
             self.coarsen();
@@ -69,7 +69,7 @@ impl Timeline {
         }
     }
 
-    /// Makes one bucket of each two.
+    /// Merges pairs of buckets.
     pub fn coarsen(&mut self) {
         let mut old = std::mem::take(&mut self.buckets).into_iter();
         while let Some(mut bucket) = old.next() {
@@ -81,12 +81,12 @@ impl Timeline {
         self.width *= 2;
     }
 
-    /// How long each bucket is.
+    /// Returns the width of a bucket.
     pub fn width(&self) -> Duration {
         self.width
     }
 
-    /// The buckets from the start on, up to the last in which something happened.
+    /// Returns the buckets from the start to the last non-empty one.
     pub fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
@@ -108,34 +108,34 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// Counts an answer that took so long.
+    /// Records a reply with its latency.
     pub fn answered(&mut self, time: Duration) {
         self.times.saturating_record(nanos(time));
     }
 
-    /// The number of answers.
+    /// Returns the number of replies.
     pub fn count(&self) -> u64 {
         self.times.len()
     }
 
-    /// The duration that this share of the answers, from 0 to 1, did not exceed; nothing if there
-    /// is no answer.
+    /// Returns the latency at a quantile from 0 to 1, or `None` without replies.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let nanos = self.times.value_at_quantile(share);
         (!self.times.is_empty()).then(|| Duration::from_nanos(self.times.median_equivalent(nanos)))
     }
 
-    /// Adds what happened in another span.
+    /// Adds the statistics of another span.
     pub fn merge(&mut self, other: &Self) {
         self.failed += other.failed;
         self.lost += other.lost;
-        // Both have the same bounds, so that there is nothing that would not fit.
+        // Cannot fail: both have the same bounds.
         let _ = self.times.add(&other.times);
     }
 
-    /// Forgets all.
+    /// Clears the statistics.
     pub fn clear(&mut self) {
-        (self.failed, self.lost) = (0, 0);
+        self.failed = 0;
+        self.lost = 0;
         self.times.reset();
     }
 }

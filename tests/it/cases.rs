@@ -108,7 +108,7 @@ fn every_case_of_echo_has_tests() {
 fn a_row_without_a_test_is_missed() {
     let row = |codes: &str, tests: &str| format!("| a | b | {codes} | {tests} |\n");
     let good = "limits::connection_over_the_limit_waits_for_a_slot \
-                src/limits/shutdown::a_dropped_stopper_stops \
+                src/limits/shutdown::dropped_trigger_shuts_down \
                 tests/it/cases::every_case_of_serve_has_tests";
     assert_eq!(check("serve", &row("0, 4", good)), (vec![], 1));
     for (codes, tests, says) in [

@@ -12,7 +12,7 @@ use std::thread;
 use futures_lite::{AsyncRead, AsyncReadExt as _, Stream as _};
 use smol::channel::{Receiver, Sender, bounded};
 
-use crate::decompress::{self, CHUNK};
+use crate::decompress::{self, CHUNK_LEN};
 use crate::download::body::copy::Source;
 
 /// More codings than these on one body are nothing that an honest server sends.
@@ -101,7 +101,7 @@ async fn pump(
     packed: Sender<io::Result<Vec<u8>>>,
 ) -> io::Result<()> {
     loop {
-        let mut piece = vec![0; CHUNK];
+        let mut piece = vec![0; CHUNK_LEN];
         let count = body.read(&mut piece).await?;
         piece.truncate(count);
         if piece.is_empty() {
@@ -159,7 +159,7 @@ impl Coding {
     fn unpack(self, packed: Pieces) -> io::Result<Pieces> {
         let (send, plain) = bounded(AHEAD);
         let work = move || {
-            let from = BufReader::with_capacity(CHUNK, Packed(packed, Cursor::default()));
+            let from = BufReader::with_capacity(CHUNK_LEN, Packed(packed, Cursor::default()));
             let mut to = TcpOrUnix(send.clone());
             let unpacked = match self {
                 Self::Gzip => decompress::gzip(from, &mut to),
@@ -280,7 +280,7 @@ mod tests {
             }
             decode(b"this is plain text", &[coding]).unwrap_err();
             decode(&[&packed[..], b"garbage"].concat(), &[coding]).unwrap_err();
-            let far = [&packed[..], &[b'x'; 3 * CHUNK]].concat();
+            let far = [&packed[..], &[b'x'; 3 * CHUNK_LEN]].concat();
             decode(&far, &[coding]).unwrap_err();
         }
         let mut flipped = gzip(&text);

@@ -98,22 +98,22 @@ fn what_is_damaged_never_gets_the_name() {
     let end = flipped.len() - 6;
     flipped[end] ^= 1;
     for (bytes, coding, says) in [
-        (flipped, "gzip", "decompress: damaged gzip data"),
+        (flipped, "gzip", "decompress: corrupt gzip data"),
         (
             whole[..LARGE / 2].to_vec(),
             "gzip",
-            "decompress: gzip data ends early",
+            "decompress: truncated gzip data",
         ),
         ([&whole[..], b"more"].concat(), "gzip", "decompress: "),
         (
             b"plain text".to_vec(),
             "zstd",
-            "decompress: damaged zstd data",
+            "decompress: corrupt zstd data",
         ),
         (
             b"plain text".to_vec(),
             "br",
-            "decompress: damaged brotli data",
+            "decompress: corrupt brotli data",
         ),
     ] {
         let (folder, ran) = fetch_f(packed(bytes, coding), &["--compressed"]);
