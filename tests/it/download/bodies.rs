@@ -65,7 +65,7 @@ fn surplus_bytes_harm_neither_the_file_nor_the_next() {
 fn what_came_compressed_is_saved_as_it_came_with_a_warning() {
     let answer = Answer::body("not really gzip").header("Content-Encoding", "gzip");
     let (folder, ran) = fetch_f(answer, &[]);
-    ran.code(0).says("still encoded");
+    ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"not really gzip");
 }
 

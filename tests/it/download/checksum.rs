@@ -50,7 +50,7 @@ fn a_wrong_file_never_gets_its_name_and_is_asked_for_once() {
     let wrong = format!("sha256={NONE}");
     fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
         .code(9)
-        .says(&format!("the sha256 is {ABC}, not {NONE}"))
+        .says(&format!("sha256 mismatch: expected {NONE}, got {ABC}"))
         .says("hint: the data is in the .part");
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     assert_eq!(server.requests().len(), 1);

@@ -31,7 +31,7 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
         (&["ftp://127.0.0.1/f"], "ftp is not supported"),
         (
             &["http://user:secret%0A@127.0.0.1/f"],
-            "download http://***@127.0.0.1/f: read the URL's user",
+            "download http://***@127.0.0.1/f: parse user name and password of the URL",
         ),
         (
             &["http://user:secret@127.0.0.1:x/"],
