@@ -32,8 +32,9 @@ pub(super) fn paths(code: &str) -> Vec<ModulePath> {
     }
     for start in ["crate::", "super::"] {
         for (at, _) in rest.match_indices(start) {
-            let is_path_start = !rest[..at].ends_with([':', '_']);
-            if is_path_start {
+            // `pub(in crate::a)` is a visibility, not an import.
+            let is_import = !rest[..at].ends_with([':', '_']) && !rest[..at].ends_with("(in ");
+            if is_import {
                 found.push(leading_path(&rest[at..]));
             }
         }
