@@ -235,9 +235,7 @@ impl EchoError {
     /// What was being done.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::Connect(ConnectError::Resolve { .. } | ConnectError::Zone { .. }) => {
-                Phase::Resolve
-            }
+            Self::Connect(ConnectError::Resolve(_)) => Phase::Resolve,
             Self::Connect(_) | Self::Thread { .. } => Phase::Connect,
             Self::Setup(_) | Self::Tls { .. } | Self::Handshake { .. } => Phase::Tls,
             Self::Send { .. } | Self::Input { .. } => Phase::Write,

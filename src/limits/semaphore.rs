@@ -13,7 +13,6 @@ use crate::limits::shutdown;
 /// A number of permits, shared by all clones.
 #[derive(Debug, Clone)]
 pub struct Semaphore {
-    all: NonZeroUsize,
     semaphore: Arc<lock::Semaphore>,
 }
 
@@ -27,7 +26,6 @@ impl Semaphore {
     /// Makes `count` permits.
     pub fn new(count: NonZeroUsize) -> Self {
         Self {
-            all: count,
             semaphore: Arc::new(lock::Semaphore::new(count.get())),
         }
     }
@@ -59,19 +57,6 @@ impl Semaphore {
     /// [forgotten](Permit::forget) do not count.
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.semaphore) == 1
-    }
-
-    /// Waits until every permit has come back, then keeps them all: who took one has ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// When this is dropped halfway, the permits that it had collected are free again.
-    pub async fn all_back(&self) -> Vec<Permit> {
-        let mut permits = Vec::with_capacity(self.all.get());
-        for _ in 0..self.all.get() {
-            permits.push(self.acquire().await);
-        }
-        permits
     }
 }
 
@@ -316,6 +301,5 @@ mod tests {
         assert!(held.is_some() && permits.try_acquire().is_none());
         drop(held);
         assert!(permits.try_acquire().is_some());
-        assert_eq!(future::block_on(permits.all_back()).len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! How long: a future that must be done in time.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future;
 use smol::Timer;
@@ -29,19 +29,6 @@ pub async fn timeout<T>(
         None => Ok(work.await),
         Some(limit) => race(Timer::after(limit), work).await,
     }
-}
-
-/// Runs `work` until the moment `end`, else as [`timeout`].
-///
-/// # Errors
-///
-/// [`TimedOut`] when `end` passed first.
-///
-/// # Cancel safety
-///
-/// That of `work`.
-pub async fn until<T>(end: Instant, work: impl Future<Output = T>) -> Result<T, TimedOut> {
-    race(Timer::at(end), work).await
 }
 
 /// Runs `work` until `alarm` is done, else as [`timeout`].
@@ -73,10 +60,6 @@ mod tests {
     fn work_that_never_ends_times_out() {
         let short = Some(Duration::from_millis(5));
         assert_eq!(block_on(timeout(short, pending::<()>())), Err(TimedOut));
-        assert_eq!(
-            block_on(until(Instant::now(), pending::<()>())),
-            Err(TimedOut)
-        );
     }
 
     #[test]

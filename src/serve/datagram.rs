@@ -16,7 +16,7 @@ use crate::error_chain::ErrorChain;
 use crate::limits::shutdown::Shutdown;
 use crate::limits::timeout::race;
 use crate::net::stream::Peer;
-use crate::net::udp::{MAX_DATAGRAM_LEN, Origin, UdpServerSocket};
+use crate::net::udp::{MAX_DATAGRAM_LEN, PacketInfo, UdpServerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 use crate::serve::guard::Guard;
 use crate::serve::late_datagrams::LateDatagrams;
@@ -44,7 +44,7 @@ pub(super) struct Answerer {
     draining: Shutdown,
     buffer: Box<[u8]>,
     /// With faults, the answers that wait for their time.
-    late: Option<LateDatagrams<Origin>>,
+    late: Option<LateDatagrams<PacketInfo>>,
 }
 
 /// Why a datagram is no message.
@@ -160,7 +160,7 @@ impl Answerer {
     }
 
     /// Takes a datagram into the buffer, if one waits.
-    async fn receive(&mut self) -> io::Result<Option<(usize, Origin)>> {
+    async fn receive(&mut self) -> io::Result<Option<(usize, PacketInfo)>> {
         let Self { socket, buffer, .. } = self;
         future::poll_once(poll_fn(|cx| socket.poll_receive(cx, buffer)))
             .await
@@ -176,7 +176,7 @@ impl Answerer {
     }
 
     /// Answers the datagram in the buffer, or says why not.
-    async fn take_in(&mut self, length: usize, origin: Origin) {
+    async fn take_in(&mut self, length: usize, origin: PacketInfo) {
         if let Err(refusal) = self.admit(length, &origin) {
             return self.refuse(refusal, length, &origin);
         }
@@ -193,7 +193,7 @@ impl Answerer {
         }
     }
 
-    fn admit(&self, length: usize, origin: &Origin) -> Result<(), Refusal> {
+    fn admit(&self, length: usize, origin: &PacketInfo) -> Result<(), Refusal> {
         if !self.shared.admission.is_allowed(origin.peer.ip()) {
             Err(Refusal::Denied)
         } else if origin.ttl_exhausted() || self.guard.refuses(origin.peer) {
@@ -205,7 +205,7 @@ impl Answerer {
         }
     }
 
-    fn refuse(&self, refusal: Refusal, bytes: usize, origin: &Origin) {
+    fn refuse(&self, refusal: Refusal, bytes: usize, origin: &PacketInfo) {
         let figures = &self.shared.figures.datagrams;
         let (counter, why) = match refusal {
             Refusal::Denied => (&figures.denied, "its address may not ask"),
@@ -217,7 +217,7 @@ impl Answerer {
     }
 
     /// Counts the message, and returns how many datagrams came before it.
-    fn note_message(&self, bytes: usize, origin: &Origin) -> u64 {
+    fn note_message(&self, bytes: usize, origin: &PacketInfo) -> u64 {
         let figures = &self.shared.figures;
         self.shared.traffic.add_messages(1);
         self.shared.traffic.add_received(bytes);
@@ -240,7 +240,7 @@ impl Answerer {
     }
 
     /// Sends an answer; one that cannot be sent is lost, as any datagram may be.
-    async fn send(&self, pieces: [&[u8]; 2], origin: &Origin) {
+    async fn send(&self, pieces: [&[u8]; 2], origin: &PacketInfo) {
         let pieces = pieces.map(IoSlice::new);
         let send = poll_fn(|cx| self.socket.poll_send(cx, &pieces, origin));
         let sent = race(Timer::after(PATIENCE), send).await;

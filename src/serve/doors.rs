@@ -8,7 +8,7 @@ use crate::limits::nofile;
 use crate::net::address::{Address, Endpoint};
 use crate::net::listener::Listener;
 use crate::net::tls::TlsServer;
-use crate::net::udp::{BoundUdp, is_for_datagrams};
+use crate::net::udp::{BoundUdp, is_datagram_socket};
 use crate::serve::config::Config;
 use crate::serve::error::Error;
 
@@ -84,7 +84,7 @@ impl Doors {
 
     /// Takes over a socket that is bound already. One for datagrams is served on one thread.
     pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
-        if is_for_datagrams(&socket) {
+        if is_datagram_socket(&socket) {
             self.add_bound(vec![BoundUdp::adopt(socket)?], Endpoint::from);
         } else {
             self.add(Listener::adopt(socket, config.threads)?, None);

@@ -13,7 +13,7 @@ use crate::error_chain::ErrorChain;
 use crate::limits::semaphore::Semaphore;
 use crate::limits::shutdown::{self, Shutdown};
 use crate::limits::timeout::race;
-use crate::net::stream::AsyncListener;
+use crate::net::listener::accept::AsyncListener;
 use crate::net::udp::UdpServerSocket;
 use crate::runtime::{Timer, mark_all_readable};
 use crate::serve::accept::Acceptor;

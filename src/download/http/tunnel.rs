@@ -33,7 +33,7 @@ pub(super) async fn open(
         Kind::Http => Ok(dial(&proxy.address, names).await?),
         Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
-            let found = names.resolve(to).await?;
+            let found = names.resolve(to).await.map_err(ConnectError::from)?;
             let reached = happy_eyeballs(found, async |address: SocketAddr| {
                 match socks(&Host::Ip(address.ip())).await {
                     // Only this address is to map_decode_error: another may be reached.
@@ -48,7 +48,7 @@ pub(super) async fn open(
 
 /// Connects without a proxy, or to one.
 pub(super) async fn dial(address: &Endpoint, names: &DnsCache) -> Result<TcpStream, ConnectError> {
-    let found = names.resolve(address).await?;
+    let found = names.resolve(address).await.map_err(ConnectError::from)?;
     // Its name may lead elsewhere by now.
     connect_to(address, found)
         .await

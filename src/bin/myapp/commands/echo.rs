@@ -22,6 +22,7 @@ use myapp::limits::nofile;
 use myapp::measure::live::LiveStats;
 use myapp::net::address::Address;
 use myapp::net::connect::ConnectError;
+use myapp::net::resolver::ResolveError;
 use myapp::{runtime, units};
 use smol::Unblock;
 use tracing::warn;
@@ -574,7 +575,7 @@ fn failure(error: EchoError, default_address: bool) -> Failure {
         EchoError::Differs { .. } | EchoError::Mismatch { .. } | EchoError::Thread { .. } => {
             Code::Failure
         }
-        EchoError::Connect(ConnectError::Zone { .. }) => Code::Usage,
+        EchoError::Connect(ConnectError::Resolve(ResolveError::Zone { .. })) => Code::Usage,
         EchoError::TooLong { .. } => Code::TooLarge,
         EchoError::Setup(_) => Code::LocalFile,
         EchoError::Tls { .. } => Code::Tls,

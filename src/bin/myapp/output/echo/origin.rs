@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
-use myapp::escape::{Escaped, SHOWN};
+use myapp::escape::{Escaped, MAX_CHARS};
 
 /// Where a report comes from.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ fn quote(argument: &OsStr) -> String {
     let bytes = argument.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(byte);
     let escaped = Escaped(bytes).to_string();
-    match argument.to_str().filter(|_| bytes.len() <= SHOWN) {
+    match argument.to_str().filter(|_| bytes.len() <= MAX_CHARS) {
         Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.into(),
         // A backslash alone is escaped for the eye, not for the shell.
         Some(text) if escaped == text.replace('\\', "\\\\") => {
