@@ -8,10 +8,10 @@ use std::fmt;
 ///
 /// ```
 /// use myapp::error_chain::ErrorChain;
-/// use myapp::net::connect::ConnectError;
+/// use myapp::net::resolver::ResolveError;
 ///
 /// let source = std::io::Error::from_raw_os_error(111);
-/// let error = ConnectError::Resolve { host: "example.org".into(), source };
+/// let error = ResolveError::Name { host: "example.org".into(), source };
 /// assert_eq!(ErrorChain(&error).to_string(), "resolve example.org: Connection refused");
 /// ```
 #[derive(Clone, Copy)]

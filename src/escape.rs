@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// The number of characters after which [`Escaped`] cuts.
-pub const SHOWN: usize = 200;
+pub const MAX_CHARS: usize = 200;
 
 /// Shows bytes of unknown origin as text that can neither move a cursor, nor break a line, nor
 /// reverse its direction.
 ///
 /// Control characters (C0, DEL, C1), bidirectional controls and line separators come out as
 /// `\n`, `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, a backslash as `\\`.
-/// After [`SHOWN`] characters the text is cut and the number of bytes left out is told.
+/// After [`MAX_CHARS`] characters the text is cut and the number of bytes left out is told.
 ///
 /// ```
 /// use myapp::escape::Escaped;
@@ -34,10 +34,10 @@ impl fmt::Display for Escaped<'_> {
         let mut shown = 0;
         let mut used = 0;
         // Four bytes a character is the most that UTF-8 takes: what lies behind is never shown.
-        let head = &self.0[..self.0.len().min(SHOWN * 4)];
+        let head = &self.0[..self.0.len().min(MAX_CHARS * 4)];
         for chunk in head.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if shown == SHOWN {
+                if shown == MAX_CHARS {
                     return cut(f, self.0.len() - used);
                 }
                 write_char(f, c)?;
@@ -45,7 +45,7 @@ impl fmt::Display for Escaped<'_> {
                 used += c.len_utf8();
             }
             for byte in chunk.invalid() {
-                if shown == SHOWN {
+                if shown == MAX_CHARS {
                     return cut(f, self.0.len() - used);
                 }
                 write!(f, "\\x{byte:02x}")?;
@@ -65,7 +65,7 @@ impl Escaped<'_> {
     /// The text, where it is shown as it is: most is, and then goes in one piece.
     fn as_plain(&self) -> Option<&str> {
         let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
-        let plain = self.0.len() <= SHOWN && self.0.iter().all(is_plain);
+        let plain = self.0.len() <= MAX_CHARS && self.0.iter().all(is_plain);
         std::str::from_utf8(self.0).ok().filter(|_| plain)
     }
 }

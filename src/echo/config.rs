@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::echo::payload::Payload;
 use crate::net::address::{Address, Host};
 use crate::net::tls::TlsConfig;
-use crate::runtime::half_the_cores;
+use crate::runtime::default_threads;
 
 /// The server to contact, with timeouts and retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl Default for LoadConfig {
             ramp_up: Duration::ZERO,
             new_connections: false,
             verify: true,
-            threads: half_the_cores(),
+            threads: default_threads(),
             busy_poll: Duration::ZERO,
         }
     }

@@ -235,9 +235,7 @@ impl Error {
     /// Returns the phase in which the error occurred.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::Connect(ConnectError::Resolve { .. } | ConnectError::Zone { .. }) => {
-                Phase::Resolve
-            }
+            Self::Connect(ConnectError::Resolve(_)) => Phase::Resolve,
             Self::Connect(_) | Self::SpawnThread { .. } => Phase::Connect,
             Self::TlsSetup(_) | Self::Tls { .. } | Self::TlsTimeout { .. } => Phase::Tls,
             Self::Send { .. } | Self::Input { .. } => Phase::Write,

@@ -2,8 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,40 +10,29 @@ use std::time::Duration;
 use async_net::TcpStream;
 use async_net::unix::UnixStream;
 use futures_lite::{AsyncRead, AsyncWrite};
-use nix::net::if_::if_nametoindex;
 use smol::Timer;
 
 use crate::limits::backoff::Backoff;
 use crate::limits::timeout::timeout;
-use crate::net::address::{Address, Endpoint, Host};
+use crate::net::address::{Address, Endpoint};
+use crate::net::resolver::{ResolveError, resolve};
 use crate::net::stream::Stream;
 
 /// How long one address has a lead on the next (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The longest wait before a Unix socket whose backlog is full is first asked again, and before
-/// any later time.
-const FULL_DELAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// Maximum delay before the first retry on a Unix socket with a full backlog.
+const MIN_BACKLOG_DELAY: Duration = Duration::from_millis(2);
+
+/// Maximum delay before later retries on a Unix socket with a full backlog.
+const MAX_BACKLOG_DELAY: Duration = Duration::from_millis(100);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name does not resolve.
-    #[error("resolve {host}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// This machine has no such interface.
-    #[error("find the interface of {host}")]
-    Zone {
-        /// The address with its zone.
-        host: Host,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The host was not resolved.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// No address took the connection; the cause is that of the first one that was tried.
     #[error("connect to {address}")]
     Connect {
@@ -115,7 +103,7 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, Co
 pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>>>(
     attempt: impl Fn() -> A,
 ) -> io::Result<T> {
-    let mut backoff = Backoff::new(FULL_DELAY.0, FULL_DELAY.1);
+    let mut backoff = Backoff::new(MIN_BACKLOG_DELAY, MAX_BACKLOG_DELAY);
     loop {
         // async-net takes it for "in progress", and then finds the socket not connected.
         let is_full = |kind| {
@@ -185,56 +173,6 @@ pub(crate) async fn connect_local(
         })
 }
 
-/// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
-///
-/// # Errors
-///
-/// [`ConnectError::Resolve`] where the name does not resolve, or to nothing;
-/// [`ConnectError::Zone`].
-///
-/// # Cancel safety
-///
-/// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
-pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
-    let port = endpoint.port;
-    let name = match &endpoint.host {
-        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
-        Host::Zoned { ip, zone } => {
-            let failed = |source| ConnectError::Zone {
-                host: endpoint.host.clone(),
-                source,
-            };
-            let scope = interface(zone).map_err(failed)?;
-            return Ok(vec![SocketAddrV6::new(*ip, port, 0, scope).into()]);
-        }
-        Host::Any => {
-            let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
-            return Ok(both.map(|ip| SocketAddr::new(ip, port)).into());
-        }
-        Host::Name(name) => name,
-    };
-    let failed = |source| ConnectError::Resolve {
-        host: name.clone(),
-        source,
-    };
-    let found = async_net::resolve((name.as_str(), port))
-        .await
-        .map_err(failed)?;
-    if found.is_empty() {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no address",
-        )));
-    }
-    Ok(found)
-}
-
-/// The number of an interface, which a zone gives by its name or that number.
-fn interface(zone: &str) -> io::Result<u32> {
-    let number = || zone.parse().ok().map(NonZeroU32::get);
-    Ok(if_nametoindex(zone).or_else(|error| number().ok_or(error))?)
-}
-
 /// Puts the families in turn, starting with that of the first address (RFC 8305 section 4).
 fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
@@ -301,27 +239,35 @@ fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no address")
 }
 
+/// Byte stream in both directions, for dynamic dispatch.
+trait Transport: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
+
+impl TcpOrUnix {
+    fn transport(&mut self) -> Pin<&mut dyn Transport> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Unix(stream) => Pin::new(stream),
+        }
+    }
+}
+
 impl AsyncRead for TcpOrUnix {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        self.get_mut().transport().poll_read(cx, buffer)
     }
 
     fn poll_read_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &mut [IoSliceMut<'_>],
+        buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
-            Self::Unix(stream) => Pin::new(stream).poll_read_vectored(cx, pieces),
-        }
+        self.get_mut().transport().poll_read_vectored(cx, buffers)
     }
 }
 
@@ -331,35 +277,23 @@ impl AsyncWrite for TcpOrUnix {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        self.get_mut().transport().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
+        buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
-        }
+        self.get_mut().transport().poll_write_vectored(cx, buffers)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        self.get_mut().transport().poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_close(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_close(cx),
-        }
+        self.get_mut().transport().poll_close(cx)
     }
 }
 
@@ -371,7 +305,7 @@ mod tests {
 
     use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
 
-    use crate::net::address::UnixPath;
+    use crate::net::address::{Host, UnixPath};
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -428,7 +362,7 @@ mod tests {
         assert!(smol::block_on(connect(&localhost, LIMIT)).is_ok());
         let nowhere = named("no.such.host.invalid");
         let error = smol::block_on(connect(&nowhere, LIMIT)).unwrap_err();
-        assert!(matches!(error, ConnectError::Resolve { .. }), "{error:?}");
+        assert!(matches!(error, ConnectError::Resolve(_)), "{error:?}");
     }
 
     #[test]

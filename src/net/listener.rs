@@ -1,5 +1,6 @@
 //! Sockets that wait for connections.
 
+pub(crate) mod accept;
 mod unix;
 
 use std::io;
@@ -15,7 +16,7 @@ use rustix::net::{
 };
 
 use crate::net::address::{Address, Endpoint, Host, UnixPath};
-use crate::net::connect::{ConnectError, resolve};
+use crate::net::resolver::{ResolveError, resolve};
 pub(super) use unix::SocketPathGuard;
 
 /// Connections that the system accepts before we do. The 128 of the standard library stall a
@@ -26,7 +27,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Listener {
     /// Stands before the socket, so that it is dropped first: see [`SocketPathGuard`].
-    pub(super) claim: Option<Arc<SocketPathGuard>>,
+    pub(super) path_guard: Option<Arc<SocketPathGuard>>,
     pub(super) socket: OwnedFd,
     pub(super) local: Address,
 }
@@ -36,7 +37,7 @@ pub struct Listener {
 pub enum ListenError {
     /// The name does not resolve.
     #[error(transparent)]
-    Resolve(#[from] ConnectError),
+    Resolve(#[from] ResolveError),
     /// The address cannot be had: in use, not ours, not permitted.
     #[error("listen on {address}")]
     Bind {
@@ -111,9 +112,9 @@ impl Listener {
         let bind = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            let claim = SocketPathGuard::bind(&socket, path, Mode::from_raw_mode(mode))?;
+            let path_guard = SocketPathGuard::bind(&socket, path, Mode::from_raw_mode(mode))?;
             listen(&socket, BACKLOG)?;
-            share(Some(Arc::new(claim)), socket, &local, count)
+            share(Some(Arc::new(path_guard)), socket, &local, count)
         };
         bind().map_err(|source| ListenError::Bind {
             address: local.clone(),
@@ -150,13 +151,13 @@ impl Listener {
 
 /// The same socket for `count` threads, each of which is told of every connection.
 fn share(
-    claim: Option<Arc<SocketPathGuard>>,
+    path_guard: Option<Arc<SocketPathGuard>>,
     socket: OwnedFd,
     local: &Address,
     count: NonZeroUsize,
 ) -> io::Result<Vec<Listener>> {
     let listener = |socket| Listener {
-        claim: claim.clone(),
+        path_guard: path_guard.clone(),
         socket,
         local: local.clone(),
     };
@@ -202,7 +203,7 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 pub(super) async fn bind_first<T>(
     endpoint: &Endpoint,
     bind: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<io::Result<T>, ConnectError> {
+) -> Result<io::Result<T>, ResolveError> {
     let candidates = match &endpoint.host {
         Host::Any => {
             let both: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
@@ -262,7 +263,7 @@ fn listen_on(
     }
     let local = Address::Tcp(asked.bound(local));
     let listener = |socket| Listener {
-        claim: None,
+        path_guard: None,
         socket,
         local: local.clone(),
     };

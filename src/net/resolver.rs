@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::net::if_::if_nametoindex;
 use smol::lock::OnceCell;
 
-use super::address::{AddressError, Endpoint, Host};
-use super::connect::{ConnectError, resolve};
+use crate::net::address::{AddressError, Endpoint, Host};
 
 /// The most names that are remembered; with more, all are forgotten.
 const MAX_NAMES: usize = 1024;
@@ -101,7 +102,7 @@ impl ResolverConfig {
         &self,
         address: &Endpoint,
         mut found: Vec<SocketAddr>,
-    ) -> Result<Vec<SocketAddr>, ConnectError> {
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
         let (v6, missing) = match self.family {
             AddressFamily::Any => return Ok(found),
             AddressFamily::V4 => (false, "it has no IPv4 address"),
@@ -110,13 +111,84 @@ impl ResolverConfig {
         found.retain(|socket| socket.is_ipv6() == v6);
         if found.is_empty() {
             let source = io::Error::new(io::ErrorKind::NotFound, missing);
-            return Err(ConnectError::Resolve {
+            return Err(ResolveError::Name {
                 host: address.host.to_string(),
                 source,
             });
         }
         Ok(found)
     }
+}
+
+/// Error of resolving an [`Endpoint`] to socket addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The name does not resolve, or to no address of the requested family.
+    #[error("resolve {host}")]
+    Name {
+        /// The name.
+        host: String,
+        /// Error of the resolver.
+        source: io::Error,
+    },
+    /// The zone of the address names no interface of this machine.
+    #[error("find the interface of {host}")]
+    Zone {
+        /// The address with its zone.
+        host: Host,
+        /// Error of the interface lookup.
+        source: io::Error,
+    },
+}
+
+/// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
+///
+/// # Errors
+///
+/// [`ResolveError::Name`] where the name does not resolve, or to nothing;
+/// [`ResolveError::Zone`].
+///
+/// # Cancel safety
+///
+/// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
+pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
+    let port = endpoint.port;
+    let name = match &endpoint.host {
+        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
+        Host::Zoned { ip, zone } => {
+            let failed = |source| ResolveError::Zone {
+                host: endpoint.host.clone(),
+                source,
+            };
+            let scope = interface(zone).map_err(failed)?;
+            return Ok(vec![SocketAddrV6::new(*ip, port, 0, scope).into()]);
+        }
+        Host::Any => {
+            let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+            return Ok(both.map(|ip| SocketAddr::new(ip, port)).into());
+        }
+        Host::Name(name) => name,
+    };
+    let failed = |source| ResolveError::Name {
+        host: name.clone(),
+        source,
+    };
+    let found = async_net::resolve((name.as_str(), port))
+        .await
+        .map_err(failed)?;
+    if found.is_empty() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no address",
+        )));
+    }
+    Ok(found)
+}
+
+/// The number of an interface, which a zone gives by its name or that number.
+fn interface(zone: &str) -> io::Result<u32> {
+    let number = || zone.parse().ok().map(NonZeroU32::get);
+    Ok(if_nametoindex(zone).or_else(|error| number().ok_or(error))?)
 }
 
 /// A memory for what names resolve to. Who asks for a name that is being resolved waits for the
@@ -145,7 +217,7 @@ impl DnsCache {
     /// # Cancel safety
     ///
     /// When this is dropped halfway, others who wait for the same name ask again.
-    pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ConnectError> {
+    pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
         let found = match self.lookup.known(address) {
             Some(known) => known,
             None => self

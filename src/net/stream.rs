@@ -6,23 +6,21 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncWrite, future};
+use futures_lite::{AsyncRead, AsyncWrite};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
-    SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, connect, recv, send, sendmsg,
-    shutdown, socket_with, sockopt,
+    SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, sendmsg, shutdown, socket_with,
+    sockopt,
 };
 
-use crate::net::address::{Address, UnixPath};
-use crate::net::listener::{Listener, SocketPathGuard};
+use crate::net::address::UnixPath;
 use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
@@ -47,6 +45,15 @@ impl AsyncRead for Stream {
 }
 
 impl Stream {
+    /// Binds a connected, non-blocking socket to this thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a thread that the runtime does not drive.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Socket::new(fd)?))
+    }
+
     /// Connects to an address. Small messages are sent at once (`TCP_NODELAY`).
     ///
     /// # Errors
@@ -73,12 +80,10 @@ impl Stream {
     ///
     /// As [`connect`](Self::connect); `WouldBlock` where the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
-        let (fd, address) = (
-            Self::open(AddressFamily::UNIX)?,
-            SocketAddrUnix::new(path.as_ref())?,
-        );
+        let fd = Self::open(AddressFamily::UNIX)?;
+        let address = SocketAddrUnix::new(path.as_ref())?;
         connect(&fd, &address)?;
-        Ok(Self(Socket::new(fd)?))
+        Self::new(fd)
     }
 
     fn open(family: AddressFamily) -> io::Result<OwnedFd> {
@@ -191,15 +196,20 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    fn of(socket: &OwnedFd, address: Option<SocketAddrAny>) -> io::Result<Self> {
+    /// Describes the peer of an accepted connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`.
+    pub(crate) fn new(socket: &OwnedFd, address: Option<SocketAddrAny>) -> io::Result<Self> {
         if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
             return Ok(address.into());
         }
         // Not with rustix: its process numbers cannot be 0.
-        let who = getsockopt(socket, PeerCredentials)?;
+        let credentials = getsockopt(socket, PeerCredentials)?;
         Ok(Self::Unix {
-            process: who.pid(),
-            user: who.uid(),
+            process: credentials.pid(),
+            user: credentials.uid(),
         })
     }
 
@@ -231,70 +241,6 @@ impl fmt::Display for Peer {
             Self::V6(address) => write!(f, "{address}"),
             Self::Unix { process, user } => write!(f, "unix:pid={process},uid={user}"),
         }
-    }
-}
-
-/// A socket that accepts connections.
-#[derive(Debug)]
-pub(crate) struct AsyncListener {
-    /// Dropped before the socket, as in a [`Listener`].
-    _claim: Option<Arc<SocketPathGuard>>,
-    socket: Socket<OwnedFd>,
-    local: Address,
-}
-
-impl AsyncListener {
-    /// Binds a listening socket to this thread.
-    ///
-    /// # Errors
-    ///
-    /// On a thread that the runtime does not drive.
-    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
-        let Listener {
-            claim,
-            socket,
-            local,
-        } = listener;
-        Ok(Self {
-            _claim: claim,
-            socket: Socket::new(socket)?,
-            local,
-        })
-    }
-
-    pub(crate) fn local_addr(&self) -> &Address {
-        &self.local
-    }
-
-    /// Waits until a connection may wait.
-    ///
-    /// # Errors
-    ///
-    /// Those of the reactor.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost when this is dropped halfway.
-    pub(crate) async fn ready(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_ready(Direction::Read, cx)).await
-    }
-
-    /// Takes a connection if one waits.
-    ///
-    /// # Errors
-    ///
-    /// Those of `accept(2)`: of this one connection (`ECONNABORTED`), or of the process
-    /// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), which pass when others end.
-    pub(crate) async fn try_accept(&self) -> io::Result<Option<(Stream, Peer)>> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accept = |listener: &OwnedFd| Ok(acceptfrom_with(listener, flags)?);
-        let accepted = poll_fn(|cx| self.socket.poll(Direction::Read, cx, accept));
-        let Some(accepted) = future::poll_once(accepted).await else {
-            return Ok(None);
-        };
-        let (fd, address) = accepted?;
-        let peer = Peer::of(&fd, address)?;
-        Ok(Some((Stream(Socket::new(fd)?), peer)))
     }
 }
 

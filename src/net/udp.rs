@@ -96,7 +96,7 @@ impl BoundUdp {
 }
 
 /// Whether datagrams come to a socket, and no connections.
-pub(crate) fn is_for_datagrams(socket: &OwnedFd) -> bool {
+pub(crate) fn is_datagram_socket(socket: &OwnedFd) -> bool {
     sockopt::socket_type(socket) == Ok(SocketType::DGRAM)
 }
 
@@ -112,7 +112,7 @@ impl TryFrom<UdpSocket> for BoundUdp {
 }
 
 /// Whether an address is one of this machine's: whether a socket can have it.
-pub(crate) fn is_of_this_machine(mut address: SocketAddr) -> bool {
+pub(crate) fn is_local_address(mut address: SocketAddr) -> bool {
     address.set_port(0);
     UdpSocket::bind(address).is_ok()
 }
@@ -215,11 +215,11 @@ pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Where a datagram came from and what it asked, which is all that its answer must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct PacketInfo {
     /// The address of the sender.
     pub(crate) peer: SocketAddr,
     /// The address of ours that was asked, where the socket has several.
-    asked: Option<IpAddr>,
+    local_ip: Option<IpAddr>,
     /// How many hops further the datagram could have gone (the TTL of IPv4).
     hops: Option<u8>,
 }
@@ -267,13 +267,13 @@ impl UdpServerSocket {
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<(usize, Origin)>> {
+    ) -> Poll<io::Result<(usize, PacketInfo)>> {
         let control = self.control.as_mut_slice();
         self.socket.poll(Direction::Read, cx, |socket| {
             let mut pieces = [IoSliceMut::new(buffer)];
             let flags = MsgFlags::MSG_DONTWAIT;
             let message = recvmsg(socket.as_raw_fd(), &mut pieces, Some(&mut *control), flags)?;
-            let origin = Origin::of(&message).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            let origin = PacketInfo::of(&message).ok_or(io::ErrorKind::AddrNotAvailable)?;
             Ok((message.bytes, origin))
         })
     }
@@ -289,19 +289,25 @@ impl UdpServerSocket {
         &self,
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
-        origin: &Origin,
+        origin: &PacketInfo,
     ) -> Poll<io::Result<usize>> {
-        let Origin { peer, asked, hops } = *origin;
+        let PacketInfo {
+            peer,
+            local_ip,
+            hops,
+        } = *origin;
         let hops = hops.map(|hops| c_int::from(hops.saturating_sub(1)));
         let hops = hops.as_ref().map(|hops| match peer.ip().to_canonical() {
             IpAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
             IpAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
         });
-        let (v4, v6) = (from_v4(asked), from_v6(asked));
+        let v4 = from_v4(local_ip);
+        let v6 = from_v6(local_ip);
         let v4 = v4.as_ref().map(ControlMessage::Ipv4PacketInfo);
         let v6 = v6.as_ref().map(ControlMessage::Ipv6PacketInfo);
         let control: Vec<_> = [hops, v4, v6].into_iter().flatten().collect();
-        let (peer, flags) = (SockaddrStorage::from(peer), MsgFlags::MSG_DONTWAIT);
+        let peer = SockaddrStorage::from(peer);
+        let flags = MsgFlags::MSG_DONTWAIT;
         self.socket.poll(Direction::Write, cx, |socket| {
             Ok(sendmsg(
                 socket.as_raw_fd(),
@@ -332,14 +338,15 @@ fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn from_v4(asked: Option<IpAddr>) -> Option<in_pktinfo> {
-    let Some(IpAddr::V4(ip)) = asked else {
+fn from_v4(local_ip: Option<IpAddr>) -> Option<in_pktinfo> {
+    let Some(IpAddr::V4(ip)) = local_ip else {
         return None;
     };
     let address = |ip: Ipv4Addr| in_addr {
         s_addr: u32::from_ne_bytes(ip.octets()),
     };
-    let (ipi_spec_dst, ipi_addr) = (address(ip), address(Ipv4Addr::UNSPECIFIED));
+    let ipi_spec_dst = address(ip);
+    let ipi_addr = address(Ipv4Addr::UNSPECIFIED);
     Some(in_pktinfo {
         ipi_ifindex: 0,
         ipi_spec_dst,
@@ -347,8 +354,8 @@ fn from_v4(asked: Option<IpAddr>) -> Option<in_pktinfo> {
     })
 }
 
-fn from_v6(asked: Option<IpAddr>) -> Option<in6_pktinfo> {
-    let Some(IpAddr::V6(ip)) = asked else {
+fn from_v6(local_ip: Option<IpAddr>) -> Option<in6_pktinfo> {
+    let Some(IpAddr::V6(ip)) = local_ip else {
         return None;
     };
     Some(in6_pktinfo {
@@ -359,32 +366,32 @@ fn from_v6(asked: Option<IpAddr>) -> Option<in6_pktinfo> {
     })
 }
 
-impl Origin {
+impl PacketInfo {
     fn of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
         let peer = message.address.as_ref()?;
         let v4 = || Some(SocketAddrV4::from(*peer.as_sockaddr_in()?).into());
         let v6 = || Some(SocketAddrV6::from(*peer.as_sockaddr_in6()?).into());
         let mut origin = Self {
             peer: v4().or_else(v6)?,
-            asked: None,
+            local_ip: None,
             hops: None,
         };
-        for told in message.cmsgs().into_iter().flatten() {
-            origin.note(told);
+        for message in message.cmsgs().into_iter().flatten() {
+            origin.record(message);
         }
         Some(origin)
     }
 
-    fn note(&mut self, told: ControlMessageOwned) {
-        match told {
+    fn record(&mut self, message: ControlMessageOwned) {
+        match message {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                self.asked = Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into());
+                self.local_ip = Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into());
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                 // IPv4 is told in its own way too, and nothing can be sent from a group.
                 if ip.to_ipv4_mapped().is_none() && !ip.is_multicast() {
-                    self.asked = Some(ip.into());
+                    self.local_ip = Some(ip.into());
                 }
             }
             ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
@@ -411,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn several_sockets_share_a_port_but_not_with_those_of_another() {
+    fn reuseport_sockets_share_a_port_exclusively() {
         let sockets = bind("127.0.0.1:0", 3).unwrap();
         let address = sockets[0].local_addr();
         for others in [1, 3] {
@@ -435,13 +442,13 @@ mod tests {
         assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     }
 
-    /// What is known of a datagram that came to `bound` by way of `asked`.
+    /// Checks the local address reported for a datagram to `destination` on a socket at `bound`.
     #[track_caller]
-    fn asks(bound: &str, asked: &str, known: Option<&str>) {
+    fn reports_local_ip(bound: &str, destination: &str, known: Option<&str>) {
         let receive = async {
             let mut datagrams = UdpServerSocket::new(bind(bound, 1).unwrap().remove(0)).unwrap();
-            let asked: IpAddr = asked.parse().unwrap();
-            let any = if asked.is_ipv4() {
+            let destination: IpAddr = destination.parse().unwrap();
+            let any = if destination.is_ipv4() {
                 "127.0.0.1:0"
             } else {
                 "[::1]:0"
@@ -449,7 +456,7 @@ mod tests {
             let client = UdpSocket::bind(any).unwrap();
             client.set_broadcast(true).unwrap();
             client
-                .send_to(b"hello", (asked, datagrams.local_addr().port()))
+                .send_to(b"hello", (destination, datagrams.local_addr().port()))
                 .unwrap();
             let mut buffer = [0; 100];
             let receive = poll_fn(|cx| datagrams.poll_receive(cx, &mut buffer));
@@ -460,27 +467,27 @@ mod tests {
             assert_eq!(peer, sender);
             assert!(origin.hops.is_some_and(|hops| hops > 1), "{origin:?}");
             assert_eq!(
-                origin.asked,
+                origin.local_ip,
                 known.map(|ip| ip.parse().unwrap()),
-                "{asked} at {bound}"
+                "{destination} at {bound}"
             );
         };
         Driver::new().unwrap().run(|| receive).unwrap();
     }
 
     #[test]
-    fn where_there_are_several_addresses_it_is_known_which_was_asked() {
-        asks("0.0.0.0:0", "127.0.0.2", Some("127.0.0.2"));
-        asks("[::]:0", "127.0.0.2", Some("127.0.0.2"));
-        asks("[::]:0", "::1", Some("::1"));
-        asks("127.0.0.1:0", "127.0.0.1", None);
-        asks("[::1]:0", "::1", None);
+    fn local_ip_of_datagram_is_reported_on_wildcard_sockets() {
+        reports_local_ip("0.0.0.0:0", "127.0.0.2", Some("127.0.0.2"));
+        reports_local_ip("[::]:0", "127.0.0.2", Some("127.0.0.2"));
+        reports_local_ip("[::]:0", "::1", Some("::1"));
+        reports_local_ip("127.0.0.1:0", "127.0.0.1", None);
+        reports_local_ip("[::1]:0", "::1", None);
         // A broadcast comes to an address of ours, too.
-        asks("0.0.0.0:0", "127.255.255.255", Some("127.0.0.1"));
+        reports_local_ip("0.0.0.0:0", "127.255.255.255", Some("127.0.0.1"));
     }
 
     #[test]
-    fn the_addresses_of_this_machine_are_known() {
+    fn local_addresses_are_recognised() {
         for (address, ours) in [
             ("127.0.0.9:7", true),
             ("[::1]:7", true),
@@ -488,7 +495,7 @@ mod tests {
             ("[2001:db8::1]:7", false),
         ] {
             assert_eq!(
-                is_of_this_machine(address.parse().unwrap()),
+                is_local_address(address.parse().unwrap()),
                 ours,
                 "{address}"
             );

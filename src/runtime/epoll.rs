@@ -71,7 +71,7 @@ pub(crate) fn busy_poll_time() -> Duration {
 /// goes first. (A task that wakes itself would be run again and again before.)
 pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     CURRENT.with_borrow(|reactor| match reactor {
-        Some(reactor) => reactor.later.borrow_mut().push(cx.waker().clone()),
+        Some(reactor) => reactor.deferred.borrow_mut().push(cx.waker().clone()),
         None => cx.waker().wake_by_ref(),
     });
 }
@@ -106,7 +106,7 @@ struct Reactor {
     busy_poll_time: Cell<Duration>,
     sources: RefCell<Slab<Source>>,
     /// Who has given way.
-    later: RefCell<Vec<Waker>>,
+    deferred: RefCell<Vec<Waker>>,
     busy_poll: Duration,
 }
 
@@ -183,7 +183,7 @@ impl Driver {
             armed_for: Cell::new(None),
             busy_poll_time: Cell::new(Duration::ZERO),
             sources: RefCell::default(),
-            later: RefCell::default(),
+            deferred: RefCell::default(),
             busy_poll,
         });
         CURRENT.set(Some(Rc::clone(&reactor)));
@@ -232,26 +232,26 @@ impl Reactor {
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                 return Some(output);
             }
-            if !self.poll_busily(unparker, &mut events) {
+            if !self.busy_wait(unparker, &mut events) {
                 self.sleep(unparker, &mut events);
             }
             self.dispatch(&mut events);
             timers::fire();
-            self.later.take().into_iter().for_each(Waker::wake);
+            self.deferred.take().into_iter().for_each(Waker::wake);
         }
     }
 
     /// Asks again and again until something happens; `false` when it took too long.
-    fn poll_busily(&self, unparker: &Unparker, events: &mut Vec<Event>) -> bool {
+    fn busy_wait(&self, unparker: &Unparker, events: &mut Vec<Event>) -> bool {
         if self.busy_poll.is_zero() {
             return false;
         }
         let (start, due) = (Instant::now(), timers::first());
         let (something, time) = loop {
-            self.ask(events, true);
+            self.poll_events(events, true);
             let now = Instant::now();
             let something = !events.is_empty()
-                || self.has_more_to_do(unparker)
+                || self.has_pending_work(unparker)
                 || due.is_some_and(|due| due <= now);
             if something || now - start >= self.busy_poll {
                 break (something, now - start);
@@ -264,17 +264,17 @@ impl Reactor {
     /// Waits for events; not at all if there is something else to do.
     fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
         unparker.parked.store(true, SeqCst);
-        let busy = self.has_more_to_do(unparker);
+        let busy = self.has_pending_work(unparker);
         if !busy {
-            self.set_ring();
+            self.arm_timer();
         }
-        self.ask(events, busy);
+        self.poll_events(events, busy);
         // Before wakers run, or each of them would write to the eventfd.
         unparker.parked.store(false, SeqCst);
     }
 
     /// Has the timerfd ring when the first timer is due.
-    fn set_ring(&self) {
+    fn arm_timer(&self) {
         let Some(first) = timers::first() else { return };
         if self.armed_for.replace(Some(first)) == Some(first) {
             return;
@@ -294,16 +294,16 @@ impl Reactor {
         let _ = timerfd_settime(&self.timerfd, TimerfdTimerFlags::empty(), &time);
     }
 
-    fn has_more_to_do(&self, unparker: &Unparker) -> bool {
-        unparker.woken.load(SeqCst) || !self.later.borrow().is_empty()
+    fn has_pending_work(&self, unparker: &Unparker) -> bool {
+        unparker.woken.load(SeqCst) || !self.deferred.borrow().is_empty()
     }
 
-    fn ask(&self, events: &mut Vec<Event>, at_once: bool) {
-        const AT_ONCE: Timespec = Timespec {
+    fn poll_events(&self, events: &mut Vec<Event>, non_blocking: bool) {
+        const NO_WAIT: Timespec = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let timeout = at_once.then_some(&AT_ONCE);
+        let timeout = non_blocking.then_some(&NO_WAIT);
         // A signal ends the wait early: then there are no events. Nothing else can fail here.
         let _ = epoll::wait(&self.epoll, spare_capacity(events), timeout);
     }
@@ -317,7 +317,7 @@ impl Reactor {
                 .ok()
                 .and_then(|n| sources.get_mut(n))
             {
-                source.happened(flags);
+                source.record_event(flags);
             }
         }
     }
@@ -346,7 +346,7 @@ impl Reactor {
 }
 
 impl Source {
-    fn happened(&mut self, flags: EventFlags) {
+    fn record_event(&mut self, flags: EventFlags) {
         const MORE: EventFlags = EventFlags::RDHUP
             .union(EventFlags::PRI)
             .union(EventFlags::HUP)
@@ -552,16 +552,16 @@ mod tests {
     #[test]
     fn after_the_end_has_come_a_short_read_is_followed_by_another() {
         let mut source = Source::default();
-        source.happened(EventFlags::IN);
+        source.record_event(EventFlags::IN);
         assert!(source.is_ready(Direction::Read) && !source.more);
-        source.happened(EventFlags::IN | EventFlags::RDHUP);
+        source.record_event(EventFlags::IN | EventFlags::RDHUP);
         assert!(source.more);
         let mut urgent = Source::default();
-        urgent.happened(EventFlags::PRI);
+        urgent.record_event(EventFlags::PRI);
         assert!(urgent.is_ready(Direction::Read) && urgent.more);
         assert!(!urgent.is_ready(Direction::Write));
         let mut broken = Source::default();
-        broken.happened(EventFlags::ERR | EventFlags::HUP);
+        broken.record_event(EventFlags::ERR | EventFlags::HUP);
         assert!(broken.more && broken.ready == [true; 2]);
     }
 

@@ -51,7 +51,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Half as many threads as there are processor cores, at least one.
-pub(crate) fn half_the_cores() -> NonZeroUsize {
+pub(crate) fn default_threads() -> NonZeroUsize {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }

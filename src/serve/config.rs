@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::net::address::Endpoint;
 use crate::net::tls::TlsServerConfig;
-use crate::runtime::half_the_cores;
+use crate::runtime::default_threads;
 
 /// Configuration of a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +106,7 @@ impl Default for Config {
             max_line: 1 << 20,
             max_datagram: 65_507,
             max_buffered_bytes: 256 << 20,
-            threads: half_the_cores(),
+            threads: default_threads(),
             max_connections: None,
             max_per_ip: None,
             allow: Vec::new(),

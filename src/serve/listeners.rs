@@ -8,7 +8,7 @@ use crate::limits::nofile;
 use crate::net::address::{Address, Endpoint};
 use crate::net::listener::Listener;
 use crate::net::tls::TlsServer;
-use crate::net::udp::{BoundUdp, is_for_datagrams};
+use crate::net::udp::{BoundUdp, is_datagram_socket};
 use crate::serve::config::Config;
 use crate::serve::error::Error;
 
@@ -89,7 +89,7 @@ impl Listeners {
 
     /// Adds an inherited socket. A UDP socket is served by one worker.
     pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
-        if is_for_datagrams(&socket) {
+        if is_datagram_socket(&socket) {
             self.add_udp(vec![BoundUdp::adopt(socket)?], Endpoint::from);
         } else {
             self.add(Listener::adopt(socket, config.threads)?, None);

@@ -12,7 +12,7 @@ use crate::error_chain::ErrorChain;
 use crate::limits::semaphore::Semaphore;
 use crate::limits::shutdown::{self, Shutdown};
 use crate::limits::timeout::race;
-use crate::net::stream::AsyncListener;
+use crate::net::listener::accept::AsyncListener;
 use crate::net::udp::{BoundUdp, UdpServerSocket};
 use crate::runtime::{Timer, mark_all_readable};
 use crate::serve::acceptor::Acceptor;

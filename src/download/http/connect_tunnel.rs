@@ -33,7 +33,7 @@ pub(super) async fn open(
         Kind::Http => Ok(dial(&proxy.address, names).await?),
         Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
-            let found = names.resolve(to).await?;
+            let found = names.resolve(to).await.map_err(ConnectError::from)?;
             let reached = happy_eyeballs(found, async |address: SocketAddr| {
                 match socks(&Host::Ip(address.ip())).await {
                     // The error concerns this address only; another one may work.
@@ -51,7 +51,7 @@ pub(super) async fn open(
 
 /// Resolves `address` and connects to it, without a proxy.
 pub(super) async fn dial(address: &Endpoint, names: &DnsCache) -> Result<TcpStream, ConnectError> {
-    let found = names.resolve(address).await?;
+    let found = names.resolve(address).await.map_err(ConnectError::from)?;
     // The DNS entry may be stale.
     connect_to(address, found)
         .await

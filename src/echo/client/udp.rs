@@ -14,7 +14,8 @@ use crate::echo::retry::retry;
 use crate::escape::Escaped;
 use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint};
-use crate::net::connect::{ConnectError, resolve};
+use crate::net::connect::ConnectError;
+use crate::net::resolver::resolve;
 use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
 
 /// A socket connected to one server.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::net::address::Address;
-use crate::net::udp::is_of_this_machine;
+use crate::net::udp::is_local_address;
 
 /// Ports of services that reply to every datagram: echo (RFC 862) and chargen (RFC 864); and the
 /// invalid port 0.
@@ -36,7 +36,7 @@ impl LoopGuard {
 
 fn has_ip_of(own: SocketAddr, peer: SocketAddr) -> bool {
     let [own_ip, peer_ip] = [own, peer].map(|address| address.ip().to_canonical());
-    own_ip == peer_ip || own_ip.is_unspecified() && is_of_this_machine(peer)
+    own_ip == peer_ip || own_ip.is_unspecified() && is_local_address(peer)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::error_chain::ErrorChain;
 use crate::limits::shutdown::Shutdown;
 use crate::limits::timeout::race;
 use crate::net::stream::Peer;
-use crate::net::udp::{MAX_DATAGRAM_LEN, Origin, UdpServerSocket};
+use crate::net::udp::{MAX_DATAGRAM_LEN, PacketInfo, UdpServerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::udp::UdpDelayQueue;
@@ -47,7 +47,7 @@ pub(super) struct UdpResponder {
     draining: Shutdown,
     buffer: Box<[u8]>,
     /// With fault injection, the replies to be sent later.
-    delayed: Option<UdpDelayQueue<Origin>>,
+    delayed: Option<UdpDelayQueue<PacketInfo>>,
 }
 
 /// Reason why a datagram is dropped.
@@ -161,7 +161,7 @@ impl UdpResponder {
     }
 
     /// Receives a datagram into the buffer, if one is queued.
-    async fn receive(&mut self) -> io::Result<Option<(usize, Origin)>> {
+    async fn receive(&mut self) -> io::Result<Option<(usize, PacketInfo)>> {
         let Self { socket, buffer, .. } = self;
         future::poll_once(poll_fn(|cx| socket.poll_receive(cx, buffer)))
             .await
@@ -177,7 +177,7 @@ impl UdpResponder {
     }
 
     /// Replies to the datagram in the buffer, or drops it.
-    async fn process_datagram(&mut self, length: usize, origin: Origin) {
+    async fn process_datagram(&mut self, length: usize, origin: PacketInfo) {
         if let Err(refusal) = self.admit(length, &origin) {
             return self.refuse(refusal, length, &origin);
         }
@@ -194,7 +194,7 @@ impl UdpResponder {
         }
     }
 
-    fn admit(&self, length: usize, origin: &Origin) -> Result<(), Refusal> {
+    fn admit(&self, length: usize, origin: &PacketInfo) -> Result<(), Refusal> {
         if !self.context.access.is_allowed(origin.peer.ip()) {
             Err(Refusal::Acl)
         } else if origin.ttl_exhausted() || self.loop_guard.refuses(origin.peer) {
@@ -206,7 +206,7 @@ impl UdpResponder {
         }
     }
 
-    fn refuse(&self, refusal: Refusal, bytes: usize, origin: &Origin) {
+    fn refuse(&self, refusal: Refusal, bytes: usize, origin: &PacketInfo) {
         let counters = &self.context.stats.datagrams;
         let (counter, reason) = match refusal {
             Refusal::Acl => (&counters.refused_acl, "acl"),
@@ -218,7 +218,7 @@ impl UdpResponder {
     }
 
     /// Counts the message, and returns the number of datagrams before it.
-    fn record_message(&self, bytes: usize, origin: &Origin) -> u64 {
+    fn record_message(&self, bytes: usize, origin: &PacketInfo) -> u64 {
         let stats = &self.context.stats;
         self.context.traffic.add_messages(1);
         self.context.traffic.add_received(bytes);
@@ -241,7 +241,7 @@ impl UdpResponder {
     }
 
     /// Sends a reply. A failure is only counted, as UDP does not guarantee delivery.
-    async fn send(&self, parts: [&[u8]; 2], origin: &Origin) {
+    async fn send(&self, parts: [&[u8]; 2], origin: &PacketInfo) {
         let slices = parts.map(IoSlice::new);
         let send = poll_fn(|cx| self.socket.poll_send(cx, &slices, origin));
         let result = race(Timer::after(SEND_TIMEOUT), send).await;

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use myapp::echo::{Error, Failures, Target};
 use myapp::error_chain::ErrorChain;
 use myapp::net::connect::ConnectError;
+use myapp::net::resolver::ResolveError;
 
 use super::tls;
 use crate::exit::{Code, Failure};
@@ -104,7 +105,7 @@ pub(super) fn to_failure(error: Error, default_address: bool) -> Failure {
         Error::ReplyMismatch { .. }
         | Error::StreamCorruption { .. }
         | Error::SpawnThread { .. } => Code::Failure,
-        Error::Connect(ConnectError::Zone { .. }) => Code::Usage,
+        Error::Connect(ConnectError::Resolve(ResolveError::Zone { .. })) => Code::Usage,
         Error::ReplyTooLong { .. } => Code::TooLarge,
         Error::TlsSetup(_) => Code::LocalFile,
         Error::Tls { .. } => Code::Tls,

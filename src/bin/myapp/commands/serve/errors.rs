@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use myapp::net::address::Address;
-use myapp::net::connect::ConnectError;
+use myapp::net::resolver::ResolveError;
 use myapp::net::listener::ListenError;
 use myapp::net::tls::TlsSetupError;
 use myapp::serve::Error;
@@ -15,8 +15,8 @@ pub(super) fn start_failure(error: Error) -> Failure {
     let hint = hint(&error);
     let code = match &error {
         Error::MissingCertificate { .. } => Code::Usage,
-        Error::Listen(ListenError::Resolve(ConnectError::Zone { .. }))
-        | Error::Metrics(ListenError::Resolve(ConnectError::Zone { .. })) => Code::Usage,
+        Error::Listen(ListenError::Resolve(ResolveError::Zone { .. }))
+        | Error::Metrics(ListenError::Resolve(ResolveError::Zone { .. })) => Code::Usage,
         Error::Listen(ListenError::Bind {
             address: Address::Unix(_),
             ..

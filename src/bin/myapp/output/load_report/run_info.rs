@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
-use myapp::escape::{Escaped, SHOWN};
+use myapp::escape::{Escaped, MAX_CHARS};
 
 /// Command, machine and date of a run.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ fn quote(argument: &OsStr) -> String {
     let bytes = argument.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(byte);
     let escaped = Escaped(bytes).to_string();
-    let is_long = bytes.len() > SHOWN;
+    let is_long = bytes.len() > MAX_CHARS;
     match argument.to_str() {
         Some(text) if !is_long && !text.is_empty() && bytes.iter().all(plain) => text.into(),
         // `Escaped` doubles backslashes, which single quotes do not require.
