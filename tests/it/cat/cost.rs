@@ -26,7 +26,7 @@ fn more(many: &BTreeMap<String, u64>, few: &BTreeMap<String, u64>) -> BTreeMap<S
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_small_file_costs_six_system_calls_and_a_part_of_a_write() {
     let folder = Folder::new();
     shell(
@@ -54,7 +54,7 @@ fn a_small_file_costs_six_system_calls_and_a_part_of_a_write() {
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_large_file_costs_a_system_call_for_each_four_mebibytes() {
     let folder = Folder::new();
     folder.write("small", "");
@@ -76,7 +76,7 @@ fn a_large_file_costs_a_system_call_for_each_four_mebibytes() {
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_plain_run_starts_nothing_that_it_does_not_need() {
     let folder = Folder::new();
     folder.write("a", "a\n");

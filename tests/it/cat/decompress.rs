@@ -101,7 +101,7 @@ fn damaged_data_is_named_and_the_others_come() {
 }
 
 #[test]
-#[ignore = "needs gzip, zstd and xz"]
+#[ignore = "peer: gzip, zstd and xz"]
 fn what_the_usual_programs_write_is_read() {
     let folder = Folder::new();
     let script = "set -e -o pipefail; seq 200000 > a

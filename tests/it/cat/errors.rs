@@ -15,7 +15,7 @@ fn with_faults(folder: &Folder, path: &str, faults: &str, line: &str) -> Output 
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_disk_that_fails_while_it_is_read_is_blamed_on_the_input_by_every_way() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
@@ -47,7 +47,7 @@ fn a_disk_that_fails_while_it_is_read_is_blamed_on_the_input_by_every_way() {
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_way_that_fails_halfway_is_left_and_no_byte_is_lost_or_doubled() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
@@ -78,7 +78,7 @@ fn a_way_that_fails_halfway_is_left_and_no_byte_is_lost_or_doubled() {
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn a_write_that_fails_is_blamed_on_the_output_also_when_it_is_told_at_the_end() {
     let folder = Folder::new();
     folder.write("big", vec![b'b'; 9 << 20]);
@@ -104,7 +104,7 @@ fn a_write_that_fails_is_blamed_on_the_output_also_when_it_is_told_at_the_end() 
 }
 
 #[test]
-#[ignore = "needs strace"]
+#[ignore = "peer: strace"]
 fn interrupted_and_short_writes_lose_nothing() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
@@ -135,7 +135,7 @@ fn interrupted_and_short_writes_lose_nothing() {
 }
 
 #[test]
-#[ignore = "needs to mount a tmpfs"]
+#[ignore = "peer: mount (tmpfs)"]
 fn a_full_file_system_is_blamed_on_the_output_and_the_old_file_stays() {
     let folder = Folder::new();
     folder.write("elsewhere", vec![b'e'; 2 << 20]);

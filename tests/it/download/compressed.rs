@@ -155,6 +155,6 @@ fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
 #[test]
 fn an_unknown_coding_is_saved_as_it_came() {
     let (folder, ran) = fetch_f(packed("packed", "compress"), &["--compressed"]);
-    ran.code(0).says("still encoded");
+    ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"packed");
 }

@@ -186,12 +186,12 @@ fn what_cannot_be_meant_is_told_without_the_secret() {
         (
             &["-u", "a:secret", "-H", "authorization: secret"],
             2,
-            "are the same header",
+            "set the same header",
         ),
         (
             &["--netrc-file", "bad"],
             3,
-            "from bad: line 2: not a word of a netrc file",
+            "netrc file bad: line 2: unknown keyword",
         ),
         (
             &["--netrc-file", "none"],
@@ -241,7 +241,7 @@ fn no_secret_is_ever_told() {
                 assert!(!told.contains(secret), "{secret} in {told}");
             }
         }
-        ran.says("answer of").says("http://***@[: not a URL");
+        ran.says("response from").says("http://***@[: not a URL");
     }
     assert!(
         folder

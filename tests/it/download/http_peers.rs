@@ -71,7 +71,7 @@ fn connections(folder: &Folder) -> usize {
 }
 
 #[test]
-#[ignore = "needs nginx"]
+#[ignore = "peer: nginx"]
 fn many_files_come_whole_over_few_connections() {
     let folder = Folder::new();
     let files = write_files(&folder);
@@ -89,7 +89,7 @@ fn many_files_come_whole_over_few_connections() {
 }
 
 #[test]
-#[ignore = "needs nginx"]
+#[ignore = "peer: nginx"]
 fn a_server_that_closes_now_and_then_costs_no_file() {
     let folder = Folder::new();
     let files = write_files(&folder);
@@ -103,7 +103,7 @@ fn a_server_that_closes_now_and_then_costs_no_file() {
 }
 
 #[test]
-#[ignore = "needs nginx"]
+#[ignore = "peer: nginx"]
 fn chunked_files_come_whole() {
     let folder = Folder::new();
     let files = write_files(&folder);
@@ -118,7 +118,7 @@ fn chunked_files_come_whole() {
 }
 
 #[test]
-#[ignore = "needs nginx"]
+#[ignore = "peer: nginx"]
 fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let folder = Folder::new();
@@ -143,7 +143,7 @@ fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
 }
 
 #[test]
-#[ignore = "needs python3"]
+#[ignore = "peer: python3"]
 fn a_server_of_http_1_0_is_good() {
     let folder = Folder::new();
     let files = write_files(&folder);

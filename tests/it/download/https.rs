@@ -66,7 +66,7 @@ fn a_server_is_trusted_for_its_issuer_its_pin_or_not_at_all() {
 }
 
 #[test]
-#[ignore = "needs openssl"]
+#[ignore = "peer: openssl"]
 fn openssl_prints_the_same_fingerprint() {
     let folder = Folder::new();
     let port = serve(&folder).port();

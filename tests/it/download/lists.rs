@@ -95,11 +95,11 @@ fn only_a_wrong_list_is_a_usage_error_and_a_missing_one_a_local_failure() {
         .myapp(["download", "-i", "list"])
         .run()
         .code(2)
-        .says("list, line 1: no URL stands above");
+        .says("list, line 1: option without a preceding URL");
     let missing = folder.myapp(["download", "-i", "missing"]).run();
     missing
         .code(3)
-        .says("myapp: open the list missing: No such file or directory");
+        .says("myapp: open list missing: No such file or directory");
     folder.write("empty", "# nothing\n");
     folder
         .myapp(["download", "-i", "empty"])
@@ -132,7 +132,7 @@ fn a_url_starts_though_the_pipe_stays_open_and_an_option_behind_it_is_late() {
     server.wait_for(2);
     running.close_stdin();
     let late = format!(
-        "{}: stdin, line 2: the option came when the download",
+        "{}: stdin, line 2: option received after the download",
         server.url("/a")
     );
     running

@@ -137,7 +137,7 @@ fn a_list_without_end_costs_no_memory() {
 }
 
 #[test]
-#[ignore = "takes half a minute"]
+#[ignore = "slow: half a minute"]
 fn a_list_of_a_hundred_thousand_costs_no_memory() {
     fetch_a_list_without_end(100_000);
 }

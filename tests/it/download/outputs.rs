@@ -112,7 +112,7 @@ fn what_cannot_be_written_is_not_asked_for() {
 }
 
 #[test]
-#[ignore = "needs to mount a tmpfs"]
+#[ignore = "peer: mount (tmpfs)"]
 fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
     let folder = Folder::new();
     let mounted = folder.path("small");

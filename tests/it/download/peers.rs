@@ -186,7 +186,7 @@ fn gives_everything(server: &Listening, options: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs nginx"]
+#[ignore = "peer: nginx"]
 fn nginx_gives_everything() {
     let site = site();
     gives_everything(&nginx(&site, "", ""), &[]);
@@ -195,13 +195,13 @@ fn nginx_gives_everything() {
 }
 
 #[test]
-#[ignore = "needs python3"]
+#[ignore = "peer: python3"]
 fn python_gives_everything() {
     gives_everything(&python(&site()), &[]);
 }
 
 #[test]
-#[ignore = "needs nginx, python3 and tinyproxy"]
+#[ignore = "peer: nginx, python3 and tinyproxy"]
 fn tinyproxy_lets_everything_through() {
     let (folder, site) = (Folder::new(), site());
     let proxy = tinyproxy(&folder);
@@ -212,7 +212,7 @@ fn tinyproxy_lets_everything_through() {
 }
 
 #[test]
-#[ignore = "needs nginx, python3 and microsocks"]
+#[ignore = "peer: nginx, python3 and microsocks"]
 fn microsocks_lets_everything_through() {
     let (proxy, site) = (microsocks(), site());
     for scheme in ["socks5", "socks5h"] {

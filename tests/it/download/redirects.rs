@@ -42,7 +42,7 @@ fn a_redirect_that_leads_nowhere_or_astray_is_refused() {
             "unsupported scheme: file:///etc/passwd",
         ),
         ("ftp://127.0.0.1/f", "unsupported scheme: ftp://127.0.0.1/f"),
-        ("http://[", "no URL"),
+        ("http://[", "not a URL"),
     ] {
         fails(Answer::redirect(302, location), &[], 7, says);
     }

@@ -135,7 +135,7 @@ fn where_that_end_differs_the_file_is_fetched_anew() {
     });
     fetch(&folder, &server, &[])
         .code(0)
-        .says("differs from what the server has");
+        .says("differ from those of the server");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10)), None]);
 }
@@ -248,17 +248,17 @@ fn an_answer_that_does_not_fit_starts_the_file_over() {
     let multipart = part(CUT, LARGE).header("Content-Type", "multipart/byteranges; boundary=x");
     let encoded = part(CUT, LARGE).header("Content-Encoding", "gzip");
     for (wrong, says) in [
-        (part(CUT - 1, LARGE), "another byte"),
-        (part(0, LARGE), "another byte"),
-        (other, "another length"),
-        (plain.clone().header("ETag", "\"b\""), "another ETag"),
-        (plain, "another ETag"),
-        (multipart, "does not tell which bytes"),
-        (encoded, "encoded in another way"),
-        (Answer::status(416), "not the file"),
+        (part(CUT - 1, LARGE), "starts at another offset"),
+        (part(0, LARGE), "starts at another offset"),
+        (other, "different file length"),
+        (plain.clone().header("ETag", "\"b\""), "different ETag"),
+        (plain, "different ETag"),
+        (multipart, "missing or invalid Content-Range"),
+        (encoded, "different Content-Encoding"),
+        (Answer::status(416), "not the complete file"),
         (
             Answer::status(416).header("Content-Range", "bytes */100"),
-            "not the file",
+            "not the complete file",
         ),
     ] {
         let whole = body.clone();
@@ -281,7 +281,7 @@ fn a_206_without_a_range_of_its_own_starts_the_file_over() {
         1 => Answer::status(206).header("ETag", "\"a\""),
         _ => request.honestly(&whole, "\"a\""),
     });
-    second_run_gives(&server, &body).says("does not tell which bytes");
+    second_run_gives(&server, &body).says("missing or invalid Content-Range");
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_part_that_is_whole_already_is_done_and_one_that_is_too_long_is_not() {
     let (folder, server) = with_part(&body, &[&body[..], b"more"].concat());
     fetch(&folder, &server, &["-c"])
         .code(0)
-        .says("not the file");
+        .says("not the complete file");
     is_exact(&folder, &body);
     assert_eq!(firsts(&server), [None, Some(100_004), None]);
 }
@@ -604,7 +604,7 @@ fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "slow: minutes"]
 fn killed_two_hundred_times_it_goes_on_and_the_file_is_exact() {
     killed(200, &[]);
 }

@@ -378,7 +378,7 @@ fn a_file_that_is_too_large_is_refused_before_it_is_divided() {
 }
 
 #[test]
-#[ignore = "needs to mount a tmpfs"]
+#[ignore = "peer: mount (tmpfs)"]
 fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
     let (body, folder) = (seeded(1, LARGE), Folder::new());
     let disk = folder.path("d");
@@ -443,7 +443,7 @@ fn killed_at_any_moment_it_goes_on_with_all_parts_and_the_file_is_exact() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "slow: minutes"]
 fn killed_two_hundred_times_it_goes_on_with_all_parts_and_the_file_is_exact() {
     killed(200, &["-s4", "-k256K"]);
 }
