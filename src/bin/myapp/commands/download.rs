@@ -37,13 +37,13 @@ use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::failed::{code, problem};
 use crate::commands::number;
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::output::download::Lines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
-use crate::output::results::print;
-use crate::output::terminal;
-use crate::secret::secret;
+use crate::output::stderr;
+use crate::output::stdout::print;
+use crate::redacted_arg::secret;
 use crate::signals::Ending;
 
 /// Failures that the summary names; a line has told each already when it happened.
@@ -211,7 +211,7 @@ impl Options {
         }
         let text = format!(
             "-d names a folder, and there is none called {}",
-            terminal::path(dir)
+            stderr::path(dir)
         );
         Err(Failure::usage(text).hint("make the folder first if you mean it; data cannot be sent"))
     }
@@ -313,7 +313,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     progress.end();
     let report = report?;
     if !quiet {
-        terminal::say(&summary(&report, ended.get().is_some()));
+        stderr::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = ended.get().unwrap_or(code);
@@ -347,7 +347,7 @@ async fn foresee(
             Ok(item) => print(foreseen_line(&downloader.foresee(item)).into_bytes()).await?,
             Err(failed) => {
                 all = Code::of_all([all, code(&failed.source)]);
-                terminal::say(&problem(&failed));
+                stderr::say(&problem(&failed));
             }
         }
     }
@@ -359,7 +359,7 @@ fn foreseen_line(foreseen: &Foreseen) -> String {
     let url = Escaped(url.as_str().as_bytes());
     let path = path
         .as_deref()
-        .map_or_else(|| "stdout".to_owned(), terminal::path);
+        .map_or_else(|| "stdout".to_owned(), stderr::path);
     let kept = if *skipped { " (there already)" } else { "" };
     format!("{url} -> {path}{kept}\n")
 }
@@ -382,7 +382,7 @@ fn tell(progress: &Progress, number: u64, event: Event<'_>) {
 
 /// A line for a file that is whole; what went to stdout needs none.
 fn saved_line(saved: &Saved) -> Option<String> {
-    let path = terminal::path(saved.path.as_deref()?);
+    let path = stderr::path(saved.path.as_deref()?);
     if saved.skipped {
         return Some(format!("kept {path}: it is there already\n"));
     }

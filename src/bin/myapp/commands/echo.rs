@@ -27,14 +27,14 @@ use smol::Unblock;
 use tracing::warn;
 
 use crate::commands::{number, threads};
-use crate::exit::{Code, Failure};
-use crate::input;
+use crate::exit_code::{Code, Failure};
+use crate::output::atomic_file::NewFile;
 use crate::output::echo::live::Line;
 use crate::output::echo::origin::Origin;
-use crate::output::file::NewFile;
 use crate::output::log::Log;
-use crate::output::{echo as output, results, terminal};
+use crate::output::{echo as output, stderr, stdout};
 use crate::signals::Ending;
+use crate::stdin;
 use tls::TlsOptions;
 
 /// Bytes of stdin and stdout that wait for each other with `--raw`.
@@ -383,12 +383,12 @@ async fn raw(options: &Options) -> Result<Code, Failure> {
         let failure = Failure::usage("--raw needs a stream, with an end to wait for: not udp://");
         return Err(failure.hint("without it, each line of standard input is a datagram"));
     }
-    let stdin = input::unbuffered().map_err(unreadable)?;
+    let stdin = stdin::unbuffered().map_err(unreadable)?;
     let stdin = Unblock::with_capacity(PIECE, stdin);
-    let stdout = Unblock::with_capacity(PIECE, results::unbuffered()?);
+    let stdout = Unblock::with_capacity(PIECE, stdout::unbuffered()?);
     match echo::stream(stdin, stdout, &options.to_server()).await {
         Ok(()) => Ok(Code::Success),
-        Err(EchoError::Output { source }) => Err(results::failed(source)),
+        Err(EchoError::Output { source }) => Err(stdout::failed(source)),
         Err(EchoError::Input { source }) => Err(unreadable(source)),
         Err(error) => Err(failure(error, options.connect.is_none())),
     }
@@ -402,7 +402,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
             Ok(_) if options.json => {}
             Ok(time) => {
                 let line = output::ping_line(&config, number, time);
-                results::print(line.into_bytes()).await?;
+                stdout::print(line.into_bytes()).await?;
             }
             Err(error) => tally.count(Some(number), failure(error, tally.default_address)),
         }
@@ -481,7 +481,7 @@ async fn print_last(text: String, ending: &mut Ending) -> Result<(), Failure> {
         ending.next().await;
         Ok(())
     };
-    future::or(given_up, results::print(text.into_bytes())).await
+    future::or(given_up, stdout::print(text.into_bytes())).await
 }
 
 async fn messages(options: Options) -> Result<Code, Failure> {
@@ -491,7 +491,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
     let print = async |number, reply: Reply| {
         let line = output::reply(reply.bytes, on_terminal);
         if !line.is_empty() {
-            results::print(line).await?;
+            stdout::print(line).await?;
         }
         if let Err(error) = reply.outcome {
             tally.count(Some(number), failure(error, tally.default_address));
@@ -519,7 +519,7 @@ fn argument(text: OsString) -> Result<Message, Failure> {
 
 /// The messages that come as lines of stdin. What cannot be read is told and counted.
 fn typed(tally: &Tally) -> impl Stream<Item = Message> {
-    input::lines(LONGEST - 1).filter_map(|line| {
+    stdin::lines(LONGEST - 1).filter_map(|line| {
         let message = line.and_then(|text| Message::new(text).map_err(io::Error::other));
         message
             .map_err(|error| tally.count(None, unreadable(error)))
@@ -559,7 +559,7 @@ impl Tally {
         }
         // A thousand messages that are refused need one hint.
         failure.hint = failure.hint.filter(|_| !self.hinted.replace(true));
-        terminal::report(&failure);
+        stderr::report(&failure);
     }
 }
 

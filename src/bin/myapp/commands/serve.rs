@@ -25,10 +25,10 @@ use crate::commands::serve::failed::not_started;
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
 use crate::commands::{number, threads};
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve::Events;
-use crate::output::terminal;
+use crate::output::stderr;
 use crate::signals::Ending;
 use crate::systemd;
 
@@ -288,7 +288,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         .await
         .map_err(not_started)?;
     if let Some(fingerprint) = server.fingerprint().filter(|_| options.tls.tls_self_signed) {
-        terminal::say(&format!("certificate SHA-256: {fingerprint}\n"));
+        stderr::say(&format!("certificate SHA-256: {fingerprint}\n"));
     }
     let events = Events { json: options.json };
     let Some(asked_to_end) = announce(&server, events, &mut ending).await? else {

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
 
-use crate::exit::{Code, Failure};
-use crate::output::results;
+use crate::exit_code::{Code, Failure};
+use crate::output::stdout;
 
 /// Lines that wait to be written; who has more to tell waits for a slow reader.
 const LINES: usize = 4096;
@@ -65,7 +65,7 @@ impl Lines {
     /// Waits until stdout takes nothing more, and tells why.
     pub(crate) async fn failed(&self) -> Failure {
         match self.failed.recv().await {
-            Ok(error) => results::failed(error),
+            Ok(error) => stdout::failed(error),
             Err(_) => future::pending().await,
         }
     }
@@ -139,7 +139,7 @@ impl Lines {
         let _ = self.thread.join();
         self.failed
             .try_recv()
-            .map_or(Ok(()), |error| Err(results::failed(error)))
+            .map_or(Ok(()), |error| Err(stdout::failed(error)))
     }
 
     fn say(&self, line: Value) {

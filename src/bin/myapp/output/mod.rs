@@ -1,12 +1,12 @@
 //! What the program says: results on stdout; the log, progress and the errors on stderr.
 
+pub(crate) mod atomic_file;
 pub(crate) mod download;
+pub(crate) mod draw_target;
 pub(crate) mod echo;
-pub(crate) mod file;
 pub(crate) mod log;
 mod pace;
 pub(crate) mod progress;
-pub(crate) mod results;
-pub(crate) mod screen;
 pub(crate) mod serve;
-pub(crate) mod terminal;
+pub(crate) mod stderr;
+pub(crate) mod stdout;

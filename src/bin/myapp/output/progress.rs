@@ -11,7 +11,7 @@ use myapp::escape::Escaped;
 use myapp::units::Size;
 
 use crate::output::pace::Pace;
-use crate::output::terminal::say;
+use crate::output::stderr::say;
 
 /// How often the bars are drawn.
 const TICK: Duration = Duration::from_millis(100);

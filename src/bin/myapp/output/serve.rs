@@ -5,8 +5,8 @@ use myapp::serve::{Datagrams, Summary};
 use serde_json::{Value, json};
 use tracing::info;
 
-use crate::exit::Failure;
-use crate::output::results::print;
+use crate::exit_code::Failure;
+use crate::output::stdout::print;
 
 /// Where figures go: to the log, and with `--json` to stdout too.
 #[derive(Debug, Clone, Copy)]

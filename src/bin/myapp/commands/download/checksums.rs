@@ -12,7 +12,7 @@ use myapp::escape::Escaped;
 use myapp::runtime;
 
 use super::failed::code;
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 
 /// A longer list is none.
 const LONGEST: u64 = 64 * 1024 * 1024;

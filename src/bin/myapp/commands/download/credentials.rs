@@ -11,9 +11,9 @@ use myapp::download::http::Login;
 use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
 use url::Url;
 
-use crate::exit::{Code, Failure};
-use crate::output::terminal;
-use crate::secret::secret;
+use crate::exit_code::{Code, Failure};
+use crate::output::stderr;
+use crate::redacted_arg::secret;
 
 /// A longer file is no netrc.
 const LONGEST_NETRC: u64 = 1024 * 1024;
@@ -106,7 +106,7 @@ fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
         Ok(text.parse()?)
     };
     read()
-        .with_context(|| format!("read names and passwords from {}", terminal::path(path)))
+        .with_context(|| format!("read names and passwords from {}", stderr::path(path)))
         .map_err(|error| Failure::new(Code::LocalFile, error))
 }
 

@@ -8,8 +8,8 @@ use myapp::download::{DownloadError, Failure, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 
-use crate::exit::Code;
-use crate::output::terminal;
+use crate::exit_code::Code;
+use crate::output::stderr;
 
 /// Why a file failed; nothing if it is that nobody reads stdout any more.
 pub(super) fn problem(failed: &Failure) -> String {
@@ -17,7 +17,7 @@ pub(super) fn problem(failed: &Failure) -> String {
         return String::new();
     }
     let text = format!("{failed}: {}", failed.cause());
-    terminal::problem(
+    stderr::problem(
         anyhow::Error::msg(text).as_ref(),
         hint(&failed.source).as_deref(),
     )
@@ -60,7 +60,7 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
         TlsError::NotTls => "a URL that begins with http:// is fetched without TLS",
         TlsError::UnknownIssuer => "--cacert FILE names the issuer's certificate",
         TlsError::CertificateRequired => "--cert FILE names yours, --key FILE its key",
-        TlsError::CaUsedAsEndEntity { found } => return Some(terminal::pin_hint(found).into()),
+        TlsError::CaUsedAsEndEntity { found } => return Some(stderr::pin_hint(found).into()),
         _ => return None,
     };
     Some(text.into())

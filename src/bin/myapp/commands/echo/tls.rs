@@ -7,7 +7,7 @@ use clap::Args;
 use myapp::net::address::Host;
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, Trust};
 
-use crate::output::terminal;
+use crate::output::stderr;
 
 // No doc comment: it would become that of the whole command.
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ pub(super) fn hint(error: &TlsError) -> Option<String> {
         TlsError::CertificateRequired => {
             Some("--tls-cert FILE names yours, --tls-key FILE its key".into())
         }
-        TlsError::CaUsedAsEndEntity { found } => Some(terminal::pin_hint(found)),
+        TlsError::CaUsedAsEndEntity { found } => Some(stderr::pin_hint(found)),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use myapp::net::listener::ListenError;
 use myapp::net::tls::TlsSetupError;
 use myapp::serve::Error;
 
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 
 /// Why it could not start.
 pub(super) fn not_started(error: Error) -> Failure {

@@ -9,7 +9,7 @@ use myapp::units::parse_duration;
 
 use crate::commands::number;
 use crate::commands::serve::{ModeName, wide_size};
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 // No doc comment: it would become that of the whole command.
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use clap::Args;
 use myapp::net::address::Address;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
 
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 // What is shown to those who come to a tls:// address.
 #[derive(Debug, Args)]
