@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::source::Source;
+use super::input::Source;
 use crate::escape::Escaped;
 
 /// Why an input was not read, or the output not written.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tracing::debug;
 
-use super::source::{FileId, Input, Source};
+use super::input::{FileId, Input, Source};
 
 /// How often to look without having been told: not every file system tells.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

@@ -37,19 +37,19 @@
 //! Terminals and sockets may be both. A replaced file is none of these: its old content is read,
 //! and the new one takes its place at the end.
 
-mod ahead;
 mod config;
-mod copy;
-mod direct;
+mod decompress;
+mod engine;
 mod error;
 mod follow;
+mod input;
 mod output;
-mod pace;
+mod read_ahead;
 mod report;
 mod sink;
-mod source;
+mod throttle;
 mod transform;
-mod unpack;
+mod zero_copy;
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -64,14 +64,14 @@ use smol::{Async, Timer};
 
 pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
+pub use input::Source;
 pub use report::{Ended, Event, Report};
 pub use sink::{Mode, Sink};
-pub use source::Source;
 
-use copy::{Copying, Step, Wait};
+use engine::{Copying, Step, Wait};
 use output::Output;
-use pace::Pace;
 use sink::Target;
+use throttle::Pace;
 
 /// Copies `sources` to `sink`, in their order, and calls `told` as it goes on and for each input
 /// whose turn is over.
@@ -198,5 +198,5 @@ fn wait_here(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
             Some(Timespec::try_from(time).map_err(io::Error::other)?)
         }
     };
-    ahead::poll(fds.into_iter(), timeout.as_ref()).map(drop)
+    read_ahead::poll(fds.into_iter(), timeout.as_ref()).map(drop)
 }

@@ -8,11 +8,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::direct::{self, Relay, Way};
 use super::error::Error;
-use super::pace::Pace;
+use super::input::{FileId, Got, Input};
 use super::sink::Target;
-use super::source::{FileId, Got, Input};
+use super::throttle::Pace;
+use super::zero_copy::{self, Relay, Way};
 
 /// The bytes that are gathered before they are written.
 const GATHERED: usize = 128 << 10;
@@ -225,7 +225,7 @@ impl Written {
     /// Prepares for many bytes.
     fn widen(&mut self) {
         if std::mem::take(&mut self.narrow) {
-            direct::widen(self.target.fd.as_fd());
+            zero_copy::widen(self.target.fd.as_fd());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::source::Source;
+use super::input::Source;
 
 /// Something that happened.
 #[derive(Debug)]

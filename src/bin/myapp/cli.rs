@@ -5,7 +5,7 @@ use std::env;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{cat, download, echo, serve};
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::generate::Generated;
 use crate::output::log::{Log, LogOptions};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Generated {

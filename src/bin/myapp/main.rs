@@ -10,13 +10,13 @@
 
 mod cli;
 mod commands;
-mod exit;
+mod exit_code;
 mod generate;
-mod habits;
-mod input;
 mod output;
-mod secret;
+mod redacted_arg;
 mod signals;
+mod stdin;
+mod suggestions;
 mod systemd;
 
 use std::process::ExitCode;
@@ -24,12 +24,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = match cli::Cli::read() {
         Ok(cli) => cli,
-        Err(error) => return output::terminal::report_usage(&error),
+        Err(error) => return output::stderr::report_usage(&error),
     };
     match cli.run() {
         Ok(code) => code.into(),
         Err(failure) => {
-            output::terminal::report(&failure);
+            output::stderr::report(&failure);
             failure.code.into()
         }
     }

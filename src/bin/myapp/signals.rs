@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 use signal_hook::flag;
 
-use crate::exit::Code;
+use crate::exit_code::Code;
 
 /// The signals that ask the program to end, from now on caught.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
-//! What the program says: results on stdout; the log, progress and the errors on stderr.
+//! Output of the program: results on stdout; the log, progress and errors on stderr.
 
-pub(crate) mod download;
-pub(crate) mod file;
+pub(crate) mod atomic_file;
+pub(crate) mod download_events;
+pub(crate) mod draw_target;
 pub(crate) mod load_report;
 pub(crate) mod log;
-mod pace;
 pub(crate) mod progress;
-pub(crate) mod results;
-pub(crate) mod screen;
 pub(crate) mod serve_events;
-pub(crate) mod terminal;
+mod speed;
+pub(crate) mod stderr;
+pub(crate) mod stdout;

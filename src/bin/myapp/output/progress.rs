@@ -10,8 +10,8 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
 use myapp::units::Size;
 
-use crate::output::pace::Pace;
-use crate::output::terminal::say;
+use crate::output::speed::Pace;
+use crate::output::stderr::say;
 
 /// How often the bars are drawn.
 const TICK: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use myapp::serve::{Datagrams, Summary, TlsFailures};
 use serde_json::{Value, json};
 use tracing::info;
 
-use crate::exit::Failure;
-use crate::output::results::print;
+use crate::exit_code::Failure;
+use crate::output::stdout::print;
 
 /// Output of events: to the log, and with `--json` to stdout as well.
 #[derive(Debug, Clone, Copy)]

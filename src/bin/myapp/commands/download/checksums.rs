@@ -11,8 +11,8 @@ use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Limits, 
 use myapp::escape::Escaped;
 use myapp::runtime;
 
-use super::failed::code;
-use crate::exit::{Code, Failure};
+use super::errors::code;
+use crate::exit_code::{Code, Failure};
 
 /// Maximum size of a checksum list.
 const MAX_LIST_LEN: u64 = 64 * 1024 * 1024;

@@ -9,8 +9,8 @@ use myapp::download::http::{NoProxy, ParseProxyError, Proxies, Proxy};
 use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
-use crate::exit::Failure;
-use crate::secret::secret;
+use crate::exit_code::Failure;
+use crate::redacted_arg::secret;
 
 #[derive(Debug, Args)]
 pub(super) struct ConnectionOptions {

@@ -11,9 +11,9 @@ use myapp::download::http::BasicAuth;
 use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
 use url::Url;
 
-use crate::exit::{Code, Failure};
-use crate::output::terminal;
-use crate::secret::secret;
+use crate::exit_code::{Code, Failure};
+use crate::output::stderr;
+use crate::redacted_arg::secret;
 
 /// Maximum size of a netrc file.
 const MAX_NETRC_LEN: u64 = 1024 * 1024;
@@ -106,7 +106,7 @@ fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
         Ok(text.parse()?)
     };
     read()
-        .with_context(|| format!("read netrc file {}", terminal::path(path)))
+        .with_context(|| format!("read netrc file {}", stderr::path(path)))
         .map_err(|error| Failure::new(Code::LocalFile, error))
 }
 

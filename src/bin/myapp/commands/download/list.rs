@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use smol::channel::{Sender, bounded};
 
-use crate::exit::{Code, Failure};
-use crate::input::{self, next_line};
-use crate::output::terminal;
+use crate::exit_code::{Code, Failure};
+use crate::output::stderr;
+use crate::stdin::{self, next_line};
 
 /// Items of one read of a list. They are sent together, because waking the other thread per line
 /// would cost more than a small download.
@@ -103,7 +103,7 @@ impl ListOptions {
 fn count(path: &Path, shard: Option<Shard>) -> Option<u64> {
     fs::metadata(path).ok().filter(|list| list.is_file())?;
     let mut input = BufReader::new(File::open(path).ok()?);
-    let mut list = List::new(terminal::path(path)).part(shard);
+    let mut list = List::new(stderr::path(path)).part(shard);
     let mut items = 0;
     while let Some(line) = next_line(&mut input, List::MAX_LINE_LEN).ok()? {
         items += u64::from(list.line(&line).is_some());
@@ -113,7 +113,7 @@ fn count(path: &Path, shard: Option<Shard>) -> Option<u64> {
 
 fn from_stdin(shard: Option<Shard>) -> Boxed<Result<Item, FailedItem>> {
     // Opened late, so that preceding URLs are downloaded even if stdin cannot be read.
-    match input::unbuffered() {
+    match stdin::unbuffered() {
         Ok(stdin) => read(stdin, "stdin".to_owned(), shard).boxed(),
         Err(error) => stream::once(Err(unread("stdin", error))).boxed(),
     }
@@ -123,7 +123,7 @@ fn from_file(
     path: &Path,
     shard: Option<Shard>,
 ) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
-    let name = terminal::path(path);
+    let name = stderr::path(path);
     let file = File::open(path).with_context(|| format!("open list {name}"));
     let file = file.map_err(|error| Failure::new(Code::LocalFile, error))?;
     Ok(read(file, name, shard).boxed())

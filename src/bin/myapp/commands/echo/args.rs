@@ -19,7 +19,7 @@ use myapp::units;
 
 use super::tls::TlsOptions;
 use crate::commands::{number, threads};
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,8 +9,8 @@ use myapp::net::connect::ConnectError;
 use myapp::net::resolver::ResolveError;
 
 use super::tls;
-use crate::exit::{Code, Failure};
-use crate::output::terminal;
+use crate::exit_code::{Code, Failure};
+use crate::output::stderr;
 
 /// Reports the failures of a run as they occur and determines its exit code.
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl ErrorReporter {
         if count > 1 {
             failure = with_count(failure, count);
         }
-        terminal::report(&failure);
+        stderr::report(&failure);
     }
 }
 

@@ -18,15 +18,15 @@ use myapp::runtime;
 use smol::Unblock;
 use tracing::warn;
 
-use crate::exit::{Code, Failure};
-use crate::input;
-use crate::output::file::NewFile;
+use crate::exit_code::{Code, Failure};
+use crate::output::atomic_file::NewFile;
 use crate::output::load_report::live::ProgressLine;
 use crate::output::load_report::run_info::RunInfo;
 use crate::output::load_report::{html, json, ping_text, text};
 use crate::output::log::Log;
-use crate::output::results;
+use crate::output::stdout;
 use crate::signals::Ending;
+use crate::stdin;
 use errors::{ErrorReporter, stdin_failure, to_failure};
 
 pub(crate) use args::Options;
@@ -65,12 +65,12 @@ async fn pipe(options: &Options) -> Result<Code, Failure> {
         let failure = Failure::usage("--raw requires a stream, not udp://");
         return Err(failure.hint("without --raw, each line of standard input is a datagram"));
     }
-    let stdin = input::unbuffered().map_err(stdin_failure)?;
+    let stdin = stdin::unbuffered().map_err(stdin_failure)?;
     let stdin = Unblock::with_capacity(PIPE_CHUNK_LEN, stdin);
-    let stdout = Unblock::with_capacity(PIPE_CHUNK_LEN, results::unbuffered()?);
+    let stdout = Unblock::with_capacity(PIPE_CHUNK_LEN, stdout::unbuffered()?);
     match echo::pipe(stdin, stdout, &options.to_target()).await {
         Ok(()) => Ok(Code::Success),
-        Err(Error::Output { source }) => Err(results::failed(source)),
+        Err(Error::Output { source }) => Err(stdout::failed(source)),
         Err(Error::Input { source }) => Err(stdin_failure(source)),
         Err(error) => Err(to_failure(error, options.connect.is_none())),
     }
@@ -84,7 +84,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
             Ok(_) if options.json => {}
             Ok(time) => {
                 let line = ping_text::reply_line(&config, number, time);
-                results::print(line.into_bytes()).await?;
+                stdout::print(line.into_bytes()).await?;
             }
             Err(error) => reporter.report_message(number, error),
         }
@@ -158,7 +158,7 @@ async fn print_report(text: String, ending: &mut Ending) -> Result<(), Failure> 
         ending.next().await;
         Ok(())
     };
-    future::or(aborted, results::print(text.into_bytes())).await
+    future::or(aborted, stdout::print(text.into_bytes())).await
 }
 
 async fn messages(options: Options) -> Result<Code, Failure> {
@@ -168,7 +168,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
     let print = async |number, reply: Reply| {
         let line = reply_line(reply.bytes, on_terminal);
         if !line.is_empty() {
-            results::print(line).await?;
+            stdout::print(line).await?;
         }
         if let Err(error) = reply.outcome {
             reporter.report_message(number, error);
@@ -187,7 +187,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
 
 /// Returns the lines of standard input as messages. Lines that cannot be read are reported.
 fn stdin_messages(reporter: &ErrorReporter) -> impl Stream<Item = Message> {
-    input::lines(MAX_MESSAGE_LEN - 1).filter_map(|line| {
+    stdin::lines(MAX_MESSAGE_LEN - 1).filter_map(|line| {
         let message = line.and_then(|text| Message::new(text).map_err(io::Error::other));
         message
             .map_err(|error| reporter.report(stdin_failure(error), 1))

@@ -7,7 +7,7 @@ use clap::Args;
 use myapp::net::address::Host;
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, Trust};
 
-use crate::output::terminal;
+use crate::output::stderr;
 
 // A doc comment would become the description of the command.
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ pub(super) fn hint(error: &TlsError) -> Option<String> {
         TlsError::CertificateRequired => {
             Some("present a certificate with --tls-cert FILE and --tls-key FILE".into())
         }
-        TlsError::CaUsedAsEndEntity { found } => Some(terminal::pin_hint(found)),
+        TlsError::CaUsedAsEndEntity { found } => Some(stderr::pin_hint(found)),
         _ => None,
     }
 }

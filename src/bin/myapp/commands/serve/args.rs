@@ -14,7 +14,7 @@ use myapp::units::{parse_duration, parse_size};
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
 use crate::commands::{number, threads};
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -246,7 +246,7 @@ mod tests {
     use myapp::serve::FaultInjection;
     use std::thread::available_parallelism;
 
-    use crate::exit::Code;
+    use crate::exit_code::Code;
 
     #[derive(Parser)]
     struct Command {

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 
 use myapp::net::address::Address;
-use myapp::net::resolver::ResolveError;
 use myapp::net::listener::ListenError;
+use myapp::net::resolver::ResolveError;
 use myapp::net::tls::TlsSetupError;
 use myapp::serve::Error;
 
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 
 /// Converts an error of the start, with its exit code and hint.
 pub(super) fn start_failure(error: Error) -> Failure {

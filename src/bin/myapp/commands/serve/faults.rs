@@ -9,7 +9,7 @@ use myapp::units::parse_duration;
 
 use crate::commands::number;
 use crate::commands::serve::args::{ModeName, wide_size};
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 // A doc comment would replace that of the command.
 #[derive(Debug, Args)]

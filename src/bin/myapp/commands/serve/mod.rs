@@ -19,10 +19,10 @@ use smol::Timer;
 use tracing::{info, warn};
 
 use crate::commands::serve::errors::start_failure;
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::output::log::Log;
 use crate::output::serve_events::Events;
-use crate::output::terminal;
+use crate::output::stderr;
 use crate::signals::Ending;
 use crate::systemd;
 
@@ -67,7 +67,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     if options.tls.tls_self_signed
         && let Some(fingerprint) = server.fingerprint()
     {
-        terminal::say(&format!("certificate SHA-256: {fingerprint}\n"));
+        stderr::say(&format!("certificate SHA-256: {fingerprint}\n"));
     }
     let events = Events { json: options.json };
     let Some(signal_received) = announce(&server, events, &mut ending).await? else {

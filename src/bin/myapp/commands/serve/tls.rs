@@ -6,7 +6,7 @@ use clap::Args;
 use myapp::net::address::Address;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
 
-use crate::exit::Failure;
+use crate::exit_code::Failure;
 
 // A doc comment would replace that of the command.
 #[derive(Debug, Args)]

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use indicatif::MultiProgress;
 use myapp::error_chain::ErrorChain;
 
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::output::log::PATIENCE;
-use crate::output::terminal;
+use crate::output::stderr;
 
 /// A file that lines are appended to.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct LogFile {
 impl LogFile {
     pub(super) fn open(path: &Path, screen: &MultiProgress) -> Result<Self, Failure> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let path = terminal::path(path);
+        let path = stderr::path(path);
         let file = file
             .with_context(|| format!("open log file {path}"))
             .map_err(|error| Failure::new(Code::LocalFile, error))?;
@@ -46,14 +46,14 @@ impl LogFile {
 
     /// Whether it takes a line within [`PATIENCE`]; a FIFO may have a reader that does not read.
     pub(super) fn is_read(&self) -> bool {
-        terminal::takes(&self.file, PATIENCE)
+        stderr::takes(&self.file, PATIENCE)
     }
 
     fn tell(&self, error: &io::Error) {
         // Who holds the screen must not wait for a reader of stderr.
-        if terminal::is_read(PATIENCE) {
+        if stderr::is_read(PATIENCE) {
             let text = format!("write the log to {}: {}", self.path, ErrorChain(error));
-            self.screen.suspend(|| terminal::line(&text));
+            self.screen.suspend(|| stderr::line(&text));
         }
     }
 }

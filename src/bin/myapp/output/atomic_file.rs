@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
-use crate::exit::{Code, Failure};
-use crate::output::terminal;
+use crate::exit_code::{Code, Failure};
+use crate::output::stderr;
 
 /// A file that is open, so that it can be written when there is something to write.
 #[derive(Debug)]
@@ -69,6 +69,6 @@ fn open(path: &Path) -> io::Result<(PathBuf, File, Option<TempPath>)> {
 }
 
 fn failed(tried: &str, path: &Path, error: io::Error) -> Failure {
-    let context = format!("{tried} {}", terminal::path(path));
+    let context = format!("{tried} {}", stderr::path(path));
     Failure::new(Code::LocalFile, anyhow::Error::new(error).context(context))
 }

@@ -8,8 +8,8 @@ use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 
-use crate::exit::Code;
-use crate::output::terminal;
+use crate::exit_code::Code;
+use crate::output::stderr;
 
 /// Returns the error message of a failed file. Empty for a broken pipe.
 pub(super) fn problem(failed: &FailedItem) -> String {
@@ -17,7 +17,7 @@ pub(super) fn problem(failed: &FailedItem) -> String {
         return String::new();
     }
     let text = format!("{failed}: {}", failed.cause());
-    terminal::problem(
+    stderr::problem(
         anyhow::Error::msg(text).as_ref(),
         hint(&failed.source).as_deref(),
     )
@@ -62,7 +62,7 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
         TlsError::NotTls => "use an http:// URL to connect without TLS",
         TlsError::UnknownIssuer => "--cacert FILE adds the issuer's certificate",
         TlsError::CertificateRequired => "--cert FILE and --key FILE provide a client certificate",
-        TlsError::CaUsedAsEndEntity { found } => return Some(terminal::pin_hint(found).into()),
+        TlsError::CaUsedAsEndEntity { found } => return Some(stderr::pin_hint(found).into()),
         _ => return None,
     };
     Some(text.into())

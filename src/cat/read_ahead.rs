@@ -9,7 +9,7 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::config::Config;
-use super::source::{FileId, Input, Source};
+use super::input::{FileId, Input, Source};
 
 /// The inputs that are unpacked at once at most, each with a thread, and memory for what its
 /// format may look back at.

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::ahead::Ahead;
 use super::config::{Config, Order};
 use super::error::Error;
 use super::follow::{Follow, LOOK};
+use super::input::{Got, Input, Source};
 use super::output::Output;
+use super::read_ahead::Ahead;
 use super::report::{Ended, Event, Report};
-use super::source::{Got, Input, Source};
 use super::transform::Transform;
 
 /// Bytes after which a step ends, so that whoever drives it can stop, or look after others.

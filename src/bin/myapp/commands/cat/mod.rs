@@ -21,9 +21,9 @@ use myapp::runtime;
 use myapp::units::{self, Elapsed, Size};
 
 use crate::commands::number;
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 use crate::output::log::{Log, LogOptions};
-use crate::output::terminal;
+use crate::output::stderr;
 use crate::signals::Ending;
 
 const EXAMPLES: &str = "\
@@ -361,8 +361,8 @@ impl Teller {
     /// Writes a line above the bar.
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| terminal::line(text)),
-            None => terminal::line(text),
+            Some(bar) => bar.suspend(|| stderr::line(text)),
+            None => stderr::line(text),
         }
     }
 
@@ -396,7 +396,7 @@ impl Teller {
             };
             let (size, elapsed) = (Size(written), Elapsed(elapsed));
             let s = if files == 1 { "" } else { "s" };
-            terminal::line(&format!(
+            stderr::line(&format!(
                 "{files} file{s}{failed}, {size} written in {elapsed}"
             ));
         }

@@ -12,8 +12,8 @@ use myapp::escape::Escaped;
 use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::exit::{Code, Failure};
-use crate::habits;
+use crate::exit_code::{Code, Failure};
+use crate::suggestions;
 
 /// Says on stderr why a command ended. When nobody reads stdout any more, nothing: who closed
 /// the pipe knows.
@@ -42,7 +42,7 @@ pub(crate) fn pin_hint(found: &Fingerprint) -> String {
 /// the version that it asked for.
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     let command = env::args_os().nth(1).unwrap_or_default();
-    if let Some((text, hint)) = habits::meant(&command.to_string_lossy(), error) {
+    if let Some((text, hint)) = suggestions::meant(&command.to_string_lossy(), error) {
         report(&Failure::usage(text).hint(hint));
         return Code::Usage.into();
     }

@@ -3,7 +3,7 @@
 mod checksums;
 mod connection;
 mod credentials;
-mod failed;
+mod errors;
 mod files;
 mod limits;
 mod list;
@@ -36,15 +36,15 @@ use myapp::units::{Elapsed, Size, parse_duration};
 
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
-use self::failed::{code, problem};
+use self::errors::{code, problem};
 use crate::commands::number;
-use crate::exit::{Code, Failure};
-use crate::output::download::Lines;
+use crate::exit_code::{Code, Failure};
+use crate::output::download_events::Lines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
-use crate::output::results::print;
-use crate::output::terminal;
-use crate::secret::secret;
+use crate::output::stderr;
+use crate::output::stdout::print;
+use crate::redacted_arg::secret;
 use crate::signals::Ending;
 
 /// Maximum number of failures listed in the summary; each was logged when it occurred.
@@ -222,7 +222,7 @@ impl Options {
         if !looks_like_data || dir.exists() {
             return Ok(());
         }
-        let text = format!("-d: no directory {}", terminal::path(dir));
+        let text = format!("-d: no directory {}", stderr::path(dir));
         Err(Failure::usage(text).hint("create the directory first; request data is not supported"))
     }
 
@@ -323,7 +323,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     progress.end();
     let report = report?;
     if !quiet {
-        terminal::say(&summary(&report, ended.get().is_some()));
+        stderr::say(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = ended.get().unwrap_or(code);
@@ -357,7 +357,7 @@ async fn plan(
             Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
                 all = Code::of_all([all, code(&failed.source)]);
-                terminal::say(&problem(&failed));
+                stderr::say(&problem(&failed));
             }
         }
     }
@@ -369,7 +369,7 @@ fn planned_line(planned: &PlannedDownload) -> String {
     let url = Escaped(url.as_str().as_bytes());
     let path = path
         .as_deref()
-        .map_or_else(|| "stdout".to_owned(), terminal::path);
+        .map_or_else(|| "stdout".to_owned(), stderr::path);
     let suffix = if *skipped { " (exists)" } else { "" };
     format!("{url} -> {path}{suffix}\n")
 }
@@ -397,7 +397,7 @@ fn show(progress: &Progress, number: u64, event: Event<'_>) {
 
 /// Returns the line for a completed file, or `None` for stdout.
 fn saved_line(saved: &Saved) -> Option<String> {
-    let path = terminal::path(saved.path.as_deref()?);
+    let path = stderr::path(saved.path.as_deref()?);
     if saved.skipped {
         return Some(format!("kept {path}: already complete\n"));
     }

@@ -19,10 +19,10 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::exit::Failure;
+use crate::exit_code::Failure;
+use crate::output::draw_target::screen;
 use crate::output::log::file::{LogFile, Writer};
-use crate::output::screen::screen;
-use crate::output::terminal;
+use crate::output::stderr;
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
 const QUEUE: usize = 8192;
@@ -159,10 +159,10 @@ impl Drop for Log {
             pace.tell_left_out(Instant::now() + SECOND);
         }
         let dropped = self.dropped.dropped_lines();
-        let is_read = terminal::is_read(PATIENCE);
+        let is_read = stderr::is_read(PATIENCE);
         if is_read && dropped > 0 {
             let text = format!("{dropped} log lines were left out: their reader is too slow");
-            terminal::line(&text);
+            stderr::line(&text);
         }
         if !self.file.as_ref().map_or(is_read, |file| file.is_read()) {
             // It would wait for a reader that reads nothing, and then complain on stdout.
@@ -172,7 +172,7 @@ impl Drop for Log {
         drop(self.writer.take());
         let lost = self.file.as_ref().map_or(0, |file| file.lost());
         if is_read && lost > 0 {
-            terminal::line(&format!("log lines lost: {lost}"));
+            stderr::line(&format!("log lines lost: {lost}"));
         }
     }
 }

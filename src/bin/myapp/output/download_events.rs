@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
 
-use crate::exit::{Code, Failure};
-use crate::output::results;
+use crate::exit_code::{Code, Failure};
+use crate::output::stdout;
 
 /// Capacity of the line queue; a slow reader applies back-pressure beyond it.
 const QUEUE_CAPACITY: usize = 4096;
@@ -64,7 +64,7 @@ impl Lines {
     /// Waits until a write to stdout fails and returns the failure.
     pub(crate) async fn failed(&self) -> Failure {
         match self.failed.recv().await {
-            Ok(error) => results::failed(error),
+            Ok(error) => stdout::failed(error),
             Err(_) => future::pending().await,
         }
     }
@@ -143,7 +143,7 @@ impl Lines {
         let _ = self.thread.join();
         self.failed
             .try_recv()
-            .map_or(Ok(()), |error| Err(results::failed(error)))
+            .map_or(Ok(()), |error| Err(stdout::failed(error)))
     }
 
     fn say(&self, line: Value) {

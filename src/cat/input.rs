@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::direct::{self, Way};
-use super::unpack::{Format, Unpacking};
+use super::decompress::{Format, Unpacking};
+use super::zero_copy::{self, Way};
 use crate::escape::Escaped;
 
 /// Of an input that has this much in store nothing more is read before its turn.
@@ -296,7 +296,7 @@ impl Input {
         self.direct = moved > 0;
         if moved == PIECE {
             // It was full: who writes to it can do so in larger pieces.
-            direct::widen(self.fd());
+            zero_copy::widen(self.fd());
         }
         Ok(self.direct.then_some(Got::Bytes(moved)))
     }

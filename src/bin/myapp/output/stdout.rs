@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd as _;
 
-use crate::exit::{Code, Failure};
+use crate::exit_code::{Code, Failure};
 
 /// Writes to stdout, all of it, at once.
 pub(crate) async fn print(bytes: Vec<u8>) -> Result<(), Failure> {
