@@ -1,37 +1,29 @@
-//! TLS: what is trusted, what is shown, and the handshake, for clients here and for servers in
-//! `server`.
+//! TLS clients and servers on rustls.
 
+mod error;
 mod files;
 mod plaintext_alert;
 mod server;
 mod verify;
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsConnector;
-use rustls::CertificateError::{
-    BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-    NotValidYetContext, UnknownIssuer,
-};
+use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, HandshakeType, InvalidMessage};
 
 use super::address::Host;
-use crate::escape::Escaped;
 use files::load_identity;
-use verify::{NotPinned, OfAuthority, PinnedOrNone, WebPki};
+use verify::{PinnedOrNone, WebPki};
 
+pub use error::{TlsError, TlsSetupError};
 pub use files::Identity;
 pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
 pub use verify::{Fingerprint, FingerprintError};
-
-/// The names of a certificate that are told when it is for none that was asked for.
-const NAMES: usize = 5;
 
 /// A stream inside TLS.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;
@@ -58,112 +50,6 @@ pub enum Trust {
     PinnedSha256(Fingerprint),
     /// All: whoever sits in between can read and change everything.
     DangerouslyAcceptAny,
-}
-
-/// Why TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsSetupError {
-    /// The file of certificates cannot be used.
-    #[error("read certificates from {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// The system has no root certificates where they are looked for.
-    #[error("find the system's root certificates")]
-    System {
-        /// What is wrong with them.
-        source: io::Error,
-    },
-    /// The file of the private key cannot be used.
-    #[error("read the private key in {}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// The certificate and its key do not go together.
-    #[error("use the certificate in {} with its key", path.display())]
-    Identity {
-        /// The certificate's file.
-        path: PathBuf,
-        /// Why not.
-        source: rustls::Error,
-    },
-    /// A certificate for one run cannot be made.
-    #[error("make a certificate")]
-    SelfSigned {
-        /// What is wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The versions of TLS do not go with the ciphers.
-    #[error("set up TLS")]
-    Versions {
-        /// What does not.
-        source: rustls::Error,
-    },
-}
-
-/// Why a handshake failed. Names from certificates are made safe to show.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The certificate's time is over.
-    #[error("the certificate has expired")]
-    Expired,
-    /// The certificate's time has not begun.
-    #[error("the certificate is not valid yet")]
-    NotValidYet,
-    /// The certificate is for other names.
-    #[error("the certificate is not for this name, but for {presented}")]
-    WrongName {
-        /// The names that it is for.
-        presented: String,
-    },
-    /// No trusted root has issued the certificate.
-    #[error("the issuer of the certificate is unknown")]
-    UnknownIssuer,
-    /// The certificate is another than the pinned one.
-    #[error("the certificate is not the pinned one, its SHA-256 is {found}")]
-    NotPinned {
-        /// That of the certificate that was shown.
-        found: Fingerprint,
-    },
-    /// The certificate is that of an authority, as a self-signed one often is.
-    #[error("the certificate is that of an authority (CA:TRUE), not of a server")]
-    CaUsedAsEndEntity {
-        /// The SHA-256 of the certificate that was shown.
-        found: Fingerprint,
-    },
-    /// Something else is wrong with the certificate.
-    #[error("the certificate is no good: {what}")]
-    InvalidCertificate {
-        /// What it is.
-        what: String,
-    },
-    /// The server wants to know who the client is.
-    #[error("the server wants a certificate from the client")]
-    CertificateRequired,
-    /// The other side speaks something else.
-    #[error("the server does not speak TLS")]
-    NotTls,
-    /// No certificate can be for such a name.
-    #[error("not a name that a certificate can be for")]
-    InvalidServerName,
-    /// Anything else that is wrong with what the other side said.
-    #[error("the handshake failed")]
-    Refused {
-        /// What is wrong.
-        source: rustls::Error,
-    },
-    /// The connection broke before the handshake was done.
-    #[error("the connection broke")]
-    Io {
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// What a client trusts, and the sessions that it can resume. Clones share them.
@@ -254,124 +140,5 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
         Host::Name(name) => {
             ServerName::try_from(name.clone()).map_err(|_| TlsError::InvalidServerName)
         }
-    }
-}
-
-impl TlsError {
-    /// Finds what TLS itself has to say in the error of a read or write: a server may refuse a
-    /// client's certificate after the handshake (RFC 8446 section 4.4.2.4).
-    ///
-    /// # Errors
-    ///
-    /// The error as it was, where it is not of TLS.
-    pub fn of_stream(error: io::Error) -> Result<Self, io::Error> {
-        error.downcast().map(|error| match error {
-            rustls::Error::InvalidCertificate(error) => Self::from(error),
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            // It is an echo server, and has sent back what we said.
-            rustls::Error::InappropriateHandshakeMessage {
-                got_type: HandshakeType::ClientHello,
-                ..
-            } => Self::NotTls,
-            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                Self::CertificateRequired
-            }
-            source => Self::Refused { source },
-        })
-    }
-}
-
-impl From<io::Error> for TlsError {
-    fn from(error: io::Error) -> Self {
-        Self::of_stream(error).unwrap_or_else(|source| Self::Io { source })
-    }
-}
-
-impl From<CertificateError> for TlsError {
-    fn from(error: CertificateError) -> Self {
-        match error {
-            Expired | ExpiredContext { .. } => Self::Expired,
-            NotValidYet | NotValidYetContext { .. } => Self::NotValidYet,
-            // The signature is another's when a trusted root only has the issuer's name.
-            UnknownIssuer | BadSignature => Self::UnknownIssuer,
-            NotValidForName => Self::WrongName {
-                presented: "others".into(),
-            },
-            NotValidForNameContext { presented, .. } => Self::WrongName {
-                presented: list_names(&presented),
-            },
-            CertificateError::Other(error) => {
-                if let Some(NotPinned(found)) = error.0.downcast_ref() {
-                    return Self::NotPinned { found: *found };
-                }
-                if let Some(OfAuthority(found)) = error.0.downcast_ref() {
-                    return Self::CaUsedAsEndEntity { found: *found };
-                }
-                Self::InvalidCertificate {
-                    what: in_words(&error.to_string()),
-                }
-            }
-            other => Self::InvalidCertificate {
-                what: in_words(&format!("{other:?}")),
-            },
-        }
-    }
-}
-
-/// The name of an error, `ApplicationVerificationFailure`, as words; what stands behind it is left
-/// out.
-fn in_words(name: &str) -> String {
-    let mut words = String::new();
-    for letter in name
-        .chars()
-        .take_while(|letter| letter.is_ascii_alphanumeric())
-    {
-        if letter.is_ascii_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.push(letter.to_ascii_lowercase());
-    }
-    words
-}
-
-/// Lists names that come as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
-fn list_names(presented: &[String]) -> String {
-    let plain = |name: &String| {
-        let inner = name
-            .split_once('(')
-            .and_then(|(_, rest)| rest.strip_suffix(')'));
-        inner.unwrap_or(name).trim_matches('"').to_owned()
-    };
-    let mut names: Vec<_> = presented.iter().take(NAMES).map(plain).collect();
-    if presented.len() > NAMES {
-        names.push(format!("{} more", presented.len() - NAMES));
-    }
-    if names.is_empty() {
-        "none".into()
-    } else {
-        Escaped(names.join(", ").as_bytes()).to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_told_in_words() {
-        for (error, text) in [
-            (
-                CertificateError::BadEncoding,
-                "the certificate is no good: bad encoding",
-            ),
-            (
-                CertificateError::Revoked,
-                "the certificate is no good: revoked",
-            ),
-            (UnknownIssuer, "the issuer of the certificate is unknown"),
-        ] {
-            assert_eq!(TlsError::from(error).to_string(), text);
-        }
-        assert_eq!(in_words("ExpiredContext { time: 3 }"), "expired context");
     }
 }

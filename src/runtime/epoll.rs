@@ -25,7 +25,8 @@ use rustix::time::{
 };
 use slab::Slab;
 
-use crate::runtime::{Direction, timers};
+use crate::runtime::direction::Direction;
+use crate::runtime::timers;
 
 /// Events that are taken at once. Of more, what the first have brought into the processor's cache
 /// was measured to be gone when their tasks run.

@@ -1,10 +1,16 @@
-//! Runs a future to its end: on this thread ([`run`]), or, where many small exchanges must be
-//! quick, on a thread of its own (`WorkerThread`) that waits for its sockets itself: with epoll on
-//! Linux, elsewhere with smol's reactor behind the same face.
+//! Running futures: on the current thread ([`block_on`]), or on a worker thread with its own
+//! reactor (`WorkerThread`), where many small exchanges must have low latency.
 //!
-//! Each tool is one future that keeps its tasks on an executor of its own inside, so a program
-//! may run it wherever it runs other futures; dropping it ends all of its tasks.
+//! A worker thread waits for its sockets with epoll. smol's reactor serves the whole process from
+//! one thread, rearms each socket per wait and wakes the executor through another thread; the
+//! worker's reactor is edge-triggered and local to its thread, which halves the system calls per
+//! message. Where there is no epoll, worker threads use smol's reactor behind the same interface.
+//!
+//! Each tool is one future with an executor of its own inside, so a program may run it on any
+//! executor; dropping the future ends all of its tasks.
 
+mod direction;
+mod driver;
 #[cfg(target_os = "linux")]
 mod epoll;
 #[cfg(any(not(target_os = "linux"), test))]
@@ -17,40 +23,25 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-#[cfg(target_os = "linux")]
-pub(crate) use epoll::{
-    Driver, Socket, Unparker, busy_poll_time, mark_all_readable, yield_to_reactor,
-};
-#[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{
-    Driver, Socket, Timer, Unparker, busy_poll_time, mark_all_readable, yield_to_reactor,
-};
-#[cfg(target_os = "linux")]
-pub(crate) use timers::Timer;
+pub(crate) use direction::Direction;
+#[cfg(test)]
+pub(crate) use driver::Driver;
+pub(crate) use driver::{Socket, Timer, busy_poll_time, mark_all_readable, yield_to_reactor};
 pub(crate) use worker::WorkerThread;
 
-/// What a socket can be ready for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// To be read from, or to accept a connection.
-    Read,
-    /// To be written to.
-    Write,
-}
-
-/// The most threads that wait for files at once.
+/// The maximum number of threads for blocking file I/O.
 ///
-/// The pool never ends a thread that it has started, so its usual limit (500) would keep as many
-/// for the rest of a run that once had many files to open.
+/// The pool never ends its threads, so its default limit (500) would keep as many for the rest of a
+/// run that once opened many files.
 const BLOCKING_THREADS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// Runs `future` on this thread until it is done.
+/// Runs `future` to completion on the current thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     blocking::set_max_blocking_threads(BLOCKING_THREADS);
     smol::block_on(future)
 }
 
-/// Half as many threads as there are processor cores, at least one.
+/// Returns half the number of processor cores, at least one.
 pub(crate) fn default_threads() -> NonZeroUsize {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)

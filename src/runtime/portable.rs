@@ -12,7 +12,7 @@ use rustix::fd::AsFd;
 use smol::Async;
 use smol::channel::{Receiver, Sender, bounded};
 
-use crate::runtime::Direction;
+use crate::runtime::direction::Direction;
 
 /// Has every socket of this thread tried anew: here, each try is a real one.
 #[cfg(not(target_os = "linux"))]

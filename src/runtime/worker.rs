@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use smol::channel::{Receiver, bounded};
 
-use crate::runtime::{Driver, Unparker};
+use crate::runtime::driver::{Driver, Unparker};
 
 /// A thread that runs one future, and the sockets that it opens. When dropped, the future is
 /// dropped at once, and the thread has ended.

@@ -2,20 +2,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
-use futures_lite::io::Take;
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 
 use crate::download::body::decode::Damaged;
 use crate::download::body::pipe::{Pipe, ROOM};
+use crate::download::body::source::SpliceRead;
 use crate::download::body::throttle::TooSlow;
 use crate::download::error::Error;
-use crate::download::http::{HttpError, Response};
+use crate::download::http::HttpError;
 use crate::download::store::sink::Store;
 
 /// A body up to this long is one write, made where it was read: it goes into the page cache,
@@ -34,49 +32,6 @@ const SIP: usize = 64 * 1024;
 /// What has come is written after this long even if it is no whole piece: if the program is
 /// killed, no more is lost.
 const OVERDUE: Duration = Duration::from_secs(1);
-
-/// What a body comes from.
-pub(crate) trait Source: AsyncRead + Unpin {
-    /// Moves bytes, at most `most`, into a pipe that has room for some; 0 is the end. `None` where
-    /// they must be read: the bytes of the moment, or all.
-    fn poll_splice(
-        &mut self,
-        _cx: &mut Context<'_>,
-        _pipe: BorrowedFd<'_>,
-        _most: usize,
-    ) -> Poll<io::Result<Option<usize>>> {
-        Poll::Ready(Ok(None))
-    }
-}
-
-impl Source for Response {
-    fn poll_splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
-        most: usize,
-    ) -> Poll<io::Result<Option<usize>>> {
-        Response::poll_splice(self, cx, pipe, most)
-    }
-}
-
-impl<R: Source> Source for Take<R> {
-    fn poll_splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
-        most: usize,
-    ) -> Poll<io::Result<Option<usize>>> {
-        let limit = self.limit();
-        if limit == 0 {
-            return Poll::Ready(Ok(Some(0)));
-        }
-        let most = usize::try_from(limit).map_or(most, |limit| most.min(limit));
-        let moved = ready!(self.get_mut().poll_splice(cx, pipe, most))?;
-        self.set_limit(limit - moved.unwrap_or(0) as u64);
-        Poll::Ready(Ok(moved))
-    }
-}
 
 /// Which side failed.
 #[derive(Debug)]
@@ -113,7 +68,7 @@ impl CopyError {
     }
 }
 
-impl<R: Source, S: FnMut(u64)> Body<R, S> {
+impl<R: SpliceRead, S: FnMut(u64)> Body<R, S> {
     /// Puts the body, of `length` bytes if that is known, into a file. What came before an error
     /// is written too.
     pub(crate) async fn save(

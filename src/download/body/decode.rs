@@ -13,7 +13,7 @@ use futures_lite::{AsyncRead, AsyncReadExt as _, Stream as _};
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::decompress::{self, CHUNK_LEN};
-use crate::download::body::copy::Source;
+use crate::download::body::source::SpliceRead;
 
 /// More codings than these on one body are nothing that an honest server sends.
 const MOST: usize = 4;
@@ -118,7 +118,7 @@ fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Damaged(text))
 }
 
-impl Source for Decoded<'_> {}
+impl SpliceRead for Decoded<'_> {}
 
 impl AsyncRead for Decoded<'_> {
     fn poll_read(

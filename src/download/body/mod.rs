@@ -3,4 +3,5 @@
 pub(crate) mod copy;
 pub(crate) mod decode;
 pub(crate) mod pipe;
+pub(crate) mod source;
 pub(crate) mod throttle;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, ready};
 use smol::Timer;
 
-use crate::download::body::copy::Source;
+use crate::download::body::source::SpliceRead;
 use crate::download::config::LowSpeedLimit;
 use crate::limits::rate::RateLimitHandle;
 
@@ -141,7 +141,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Paced<R> {
     }
 }
 
-impl<R: Source> Source for Paced<R> {
+impl<R: SpliceRead> SpliceRead for Paced<R> {
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,

@@ -10,8 +10,9 @@ use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::copy::{Body, Source};
+use crate::download::body::copy::Body;
 use crate::download::body::decode::{Coding, Decoded, accept, codings};
+use crate::download::body::source::SpliceRead;
 use crate::download::body::throttle::Paced;
 use crate::download::error::Error;
 use crate::download::event::Event;
@@ -507,7 +508,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Stores a body, of `length` bytes if known.
     async fn store_body(
         &mut self,
-        body: impl Source + Send,
+        body: impl SpliceRead + Send,
         length: Option<u64>,
     ) -> Result<(), Error> {
         let total = self.total();
@@ -563,7 +564,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Stores a body that is received over one connection.
     async fn store_sequentially(
         &self,
-        body: impl Source + Send,
+        body: impl SpliceRead + Send,
         length: Option<u64>,
         present_after_gap: u64,
     ) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsSetupError;
+use super::error::TlsSetupError;
 
 /// What a client shows of itself to servers that ask: files in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, ServerConfig};
 
-use super::TlsSetupError;
+use super::error::TlsSetupError;
 use super::files::{Identity, Loaded, load_identity, load_roots};
 use super::plaintext_alert::PlaintextAlertWatch;
 use super::verify::Fingerprint;
@@ -53,7 +53,7 @@ pub struct TlsServer {
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The other side speaks something else.
-    #[error("the client does not speak TLS")]
+    #[error("client does not speak TLS")]
     NotTls,
     /// The client shows no certificate, though one is asked for.
     #[error("the client shows no certificate")]
@@ -71,13 +71,13 @@ pub enum AcceptError {
         source: Error,
     },
     /// Anything else that is wrong with what the client says.
-    #[error("the handshake failed")]
+    #[error("handshake failed")]
     Failed {
         /// What is wrong.
         source: Error,
     },
-    /// The connection broke before the handshake was done.
-    #[error("the connection broke")]
+    /// The connection failed before the handshake completed.
+    #[error("connection failed")]
     Broken {
         /// What the system said.
         source: io::Error,

@@ -15,7 +15,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
-use super::TlsSetupError;
+use super::error::TlsSetupError;
 use super::files::load_roots;
 
 /// The SHA-256 of a certificate's DER. It is written in 64 hex digits, and read with or without

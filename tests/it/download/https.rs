@@ -40,14 +40,14 @@ fn a_server_is_trusted_for_its_issuer_its_pin_or_not_at_all() {
     let port = serve(&folder).port();
     from(&folder, &[], "localhost", port)
         .code(5)
-        .says("the issuer of the certificate is unknown")
+        .says("unknown certificate issuer")
         .says("hint: --cacert FILE");
     from(&folder, &["--cacert", "ca.pem"], "localhost", port)
         .code(0)
         .prints("good");
     from(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
         .code(5)
-        .says("the certificate is not for this name, but for localhost");
+        .says("certificate is not valid for this name, only for localhost");
     from(&folder, &["--insecure"], "127.0.0.1", port)
         .code(0)
         .prints("good");
@@ -130,7 +130,7 @@ fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
     folder.write("ca.pem", &certificate.pem);
     fetch(&folder, [&url])
         .code(5)
-        .says("the issuer of the certificate is unknown");
+        .says("unknown certificate issuer");
     fetch(&folder, ["--cacert", "ca.pem", &url]).code(0);
     assert!(folder.read("f") == body);
     folder.write("other.pem", &Certificate::of(&["127.0.0.1"]).pem);
@@ -169,18 +169,14 @@ fn what_is_wrong_with_a_certificate_is_told_once() {
         (
             Certificate::of(&["example.com"]),
             true,
-            "not for this name, but for example.com",
+            "not valid for this name, only for example.com",
         ),
         (
             Certificate::until(2001, &here),
             true,
-            "the certificate has expired",
+            "certificate has expired",
         ),
-        (
-            Certificate::of(&here),
-            false,
-            "the issuer of the certificate is unknown",
-        ),
+        (Certificate::of(&here), false, "unknown certificate issuer"),
     ] {
         let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
         let (folder, url) = (Folder::new(), server.url("/f"));

@@ -90,7 +90,7 @@ fn untrusted_certificate_is_rejected_with_cause() {
     };
     refused(
         &["--tls-ca", "ca.pem"],
-        "the certificate is not for this name, but for localhost",
+        "certificate is not valid for this name, only for localhost",
     );
     let pin = "00".repeat(32);
     let ran = echo(&folder, &peer, &["--pinned-sha256", &pin, "hola"])
@@ -115,7 +115,7 @@ fn untrusted_certificate_is_rejected_with_cause() {
     folder.write("other.pem", &other.pem);
     refused(
         &["--tls-ca", "other.pem", "--tls-name", "localhost"],
-        "the issuer of the certificate is unknown",
+        "unknown certificate issuer",
     );
 }
 
@@ -138,14 +138,14 @@ fn load_counts_tls_failures() {
         (&report["errors"]["tls"], &report["answered"]),
         (&2.into(), &0.into())
     );
-    ran.says("the certificate is not for this name");
+    ran.says("certificate is not valid for this name");
 }
 
 #[test]
 fn certificate_errors_are_the_same_in_every_mode() {
     let folder = Folder::new();
     let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
-    let cause = "the certificate is that of an authority (CA:TRUE), not of a server";
+    let cause = "certificate is a CA certificate (CA:TRUE), not a server certificate";
     let run = |arguments: &[&str]| {
         let arguments = [&["--tls-ca", "ca.pem"], arguments].concat();
         assert_error(
@@ -185,7 +185,7 @@ fn missing_tls_and_handshake_timeout_are_reported() {
     let folder = Folder::new();
     let plain = Peer::start(peer::echo);
     let ran = echo(&folder, &plain, &["--insecure", "hola"]).run().code(5);
-    ran.says(": the server does not speak TLS\n");
+    ran.says(": server does not speak TLS\n");
     let silent = Peer::start(peer::say_nothing);
     let arguments = ["--insecure", "--timeout", "100ms", "hola"];
     let ran = echo(&folder, &silent, &arguments).run().code(10);

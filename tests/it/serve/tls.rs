@@ -469,7 +469,7 @@ fn unusable_tls_files_are_named_with_cause() {
             "cert",
             "cert",
             3,
-            "read the private key in cert: no private key in it",
+            "read private key from cert: no private key in it",
         ),
         (
             "cert",
@@ -483,7 +483,7 @@ fn unusable_tls_files_are_named_with_cause() {
             "other",
             "cert",
             5,
-            "use the certificate in cert with its key: ",
+            "use certificate cert with its key: ",
         ),
     ] {
         let line = [

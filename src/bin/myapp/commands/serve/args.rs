@@ -2,17 +2,18 @@
 
 use std::io;
 use std::net::{AddrParseError, IpAddr};
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, value_parser};
 use myapp::limits::nofile;
 use myapp::net::address::{Address, Endpoint};
 use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, Mode};
-use myapp::units::{parse_duration, parse_size};
+use myapp::units::parse_duration;
 
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
+use crate::commands::serve::values::{ModeName, wide_size};
 use crate::commands::{number, threads};
 use crate::exit_code::Failure;
 
@@ -119,13 +120,6 @@ pub(crate) struct Options {
     pub(super) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ModeName {
-    Line,
-    Chunk,
-    Discard,
-}
-
 fn size(text: &str) -> Result<NonZeroUsize, String> {
     wide_size(text)?.try_into().map_err(|_| "too large".into())
 }
@@ -137,11 +131,6 @@ fn datagram_size(text: &str) -> Result<usize, String> {
         return Err(format!("must be at most {MAX_DATAGRAM_LEN} bytes"));
     }
     Ok(size)
-}
-
-pub(super) fn wide_size(text: &str) -> Result<NonZeroU64, String> {
-    let size = parse_size(text).map_err(|error| error.to_string())?;
-    NonZeroU64::new(size).ok_or_else(|| "must be more than 0".into())
 }
 
 /// Parses a network or a single address.

@@ -8,7 +8,7 @@ use myapp::serve::FaultInjection;
 use myapp::units::parse_duration;
 
 use crate::commands::number;
-use crate::commands::serve::args::{ModeName, wide_size};
+use crate::commands::serve::values::{ModeName, wide_size};
 use crate::exit_code::Failure;
 
 // A doc comment would replace that of the command.

@@ -4,6 +4,7 @@ mod args;
 mod errors;
 mod faults;
 mod tls;
+mod values;
 
 use std::io;
 use std::os::fd::OwnedFd;

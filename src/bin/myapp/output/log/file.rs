@@ -6,16 +6,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::MultiProgress;
 use myapp::error_chain::ErrorChain;
 
 use crate::exit_code::{Code, Failure};
-use crate::output::log::PATIENCE;
 use crate::output::stderr;
 
-/// A file that lines are appended to.
+/// The time that a reader of stderr or of a FIFO has to accept a line.
+pub(super) const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A file that log lines are appended to.
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: File,
@@ -44,14 +47,14 @@ impl LogFile {
         self.lost.load(Relaxed)
     }
 
-    /// Whether it takes a line within [`PATIENCE`]; a FIFO may have a reader that does not read.
+    /// Whether it takes a line within [`STDERR_TIMEOUT`]; a FIFO may have a reader that does not read.
     pub(super) fn is_read(&self) -> bool {
-        stderr::takes(&self.file, PATIENCE)
+        stderr::takes(&self.file, STDERR_TIMEOUT)
     }
 
     fn tell(&self, error: &io::Error) {
         // Who holds the screen must not wait for a reader of stderr.
-        if stderr::is_read(PATIENCE) {
+        if stderr::is_read(STDERR_TIMEOUT) {
             let text = format!("write the log to {}: {}", self.path, ErrorChain(error));
             self.screen.suspend(|| stderr::line(&text));
         }

@@ -21,14 +21,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit_code::Failure;
 use crate::output::draw_target::screen;
-use crate::output::log::file::{LogFile, Writer};
+use crate::output::log::file::{LogFile, STDERR_TIMEOUT, Writer};
 use crate::output::stderr;
 
 /// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
 const QUEUE: usize = 8192;
-
-/// How long the end waits for a reader of stderr that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lines a second about single connections and messages, unless `-v` asks for all.
 const TRAFFIC_PER_SECOND: u64 = 100;
@@ -159,7 +156,7 @@ impl Drop for Log {
             pace.tell_left_out(Instant::now() + SECOND);
         }
         let dropped = self.dropped.dropped_lines();
-        let is_read = stderr::is_read(PATIENCE);
+        let is_read = stderr::is_read(STDERR_TIMEOUT);
         if is_read && dropped > 0 {
             let text = format!("{dropped} log lines were left out: their reader is too slow");
             stderr::line(&text);

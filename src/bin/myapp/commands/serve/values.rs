@@ -1,0 +1,19 @@
+//! Values of several option groups of `myapp serve`.
+
+use std::num::NonZeroU64;
+
+use clap::ValueEnum;
+use myapp::units::parse_size;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModeName {
+    Line,
+    Chunk,
+    Discard,
+}
+
+/// Parses a size greater than 0.
+pub(super) fn wide_size(text: &str) -> Result<NonZeroU64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(size).ok_or_else(|| "must be greater than 0".into())
+}
