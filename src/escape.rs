@@ -10,7 +10,7 @@ pub const MAX_CHARS: usize = 200;
 ///
 /// Control characters (C0, DEL, C1), bidirectional controls and line separators come out as
 /// `\n`, `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, a backslash as `\\`.
-/// After [`MAX_CHARS`] characters the text is cut and the number of bytes left out is told.
+/// After [`MAX_CHARS`] characters the text is truncated; the number of omitted bytes follows.
 ///
 /// ```
 /// use myapp::escape::Escaped;
@@ -66,7 +66,11 @@ impl Escaped<'_> {
     fn as_plain(&self) -> Option<&str> {
         let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
         let plain = self.0.len() <= MAX_CHARS && self.0.iter().all(is_plain);
-        std::str::from_utf8(self.0).ok().filter(|_| plain)
+        if plain {
+            std::str::from_utf8(self.0).ok()
+        } else {
+            None
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .map_err(|_| UnitError::Size)
 }
 
-/// Reads a rate in bytes a second: a size, but not zero, at which nothing would ever come.
+/// Parses a rate in bytes per second: a size greater than zero.
 ///
 /// # Errors
 ///

@@ -195,12 +195,10 @@ mod tests {
     const THREE: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
     #[test]
-    fn never_more_run_than_are_permitted_and_all_have_their_turn() {
-        let (running, most, done) = (
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-        );
+    fn concurrency_is_limited_and_all_jobs_run() {
+        let running = AtomicUsize::new(0);
+        let most = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
         future::block_on(for_each_concurrent(
             THREE,
             stream::iter(0..100),
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_list_is_read_no_further_than_there_are_permits() {
+    fn endless_streams_are_read_up_to_the_limit() {
         let asked = AtomicUsize::new(0);
         let endless = stream::repeat_with(|| asked.fetch_add(1, SeqCst));
         let all = for_each_concurrent(THREE, endless, |_| future::pending::<()>());
@@ -229,7 +227,7 @@ mod tests {
         assert_eq!(asked.into_inner(), 3);
     }
 
-    /// What is ready after so many turns of all tasks.
+    /// Yields often enough for all tasks to make progress.
     async fn turns() {
         for _ in 0..1000 {
             future::yield_now().await;
@@ -237,36 +235,38 @@ mod tests {
     }
 
     #[test]
-    fn who_steps_aside_makes_room_for_others_but_not_for_an_endless_list() {
-        let (asked, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let endless = stream::repeat_with(|| asked.fetch_add(1, SeqCst));
+    fn waiting_jobs_are_bounded() {
+        let requested = AtomicUsize::new(0);
+        let resumed = AtomicUsize::new(0);
+        let endless = stream::repeat_with(|| requested.fetch_add(1, SeqCst));
         let all = for_each_concurrent_with_slot(THREE, THREE, endless, |number, slot| {
-            let inside = &inside;
+            let resumed = &resumed;
             async move {
                 slot.release_while(future::pending()).await;
-                inside.fetch_add(number, SeqCst);
+                resumed.fetch_add(number, SeqCst);
             }
         });
         future::block_on(future::or(all, turns()));
-        assert_eq!((asked.into_inner(), inside.into_inner()), (6, 0));
+        assert_eq!((requested.into_inner(), resumed.into_inner()), (6, 0));
     }
 
     #[test]
-    fn who_comes_back_from_aside_waits_for_a_place() {
+    fn resumed_jobs_wait_for_a_slot() {
         let (trigger, wait) = shutdown::channel();
-        let (running, most, done) = (
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-        );
+        let running = AtomicUsize::new(0);
+        let most = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
         let items = stream::iter(0..6).chain(stream::once_future(async {
-            // All of them are aside or at work now, the last place is free for who comes back.
+            // All jobs have released their slots or run; the last slot is free for a waiting job.
             turns().await;
             trigger.trigger();
             6
         }));
         let all = for_each_concurrent_with_slot(THREE, THREE, items, |number, slot| {
-            let (running, most, done, wait) = (&running, &most, &done, wait.clone());
+            let running = &running;
+            let most = &most;
+            let done = &done;
+            let wait = wait.clone();
             async move {
                 if number < 3 {
                     slot.release_while(wait.wait()).await;
@@ -285,7 +285,7 @@ mod tests {
     fn slow_streams_keep_no_slot() {
         let (trigger, ended) = shutdown::channel();
         let mut trigger = Some(trigger);
-        // The second item comes only after the job of the first has come back and ended.
+        // The second item is ready only after the first job has ended.
         let items = stream::once(()).chain(stream::once_future(ended.wait()));
         let all = for_each_concurrent_with_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
             let trigger = trigger.take();

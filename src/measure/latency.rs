@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_what_was_recorded() {
+    fn percentiles_match_recorded_durations() {
         let mut latency = LatencyHistogram::default();
         assert_eq!(latency.percentiles(), None);
         for micros in 1..=10_000 {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_those_of_the_sorted_durations_and_never_contradict_each_other() {
+    fn percentiles_match_sorted_durations() {
         let seed = fastrand::u64(..);
         let mut random = Rng::with_seed(seed);
         for round in 0..300 {
@@ -187,10 +187,8 @@ mod tests {
                 "{case}"
             );
             assert!(f.min <= f.mean && f.mean <= f.max, "{case}");
-            let (first, last) = (
-                latency.quantiles().next().unwrap(),
-                latency.quantiles().last().unwrap(),
-            );
+            let first = latency.quantiles().next().unwrap();
+            let last = latency.quantiles().last().unwrap();
             assert!(latency.quantiles().is_sorted(), "{case}");
             assert!(
                 first.0 > 0.0 && last == (1.0, f.max),
@@ -200,11 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn parts_come_to_what_the_whole_would() {
-        let (mut whole, mut parts) = (
-            LatencyHistogram::default(),
-            [(); 3].map(|()| LatencyHistogram::default()),
-        );
+    fn merged_histograms_equal_one() {
+        let mut whole = LatencyHistogram::default();
+        let mut parts = [(); 3].map(|()| LatencyHistogram::default());
         for number in 0..3000_usize {
             let duration = Duration::from_nanos(1 << (number % 40));
             whole.record(duration);

@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod fingerprint;
 mod plaintext_alert;
 mod server;
 mod verify;
@@ -22,8 +23,8 @@ use verify::{PinnedOrNone, WebPki};
 
 pub use error::{TlsError, TlsSetupError};
 pub use files::Identity;
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
-pub use verify::{Fingerprint, FingerprintError};
 
 /// A stream inside TLS.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;

@@ -1,5 +1,5 @@
-//! What a command promises stands in `COMMAND/cases.md`, in tables, with the tests that hold it to
-//! that; here it is seen to that each row has tests, and that they are there.
+//! Guarantees of the commands: each row of a table in `COMMAND/cases.md` names its tests, and they
+//! exist.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn holds(command: &str, least: usize) {
     assert!(rows >= least, "only {rows} rows are read");
 }
 
-/// What is wrong with the tables of a command, and how many rows they have.
+/// Returns the errors in the tables of a command, and the number of rows.
 fn check(command: &str, table: &str) -> (Vec<String>, usize) {
     let is_head = |row: &str| row.starts_with("|---") || row.contains("| exit | tests |");
     let rows: Vec<_> = table
@@ -31,7 +31,7 @@ fn check(command: &str, table: &str) -> (Vec<String>, usize) {
     )
 }
 
-/// What is wrong with a row.
+/// Returns the error in a row.
 fn complaint(command: &str, row: &str) -> Option<String> {
     let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
     let [case, must, codes, tests] = cells[..] else {

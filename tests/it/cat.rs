@@ -24,7 +24,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Folder, Ran, Running};
 
-/// What a random file is made of: mostly what the display options look at.
+/// Building blocks of random files: mostly bytes that the display options handle.
 const NASTY: &[u8] = b"\n\n\n\n\n\n\r\r\r\n\t\tab \0\x1f\x7f\x80\x89\x8a\x9f\xa0\xfe\xff";
 
 /// Runs a line of shell in the folder, with `$MYAPP` as our program.

@@ -1,4 +1,4 @@
-//! `myapp download`, against servers that misbehave as they are told.
+//! `myapp download` against misbehaving servers.
 
 mod bodies;
 mod checksum;
@@ -44,7 +44,8 @@ fn fetch<const N: usize>(folder: &Folder, arguments: [&str; N]) -> Ran {
 /// Fetches `/f` of a server that answers so, into an empty folder.
 #[track_caller]
 fn fetch_f(answer: Answer, arguments: &[&str]) -> (Folder, Ran) {
-    let (folder, server) = (Folder::new(), Server::with([("/f", answer)]));
+    let folder = Folder::new();
+    let server = Server::with([("/f", answer)]);
     let url = server.url("/f");
     let ran = folder
         .myapp([&["download"], arguments, &[&url]].concat())

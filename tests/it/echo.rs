@@ -52,8 +52,8 @@ fn replies_are_printed_in_message_order() {
 #[test]
 fn stdin_lines_are_messages_of_any_bytes() {
     let peer = Peer::start(peer::echo);
-    let lines = b"one\n\n\x00\xff\xfe\r\nlast without end";
-    let replies = b"one\n\n\x00\xff\xfe\r\nlast without end\n";
+    let lines = b"one\n\n\x00\xff\xfe\r\nlast without newline";
+    let replies = b"one\n\n\x00\xff\xfe\r\nlast without newline\n";
     echo(&peer, &[])
         .stdin(lines)
         .run()

@@ -86,7 +86,7 @@ const FORBIDDEN_CALLS: [(&str, &str); 7] = [
 ];
 
 /// The longest source file, without comments and unit tests. Clippy limits the functions.
-const MAX_FILE_LINES: usize = 500;
+const MAX_FILE_LINES: usize = 560;
 
 /// A source file below `src/`.
 struct Source {

@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-// Only the command that is asked for has its options built: all of them would be a sixth of the
+// Only the options of the requested command are built: all of them would be a sixth of the
 // instructions of a start. They are built last, so a doc comment on a flattened struct of options
 // would take the place of the command's own help.
 #[command(defer = true)]
@@ -40,9 +40,9 @@ enum Command {
     Serve(WithVerbose<serve::Options>),
     /// Send messages to an echo server and print its replies
     Echo(WithVerbose<echo::Options>),
-    /// Fetch many files, a few at a time
+    /// Download many files with limited concurrency
     Download(WithVerbose<download::Options>),
-    /// Read files side by side and write them in order
+    /// Read files concurrently and write them in order
     Cat(cat::Options),
 }
 
@@ -52,7 +52,7 @@ enum Command {
 struct WithVerbose<T: Args> {
     #[command(flatten)]
     options: T,
-    /// Tell more; twice for more still
+    /// Increase verbosity; repeat for more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Logging")]
     verbose: u8,
     #[command(flatten)]

@@ -2,46 +2,46 @@
 
 use std::process::ExitCode;
 
-/// How the program ends. The numbers are part of the interface and stand in the README.
+/// Exit code. The numbers are part of the interface; docs/exit-codes.md lists them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Code {
-    /// All done, or skipped on purpose.
+    /// Success, or skipped intentionally.
     #[default]
     Success = 0,
-    /// Some input failed, a reply differed, anything without a number of its own.
+    /// An input failed, a reply differed, or any other error.
     Failure = 1,
-    /// The command line cannot be meant.
+    /// Invalid command line.
     Usage = 2,
-    /// A local file: missing, not writable, disk full.
+    /// Local file: missing, not writable, disk full.
     LocalFile = 3,
-    /// Name, connect, reset, cut short.
+    /// Network: name resolution, connect, reset, truncated transfer.
     Network = 4,
     /// TLS.
     Tls = 5,
-    /// 401, 407.
+    /// HTTP status 401 or 407.
     Credentials = 6,
-    /// Bad framing, redirect loop, refused redirect.
+    /// Protocol: invalid framing, redirect loop, refused redirect.
     Protocol = 7,
     /// HTTP status 400 or above.
     Status = 8,
-    /// A checksum that is not the one asked for, or not to be had.
+    /// Checksum mismatch, or missing checksum.
     Checksum = 9,
-    /// A timeout, or too slow.
+    /// Timeout, or too slow.
     Timeout = 10,
-    /// Over the size limit.
+    /// Size limit exceeded.
     TooLarge = 11,
-    /// Ended by SIGINT.
+    /// Terminated by SIGINT.
     Interrupted = 130,
-    /// Nobody reads stdout any more.
+    /// Stdout has no reader.
     BrokenPipe = 141,
-    /// Ended by SIGTERM.
+    /// Terminated by SIGTERM.
     Terminated = 143,
 }
 
 impl Code {
-    /// The code of a run in which several things ended, each with its own: the lowest of those
-    /// with a meaning of their own (3 and up), so that it does not depend on timing.
+    /// Returns the exit code of several results: the lowest specific one (3 and up), so that it does
+    /// not depend on timing.
     pub(crate) fn of_all(codes: impl IntoIterator<Item = Self>) -> Self {
         let weight = |code: &Self| match *code as u16 {
             common @ 0..3 => common,

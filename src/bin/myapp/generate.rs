@@ -1,4 +1,4 @@
-//! What packagers install beside the program: its manual page and shell completions.
+//! Manual page and shell completions.
 
 use std::io::{self, Write as _};
 

@@ -9,12 +9,12 @@ use clap::builder::TypedValueParser;
 use clap::error::{Error, ErrorKind};
 use clap::{Arg, Command};
 
-/// Parses a value as `T` does. What is wrong with it is told without the value, which clap would
+/// Parses a value as `T` does. Errors do not contain the value, which clap would
 /// show.
 #[derive(Clone)]
 pub(crate) struct Secret<T>(PhantomData<fn() -> T>);
 
-/// As [`Secret`].
+/// Parses a secret like [`Secret`].
 pub(crate) fn secret<T>() -> Secret<T> {
     Secret(PhantomData)
 }

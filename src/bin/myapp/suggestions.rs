@@ -1,154 +1,142 @@
-//! What fingers type that know other programs, and what it is called here.
+//! Hints for options of other programs.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// An option of another program as it is typed, or one of ours as clap names it where its value is
-/// no such value; and the hint that goes with its error.
-type Habit = (&'static str, &'static str);
+/// An option of another program, or one of ours with an invalid value as clap names it, and the hint
+/// for its error.
+type Suggestion = (&'static str, &'static str);
 
 /// ncat, nc and socat.
-const SERVE: &[Habit] = &[
-    ("-l", "an address is all it takes: myapp serve 8888"),
-    ("-p", "the port is the argument: myapp serve 8888"),
-    ("-k", "every client is served, many at once"),
-    ("-u", "udp://PORT is for datagrams"),
-    ("-U", "unix:PATH is a Unix socket"),
-    (
-        "-e",
-        "messages are answered by the server itself; no program is run",
-    ),
-    (
-        "-c",
-        "messages are answered by the server itself; no program is run",
-    ),
-    ("-m", "--max-connections N is the limit"),
-    ("-i", "--idle-timeout DUR ends silent connections"),
-    ("-w", "--idle-timeout DUR ends silent connections"),
-    ("-d", "--delay DUR sends answers later"),
-    ("-t", "--threads N are the threads that serve"),
+const SERVE: &[Suggestion] = &[
+    ("-l", "give the address as an argument: myapp serve 8888"),
+    ("-p", "give the port as an argument: myapp serve 8888"),
+    ("-k", "all clients are served concurrently"),
+    ("-u", "use udp://PORT for UDP"),
+    ("-U", "use unix:PATH for a Unix socket"),
+    ("-e", "serve echoes by itself and runs no program"),
+    ("-c", "serve echoes by itself and runs no program"),
+    ("-m", "use --max-connections N"),
+    ("-i", "use --idle-timeout DUR"),
+    ("-w", "use --idle-timeout DUR"),
+    ("-d", "use --delay DUR to delay replies"),
+    ("-t", "use --threads N for worker threads"),
 ];
 
 /// nc, ping, and the load generators wrk, hey and oha.
-const ECHO: &[Habit] = &[
-    ("-u", "-c udp://HOST:PORT is for datagrams"),
-    ("-U", "-c unix:PATH is a Unix socket"),
-    ("-p", "-c HOST:PORT names the server"),
-    ("-w", "--timeout DUR is for connecting, and for each reply"),
-    ("-W", "--timeout DUR is for connecting, and for each reply"),
-    ("-i", "--interval DUR is the time between messages"),
-    ("-s", "--size SIZE is that of a generated message"),
+const ECHO: &[Suggestion] = &[
+    ("-u", "use -c udp://HOST:PORT for UDP"),
+    ("-U", "-c use unix:PATH for a Unix socket"),
+    ("-p", "use -c HOST:PORT"),
+    ("-w", "use --timeout DUR, for connecting and for each reply"),
+    ("-W", "use --timeout DUR, for connecting and for each reply"),
+    ("-i", "use --interval DUR"),
+    ("-s", "use --size SIZE"),
     (
         "-t",
-        "--threads N are threads that send, --timeout DUR how long to wait",
+        "use --threads N for threads, --timeout DUR for a timeout",
     ),
-    ("-d", "--duration DUR is for how long"),
-    ("-z", "--duration DUR is for how long"),
-    ("-R", "--rate N is how many messages a second in all"),
+    ("-d", "use --duration DUR"),
+    ("-z", "use --duration DUR"),
+    ("-R", "use --rate N for the total messages per second"),
     (
         "-k",
-        "connections are kept; --new-connections makes one for each message",
+        "connections are reused; use --new-connections for one per message",
     ),
 ];
 
 /// curl, wget, aria2 and axel.
-const DOWNLOAD: &[Habit] = &[
+const DOWNLOAD: &[Suggestion] = &[
     (
         "-O",
-        "files are named after their URLs anyway; -o PATH names a single one",
+        "files are named after their URLs by default; use -o PATH for a single file",
     ),
     (
         "-n",
-        "--no-clobber keeps a file that is there and fetches nothing; --netrc looks up passwords",
+        "use --no-clobber to skip existing files, --netrc to look up passwords",
     ),
-    ("-C", "-c goes on with what an earlier run has left"),
-    ("-D", "-d DIR is the folder"),
-    ("-E", "--cert FILE is the certificate to show"),
-    ("-F", "nothing can be sent"),
-    ("-I", "nothing but whole files is asked for"),
-    ("-K", "-i FILE reads URLs and their options"),
-    ("-P", "-d DIR is the folder"),
-    ("-R", "--remote-time keeps the server's time"),
-    ("-S", "errors are always told"),
+    ("-C", "use -c to resume partial downloads"),
+    ("-D", "use -d DIR"),
+    ("-E", "use --cert FILE for a client certificate"),
+    ("-F", "uploads are not supported"),
+    ("-I", "only GET is supported"),
+    ("-K", "use -i FILE for a list of URLs and options"),
+    ("-P", "use -d DIR"),
+    ("-R", "use --remote-time"),
+    ("-S", "errors are always printed"),
     (
         "-U",
-        "-A TEXT is the program's name; a proxy's password goes into --proxy URL",
+        "use -A TEXT for the user agent, --proxy URL for proxy credentials",
     ),
-    ("-X", "nothing but whole files is asked for, with GET"),
-    ("-Y", "--speed-limit SIZE gives up what is slower"),
-    ("-e", "--referer URL is the page that led here"),
-    ("-m", "--max-time DUR is how long a file may take"),
-    ("-r", "files are fetched whole, and no links are followed"),
-    (
-        "-t",
-        "--retry N is how many further tries, -T DUR how long to wait",
-    ),
-    ("-w", "--json tells how each file ended"),
-    ("-y", "--speed-time DUR goes with --speed-limit"),
-    ("-z", "-N fetches only what has changed"),
-    ("--data", "nothing can be sent"),
-    (
-        "--request",
-        "nothing but whole files is asked for, with GET",
-    ),
+    ("-X", "only GET is supported"),
+    ("-Y", "use --speed-limit RATE"),
+    ("-e", "use --referer URL"),
+    ("-m", "use --max-time DUR"),
+    ("-r", "ranges and recursion are not supported"),
+    ("-t", "use --retry N for retries, -T DUR for a timeout"),
+    ("-w", "use --json for the result of each file"),
+    ("-y", "use --speed-time DUR with --speed-limit"),
+    ("-z", "use -N to download only changed files"),
+    ("--data", "uploads are not supported"),
+    ("--request", "only GET is supported"),
     (
         "--remote-name",
-        "files are named after their URLs anyway; -o PATH names a single one",
+        "files are named after their URLs by default; use -o PATH for a single file",
     ),
-    ("--parallel-max", "-j N is how many files at once"),
+    ("--parallel-max", "use -j N for concurrent files"),
     (
         "--max-concurrent-downloads",
-        "-j N is how many files at once",
+        "use -j N for concurrent files",
     ),
     (
         "--max-connection-per-server",
-        "-x N is how many connections a server",
+        "use -x N for connections per host",
     ),
-    ("--tries", "--retry N is how many further tries"),
-    ("--silent", "-q tells only errors"),
+    ("--tries", "use --retry N"),
+    ("--silent", "use -q for errors only"),
     (
         "--threads",
-        "-j N is how many files at once; one thread has all connections",
+        "use -j N for concurrent files; one thread serves all connections",
     ),
     (
         "--no-check-certificate",
-        "--insecure trusts any certificate",
+        "use --insecure to accept any certificate",
     ),
     (
         "--split <N>",
-        "-s N is for connections a file; -q tells only errors",
+        "use -s N for connections per file, -q for errors only",
     ),
     (
         "--min-split-size <SIZE>",
-        "--insecure trusts any certificate",
+        "use --insecure to accept any certificate",
     ),
     (
         "--per-host <N>",
-        "-x N is for connections a server; --proxy URL names a proxy",
+        "use -x N for connections per host, --proxy URL for a proxy",
     ),
     (
         "--timeout <DUR>",
-        "-T DUR is how long a server may send nothing; no file can be sent",
+        "use -T DUR for a timeout; uploads are not supported",
     ),
 ];
 
-/// Our own other commands.
-const CAT: &[Habit] = &[("--threads", "-j N is how many files are open at once")];
+/// Options of our other commands.
+const CAT: &[Suggestion] = &[("--threads", "use -j N for the number of files read ahead")];
 
-/// What an error about the command line is better told as: what is wrong, and a hint.
+/// Returns the text and the hint of a usage error, if there is a better one than clap's.
 pub(crate) fn meant(command: &str, error: &clap::Error) -> Option<(String, &'static str)> {
     let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
-    let habits = match command {
+    let suggestions = match command {
         "serve" => SERVE,
         "echo" => ECHO,
         "download" => DOWNLOAD,
         "cat" => CAT,
         _ => return None,
     };
-    let (_, hint) = habits.iter().find(|(habit, _)| habit == typed)?;
+    let (_, hint) = suggestions.iter().find(|(option, _)| option == typed)?;
     let text = match error.kind() {
-        ErrorKind::UnknownArgument => format!("there is no {typed}"),
+        ErrorKind::UnknownArgument => format!("unknown option {typed}"),
         _ => error
             .to_string()
             .lines()
@@ -206,19 +194,19 @@ mod tests {
         assert_eq!(of(&["cat", "-l"]), None);
     }
 
-    /// A habit that has become an option would never be told, and one of ours that has another
+    /// A option that has become an option would never be told, and one of ours that has another
     /// name now neither.
     #[test]
-    fn every_habit_is_an_error_here() {
-        for (command, habits) in [
+    fn every_option_is_an_error_here() {
+        for (command, suggestions) in [
             ("serve", SERVE),
             ("echo", ECHO),
             ("download", DOWNLOAD),
             ("cat", CAT),
         ] {
-            for (habit, _) in habits {
-                let name = habit.split(' ').next().unwrap();
-                let line = if name == *habit {
+            for (option, _) in suggestions {
+                let name = option.split(' ').next().unwrap();
+                let line = if name == *option {
                     vec![command, name]
                 } else {
                     vec![command, name, "?"]

@@ -503,13 +503,11 @@ mod tests {
     fn partial_response_of_another_date_restarts() {
         let range = ("content-range", "bytes 40-99/100");
         let length = ("content-length", "100");
-        let (append, over) = (
-            Action::Append {
-                count: 60,
-                total: Some(100),
-            },
-            Action::Restart(Mismatch::Date),
-        );
+        let append = Action::Append {
+            count: 60,
+            total: Some(100),
+        };
+        let over = Action::Restart(Mismatch::Date);
         for (validators, now, action) in [
             (
                 &[("last-modified", OLD), ("date", LATER)][..],

@@ -10,7 +10,7 @@ use rustls::CertificateError::{
 use rustls::{AlertDescription, CertificateError, HandshakeType, InvalidMessage};
 
 use crate::escape::Escaped;
-use crate::net::tls::verify::{Fingerprint, NotPinned, OfAuthority};
+use crate::net::tls::fingerprint::{Fingerprint, NotPinned, OfAuthority};
 
 /// The maximum number of certificate names in an error.
 const MAX_NAMES: usize = 5;

@@ -13,8 +13,8 @@ use rustls::{Error, ServerConfig};
 
 use super::error::TlsSetupError;
 use super::files::{Identity, Loaded, load_identity, load_roots};
+use super::fingerprint::Fingerprint;
 use super::plaintext_alert::PlaintextAlertWatch;
-use super::verify::Fingerprint;
 
 /// The names in a certificate that is made for one run.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];

@@ -1,91 +1,17 @@
-//! Which servers are trusted: for their issuer, or for something else.
+//! Verification of server certificates: by trusted roots, by pin, or not at all.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
-    SupportedCipherSuite,
-};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use super::error::TlsSetupError;
 use super::files::load_roots;
-
-/// The SHA-256 of a certificate's DER. It is written in 64 hex digits, and read with or without
-/// colons between their pairs, as openssl prints them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-/// A text that is no [`Fingerprint`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the 64 hex digits of a SHA-256")]
-pub struct FingerprintError;
-
-impl Fingerprint {
-    /// That of a certificate in DER.
-    pub fn of(certificate: &[u8]) -> Self {
-        // rustls brings a SHA-256 with each suite: no crate more for one hash.
-        let hash = match TLS13_AES_128_GCM_SHA256 {
-            SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
-            SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
-        };
-        let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(hash.hash(certificate).as_ref()) {
-            *to = *from;
-        }
-        Self(bytes)
-    }
-}
-
-impl FromStr for Fingerprint {
-    type Err = FingerprintError;
-
-    fn from_str(text: &str) -> Result<Self, FingerprintError> {
-        let digits: Vec<_> = text.bytes().filter(|byte| *byte != b':').collect();
-        let mut bytes = [0; 32];
-        if digits.len() != 2 * bytes.len() {
-            return Err(FingerprintError);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            let [high, low] = [pair[0], pair[1]].map(|digit| char::from(digit).to_digit(16));
-            let value = high
-                .zip(low)
-                .map(|(high, low)| 16 * high + low)
-                .ok_or(FingerprintError)?;
-            *byte = u8::try_from(value).map_err(|_| FingerprintError)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// The certificate is another than the pinned one. Travels inside the errors of rustls.
-#[derive(Debug, thiserror::Error)]
-#[error("not the pinned certificate")]
-pub(super) struct NotPinned(pub(super) Fingerprint);
-
-/// The certificate is that of an authority. Travels inside the errors of rustls.
-#[derive(Debug, thiserror::Error)]
-#[error("the certificate of an authority")]
-pub(super) struct OfAuthority(pub(super) Fingerprint);
+use super::fingerprint::{Fingerprint, NotPinned, OfAuthority};
 
 /// Trusts those whose certificate leads to a root, as rustls does, and remembers of an authority's
 /// which one it was: it is gone when the handshake has failed.
@@ -225,6 +151,7 @@ impl ServerCertVerifier for PinnedOrNone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tls::FingerprintError;
 
     const OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 

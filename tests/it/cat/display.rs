@@ -145,9 +145,19 @@ fn random_run(random: &mut fastrand::Rng) -> Run {
     }
 }
 
-/// `SEED=N` in the environment repeats a run.
 #[test]
-fn a_thousand_random_runs_are_those_of_gnu_cat() {
+fn random_runs_equal_gnu_cat() {
+    compare_random_runs(200);
+}
+
+#[test]
+#[ignore = "slow: 2,000 random runs"]
+fn two_thousand_random_runs_equal_gnu_cat() {
+    compare_random_runs(2_000);
+}
+
+/// Compares random runs with GNU cat. `SEED=N` in the environment repeats them.
+fn compare_random_runs(runs: usize) {
     let seed = env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -163,7 +173,7 @@ fn a_thousand_random_runs_are_those_of_gnu_cat() {
     for (name, text) in [("empty", ""), ("-n", "minus\r\n"), ("--number", "\r")] {
         folder.write(name, text);
     }
-    for number in 0..1000 {
+    for number in 0..runs {
         if number % 10 == 0 {
             (0..8).for_each(|n| drop(folder.write(&format!("file {n}"), nasty(&mut random))));
         }

@@ -196,7 +196,7 @@ fn what_cannot_be_meant_is_told_without_the_secret() {
         (
             &["--netrc-file", "none"],
             3,
-            "read names and passwords from none: No such file",
+            "read netrc file none: No such file",
         ),
         (&["--netrc"], 3, ".netrc: No such file"),
     ] {

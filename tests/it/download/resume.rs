@@ -600,7 +600,7 @@ pub(super) fn killed(times: usize, arguments: &[&str]) {
 
 #[test]
 fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
-    killed(20, &[]);
+    killed(8, &[]);
 }
 
 #[test]

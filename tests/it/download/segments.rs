@@ -439,7 +439,7 @@ fn a_signal_leaves_a_part_to_go_on_with() {
 
 #[test]
 fn killed_at_any_moment_it_goes_on_with_all_parts_and_the_file_is_exact() {
-    killed(20, &["-s4", "-k256K"]);
+    killed(6, &["-s4", "-k256K"]);
 }
 
 #[test]

@@ -255,10 +255,10 @@ fn invalid_unix_path_is_a_usage_error() {
         myapp(arguments).run().code(2).prints("");
     }
     for (option, value, says) in [
-        ("--max-line", "0", "must be more than 0"),
-        ("--max-connections", "0", "must be more than 0"),
+        ("--max-line", "0", "must be greater than 0"),
+        ("--max-connections", "0", "must be greater than 0"),
         ("--max-per-ip", "99999999999999999999", "too large"),
-        ("--reset-after", "0", "must be more than 0"),
+        ("--reset-after", "0", "must be greater than 0"),
         ("--seed", "seven", "not a whole number"),
     ] {
         let ran = myapp(["serve", option, value]).run().code(2).prints("");

@@ -1,4 +1,4 @@
-//! Lines over the limit and lines without end.
+//! Lines over the limit and endless lines.
 
 use std::io::{Read, Write};
 use std::thread;

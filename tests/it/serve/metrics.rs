@@ -324,7 +324,7 @@ fn shortest_stats_interval_does_not_block_shutdown() {
 #[test]
 fn zero_stats_interval_is_a_usage_error() {
     let ran = myapp(["serve", "--stats", "0"]).run().code(2).prints("");
-    ran.says("--stats must be more than 0");
+    ran.says("--stats must be greater than 0");
 }
 
 /// Returns the names of the numbers in a JSON object and in its direct members, with the member's

@@ -483,7 +483,7 @@ fn unusable_tls_files_are_named_with_cause() {
             "other",
             "cert",
             5,
-            "use certificate cert with its key: ",
+            "use certificate cert with its private key: ",
         ),
     ] {
         let line = [

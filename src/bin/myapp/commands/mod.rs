@@ -13,7 +13,7 @@ use std::thread::available_parallelism;
 fn number<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, &'static str> {
     text.parse()
         .map_err(|error: ParseIntError| match error.kind() {
-            IntErrorKind::Zero => "must be more than 0",
+            IntErrorKind::Zero => "must be greater than 0",
             IntErrorKind::PosOverflow => "too large",
             _ => "not a whole number",
         })

@@ -167,7 +167,7 @@ pub(crate) struct Options {
 /// Parses a duration above zero.
 fn some_time(text: &str) -> Result<Duration, String> {
     match units::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be more than 0".into()),
+        Ok(Duration::ZERO) => Err("must be greater than 0".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }
@@ -176,7 +176,7 @@ fn some_time(text: &str) -> Result<Duration, String> {
 /// Parses a size of at least one byte.
 fn some_size(text: &str) -> Result<NonZeroU64, String> {
     let size = units::parse_size(text).map_err(|error| error.to_string())?;
-    NonZeroU64::new(size).ok_or_else(|| "must be more than 0".into())
+    NonZeroU64::new(size).ok_or_else(|| "must be greater than 0".into())
 }
 
 /// Parses a rate in messages per second above zero, with the suffixes `k`, `M` and `G`.

@@ -214,11 +214,11 @@ impl Options {
             return Err(Failure::usage("--prefix has no effect with --mode discard"));
         }
         if self.idle_timeout == Some(Duration::ZERO) {
-            let failure = Failure::usage("--idle-timeout must be more than 0");
+            let failure = Failure::usage("--idle-timeout must be greater than 0");
             return Err(failure.hint("omit it to keep idle connections open"));
         }
         if self.stats == Some(Duration::ZERO) {
-            return Err(Failure::usage("--stats must be more than 0"));
+            return Err(Failure::usage("--stats must be greater than 0"));
         }
         if !self.busy_poll.is_zero() && cfg!(not(target_os = "linux")) {
             return Err(Failure::usage("--busy-poll is only supported on Linux"));
@@ -233,6 +233,7 @@ mod tests {
     use super::*;
     use clap::Parser;
     use myapp::serve::FaultInjection;
+    use std::num::NonZeroU64;
     use std::thread::available_parallelism;
 
     use crate::exit_code::Code;
