@@ -1,6 +1,6 @@
-//! Addresses as people type them ([`address`]), connections to them ([`connect`], [`names`]),
-//! sockets that wait for connections ([`listener`]) and the connections that come in (`stream`),
-//! TLS ([`tls`]).
+//! Networking: addresses ([`address`]), name resolution ([`resolver`]), outgoing connections
+//! ([`connect`]), listeners ([`listener`]) and accepted connections (`stream`), UDP (`udp`), TLS
+//! ([`tls`]).
 
 pub mod address;
 pub mod connect;

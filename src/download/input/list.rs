@@ -487,6 +487,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one random scenario, easier to read in one piece"
+    )]
     fn random_lists_are_parsed_as_written() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);

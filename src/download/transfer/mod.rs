@@ -76,11 +76,8 @@ pub(crate) async fn download(
         url,
         path: output.path().as_deref(),
     });
-    let rate = context
-        .config
-        .limits
-        .rate_per_file
-        .map(SharedRateLimiter::new);
+    let limits = &context.config.limits;
+    let rate = limits.rate_per_file.map(SharedRateLimiter::new);
     let request = RequestContext {
         context,
         source: &item.source,
@@ -113,24 +110,35 @@ pub(crate) async fn download(
         Output::Part(part) => {
             let is_renamed = is_named && context.config.output.server_names;
             let skip_if = skip_condition(context, &part, is_renamed);
-            match transfer(part.store(), skip_if).await? {
-                Outcome::Complete { bytes, validators } => {
-                    let name = if is_renamed { validators.name } else { None };
-                    let path = part.finish(name.as_deref().and_then(filename::from_server))?;
-                    sync_directory(context, &path).await?;
-                    Ok(saved(Some(path), bytes, false))
-                }
-                Outcome::Skipped { existing } => {
-                    let path = existing.unwrap_or_else(|| part.target());
-                    Ok(saved(Some(path), 0, true))
-                }
-            }
+            let outcome = transfer(part.store(), skip_if).await?;
+            let skipped = matches!(outcome, Outcome::Skipped { .. });
+            let (path, bytes) = finish_part(context, part, is_renamed, outcome).await?;
+            Ok(saved(Some(path), bytes, skipped))
         }
         Output::Writer(store) => match transfer(store, SkipIf::Never).await? {
             Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
             Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
         },
         Output::Existing(path) => Ok(saved(Some(path), 0, true)),
+    }
+}
+
+/// Gives a complete part its final name. Returns the path and the number of bytes; of a skipped
+/// download, the existing path and 0.
+async fn finish_part(
+    context: &Context,
+    part: Part,
+    is_renamed: bool,
+    outcome: Outcome,
+) -> Result<(PathBuf, u64), Error> {
+    match outcome {
+        Outcome::Complete { bytes, validators } => {
+            let name = if is_renamed { validators.name } else { None };
+            let path = part.finish(name.as_deref().and_then(filename::from_server))?;
+            sync_directory(context, &path).await?;
+            Ok((path, bytes))
+        }
+        Outcome::Skipped { existing } => Ok((existing.unwrap_or_else(|| part.target()), 0)),
     }
 }
 

@@ -648,6 +648,10 @@ mod tests {
 
     impl UnreliableServer {
         /// Returns the head, the version and the start of the body, which ends where the head says.
+        #[expect(
+            clippy::too_many_lines,
+            reason = "one random scenario, easier to read in one piece"
+        )]
         fn response(&mut self, request: &RangeRequest) -> (ResponseMeta, usize, u64) {
             if self.version + 1 < self.lengths.len() && self.random.u8(..4) == 0 {
                 self.version += 1;
@@ -717,6 +721,10 @@ mod tests {
 
     /// Downloads a file with interruptions at random bytes; each byte is stored as
     /// `(version, offset)`.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one random scenario, easier to read in one piece"
+    )]
     fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Validators)> {
         let mut random = fastrand::Rng::with_seed(seed);
         let lengths = (0..3).map(|_| random.u64(1..60)).collect();
