@@ -159,19 +159,27 @@ mod tests {
     }
 
     #[test]
-    fn what_others_call_otherwise_is_told_with_the_name_that_it_has_here() {
+    fn options_of_other_programs_get_a_hint() {
         for (line, text, hint) in [
-            (&["download", "-O", "u"][..], "there is no -O", "-o PATH"),
-            (&["download", "-nc", "u"], "there is no -n", "--no-clobber"),
+            (&["download", "-O", "u"][..], "unknown option -O", "-o PATH"),
+            (
+                &["download", "-nc", "u"],
+                "unknown option -n",
+                "--no-clobber",
+            ),
             (
                 &["download", "-C", "-", "u"],
-                "there is no -C",
-                "-c goes on",
+                "unknown option -C",
+                "-c to resume",
             ),
-            (&["download", "-qP", "dir", "u"], "there is no -P", "-d DIR"),
+            (
+                &["download", "-qP", "dir", "u"],
+                "unknown option -P",
+                "-d DIR",
+            ),
             (
                 &["download", "--tries=3", "u"],
-                "there is no --tries",
+                "unknown option --tries",
                 "--retry",
             ),
             (
@@ -181,23 +189,22 @@ mod tests {
             ),
             (
                 &["serve", "-lk", "-p", "80"],
-                "there is no -l",
+                "unknown option -l",
                 "myapp serve 8888",
             ),
-            (&["echo", "-u", "host", "7"], "there is no -u", "udp://"),
+            (&["echo", "-u", "host", "7"], "unknown option -u", "udp://"),
         ] {
-            let (told, help) = of(line).unwrap_or_else(|| panic!("{line:?}"));
-            assert_eq!(told, text, "{line:?}");
+            let (found, help) = of(line).unwrap_or_else(|| panic!("{line:?}"));
+            assert_eq!(found, text, "{line:?}");
             assert!(help.contains(hint), "{line:?}: {help}");
         }
         assert_eq!(of(&["download", "--no-such-thing"]), None);
         assert_eq!(of(&["cat", "-l"]), None);
     }
 
-    /// A option that has become an option would never be told, and one of ours that has another
-    /// name now neither.
+    /// An entry without effect: an option that exists here, or one of ours that was renamed.
     #[test]
-    fn every_option_is_an_error_here() {
+    fn every_entry_is_a_usage_error() {
         for (command, suggestions) in [
             ("serve", SERVE),
             ("echo", ECHO),

@@ -25,6 +25,7 @@ fn lines(ran: &Ran) -> (Vec<Value>, Value) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_file_has_a_line_and_so_has_the_run() {
     let (folder, body) = (Folder::new(), seeded(1, 5000));
     let whole = body.clone();

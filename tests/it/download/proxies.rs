@@ -350,6 +350,7 @@ fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_proxy_that_fails_is_named_with_its_cause() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -12,8 +12,8 @@ use super::*;
 fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
     for (line, says) in [
         (&["-O", "u"][..], "hint: files are named after their URLs"),
-        (&["-nc", "u"], "hint: --no-clobber"),
-        (&["-C", "-", "u"], "hint: -c goes on"),
+        (&["-nc", "u"], "hint: use --no-clobber"),
+        (&["-C", "-", "u"], "hint: use -c to resume"),
         (&[], "no URL"),
         (&["-o", "f", "a", "b"], "hint: use -d DIR"),
         (&["-o", "f", "-"], "hint: use -d DIR"),

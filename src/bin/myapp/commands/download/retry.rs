@@ -44,7 +44,6 @@ impl RetryOptions {
                 max_retries: self.retry,
                 base_delay: self.retry_delay,
                 max_elapsed: self.retry_max_time,
-                ..config.retry
             },
             ..config
         }

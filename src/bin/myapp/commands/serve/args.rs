@@ -262,6 +262,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn each_option_sets_its_field() {
         let line = config(&[
             "--prefix",
