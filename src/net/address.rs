@@ -1,4 +1,4 @@
-//! Addresses as people type them: `8888`, `localhost:8888`, `[::1]:8888`, `[fe80::1%eth0]:8888`,
+//! Addresses in their textual form: `8888`, `localhost:8888`, `[::1]:8888`, `[fe80::1%eth0]:8888`,
 //! `:8888`, `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`.
 
 use std::fmt;
@@ -7,31 +7,32 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where to listen or what to connect to, and how bytes travel there.
+/// Address to listen on or to connect to, with its transport.
 ///
-/// It is printed as it is read, `tcp://` left out; [`to_url`](Self::to_url) always says how.
+/// Displayed in the form in which it is parsed, without `tcp://`; [`to_url`](Self::to_url) always
+/// includes the scheme.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A stream of bytes over TCP: `HOST:PORT` or `tcp://HOST:PORT`.
+    /// TCP: `HOST:PORT` or `tcp://HOST:PORT`.
     Tcp(Endpoint),
-    /// Datagrams over UDP: `udp://HOST:PORT`.
+    /// UDP: `udp://HOST:PORT`.
     Udp(Endpoint),
-    /// A stream of bytes inside TLS over TCP: `tls://HOST:PORT`.
+    /// TLS over TCP: `tls://HOST:PORT`.
     Tls(Endpoint),
-    /// A stream of bytes over a Unix socket: `unix:PATH`.
+    /// Unix stream socket: `unix:PATH`.
     Unix(UnixPath),
 }
 
-/// A machine and a port on it.
+/// Host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// The machine.
+    /// The host.
     pub host: Host,
-    /// The port; 0 lets the system choose one to listen on.
+    /// The port; a listener with port 0 gets a free port from the kernel.
     pub port: u16,
 }
 
-/// Makes an address of an endpoint.
+/// Combines an endpoint with a transport.
 type Transport = fn(Endpoint) -> Address;
 
 const TRANSPORTS: [(&str, Transport); 3] = [
@@ -40,82 +41,82 @@ const TRANSPORTS: [(&str, Transport); 3] = [
     ("tls://", Address::Tls),
 ];
 
-/// The machine of an [`Endpoint`].
+/// Host of an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// Every interface of this machine, IPv4 and IPv6; to connect to, this machine.
+    /// All interfaces, IPv4 and IPv6; when connecting, the loopback interface.
     Any,
-    /// One address.
+    /// An IP address.
     Ip(IpAddr),
-    /// A link-local address, of which there may be one on each link: `fe80::1%eth0` (RFC 4007
-    /// section 11, typed as RFC 9844 says).
+    /// A link-local address, which is unique per link only: `fe80::1%eth0` (RFC 4007 section 11,
+    /// notation of RFC 9844).
     Zoned {
         /// The address.
         ip: Ipv6Addr,
-        /// The interface to the link, by its name or its number.
+        /// The interface, by name or index.
         zone: String,
     },
-    /// A name that is to be resolved.
+    /// A host name.
     Name(String),
 }
 
-/// The path of a Unix socket, of a length that the system takes.
+/// Path of a Unix socket, short enough for `sockaddr_un`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnixPath(PathBuf);
 
-/// A text that is no [`Address`].
+/// Error of parsing an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The port is missing.
     #[error("a port is missing (HOST:PORT)")]
     NoPort,
-    /// The port is no number from 0 to 65535.
+    /// The port is not a number from 0 to 65535.
     #[error("the port is no number from 0 to 65535")]
     Port,
-    /// An IPv6 address without brackets: where it ends and the port begins is anyone's guess.
+    /// An IPv6 address without brackets is ambiguous.
     #[error("an IPv6 address needs brackets ([::1]:PORT)")]
     Brackets,
-    /// Between the brackets stands no IPv6 address.
+    /// The text in brackets is not an IPv6 address.
     #[error("between [ and ] stands no IPv6 address")]
     Ipv6,
-    /// A zone without a name, or beside an address that is the same on all links.
+    /// The zone is empty, or the address is not link-local.
     #[error("behind % stands the interface of a link-local address ([fe80::1%eth0]:PORT)")]
     Zone,
-    /// A host name with characters that no host name has.
+    /// The host name contains invalid characters.
     #[error("not a host name")]
     Name,
-    /// A scheme that is not known.
+    /// The scheme is unknown.
     #[error("the scheme is none of tcp://, udp://, tls:// and unix:")]
     Scheme,
-    /// Two slashes and then a name: a path, or a host as in other schemes.
+    /// Two slashes after `unix:` are ambiguous: a path, or a host as in other schemes.
     #[error("a path follows unix: at once (unix:PATH)")]
     Slashes,
-    /// The path of a Unix socket is none.
+    /// The path of a Unix socket is invalid.
     #[error(transparent)]
     Path(#[from] UnixPathError),
 }
 
-/// A path that no Unix socket can have.
+/// Error of an invalid Unix socket path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnixPathError {
-    /// It is empty.
+    /// The path is empty.
     #[error("the path is empty")]
     Empty,
-    /// It has a NUL byte in it.
+    /// The path contains a NUL byte.
     #[error("the path has a NUL byte in it")]
     Nul,
-    /// The system has no room for it (`sockaddr_un`).
+    /// The path does not fit into `sockaddr_un`.
     #[error("the path has {0} bytes, and that of a Unix socket has 107 at most")]
     Long(usize),
 }
 
 impl Address {
-    /// An address for TCP on this machine's IPv4 loopback interface.
+    /// Returns a TCP address on the IPv4 loopback interface.
     pub const fn loopback(port: u16) -> Self {
         Self::Tcp(Endpoint::loopback(port))
     }
 
-    /// The machine and port, where this is no path.
+    /// Returns the endpoint, or `None` for a path.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::Tcp(endpoint) | Self::Udp(endpoint) | Self::Tls(endpoint) => Some(endpoint),
@@ -123,7 +124,7 @@ impl Address {
         }
     }
 
-    /// The address, without a zone, and the port, where this is no path and the machine no name.
+    /// Returns the socket address without a zone, or `None` for a path or a host name.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         let Endpoint { host, port } = self.endpoint()?;
         match host {
@@ -133,7 +134,7 @@ impl Address {
         }
     }
 
-    /// The address with what stands for its transport: `tcp://127.0.0.1:8888`.
+    /// Returns the address with its scheme: `tcp://127.0.0.1:8888`.
     pub fn to_url(&self) -> String {
         match self {
             Self::Tcp(endpoint) => format!("tcp://{endpoint}"),
@@ -143,7 +144,7 @@ impl Address {
 }
 
 impl Endpoint {
-    /// A port of this machine's IPv4 loopback interface.
+    /// Returns an endpoint on the IPv4 loopback interface.
     pub const fn loopback(port: u16) -> Self {
         Self {
             host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -151,8 +152,8 @@ impl Endpoint {
         }
     }
 
-    /// What a socket has that was bound to this endpoint and has the address `local`: the system
-    /// knows a zone by its number alone.
+    /// Returns the endpoint of a socket that was bound to this endpoint and has the address
+    /// `local`. The kernel reports a zone by its index only, so the name is kept.
     pub(crate) fn bound(&self, local: SocketAddr) -> Self {
         match &self.host {
             Host::Zoned { .. } => Self {
@@ -181,14 +182,14 @@ impl From<SocketAddr> for Endpoint {
 }
 
 impl UnixPath {
-    /// The most bytes of a path: `sockaddr_un` has room for 108, of which the last is NUL.
+    /// The maximum length of a path: `sockaddr_un` has 108 bytes, the last of which is NUL.
     const LONGEST: usize = 107;
 
-    /// Takes a path.
+    /// Validates a path.
     ///
     /// # Errors
     ///
-    /// [`UnixPathError`] where no Unix socket can have it.
+    /// [`UnixPathError`] if no Unix socket can have this path.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, UnixPathError> {
         let path = path.into();
         match path.as_os_str().as_bytes() {
@@ -232,7 +233,7 @@ fn without_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
 }
 
 fn parse_path(text: &str) -> Result<UnixPath, AddressError> {
-    // `unix:///run/x` is how URLs are written; `unix://run/x` could mean two things.
+    // `unix:///run/x` is the URL form; `unix://run/x` is ambiguous.
     let path = match text.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
         Some(_) => return Err(AddressError::Slashes),
@@ -244,7 +245,7 @@ fn parse_path(text: &str) -> Result<UnixPath, AddressError> {
 impl FromStr for Endpoint {
     type Err = AddressError;
 
-    /// Reads `PORT` (on 127.0.0.1), `HOST:PORT`, `[::1]:PORT`, `:PORT`.
+    /// Parses `PORT` (on 127.0.0.1), `HOST:PORT`, `[::1]:PORT`, `:PORT`.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(bracketed) = text.strip_prefix('[') {
             let (ip, port) = bracketed.split_once(']').ok_or(AddressError::Ipv6)?;
@@ -270,12 +271,11 @@ impl FromStr for Endpoint {
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
-    // `parse` would also take a sign.
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|_| digits)
-        .ok_or(AddressError::Port)
+    // `parse` would accept a sign.
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(AddressError::Port);
+    }
+    text.parse().map_err(|_| AddressError::Port)
 }
 
 fn parse_ipv6(text: &str) -> Result<Host, AddressError> {
@@ -305,7 +305,7 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
     if let Ok(ip) = text.parse() {
         return Ok(Host::Ip(IpAddr::V4(ip)));
     }
-    // Underscores stand in no host name of the standards, but in many of Docker and Kubernetes.
+    // Underscores are invalid in standard host names but common with Docker and Kubernetes.
     let named = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));

@@ -1,4 +1,4 @@
-//! From a name to a connection.
+//! Outgoing connections.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,7 +18,7 @@ use crate::net::address::{Address, Endpoint};
 use crate::net::resolver::{ResolveError, resolve};
 use crate::net::stream::Stream;
 
-/// How long one address has a lead on the next (RFC 8305 section 5).
+/// The delay before the next address is tried (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Maximum delay before the first retry on a Unix socket with a full backlog.
@@ -27,31 +27,31 @@ const MIN_BACKLOG_DELAY: Duration = Duration::from_millis(2);
 /// Maximum delay before later retries on a Unix socket with a full backlog.
 const MAX_BACKLOG_DELAY: Duration = Duration::from_millis(100);
 
-/// Why there is no connection.
+/// Error of connecting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The host was not resolved.
+    /// The host could not be resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// No address took the connection; the cause is that of the first one that was tried.
+    /// No address accepted the connection; the cause is that of the first address.
     #[error("connect to {address}")]
     Connect {
-        /// What was connected to.
+        /// The address.
         address: Address,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// Resolving and connecting took too long.
+    /// Resolving and connecting exceeded the time limit.
     #[error("connect to {address}: timed out after {limit:?}")]
     TimedOut {
-        /// What was connected to.
+        /// The address.
         address: Address,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
 }
 
-/// A stream of bytes as the system carries it: without TLS.
+/// Stream of bytes over TCP or a Unix socket, without TLS.
 #[derive(Debug, Clone)]
 pub enum TcpOrUnix {
     /// Over TCP.
@@ -60,18 +60,17 @@ pub enum TcpOrUnix {
     Unix(UnixStream),
 }
 
-/// Connects to `address`, for at most `limit`; where that is of TCP, it is resolved, and
-/// connected to as [`connect_to`] does; where a Unix socket has no room in its backlog, there is
-/// waited for some. A handshake of TLS is the caller's to make.
+/// Connects to `address` within `limit`. A TCP address is resolved and connected to like
+/// [`connect_to`]; a Unix socket with a full backlog is retried. A TLS handshake is left to the
+/// caller.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]; when all addresses fail, the error of the first. There are no connections
-/// over UDP: `Unsupported`.
+/// [`ConnectError`]; if all addresses fail, the error of the first. `Unsupported` for UDP.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, the sockets of all attempts are closed.
+/// If the future is dropped, the sockets of all attempts are closed.
 pub async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, ConnectError> {
     let work = async {
         let failed = |source| ConnectError::Connect {
@@ -98,14 +97,14 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, Co
     })
 }
 
-/// Makes an attempt to connect to a Unix socket, again and again while its backlog is full: the
-/// system then says EAGAIN (connect(2)), and tells nobody when there is room.
+/// Retries an attempt to connect to a Unix socket while its backlog is full: the kernel then
+/// returns EAGAIN (connect(2)) and sends no notification when there is room.
 pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>>>(
     attempt: impl Fn() -> A,
 ) -> io::Result<T> {
     let mut backoff = Backoff::new(MIN_BACKLOG_DELAY, MAX_BACKLOG_DELAY);
     loop {
-        // async-net takes it for "in progress", and then finds the socket not connected.
+        // async-net treats EAGAIN as "in progress" and then finds the socket unconnected.
         let is_full = |kind| {
             matches!(
                 kind,
@@ -121,18 +120,17 @@ pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>
     }
 }
 
-/// Connects to `endpoint`, which has been resolved to `found`.
+/// Connects to `endpoint`, which was resolved to `found`.
 ///
-/// The addresses are tried as [`happy_eyeballs`] does. Small messages are sent at once
-/// (`TCP_NODELAY`).
+/// The addresses are tried by [`happy_eyeballs`]. `TCP_NODELAY` is set.
 ///
 /// # Errors
 ///
-/// [`ConnectError::Connect`] when all addresses fail, with the cause of the first.
+/// [`ConnectError::Connect`] if all addresses fail, with the cause of the first.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, the sockets of all attempts are closed.
+/// If the future is dropped, the sockets of all attempts are closed.
 pub async fn connect_to(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
@@ -150,8 +148,8 @@ async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects to `endpoint`, which has been resolved to `found`, with a stream that is bound to this
-/// thread; otherwise as [`connect_to`].
+/// Connects to `endpoint`, which was resolved to `found`, with a stream of the current worker
+/// thread.
 ///
 /// # Errors
 ///
@@ -159,7 +157,7 @@ async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
 ///
 /// # Cancel safety
 ///
-/// That of [`connect_to`].
+/// The same as [`connect_to`].
 pub(crate) async fn connect_local(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
@@ -173,7 +171,7 @@ pub(crate) async fn connect_local(
         })
 }
 
-/// Puts the families in turn, starting with that of the first address (RFC 8305 section 4).
+/// Alternates the address families, starting with that of the first address (RFC 8305 section 4).
 fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = found
@@ -189,23 +187,24 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-/// Makes `attempt` at each of these addresses until one succeeds, as in RFC 8305 ("Happy
-/// Eyeballs"): the families in turn, the next 250 ms after the last or as soon as one has failed;
-/// the first success wins and the other attempts are dropped. `None` if there is no address.
+/// Runs `attempt` on these addresses until one succeeds (RFC 8305, "Happy Eyeballs"): the families
+/// alternate, the next attempt starts after 250 ms or when one has failed, and the first success
+/// drops the other attempts. Returns `None` if there is no address.
 ///
 /// # Errors
 ///
-/// When all attempts fail, the error of the first.
+/// If all attempts fail, the error of the first.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, all attempts are dropped.
+/// If the future is dropped, all attempts are dropped.
 pub async fn happy_eyeballs<T, E, A: Future<Output = Result<T, E>>>(
     found: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> A,
 ) -> Option<Result<T, E>> {
     let mut waiting = interleave(found).into_iter();
-    let (mut running, mut failed) = (Vec::new(), None);
+    let mut running = Vec::new();
+    let mut failed = None;
     loop {
         running.extend(waiting.next().map(|address| Box::pin(attempt(address))));
         if running.is_empty() {
@@ -215,13 +214,13 @@ pub async fn happy_eyeballs<T, E, A: Future<Output = Result<T, E>>>(
         match timeout(lead, first_of(&mut running)).await {
             Ok(Err(error)) => failed = failed.or(Some(error)),
             Ok(success) => return Some(success),
-            // It goes on beside the next.
+            // The attempt continues beside the next one.
             Err(_) => {}
         }
     }
 }
 
-/// The result of the first that ends, which is taken out.
+/// Returns the output of the first future that completes, and removes it.
 async fn first_of<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
     poll_fn(|cx| {
         for index in 0..running.len() {

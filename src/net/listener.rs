@@ -1,4 +1,4 @@
-//! Sockets that wait for connections.
+//! Listening sockets.
 
 pub(crate) mod accept;
 mod unix;
@@ -19,46 +19,46 @@ use crate::net::address::{Address, Endpoint, Host, UnixPath};
 use crate::net::resolver::{ResolveError, resolve};
 pub(super) use unix::SocketPathGuard;
 
-/// Connections that the system accepts before we do. The 128 of the standard library stall a
-/// burst of connections for a second; the system cuts this to `net.core.somaxconn`.
+/// The backlog. The 128 of the standard library stall a burst of connections for a second. The
+/// kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A socket that listens for connections over TCP or a Unix socket. It does not block.
+/// Non-blocking listening socket, TCP or Unix.
 #[derive(Debug)]
 pub struct Listener {
-    /// Stands before the socket, so that it is dropped first: see [`SocketPathGuard`].
+    /// Declared before the socket, so that it is dropped first: see [`SocketPathGuard`].
     pub(super) path_guard: Option<Arc<SocketPathGuard>>,
     pub(super) socket: OwnedFd,
     pub(super) local: Address,
 }
 
-/// Why a [`Listener`] cannot listen.
+/// Error of binding a [`Listener`].
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The name does not resolve.
+    /// The host could not be resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// The address cannot be had: in use, not ours, not permitted.
+    /// The address cannot be bound: in use, not local, or not permitted.
     #[error("listen on {address}")]
     Bind {
         /// The address.
         address: Address,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// A socket that was handed over is of no use.
+    /// A passed socket is unusable.
     #[error("take over the socket of descriptor {descriptor}")]
     Adopt {
-        /// The number of its file descriptor.
+        /// Its file descriptor.
         descriptor: i32,
-        /// What is wrong with it.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl ListenError {
-    /// The error with the address as it was asked for: a listener of TCP does not know what will
-    /// be spoken over its connections.
+    /// Replaces the address by the requested one: a TCP listener does not know whether its
+    /// connections use TLS.
     pub(crate) fn of(self, asked: &Address) -> Self {
         match self {
             Self::Bind { source, .. } => Self::Bind {
@@ -71,11 +71,10 @@ impl ListenError {
 }
 
 impl Listener {
-    /// Listens on `endpoint` for TCP, with `count` sockets between which the system shares the
-    /// connections out (`SO_REUSEPORT`), one for each thread that accepts. [`Host::Any`] and
-    /// `[::]` listen on IPv4 and IPv6, whatever the system's `bindv6only` says; [`Host::Any`] on
-    /// IPv4 alone where there is no IPv6. Of a name with several addresses the first that can be
-    /// had is taken.
+    /// Binds `endpoint` for TCP with `count` sockets, one per accepting thread, among which the
+    /// kernel distributes the connections (`SO_REUSEPORT`). [`Host::Any`] and `[::]` listen on IPv4
+    /// and IPv6 regardless of `bindv6only`; [`Host::Any`] listens on IPv4 alone where IPv6 is
+    /// missing. Of a name with several addresses, the first one that can be bound is used.
     ///
     /// # Errors
     ///
@@ -83,7 +82,7 @@ impl Listener {
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, nothing listens.
+    /// If the future is dropped, nothing stays bound.
     pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
         let bound = bind_first(endpoint, |address| listen_on(endpoint, address, count)).await?;
         bound.map_err(|source| ListenError::Bind {
@@ -92,13 +91,12 @@ impl Listener {
         })
     }
 
-    /// Listens on a Unix socket at `path`, for `count` threads that accept, with the permissions
-    /// `mode` (`0o600`: its owner alone may connect), whatever the umask; there is no moment at
-    /// which it has more.
+    /// Binds a Unix socket at `path` for `count` accepting threads, with the permissions `mode`
+    /// (`0o600`: only the owner may connect) regardless of the umask. The path never has more
+    /// permissions.
     ///
-    /// A socket that is there already is taken over if nobody listens on it any more; anything
-    /// else that is there stays. When the last of the listeners is dropped, so is the path, if it
-    /// is still theirs.
+    /// A stale socket is replaced; any other file is kept. Dropping the last listener removes the
+    /// path, if it still belongs to this socket.
     ///
     /// # Errors
     ///
@@ -122,13 +120,12 @@ impl Listener {
         })
     }
 
-    /// Takes over a socket that was bound by somebody else and listens already, over TCP or as a
-    /// Unix socket, for `count` threads that accept. Programs that are started from here on do
-    /// not inherit it. A path stays when the listeners are dropped.
+    /// Takes over a socket that listens already, TCP or Unix, for `count` accepting threads. It
+    /// becomes close-on-exec. Dropping the listeners keeps its path.
     ///
     /// # Errors
     ///
-    /// [`ListenError::Adopt`] where it does not listen, or for something else.
+    /// [`ListenError::Adopt`] if the socket does not listen, or is of another kind.
     pub fn adopt(socket: OwnedFd, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
         let descriptor = socket.as_raw_fd();
         let adopt = || {
@@ -143,13 +140,13 @@ impl Listener {
         adopt().map_err(|source| ListenError::Adopt { descriptor, source })
     }
 
-    /// The address that the socket has: with the port that the system chose where 0 was asked.
+    /// Returns the bound address, with the assigned port where port 0 was requested.
     pub fn local_addr(&self) -> &Address {
         &self.local
     }
 }
 
-/// The same socket for `count` threads, each of which is told of every connection.
+/// Duplicates a socket for `count` threads, each of which is notified of every connection.
 fn share(
     path_guard: Option<Arc<SocketPathGuard>>,
     socket: OwnedFd,
@@ -169,7 +166,7 @@ fn share(
     Ok(listeners)
 }
 
-/// Where a socket that was handed over listens.
+/// Returns the address of a passed socket.
 fn local_address(socket: &OwnedFd) -> io::Result<Address> {
     let wrong = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
     if sockopt::socket_type(socket)? != SocketType::STREAM || !sockopt::socket_acceptconn(socket)? {
@@ -195,11 +192,12 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Does `bind` with the first address of `endpoint` with which it can be done.
+/// Runs `bind` with the first address of `endpoint` that succeeds.
 ///
 /// # Errors
 ///
-/// Where the name does not resolve; inside, what `bind` said of the first address.
+/// The outer error if the name cannot be resolved; the inner one is that of `bind` for the first
+/// address.
 pub(super) async fn bind_first<T>(
     endpoint: &Endpoint,
     bind: impl Fn(SocketAddr) -> io::Result<T>,
@@ -215,7 +213,7 @@ pub(super) async fn bind_first<T>(
     for candidate in candidates {
         match bind(candidate) {
             Ok(bound) => return Ok(Ok(bound)),
-            // An address in use must not send `:PORT` silently to IPv4 alone.
+            // An address in use must not make `:PORT` silently listen on IPv4 alone.
             Err(error) if endpoint.host == Host::Any && !lacks_ipv6(&error) => {
                 return Ok(Err(error));
             }
@@ -227,8 +225,8 @@ pub(super) async fn bind_first<T>(
     ))
 }
 
-/// Binds `count` sockets, made by `open`, to one address, between which the system shares out what
-/// comes (`SO_REUSEPORT`); returns the address that they have.
+/// Binds `count` sockets, created by `open`, to one address with `SO_REUSEPORT`. Returns the bound
+/// address.
 pub(super) fn bind_together(
     address: SocketAddr,
     count: NonZeroUsize,
@@ -239,8 +237,8 @@ pub(super) fn bind_together(
     let local = SocketAddr::try_from(getsockname(&first)?)?;
     let mut sockets = vec![first];
     if count.get() > 1 {
-        // Not before the first is bound: with the option, it would share a port that is in use
-        // with another program of ours instead of failing.
+        // Set after the first bind: otherwise a port in use by another instance of this program
+        // would be shared instead of refused.
         sockopt::set_socket_reuseport(&sockets[0], true)?;
         for _ in 1..count.get() {
             let sibling = open(local)?;
@@ -272,13 +270,13 @@ fn listen_on(
 
 fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket_for(address, SocketType::STREAM)?;
-    // A restart must not wait for the connections of the last run to be forgotten (TIME-WAIT).
+    // A restart must not wait for connections in TIME-WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     prepare_accepted(&socket)?;
     Ok(socket)
 }
 
-/// A socket for an address; of IPv6, for both families.
+/// Creates a socket for an address; an IPv6 socket also serves IPv4.
 pub(super) fn socket_for(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
@@ -293,8 +291,8 @@ pub(super) fn socket_for(address: SocketAddr, kind: SocketType) -> io::Result<Ow
     Ok(socket)
 }
 
-/// Sets what the connections of a TCP socket inherit: small answers are sent at once, and urgent
-/// data stays in its place in the stream (RFC 6093 section 5).
+/// Sets the options that TCP connections inherit: `TCP_NODELAY`, and urgent data in line (RFC 6093
+/// section 5).
 fn prepare_accepted(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     Ok(sockopt::set_socket_oobinline(socket, true)?)

@@ -1,4 +1,4 @@
-//! DnsCache that were resolved, remembered; and those that are not to be resolved.
+//! Name resolution: cached lookups and static hosts.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,52 +12,52 @@ use smol::lock::OnceCell;
 
 use crate::net::address::{AddressError, Endpoint, Host};
 
-/// The most names that are remembered; with more, all are forgotten.
+/// The maximum number of cached names; beyond it, the cache is cleared.
 const MAX_NAMES: usize = 1024;
 
 type Found = Arc<OnceCell<Vec<SocketAddr>>>;
 
-/// How names are looked up.
+/// Configuration of name resolution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolverConfig {
-    /// Which addresses count. Default: all.
+    /// The accepted address families. Default: all.
     pub family: AddressFamily,
-    /// What is not looked up, for it is known. Default: nothing.
+    /// Static hosts, which are not looked up. Default: none.
     pub fixed: Vec<StaticHost>,
 }
 
-/// Which addresses count.
+/// Accepted address families.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AddressFamily {
-    /// Those of IPv4 and of IPv6.
+    /// IPv4 and IPv6.
     #[default]
     Any,
-    /// Those of IPv4 alone.
+    /// IPv4 only.
     V4,
-    /// Those of IPv6 alone.
+    /// IPv6 only.
     V6,
 }
 
-/// An address of a host and port, which is used in place of what the name resolves to. Several
-/// for one host and port are tried like several that were found.
+/// Static address of a host and port. Several addresses of one host and port are tried like
+/// resolved ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticHost {
-    /// The host and port; a name in lower case, as URLs have it.
+    /// The host and port; the name is in lower case, as in URLs.
     pub address: Endpoint,
-    /// Where it is.
+    /// The address.
     pub ip: IpAddr,
 }
 
-/// A text that is no [`StaticHost`].
+/// Error of parsing a [`StaticHost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseStaticHostError {
     /// A part is missing.
     #[error("not of the form HOST:PORT:IP")]
     Form,
-    /// The host and port are none.
+    /// The host and port are invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Behind the second colon stands no address.
+    /// The text after the second colon is not an IP address.
     #[error("behind the port stands no IP address")]
     Ip,
 }
@@ -65,14 +65,15 @@ pub enum ParseStaticHostError {
 impl FromStr for StaticHost {
     type Err = ParseStaticHostError;
 
-    /// Reads `HOST:PORT:IP`; an IPv6 address may stand in brackets.
+    /// Parses `HOST:PORT:IP`; an IPv6 address may be in brackets.
     fn from_str(text: &str) -> Result<Self, ParseStaticHostError> {
         let colon = text
             .match_indices(':')
             .nth(1)
             .ok_or(ParseStaticHostError::Form)?
             .0;
-        let (host, ip) = (&text[..colon], &text[colon + 1..]);
+        let host = &text[..colon];
+        let ip = &text[colon + 1..];
         let bare = ip
             .strip_prefix('[')
             .and_then(|ip| ip.strip_suffix(']'))
@@ -88,7 +89,7 @@ impl FromStr for StaticHost {
 }
 
 impl ResolverConfig {
-    /// The addresses that are known, if there are any.
+    /// Returns the static addresses of an endpoint, if there are any.
     fn known(&self, address: &Endpoint) -> Option<Vec<SocketAddr>> {
         let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
         let all: Vec<_> = same
@@ -97,7 +98,7 @@ impl ResolverConfig {
         (!all.is_empty()).then_some(all)
     }
 
-    /// Leaves out those of the other family.
+    /// Removes addresses of other families.
     fn pick(
         &self,
         address: &Endpoint,
@@ -141,16 +142,15 @@ pub enum ResolveError {
     },
 }
 
-/// Finds the socket addresses of `endpoint`, off the executor where a name must be resolved.
+/// Resolves `endpoint` to socket addresses. A name is resolved off the executor.
 ///
 /// # Errors
 ///
-/// [`ResolveError::Name`] where the name does not resolve, or to nothing;
-/// [`ResolveError::Zone`].
+/// [`ResolveError::Name`] if the name does not resolve; [`ResolveError::Zone`].
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, the resolver goes on in the background and its answer is lost.
+/// If the future is dropped, the lookup continues in the background and its result is discarded.
 pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
     let port = endpoint.port;
     let name = match &endpoint.host {
@@ -185,14 +185,14 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveErro
     Ok(found)
 }
 
-/// The number of an interface, which a zone gives by its name or that number.
+/// Returns the index of an interface, given by name or index.
 fn interface(zone: &str) -> io::Result<u32> {
     let number = || zone.parse().ok().map(NonZeroU32::get);
     Ok(if_nametoindex(zone).or_else(|error| number().ok_or(error))?)
 }
 
-/// A memory for what names resolve to. Who asks for a name that is being resolved waits for the
-/// same answer. A failure is not remembered.
+/// Cache of resolved names. Concurrent lookups of one name share the result. Failures are not
+/// cached.
 #[derive(Debug, Default)]
 pub struct DnsCache {
     lookup: ResolverConfig,
@@ -200,7 +200,7 @@ pub struct DnsCache {
 }
 
 impl DnsCache {
-    /// Makes a memory that is empty.
+    /// Creates an empty cache.
     pub fn new(lookup: ResolverConfig) -> Self {
         Self {
             lookup,
@@ -208,15 +208,15 @@ impl DnsCache {
         }
     }
 
-    /// Finds the socket addresses of `address`, as [`resolve`] does.
+    /// Resolves `address` like [`resolve`].
     ///
     /// # Errors
     ///
-    /// Those of [`resolve`]; also where no address is of the family that counts.
+    /// Those of [`resolve`], also if no address has an accepted family.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, others who wait for the same name ask again.
+    /// If the future is dropped, other waiters for the same name repeat the lookup.
     pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
         let found = match self.lookup.known(address) {
             Some(known) => known,
@@ -229,7 +229,7 @@ impl DnsCache {
         self.lookup.pick(address, found)
     }
 
-    /// Forgets what `address` resolves to: nobody answers there.
+    /// Removes `address` from the cache, because it did not answer.
     pub fn invalidate(&self, address: &Endpoint) {
         self.lock().remove(address);
     }

@@ -1,5 +1,4 @@
-//! Connections over TCP and Unix sockets, and the sockets that accept them, bound to a thread of
-//! the runtime.
+//! Connections over TCP and Unix sockets, bound to a worker thread.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -24,7 +23,7 @@ use crate::net::address::UnixPath;
 use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
-/// A connection over TCP or a Unix socket.
+/// Connection over TCP or a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Stream(Socket<OwnedFd>);
 
@@ -54,15 +53,15 @@ impl Stream {
         Ok(Self(Socket::new(fd)?))
     }
 
-    /// Connects to an address. Small messages are sent at once (`TCP_NODELAY`).
+    /// Connects to an address, with `TCP_NODELAY`.
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    /// Those of `socket(2)` and `connect(2)`; fails on a thread that the runtime does not drive.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, the socket is closed.
+    /// If the future is dropped, the socket is closed.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() {
             AddressFamily::INET
@@ -74,11 +73,11 @@ impl Stream {
         Self::connect_to(fd, &address).await
     }
 
-    /// Connects to the Unix socket at a path, at once or not at all.
+    /// Connects to the Unix socket at a path without waiting.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); `WouldBlock` where the backlog is full.
+    /// Those of [`connect`](Self::connect); `WouldBlock` if the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
         let fd = Self::open(AddressFamily::UNIX)?;
         let address = SocketAddrUnix::new(path.as_ref())?;
@@ -93,7 +92,7 @@ impl Stream {
 
     async fn connect_to(fd: OwnedFd, address: &impl SocketAddrArg) -> io::Result<Self> {
         let socket = Socket::new(fd)?;
-        // To connect again tells how the first time ended (connect(2), on EINPROGRESS).
+        // A second connect(2) returns the result of the first one (EINPROGRESS).
         let attempt = |fd: &OwnedFd| match connect(fd, address) {
             Err(Errno::INPROGRESS | Errno::ALREADY) => Err(Errno::WOULDBLOCK.into()),
             Ok(()) | Err(Errno::ISCONN) => Ok(()),
@@ -148,17 +147,17 @@ impl AsyncWrite for Stream {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match shutdown(self.0.get_ref(), Shutdown::Write) {
-            // The other side has gone before: nothing is left to be closed.
+            // The peer has reset the connection: nothing is left to shut down.
             Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
             result => Poll::Ready(Ok(result?)),
         }
     }
 }
 
-/// What can be closed with a reset.
+/// Streams that can be closed with a reset.
 pub(crate) trait ResetOnClose {
-    /// Makes closing drop what has not been sent, and send a reset (RFC 9293 section 3.10.5). A
-    /// Unix socket knows neither, and is simply closed.
+    /// Makes the close discard unsent data and send a reset (RFC 9293 section 3.10.5). A Unix
+    /// socket is simply closed.
     ///
     /// # Errors
     ///
@@ -181,14 +180,14 @@ impl ResetOnClose for Stream {
     }
 }
 
-/// Who is at the other end of a connection.
+/// Peer of a connection.
 ///
-/// Small, as there is one for each open connection; most come over IPv4.
+/// Small, because each open connection has one; most are IPv4.
 #[derive(Debug)]
 pub(crate) enum Peer {
     V4(SocketAddrV4),
     V6(Box<SocketAddrV6>),
-    /// The process that has connected, 0 where it cannot be seen from here, and its user.
+    /// The PID (0 if it is not visible from here) and UID of the connected process.
     Unix {
         process: i32,
         user: u32,
@@ -205,7 +204,7 @@ impl Peer {
         if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
             return Ok(address.into());
         }
-        // Not with rustix: its process numbers cannot be 0.
+        // rustix cannot represent PID 0.
         let credentials = getsockopt(socket, PeerCredentials)?;
         Ok(Self::Unix {
             process: credentials.pid(),
@@ -213,7 +212,7 @@ impl Peer {
         })
     }
 
-    /// The address, if it has one.
+    /// Returns the IP address, if there is one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::V4(address) => Some((*address.ip()).into()),
@@ -225,7 +224,7 @@ impl Peer {
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
-        // On a socket of both families IPv4 arrives as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        // A dual-stack socket reports IPv4 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
         match (address.ip().to_canonical(), address) {
             (IpAddr::V4(ip), _) => Self::V4(SocketAddrV4::new(ip, address.port())),
             (_, SocketAddr::V6(address)) => Self::V6(Box::new(address)),

@@ -26,50 +26,50 @@ pub use files::Identity;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
 
-/// A stream inside TLS.
+/// TLS stream of a client.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;
 
-/// How a client meets servers.
+/// TLS configuration of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Which servers are trusted. Default: those whose certificates the system's roots vouch for.
+    /// Trusted servers. Default: servers with a certificate of a system root.
     pub trust: Trust,
-    /// What is shown to servers that ask who the client is. Default: nothing.
+    /// The client certificate, presented on request. Default: none.
     pub identity: Option<Identity>,
 }
 
-/// Which servers are trusted.
+/// Trusted servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Those with a certificate for their name that leads to one of the system's roots. They are
-    /// looked for where OpenSSL does, `SSL_CERT_FILE` and `SSL_CERT_DIR` included.
+    /// Servers with a certificate for their name that chains to a system root. The roots are found
+    /// like by OpenSSL, including `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[default]
     SystemRoots,
-    /// Those with a certificate for their name that leads to a root in this PEM file.
+    /// Servers with a certificate for their name that chains to a root in this PEM file.
     RootCertificates(PathBuf),
-    /// Those with this certificate. Its issuer, names and dates do not count.
+    /// Servers with this certificate. Issuer, names and dates are ignored.
     PinnedSha256(Fingerprint),
-    /// All: whoever sits in between can read and change everything.
+    /// All servers: anyone on the path can read and change everything.
     DangerouslyAcceptAny,
 }
 
-/// What a client trusts, and the sessions that it can resume. Clones share them.
+/// TLS client: trust and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
 }
 
 impl TlsClient {
-    /// Makes a client. TLS 1.3 and 1.2 are spoken, and within them one of `protocols` (RFC 7301),
-    /// such as `http/1.1`; without any, whatever both sides mean.
+    /// Creates a client for TLS 1.3 and 1.2 with one of `protocols` (ALPN, RFC 7301), such as
+    /// `http/1.1`.
     ///
     /// # Errors
     ///
-    /// [`TlsSetupError`] where there is no certificate to trust, or none to show.
+    /// [`TlsSetupError`] if a certificate or a root cannot be loaded.
     ///
     /// # Cancel safety
     ///
-    /// The files are read in the pool for blocking work, which goes on when this is dropped.
+    /// The files are read on the blocking pool, which continues if the future is dropped.
     pub async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
         let mut config = smol::unblock(move || client_config(&config)).await?;
         config.alpn_protocols = protocols
@@ -81,7 +81,7 @@ impl TlsClient {
         })
     }
 
-    /// Shakes hands over `stream` with a server that proves to be `host`.
+    /// Performs the handshake over `stream` with a server that proves to be `host`.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl TlsClient {
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, the stream is closed.
+    /// If the future is dropped, the stream is closed.
     pub async fn connect<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -103,7 +103,7 @@ impl TlsClient {
 }
 
 fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
-    // By name, because a program around this library may have chosen another one for itself.
+    // Explicit, because the program that uses this library may have installed another provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -136,7 +136,7 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     match host {
         Host::Any => Ok(ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST))),
         Host::Ip(ip) => Ok(ServerName::from(*ip)),
-        // A zone means something on this machine alone.
+        // A zone is meaningful on this machine only.
         Host::Zoned { ip, .. } => Ok(ServerName::from(IpAddr::from(*ip))),
         Host::Name(name) => {
             ServerName::try_from(name.clone()).map_err(|_| TlsError::InvalidServerName)

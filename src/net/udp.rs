@@ -1,4 +1,4 @@
-//! Sockets for datagrams (UDP, RFC 768), bound to a thread of the runtime.
+//! UDP sockets (RFC 768), bound to a worker thread.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -24,15 +24,15 @@ use crate::net::address::{Address, Endpoint};
 use crate::net::listener::{ListenError, bind_first, bind_together, socket_for};
 use crate::runtime::{Direction, Socket};
 
-/// The longest datagram there is, that of IPv6 without jumbograms: what is read into a buffer of
-/// this size is never cut.
+/// The longest datagram, that of IPv6 without jumbograms: a buffer of this size never truncates
+/// one.
 pub const MAX_DATAGRAM_LEN: usize = 65_527;
 
-/// Bytes in which datagrams may wait for us. The system cuts this to `net.core.rmem_max`; what
-/// comes on top is lost.
+/// The size of the receive buffer, which the kernel limits to `net.core.rmem_max`. Further
+/// datagrams are dropped.
 const RECEIVE_BUFFER_LEN: usize = 4 << 20;
 
-/// A UDP socket that is bound to an address, and not yet to a thread. It does not block.
+/// Bound, non-blocking UDP socket that does not belong to a thread yet.
 #[derive(Debug)]
 pub(crate) struct BoundUdp {
     socket: UdpSocket,
@@ -40,8 +40,9 @@ pub(crate) struct BoundUdp {
 }
 
 impl BoundUdp {
-    /// Binds `count` sockets to `endpoint`, as [`Listener::bind`](crate::net::listener::Listener)
-    /// does, one for each thread. Of a peer, all datagrams come to the same one, in their order.
+    /// Binds `count` sockets to `endpoint`, one per thread, like
+    /// [`Listener::bind`](crate::net::listener::Listener). All datagrams of a peer arrive at the
+    /// same socket, in order.
     ///
     /// # Errors
     ///
@@ -49,14 +50,14 @@ impl BoundUdp {
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, nothing is bound.
+    /// If the future is dropped, nothing stays bound.
     pub(crate) async fn bind(
         endpoint: &Endpoint,
         count: NonZeroUsize,
     ) -> Result<Vec<Self>, ListenError> {
         let open = |address| {
             let socket = socket_for(address, SocketType::DGRAM)?;
-            // Before datagrams can come: of those that came earlier nothing would be told.
+            // Before datagrams can arrive: earlier ones would lack the control messages.
             prepare(&socket, address)?;
             Ok(socket)
         };
@@ -79,12 +80,11 @@ impl BoundUdp {
 }
 
 impl BoundUdp {
-    /// Takes over a socket that was bound by somebody else. Programs that are started from here on
-    /// do not inherit it.
+    /// Takes over a bound socket. It becomes close-on-exec.
     ///
     /// # Errors
     ///
-    /// [`ListenError::Adopt`] where it is not one of UDP.
+    /// [`ListenError::Adopt`] if it is not a UDP socket.
     pub(crate) fn adopt(socket: OwnedFd) -> Result<Self, ListenError> {
         let descriptor = socket.as_raw_fd();
         let adopt = || {
@@ -95,7 +95,7 @@ impl BoundUdp {
     }
 }
 
-/// Whether datagrams come to a socket, and no connections.
+/// Whether a socket receives datagrams.
 pub(crate) fn is_datagram_socket(socket: &OwnedFd) -> bool {
     sockopt::socket_type(socket) == Ok(SocketType::DGRAM)
 }
@@ -111,13 +111,13 @@ impl TryFrom<UdpSocket> for BoundUdp {
     }
 }
 
-/// Whether an address is one of this machine's: whether a socket can have it.
+/// Whether an address is local: whether a socket can be bound to it.
 pub(crate) fn is_local_address(mut address: SocketAddr) -> bool {
     address.set_port(0);
     UdpSocket::bind(address).is_ok()
 }
 
-/// A UDP socket whose datagrams are answered.
+/// UDP socket of a server.
 #[derive(Debug)]
 pub(crate) struct UdpServerSocket {
     socket: Socket<UdpSocket>,
@@ -125,16 +125,16 @@ pub(crate) struct UdpServerSocket {
     control: Vec<u8>,
 }
 
-/// A UDP socket that exchanges datagrams with one peer alone.
+/// UDP socket that is connected to one peer.
 #[derive(Debug)]
 pub(crate) struct UdpPeerSocket(Socket<UdpSocket>);
 
 impl UdpPeerSocket {
-    /// Opens a socket that sends to `peer`, and is told when nobody is there.
+    /// Creates a socket that is connected to `peer`, so that ICMP errors are reported.
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)` and `connect(2)`; and on a thread that the runtime does not drive.
+    /// Those of `socket(2)` and `connect(2)`; fails on a thread that the runtime does not drive.
     pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = connect(peer)?;
         sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_LEN)?;
@@ -145,7 +145,7 @@ impl UdpPeerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `send(2)`; also of what was sent before.
+    /// Those of `send(2)`, also of earlier datagrams.
     pub(crate) fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -155,12 +155,12 @@ impl UdpPeerSocket {
             .poll(Direction::Write, cx, |socket| socket.send(datagram))
     }
 
-    /// Receives a datagram into `buffer`, which is to have room for the [`MAX_DATAGRAM_LEN`]; returns its
+    /// Receives a datagram into `buffer`, which should have [`MAX_DATAGRAM_LEN`] bytes. Returns its
     /// length.
     ///
     /// # Errors
     ///
-    /// Those of `recv(2)`; mostly what has become of something that was sent before.
+    /// Those of `recv(2)`, mostly of datagrams that were sent earlier.
     pub(crate) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -171,8 +171,8 @@ impl UdpPeerSocket {
     }
 }
 
-/// The addresses of a server, of which the next is tried where one refuses: with datagrams that
-/// shows only once one was sent.
+/// Addresses of a server. The next one is tried if one refuses, which UDP reports only after a
+/// datagram was sent.
 #[derive(Debug)]
 pub(crate) struct AddressIter(vec::IntoIter<SocketAddr>);
 
@@ -181,11 +181,12 @@ impl AddressIter {
         Self(found.into_iter())
     }
 
-    /// Opens a socket to the next address to which there is a way; none if there is no other.
+    /// Opens a socket to the next address that has a route. Returns `None` if there is no other
+    /// address.
     ///
     /// # Errors
     ///
-    /// When there is a way to none of them, the error of the first.
+    /// If no address has a route, the error of the first.
     pub(crate) fn next<T>(
         &mut self,
         open: impl Fn(SocketAddr) -> io::Result<T>,
@@ -201,7 +202,7 @@ impl AddressIter {
     }
 }
 
-/// A socket that sends to `peer`, and takes what comes from there alone. It does not block.
+/// Creates a non-blocking socket that is connected to `peer`.
 pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -213,14 +214,14 @@ pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Where a datagram came from and what it asked, which is all that its answer must know.
+/// Source and destination of a received datagram, which its reply requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PacketInfo {
     /// The address of the sender.
     pub(crate) peer: SocketAddr,
-    /// The address of ours that was asked, where the socket has several.
+    /// The local destination address, if the socket has several.
     local_ip: Option<IpAddr>,
-    /// How many hops further the datagram could have gone (the TTL of IPv4).
+    /// The remaining hop limit of the datagram (TTL of IPv4).
     hops: Option<u8>,
 }
 
@@ -229,7 +230,7 @@ impl UdpServerSocket {
     ///
     /// # Errors
     ///
-    /// On a thread that the runtime does not drive.
+    /// Fails on a thread that the runtime does not drive.
     pub(crate) fn new(bound: BoundUdp) -> io::Result<Self> {
         let BoundUdp { socket, local } = bound;
         let control = cmsg_space!(in_pktinfo, in6_pktinfo, c_int, c_int);
@@ -244,7 +245,7 @@ impl UdpServerSocket {
         self.local
     }
 
-    /// Waits until a datagram may wait, or an error.
+    /// Waits until a datagram or an error may be available.
     ///
     /// # Errors
     ///
@@ -252,17 +253,17 @@ impl UdpServerSocket {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when this is dropped halfway.
+    /// Cancel safe.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         poll_fn(|cx| self.socket.poll_ready(Direction::Read, cx)).await
     }
 
-    /// Receives a datagram into `buffer`, which is to have room for the [`MAX_DATAGRAM_LEN`]; returns its
+    /// Receives a datagram into `buffer`, which should have [`MAX_DATAGRAM_LEN`] bytes. Returns its
     /// length.
     ///
     /// # Errors
     ///
-    /// Those of `recvmsg(2)`; mostly what has become of something that was sent before.
+    /// Those of `recvmsg(2)`, mostly of datagrams that were sent earlier.
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -278,9 +279,9 @@ impl UdpServerSocket {
         })
     }
 
-    /// Sends an answer, in one datagram and from the address that was asked; returns its length.
-    /// It can go one hop less than what it answers could have gone: datagrams that two servers
-    /// answer each other die out, as they do when routers send them in a circle.
+    /// Sends a reply in one datagram from the destination address of the request. Returns its
+    /// length. Its hop limit is one less than the remaining limit of the request, so that replies
+    /// between two servers die out.
     ///
     /// # Errors
     ///
@@ -320,7 +321,7 @@ impl UdpServerSocket {
     }
 }
 
-/// Has the system keep enough datagrams for a socket, and tell all that is to be known of each.
+/// Sets the receive buffer of a socket, and requests the control messages of each datagram.
 fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
     sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_LEN)?;
     setsockopt(socket, Ipv4RecvTtl, &true)?;
@@ -328,8 +329,8 @@ fn prepare(socket: &impl AsFd, local: SocketAddr) -> io::Result<()> {
         setsockopt(socket, Ipv6RecvHopLimit, &true)?;
     }
     if local.ip().is_unspecified() {
-        // IPv4 comes to a socket of both families too, and tells better what was asked there: an
-        // address of ours also where a broadcast was sent.
+        // A dual-stack socket also receives IPv4, whose own control message reports a local address
+        // even for a broadcast.
         setsockopt(socket, Ipv4PacketInfo, &true)?;
         if local.is_ipv6() {
             setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
@@ -389,7 +390,8 @@ impl PacketInfo {
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                // IPv4 is told in its own way too, and nothing can be sent from a group.
+                // IPv4 has its own control message. Replies cannot be sent from a multicast
+                // address.
                 if ip.to_ipv4_mapped().is_none() && !ip.is_multicast() {
                     self.local_ip = Some(ip.into());
                 }
@@ -401,7 +403,7 @@ impl PacketInfo {
         }
     }
 
-    /// Whether an answer could not go a single hop.
+    /// Whether a reply could not travel a single hop.
     pub(crate) fn ttl_exhausted(&self) -> bool {
         self.hops.is_some_and(|hops| hops <= 1)
     }

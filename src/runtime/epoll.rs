@@ -1,9 +1,9 @@
-//! One thread that runs a future and waits for its sockets with epoll, edge-triggered.
+//! Edge-triggered epoll reactor of one worker thread.
 //!
-//! A socket is registered once, for both directions, and only when a first try would block; what
-//! epoll tells is remembered as a bit a direction, and a try is made only while its bit is set.
-//! So a request that must be waited for costs three system calls: `epoll_wait`, `recv`, `send`.
-//! Closing a socket takes it out of epoll by itself.
+//! A socket is registered once, for both directions, and only when a first attempt would block.
+//! Readiness is stored as one bit per direction, and an attempt is made only while its bit is set.
+//! A request that has to wait costs three system calls: `epoll_wait`, `recv`, `send`. Closing a
+//! socket removes it from epoll.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -28,17 +28,17 @@ use slab::Slab;
 use crate::runtime::direction::Direction;
 use crate::runtime::timers;
 
-/// Events that are taken at once. Of more, what the first have brought into the processor's cache
-/// was measured to be gone when their tasks run.
+/// The maximum number of events per wait. With more, the data of the first events was measured to
+/// be out of the processor cache when their tasks run.
 const EVENTS: usize = 128;
 
-/// The number under which the eventfd is registered.
+/// The key of the eventfd.
 const UNPARK: u64 = u64::MAX;
 
-/// The number under which the timerfd is registered.
+/// The key of the timerfd.
 const TIMER: u64 = u64::MAX - 1;
 
-/// The number of a socket that is not registered yet.
+/// The key of a socket that is not registered.
 const UNREGISTERED: u32 = u32::MAX;
 
 thread_local! {
@@ -46,8 +46,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
 }
 
-/// Has every socket of this thread tried anew, whatever is known of it: what has come in the
-/// meantime may not have been told yet.
+/// Marks every registered socket of this thread readable, so that data that arrived but was not yet
+/// reported by epoll is read.
 pub(crate) fn mark_all_readable() {
     CURRENT.with_borrow(|reactor| {
         if let Some(reactor) = reactor {
@@ -59,7 +59,7 @@ pub(crate) fn mark_all_readable() {
     });
 }
 
-/// How long the driver of this thread has asked for events in vain instead of sleeping.
+/// Returns the time that the driver of this thread has spent busy-polling without events.
 pub(crate) fn busy_poll_time() -> Duration {
     CURRENT.with_borrow(|reactor| {
         reactor
@@ -68,8 +68,8 @@ pub(crate) fn busy_poll_time() -> Duration {
     })
 }
 
-/// Has the task of `cx` polled again when all sockets have been looked at: what has come to others
-/// goes first. (A task that wakes itself would be run again and again before.)
+/// Reschedules the task of `cx` after the next reactor poll, so that other ready tasks run first. A
+/// task that wakes itself would run before the poll.
 pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     CURRENT.with_borrow(|reactor| match reactor {
         Some(reactor) => reactor.deferred.borrow_mut().push(cx.waker().clone()),
@@ -77,7 +77,7 @@ pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     });
 }
 
-/// Runs a future on a thread, and the sockets that it opens there.
+/// Runs a future and the sockets that it opens on the current thread.
 #[derive(Debug)]
 pub(crate) struct Driver {
     epoll: OwnedFd,
@@ -86,11 +86,11 @@ pub(crate) struct Driver {
     busy_poll: Duration,
 }
 
-/// Wakes the thread of a [`Driver`] from any other.
+/// Wakes the thread of a [`Driver`] from other threads.
 #[derive(Debug)]
 pub(crate) struct Unparker {
     eventfd: OwnedFd,
-    /// Whether the thread sleeps in epoll, or is about to.
+    /// Whether the thread blocks in epoll, or is about to.
     parked: AtomicBool,
     woken: AtomicBool,
     cancelled: AtomicBool,
@@ -99,29 +99,29 @@ pub(crate) struct Unparker {
 #[derive(Debug)]
 struct Reactor {
     epoll: OwnedFd,
-    /// Rings at the first moment that a timer waits for: the timeout of `epoll_wait` itself has
-    /// only milliseconds, and `epoll_pwait2` needs Linux 5.11.
+    /// Expires when the first timer is due: the timeout of `epoll_wait` has a resolution of
+    /// milliseconds, and `epoll_pwait2` requires Linux 5.11.
     timerfd: OwnedFd,
     armed_for: Cell<Option<Instant>>,
-    /// How long it has asked in vain instead of sleeping.
+    /// The time spent busy-polling without events.
     busy_poll_time: Cell<Duration>,
     sources: RefCell<Slab<Source>>,
-    /// Who has given way.
+    /// Tasks that wait for the next reactor poll.
     deferred: RefCell<Vec<Waker>>,
     busy_poll: Duration,
 }
 
-/// What is known of a registered socket.
+/// State of a registered socket.
 #[derive(Debug, Default)]
 struct Source {
-    // There is one source for each open connection: one array a property is not padded as one
-    // struct a direction would be, and few ever wait to write.
+    // One per open connection: an array per property avoids the padding of a struct per direction,
+    // and few tasks wait for writability.
     ready: [bool; 2],
     waiting: [bool; 2],
     reader: Option<Waker>,
     writer: Option<Box<Waker>>,
-    /// There is more to read than the next read may show: the end of input, an error, or what
-    /// lies behind urgent data. A short read then does not mean that all has been read.
+    /// A short read does not mean that all data was read: end of input, an error or urgent data may
+    /// follow.
     more: bool,
 }
 
@@ -129,7 +129,7 @@ impl Driver {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Edge-triggered: each write is told once, and nobody needs to read it away.
+        // Edge-triggered: each write is reported once, so that the counter need not be read.
         epoll::add(
             &epoll,
             &eventfd,
@@ -159,8 +159,8 @@ impl Driver {
         })
     }
 
-    /// Keeps asking for events for so long before the thread sleeps: it then needs no wake-up,
-    /// but has a core for itself.
+    /// Polls for this time before the thread blocks: no wake-up is needed then, but one core is
+    /// busy.
     pub(crate) fn busy_poll(self, busy_poll: Duration) -> Self {
         Self { busy_poll, ..self }
     }
@@ -169,8 +169,7 @@ impl Driver {
         Arc::clone(&self.unparker)
     }
 
-    /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
-    /// before.
+    /// Runs the future that `make` creates on this thread. Returns `None` if it was cancelled.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
         let Self {
             epoll,
@@ -195,7 +194,7 @@ impl Driver {
 }
 
 impl Unparker {
-    /// Ends the run of the driver: its future is dropped.
+    /// Cancels the run of the driver; its future is dropped.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, SeqCst);
         self.unpark();
@@ -203,7 +202,7 @@ impl Unparker {
 
     fn unpark(&self) {
         if !self.woken.swap(true, SeqCst) && self.parked.load(SeqCst) {
-            // It fails only when the counter is full, and then the thread has been woken.
+            // Fails only if the counter is full; the thread has been woken then.
             let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
         }
     }
@@ -242,12 +241,13 @@ impl Reactor {
         }
     }
 
-    /// Asks again and again until something happens; `false` when it took too long.
+    /// Polls until an event arrives. Returns `false` after the time limit.
     fn busy_wait(&self, unparker: &Unparker, events: &mut Vec<Event>) -> bool {
         if self.busy_poll.is_zero() {
             return false;
         }
-        let (start, due) = (Instant::now(), timers::first());
+        let start = Instant::now();
+        let due = timers::first();
         let (something, time) = loop {
             self.poll_events(events, true);
             let now = Instant::now();
@@ -262,7 +262,7 @@ impl Reactor {
         something
     }
 
-    /// Waits for events; not at all if there is something else to do.
+    /// Waits for events, without blocking if a task is ready.
     fn sleep(&self, unparker: &Unparker, events: &mut Vec<Event>) {
         unparker.parked.store(true, SeqCst);
         let busy = self.has_pending_work(unparker);
@@ -270,17 +270,17 @@ impl Reactor {
             self.arm_timer();
         }
         self.poll_events(events, busy);
-        // Before wakers run, or each of them would write to the eventfd.
+        // Before wakers run: otherwise each of them would write to the eventfd.
         unparker.parked.store(false, SeqCst);
     }
 
-    /// Has the timerfd ring when the first timer is due.
+    /// Arms the timerfd for the first timer.
     fn arm_timer(&self) {
         let Some(first) = timers::first() else { return };
         if self.armed_for.replace(Some(first)) == Some(first) {
             return;
         }
-        // Nothing at all would switch it off.
+        // Zero would disarm it.
         let left = first
             .saturating_duration_since(Instant::now())
             .max(Duration::from_nanos(1));
@@ -291,7 +291,7 @@ impl Reactor {
             it_interval: Timespec::default(),
             it_value,
         };
-        // A time that is valid cannot be refused.
+        // A valid time cannot be rejected.
         let _ = timerfd_settime(&self.timerfd, TimerfdTimerFlags::empty(), &time);
     }
 
@@ -305,15 +305,16 @@ impl Reactor {
             tv_nsec: 0,
         };
         let timeout = non_blocking.then_some(&NO_WAIT);
-        // A signal ends the wait early: then there are no events. Nothing else can fail here.
+        // A signal interrupts the wait without events. No other error is possible.
         let _ = epoll::wait(&self.epoll, spare_capacity(events), timeout);
     }
 
     fn dispatch(&self, events: &mut Vec<Event>) {
         let mut sources = self.sources.borrow_mut();
         for event in events.drain(..) {
-            let (flags, number) = (event.flags, event.data.u64());
-            // The source may be gone: its socket was closed after the event.
+            let flags = event.flags;
+            let number = event.data.u64();
+            // The socket may have been closed after the event.
             if let Some(source) = usize::try_from(number)
                 .ok()
                 .and_then(|n| sources.get_mut(n))
@@ -329,7 +330,7 @@ impl Reactor {
             .union(EventFlags::RDHUP)
             .union(EventFlags::PRI)
             .union(EventFlags::ET);
-        // Of the direction that did not block nothing is known yet.
+        // The readiness of the other direction is unknown.
         let source = Source {
             ready: [true; 2],
             ..Source::default()
@@ -398,7 +399,7 @@ impl Source {
     }
 }
 
-/// A socket that does not block, bound to the thread on which it was made.
+/// Non-blocking socket, bound to the thread on which it was created.
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
     io: T,
@@ -407,11 +408,11 @@ pub(crate) struct Socket<T> {
 }
 
 impl<T: AsFd> Socket<T> {
-    /// Takes over `io`, which must not block.
+    /// Wraps `io`, which must not block.
     ///
     /// # Errors
     ///
-    /// On a thread without a [`Driver`].
+    /// Fails on a thread without a [`Driver`].
     pub(crate) fn new(io: T) -> io::Result<Self> {
         let reactor = CURRENT.with_borrow(Clone::clone);
         let reactor = reactor.ok_or_else(|| io::Error::other("no driver on this thread"))?;
@@ -435,8 +436,8 @@ impl<T: AsFd> Socket<T> {
         }
     }
 
-    /// Does `attempt` while the socket is ready for it; when it would block, the task of `cx` is
-    /// woken as soon as it may not any more.
+    /// Runs `attempt` while the socket is ready. If it would block, the task of `cx` is woken when
+    /// the socket becomes ready.
     pub(crate) fn poll<R>(
         &self,
         direction: Direction,
@@ -454,8 +455,8 @@ impl<T: AsFd> Socket<T> {
         }
     }
 
-    /// Takes note that an attempt has taken all that was there: the next is made when more has
-    /// come.
+    /// Clears the readiness after an attempt that exhausted the socket; the next attempt waits for
+    /// an event.
     pub(crate) fn clear_readiness(&self, direction: Direction) {
         if let Some(source) = self.reactor.sources.borrow_mut().get_mut(self.number()) {
             source.ready[direction as usize] = source.more && direction == Direction::Read;
@@ -466,7 +467,7 @@ impl<T: AsFd> Socket<T> {
         self.number.get() as usize
     }
 
-    /// Whether the socket is known not to be ready; the task is woken then when it is.
+    /// Whether the socket is known not to be ready; registers the waker then.
     fn waits(&self, direction: Direction, cx: &mut Context<'_>) -> bool {
         let mut sources = self.reactor.sources.borrow_mut();
         let Some(source) = sources.get_mut(self.number()) else {
@@ -479,7 +480,7 @@ impl<T: AsFd> Socket<T> {
         true
     }
 
-    /// Registers the socket if it is not, and waits.
+    /// Registers the socket on first use, and waits.
     fn block(&self, direction: Direction, cx: &mut Context<'_>) -> io::Result<()> {
         if self.number.get() == UNREGISTERED {
             self.number.set(self.reactor.register(&self.io)?);
@@ -503,7 +504,7 @@ impl<T> Socket<T> {
 
 impl<T> Drop for Socket<T> {
     fn drop(&mut self) {
-        // Dropped when nothing is borrowed any more: a waker may be the last of its task.
+        // Dropped while nothing is borrowed: a waker may be the last reference to its task.
         let source = self
             .reactor
             .sources

@@ -1,4 +1,4 @@
-//! What the driver is where there is no epoll: smol's reactor, behind the same face.
+//! Driver for platforms without epoll: smol's reactor behind the same interface.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -14,30 +14,30 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::runtime::direction::Direction;
 
-/// Has every socket of this thread tried anew: here, each try is a real one.
+/// Does nothing here: each attempt is a system call.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn mark_all_readable() {}
 
-/// How long the driver of this thread has asked for events in vain: here it always sleeps.
+/// Returns zero: this driver does not busy-poll.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn busy_poll_time() -> Duration {
     Duration::ZERO
 }
 
-/// Has the task of `cx` polled again, after others.
+/// Reschedules the task of `cx` after others.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn yield_to_reactor(cx: &Context<'_>) {
     cx.waker().wake_by_ref();
 }
 
-/// Runs a future on a thread.
+/// Runs a future on the current thread.
 #[derive(Debug)]
 pub(crate) struct Driver {
     unparker: Arc<Unparker>,
     cancelled: Receiver<()>,
 }
 
-/// Ends the run of a [`Driver`] from any thread.
+/// Cancels the run of a [`Driver`] from any thread.
 #[derive(Debug)]
 pub(crate) struct Unparker(Sender<()>);
 
@@ -54,18 +54,17 @@ impl Driver {
         Arc::clone(&self.unparker)
     }
 
-    /// Does nothing: smol's reactor always sleeps.
+    /// Does nothing: smol's reactor always blocks.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn busy_poll(self, _: Duration) -> Self {
         self
     }
 
-    /// Runs the future that `make` makes on this thread to its end; `None` when it was cancelled
-    /// before.
+    /// Runs the future that `make` creates on this thread. Returns `None` if it was cancelled.
     pub(crate) fn run<F: Future>(self, make: impl FnOnce() -> F) -> Option<F::Output> {
         let run = async { Some(make().await) };
         let cancelled = async {
-            // An answer or the end of the channel: nothing else is sent over it.
+            // A message or the end of the channel: nothing else is sent.
             let _ = self.cancelled.recv().await;
             None
         };
@@ -74,18 +73,18 @@ impl Driver {
 }
 
 impl Unparker {
-    /// Ends the run of the driver: its future is dropped.
+    /// Cancels the run of the driver; its future is dropped.
     pub(crate) fn cancel(&self) {
         self.0.close();
     }
 }
 
-/// A socket that does not block.
+/// Non-blocking socket.
 #[derive(Debug)]
 pub(crate) struct Socket<T>(Async<T>);
 
 impl<T: AsFd> Socket<T> {
-    /// Takes over `io`, which must not block.
+    /// Wraps `io`, which must not block.
     ///
     /// # Errors
     ///
@@ -106,7 +105,7 @@ impl<T: AsFd> Socket<T> {
         }
     }
 
-    /// Does `attempt`, again whenever the socket is ready for it, until it would not block.
+    /// Runs `attempt`, again whenever the socket is ready, until it does not block.
     pub(crate) fn poll<R>(
         &self,
         direction: Direction,
@@ -126,11 +125,11 @@ impl<T: AsFd> Socket<T> {
         self.0.get_ref()
     }
 
-    /// Takes note that an attempt has taken all that was there. The reactor does not need to know.
+    /// Does nothing: smol's reactor tracks readiness itself.
     pub(crate) fn clear_readiness(&self, _: Direction) {}
 }
 
-/// Is done at a moment: smol's timer, which does not tell itself for which one it waits.
+/// Timer of smol that also stores its deadline.
 #[derive(Debug)]
 pub(crate) struct Timer {
     timer: smol::Timer,
@@ -138,7 +137,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// A timer that is done at that moment.
+    /// Creates a timer that expires at a time.
     pub(crate) fn at(at: Instant) -> Self {
         Self {
             timer: smol::Timer::at(at),
@@ -146,14 +145,14 @@ impl Timer {
         }
     }
 
-    /// A timer that is done when so much time has passed.
+    /// Creates a timer that expires after a duration.
     pub(crate) fn after(duration: Duration) -> Self {
         Instant::now()
             .checked_add(duration)
             .map_or_else(Self::never, Self::at)
     }
 
-    /// A timer that is never done, unless it is set.
+    /// Creates a timer that never expires unless it is set.
     pub(crate) fn never() -> Self {
         Self {
             timer: smol::Timer::never(),
@@ -161,12 +160,12 @@ impl Timer {
         }
     }
 
-    /// The moment that it waits for.
+    /// Returns the deadline.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.at
     }
 
-    /// Sets it to another moment.
+    /// Changes the deadline.
     pub(crate) fn set_at(&mut self, at: Instant) {
         self.timer.set_at(at);
         self.at = Some(at);

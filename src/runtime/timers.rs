@@ -1,7 +1,7 @@
-//! The moments at which the tasks of a thread are to be woken.
+//! Timers of one worker thread.
 //!
-//! They wait in one queue a thread, and its driver sleeps no longer than until the first: to set
-//! one takes no lock and no system call, and wakes no other thread.
+//! They are in one queue per thread, and the driver blocks no longer than until the first deadline:
+//! setting a timer needs neither a lock nor a system call, and wakes no other thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// The moment, and what tells timers of the same moment apart.
+/// The deadline, and an id that distinguishes timers of the same deadline.
 type Key = (Instant, u64);
 
 thread_local! {
@@ -21,12 +21,12 @@ thread_local! {
     static NEXT_ID: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The first moment that a task of this thread waits for.
+/// Returns the first deadline of this thread.
 pub(super) fn first() -> Option<Instant> {
     QUEUE.with_borrow(|queue| queue.first_key_value().map(|((at, _), _)| *at))
 }
 
-/// Wakes all tasks of this thread whose moment has come.
+/// Wakes all tasks of this thread whose deadline has passed.
 pub(super) fn fire() {
     let Some(first) = first() else { return };
     let now = Instant::now();
@@ -34,7 +34,7 @@ pub(super) fn fire() {
         return;
     }
     let end = (now, u64::MAX);
-    // Woken when nothing is borrowed any more.
+    // Woken while nothing is borrowed.
     let due = QUEUE.with_borrow_mut(|queue| {
         let later = queue.split_off(&end);
         mem::replace(queue, later)
@@ -42,19 +42,19 @@ pub(super) fn fire() {
     due.into_values().for_each(Waker::wake);
 }
 
-/// Is done at a moment, on a thread of a driver. Elsewhere it never is.
+/// Timer on a thread of a driver. On other threads it never expires.
 #[derive(Debug)]
 pub(crate) struct Timer {
     id: u64,
     at: Option<Instant>,
-    /// Whether it is in the queue: under `at` and `id`.
+    /// Whether it is in the queue, under `at` and `id`.
     queued: bool,
-    /// Its place in the queue of a thread does not move with it to another.
+    /// Not `Send`: its entry is in the queue of this thread.
     _of_this_thread: PhantomData<Rc<()>>,
 }
 
 impl Timer {
-    /// A timer that is done at that moment.
+    /// Creates a timer that expires at a time.
     pub(crate) fn at(at: Instant) -> Self {
         Self {
             at: Some(at),
@@ -62,14 +62,14 @@ impl Timer {
         }
     }
 
-    /// A timer that is done when so much time has passed.
+    /// Creates a timer that expires after a duration.
     pub(crate) fn after(duration: Duration) -> Self {
         Instant::now()
             .checked_add(duration)
             .map_or_else(Self::never, Self::at)
     }
 
-    /// A timer that is never done, unless it is set.
+    /// Creates a timer that never expires unless it is set.
     pub(crate) fn never() -> Self {
         let id = NEXT_ID.replace(NEXT_ID.get() + 1);
         Self {
@@ -80,12 +80,12 @@ impl Timer {
         }
     }
 
-    /// The moment that it waits for.
+    /// Returns the deadline.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.at
     }
 
-    /// Sets it to another moment.
+    /// Changes the deadline.
     pub(crate) fn set_at(&mut self, at: Instant) {
         self.leave();
         self.at = Some(at);
@@ -145,7 +145,8 @@ mod tests {
     fn order(busy_poll: Duration, millis: &[u32]) -> Vec<u32> {
         let driver = Driver::new().unwrap().busy_poll(busy_poll);
         let work = || async {
-            let (start, done) = (Instant::now(), RefCell::default());
+            let start = Instant::now();
+            let done = RefCell::default();
             let executor = LocalExecutor::new();
             let wait = async |millis: u32| {
                 let at = Timer::at(start + MILLI * millis).await;

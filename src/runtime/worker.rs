@@ -1,4 +1,4 @@
-//! A thread that runs one future.
+//! Worker thread.
 
 use std::future::Future;
 use std::io;
@@ -10,8 +10,7 @@ use smol::channel::{Receiver, bounded};
 
 use crate::runtime::driver::{Driver, Unparker};
 
-/// A thread that runs one future, and the sockets that it opens. When dropped, the future is
-/// dropped at once, and the thread has ended.
+/// Thread that runs one future and its sockets. Dropping it drops the future and joins the thread.
 #[derive(Debug)]
 pub(crate) struct WorkerThread<T> {
     result: Receiver<T>,
@@ -20,12 +19,12 @@ pub(crate) struct WorkerThread<T> {
 }
 
 impl<T: Send + 'static> WorkerThread<T> {
-    /// Starts a thread for the future that `make` makes there. For `busy_poll` after each event it
-    /// keeps asking for the next one before it sleeps.
+    /// Starts a thread for the future that `make` creates there. It polls for `busy_poll` before it
+    /// blocks.
     ///
     /// # Errors
     ///
-    /// When the system has no thread or no descriptor left.
+    /// Fails if no thread or descriptor is available.
     pub(crate) fn start<F: Future<Output = T>>(
         name: &str,
         busy_poll: Duration,
@@ -36,7 +35,7 @@ impl<T: Send + 'static> WorkerThread<T> {
         let (sender, result) = bounded(1);
         let work = move || {
             if let Some(output) = driver.run(make) {
-                // Nobody waits for it any more when the other side is gone.
+                // The receiver is gone if the result is not wanted.
                 let _ = sender.try_send(output);
             }
         };
@@ -48,11 +47,11 @@ impl<T: Send + 'static> WorkerThread<T> {
         })
     }
 
-    /// Waits for the end of the future; `None` if it panicked.
+    /// Waits for the end of the future. Returns `None` if it panicked.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, so is the future.
+    /// If the future returned here is dropped, the future of the worker is dropped too.
     pub(crate) async fn finish(self) -> Option<T> {
         self.result.recv().await.ok()
     }
@@ -62,7 +61,7 @@ impl<T> Drop for WorkerThread<T> {
     fn drop(&mut self) {
         self.unparker.cancel();
         if let Some(thread) = self.thread.take() {
-            // A panic has been told by the panic hook already.
+            // The panic hook has reported the panic.
             let _ = thread.join();
         }
     }

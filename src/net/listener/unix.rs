@@ -1,4 +1,4 @@
-//! The path of a Unix socket: who may have it, and who takes it away.
+//! Binding and removing the path of a Unix socket.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,10 +16,10 @@ use rustix::net::{
 
 use crate::net::address::UnixPath;
 
-/// A path at which a socket of ours was bound. When this is dropped, so is the path, if it is
-/// still that of our socket.
+/// Path of a bound Unix socket. Dropping the guard removes the path, if it still belongs to the
+/// socket.
 ///
-/// The socket must be open until then: as long as it is, nobody else's file can have its inode.
+/// The socket must outlive the guard: while it is open, no other file can have its inode.
 #[derive(Debug)]
 pub(crate) struct SocketPathGuard {
     path: PathBuf,
@@ -27,10 +27,9 @@ pub(crate) struct SocketPathGuard {
 }
 
 impl SocketPathGuard {
-    /// Binds `socket` at `path` with the permissions `mode`. A socket that is there already is
-    /// taken away first if nobody listens on it any more.
+    /// Binds `socket` at `path` with the permissions `mode`. A stale socket is removed first.
     pub(super) fn bind(socket: &OwnedFd, path: &UnixPath, mode: Mode) -> io::Result<Self> {
-        // The file gets the permissions of the socket, less the umask: never too many.
+        // The file gets the permissions of the socket minus the umask: never too many.
         fchmod(socket, mode)?;
         let address = SocketAddrUnix::new(path.as_ref())?;
         match bind(socket, &address) {
@@ -55,7 +54,7 @@ impl SocketPathGuard {
 impl Drop for SocketPathGuard {
     fn drop(&mut self) {
         if lstat(&self.path).is_ok_and(|stat| identity(&stat) == self.file) {
-            // What cannot be taken away is taken over by the next.
+            // A path that cannot be removed is replaced by the next server.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -65,7 +64,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
-/// Takes a socket away that nobody listens on, and nothing else.
+/// Removes a stale socket, and nothing else.
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     let stat = lstat(path)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
@@ -77,12 +76,12 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     match connect(&probe, address) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
         Err(error @ Errno::ACCESS) => Err(error.into()),
-        // Taken, waits for others first (EAGAIN), or is for datagrams (EPROTOTYPE).
+        // Accepted, a full backlog (EAGAIN), or a datagram socket (EPROTOTYPE): the socket is live.
         _ => Err(Errno::ADDRINUSE.into()),
     }
 }
 
-/// The name that a Unix socket has: its path, or `@` and what it is called where it has none.
+/// Returns the name of a Unix socket: its path, or `@` and its abstract name.
 pub(super) fn name(address: SocketAddrAny) -> Option<PathBuf> {
     let address = SocketAddrUnix::try_from(address).ok()?;
     if let Some(path) = address.path() {

@@ -1,4 +1,4 @@
-//! Certificates and keys out of files.
+//! Certificates and keys from PEM files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsSetupError;
 
-/// What a client shows of itself to servers that ask: files in PEM.
+/// Certificate and private key, in PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its certificate, and those that lead to its issuer.
+    /// The certificate chain.
     pub certificates: PathBuf,
-    /// The certificate's private key, not encrypted.
+    /// The private key of the certificate, not encrypted.
     pub key: PathBuf,
 }
 
 pub(super) type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// The roots to trust: those in a file, or the system's.
+/// Loads the roots in a file, or the system roots.
 pub(super) fn load_roots(path: Option<&Path>) -> Result<RootCertStore, TlsSetupError> {
     match path {
         Some(path) => read_roots(path).map_err(|source| TlsSetupError::Read {
@@ -54,7 +54,7 @@ fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 fn system_roots() -> io::Result<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Systems keep some that no longer count; one of them must not hide the others.
+    // Systems keep some invalid roots; one of them must not make the others unusable.
     roots.add_parsable_certificates(found.certs);
     match found.errors.into_iter().next() {
         _ if !roots.is_empty() => Ok(roots),

@@ -1,4 +1,4 @@
-//! What a client says in the clear, before there are keys: that it closes, for one.
+//! Plaintext alerts of a client before the handshake has keys.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,18 +6,19 @@ use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
-// Kinds of records (RFC 8446 section 5.1, RFC 5246 section 6.2.1).
+// Record types (RFC 8446 section 5.1, RFC 5246 section 6.2.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 
-/// The alert of who will send no more (RFC 8446 section 6.1).
+/// The alert that ends a connection (RFC 8446 section 6.1).
 const CLOSE_NOTIFY: u8 = 0;
 
-/// A stream that ends where the client says in the clear that it closes.
+/// Stream that ends at a plaintext `close_notify`.
 ///
-/// rustls takes no notice of that before there are keys, as anybody on the way could have said it;
-/// but they could as well close the connection, and a client that means it would keep its place
+/// rustls ignores it before there are keys, because anyone on the path could have sent it. But
+/// anyone on the path could close the connection as well, and a client that closes would occupy its
+/// slot until the timeout.
 /// until it is thrown out.
 #[derive(Debug)]
 pub struct PlaintextAlertWatch<S> {
@@ -25,13 +26,13 @@ pub struct PlaintextAlertWatch<S> {
     records: Records,
 }
 
-/// How far the records have been followed.
+/// State of the record parser.
 #[derive(Debug, Default)]
 struct Records {
-    /// The head of a record, and an alert behind it.
+    /// The record header, and an alert after it.
     head: [u8; 7],
     known: usize,
-    /// What follows of the record.
+    /// The rest of the record.
     left: usize,
     stage: Stage,
 }
@@ -40,7 +41,7 @@ struct Records {
 enum Stage {
     #[default]
     PlaintextAlertWatch,
-    /// What comes now is encrypted, as far as it matters.
+    /// The following records are encrypted.
     Encrypted,
     Closed,
 }
@@ -63,7 +64,7 @@ impl<S> PlaintextAlertWatch<S> {
 }
 
 impl Records {
-    /// Follows `bytes`, and returns how many of them there are up to the end of the stream.
+    /// Parses `bytes` and returns the number of bytes up to the end of the stream.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while self.stage == Stage::PlaintextAlertWatch && at < bytes.len() {
@@ -87,7 +88,7 @@ impl Records {
 
     fn judge(&mut self) {
         match (self.known, self.head) {
-            // An alert that is so short is in the clear.
+            // An alert this short is plaintext.
             (5, [ALERT, _, _, 0, 2, ..]) => {}
             (5, [CHANGE_CIPHER_SPEC | APPLICATION_DATA, ..]) => self.stage = Stage::Encrypted,
             (5, [_, _, _, high, low, ..]) => {
@@ -152,7 +153,8 @@ mod tests {
     /// Follows records in pieces of each size: the last of them comes through or not.
     #[track_caller]
     fn ends(records: &[&[u8]], ends: bool) {
-        let (all, before) = (records.concat(), records[..records.len() - 1].concat());
+        let all = records.concat();
+        let before = records[..records.len() - 1].concat();
         let through = if ends { before.len() } else { all.len() };
         for size in 1..=all.len() {
             let mut records = Records::default();

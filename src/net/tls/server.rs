@@ -1,4 +1,4 @@
-//! TLS for servers: what they show, whom they let in, and the handshake.
+//! TLS of a server: its certificate, its clients, and the handshake.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,102 +16,102 @@ use super::files::{Identity, Loaded, load_identity, load_roots};
 use super::fingerprint::Fingerprint;
 use super::plaintext_alert::PlaintextAlertWatch;
 
-/// The names in a certificate that is made for one run.
+/// The names in a self-signed certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// A stream inside TLS that a client began.
+/// TLS stream of a server.
 pub type AcceptedStream<S> = futures_rustls::server::TlsStream<PlaintextAlertWatch<S>>;
 
-/// What a server shows of itself, and whom it lets in.
+/// TLS configuration of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsServerConfig {
-    /// What is shown to clients.
+    /// The certificate that is presented.
     pub identity: ServerIdentity,
-    /// A PEM file with the roots that clients' certificates must lead to. Default: none, and
-    /// clients are not asked for one.
+    /// A PEM file with the roots of client certificates. Default: `None`, client certificates are
+    /// not requested.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What a server shows to its clients.
+/// Certificate of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerIdentity {
-    /// A certificate out of files.
+    /// A certificate from files.
     Files(Identity),
-    /// A certificate that is made as the server starts, which nobody vouches for: clients know it
-    /// by its [`Fingerprint`].
+    /// A self-signed certificate that is generated at the start; clients identify it by its
+    /// [`Fingerprint`].
     SelfSigned,
 }
 
-/// What a server shows, and the sessions that its clients can resume. Clones share them.
+/// TLS server: its certificate and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
 pub struct TlsServer {
     config: Arc<ServerConfig>,
     fingerprint: Fingerprint,
 }
 
-/// Why a handshake with a client failed.
+/// Error of a handshake with a client.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The other side speaks something else.
+    /// The client does not speak TLS.
     #[error("client does not speak TLS")]
     NotTls,
-    /// The client shows no certificate, though one is asked for.
+    /// The client presents no certificate, though one is required.
     #[error("the client shows no certificate")]
     NoCertificate,
-    /// The client's certificate does not lead to a root that is trusted, or is out of date.
+    /// The certificate of the client is not issued by a trusted root, or not valid now.
     #[error("the client's certificate is not accepted")]
     BadCertificate {
-        /// What is wrong with it.
+        /// The cause.
         source: Error,
     },
-    /// The client does not want to go on: mostly, it does not trust our certificate.
+    /// The client aborted the handshake, mostly because it does not trust the certificate.
     #[error("the client broke the handshake off")]
     Refused {
-        /// What it said.
+        /// The alert of the client.
         source: Error,
     },
-    /// Anything else that is wrong with what the client says.
+    /// The handshake failed for another reason.
     #[error("handshake failed")]
     Failed {
-        /// What is wrong.
+        /// The cause.
         source: Error,
     },
     /// The connection failed before the handshake completed.
     #[error("connection failed")]
     Broken {
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl TlsServer {
-    /// Makes a server. TLS 1.3 and 1.2 are spoken.
+    /// Creates a server for TLS 1.3 and 1.2.
     ///
     /// # Errors
     ///
-    /// [`TlsSetupError`] where a file cannot be used, or not with another.
+    /// [`TlsSetupError`] if a file cannot be used, or certificate and key do not match.
     ///
     /// # Cancel safety
     ///
-    /// The files are read in the pool for blocking work, which goes on when this is dropped.
+    /// The files are read on the blocking pool, which continues if the future is dropped.
     pub async fn load(config: TlsServerConfig) -> Result<Self, TlsSetupError> {
         smol::unblock(move || server_config(&config)).await
     }
 
-    /// That of the certificate that is shown.
+    /// Returns the fingerprint of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// Shakes hands with the client at the other end of `stream`.
+    /// Performs the handshake with a client.
     ///
     /// # Errors
     ///
-    /// [`AcceptError`], which the client has been told of, and the stream.
+    /// [`AcceptError`], which was sent to the client as an alert, and the stream.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped halfway, the stream is closed.
+    /// If the future is dropped, the stream is closed.
     pub async fn accept<S>(&self, stream: S) -> Result<AcceptedStream<S>, (AcceptError, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -13,13 +13,13 @@ use super::error::TlsSetupError;
 use super::files::load_roots;
 use super::fingerprint::{Fingerprint, NotPinned, OfAuthority};
 
-/// Trusts those whose certificate leads to a root, as rustls does, and remembers of an authority's
-/// which one it was: it is gone when the handshake has failed.
+/// Verifies certificate chains with webpki, and remembers the fingerprint of a rejected CA
+/// certificate, which is lost after the handshake.
 #[derive(Debug)]
 pub(super) struct WebPki(Arc<WebPkiServerVerifier>);
 
 impl WebPki {
-    /// Trusts the roots in a file, or the system's.
+    /// Trusts the roots in a file, or the system roots.
     pub(super) fn load(
         roots: Option<&Path>,
         provider: Arc<CryptoProvider>,
@@ -46,7 +46,7 @@ impl ServerCertVerifier for WebPki {
             .0
             .verify_server_cert(certificate, others, name, ocsp, now);
         verified.map_err(|error| match error {
-            // The crate that says so is one that rustls keeps to itself.
+            // The error type belongs to a crate that rustls does not re-export.
             Error::InvalidCertificate(CertificateError::Other(OtherError(what)))
                 if what.to_string() == "CaUsedAsEndEntity" =>
             {
@@ -80,7 +80,7 @@ impl ServerCertVerifier for WebPki {
     }
 }
 
-/// Trusts one certificate, whoever issued it and whatever names and dates it holds, or any.
+/// Accepts one pinned certificate regardless of issuer, names and dates, or any certificate.
 #[derive(Debug)]
 pub(super) struct PinnedOrNone {
     pin: Option<Fingerprint>,
@@ -92,7 +92,7 @@ impl PinnedOrNone {
         Self { pin, provider }
     }
 
-    /// That the other side holds the certificate's key counts where the certificate does.
+    /// Verifies that the peer holds the private key of the certificate, if the certificate matters.
     fn checked(
         &self,
         check: impl FnOnce() -> Result<HandshakeSignatureValid, Error>,

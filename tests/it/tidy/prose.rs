@@ -60,19 +60,16 @@ const PHRASES: [&str; 40] = [
 const IDIOMS: [&str; 3] = [".filter(|_|", "true =>", "false =>"];
 
 /// Files and folders whose wording has not been revised yet. The list only becomes shorter.
-const UNREVISED: [&str; 16] = [
+const UNREVISED: [&str; 13] = [
     "docs/cli/cat.txt",
     "examples",
     "fuzz/src",
-    "src/bin/myapp/cli.rs",
     "tests/it/examples.rs",
     "src/bin/myapp/commands/cat",
     "src/bin/myapp/output",
     "src/cat",
     "src/download/body",
     "src/download/store",
-    "src/net",
-    "src/runtime",
     "tests/it/cat",
     "tests/it/download",
     "tests/it/harness",
