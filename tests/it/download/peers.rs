@@ -232,5 +232,5 @@ fn lets_in(named: &str) {
     let wrong = named.replace("secret", "wrong");
     fetch(&folder, ["--proxy", &wrong, "https://127.0.0.1:1/"])
         .code(6)
-        .says("refuses");
+        .says("rejected");
 }
