@@ -1,13 +1,14 @@
 //! Tests with other clients.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use super::random_bytes;
 use crate::harness::Server;
 
-/// Returns the output of a program for `input`.
+/// Returns the output of a program for `input`. A program that ends without reading it, as a
+/// refused client does, closes the pipe.
 pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -17,7 +18,11 @@ pub fn peer(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("start {program}: {error}"));
     let mut stdin = child.stdin.take().unwrap();
     thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(input).unwrap());
+        scope.spawn(move || {
+            if let Err(error) = stdin.write_all(input) {
+                assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            }
+        });
         child.wait_with_output().unwrap().stdout
     })
 }
