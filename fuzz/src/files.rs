@@ -12,7 +12,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures_lite::{future, stream};
 use myapp::download::http::ClientConfig;
-use myapp::download::{Config, Downloader, Item, Limits, OutputPolicy, Report, RetryPolicy, Target};
+use myapp::download::{
+    Config, Downloader, Item, Limits, OutputPolicy, Report, RetryPolicy, Target,
+};
 use tempfile::TempDir;
 
 use crate::server::{Server, Turn};
@@ -88,7 +90,27 @@ fn bytes(random: &mut Rng) -> Vec<u8> {
 }
 
 fn config(random: &mut Rng, dir: &Path) -> Config {
-    Config { output: OutputPolicy { dir: dir.to_owned(), ..OutputPolicy::default() }, limits: Limits { connections_per_file: NonZeroUsize::new(random.usize(1..4)).expect("not zero"), min_segment_len: 1000, ..Limits::default() }, retry: RetryPolicy { max_retries: random.u32(..12), base_delay: Duration::from_micros(10), ..RetryPolicy::default() }, connect: ClientConfig { idle_timeout: Duration::from_secs(20), ..ClientConfig::default() }, ..Config::default() }
+    Config {
+        output: OutputPolicy {
+            dir: dir.to_owned(),
+            ..OutputPolicy::default()
+        },
+        limits: Limits {
+            connections_per_file: NonZeroUsize::new(random.usize(1..4)).expect("not zero"),
+            min_segment_len: 1000,
+            ..Limits::default()
+        },
+        retry: RetryPolicy {
+            max_retries: random.u32(..12),
+            base_delay: Duration::from_micros(10),
+            ..RetryPolicy::default()
+        },
+        connect: ClientConfig {
+            idle_timeout: Duration::from_secs(20),
+            ..ClientConfig::default()
+        },
+        ..Config::default()
+    }
 }
 
 pub fn run(config: Config, item: Item) -> Report {
@@ -100,7 +122,13 @@ pub fn run(config: Config, item: Item) -> Report {
 fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     for resume in [false, true, true] {
-        let config = Config { output: OutputPolicy { resume, ..config(random, folder.path()).output }, ..config(random, folder.path()) };
+        let config = Config {
+            output: OutputPolicy {
+                resume,
+                ..config(random, folder.path()).output
+            },
+            ..config(random, folder.path())
+        };
         let report = run(config, Item::parse(&server.url("f")).expect("a URL"));
         let names = names(folder.path());
         if report.saved == 0 {
@@ -390,7 +418,13 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
     server.answer(turn);
     let around = TempDir::new().map_err(|error| error.to_string())?;
     let folder = around.path().join("folder");
-    let config = Config { output: OutputPolicy { server_names: true, ..config(random, &folder).output }, ..config(random, &folder) };
+    let config = Config {
+        output: OutputPolicy {
+            server_names: true,
+            ..config(random, &folder).output
+        },
+        ..config(random, &folder)
+    };
     let report = run(
         config,
         Item::parse(&server.url("%2e%2e%2fu")).expect("a URL"),

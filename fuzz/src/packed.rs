@@ -113,7 +113,23 @@ fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u
         pieces: pieces.clone(),
         ..Turn::default()
     });
-    let config = Config { output: OutputPolicy { dir: Path::new("").to_owned(), ..OutputPolicy::default() }, limits: Limits { connections_per_file: NonZeroUsize::MIN, max_size: Some(LONGEST), ..Limits::default() }, retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, compressed: true, ..Config::default() };
+    let config = Config {
+        output: OutputPolicy {
+            dir: Path::new("").to_owned(),
+            ..OutputPolicy::default()
+        },
+        limits: Limits {
+            connections_per_file: NonZeroUsize::MIN,
+            max_size: Some(LONGEST),
+            ..Limits::default()
+        },
+        retry: RetryPolicy {
+            max_retries: 0,
+            ..RetryPolicy::default()
+        },
+        compressed: true,
+        ..Config::default()
+    };
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
     let report = run(

@@ -5,8 +5,11 @@ use std::path::{Component, Path};
 use fastrand::Rng;
 use myapp::download::http::chunked::ChunkedDecoder;
 use myapp::download::http::response_head::{ResponseHead, find_end};
-use myapp::download::http::{NoProxy, BasicAuth, Proxies, Proxy};
-use myapp::download::{Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, OutputPolicy, Shard, Target, Token};
+use myapp::download::http::{BasicAuth, NoProxy, Proxies, Proxy};
+use myapp::download::{
+    Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, OutputPolicy,
+    Shard, Target, Token,
+};
 use url::Url;
 
 use crate::grammar;
@@ -138,7 +141,13 @@ fn inside(item: Item) -> Result<(), String> {
     }
     let named = matches!(item.target, Target::Named);
     let folder = Path::new("/nowhere").join(&item.dir);
-    let config = Config { output: OutputPolicy { dir: "/nowhere".into(), ..OutputPolicy::default() }, ..Config::default() };
+    let config = Config {
+        output: OutputPolicy {
+            dir: "/nowhere".into(),
+            ..OutputPolicy::default()
+        },
+        ..Config::default()
+    };
     let downloader = Downloader::new(config).expect("the default user agent is one");
     let path = downloader.plan(item).path.ok_or("no path")?;
     ensure(path.starts_with(&folder), "outside its folder")?;

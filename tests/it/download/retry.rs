@@ -100,8 +100,12 @@ fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() 
         ),
     ] {
         let ran = fetch(&Folder::new(), &["--retry", "1", &url]).code(code);
-        let line = ran.stderr.lines().next().unwrap();
-        let line = line.split_once(" WARN ").expect(line).1;
+        // The log has a thread of its own, so its lines may follow the error.
+        let warning = ran
+            .stderr
+            .lines()
+            .find_map(|line| line.split_once(" WARN "));
+        let (_, line) = warning.expect(&ran.stderr);
         assert!(
             line.starts_with(&format!("retrying: {cause} url={url} wait=")),
             "{line}"
