@@ -91,7 +91,7 @@ impl Downloader {
             .or_else(|| is_split.then_some(max_connections));
         let connect = config.connect.clone();
         let client = Client::new(ClientConfig {
-            max_idle_per_origin: connect.max_idle_per_origin.max(max_connections.get()),
+            max_idle_per_origin: max_connections.get(),
             ..connect
         })?;
         let rate = limits.rate.map(SharedRateLimiter::new);

@@ -160,7 +160,7 @@ impl Coding {
         let (send, plain) = bounded(AHEAD);
         let work = move || {
             let from = BufReader::with_capacity(CHUNK_LEN, Packed(packed, Cursor::default()));
-            let mut to = TcpOrUnix(send.clone());
+            let mut to = DecodedSender(send.clone());
             let unpacked = match self {
                 Self::Gzip => decompress::gzip(from, &mut to),
                 Self::Brotli => decompress::brotli(from, &mut to),
@@ -197,9 +197,9 @@ impl Read for Packed {
 }
 
 /// What goes to the next.
-struct TcpOrUnix(Sender<io::Result<Vec<u8>>>);
+struct DecodedSender(Sender<io::Result<Vec<u8>>>);
 
-impl Write for TcpOrUnix {
+impl Write for DecodedSender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.0.send_blocking(Ok(bytes.to_vec()));
         sent.map_err(|_| io::ErrorKind::BrokenPipe)?;

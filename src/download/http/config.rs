@@ -22,7 +22,8 @@ pub struct ClientConfig {
     pub proxies: Proxies,
     /// Name resolution. Default: the system resolver.
     pub resolver: ResolverConfig,
-    /// Maximum number of idle connections kept per origin. Default: 8.
+    /// Maximum number of idle connections kept per origin. A `Downloader` sets it to the larger of
+    /// its jobs and its connections per file. Default: 8.
     pub max_idle_per_origin: usize,
 }
 

@@ -65,7 +65,7 @@ async fn tunnel(
     to: &Endpoint,
     idle: Duration,
 ) -> Result<TcpStream, ProxyError> {
-    let connection = Box::new(Connection::new(Stream::TcpOrUnix(stream), idle));
+    let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
     let result = round_trip(connection, request(proxy, to).as_bytes()).await;
     let (connection, head) = result.map_err(|failure| match failure {
         RoundTripError::ClosedBeforeResponse | RoundTripError::UnexpectedEof => ProxyError::Closed,

@@ -24,7 +24,7 @@ pub(super) const BUFFER_LEN: usize = 32 * 1024;
 /// TCP stream, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
-    TcpOrUnix(TcpStream),
+    Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -97,7 +97,7 @@ impl Connection {
         most: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         match &self.stream {
-            Stream::TcpOrUnix(stream) if self.start == self.end => {
+            Stream::Plain(stream) if self.start == self.end => {
                 let moved = poll_splice(stream, cx, pipe, most);
                 self.idle.check(moved, cx).map_ok(Some)
             }
@@ -127,7 +127,7 @@ impl Connection {
     /// Returns the TCP stream, unless TLS is used or bytes are buffered.
     pub(super) fn into_tcp(self) -> Option<TcpStream> {
         match self.stream {
-            Stream::TcpOrUnix(stream) if self.start == self.end => Some(stream),
+            Stream::Plain(stream) if self.start == self.end => Some(stream),
             _ => None,
         }
     }
@@ -173,14 +173,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
 impl Stream {
     fn pinned(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
-            Self::TcpOrUnix(stream) => Pin::new(stream),
+            Self::Plain(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream.as_mut()),
         }
     }
 
     fn is_reusable(&self) -> bool {
         let (tcp, drained) = match self {
-            Self::TcpOrUnix(stream) => (stream, true),
+            Self::Plain(stream) => (stream, true),
             Self::Tls(stream) => {
                 let (tcp, session) = stream.get_ref();
                 (tcp, session.wants_read())

@@ -164,7 +164,7 @@ impl Transport {
                 .map_err(|source| failed(proxy, source))?,
         };
         let Some(tls) = tls else {
-            return Ok(Stream::TcpOrUnix(tcp));
+            return Ok(Stream::Plain(tcp));
         };
         match tls.connect(&address.host, tcp).await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),

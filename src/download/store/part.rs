@@ -287,7 +287,7 @@ impl Names {
         let wanted = wanted.to_owned();
         let given = Arc::clone(&self.given);
         let promised = path.is_none().then(|| Arc::clone(&self.promised));
-        let (existing, is_finished) = (config.output.on_conflict, false);
+        let existing = config.output.on_conflict;
         let keeps =
             existing == OnConflict::Skip || config.output.resume && existing == OnConflict::Rename;
         Part {
@@ -299,7 +299,7 @@ impl Names {
             keeps,
             given,
             promised,
-            is_finished,
+            is_finished: false,
         }
     }
 

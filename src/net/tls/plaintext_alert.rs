@@ -40,7 +40,7 @@ struct Records {
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
-    PlaintextAlertWatch,
+    Plaintext,
     /// The following records are encrypted.
     Encrypted,
     Closed,
@@ -67,7 +67,7 @@ impl Records {
     /// Parses `bytes` and returns the number of bytes up to the end of the stream.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while self.stage == Stage::PlaintextAlertWatch && at < bytes.len() {
+        while self.stage == Stage::Plaintext && at < bytes.len() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len() - at);
                 self.left -= skipped;
