@@ -3,7 +3,7 @@
 use crate::download::config::Config;
 use crate::download::host_limits::HostLimiter;
 use crate::download::http::Client;
-use crate::download::store::part::Names;
+use crate::download::store::names::PathAllocator;
 use crate::limits::rate::SharedRateLimiter;
 
 /// State shared by all transfers.
@@ -11,7 +11,7 @@ use crate::limits::rate::SharedRateLimiter;
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) client: Client,
-    pub(crate) names: Names,
+    pub(crate) paths: PathAllocator,
     pub(crate) hosts: HostLimiter,
     /// Rate limit of all transfers together.
     pub(crate) rate: Option<SharedRateLimiter>,

@@ -1,7 +1,7 @@
 //! Errors of a download.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
@@ -164,6 +164,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Creates the error of a failed operation on a file.
+    pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// Returns whether a retry of the same request may succeed.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -49,7 +49,7 @@ use crate::limits::shutdown::{self, Shutdown};
 use context::Context;
 use host_limits::HostLimiter;
 use http::{Client, ClientConfig};
-use store::part::Names;
+use store::names::PathAllocator;
 
 pub use config::{
     Config, HttpsDowngrade, Limits, LowSpeedLimit, OnConflict, OutputPolicy, RedirectPolicy,
@@ -98,7 +98,7 @@ impl Downloader {
         Ok(Self(Context {
             config,
             client,
-            names: Names::default(),
+            paths: PathAllocator::default(),
             hosts: HostLimiter::new(per_host),
             rate,
         }))

@@ -1,4 +1,4 @@
-//! Moves a body from its connection to where it is kept.
+//! Copying a body to its sink.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,144 +8,150 @@ use std::time::{Duration, Instant};
 use futures_lite::future::poll_once;
 use futures_lite::{AsyncRead, AsyncReadExt as _};
 
-use crate::download::body::decode::Damaged;
-use crate::download::body::pipe::{Pipe, ROOM};
+use crate::download::body::decode::CorruptEncoding;
+use crate::download::body::pipe::{PIPE_CAPACITY, Pipe};
 use crate::download::body::source::SpliceRead;
 use crate::download::body::throttle::TooSlow;
 use crate::download::error::Error;
 use crate::download::http::HttpError;
-use crate::download::store::sink::Store;
+use crate::download::store::sink::FileSink;
 
-/// A body up to this long is one write, made where it was read: it goes into the page cache,
-/// which stalls nobody, while a hop to the pool for blocking work costs more than the write.
-const SMALL: usize = 256 * 1024;
+/// Maximum length of a body that is written with one call on the executor thread: a write to the
+/// page cache takes less time than the detour through the blocking pool.
+const MAX_SMALL_LEN: usize = 256 * 1024;
 
-/// One up to this long is several such writes: it is no more than a few small bodies.
-const MEDIUM: u64 = 4 * 1024 * 1024;
+/// Maximum length of a body that is written on the executor thread, in several such calls.
+const MAX_MEDIUM_LEN: u64 = 4 * 1024 * 1024;
 
-/// A longer one is written in pieces of this size, on that pool.
-const PIECE: usize = 1024 * 1024;
+/// Length of the writes of a longer body, on the blocking pool.
+const FILE_CHUNK_LEN: usize = 1024 * 1024;
 
-/// What goes into a writer goes in pieces of at most this size, as they come.
-const SIP: usize = 64 * 1024;
+/// Maximum length of the writes to a writer, which are made as soon as bytes are received.
+const WRITER_CHUNK_LEN: usize = 64 * 1024;
 
-/// What has come is written after this long even if it is no whole piece: if the program is
-/// killed, no more is lost.
-const OVERDUE: Duration = Duration::from_secs(1);
+/// Maximum age of received bytes that are not written yet. It bounds the loss if the process is
+/// killed.
+const MAX_BUFFERED_TIME: Duration = Duration::from_secs(1);
 
-/// Which side failed.
+/// Failed side of a copy.
 #[derive(Debug)]
 pub(crate) enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
-/// A body on its way: `seen` is told the number of bytes that have come, again and again.
-pub(crate) struct Body<R, S> {
+/// Copy of a body. `on_progress` is called with the offset in the file behind the received bytes.
+pub(crate) struct BodyCopy<R, P> {
     reader: R,
     position: u64,
-    seen: S,
+    on_progress: P,
 }
 
-/// What a read has put into a buffer.
-pub(crate) struct Filled {
+/// Result of filling a buffer.
+pub(crate) struct ReadOutcome {
     pub(crate) count: usize,
-    /// How the body ended, if it did.
+    /// Result of the body, if it has ended.
     pub(crate) end: Option<Result<(), io::Error>>,
 }
 
 impl CopyError {
-    /// What it means for the file.
-    pub(crate) fn into_error(self, store: &Store) -> Error {
-        match self {
-            Self::Read(error) => match (error.get_ref(), error.to_string()) {
-                (Some(cause), text) if cause.is::<TooSlow>() => Error::TooSlow { text },
-                (Some(cause), text) if cause.is::<Damaged>() => Error::CorruptEncoding { text },
-                _ => HttpError::from_io(error).into(),
-            },
-            Self::Write(error) => store.failed(error),
+    /// Returns the error of the download.
+    pub(crate) fn into_error(self, sink: &FileSink) -> Error {
+        let error = match self {
+            Self::Read(error) => error,
+            Self::Write(error) => return sink.write_error(error),
+        };
+        let text = error.to_string();
+        match error.get_ref() {
+            Some(cause) if cause.is::<TooSlow>() => Error::TooSlow { text },
+            Some(cause) if cause.is::<CorruptEncoding>() => Error::CorruptEncoding { text },
+            _ => HttpError::from_io(error).into(),
         }
     }
 }
 
-impl<R: SpliceRead, S: FnMut(u64)> Body<R, S> {
-    /// Puts the body, of `length` bytes if that is known, into a file. What came before an error
-    /// is written too.
-    pub(crate) async fn save(
+impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
+    /// Copies the body, of `len` bytes if known, to a file. Bytes received before an error are
+    /// written.
+    pub(crate) async fn into_file(
         mut self,
-        length: Option<u64>,
-        store: Arc<Store>,
+        len: Option<u64>,
+        sink: Arc<FileSink>,
     ) -> Result<(), CopyError> {
-        if let Some(length) = length.filter(|length| *length > SMALL as u64) {
-            return self.save_long(length, store).await;
+        if let Some(len) = len
+            && len > MAX_SMALL_LEN as u64
+        {
+            return self.copy_long(len, sink).await;
         }
-        // One byte more than the body shows its end without another buffer.
-        let size = length.map_or(SMALL, |length| length as usize) + 1;
+        // One byte more than the body reaches its end without another read into a new buffer.
+        let size = len.map_or(MAX_SMALL_LEN, |len| len as usize) + 1;
         let mut buffer = vec![0; size];
-        let Filled { count, end } = self.fill(&mut buffer, size).await;
-        match end {
-            Some(end) => {
-                store.write(&buffer[..count]).map_err(CopyError::Write)?;
-                end.map_err(CopyError::Read)
-            }
-            None => {
-                store
-                    .write_and_note(&buffer[..count])
-                    .map_err(CopyError::Write)?;
-                self.pump(store, PIECE, PIECE).await
-            }
+        let ReadOutcome { count, end } = self.fill(&mut buffer, size).await;
+        if let Some(end) = end {
+            sink.write(&buffer[..count]).map_err(CopyError::Write)?;
+            return end.map_err(CopyError::Read);
         }
+        sink.write_with_checkpoint(&buffer[..count])
+            .map_err(CopyError::Write)?;
+        self.copy_buffered(sink, FILE_CHUNK_LEN, FILE_CHUNK_LEN)
+            .await
     }
 
-    /// Puts a body that is not small into a file that has room set aside for it.
-    async fn save_long(&mut self, length: u64, store: Arc<Store>) -> Result<(), CopyError> {
-        let (reserved, end) = (Arc::clone(&store), self.position + length);
-        let (is_medium, most) = match length {
-            ..=MEDIUM => (true, ROOM),
-            _ => (false, SMALL),
-        };
-        let reserve = move || reserved.reserve(end);
-        let room = if is_medium {
-            reserve()
+    /// Copies a body that is not small to a file with reserved space.
+    async fn copy_long(&mut self, len: u64, sink: Arc<FileSink>) -> Result<(), CopyError> {
+        let is_medium = len <= MAX_MEDIUM_LEN;
+        let end = self.position + len;
+        let reserved = if is_medium {
+            sink.reserve(end)
         } else {
-            smol::unblock(reserve).await
+            let sink = Arc::clone(&sink);
+            smol::unblock(move || sink.reserve(end)).await
         };
-        room.map_err(CopyError::Write)?;
-        if let Some(pipe) = store.wants_no_bytes().then(Pipe::new).and_then(Result::ok)
-            && self.stream(pipe, most, &store).await?
+        reserved.map_err(CopyError::Write)?;
+        // Longer moves use the blocking pool.
+        let max_inline = if is_medium {
+            PIPE_CAPACITY
+        } else {
+            MAX_SMALL_LEN
+        };
+        if sink.can_splice()
+            && let Ok(pipe) = Pipe::new()
+            && self.splice(pipe, max_inline, &sink).await?
         {
             return Ok(());
         }
         if is_medium {
-            self.write_here(&store).await
+            self.copy_inline(&sink).await
         } else {
-            self.pump(store, PIECE, PIECE).await
+            self.copy_buffered(sink, FILE_CHUNK_LEN, FILE_CHUNK_LEN)
+                .await
         }
     }
 
-    /// Lets the system move the body; whether it can. What comes at once is moved into the file at
-    /// once: up to `most` of it here, more on the pool for blocking work.
-    async fn stream(
+    /// Moves the body through a pipe. Returns whether that is supported. Up to `max_inline` bytes
+    /// are moved into the file on the executor thread, more on the blocking pool.
+    async fn splice(
         &mut self,
         mut pipe: Pipe,
-        most: usize,
-        store: &Arc<Store>,
+        max_inline: usize,
+        sink: &Arc<FileSink>,
     ) -> Result<bool, CopyError> {
         let mut filled = self.fill_pipe(&pipe).await;
         if filled.is_none() {
-            self.sip(store).await?;
+            self.copy_initial(sink).await?;
             filled = self.fill_pipe(&pipe).await;
         }
-        while let Some(Filled { count, end }) = filled {
-            let poured = if count <= most {
-                store.pour(&pipe, count)
+        while let Some(ReadOutcome { count, end }) = filled {
+            let moved = if count <= max_inline {
+                sink.splice_from(&pipe, count)
             } else {
-                let store = Arc::clone(store);
-                let (poured, empty) = smol::unblock(move || (store.pour(&pipe, count), pipe)).await;
+                let sink = Arc::clone(sink);
+                let (moved, empty) =
+                    smol::unblock(move || (sink.splice_from(&pipe, count), pipe)).await;
                 pipe = empty;
-                poured
+                moved
             };
-            poured.map_err(CopyError::Write)?;
+            moved.map_err(CopyError::Write)?;
             if let Some(end) = end {
                 return end.map(|()| true).map_err(CopyError::Read);
             }
@@ -154,22 +160,23 @@ impl<R: SpliceRead, S: FnMut(u64)> Body<R, S> {
         Ok(false)
     }
 
-    /// Reads what came together with the head, and writes it.
-    async fn sip(&mut self, store: &Store) -> Result<(), CopyError> {
-        let mut buffer = vec![0; SIP];
-        let Filled { count, end } = self.fill(&mut buffer, 1).await;
-        store
-            .write_and_note(&buffer[..count])
+    /// Copies the bytes that were received together with the response head.
+    async fn copy_initial(&mut self, sink: &FileSink) -> Result<(), CopyError> {
+        let mut buffer = vec![0; WRITER_CHUNK_LEN];
+        let ReadOutcome { count, end } = self.fill(&mut buffer, 1).await;
+        sink.write_with_checkpoint(&buffer[..count])
             .map_err(CopyError::Write)?;
         end.unwrap_or(Ok(())).map_err(CopyError::Read)
     }
 
-    /// Moves what has come into the pipe, which is empty, and waits only for the first of it.
-    async fn fill_pipe(&mut self, pipe: &Pipe) -> Option<Filled> {
-        let (mut count, mut end) = (0, None);
-        while count < ROOM && end.is_none() {
+    /// Moves received bytes into an empty pipe. Waits only for the first ones. Returns `None` if
+    /// the body does not support it.
+    async fn fill_pipe(&mut self, pipe: &Pipe) -> Option<ReadOutcome> {
+        let mut count = 0;
+        let mut end = None;
+        while count < PIPE_CAPACITY && end.is_none() {
             let reader = &mut self.reader;
-            let more = poll_fn(|cx| reader.poll_splice(cx, pipe.entry(), ROOM - count));
+            let more = poll_fn(|cx| reader.poll_splice(cx, pipe.writer(), PIPE_CAPACITY - count));
             let moved = match count {
                 0 => Some(more.await),
                 _ => poll_once(more).await,
@@ -182,36 +189,35 @@ impl<R: SpliceRead, S: FnMut(u64)> Body<R, S> {
                 Some(Ok(Some(more))) => {
                     count += more;
                     self.position += more as u64;
-                    (self.seen)(self.position);
+                    (self.on_progress)(self.position);
                 }
             }
         }
-        Some(Filled { count, end })
+        Some(ReadOutcome { count, end })
     }
 }
 
-impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
-    /// A body whose first byte is the one at `position` of the file.
-    pub(crate) fn new(reader: R, position: u64, seen: S) -> Self {
+impl<R: AsyncRead + Unpin, P: FnMut(u64)> BodyCopy<R, P> {
+    /// Creates a copy of a body whose first byte has this `position` in the file.
+    pub(crate) fn new(reader: R, position: u64, on_progress: P) -> Self {
         Self {
             reader,
             position,
-            seen,
+            on_progress,
         }
     }
 
-    /// Puts the body into a writer as it comes.
-    pub(crate) async fn send(mut self, store: Arc<Store>) -> Result<(), CopyError> {
-        self.pump(store, SIP, 1).await
+    /// Copies the body to a writer, without waiting for complete chunks.
+    pub(crate) async fn into_writer(mut self, sink: Arc<FileSink>) -> Result<(), CopyError> {
+        self.copy_buffered(sink, WRITER_CHUNK_LEN, 1).await
     }
 
-    /// Writes where it is read.
-    async fn write_here(&mut self, store: &Store) -> Result<(), CopyError> {
-        let mut buffer = vec![0; SMALL];
+    /// Copies on the executor thread.
+    async fn copy_inline(&mut self, sink: &FileSink) -> Result<(), CopyError> {
+        let mut buffer = vec![0; MAX_SMALL_LEN];
         loop {
-            let Filled { count, end } = self.fill(&mut buffer, SMALL).await;
-            store
-                .write_and_note(&buffer[..count])
+            let ReadOutcome { count, end } = self.fill(&mut buffer, MAX_SMALL_LEN).await;
+            sink.write_with_checkpoint(&buffer[..count])
                 .map_err(CopyError::Write)?;
             if let Some(end) = end {
                 return end.map_err(CopyError::Read);
@@ -219,61 +225,60 @@ impl<R: AsyncRead + Unpin, S: FnMut(u64)> Body<R, S> {
         }
     }
 
-    /// Writes on the pool for blocking work, at least `least` bytes at a time, with two buffers
-    /// in turn: while one is written, the other is read.
-    async fn pump(
+    /// Copies with writes of at least `min_len` bytes on the blocking pool, with two buffers: one
+    /// is filled while the other is written.
+    async fn copy_buffered(
         &mut self,
-        store: Arc<Store>,
-        size: usize,
-        least: usize,
+        sink: Arc<FileSink>,
+        buffer_len: usize,
+        min_len: usize,
     ) -> Result<(), CopyError> {
-        let (mut full, mut spare) = (vec![0; size], vec![0; size]);
-        let mut filled = self.fill(&mut full, least).await;
+        let mut full = vec![0; buffer_len];
+        let mut spare = vec![0; buffer_len];
+        let mut filled = self.fill(&mut full, min_len).await;
         loop {
-            let (store, count) = (Arc::clone(&store), filled.count);
-            let writing = smol::unblock(move || {
-                let result = store.write_and_note(&full[..count]);
+            let sink = Arc::clone(&sink);
+            let count = filled.count;
+            let write = smol::unblock(move || {
+                let result = sink.write_with_checkpoint(&full[..count]);
                 (full, result)
             });
             let next = match filled.end {
                 Some(_) => None,
-                None => Some(self.fill(&mut spare, least).await),
+                None => Some(self.fill(&mut spare, min_len).await),
             };
-            let (empty, written) = writing.await;
+            let (empty, written) = write.await;
             written.map_err(CopyError::Write)?;
             match (filled.end, next) {
                 (None, Some(next)) => filled = next,
                 (end, _) => return end.unwrap_or(Ok(())).map_err(CopyError::Read),
             }
-            (full, spare) = (spare, empty);
+            full = spare;
+            spare = empty;
         }
     }
 
-    /// Reads at least `least` bytes into `buffer`; fewer at the end of the body, and when that
-    /// takes long.
-    pub(crate) async fn fill(&mut self, buffer: &mut [u8], least: usize) -> Filled {
-        let (mut count, start) = (0, Instant::now());
-        while count < least && (count == 0 || start.elapsed() < OVERDUE) {
-            match self.reader.read(&mut buffer[count..]).await {
-                Ok(0) => {
-                    return Filled {
-                        count,
-                        end: Some(Ok(())),
-                    };
-                }
+    /// Reads at least `min_len` bytes into `buffer`; fewer at the end of the body and if the bytes
+    /// would stay in the buffer for too long.
+    pub(crate) async fn fill(&mut self, buffer: &mut [u8], min_len: usize) -> ReadOutcome {
+        let start = Instant::now();
+        let mut count = 0;
+        while count < min_len && (count == 0 || start.elapsed() < MAX_BUFFERED_TIME) {
+            let end = match self.reader.read(&mut buffer[count..]).await {
+                Ok(0) => Ok(()),
                 Ok(more) => {
                     count += more;
                     self.position += more as u64;
-                    (self.seen)(self.position);
+                    (self.on_progress)(self.position);
+                    continue;
                 }
-                Err(error) => {
-                    return Filled {
-                        count,
-                        end: Some(Err(error)),
-                    };
-                }
-            }
+                Err(error) => Err(error),
+            };
+            return ReadOutcome {
+                count,
+                end: Some(end),
+            };
         }
-        Filled { count, end: None }
+        ReadOutcome { count, end: None }
     }
 }

@@ -1,7 +1,7 @@
-//! Bodies that were compressed for their way (RFC 9110 section 8.4), unpacked as they come.
+//! Streaming decoder of content codings (RFC 9110 section 8.4).
 //!
-//! Unpacking is work, and its libraries wait where they stand: each coding has a thread of its
-//! own, which ends with the body.
+//! The decoder libraries are synchronous and use much CPU time, so each coding runs on its own
+//! thread, which ends with the body.
 
 use std::future::Future;
 use std::io::{self, BufReader, Cursor, Read, Write};
@@ -15,18 +15,18 @@ use smol::channel::{Receiver, Sender, bounded};
 use crate::decompress::{self, CHUNK_LEN};
 use crate::download::body::source::SpliceRead;
 
-/// More codings than these on one body are nothing that an honest server sends.
-const MOST: usize = 4;
+/// Maximum number of codings of one body.
+const MAX_CODINGS: usize = 4;
 
-/// Pieces on their way between two threads.
-const AHEAD: usize = 2;
+/// Capacity of the channel between two threads, in chunks.
+const CHANNEL_CAPACITY: usize = 2;
 
-/// The field with which a request says what can be unpacked.
-pub(crate) fn accept() -> (String, String) {
+/// Returns the `Accept-Encoding` field with the supported codings.
+pub(crate) fn accept_encoding() -> (String, String) {
     ("Accept-Encoding".to_owned(), "gzip, br, zstd".to_owned())
 }
 
-/// A way of compressing.
+/// Content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
@@ -34,154 +34,157 @@ pub(crate) enum Coding {
     Zstd,
 }
 
-/// What came is not what its coding makes.
+/// The body is not valid in its coding.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Damaged(String);
+pub(crate) struct CorruptEncoding(String);
 
-type Pieces = Receiver<io::Result<Vec<u8>>>;
+type Chunks = Receiver<io::Result<Vec<u8>>>;
 
-/// The codings that the values of `Content-Encoding` name, in the order in which they were put
-/// on; `None` where one is not known here.
+/// Returns the codings of the `Content-Encoding` values, in the order in which they were applied.
+/// Returns `None` if one is not supported, or if there are too many.
 pub(crate) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Coding>> {
     let names = values.flat_map(|value| value.split(|byte| *byte == b','));
     let names = names.map(|name| name.trim_ascii().to_ascii_lowercase());
-    let known = names.filter_map(|name| match &name[..] {
+    let codings = names.filter_map(|name| match &name[..] {
         b"" | b"identity" => None,
         b"gzip" | b"x-gzip" => Some(Some(Coding::Gzip)),
         b"br" => Some(Some(Coding::Brotli)),
         b"zstd" => Some(Some(Coding::Zstd)),
         _ => Some(None),
     });
-    known
+    codings
         .collect::<Option<Vec<_>>>()
-        .filter(|codings| codings.len() <= MOST)
+        .filter(|codings| codings.len() <= MAX_CODINGS)
 }
 
-/// A body without its codings. Dropped halfway, its threads end.
-pub(crate) struct Decoded<'a> {
-    /// Hands the body to the first thread.
-    pump: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
-    /// How that ended.
-    pumped: io::Result<()>,
-    plain: Pin<Box<Pieces>>,
-    piece: Cursor<Vec<u8>>,
+/// Reader of a decoded body. If it is dropped before the end, its threads end.
+pub(crate) struct DecodedBody<'a> {
+    /// Sends the encoded body to the first thread.
+    feed: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
+    /// Result of `feed`.
+    fed: io::Result<()>,
+    decoded: Pin<Box<Chunks>>,
+    chunk: Cursor<Vec<u8>>,
 }
 
-impl<'a> Decoded<'a> {
-    /// Starts to unpack what `body` holds.
+impl<'a> DecodedBody<'a> {
+    /// Starts to decode `body`.
     ///
     /// # Errors
     ///
-    /// Those of starting a thread.
+    /// The error of starting a thread.
     pub(crate) fn new(
         body: impl AsyncRead + Unpin + Send + 'a,
         codings: &[Coding],
     ) -> io::Result<Self> {
-        let (packed, mut plain) = bounded(AHEAD);
+        let (sender, mut chunks) = bounded(CHANNEL_CAPACITY);
         for coding in codings.iter().rev() {
-            plain = coding.unpack(plain)?;
+            chunks = coding.spawn_decoder(chunks)?;
         }
-        let (pump, plain) = (Some(Box::pin(pump(body, packed)) as _), Box::pin(plain));
         Ok(Self {
-            pump,
-            pumped: Ok(()),
-            plain,
-            piece: Cursor::default(),
+            feed: Some(Box::pin(feed(body, sender))),
+            fed: Ok(()),
+            decoded: Box::pin(chunks),
+            chunk: Cursor::default(),
         })
     }
 
+    /// Returns the end of the body, or the error of reading the encoded body.
     fn end(&mut self) -> io::Result<usize> {
-        std::mem::replace(&mut self.pumped, Ok(())).map(|()| 0)
+        std::mem::replace(&mut self.fed, Ok(())).map(|()| 0)
     }
 }
 
-async fn pump(
+/// Sends a body in chunks.
+async fn feed(
     mut body: impl AsyncRead + Unpin,
-    packed: Sender<io::Result<Vec<u8>>>,
+    sender: Sender<io::Result<Vec<u8>>>,
 ) -> io::Result<()> {
     loop {
-        let mut piece = vec![0; CHUNK_LEN];
-        let count = body.read(&mut piece).await?;
-        piece.truncate(count);
-        if piece.is_empty() {
+        let mut chunk = vec![0; CHUNK_LEN];
+        let count = body.read(&mut chunk).await?;
+        chunk.truncate(count);
+        if chunk.is_empty() {
             return Ok(());
         }
-        // Who wants no more of it has found damage.
-        if packed.send(Ok(piece)).await.is_err() {
+        // The decoder ends early only if it has failed.
+        if sender.send(Ok(chunk)).await.is_err() {
             return Ok(());
         }
     }
 }
 
-fn damaged(text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Damaged(text))
+fn corrupt(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, CorruptEncoding(text))
 }
 
-impl SpliceRead for Decoded<'_> {}
+impl SpliceRead for DecodedBody<'_> {}
 
-impl AsyncRead for Decoded<'_> {
+impl AsyncRead for DecodedBody<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let decoded = self.get_mut();
+        let body = self.get_mut();
         loop {
-            let count = Read::read(&mut decoded.piece, into)?;
+            let count = Read::read(&mut body.chunk, into)?;
             if count > 0 {
                 return Poll::Ready(Ok(count));
             }
-            if let Some(pump) = &mut decoded.pump
-                && let Poll::Ready(pumped) = pump.as_mut().poll(cx)
+            if let Some(feed) = &mut body.feed
+                && let Poll::Ready(fed) = feed.as_mut().poll(cx)
             {
-                (decoded.pumped, decoded.pump) = (pumped, None);
+                body.fed = fed;
+                body.feed = None;
             }
-            match ready!(decoded.plain.as_mut().poll_next(cx)) {
-                Some(Ok(piece)) => decoded.piece = Cursor::new(piece),
-                // That the body broke off counts more than what was missing for it.
+            match ready!(body.decoded.as_mut().poll_next(cx)) {
+                Some(Ok(chunk)) => body.chunk = Cursor::new(chunk),
+                // An error of the connection is the cause of the decoder's error.
                 Some(Err(error)) => {
-                    return Poll::Ready(match decoded.end() {
-                        Err(broken) => Err(broken),
-                        Ok(_) => Err(damaged(error.to_string())),
+                    return Poll::Ready(match body.end() {
+                        Err(cause) => Err(cause),
+                        Ok(_) => Err(corrupt(error.to_string())),
                     });
                 }
-                // The end of the body proves that it is whole.
-                None if decoded.pump.is_some() => return Poll::Pending,
-                None => return Poll::Ready(decoded.end()),
+                // The body is complete only if the encoded body was received to its end.
+                None if body.feed.is_some() => return Poll::Pending,
+                None => return Poll::Ready(body.end()),
             }
         }
     }
 }
 
 impl Coding {
-    /// Unpacks in a thread of its own.
-    fn unpack(self, packed: Pieces) -> io::Result<Pieces> {
-        let (send, plain) = bounded(AHEAD);
+    /// Spawns a thread that decodes chunks.
+    fn spawn_decoder(self, encoded: Chunks) -> io::Result<Chunks> {
+        let (sender, decoded) = bounded(CHANNEL_CAPACITY);
         let work = move || {
-            let from = BufReader::with_capacity(CHUNK_LEN, Packed(packed, Cursor::default()));
-            let mut to = DecodedSender(send.clone());
-            let unpacked = match self {
+            let chunks = ChunkReader(encoded, Cursor::default());
+            let from = BufReader::with_capacity(CHUNK_LEN, chunks);
+            let mut to = ChunkWriter(sender.clone());
+            let result = match self {
                 Self::Gzip => decompress::gzip(from, &mut to),
                 Self::Brotli => decompress::brotli(from, &mut to),
                 Self::Zstd => decompress::zstd(from, &mut to),
             };
-            if let Err(error) = unpacked {
-                // Where nobody reads any more, nobody asks.
-                let _ = send.send_blocking(Err(error));
+            if let Err(error) = result {
+                // The receiver may have been dropped.
+                let _ = sender.send_blocking(Err(error));
             }
         };
         thread::Builder::new()
-            .name("unpack".to_owned())
+            .name("decode".to_owned())
             .spawn(work)?;
-        Ok(plain)
+        Ok(decoded)
     }
 }
 
-/// What comes from the thread before.
-struct Packed(Pieces, Cursor<Vec<u8>>);
+/// Reader of the chunks of the previous thread.
+struct ChunkReader(Chunks, Cursor<Vec<u8>>);
 
-impl Read for Packed {
+impl Read for ChunkReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let count = self.1.read(into)?;
@@ -189,17 +192,17 @@ impl Read for Packed {
                 return Ok(count);
             }
             match self.0.recv_blocking() {
-                Ok(piece) => self.1 = Cursor::new(piece?),
+                Ok(chunk) => self.1 = Cursor::new(chunk?),
                 Err(_) => return Ok(0),
             }
         }
     }
 }
 
-/// What goes to the next.
-struct DecodedSender(Sender<io::Result<Vec<u8>>>);
+/// Writer of chunks to the next thread.
+struct ChunkWriter(Sender<io::Result<Vec<u8>>>);
 
-impl Write for DecodedSender {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.0.send_blocking(Ok(bytes.to_vec()));
         sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -229,18 +232,18 @@ mod tests {
         ruzstd::encoding::compress_to_vec(bytes, level)
     }
 
-    /// "hello" in brotli: one block that is not compressed, then the end.
+    /// "hello" in brotli: one uncompressed block and the end marker.
     const BROTLI: &[u8] = b"\x0b\x02\x80hello\x03";
 
-    fn decode(packed: &[u8], codings: &[Coding]) -> Result<Vec<u8>, String> {
+    fn decode(encoded: &[u8], codings: &[Coding]) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        let mut decoded = Decoded::new(packed, codings).unwrap();
-        let read = block_on(decoded.read_to_end(&mut bytes));
+        let mut body = DecodedBody::new(encoded, codings).unwrap();
+        let read = block_on(body.read_to_end(&mut bytes));
         read.map(|_| bytes).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn codings_are_read_as_they_are_listed() {
+    fn codings_are_listed_in_order() {
         let read = |values: &[&str]| codings(values.iter().map(|value| value.as_bytes()));
         assert_eq!(read(&[]), Some(vec![]));
         assert_eq!(read(&["", "identity"]), Some(vec![]));
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_and_several_on_one_another_are_unpacked() {
+    fn nested_codings_are_decoded() {
         let text: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
         assert!(decode(&gzip(&text), &[Coding::Gzip]).unwrap() == text);
         assert!(decode(&zstd(&text), &[Coding::Zstd]).unwrap() == text);
@@ -268,19 +271,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_cut_or_followed_by_something_is_an_error() {
+    fn corrupt_truncated_or_trailing_bytes_are_errors() {
         let text = b"some text that is long enough".repeat(1000);
-        for (packed, coding) in [
+        for (encoded, coding) in [
             (gzip(&text), Coding::Gzip),
             (zstd(&text), Coding::Zstd),
             (BROTLI.to_vec(), Coding::Brotli),
         ] {
-            for at in [1, packed.len() / 2, packed.len() - 1] {
-                decode(&packed[..at], &[coding]).unwrap_err();
+            for at in [1, encoded.len() / 2, encoded.len() - 1] {
+                decode(&encoded[..at], &[coding]).unwrap_err();
             }
             decode(b"this is plain text", &[coding]).unwrap_err();
-            decode(&[&packed[..], b"garbage"].concat(), &[coding]).unwrap_err();
-            let far = [&packed[..], &[b'x'; 3 * CHUNK_LEN]].concat();
+            decode(&[&encoded[..], b"garbage"].concat(), &[coding]).unwrap_err();
+            let far = [&encoded[..], &[b'x'; 3 * CHUNK_LEN]].concat();
             decode(&far, &[coding]).unwrap_err();
         }
         let mut flipped = gzip(&text);

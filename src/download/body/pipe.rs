@@ -1,5 +1,5 @@
-//! A pipe, through which the system moves a body into a file: its bytes never come into the
-//! memory of this program.
+//! Pipe through which splice(2) moves a body into a file without copying it into the memory of
+//! this process.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,49 +9,51 @@ use std::os::unix::fs::FileExt as _;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// The most that is in the pipe at once: as large as anyone may make one.
-pub(crate) const ROOM: usize = 1024 * 1024;
+/// Capacity of a pipe in bytes: the limit for unprivileged users.
+pub(crate) const PIPE_CAPACITY: usize = 1024 * 1024;
 
-/// Both ends.
+/// Both ends of a pipe.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    exit: File,
-    entry: OwnedFd,
+    reader: File,
+    writer: OwnedFd,
 }
 
 impl Pipe {
     pub(crate) fn new() -> io::Result<Self> {
-        let (exit, entry) = pipe_with(PipeFlags::CLOEXEC)?;
-        // A user who has many pipes gets small ones: that is slower, nothing else.
-        let _ = fcntl_setpipe_size(&entry, ROOM);
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A user with many pipes gets smaller ones, which are only slower.
+        let _ = fcntl_setpipe_size(&writer, PIPE_CAPACITY);
         Ok(Self {
-            exit: exit.into(),
-            entry,
+            reader: reader.into(),
+            writer,
         })
     }
 
-    pub(crate) fn entry(&self) -> BorrowedFd<'_> {
-        self.entry.as_fd()
+    /// Returns the end to which bytes are written.
+    pub(crate) fn writer(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
     }
 
-    /// Moves the next `count` bytes, which are in the pipe, into `file` from the byte `at` on.
-    pub(crate) fn pour(&self, file: &File, at: u64, count: usize) -> io::Result<()> {
-        let (mut place, end) = (at, at + count as u64);
-        while place < end {
-            let left = (end - place) as usize;
+    /// Moves `count` bytes that are in the pipe into `file` at `offset`.
+    pub(crate) fn splice_out(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
+        let end = offset + count as u64;
+        let mut position = offset;
+        while position < end {
+            let left = (end - position) as usize;
             match splice(
-                &self.exit,
+                &self.reader,
                 None,
                 file,
-                Some(&mut place),
+                Some(&mut position),
                 left,
                 SpliceFlags::MOVE,
             ) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) | Err(Errno::INTR) => {}
-                // Not every file system can.
+                // Not every file system supports it.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    return self.copy(file, place, left);
+                    return self.copy(file, position, left);
                 }
                 Err(errno) => return Err(errno.into()),
             }
@@ -59,10 +61,10 @@ impl Pipe {
         Ok(())
     }
 
-    fn copy(&self, file: &File, at: u64, count: usize) -> io::Result<()> {
+    fn copy(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
         let mut bytes = vec![0; count];
-        (&self.exit).read_exact(&mut bytes)?;
-        file.write_all_at(&bytes, at)
+        (&self.reader).read_exact(&mut bytes)?;
+        file.write_all_at(&bytes, offset)
     }
 }
 
@@ -73,16 +75,16 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn what_is_in_the_pipe_comes_to_its_place_in_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("f");
+    fn bytes_are_moved_to_their_offset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
         fs::write(&path, "0123456789").unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         let pipe = Pipe::new().unwrap();
-        File::from(pipe.entry().try_clone_to_owned().unwrap())
+        File::from(pipe.writer().try_clone_to_owned().unwrap())
             .write_all(b"abcdef")
             .unwrap();
-        pipe.pour(&file, 2, 3).unwrap();
+        pipe.splice_out(&file, 2, 3).unwrap();
         pipe.copy(&file, 8, 3).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"01abc567def");
     }

@@ -11,13 +11,13 @@ use crate::download::http::Response;
 
 /// Reader of a body that may move bytes into a pipe without copying them.
 pub(crate) trait SpliceRead: AsyncRead + Unpin {
-    /// Moves at most `most` bytes into a pipe that is not full; 0 is the end of the body. Returns
+    /// Moves at most `max_len` bytes into a pipe that is not full; 0 is the end of the body. Returns
     /// `None` if the next bytes must be read instead.
     fn poll_splice(
         &mut self,
         _cx: &mut Context<'_>,
         _pipe: BorrowedFd<'_>,
-        _most: usize,
+        _max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         Poll::Ready(Ok(None))
     }
@@ -28,9 +28,9 @@ impl SpliceRead for Response {
         &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
-        most: usize,
+        max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        Response::poll_splice(self, cx, pipe, most)
+        Response::poll_splice(self, cx, pipe, max_len)
     }
 }
 
@@ -39,14 +39,14 @@ impl<R: SpliceRead> SpliceRead for Take<R> {
         &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
-        most: usize,
+        max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         let limit = self.limit();
         if limit == 0 {
             return Poll::Ready(Ok(Some(0)));
         }
-        let most = usize::try_from(limit).map_or(most, |limit| most.min(limit));
-        let moved = ready!(self.get_mut().poll_splice(cx, pipe, most))?;
+        let max_len = usize::try_from(limit).map_or(max_len, |limit| max_len.min(limit));
+        let moved = ready!(self.get_mut().poll_splice(cx, pipe, max_len))?;
         self.set_limit(limit - moved.unwrap_or(0) as u64);
         Poll::Ready(Ok(moved))
     }

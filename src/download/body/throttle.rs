@@ -1,4 +1,4 @@
-//! A body that must not come too slowly, nor too fast.
+//! Body reader with a rate limit and a low-speed limit.
 
 use std::future::Future as _;
 use std::io;
@@ -14,126 +14,125 @@ use crate::download::body::source::SpliceRead;
 use crate::download::config::LowSpeedLimit;
 use crate::limits::rate::RateLimitHandle;
 
-/// It came more slowly.
+/// A body was received more slowly than the low-speed limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{came} bytes in {time:?}, fewer than {rate} a second")]
+#[error("{received} bytes in {window:?}, fewer than {bytes_per_sec} per second")]
 pub(crate) struct TooSlow {
-    came: u64,
-    rate: u64,
-    time: Duration,
+    received: u64,
+    bytes_per_sec: u64,
+    window: Duration,
 }
 
-/// Reads from `reader` until that is too slow, and no faster than its shares of rates allow: what
-/// is not read is held back by the kernel and then by the server.
-pub(crate) struct Paced<R> {
+/// Reader that fails below a low-speed limit and stays below rate limits. Unread bytes stay in
+/// the socket buffer, so TCP flow control slows the server down.
+pub(crate) struct Throttled<R> {
     reader: R,
-    slowest: Option<LowSpeedLimit>,
-    timer: Timer,
-    came: u64,
-    /// How long the reader made us wait for what came.
+    low_speed_limit: Option<LowSpeedLimit>,
+    /// End of the current window of the low-speed limit.
+    window_timer: Timer,
+    /// Bytes received in the current window.
+    received: u64,
+    /// Time spent waiting for these bytes.
     waited: Duration,
-    since: Option<Instant>,
-    shares: Vec<RateLimitHandle>,
-    /// When more may be read.
-    due: Option<Timer>,
+    waiting_since: Option<Instant>,
+    rate_limits: Vec<RateLimitHandle>,
+    /// Time of the next read, while the rate limits do not permit one.
+    next_read: Option<Timer>,
 }
 
-impl<R> Paced<R> {
+impl<R> Throttled<R> {
     pub(crate) fn new(
         reader: R,
-        slowest: Option<LowSpeedLimit>,
-        shares: Vec<RateLimitHandle>,
+        low_speed_limit: Option<LowSpeedLimit>,
+        rate_limits: Vec<RateLimitHandle>,
     ) -> Self {
-        let timer = slowest.map_or_else(Timer::never, |slowest| Timer::after(slowest.window));
-        let (came, waited, since, due) = (0, Duration::ZERO, None, None);
         Self {
             reader,
-            slowest,
-            timer,
-            came,
-            waited,
-            since,
-            shares,
-            due,
+            low_speed_limit,
+            window_timer: low_speed_limit
+                .map_or_else(Timer::never, |limit| Timer::after(limit.window)),
+            received: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            rate_limits,
+            next_read: None,
         }
     }
 
-    /// Looks, whenever the reader has made us wait for the span of time, whether enough has come
-    /// in it. What was not even asked for is not its fault.
-    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Result<(), TooSlow> {
+    /// Checks the low-speed limit whenever the time spent waiting reaches the window. Time in
+    /// which nothing was requested from the reader does not count.
+    fn poll_low_speed(&mut self, cx: &mut Context<'_>) -> Result<(), TooSlow> {
         let Some(LowSpeedLimit {
-            bytes_per_sec: rate,
-            window: time,
-        }) = self.slowest
+            bytes_per_sec,
+            window,
+        }) = self.low_speed_limit
         else {
             return Ok(());
         };
-        let since = *self.since.get_or_insert_with(Instant::now);
-        while Pin::new(&mut self.timer).poll(cx).is_ready() {
-            let waited = self.waited + since.elapsed();
-            if waited < time {
-                self.timer.set_after(time - waited);
+        let waiting_since = *self.waiting_since.get_or_insert_with(Instant::now);
+        while Pin::new(&mut self.window_timer).poll(cx).is_ready() {
+            let waited = self.waited + waiting_since.elapsed();
+            if waited < window {
+                self.window_timer.set_after(window - waited);
                 continue;
             }
-            let came = std::mem::take(&mut self.came);
-            if (came as f64) < rate as f64 * time.as_secs_f64() {
-                return Err(TooSlow { came, rate, time });
+            let received = std::mem::take(&mut self.received);
+            if (received as f64) < bytes_per_sec as f64 * window.as_secs_f64() {
+                return Err(TooSlow {
+                    received,
+                    bytes_per_sec,
+                    window,
+                });
             }
-            (self.waited, self.since) = (Duration::ZERO, Some(Instant::now()));
-            self.timer.set_after(time);
+            self.waited = Duration::ZERO;
+            self.waiting_since = Some(Instant::now());
+            self.window_timer.set_after(window);
         }
         Ok(())
     }
 
-    /// The most that may be read now.
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        if let Some(due) = &mut self.due {
-            ready!(Pin::new(due).poll(cx));
-            self.due = None;
+    /// Waits until the rate limits permit a read. Returns its maximum length.
+    fn poll_max_len(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if let Some(next_read) = &mut self.next_read {
+            ready!(Pin::new(next_read).poll(cx));
+            self.next_read = None;
         }
-        Poll::Ready(
-            self.shares
-                .iter()
-                .map(RateLimitHandle::max_burst)
-                .min()
-                .unwrap_or(usize::MAX),
-        )
+        let max_bursts = self.rate_limits.iter().map(RateLimitHandle::max_burst);
+        Poll::Ready(max_bursts.min().unwrap_or(usize::MAX))
     }
 
-    fn read(&mut self, count: usize) {
-        self.came += count as u64;
-        self.waited += self
-            .since
-            .take()
-            .map_or(Duration::ZERO, |since| since.elapsed());
+    fn record(&mut self, count: usize) {
+        self.received += count as u64;
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
         let now = Instant::now();
-        let due = self
-            .shares
+        let times = self
+            .rate_limits
             .iter()
-            .map(|share| share.consume(count, now))
-            .max();
-        self.due = due.filter(|due| *due > now).map(Timer::at);
+            .map(|limit| limit.consume(count, now));
+        self.next_read = times.max().filter(|time| *time > now).map(Timer::at);
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Paced<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for Throttled<R> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let paced = self.get_mut();
-        let most = ready!(paced.poll_due(cx)).min(into.len());
-        match Pin::new(&mut paced.reader).poll_read(cx, &mut into[..most]) {
+        let throttled = self.get_mut();
+        let max_len = ready!(throttled.poll_max_len(cx)).min(into.len());
+        match Pin::new(&mut throttled.reader).poll_read(cx, &mut into[..max_len]) {
             Poll::Ready(Ok(count)) => {
-                // The end is never too late.
+                // The end of the body is exempt from the limits.
                 if count > 0 {
-                    paced.read(count);
+                    throttled.record(count);
                 }
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => match paced.poll_pace(cx) {
+            Poll::Pending => match throttled.poll_low_speed(cx) {
                 Ok(()) => Poll::Pending,
                 Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
             },
@@ -141,23 +140,23 @@ impl<R: AsyncRead + Unpin> AsyncRead for Paced<R> {
     }
 }
 
-impl<R: SpliceRead> SpliceRead for Paced<R> {
+impl<R: SpliceRead> SpliceRead for Throttled<R> {
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
-        most: usize,
+        max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        let most = ready!(self.poll_due(cx)).min(most);
-        match self.reader.poll_splice(cx, pipe, most) {
+        let max_len = ready!(self.poll_max_len(cx)).min(max_len);
+        match self.reader.poll_splice(cx, pipe, max_len) {
             Poll::Ready(Ok(Some(count))) => {
                 if count > 0 {
-                    self.read(count);
+                    self.record(count);
                 }
                 Poll::Ready(Ok(Some(count)))
             }
-            Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending => match self.poll_pace(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => match self.poll_low_speed(cx) {
                 Ok(()) => Poll::Pending,
                 Err(slow) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow))),
             },
@@ -173,22 +172,23 @@ mod tests {
     use std::num::NonZeroU64;
 
     #[test]
-    fn what_comes_fast_enough_is_read_for_as_long_as_it_comes() {
-        let slowest = LowSpeedLimit {
+    fn fast_body_is_read_to_its_end() {
+        let low_speed_limit = LowSpeedLimit {
             bytes_per_sec: 1000,
             window: Duration::from_millis(5),
         };
-        let mut paced = Paced::new(repeat(7).take(1 << 20), Some(slowest), Vec::new());
+        let mut throttled =
+            Throttled::new(repeat(7).take(1 << 20), Some(low_speed_limit), Vec::new());
         let mut bytes = Vec::new();
         assert_eq!(
-            future::block_on(paced.read_to_end(&mut bytes)).unwrap(),
+            future::block_on(throttled.read_to_end(&mut bytes)).unwrap(),
             1 << 20
         );
     }
 
     #[test]
-    fn what_comes_too_slowly_is_an_error_that_says_so() {
-        let slowest = LowSpeedLimit {
+    fn slow_body_is_a_typed_error() {
+        let low_speed_limit = LowSpeedLimit {
             bytes_per_sec: 1000,
             window: Duration::from_millis(50),
         };
@@ -197,14 +197,14 @@ mod tests {
             Some((Ok::<_, io::Error>(b"x"), ()))
         });
         let drip = Box::pin(drip);
-        let mut paced = Paced::new(Drip(drip), Some(slowest), Vec::new());
-        let error = future::block_on(paced.read_to_end(&mut Vec::new())).unwrap_err();
+        let mut throttled = Throttled::new(Drip(drip), Some(low_speed_limit), Vec::new());
+        let error = future::block_on(throttled.read_to_end(&mut Vec::new())).unwrap_err();
         assert!(error.downcast::<TooSlow>().is_ok());
     }
 
     #[test]
-    fn what_we_do_not_ask_for_makes_nobody_slow() {
-        let slowest = LowSpeedLimit {
+    fn throttled_time_does_not_count_as_slow() {
+        let low_speed_limit = LowSpeedLimit {
             bytes_per_sec: 1_000_000,
             window: Duration::from_millis(20),
         };
@@ -213,14 +213,15 @@ mod tests {
             Timer::after(Duration::from_micros(100)).await;
             Some((Ok::<_, io::Error>(b"x"), ()))
         });
-        // Half of it is at hand, for the rest there are a few short waits.
+        // Most bytes are available at once, the rest after a few short waits.
         let reader = repeat(7)
             .take(20_000)
             .chain(Drip(Box::pin(pause)))
             .take(20_020);
-        let mut paced = Paced::new(reader, Some(slowest), vec![limit.handle()]);
-        let (start, mut bytes) = (Instant::now(), Vec::new());
-        future::block_on(paced.read_to_end(&mut bytes)).unwrap();
+        let mut throttled = Throttled::new(reader, Some(low_speed_limit), vec![limit.handle()]);
+        let start = Instant::now();
+        let mut bytes = Vec::new();
+        future::block_on(throttled.read_to_end(&mut bytes)).unwrap();
         assert_eq!(bytes.len(), 20_020);
         assert!(
             start.elapsed() > Duration::from_millis(140),

@@ -1,4 +1,4 @@
-//! Checksums of files, as people give and publish them.
+//! Checksums of files and lists of checksums.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,46 +7,46 @@ use percent_encoding::percent_decode_str;
 use sha2::Digest as _;
 use url::Url;
 
-/// How a checksum is computed.
+/// Algorithm of a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// SHA-256.
     Sha256,
     /// SHA-512.
     Sha512,
-    /// SHA-1, against accidents only.
+    /// SHA-1. It detects accidental changes only.
     Sha1,
-    /// MD5, against accidents only.
+    /// MD5. It detects accidental changes only.
     Md5,
     /// BLAKE3.
     Blake3,
 }
 
-/// What the bytes of a file are to add up to: `sha256=HEX`.
+/// Expected digest of a file, parsed from `sha256=HEX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
     algorithm: Algorithm,
     digest: Vec<u8>,
 }
 
-/// A text that is no [`Checksum`].
+/// Error of parsing a [`Checksum`] or a [`ChecksumList`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChecksumError {
-    /// There is no `=`.
+    /// The text has no `=`.
     #[error("not of the form ALGORITHM=HEX")]
     Form,
-    /// Nothing is known by this name.
+    /// The algorithm is not supported.
     #[error("not one of sha256, sha512, sha1, md5, blake3")]
     Algorithm,
-    /// Not as many hexadecimal digits as the algorithm has.
+    /// The digest does not have this number of hexadecimal digits.
     #[error("not {0} hexadecimal digits")]
     Digits(usize),
-    /// A list holds no checksum.
-    #[error("no line holds a checksum and a name")]
+    /// The list contains no checksum.
+    #[error("no line contains a checksum and a file name")]
     Empty,
 }
 
-/// The checksums of many files, by their names: what `sha256sum` writes and its kin.
+/// Checksums of several files by name, as `sha256sum` and similar programs print them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChecksumList(Vec<(String, Checksum)>);
 
@@ -59,8 +59,8 @@ impl Algorithm {
         Self::Blake3,
     ];
 
-    /// The length of a digest in bytes.
-    fn length(self) -> usize {
+    /// Returns the length of a digest in bytes.
+    fn digest_len(self) -> usize {
         match self {
             Self::Sha256 | Self::Blake3 => 32,
             Self::Sha512 => 64,
@@ -69,8 +69,8 @@ impl Algorithm {
         }
     }
 
-    /// Finds what is called so: `sha256`, `SHA-256`, `SHA2-256`.
-    fn named(name: &str) -> Option<Self> {
+    /// Returns the algorithm of a name such as `sha256`, `SHA-256` or `SHA2-256`.
+    fn from_name(name: &str) -> Option<Self> {
         let plain = name
             .to_ascii_lowercase()
             .replace("sha2-", "sha")
@@ -94,27 +94,27 @@ impl fmt::Display for Algorithm {
 }
 
 impl Checksum {
-    /// How it is computed.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Whether the bytes that have this digest are those that are meant.
-    pub(crate) fn is(&self, digest: &[u8]) -> bool {
+    /// Returns whether the digest is the expected one.
+    pub(crate) fn matches(&self, digest: &[u8]) -> bool {
         self.digest == digest
     }
 
-    /// The digest in hexadecimal digits.
+    /// Returns the digest in hexadecimal digits.
     pub fn hex(&self) -> String {
         hex(&self.digest)
     }
 
     fn new(algorithm: Algorithm, digits: &str) -> Result<Self, ChecksumError> {
-        let length = algorithm.length();
-        let digest = bytes(digits).filter(|digest| digest.len() == length);
+        let len = algorithm.digest_len();
+        let digest = parse_hex(digits).filter(|digest| digest.len() == len);
         Ok(Self {
             algorithm,
-            digest: digest.ok_or(ChecksumError::Digits(2 * length))?,
+            digest: digest.ok_or(ChecksumError::Digits(2 * len))?,
         })
     }
 }
@@ -124,7 +124,7 @@ impl FromStr for Checksum {
 
     fn from_str(text: &str) -> Result<Self, ChecksumError> {
         let (name, digits) = text.split_once('=').ok_or(ChecksumError::Form)?;
-        let algorithm = Algorithm::named(name.trim()).ok_or(ChecksumError::Algorithm)?;
+        let algorithm = Algorithm::from_name(name.trim()).ok_or(ChecksumError::Algorithm)?;
         Self::new(algorithm, digits.trim())
     }
 }
@@ -132,12 +132,12 @@ impl FromStr for Checksum {
 impl FromStr for ChecksumList {
     type Err = ChecksumError;
 
-    /// Reads lines of the forms `HEX  NAME`, `HEX *NAME` and `SHA256 (NAME) = HEX`; others, as of
-    /// a signature around them, are passed over.
+    /// Parses lines of the forms `HEX  NAME`, `HEX *NAME` and `SHA256 (NAME) = HEX`. Other lines,
+    /// such as those of a signature, are ignored.
     fn from_str(text: &str) -> Result<Self, ChecksumError> {
         let lines = text.lines().map(|line| line.trim_end_matches('\r'));
         let list: Vec<_> = lines
-            .filter_map(|line| tagged(line).or_else(|| plain(line)))
+            .filter_map(|line| parse_bsd(line).or_else(|| parse_gnu(line)))
             .collect();
         if list.is_empty() {
             Err(ChecksumError::Empty)
@@ -148,48 +148,51 @@ impl FromStr for ChecksumList {
 }
 
 impl ChecksumList {
-    /// The checksum of what `url` names, or of what is called `name` here. Where several entries
-    /// could be meant, the one with the longest path.
+    /// Returns the checksum of `url`, or else of the local `name`. If the path of the URL ends
+    /// with several entries, the longest is used.
     pub(crate) fn find(&self, url: &Url, name: &str) -> Option<&Checksum> {
         let path = percent_decode_str(url.path()).decode_utf8_lossy();
-        let fits = |listed: &str| {
+        let is_suffix = |listed: &str| {
             let rest = path.strip_suffix(listed);
             rest.is_some_and(|rest| rest.ends_with('/'))
         };
-        let by_path = self.0.iter().filter(|(listed, _)| fits(listed));
+        let by_path = self.0.iter().filter(|(listed, _)| is_suffix(listed));
         let found = by_path.max_by_key(|(listed, _)| listed.len());
         let found = found.or_else(|| self.0.iter().find(|(listed, _)| listed == name));
         found.map(|(_, checksum)| checksum)
     }
 }
 
-/// `SHA256 (NAME) = HEX`, as BSD writes it.
-fn tagged(line: &str) -> Option<(String, Checksum)> {
+/// Parses `SHA256 (NAME) = HEX`, the BSD format.
+fn parse_bsd(line: &str) -> Option<(String, Checksum)> {
     let (tag, rest) = line.split_once(" (")?;
     let (name, digits) = rest.rsplit_once(") = ")?;
     Some((
-        listed(name),
-        Checksum::new(Algorithm::named(tag)?, digits.trim()).ok()?,
+        without_dot(name),
+        Checksum::new(Algorithm::from_name(tag)?, digits.trim()).ok()?,
     ))
 }
 
-/// `HEX  NAME` or `HEX *NAME`, as GNU writes it; the length tells the algorithm.
-fn plain(line: &str) -> Option<(String, Checksum)> {
+/// Parses `HEX  NAME` or `HEX *NAME`, the GNU format. The length determines the algorithm.
+fn parse_gnu(line: &str) -> Option<(String, Checksum)> {
     let (digits, rest) = line.split_once(' ')?;
     let name = rest.strip_prefix([' ', '*']).unwrap_or(rest);
     let algorithm = Algorithm::ALL
         .into_iter()
-        .find(|one| 2 * one.length() == digits.len())?;
+        .find(|one| 2 * one.digest_len() == digits.len())?;
     let checksum = Checksum::new(algorithm, digits).ok()?;
-    (!name.is_empty()).then(|| (listed(name), checksum))
+    if name.is_empty() {
+        return None;
+    }
+    Some((without_dot(name), checksum))
 }
 
-/// The name without the `./` that `find` puts before it.
-fn listed(name: &str) -> String {
+/// Removes the `./` with which `find` starts a name.
+fn without_dot(name: &str) -> String {
     name.trim_start_matches("./").to_owned()
 }
 
-fn bytes(digits: &str) -> Option<Vec<u8>> {
+fn parse_hex(digits: &str) -> Option<Vec<u8>> {
     if !digits.is_ascii() {
         return None;
     }
@@ -201,11 +204,12 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// Returns lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A digest that is being computed.
+/// State of a digest computation.
 pub(crate) enum Hasher {
     Sha256(sha2::Sha256),
     Sha512(Box<sha2::Sha512>),
@@ -256,7 +260,7 @@ impl fmt::Debug for Hasher {
 mod tests {
     use super::*;
 
-    /// The digests of `abc`, from the standards.
+    /// Digests of `abc` from the specifications.
     const ABC: [(&str, &str); 5] = [
         (
             "sha256",
@@ -276,20 +280,20 @@ mod tests {
     ];
 
     #[test]
-    fn the_digests_are_those_of_the_standards() {
+    fn digests_match_the_specifications() {
         for (name, digits) in ABC {
             let checksum: Checksum = format!("{name}={digits}").parse().unwrap();
             let mut hasher = Hasher::new(checksum.algorithm());
             hasher.update(b"a");
             hasher.update(b"bc");
             let digest = hasher.finish();
-            assert!(checksum.is(&digest), "{name}: {}", hex(&digest));
+            assert!(checksum.matches(&digest), "{name}: {}", hex(&digest));
             assert_eq!(checksum.hex(), digits);
         }
     }
 
     #[test]
-    fn algorithms_have_several_spellings() {
+    fn algorithm_names_have_several_spellings() {
         let digits = ABC[0].1;
         for name in ["sha256", "SHA256", "sha-256", "SHA2-256", " sha256 "] {
             assert!(
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checksum_is_refused() {
+    fn invalid_checksums_are_rejected() {
         let digits = ABC[0].1;
         for (text, error) in [
             (digits.to_owned(), ChecksumError::Form),
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn finds(line: &str, url: &str, name: &str, found: bool) {
+    fn assert_found(line: &str, url: &str, name: &str, found: bool) {
         let list = line.parse::<ChecksumList>().unwrap();
         assert_eq!(
             list.find(&url.parse().unwrap(), name).is_some(),
@@ -343,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_several_forms() {
+    fn list_formats_are_recognised() {
         let digits = ABC[0].1;
         for line in [
             format!("{digits}  f.txt"),
@@ -354,34 +358,35 @@ mod tests {
             format!("# sums\n\n{digits}  other\n{digits}  f.txt\n"),
             format!("-----BEGIN PGP SIGNED MESSAGE-----\n\n{digits}  f.txt\n"),
         ] {
-            finds(&line, "http://h/a/f.txt?x", "", true);
+            assert_found(&line, "http://h/a/f.txt?x", "", true);
         }
-        finds(
+        assert_found(
             &format!("{digits}  two words"),
             "http://h/two%20words",
             "",
             true,
         );
-        finds(&format!("{digits}  renamed"), "http://h/f", "renamed", true);
-        finds(
+        assert_found(&format!("{digits}  renamed"), "http://h/f", "renamed", true);
+        assert_found(
             &format!("{digits}  xf.txt"),
             "http://h/f.txt",
             "f.txt",
             false,
         );
-        finds(
+        assert_found(
             &format!("{digits}  b/f.txt"),
             "http://h/a/f.txt",
             "f.txt",
             false,
         );
-        finds(&format!("{digits}  txt"), "http://h/f.txt", "f.txt", false);
+        assert_found(&format!("{digits}  txt"), "http://h/f.txt", "f.txt", false);
         assert_eq!("<html>".parse::<ChecksumList>(), Err(ChecksumError::Empty));
     }
 
     #[test]
-    fn the_longest_path_is_meant() {
-        let (one, two) = ("1".repeat(64), "2".repeat(64));
+    fn longest_matching_path_is_used() {
+        let one = "1".repeat(64);
+        let two = "2".repeat(64);
         let list = format!("{one}  f\n{two}  a/f\n")
             .parse::<ChecksumList>()
             .unwrap();
@@ -390,11 +395,12 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_a_list_is_found_by_its_name() {
+    fn each_listed_name_is_found() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..2_000 {
-            let (mut text, mut wanted) = (String::new(), Vec::new());
+            let mut text = String::new();
+            let mut expected = Vec::new();
             for number in 0..random.usize(1..6) {
                 let letters = (0..random.usize(..9)).map(|_| random.char('!'..='\u{ff}'));
                 let letters: String = letters.filter(|c| !"\\/.\u{7f}".contains(*c)).collect();
@@ -403,7 +409,7 @@ mod tests {
                     continue;
                 }
                 let algorithm = *random.choice(&Algorithm::ALL[..3]).unwrap();
-                let bytes: Vec<u8> = (0..algorithm.length()).map(|_| random.u8(..)).collect();
+                let bytes: Vec<u8> = (0..algorithm.digest_len()).map(|_| random.u8(..)).collect();
                 let digits = hex(&bytes);
                 let line = match random.u8(..4) {
                     0 => format!("{digits}  {name}"),
@@ -416,12 +422,12 @@ mod tests {
                 };
                 text += &line;
                 text += ["\n", "\r\n", "\n\n# SHA256 (x) = y\n"][random.usize(..3)];
-                wanted.push((name, Checksum::new(algorithm, &digits).unwrap()));
+                expected.push((name, Checksum::new(algorithm, &digits).unwrap()));
             }
             let Ok(list) = text.parse::<ChecksumList>() else {
                 continue;
             };
-            for (name, checksum) in wanted {
+            for (name, checksum) in expected {
                 let mut url: Url = "http://h/a/".parse().unwrap();
                 url.path_segments_mut().unwrap().pop_if_empty().push(&name);
                 let found = [

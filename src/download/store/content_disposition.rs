@@ -1,16 +1,17 @@
-//! `Content-Disposition`: the name that a server gives a file (RFC 6266 section 4, RFC 8187).
+//! File name of a `Content-Disposition` field (RFC 6266 section 4, RFC 8187).
 
 use percent_encoding::percent_decode_str;
 
-/// The name in a value, as it was meant: not yet safe to use. `filename*` wins over `filename`,
-/// which is not percent-decoded (RFC 6266 section 4.3).
+/// Returns the file name of a field value, decoded but not made safe. `filename*` takes precedence
+/// over `filename`, which is not percent-decoded (RFC 6266 section 4.3).
 pub(crate) fn file_name(value: &[u8]) -> Option<String> {
-    // Real servers send UTF-8 as it is; the standard means Latin-1.
+    // Servers send unencoded UTF-8, although RFC 6266 specifies ISO 8859-1.
     let text = match std::str::from_utf8(value) {
         Ok(text) => text.to_owned(),
         Err(_) => latin_1(value),
     };
-    let (mut plain, mut extended) = (None, None);
+    let mut plain = None;
+    let mut extended = None;
     let mut rest = text.split_once(';')?.1;
     while let Some((name, after)) = rest.split_once('=') {
         let (value, left) = parameter(after.trim_start());
@@ -24,7 +25,8 @@ pub(crate) fn file_name(value: &[u8]) -> Option<String> {
     extended.or(plain)
 }
 
-/// The value at the start of `text`, a token or a quoted string, and what follows its `;`.
+/// Returns the value at the start of `text`, a token or a quoted string, and the text after its
+/// `;`.
 fn parameter(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (token, rest) = text.split_once(';').unwrap_or((text, ""));
@@ -38,7 +40,7 @@ fn parameter(text: &str) -> (String, &str) {
                 let rest = &quoted[at + 1..];
                 return (value, rest.split_once(';').map_or("", |(_, rest)| rest));
             }
-            // Browsers send paths of Windows unescaped: only these two can be meant.
+            // Some servers send Windows paths unescaped, so only these two are escapes.
             '\\' if quoted[at + 1..].starts_with(['"', '\\']) => {
                 value.extend(letters.next().map(|(_, letter)| letter));
             }
@@ -48,7 +50,7 @@ fn parameter(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// `UTF-8'en'na%C3%AFve` (RFC 8187 section 3.2).
+/// Decodes an extended value such as `UTF-8'en'na%C3%AFve` (RFC 8187 section 3.2).
 fn decode(value: &str) -> Option<String> {
     let (charset, rest) = value.split_once('\'')?;
     let (_, encoded) = rest.split_once('\'')?;
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn names(value: &str, name: &str) {
+    fn assert_name(value: &str, name: &str) {
         assert_eq!(
             file_name(value.as_bytes()).as_deref(),
             Some(name),
@@ -78,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_token_or_quoted() {
-        names("attachment; filename=example.txt", "example.txt");
-        names("Attachment;FILENAME = \"a b; c.txt\" ; x=y", "a b; c.txt");
-        names(r#"attachment; filename="a \"b\" \\ c""#, r#"a "b" \ c"#);
-        names(r#"attachment; filename="C:\dir\f.txt""#, r"C:\dir\f.txt");
-        names("inline; filename=\"100%25.txt\"", "100%25.txt");
-        names("attachment; filename=\"naïve\"", "naïve");
-        names("attachment; filename=\"open", "open");
+    fn name_is_a_token_or_quoted() {
+        assert_name("attachment; filename=example.txt", "example.txt");
+        assert_name("Attachment;FILENAME = \"a b; c.txt\" ; x=y", "a b; c.txt");
+        assert_name(r#"attachment; filename="a \"b\" \\ c""#, r#"a "b" \ c"#);
+        assert_name(r#"attachment; filename="C:\dir\f.txt""#, r"C:\dir\f.txt");
+        assert_name("inline; filename=\"100%25.txt\"", "100%25.txt");
+        assert_name("attachment; filename=\"naïve\"", "naïve");
+        assert_name("attachment; filename=\"open", "open");
         assert_eq!(
             file_name(b"attachment; filename=na\xefve").as_deref(),
             Some("naïve")
@@ -93,19 +95,19 @@ mod tests {
     }
 
     #[test]
-    fn the_extended_name_wins_wherever_it_stands() {
-        names(
+    fn extended_name_takes_precedence() {
+        assert_name(
             "attachment; filename=\"x\"; filename*=UTF-8''na%C3%AFve%20f",
             "naïve f",
         );
-        names("attachment; filename*=utf-8'en'%e2%82%ac; filename=x", "€");
-        names("attachment; filename*=iso-8859-1''%A3; filename=x", "£");
+        assert_name("attachment; filename*=utf-8'en'%e2%82%ac; filename=x", "€");
+        assert_name("attachment; filename*=iso-8859-1''%A3; filename=x", "£");
     }
 
     #[test]
-    fn what_cannot_be_decoded_leaves_the_plain_name() {
+    fn undecodable_extended_name_is_ignored() {
         for extended in ["UTF-8''%ff", "koi8-r''x", "UTF-8'x", "x"] {
-            names(
+            assert_name(
                 &format!("attachment; filename=x; filename*={extended}"),
                 "x",
             );
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_there_is_none() {
+    fn missing_name_is_none() {
         for value in ["", "attachment", "attachment; size=1", "filename=x"] {
             assert_eq!(file_name(value.as_bytes()), None, "{value}");
         }

@@ -1,4 +1,4 @@
-//! The file that an earlier run has fetched, and whether the server has another by now.
+//! File of an earlier download, and whether the server has a newer version.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -9,38 +9,39 @@ use rustix::fs::{XattrFlags, fsetxattr, getxattr};
 
 use crate::download::transfer::resume::Validators;
 
-/// Under this name a file keeps its ETag, where the file system can.
-const ETAG: &str = "user.myapp.etag";
+/// Extended attribute of a file that contains its ETag, where the file system supports it.
+const ETAG_ATTRIBUTE: &str = "user.myapp.etag";
 
-/// A longer ETag is not kept.
-const LONGEST: usize = 1024;
+/// Maximum length of a stored ETag.
+const MAX_ETAG_LEN: usize = 1024;
 
-/// What is known of the file that is there.
+/// Version of an existing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Previous {
+pub(crate) struct ExistingFile {
     etag: Option<String>,
     modified: SystemTime,
-    length: u64,
+    len: u64,
 }
 
-impl Previous {
-    /// Looks at the file at `path`; `None` if there is no plain one.
-    pub(crate) fn look(path: &Path) -> Option<Self> {
-        let data = fs::symlink_metadata(path)
-            .ok()
-            .filter(fs::Metadata::is_file)?;
-        let mut value = vec![0; LONGEST];
-        let read = getxattr(path, ETAG, &mut value[..]).ok();
+impl ExistingFile {
+    /// Reads the version of the file at `path`. Returns `None` if it is not a regular file.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        if !metadata.is_file() {
+            return None;
+        }
+        let mut value = vec![0; MAX_ETAG_LEN];
+        let read = getxattr(path, ETAG_ATTRIBUTE, &mut value[..]).ok();
         let etag = read.and_then(|count| String::from_utf8(value[..count].to_vec()).ok());
         Some(Self {
             etag,
-            modified: data.modified().ok()?,
-            length: data.len(),
+            modified: metadata.modified().ok()?,
+            len: metadata.len(),
         })
     }
 
-    /// The field that asks for the file only if it is another by now (RFC 9110 sections 13.1.2
-    /// and 13.1.3).
+    /// Returns the header field that requests the file only if it has changed (RFC 9110 sections
+    /// 13.1.2 and 13.1.3).
     pub(crate) fn condition(&self) -> (String, String) {
         match &self.etag {
             Some(etag) => ("If-None-Match".to_owned(), etag.clone()),
@@ -51,30 +52,26 @@ impl Previous {
         }
     }
 
-    /// Whether what a server tells of its file fits the one that is there: not every server
-    /// heeds a condition.
-    pub(crate) fn is(&self, known: &Validators) -> bool {
-        match (&self.etag, &known.etag) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            _ => {
-                let second = |time: SystemTime| {
-                    time.duration_since(UNIX_EPOCH)
-                        .map(|since| since.as_secs())
-                        .ok()
-                };
-                let theirs = known.modified().and_then(second);
-                theirs.is_some()
-                    && second(self.modified) == theirs
-                    && known.total == Some(self.length)
-            }
+    /// Returns whether the validators of a response match this file. Not every server evaluates
+    /// conditions.
+    pub(crate) fn matches(&self, validators: &Validators) -> bool {
+        if let (Some(ours), Some(theirs)) = (&self.etag, &validators.etag) {
+            return ours == theirs;
         }
+        let second = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH);
+            since.map(|since| since.as_secs()).ok()
+        };
+        let theirs = validators.modified().and_then(second);
+        theirs.is_some() && second(self.modified) == theirs && validators.total == Some(self.len)
     }
 }
 
-/// Keeps the ETag with the file, where the file system can; else date and length must do.
-pub(crate) fn keep_etag(file: impl AsFd, etag: &str) {
-    if etag.len() <= LONGEST {
-        let _ = fsetxattr(file, ETAG, etag.as_bytes(), XattrFlags::empty());
+/// Stores the ETag with the file, where the file system supports it. Without it, date and length
+/// identify the version.
+pub(crate) fn store_etag(file: impl AsFd, etag: &str) {
+    if etag.len() <= MAX_ETAG_LEN {
+        let _ = fsetxattr(file, ETAG_ATTRIBUTE, etag.as_bytes(), XattrFlags::empty());
     }
 }
 
@@ -83,16 +80,16 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn previous(etag: Option<&str>) -> Previous {
+    fn existing(etag: Option<&str>) -> ExistingFile {
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        Previous {
+        ExistingFile {
             etag: etag.map(str::to_owned),
             modified,
-            length: 3,
+            len: 3,
         }
     }
 
-    fn known(etag: Option<&str>, modified: &str, total: u64) -> Validators {
+    fn validators(etag: Option<&str>, modified: &str, total: u64) -> Validators {
         Validators {
             etag: etag.map(str::to_owned),
             last_modified: Some(modified.to_owned()),
@@ -102,25 +99,25 @@ mod tests {
     }
 
     #[test]
-    fn an_etag_counts_before_date_and_length() {
+    fn etag_takes_precedence_over_date_and_length() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let other = "Sun, 06 Nov 1994 08:49:38 GMT";
         for (ours, theirs, same) in [
-            (Some("a"), known(Some("a"), other, 9), true),
-            (Some("a"), known(Some("b"), date, 3), false),
-            (Some("a"), known(None, date, 3), true),
-            (None, known(Some("a"), date, 3), true),
-            (None, known(None, date, 4), false),
-            (None, known(None, other, 3), false),
-            (None, known(None, "", 3), false),
+            (Some("a"), validators(Some("a"), other, 9), true),
+            (Some("a"), validators(Some("b"), date, 3), false),
+            (Some("a"), validators(None, date, 3), true),
+            (None, validators(Some("a"), date, 3), true),
+            (None, validators(None, date, 4), false),
+            (None, validators(None, other, 3), false),
+            (None, validators(None, "", 3), false),
         ] {
-            assert_eq!(previous(ours).is(&theirs), same, "{ours:?} {theirs:?}");
+            assert_eq!(existing(ours).matches(&theirs), same, "{ours:?} {theirs:?}");
         }
     }
 
     #[test]
-    fn the_condition_is_the_etag_or_the_date() {
-        let condition = |etag| previous(etag).condition().1;
+    fn condition_is_the_etag_or_the_date() {
+        let condition = |etag| existing(etag).condition().1;
         assert_eq!(condition(Some("\"a\"")), "\"a\"");
         assert_eq!(condition(None), "Sun, 06 Nov 1994 08:49:37 GMT");
     }

@@ -1,40 +1,41 @@
-//! File names out of URLs, made safe.
+//! Safe file names from URLs and servers.
 
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::escape::is_unsafe;
 
-/// What stands behind a name while its file is written.
-pub(crate) const PART: &str = ".part";
+/// Suffix of the name of an incomplete file.
+pub(crate) const PART_SUFFIX: &str = ".part";
 
-/// The longest name: what file systems take (255 bytes), less the longest that is put behind a
-/// name (`.part.json`).
-const LONGEST: usize = 255 - ".part.json".len();
+/// Maximum length of a name in bytes: the limit of file systems (255) less the longest suffix
+/// (`.part.json`).
+const MAX_NAME_LEN: usize = 255 - ".part.json".len();
 
-/// A name with more than this behind its last dot has no extension worth keeping.
-const LONGEST_EXTENSION: usize = 32;
+/// Maximum length of an extension, with its dot, that is kept when a name is shortened.
+const MAX_EXTENSION_LEN: usize = 32;
 
-/// The name of a file whose URL has none.
-const NAMELESS: &str = "index.html";
+/// Name of a file whose URL contains none.
+const DEFAULT_NAME: &str = "index.html";
 
-/// The file name of what `url` names: the last segment of its path, percent-decoded, then made
-/// safe: one segment, no control or bidirectional character, never `.` or `..`, not so long that
-/// file systems refuse it, and no `-` in front, which programs would take for an option.
+/// Returns a safe file name for `url`: the last segment of its path, percent-decoded. The name is
+/// one path segment without control or bidirectional characters, neither `.` nor `..`, not longer
+/// than file systems permit, and does not start with `-`, which programs take for an option.
 pub(crate) fn from_url(url: &Url) -> String {
     let segment = url.path().rsplit('/').next().unwrap_or_default();
-    // What does not decode to text keeps its percent signs: no two such names become one.
+    // A segment that is not UTF-8 stays encoded, so that distinct names stay distinct.
     let decoded = percent_decode_str(segment).decode_utf8();
     make_safe(decoded.as_deref().unwrap_or(segment))
 }
 
-/// The file name out of what a server says, made safe as [`from_url`] does, and more: strangers
-/// choose neither hidden files nor names that other systems take for devices or streams. `None`
-/// if nothing is left.
-pub(crate) fn from_server(said: &str) -> Option<String> {
-    let last = said.rsplit(['/', '\\']).next().unwrap_or_default();
+/// Returns a safe file name for a name that a server sent. In addition to the rules of
+/// [`from_url`], a server cannot choose a hidden file or a name of a Windows device or stream.
+/// Returns `None` if no character is left.
+pub(crate) fn from_server(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let name = last.replace(|c| c == ':' || is_unsafe(c), "_");
     let name = name.trim_start_matches(' ').trim_end_matches(['.', ' ']);
     let stem = name
@@ -42,17 +43,20 @@ pub(crate) fn from_server(said: &str) -> Option<String> {
         .next()
         .unwrap_or_default()
         .trim_end_matches(' ');
-    let guard = if name.starts_with(['.', '-']) || is_device(stem) {
+    let prefix = if name.starts_with(['.', '-']) || is_device(stem) {
         "_"
     } else {
         ""
     };
-    let short = shorten(&format!("{guard}{name}"), LONGEST);
-    // The cut may have come behind one of those again.
-    (!name.is_empty()).then(|| short.trim_end_matches(['.', ' ']).to_owned())
+    if name.is_empty() {
+        return None;
+    }
+    let short = shorten(&format!("{prefix}{name}"), MAX_NAME_LEN);
+    // Shortening may have left a dot or a space at the end.
+    Some(short.trim_end_matches(['.', ' ']).to_owned())
 }
 
-/// Whether Windows takes a name for a device.
+/// Returns whether the name is reserved for a device on Windows.
 fn is_device(stem: &str) -> bool {
     let stem = stem.to_ascii_uppercase();
     let numbered = |kind| {
@@ -66,42 +70,54 @@ fn make_safe(text: &str) -> String {
     let last = text.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut name = last.replace(is_unsafe, "_");
     if matches!(name.as_str(), "" | "." | "..") {
-        name = NAMELESS.to_owned();
+        name = DEFAULT_NAME.to_owned();
     }
     if name.starts_with('-') {
         name.insert(0, '_');
     }
-    shorten(&name, LONGEST)
+    shorten(&name, MAX_NAME_LEN)
 }
 
-/// The n-th choice for a name that is taken: `f`, `f.1`, `f.2` …
+/// Returns the name with a number, for a name that is taken: `f`, `f.1`, `f.2` …
 pub(crate) fn numbered(name: &OsStr, number: u32) -> OsString {
     if number == 0 {
         return name.to_owned();
     }
     let suffix = format!(".{number}");
     let mut numbered = match name.to_str() {
-        Some(text) => shorten(text, LONGEST.saturating_sub(suffix.len())).into(),
+        Some(text) => shorten(text, MAX_NAME_LEN.saturating_sub(suffix.len())).into(),
         None => name.to_owned(),
     };
     numbered.push(suffix);
     numbered
 }
 
-/// Cuts `name` to `longest` bytes, between two characters and in front of its extension.
-fn shorten(name: &str, longest: usize) -> String {
-    if name.len() <= longest {
+/// Returns the path with a number, as [`numbered`] does.
+pub(crate) fn numbered_path(path: &Path, number: u32) -> PathBuf {
+    path.with_file_name(numbered(path.file_name().unwrap_or_default(), number))
+}
+
+/// Returns the path of the part of a download with this final path.
+pub(crate) fn part_path(target: &Path) -> PathBuf {
+    let mut path = target.as_os_str().to_owned();
+    path.push(PART_SUFFIX);
+    path.into()
+}
+
+/// Shortens `name` to `max_len` bytes, between two characters, and keeps its extension.
+fn shorten(name: &str, max_len: usize) -> String {
+    if name.len() <= max_len {
         return name.to_owned();
     }
     let dot = name
         .rfind('.')
-        .filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
+        .filter(|dot| name.len() - dot <= MAX_EXTENSION_LEN);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let mut room = longest.saturating_sub(extension.len());
-    while !stem.is_char_boundary(room) {
-        room -= 1;
+    let mut end = max_len.saturating_sub(extension.len());
+    while !stem.is_char_boundary(end) {
+        end -= 1;
     }
-    format!("{}{extension}", &stem[..room])
+    format!("{}{extension}", &stem[..end])
 }
 
 #[cfg(test)]
@@ -109,64 +125,64 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn names(path: &str, name: &str) {
+    fn assert_name(path: &str, name: &str) {
         let url = Url::parse(&format!("http://host/{path}")).unwrap();
         assert_eq!(from_url(&url), name, "{path}");
     }
 
     #[test]
-    fn the_last_segment_is_the_name() {
-        names("a.txt", "a.txt");
-        names("a/b/c.tar.gz", "c.tar.gz");
-        names("a.txt?version=1#top", "a.txt");
-        names("a%20b%C3%A9.txt", "a bé.txt");
-        names(".bashrc", ".bashrc");
-        names("a:b. ", "a:b.");
-        names("CON", "CON");
+    fn last_segment_is_the_name() {
+        assert_name("a.txt", "a.txt");
+        assert_name("a/b/c.tar.gz", "c.tar.gz");
+        assert_name("a.txt?version=1#top", "a.txt");
+        assert_name("a%20b%C3%A9.txt", "a bé.txt");
+        assert_name(".bashrc", ".bashrc");
+        assert_name("a:b. ", "a:b.");
+        assert_name("CON", "CON");
     }
 
     #[test]
-    fn a_url_without_a_name_gets_one() {
+    fn url_without_a_name_gets_the_default() {
         for path in ["", "a/", "a/..", "a/%2e", "..%2f", "a/x%5c..", "?q"] {
-            names(path, "index.html");
+            assert_name(path, "index.html");
         }
     }
 
     #[test]
-    fn no_name_leaves_its_folder_or_misleads() {
-        names("..%2F..%2Fetc%2Fpasswd", "passwd");
-        names("..%5C..%5Cx", "x");
-        names("C:%5Cx", "x");
-        names("a%00b", "a_b");
-        names("a%1B%5D0;x%07", "a_]0;x_");
-        names("a%0Ab", "a_b");
-        names("gpj.%E2%80%AEexe", "gpj._exe");
-        names("-rf", "_-rf");
-        names("%2Drf", "_-rf");
+    fn unsafe_names_are_replaced() {
+        assert_name("..%2F..%2Fetc%2Fpasswd", "passwd");
+        assert_name("..%5C..%5Cx", "x");
+        assert_name("C:%5Cx", "x");
+        assert_name("a%00b", "a_b");
+        assert_name("a%1B%5D0;x%07", "a_]0;x_");
+        assert_name("a%0Ab", "a_b");
+        assert_name("gpj.%E2%80%AEexe", "gpj._exe");
+        assert_name("-rf", "_-rf");
+        assert_name("%2Drf", "_-rf");
     }
 
     #[test]
-    fn what_is_no_text_keeps_its_percent_signs() {
-        names("a%FFb", "a%FFb");
-        names("100%", "100%");
+    fn invalid_utf8_stays_percent_encoded() {
+        assert_name("a%FFb", "a%FFb");
+        assert_name("100%", "100%");
     }
 
     #[test]
-    fn a_long_name_is_cut_between_characters_and_keeps_its_extension() {
+    fn long_name_is_cut_and_keeps_its_extension() {
         let x = |count| "x".repeat(count);
-        names(&x(245), &x(245));
-        names(&x(246), &x(245));
-        names(&format!("{}.tar", x(400)), &format!("{}.tar", x(241)));
-        names(
+        assert_name(&x(245), &x(245));
+        assert_name(&x(246), &x(245));
+        assert_name(&format!("{}.tar", x(400)), &format!("{}.tar", x(241)));
+        assert_name(
             &format!("{}.jpg", "é".repeat(200)),
             &format!("{}.jpg", "é".repeat(120)),
         );
-        names(&format!("a.{}", x(400)), &format!("a.{}", x(243)));
+        assert_name(&format!("a.{}", x(400)), &format!("a.{}", x(243)));
     }
 
     #[test]
-    fn a_name_that_a_server_chose_is_no_danger() {
-        for (said, name) in [
+    fn unsafe_server_names_are_replaced() {
+        for (input, name) in [
             ("f.txt", Some("f.txt")),
             ("../../etc/passwd", Some("passwd")),
             ("..\\x", Some("x")),
@@ -192,41 +208,41 @@ mod tests {
             ("a/", None),
             (" ", None),
         ] {
-            assert_eq!(from_server(said).as_deref(), name, "{said:?}");
+            assert_eq!(from_server(input).as_deref(), name, "{input:?}");
         }
-        assert_eq!(from_server(&"x".repeat(400)).unwrap().len(), LONGEST);
-        let spaced = format!("{}. {}", "x".repeat(LONGEST - 2), "y".repeat(100));
-        assert_eq!(from_server(&spaced).unwrap(), "x".repeat(LONGEST - 2));
+        assert_eq!(from_server(&"x".repeat(400)).unwrap().len(), MAX_NAME_LEN);
+        let spaced = format!("{}. {}", "x".repeat(MAX_NAME_LEN - 2), "y".repeat(100));
+        assert_eq!(from_server(&spaced).unwrap(), "x".repeat(MAX_NAME_LEN - 2));
     }
 
     #[test]
-    fn whatever_is_said_a_name_stays_in_its_folder() {
+    fn random_names_are_safe() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         let letters: Vec<char> = "ab./\\:-_ \0\n\u{1b}\u{202e}é%€".chars().collect();
         for _ in 0..20_000 {
             let length = random.usize(..300);
-            let said: String = (0..length)
+            let input: String = (0..length)
                 .map(|_| letters[random.usize(..letters.len())])
                 .collect();
-            let url = Url::parse("http://h/").unwrap().join(&said).ok();
-            for name in from_server(&said)
+            let url = Url::parse("http://h/").unwrap().join(&input).ok();
+            for name in from_server(&input)
                 .into_iter()
                 .chain(url.as_ref().map(from_url))
             {
                 let is_safe = !name.is_empty()
-                    && name.len() <= LONGEST
+                    && name.len() <= MAX_NAME_LEN
                     && !matches!(name.as_str(), "." | "..")
                     && !name.starts_with('-')
                     && !name.contains(['/', '\\'])
                     && !name.contains(is_unsafe);
-                assert!(is_safe, "seed {seed}: {said:?} becomes {name:?}");
+                assert!(is_safe, "seed {seed}: {input:?} becomes {name:?}");
             }
         }
     }
 
     #[test]
-    fn taken_names_are_numbered_and_stay_short_enough() {
+    fn numbered_names_respect_the_length_limit() {
         let number = |name: &str, n| numbered(OsStr::new(name), n).into_string().unwrap();
         assert_eq!(number("f.txt", 0), "f.txt");
         assert_eq!(number("f.txt", 12), "f.txt.12");

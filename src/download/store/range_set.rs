@@ -1,37 +1,41 @@
-//! Which bytes of a file are there.
+//! Set of byte ranges.
 
-/// Bytes from the first number up to but not with the second; in order, apart from each other.
+use std::ops::Range;
+
+/// Set of the bytes of a file that are present: non-empty ranges in ascending order that neither
+/// overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Ranges(Vec<(u64, u64)>);
+pub(crate) struct RangeSet(Vec<Range<u64>>);
 
-impl Ranges {
-    /// The first `count` bytes.
-    pub(crate) fn first(count: u64) -> Self {
-        let mut ranges = Self::default();
-        ranges.add(0, count);
-        ranges
+impl RangeSet {
+    /// Creates a set of the first `len` bytes.
+    pub(crate) fn prefix(len: u64) -> Self {
+        let mut set = Self::default();
+        set.insert(0..len);
+        set
     }
 
-    /// What a list says; `None` where it is not in order, or does not begin with the first byte.
-    /// A range there may be empty.
-    pub(crate) fn of(list: &[(u64, u64)]) -> Option<Self> {
-        let mut ranges = Self::default();
+    /// Creates a set from the list of a resume state. Returns `None` if the ranges are not in
+    /// order, or if the first one does not start at 0. A range of the list may be empty.
+    pub(crate) fn from_list(list: &[(u64, u64)]) -> Option<Self> {
+        let mut set = Self::default();
         let mut last = 0;
         for (start, end) in list.iter().copied() {
             if start < last || end < start {
                 return None;
             }
-            ranges.add(start, end);
+            set.insert(start..end);
             last = end;
         }
-        matches!(list, [(0, _), ..]).then_some(ranges)
+        matches!(list, [(0, _), ..]).then_some(set)
     }
 
-    /// The list of a file of `total` bytes that has gaps: it always has several entries, for that
-    /// is what it is known by.
+    /// Returns the list of a file of `total` bytes with gaps. It has at least two entries, which
+    /// distinguishes it from the list of a file without gaps.
     pub(crate) fn to_list(&self, total: u64) -> Vec<(u64, u64)> {
-        let first = (0, self.prefix());
-        let others = self.0.iter().copied().filter(|(start, _)| *start > 0);
+        let first = (0, self.prefix_len());
+        let others = self.0.iter().filter(|range| range.start > 0);
+        let others = others.map(|range| (range.start, range.end));
         [first]
             .into_iter()
             .chain(others)
@@ -43,47 +47,48 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// How many bytes are there from the first one on.
-    pub(crate) fn prefix(&self) -> u64 {
+    /// Returns the number of contiguous bytes from the first one on.
+    pub(crate) fn prefix_len(&self) -> u64 {
         match self.0.first() {
-            Some((0, end)) => *end,
+            Some(range) if range.start == 0 => range.end,
             _ => 0,
         }
     }
 
-    /// The bytes from `start` up to but not with `end` are there.
-    pub(crate) fn add(&mut self, mut start: u64, mut end: u64) {
-        if start >= end {
+    /// Adds the bytes of a range.
+    pub(crate) fn insert(&mut self, mut new: Range<u64>) {
+        if new.is_empty() {
             return;
         }
-        self.0.retain(|&(other, its_end)| {
-            let touches = other <= end && start <= its_end;
+        self.0.retain(|range| {
+            let touches = range.start <= new.end && new.start <= range.end;
             if touches {
-                (start, end) = (start.min(other), end.max(its_end));
+                new = new.start.min(range.start)..new.end.max(range.end);
             }
             !touches
         });
-        let at = self.0.partition_point(|(other, _)| *other < start);
-        self.0.insert(at, (start, end));
+        let index = self.0.partition_point(|range| range.start < new.start);
+        self.0.insert(index, new);
     }
 
-    /// Nothing is there from `length` on.
-    pub(crate) fn cut(&mut self, length: u64) {
-        self.0.retain_mut(|(start, end)| {
-            *end = (*end).min(length);
-            start < end
+    /// Removes the bytes from offset `len` on.
+    pub(crate) fn truncate(&mut self, len: u64) {
+        self.0.retain_mut(|range| {
+            range.end = range.end.min(len);
+            !range.is_empty()
         });
     }
 
-    /// What is missing of a file of `total` bytes.
-    pub(crate) fn gaps(&self, total: u64) -> Vec<(u64, u64)> {
+    /// Returns the ranges that are missing from the first `total` bytes.
+    pub(crate) fn gaps(&self, total: u64) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
-        let mut at = 0;
-        for (start, end) in self.0.iter().copied().chain([(total, total)]) {
-            if at < start.min(total) {
-                gaps.push((at, start.min(total)));
+        let mut position = 0;
+        for range in self.0.iter().chain([&(total..total)]) {
+            let gap = position..range.start.min(total);
+            if !gap.is_empty() {
+                gaps.push(gap);
             }
-            at = end;
+            position = range.end;
         }
         gaps
     }
@@ -94,41 +99,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_added_is_there_and_the_rest_is_missing() {
+    fn set_equals_a_bitmap_after_random_operations() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..2000 {
-            let (mut ranges, mut bytes) = (Ranges::default(), [false; 40]);
+            let mut set = RangeSet::default();
+            let mut bytes = [false; 40];
             for _ in 0..random.usize(..8) {
                 let start = random.usize(..40);
                 let end = random.usize(start..=40);
-                ranges.add(start as u64, end as u64);
+                set.insert(start as u64..end as u64);
                 bytes[start..end].fill(true);
             }
             if random.bool() {
-                let length = random.usize(..=40);
-                ranges.cut(length as u64);
-                bytes[length..].fill(false);
+                let len = random.usize(..=40);
+                set.truncate(len as u64);
+                bytes[len..].fill(false);
             }
-            let missing = ranges.gaps(40);
-            let is_missing =
-                |at: usize| missing.iter().any(|(s, e)| (*s..*e).contains(&(at as u64)));
+            let gaps = set.gaps(40);
+            let is_missing = |at: usize| gaps.iter().any(|gap| gap.contains(&(at as u64)));
             assert!(
                 (0..40).all(|at| is_missing(at) != bytes[at]),
-                "seed {seed}: {ranges:?}"
+                "seed {seed}: {set:?}"
             );
-            let prefix = bytes.iter().take_while(|there| **there).count();
-            assert_eq!(ranges.prefix(), prefix as u64, "seed {seed}: {ranges:?}");
-            assert_eq!(Ranges::of(&ranges.to_list(40)), Some(ranges), "seed {seed}");
+            let prefix_len = bytes.iter().take_while(|present| **present).count();
+            assert_eq!(set.prefix_len(), prefix_len as u64, "seed {seed}: {set:?}");
+            assert_eq!(RangeSet::from_list(&set.to_list(40)), Some(set), "{seed}");
         }
     }
 
     #[test]
-    fn a_list_with_gaps_is_known_by_its_entries_and_nonsense_is_none() {
-        assert_eq!(Ranges::default().to_list(9), [(0, 0), (9, 9)]);
-        assert_eq!(Ranges::first(9).to_list(9), [(0, 9), (9, 9)]);
+    fn list_with_gaps_has_two_entries_or_more() {
+        assert_eq!(RangeSet::default().to_list(9), [(0, 0), (9, 9)]);
+        assert_eq!(RangeSet::prefix(9).to_list(9), [(0, 9), (9, 9)]);
+    }
+
+    #[test]
+    fn invalid_lists_are_rejected() {
         for list in [&[][..], &[(1, 2)], &[(0, 5), (4, 6)], &[(0, 2), (5, 4)]] {
-            assert_eq!(Ranges::of(list), None, "{list:?}");
+            assert_eq!(RangeSet::from_list(list), None, "{list:?}");
         }
     }
 }

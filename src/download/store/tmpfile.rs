@@ -1,6 +1,8 @@
-//! Files that have no name yet, and so need none of what goes with one: nobody else can open
-//! them, and they are gone by themselves if the program is killed. A small file gets its name
-//! when it is whole; one for which a later run may want to go on gets that of its part before.
+//! Anonymous files (`O_TMPFILE`), which have no name until they are linked.
+//!
+//! No other process can open one, and the kernel removes it if the program is killed. A short
+//! file is linked under its final name when it is complete. A longer one, which a later run may
+//! want to resume, becomes a part before that.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,33 +13,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open, openat, statat};
 use rustix::io::Errno;
 
-use crate::download::store::filename::{PART, numbered};
+use crate::download::store::filename::{PART_SUFFIX, numbered};
 
-/// The folder that was used last, which is most often that of the next file too.
+/// Cache of the directory used last, which most often is the directory of the next file.
 #[derive(Debug, Default)]
-pub(crate) struct Folders(Mutex<Option<Folder>>);
+pub(crate) struct DirCache(Mutex<Option<Dir>>);
 
-/// A folder held open: a name in it is found without walking its whole path.
+/// Open directory. Names in it are resolved without a walk of its complete path.
 #[derive(Debug, Clone)]
-pub(crate) struct Folder {
+pub(crate) struct Dir {
     path: PathBuf,
-    handle: Arc<OwnedFd>,
+    fd: Arc<OwnedFd>,
 }
 
-/// What a file without a name is to be called.
+/// Directory and requested name of an anonymous file.
 #[derive(Debug)]
-pub(crate) struct Unnamed {
-    folder: Folder,
+pub(crate) struct AnonymousFile {
+    dir: Dir,
     name: OsString,
 }
 
-impl Folders {
-    /// Opens a folder; `None` where it is none in which files without a name can be made, and
-    /// named later.
-    pub(crate) fn open(&self, path: &Path) -> Option<Folder> {
+impl DirCache {
+    /// Opens a directory. Returns `None` if anonymous files cannot be created in it or cannot be
+    /// linked later.
+    pub(crate) fn open(&self, path: &Path) -> Option<Dir> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = last.as_ref().filter(|folder| folder.path == path) {
-            return Some(folder.clone());
+        if let Some(dir) = last.as_ref()
+            && dir.path == path
+        {
+            return Some(dir.clone());
         }
         let real = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -45,93 +49,88 @@ impl Folders {
             path
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = Arc::new(open(real, flags, Mode::empty()).ok()?);
-        let folder = Folder {
+        let fd = Arc::new(open(real, flags, Mode::empty()).ok()?);
+        let dir = Dir {
             path: path.to_owned(),
-            handle,
+            fd,
         };
-        // Who may not link fails otherwise than because the name is taken.
-        let probe = folder
-            .make()
-            .and_then(|file| folder.link(&file, ".".as_ref()));
+        // If links are not permitted, the error is another one than that the name is taken.
+        let probe = dir
+            .create_anonymous()
+            .and_then(|file| dir.link(&file, ".".as_ref()));
         if probe != Err(Errno::EXIST) {
             return None;
         }
-        *last = Some(folder.clone());
-        Some(folder)
+        *last = Some(dir.clone());
+        Some(dir)
     }
 }
 
-impl Folder {
-    /// Whether anything has this name in it: a file, a folder, a symlink wherever it leads.
-    fn has(&self, name: &OsStr) -> bool {
-        statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+impl Dir {
+    /// Returns whether the name exists: a file, a directory, or a symbolic link to anything.
+    fn contains(&self, name: &OsStr) -> bool {
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    fn make(&self) -> rustix::io::Result<File> {
+    fn create_anonymous(&self) -> rustix::io::Result<File> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        openat(&self.handle, ".", flags, Mode::from_raw_mode(0o666)).map(File::from)
+        openat(&self.fd, ".", flags, Mode::from_raw_mode(0o666)).map(File::from)
     }
 
-    /// Names a file as nothing else in the folder is named.
+    /// Links an anonymous file under a name that does not exist.
     fn link(&self, file: &File, name: &OsStr) -> rustix::io::Result<()> {
-        match linkat(file, "", &self.handle, name, AtFlags::EMPTY_PATH) {
-            // Before Linux 6.10 that needs a privilege.
+        match linkat(file, "", &self.fd, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 this needs a privilege.
             Err(Errno::NOENT) => {
                 let file = format!("/proc/self/fd/{}", file.as_raw_fd());
-                linkat(CWD, file, &self.handle, name, AtFlags::SYMLINK_FOLLOW)
+                linkat(CWD, file, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
             }
-            linked => linked,
+            result => result,
         }
     }
 
-    /// Makes a file that is to be called `name`, if neither a file nor a part is called so.
-    pub(crate) fn make_unnamed(self, name: &OsStr) -> Option<(File, Unnamed)> {
-        if self.has(name) || self.has(&part_of(name, 0)) {
+    /// Creates an anonymous file for `name`. Returns `None` if the name or its part exists.
+    pub(crate) fn create(self, name: &OsStr) -> Option<(File, AnonymousFile)> {
+        if self.contains(name) || self.contains(&part_name(name, 0)) {
             return None;
         }
-        let file = self.make().ok()?;
-        Some((
-            file,
-            Unnamed {
-                folder: self,
-                name: name.to_owned(),
-            },
-        ))
+        let file = self.create_anonymous().ok()?;
+        let name = name.to_owned();
+        Some((file, AnonymousFile { dir: self, name }))
     }
 }
 
-impl Unnamed {
-    /// The part that it becomes if nobody else takes the name.
-    pub(crate) fn part(&self) -> PathBuf {
-        self.folder.path.join(part_of(&self.name, 0))
+impl AnonymousFile {
+    /// Returns the path of the part that the file becomes, unless the name is taken by then.
+    pub(crate) fn part_path(&self) -> PathBuf {
+        self.dir.path.join(part_name(&self.name, 0))
     }
 
-    /// Makes `file` a part, whose path is returned.
-    pub(crate) fn name_part(&self, file: &File) -> rustix::io::Result<PathBuf> {
-        // Before it has a name, or another process could take it for abandoned. A file system
-        // without locks has none for that other either.
+    /// Links `file` as a part and returns the path of the part.
+    pub(crate) fn link_part(&self, file: &File) -> rustix::io::Result<PathBuf> {
+        // Locked before it has a name, because another process could otherwise take it for an
+        // abandoned part. A file system without locks has none for that process either.
         let _ = file.try_lock();
         let mut number = 0;
         loop {
-            let name = part_of(&self.name, number);
-            match self.folder.link(file, &name) {
-                Ok(()) => return Ok(self.folder.path.join(name)),
+            let name = part_name(&self.name, number);
+            match self.dir.link(file, &name) {
+                Ok(()) => return Ok(self.dir.path.join(name)),
                 Err(Errno::EXIST) => number += 1,
                 Err(errno) => return Err(errno),
             }
         }
     }
 
-    /// Gives `file` its final name, in the same folder.
-    pub(crate) fn name_whole(&self, file: &File, name: &OsStr) -> rustix::io::Result<()> {
-        self.folder.link(file, name)
+    /// Links `file` under its final name in the same directory.
+    pub(crate) fn link_final(&self, file: &File, name: &OsStr) -> rustix::io::Result<()> {
+        self.dir.link(file, name)
     }
 }
 
-fn part_of(name: &OsStr, number: u32) -> OsString {
+fn part_name(name: &OsStr, number: u32) -> OsString {
     let mut part = numbered(name, number);
-    part.push(PART);
+    part.push(PART_SUFFIX);
     part
 }
 
@@ -142,46 +141,46 @@ mod tests {
     use std::io::Write as _;
 
     #[track_caller]
-    fn make(folder: &Path, name: &str) -> Option<(File, Unnamed)> {
-        let folder = Folders::default()
-            .open(folder)
-            .expect("this file system has them");
-        folder.make_unnamed(name.as_ref())
+    fn create(dir: &Path, name: &str) -> Option<(File, AnonymousFile)> {
+        let dir = DirCache::default()
+            .open(dir)
+            .expect("this file system has anonymous files");
+        dir.create(name.as_ref())
     }
 
     #[test]
-    fn nothing_is_seen_of_a_file_before_it_has_a_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut file, unnamed) = make(folder.path(), "f").unwrap();
+    fn anonymous_file_is_invisible_until_linked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, anonymous) = create(dir.path(), "f").unwrap();
         file.write_all(b"x").unwrap();
-        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
-        unnamed.name_whole(&file, "f".as_ref()).unwrap();
-        assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"x");
-        assert_eq!(unnamed.name_whole(&file, "f".as_ref()), Err(Errno::EXIST));
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+        anonymous.link_final(&file, "f".as_ref()).unwrap();
+        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"x");
+        assert_eq!(anonymous.link_final(&file, "f".as_ref()), Err(Errno::EXIST));
     }
 
     #[test]
-    fn a_name_that_is_taken_or_that_of_a_part_is_none_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("f"), "").unwrap();
-        fs::write(folder.path().join("g.part"), "").unwrap();
-        assert!(make(folder.path(), "f").is_none() && make(folder.path(), "g").is_none());
+    fn existing_name_or_part_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "").unwrap();
+        fs::write(dir.path().join("g.part"), "").unwrap();
+        assert!(create(dir.path(), "f").is_none() && create(dir.path(), "g").is_none());
     }
 
     #[test]
-    fn a_part_is_locked_and_takes_no_name_of_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, unnamed) = make(folder.path(), "f").unwrap();
-        fs::write(folder.path().join("f.part"), "mine").unwrap();
-        let path = unnamed.name_part(&file).unwrap();
-        assert_eq!(path, folder.path().join("f.1.part"));
+    fn linked_part_is_locked_and_has_a_free_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, anonymous) = create(dir.path(), "f").unwrap();
+        fs::write(dir.path().join("f.part"), "mine").unwrap();
+        let path = anonymous.link_part(&file).unwrap();
+        assert_eq!(path, dir.path().join("f.1.part"));
         assert!(File::open(path).unwrap().try_lock().is_err());
-        assert_eq!(fs::read(folder.path().join("f.part")).unwrap(), b"mine");
+        assert_eq!(fs::read(dir.path().join("f.part")).unwrap(), b"mine");
     }
 
     #[test]
-    fn a_folder_that_is_none_has_none() {
-        assert!(Folders::default().open(Path::new("/proc")).is_none());
-        assert!(Folders::default().open(Path::new("/nowhere")).is_none());
+    fn unusable_directory_is_refused() {
+        assert!(DirCache::default().open(Path::new("/proc")).is_none());
+        assert!(DirCache::default().open(Path::new("/nowhere")).is_none());
     }
 }

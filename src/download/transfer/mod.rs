@@ -31,10 +31,10 @@ use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
 use crate::download::request::send::RequestContext;
 use crate::download::store::checksum::{Checksum, hex};
-use crate::download::store::existing::Previous;
+use crate::download::store::existing::{ExistingFile, store_etag};
 use crate::download::store::filename;
-use crate::download::store::part::{Part, failed};
-use crate::download::store::sink::Store;
+use crate::download::store::part::Part;
+use crate::download::store::sink::FileSink;
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -86,11 +86,11 @@ pub(crate) async fn download(
         rate: rate.as_ref(),
         start,
     };
-    let transfer = |store: Arc<Store>, skip_if| {
+    let transfer = |sink: Arc<FileSink>, skip_if| {
         let attempt = Attempt::new(
             request,
             &mirrors,
-            store,
+            sink,
             skip_if,
             checksum.as_ref(),
             &on_event,
@@ -110,12 +110,12 @@ pub(crate) async fn download(
         Output::Part(part) => {
             let is_renamed = is_named && context.config.output.server_names;
             let skip_if = skip_condition(context, &part, is_renamed);
-            let outcome = transfer(part.store(), skip_if).await?;
+            let outcome = transfer(part.sink(), skip_if).await?;
             let skipped = matches!(outcome, Outcome::Skipped { .. });
             let (path, bytes) = finish_part(context, part, is_renamed, outcome).await?;
             Ok(saved(Some(path), bytes, skipped))
         }
-        Output::Writer(store) => match transfer(store, SkipIf::Never).await? {
+        Output::Writer(sink) => match transfer(sink, SkipIf::Never).await? {
             Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
             Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
         },
@@ -167,7 +167,7 @@ fn expected_checksum(
 /// Returns the responses after which the download is skipped.
 fn skip_condition<'a>(context: &Context, part: &'a Part, is_renamed: bool) -> SkipIf<'a> {
     if updates(context) {
-        Previous::look(&part.target()).map_or(SkipIf::Never, SkipIf::Unchanged)
+        ExistingFile::read(&part.target()).map_or(SkipIf::Never, SkipIf::Unchanged)
     } else if is_renamed {
         SkipIf::Finished(part)
     } else {
@@ -222,46 +222,47 @@ async fn from_source(
     checksum: Option<&Checksum>,
     start: Instant,
 ) -> Result<Outcome, Error> {
-    let store = attempt.store();
+    let sink = attempt.sink();
     if let Some(checksum) = checksum {
-        store.add_up(checksum.algorithm());
+        sink.enable_digest(checksum.algorithm());
     }
     let outcome = with_retries(context, attempt, start).await?;
     if let AttemptOutcome::Skipped { existing } = outcome {
         return Ok(Outcome::Skipped { existing });
     }
     let validators = attempt.validators();
-    let bytes = store.end()?;
+    let bytes = sink.finish()?;
     if let Some(checksum) = checksum {
-        verify(&store, checksum).await?;
+        verify(&sink, checksum).await?;
     }
-    set_metadata(context, &store, &validators).await?;
+    set_metadata(context, &sink, &validators).await?;
     Ok(Outcome::Complete { bytes, validators })
 }
 
 /// Stores the ETag and the modification time with the file and syncs it, as configured.
 async fn set_metadata(
     context: &Context,
-    store: &Arc<Store>,
+    sink: &FileSink,
     validators: &Validators,
 ) -> Result<(), Error> {
+    let Some(file) = sink.file() else {
+        return Ok(());
+    };
     if updates(context)
         && let Some(etag) = &validators.etag
     {
-        store.keep_etag(etag);
+        store_etag(&file, etag);
     }
     if (context.config.output.remote_time || updates(context))
         && let Some(modified) = validators.modified()
     {
-        store
-            .set_modified(modified)
-            .map_err(|error| store.failed(error))?;
+        file.set_modified(modified)
+            .map_err(|error| sink.write_error(error))?;
     }
     if context.config.output.fsync {
-        let synced = Arc::clone(store);
-        smol::unblock(move || synced.sync())
+        smol::unblock(move || file.sync_all())
             .await
-            .map_err(|error| store.failed(error))?;
+            .map_err(|error| sink.write_error(error))?;
     }
     Ok(())
 }
@@ -277,7 +278,7 @@ async fn sync_directory(context: &Context, path: &Path) -> Result<(), Error> {
     };
     let synced = dir.clone();
     let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
-    sync.await.map_err(|error| failed("sync", &dir, error))
+    sync.await.map_err(|error| Error::file("sync", &dir, error))
 }
 
 /// Transfers all bytes from one source, in as many attempts as the retry policy allows.
@@ -312,13 +313,13 @@ async fn with_retries(
 }
 
 /// Compares the digest of the file with the expected one. Bytes of an earlier run are read again.
-async fn verify(store: &Arc<Store>, checksum: &Checksum) -> Result<(), Error> {
-    let read = Arc::clone(store);
-    let digest = smol::unblock(move || read.digest())
+async fn verify(sink: &Arc<FileSink>, checksum: &Checksum) -> Result<(), Error> {
+    let read = Arc::clone(sink);
+    let digest = smol::unblock(move || read.take_digest())
         .await
-        .map_err(|error| store.failed(error))?;
+        .map_err(|error| sink.write_error(error))?;
     match digest {
-        Some(digest) if !checksum.is(&digest) => Err(Error::ChecksumMismatch {
+        Some(digest) if !checksum.matches(&digest) => Err(Error::ChecksumMismatch {
             algorithm: checksum.algorithm(),
             expected: checksum.hex(),
             found: hex(&digest),

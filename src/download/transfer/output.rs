@@ -11,13 +11,14 @@ use crate::download::context::Context;
 use crate::download::error::Error;
 use crate::download::input::item::{Item, PlannedDownload, Target};
 use crate::download::store::filename;
-use crate::download::store::part::{Claim, Part, failed};
-use crate::download::store::sink::Store;
+use crate::download::store::names::Allocation;
+use crate::download::store::part::Part;
+use crate::download::store::sink::FileSink;
 
 /// Output of a transfer. It is opened first, so that nothing is requested that cannot be written.
 pub(crate) enum Output {
     Part(Part),
-    Writer(Arc<Store>),
+    Writer(Arc<FileSink>),
     /// The file exists and is kept.
     Existing(PathBuf),
 }
@@ -32,32 +33,34 @@ impl Output {
     ) -> Result<Self, Error> {
         let dir = context.config.output.dir.join(dir);
         match target {
-            Target::Named => Self::claim(context, dir.join(filename::from_url(url)), url),
+            Target::Named => Self::allocate(context, dir.join(filename::from_url(url)), url),
             Target::File(path) => Self::open_path(context, dir.join(path), url).await,
-            Target::Writer(writer) => Ok(Self::Writer(Arc::new(Store::writer(writer)))),
+            Target::Writer(writer) => Ok(Self::Writer(Arc::new(FileSink::writer(writer)))),
         }
     }
 
-    fn claim(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
-        Ok(match context.names.claim(path, url, &context.config)? {
-            Claim::Part(part) => Self::Part(part),
-            Claim::Present(path) => Self::Existing(path),
+    fn allocate(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
+        Ok(match context.paths.allocate(path, url, &context.config)? {
+            Allocation::Part(part) => Self::Part(part),
+            Allocation::Existing(path) => Self::Existing(path),
         })
     }
 
     async fn open_path(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
-        let invalid = |kind: io::ErrorKind| Err(failed("create", &path, kind.into()));
+        let invalid = |kind: io::ErrorKind| Err(Error::file("create", &path, kind.into()));
         match fs::metadata(&path) {
             Ok(data) if data.is_dir() => invalid(io::ErrorKind::IsADirectory),
             Ok(data) if !data.is_file() => {
                 // Opening a FIFO blocks until it has a reader.
                 let writer = path.clone();
                 let open = smol::unblock(move || OpenOptions::new().write(true).open(writer));
-                let file = open.await.map_err(|error| failed("open", &path, error))?;
-                Ok(Self::Writer(Arc::new(Store::writer(Box::new(file)))))
+                let file = open
+                    .await
+                    .map_err(|error| Error::file("open", &path, error))?;
+                Ok(Self::Writer(Arc::new(FileSink::writer(Box::new(file)))))
             }
             Err(_) if path.file_name().is_none() => invalid(io::ErrorKind::InvalidFilename),
-            _ => Self::claim(context, path, url),
+            _ => Self::allocate(context, path, url),
         }
     }
 
@@ -85,6 +88,6 @@ pub(crate) fn plan(context: &Context, item: Item) -> PlannedDownload {
     if fs::metadata(&requested).is_ok_and(is_special) {
         return planned(url, Some(requested), false);
     }
-    let (path, skipped) = context.names.plan(requested, &context.config);
+    let (path, skipped) = context.paths.plan(requested, &context.config);
     planned(url, Some(path), skipped)
 }

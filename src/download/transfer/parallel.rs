@@ -15,15 +15,15 @@ use smol::channel::{Sender, bounded};
 use smol::{Executor, Timer};
 use tracing::{debug, warn};
 
-use crate::download::body::copy::{Body, CopyError, Filled};
-use crate::download::body::throttle::Paced;
+use crate::download::body::copy::{BodyCopy, CopyError, ReadOutcome};
+use crate::download::body::throttle::Throttled;
 use crate::download::config::{Config, LowSpeedLimit};
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::host_limits::ConnectionPermit;
 use crate::download::http::redact_url;
 use crate::download::request::send::range_headers;
-use crate::download::store::sink::Store;
+use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Validators, classify};
 use crate::download::transfer::retry::{RetryDecision, RetryState};
 use crate::download::transfer::segment_queue::{Assignment, SegmentQueue};
@@ -39,7 +39,7 @@ pub(crate) struct ParallelTransfer<'a, F> {
     /// Checksum of the file, which verifies that bytes of several sources belong together.
     checksum: Option<&'a str>,
     total: u64,
-    store: &'a Arc<Store>,
+    sink: &'a Arc<FileSink>,
     on_event: &'a F,
     queue: Mutex<SegmentQueue>,
     /// Number of connections at the start.
@@ -91,20 +91,20 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         sources: SourceSet<'a>,
         checksum: Option<&'a str>,
         validators: &'a Validators,
-        store: &'a Arc<Store>,
+        sink: &'a Arc<FileSink>,
         on_event: &'a F,
     ) -> Option<Self> {
         let total = validators.total?;
         let config = &sources.get(0).request.context.config;
-        let queue = SegmentQueue::new(&store.gaps(total), config.limits.min_segment_len);
-        if !queue.can_split() || !store.allow_gaps() {
+        let queue = SegmentQueue::new(&sink.layout().gaps(total), config.limits.min_segment_len);
+        if !queue.can_split() || !sink.allow_gaps() {
             return None;
         }
         Some(Self {
             sources,
             checksum,
             total,
-            store,
+            sink,
             on_event,
             queue: Mutex::new(queue),
             connections: 1,
@@ -119,10 +119,10 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         body: impl AsyncRead + Unpin + Send,
         body_end: u64,
     ) -> Result<RunResult, Error> {
-        let store = Arc::clone(self.store);
+        let sink = Arc::clone(self.sink);
         let total = self.total;
-        let reserved = smol::unblock(move || store.reserve(total)).await;
-        reserved.map_err(|error| self.store.failed(error))?;
+        let reserved = smol::unblock(move || sink.reserve(total)).await;
+        reserved.map_err(|error| self.sink.write_error(error))?;
         let further = self.open_further();
         let connections = further.len() + 1;
         self.connections = connections;
@@ -162,7 +162,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
     }
 
     fn result(&self) -> Result<RunResult, Error> {
-        if !self.store.gaps(self.total).is_empty()
+        if !self.sink.layout().gaps(self.total).is_empty()
             && let Some(error) = self.source_error().take()
         {
             return Err(error);
@@ -329,7 +329,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
                 if index > 0
                     && let Some(checksum) = self.checksum
                 {
-                    self.store.hold_to(checksum);
+                    self.sink.require_checksum(checksum);
                 }
                 let body = response.take(count);
                 Ok(self.copy(segment, body, complete).await?)
@@ -356,8 +356,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
                 downloaded: self.total - self.queue().missing(),
             });
         };
-        let body = Paced::new(body, self.low_speed_limit(), self.rate_limits());
-        let mut body = Body::new(body, segment.start, on_progress);
+        let body = Throttled::new(body, self.low_speed_limit(), self.rate_limits());
+        let mut body = BodyCopy::new(body, segment.start, on_progress);
         let mut buffer = vec![0; BUFFER_LEN];
         let mut copied = 0;
         loop {
@@ -367,18 +367,18 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
             if remaining == 0 {
                 return Ok(());
             }
-            let Filled { count, end } = body.fill(&mut buffer[..remaining], remaining).await;
+            let ReadOutcome { count, end } = body.fill(&mut buffer[..remaining], remaining).await;
             let (position, count) = self.queue().commit(segment.id, count as u64);
-            let store = Arc::clone(self.store);
+            let sink = Arc::clone(self.sink);
             let write = smol::unblock(move || {
-                let result = store.write_at(position, &buffer[..count as usize]);
+                let result = sink.write_at(position, &buffer[..count as usize]);
                 (buffer, result)
             });
             let (returned, written) = write.await;
-            written.map_err(|error| self.store.failed(error))?;
+            written.map_err(|error| self.sink.write_error(error))?;
             buffer = returned;
             copied += count;
-            if self.store.gaps(self.total).is_empty() {
+            if self.sink.layout().gaps(self.total).is_empty() {
                 // The channel holds one message, and one is enough.
                 let _ = complete.try_send(());
             }
@@ -386,7 +386,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
                 None => {}
                 Some(Ok(())) if copied == 0 => return Err(Error::EmptyRangeResponse),
                 Some(Ok(())) => return Ok(()),
-                Some(Err(error)) => return Err(CopyError::Read(error).into_error(self.store)),
+                Some(Err(error)) => return Err(CopyError::Read(error).into_error(self.sink)),
             }
         }
     }

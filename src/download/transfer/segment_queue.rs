@@ -1,5 +1,7 @@
 //! Queue of the missing segments of a file.
 
+use std::ops::Range;
+
 /// Missing segments of a file. Each is received over one connection at a time.
 #[derive(Debug)]
 pub(crate) struct SegmentQueue {
@@ -46,12 +48,12 @@ impl Segment {
 
 impl SegmentQueue {
     /// Creates a queue of the `gaps` of a file.
-    pub(crate) fn new(gaps: &[(u64, u64)], min_len: u64) -> Self {
-        let segment = |(id, &(start, end))| Segment {
+    pub(crate) fn new(gaps: &[Range<u64>], min_len: u64) -> Self {
+        let segment = |(id, gap): (u64, &Range<u64>)| Segment {
             id,
-            start,
-            end,
-            received: start,
+            start: gap.start,
+            end: gap.end,
+            received: gap.start,
             body_end: None,
         };
         Self {
@@ -185,9 +187,10 @@ impl SegmentQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice;
 
     fn queue(min_len: u64) -> SegmentQueue {
-        let mut queue = SegmentQueue::new(&[(0, 800)], min_len);
+        let mut queue = SegmentQueue::new(slice::from_ref(&(0..800)), min_len);
         queue.acquire_first(800);
         queue
     }
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn acquire_splits_the_largest_segment() {
-        let mut queue = SegmentQueue::new(&[(0, 800)], 100);
+        let mut queue = SegmentQueue::new(slice::from_ref(&(0..800)), 100);
         assert_eq!(queue.acquire_first(800), assignment(0, 0, 800));
         let ranges: Vec<_> = std::iter::from_fn(|| queue.acquire())
             .map(|segment| (segment.start, segment.end))
@@ -282,7 +285,7 @@ mod tests {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..500 {
-            let mut queue = SegmentQueue::new(&[(3, 50), (60, 99)], random.u64(1..20));
+            let mut queue = SegmentQueue::new(&[3..50, 60..99], random.u64(1..20));
             let mut committed = [0; 100];
             let mut active = vec![];
             active.extend(queue.acquire_first(99).map(|segment| segment.id));

@@ -163,14 +163,14 @@ fn a_list_that_is_none_ends_the_run_before_it_begins() {
         (
             "empty".to_owned(),
             9,
-            "read checksums from empty: no line holds",
+            "read checksums from empty: no line contains",
         ),
         (
             "nowhere".to_owned(),
             3,
             "read checksums from nowhere: No such file",
         ),
-        (server.url("/no-list"), 9, "no line holds"),
+        (server.url("/no-list"), 9, "no line contains"),
         (
             server.url("/404").replace("http", "ftp"),
             2,

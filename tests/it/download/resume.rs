@@ -376,7 +376,7 @@ fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
     for (state, says) in [
         (Some("{"), "damaged"),
         (Some(""), "damaged"),
-        (None, "nothing is known"),
+        (None, "has no resume state"),
         (Some("other"), "another URL"),
     ] {
         let (folder, server) = with_part(&body, &seeded(9, 1000));

@@ -1,5 +1,7 @@
 //! Attempts to transfer a file, or its missing part, from one source at a time.
 
+mod receive;
+
 use std::path::PathBuf;
 use std::slice;
 use std::sync::Arc;
@@ -10,25 +12,21 @@ use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::download::body::copy::Body;
-use crate::download::body::decode::{Coding, Decoded, accept, codings};
-use crate::download::body::source::SpliceRead;
-use crate::download::body::throttle::Paced;
+use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::http::{HttpError, Response, redact_url};
 use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
 use crate::download::store::checksum::Checksum;
-use crate::download::store::existing::Previous;
+use crate::download::store::existing::ExistingFile;
 use crate::download::store::part::Part;
-use crate::download::store::resume_state::State;
-use crate::download::store::sink::Store;
-use crate::download::transfer::parallel::{ParallelTransfer, RunResult};
+use crate::download::store::resume_state::ResumeState;
+use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{
     Action, Mismatch, RangeRequest, ResponseMeta, ResumeProof, Validators, classify, plan,
 };
-use crate::download::transfer::sources::{Mirror, SourceSet};
+use crate::download::transfer::sources::Mirror;
 use crate::escape::Escaped;
 
 /// Outcome of a successful attempt.
@@ -44,7 +42,7 @@ pub(crate) enum AttemptOutcome {
 pub(crate) enum SkipIf<'a> {
     Never,
     /// The response describes this existing file.
-    Unchanged(Previous),
+    Unchanged(ExistingFile),
     /// The response names a file that an earlier run finished.
     Finished(&'a Part),
 }
@@ -111,7 +109,7 @@ pub(crate) struct Attempt<'a, F> {
     mirrors: slice::Iter<'a, Mirror>,
     mirror_use: MirrorUse,
     source: SourceState,
-    store: Arc<Store>,
+    sink: Arc<FileSink>,
     on_event: F,
     validators: Option<Validators>,
     resume_proof: ResumeProof,
@@ -124,17 +122,19 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     pub(crate) fn new(
         request: RequestContext<'a>,
         mirrors: &'a [Mirror],
-        store: Arc<Store>,
+        sink: Arc<FileSink>,
         skip_if: SkipIf<'a>,
         checksum: Option<&Checksum>,
         on_event: F,
     ) -> Self {
-        let checksum = if store.is_file() { checksum } else { None };
+        let checksum = if sink.is_file() { checksum } else { None };
         let checksum = checksum.map(|sum| format!("{}={}", sum.algorithm(), sum.hex()));
-        let is_usable = |state: &State| state.held_to.is_none() || state.held_to == checksum;
-        let validators = store.state().filter(is_usable).map(|state| state.known);
+        let is_usable = |state: &ResumeState| {
+            state.required_checksum.is_none() || state.required_checksum == checksum
+        };
+        let validators = sink.state().filter(is_usable).map(|state| state.validators);
         // A checksum was required for a file with bytes of several sources.
-        let resume_proof = if validators.is_some() && store.is_mixed() {
+        let resume_proof = if validators.is_some() && sink.has_multiple_sources() {
             ResumeProof::Overlap
         } else {
             ResumeProof::Validator
@@ -145,7 +145,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             mirrors: mirrors.iter(),
             mirror_use: MirrorUse::Concurrent,
             source: SourceState::new(SourceRank::First),
-            store,
+            sink,
             on_event,
             validators,
             resume_proof,
@@ -171,11 +171,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             validators.and_then(|validators| validators.for_other_source(self.checksum.is_some()))
         };
         // Bytes that were written to a stream cannot be undone.
-        let can_restart = self.store.is_file() || self.store.length() == 0;
+        let can_restart = self.sink.is_file() || self.sink.prefix_len() == 0;
         if !error.depends_on_source() || !(can_restart || validators.is_some()) {
             return false;
         }
-        let rank = if is_mismatch && self.store.is_mixed() {
+        let rank = if is_mismatch && self.sink.has_multiple_sources() {
             self.mirror_use = MirrorUse::Fallback;
             self.source.rank
         } else {
@@ -193,8 +193,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         self.source = SourceState::new(rank);
         self.validators = validators;
         if let (Some(_), Some(checksum)) = (&self.validators, &self.checksum) {
-            self.store.hold_to(checksum);
-            if self.store.is_mixed() {
+            self.sink.require_checksum(checksum);
+            if self.sink.has_multiple_sources() {
                 self.resume_proof = ResumeProof::Overlap;
             }
         }
@@ -236,9 +236,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         }
     }
 
-    /// Returns the store of the file.
-    pub(crate) fn store(&self) -> Arc<Store> {
-        Arc::clone(&self.store)
+    /// Returns the sink of the file.
+    pub(crate) fn sink(&self) -> Arc<FileSink> {
+        Arc::clone(&self.sink)
     }
 
     /// Returns the validators of the file.
@@ -249,9 +249,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Returns whether another attempt could add bytes. Output written to a stream cannot be
     /// restarted.
     pub(crate) fn can_continue(&self) -> bool {
-        let have = self.store.length();
+        let have = self.sink.prefix_len();
         let request = plan(self.validators.as_ref(), have, ResumeProof::Validator);
-        self.store.is_file() || have == 0 || request != RangeRequest::Full
+        self.sink.is_file() || have == 0 || request != RangeRequest::Full
     }
 
     /// Sends requests until the file is complete or one fails.
@@ -270,7 +270,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             return RangeRequest::Full;
         }
         if let Some(validator) = self.if_range()
-            && self.store.has_gaps(self.total())
+            && self.sink.layout().has_gaps(self.total())
         {
             // Even without the first bytes, later ones may be present.
             return RangeRequest::From {
@@ -278,7 +278,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 if_range: Some(validator.to_owned()),
             };
         }
-        let proof = if self.store.is_file() {
+        let proof = if self.sink.is_file() {
             self.resume_proof
         } else {
             ResumeProof::Validator
@@ -289,7 +289,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Requests the missing bytes and stores the body. Returns `None` if bytes are still missing.
     /// Each further request has fewer conditions than the one before, so there are at most three.
     async fn fetch_missing(&mut self) -> Result<Option<AttemptOutcome>, Error> {
-        let have = self.store.length();
+        let have = self.sink.prefix_len();
         let mut request = self.first_request(have);
         loop {
             let (mut response, chain) = self.request.send(&self.fields(&request)).await?;
@@ -374,7 +374,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             }
             Some(codings) => {
                 self.begin(meta.validators.of_decoded_body(), chain, changed)?;
-                let body = Decoded::new(response, &codings).map_err(HttpError::from_io)?;
+                let body = DecodedBody::new(response, &codings).map_err(HttpError::from_io)?;
                 self.store_body(body, None).await?;
             }
         }
@@ -389,7 +389,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         have: u64,
     ) -> Result<Option<AttemptOutcome>, Error> {
         self.source.range_support = RangeSupport::Missing;
-        self.store.overtake()?;
+        self.sink.rewind()?;
         self.store_body(response, length).await?;
         self.outcome(have)
     }
@@ -407,9 +407,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     fn skipped(&self, meta: &ResponseMeta) -> Option<AttemptOutcome> {
         let existing = match &self.skip_if {
             SkipIf::Unchanged(_) if meta.status == 304 => None,
-            SkipIf::Unchanged(file) if meta.status == 200 && file.is(&meta.validators) => None,
+            SkipIf::Unchanged(file) if meta.status == 200 && file.matches(&meta.validators) => None,
             SkipIf::Finished(part) if meta.status == 200 => {
-                Some(part.finished_before(&meta.validators)?)
+                Some(part.existing_with_server_name(&meta.validators)?)
             }
             _ => return None,
         };
@@ -437,8 +437,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             warn!(%url, %encoding, "unsupported Content-Encoding, saved undecoded");
         }
         let persistent = self.persistent(validators.clone());
-        let state = State::new(self.first_url, chain.url(), persistent);
-        self.store.begin(state)?;
+        let state = ResumeState::new(self.first_url, chain.url(), persistent);
+        self.sink.restart(state)?;
         self.validators = Some(validators);
         self.resume_proof = ResumeProof::Overlap;
         Ok(())
@@ -447,9 +447,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Returns whether a response starts with the last `count` bytes of the file.
     async fn overlap_matches(&self, response: &mut Response, count: u64) -> Result<bool, Error> {
         let local = self
-            .store
-            .tail(count)
-            .map_err(|error| self.store.failed(error))?;
+            .sink
+            .read_tail(count)
+            .map_err(|error| self.sink.write_error(error))?;
         let mut received = Vec::with_capacity(local.len());
         response
             .take(local.len() as u64)
@@ -465,18 +465,19 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         count: u64,
         total: Option<u64>,
     ) -> Result<Option<AttemptOutcome>, Error> {
-        self.store.append();
+        self.sink.seek_to_end();
         if let Some(validators) = &mut self.validators {
             validators.total = total;
         }
         if let Some(validators) = &self.validators
-            && self.store.is_mixed()
+            && self.sink.has_multiple_sources()
         {
-            self.store.learn(self.persistent(validators.clone()));
+            self.sink
+                .update_validators(self.persistent(validators.clone()));
         }
-        let before = self.store.length();
+        let before = self.sink.prefix_len();
         self.store_body(response.take(count), Some(count)).await?;
-        let have = self.store.length();
+        let have = self.sink.prefix_len();
         if have == before && Some(have) != total {
             return Err(Error::EmptyRangeResponse);
         }
@@ -486,9 +487,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Returns the outcome after a complete body, before which `before` bytes were present. Bytes
     /// may still be missing if several connections received it.
     fn outcome(&self, before: u64) -> Result<Option<AttemptOutcome>, Error> {
-        if !self.store.has_gaps(self.total()) {
+        if !self.sink.layout().has_gaps(self.total()) {
             Ok(Some(AttemptOutcome::Complete))
-        } else if self.store.length() == before {
+        } else if self.sink.prefix_len() == before {
             Err(Error::EmptyRangeResponse)
         } else {
             Ok(None)
@@ -505,107 +506,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             .and_then(|validators| validators.total)
     }
 
-    /// Stores a body, of `length` bytes if known.
-    async fn store_body(
-        &mut self,
-        body: impl SpliceRead + Send,
-        length: Option<u64>,
-    ) -> Result<(), Error> {
-        let total = self.total();
-        let limit = self.max_size();
-        if total.is_some_and(|total| total > limit) {
-            return Err(Error::TooLarge { limit });
-        }
-        let start = self.store.position();
-        // Bytes behind the next gap may be present already.
-        let present_after_gap = self.store.beyond(total);
-        (self.on_event)(Event::BodyStarted {
-            offset: start + present_after_gap,
-            total,
-        });
-        if let Some(length) = length
-            && let Some(transfer) = self.parallel_transfer()
-        {
-            if transfer.run(body, start + length).await? == RunResult::Exhausted {
-                self.source.range_support = RangeSupport::Missing;
-            }
-            return Ok(());
-        }
-        self.store_sequentially(body, length, present_after_gap)
-            .await
-    }
-
-    /// Returns a transfer over several connections, if enough is missing and the version of the
-    /// file is certain.
-    fn parallel_transfer(&self) -> Option<ParallelTransfer<'_, F>> {
-        let limits = &self.request.context.config.limits;
-        let is_requested = limits.connections_per_file.get() > 1
-            && self.source.range_support == RangeSupport::Assumed;
-        if !is_requested || self.if_range().is_none() || !self.store.takes_parts() {
-            return None;
-        }
-        let validators = self.validators.as_ref()?;
-        let server = self.source.server.as_ref()?;
-        let mirrors = match self.mirror_use {
-            MirrorUse::Concurrent => self.mirrors.as_slice(),
-            MirrorUse::Fallback => &[],
-        };
-        let checksum = self.checksum.as_deref();
-        let sources = SourceSet::new(
-            self.request,
-            server,
-            validators,
-            mirrors,
-            checksum.is_some(),
-        );
-        ParallelTransfer::new(sources, checksum, validators, &self.store, &self.on_event)
-    }
-
-    /// Stores a body that is received over one connection.
-    async fn store_sequentially(
-        &self,
-        body: impl SpliceRead + Send,
-        length: Option<u64>,
-        present_after_gap: u64,
-    ) -> Result<(), Error> {
-        let limit = self.max_size();
-        let start = self.store.position();
-        // Bytes behind the gap are present already.
-        let gap = self.store.gap(self.total());
-        let length = length.map(|length| length.min(gap));
-        // One byte more than the limit proves that the body is too long.
-        let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
-        let low_speed_limit = self.request.context.config.limits.low_speed_limit;
-        let body = Paced::new(body, low_speed_limit, self.request.rate_limits());
-        let on_progress = |position| {
-            (self.on_event)(Event::Progress {
-                downloaded: position + present_after_gap,
-            });
-        };
-        let body = Body::new(body, start, on_progress);
-        let store = Arc::clone(&self.store);
-        let result = if store.is_file() {
-            body.save(length, store).await
-        } else {
-            body.send(store).await
-        };
-        result.map_err(|error| error.into_error(&self.store))?;
-        if self.store.position() > limit {
-            return Err(Error::TooLarge { limit });
-        }
-        Ok(())
-    }
-
-    fn max_size(&self) -> u64 {
-        let limits = &self.request.context.config.limits;
-        limits.max_size.unwrap_or(u64::MAX)
-    }
-
     /// Returns the header fields of a request.
     fn fields(&self, request: &RangeRequest) -> Vec<(String, String)> {
         match request {
             RangeRequest::Full => {
-                let accept_encoding = self.request.context.config.compressed.then(accept);
+                let accept_encoding = self.request.context.config.compressed.then(accept_encoding);
                 let condition = match &self.skip_if {
                     SkipIf::Unchanged(file) => Some(file.condition()),
                     SkipIf::Never | SkipIf::Finished(_) => None,

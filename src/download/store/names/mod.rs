@@ -1,0 +1,269 @@
+//! Allocation of the final path of each download.
+//!
+//! The lock on the file at the path of a part owns the part, and with it the final path: another
+//! transfer, in this process or another one, finds it locked and uses the next number. An
+//! unlocked part was left by an earlier run. It is resumed if that is configured and its state
+//! fits, else replaced.
+//!
+//! The system calls here are made on the executor thread, not on the blocking pool: opening and
+//! renaming take a few microseconds, ten times less than the detour through the pool.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::warn;
+use url::Url;
+
+use crate::download::config::{Config, OnConflict};
+use crate::download::error::Error;
+use crate::download::store::filename::{numbered_path, part_path};
+use crate::download::store::part::Part;
+use crate::download::store::part_file::{exists, is_foreign, open_part, reopen_part};
+use crate::download::store::resume_state::ResumeState;
+use crate::download::store::sink::FileSink;
+use crate::download::store::tmpfile::DirCache;
+use crate::download::store::used_paths::UsedPaths;
+use crate::escape::Escaped;
+
+/// Maximum number of names for which the last number is cached.
+const MAX_CACHED_NUMBERS: usize = 1024;
+
+/// Allocator of a distinct final path for each download.
+#[derive(Debug, Default)]
+pub(crate) struct PathAllocator {
+    /// First number to try for a name that was taken. It avoids a quadratic number of lookups for
+    /// many files of one name; it may be lost.
+    next_number: Mutex<HashMap<PathBuf, u32>>,
+    used: Arc<UsedPaths>,
+    /// Final paths of anonymous files, which no lock protects.
+    reserved: Arc<UsedPaths>,
+    dirs: DirCache,
+}
+
+/// Result of an allocation.
+#[derive(Debug)]
+pub(crate) enum Allocation {
+    Part(Part),
+    /// The file exists already and is kept.
+    Existing(PathBuf),
+}
+
+impl PathAllocator {
+    /// Opens the part of the first path from `requested` on (`f`, `f.1`, `f.2` …) that neither
+    /// exists nor belongs to another transfer; or finds that an existing file is to be kept.
+    /// Creates missing directories.
+    pub(crate) fn allocate(
+        &self,
+        requested: PathBuf,
+        url: &Url,
+        config: &Config,
+    ) -> Result<Allocation, Error> {
+        if config.output.resume
+            && let Some(part) = self.part_of_earlier_run(&requested, url, config)
+        {
+            return Ok(Allocation::Part(part));
+        }
+        if let Some(path) = self.existing_file(&requested, config) {
+            return Ok(Allocation::Existing(path));
+        }
+        if let Some(part) = self.create_anonymous(&requested, config) {
+            return Ok(Allocation::Part(part));
+        }
+        let part = self.create_part(requested, config)?;
+        if config.output.resume || config.output.on_conflict != OnConflict::Rename {
+            self.used.insert(&part.target());
+        }
+        Ok(Allocation::Part(part))
+    }
+
+    /// Returns the path that a transfer would get if the directory does not change, and whether it
+    /// would keep an existing file. Reserves the path, but creates nothing.
+    pub(crate) fn plan(&self, requested: PathBuf, config: &Config) -> (PathBuf, bool) {
+        let resumes = config.output.resume && exists(&part_path(&requested));
+        if !resumes && let Some(path) = self.existing_file(&requested, config) {
+            return (path, true);
+        }
+        let is_free = |path: &Path| {
+            !self.used.contains(path)
+                && (config.output.on_conflict.replaces() || resumes || !exists(path))
+        };
+        let mut number = self.first_number(&requested);
+        while !is_free(&numbered_path(&requested, number)) {
+            number += 1;
+        }
+        self.cache_number(&requested, number);
+        let path = numbered_path(&requested, number);
+        self.used.insert(&path);
+        (path, false)
+    }
+
+    /// Returns the existing file that makes the download unnecessary. Each run assigns the same
+    /// numbers to the downloads of a list, so the file at a number is the one that was saved for
+    /// that download.
+    fn existing_file(&self, requested: &Path, config: &Config) -> Option<PathBuf> {
+        match config.output.on_conflict {
+            OnConflict::Skip if exists(requested) && !self.used.contains(requested) => {
+                Some(requested.to_owned())
+            }
+            OnConflict::Rename if config.output.resume => {
+                self.used.insert_existing(requested, |_| true)
+            }
+            _ => None,
+        }
+    }
+
+    /// Creates a file without a name. Returns `None` if that is not possible, or if it could
+    /// conflict with the file or the part of another transfer.
+    fn create_anonymous(&self, requested: &Path, config: &Config) -> Option<Part> {
+        if config.output.on_conflict != OnConflict::Rename || config.output.resume {
+            return None;
+        }
+        let dir = self.dirs.open(requested.parent()?)?;
+        if self.used.contains(requested) || !self.reserved.insert(requested) {
+            return None;
+        }
+        let Some((file, anonymous)) = dir.create(requested.file_name().unwrap_or_default()) else {
+            self.reserved.remove(requested);
+            return None;
+        };
+        let sink = FileSink::anonymous(file, anonymous);
+        Some(self.part(sink, None, requested, 0, config))
+    }
+
+    fn create_part(&self, requested: PathBuf, config: &Config) -> Result<Part, Error> {
+        let mut number = self.first_number(&requested);
+        loop {
+            let target = numbered_path(&requested, number);
+            let path = self.own_part_path(&requested, number);
+            if config.output.on_conflict.replaces() && target.is_dir() {
+                let error = io::ErrorKind::IsADirectory.into();
+                return Err(Error::file("replace", &target, error));
+            }
+            if self.is_free(&target, config)
+                && let Some(file) =
+                    open_part(&path).map_err(|error| Error::file("create", &path, error))?
+            {
+                self.cache_number(&requested, number);
+                ResumeState::remove_saved(&path);
+                let sink = FileSink::part(file, path.clone(), 0, None);
+                return Ok(self.part(sink, Some(path), &requested, number, config));
+            }
+            number += 1;
+        }
+    }
+
+    /// Returns whether a download may get this final path.
+    fn is_free(&self, target: &Path, config: &Config) -> bool {
+        let is_used = self.used.contains(target) || self.reserved.contains(target);
+        !is_used && (config.output.on_conflict.replaces() || !exists(target))
+    }
+
+    /// Returns the path of the part for the final path of this number. It skips files of other
+    /// programs, which use the same suffix.
+    fn own_part_path(&self, requested: &Path, number: u32) -> PathBuf {
+        let mut number = number;
+        loop {
+            let path = part_path(&numbered_path(requested, number));
+            if !self.used.contains(&path) && !is_foreign(&path) {
+                return path;
+            }
+            number += 1;
+        }
+    }
+
+    /// Opens the unlocked part of `url` that an earlier run left for this name or one of its
+    /// numbers.
+    fn part_of_earlier_run(&self, requested: &Path, url: &Url, config: &Config) -> Option<Part> {
+        let mut unusable = None;
+        for number in 0.. {
+            let target = numbered_path(requested, number);
+            let path = part_path(&target);
+            if !exists(&path) {
+                if !exists(&target) {
+                    break;
+                }
+                if !config.output.on_conflict.replaces() {
+                    // Left by a run that was killed after it had renamed the complete part.
+                    ResumeState::remove(&path);
+                }
+                continue;
+            }
+            match reopen_part(&path, url) {
+                Some(Ok((file, len, state))) => {
+                    // The part may have a higher number than its final path, because files of
+                    // other programs had the paths of the first parts.
+                    let owns_part = |number: &u32| {
+                        self.is_free(&numbered_path(requested, *number), config)
+                            && self.own_part_path(requested, *number) == path
+                    };
+                    let number = (0..number).find(owns_part).unwrap_or(number);
+                    let sink = FileSink::part(file, path.clone(), len, Some(state));
+                    return Some(self.part(sink, Some(path), requested, number, config));
+                }
+                Some(Err(error)) if number == 0 => unusable = Some((path, error)),
+                _ => {}
+            }
+        }
+        if let Some((path, error)) = unusable {
+            let path = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
+            warn!(path, "cannot resume the part of an earlier run: {error}");
+        }
+        None
+    }
+
+    fn part(
+        &self,
+        sink: FileSink,
+        path: Option<PathBuf>,
+        requested: &Path,
+        number: u32,
+        config: &Config,
+    ) -> Part {
+        let on_conflict = config.output.on_conflict;
+        let keeps_existing = on_conflict == OnConflict::Skip
+            || config.output.resume && on_conflict == OnConflict::Rename;
+        let reserved = if path.is_none() {
+            Some(Arc::clone(&self.reserved))
+        } else {
+            None
+        };
+        Part {
+            sink: Arc::new(sink),
+            path,
+            requested: requested.to_owned(),
+            number,
+            on_conflict,
+            keeps_existing,
+            used: Arc::clone(&self.used),
+            reserved,
+            is_finished: false,
+        }
+    }
+
+    fn first_number(&self, requested: &Path) -> u32 {
+        let next = self
+            .next_number
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        next.get(requested).copied().unwrap_or(0)
+    }
+
+    fn cache_number(&self, requested: &Path, number: u32) {
+        if number == 0 {
+            return;
+        }
+        let mut next = self
+            .next_number
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if next.len() >= MAX_CACHED_NUMBERS {
+            next.clear();
+        }
+        next.insert(requested.to_owned(), number);
+    }
+}

@@ -1,0 +1,110 @@
+//! File or writer that receives the bytes.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::download::error::Error;
+use crate::download::store::tmpfile::AnonymousFile;
+
+/// File or writer that receives the bytes.
+pub(super) enum Destination {
+    File {
+        file: Arc<File>,
+        /// Path of the part, which an anonymous file gets later.
+        path: PathBuf,
+        anonymous: Option<AnonymousFile>,
+    },
+    /// Writer, whose bytes cannot be undone.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl Destination {
+    pub(super) fn file(&self) -> Option<&Arc<File>> {
+        match self {
+            Self::File { file, .. } => Some(file),
+            Self::Writer(_) => None,
+        }
+    }
+
+    /// Returns the path of the part, unless the file is anonymous.
+    pub(super) fn part_path(&self) -> Option<&Path> {
+        match self {
+            Self::File {
+                path,
+                anonymous: None,
+                ..
+            } => Some(path),
+            Self::File { .. } | Self::Writer(_) => None,
+        }
+    }
+
+    /// Returns the path of the part, as which an anonymous file is linked first. Returns `None`
+    /// of a writer.
+    pub(super) fn link_part(&mut self) -> rustix::io::Result<Option<&Path>> {
+        match self {
+            Self::File {
+                file,
+                path,
+                anonymous,
+            } => {
+                if let Some(unlinked) = anonymous {
+                    *path = unlinked.link_part(file)?;
+                    *anonymous = None;
+                }
+                Ok(Some(path))
+            }
+            Self::Writer(_) => Ok(None),
+        }
+    }
+
+    /// Links an anonymous file under its final name, in its directory.
+    pub(super) fn link_final(&self, name: &OsStr) -> rustix::io::Result<()> {
+        match self {
+            Self::File {
+                file,
+                anonymous: Some(anonymous),
+                ..
+            } => anonymous.link_final(file, name),
+            Self::File { .. } | Self::Writer(_) => Err(Errno::INVAL),
+        }
+    }
+
+    /// Writes bytes at `position`, at which a writer must be.
+    pub(super) fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File { file, .. } => file.write_all_at(bytes, position),
+            Self::Writer(writer) => {
+                writer.write_all(bytes)?;
+                writer.flush()
+            }
+        }
+    }
+
+    /// Returns the error of a failed write.
+    pub(super) fn write_error(&self, source: io::Error) -> Error {
+        match self {
+            Self::File { path, .. } => Error::File {
+                action: "write",
+                path: path.clone(),
+                source,
+            },
+            Self::Writer(_) => Error::WriteOutput { source },
+        }
+    }
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => f.debug_tuple("File").field(path).finish(),
+            Self::Writer(_) => f.write_str("Writer"),
+        }
+    }
+}

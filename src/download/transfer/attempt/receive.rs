@@ -1,0 +1,117 @@
+//! Reception of a response body, over one connection or several.
+
+use std::sync::Arc;
+
+use futures_lite::AsyncReadExt as _;
+
+use super::{Attempt, MirrorUse, RangeSupport};
+use crate::download::body::copy::BodyCopy;
+use crate::download::body::source::SpliceRead;
+use crate::download::body::throttle::Throttled;
+use crate::download::error::Error;
+use crate::download::event::Event;
+use crate::download::transfer::parallel::{ParallelTransfer, RunResult};
+use crate::download::transfer::sources::SourceSet;
+
+impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
+    /// Stores a body, of `length` bytes if known.
+    pub(super) async fn store_body(
+        &mut self,
+        body: impl SpliceRead + Send,
+        length: Option<u64>,
+    ) -> Result<(), Error> {
+        let total = self.total();
+        let limit = self.max_size();
+        if total.is_some_and(|total| total > limit) {
+            return Err(Error::TooLarge { limit });
+        }
+        let start = self.sink.layout().position();
+        // Bytes behind the next gap may be present already.
+        let present_after_gap = self.sink.layout().bytes_after_gap(total);
+        (self.on_event)(Event::BodyStarted {
+            offset: start + present_after_gap,
+            total,
+        });
+        if let Some(length) = length
+            && let Some(transfer) = self.parallel_transfer()
+        {
+            if transfer.run(body, start + length).await? == RunResult::Exhausted {
+                self.source.range_support = RangeSupport::Missing;
+            }
+            return Ok(());
+        }
+        self.store_sequentially(body, length, present_after_gap)
+            .await
+    }
+
+    /// Returns a transfer over several connections, if enough is missing and the version of the
+    /// file is certain.
+    fn parallel_transfer(&self) -> Option<ParallelTransfer<'_, F>> {
+        let limits = &self.request.context.config.limits;
+        let is_requested = limits.connections_per_file.get() > 1
+            && self.source.range_support == RangeSupport::Assumed;
+        if !is_requested || self.if_range().is_none() || !self.accepts_segments() {
+            return None;
+        }
+        let validators = self.validators.as_ref()?;
+        let server = self.source.server.as_ref()?;
+        let mirrors = match self.mirror_use {
+            MirrorUse::Concurrent => self.mirrors.as_slice(),
+            MirrorUse::Fallback => &[],
+        };
+        let checksum = self.checksum.as_deref();
+        let sources = SourceSet::new(
+            self.request,
+            server,
+            validators,
+            mirrors,
+            checksum.is_some(),
+        );
+        ParallelTransfer::new(sources, checksum, validators, &self.sink, &self.on_event)
+    }
+
+    /// Returns whether segments can be written at their offsets.
+    fn accepts_segments(&self) -> bool {
+        self.sink.is_file() && !self.sink.layout().is_rewound()
+    }
+
+    /// Stores a body that is received over one connection.
+    async fn store_sequentially(
+        &self,
+        body: impl SpliceRead + Send,
+        length: Option<u64>,
+        present_after_gap: u64,
+    ) -> Result<(), Error> {
+        let limit = self.max_size();
+        let start = self.sink.layout().position();
+        // Bytes behind the gap are present already.
+        let gap = self.sink.layout().gap_at_position(self.total());
+        let length = length.map(|length| length.min(gap));
+        // One byte more than the limit proves that the body is too long.
+        let body = body.take(limit.saturating_sub(start).saturating_add(1).min(gap));
+        let low_speed_limit = self.request.context.config.limits.low_speed_limit;
+        let body = Throttled::new(body, low_speed_limit, self.request.rate_limits());
+        let on_progress = |position| {
+            (self.on_event)(Event::Progress {
+                downloaded: position + present_after_gap,
+            });
+        };
+        let body = BodyCopy::new(body, start, on_progress);
+        let sink = Arc::clone(&self.sink);
+        let result = if sink.is_file() {
+            body.into_file(length, sink).await
+        } else {
+            body.into_writer(sink).await
+        };
+        result.map_err(|error| error.into_error(&self.sink))?;
+        if self.sink.layout().position() > limit {
+            return Err(Error::TooLarge { limit });
+        }
+        Ok(())
+    }
+
+    fn max_size(&self) -> u64 {
+        let limits = &self.request.context.config.limits;
+        limits.max_size.unwrap_or(u64::MAX)
+    }
+}
