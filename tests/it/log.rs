@@ -205,7 +205,7 @@ fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
     // A burst may lie across the end of a second.
     assert!((190..=400).contains(&shown), "{shown} lines");
     let left_out =
-        about("left out").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
+        about("suppressed").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
     let traffic = shown + about("opened peer").count() + about("closed peer").count();
     assert_eq!(
         traffic + left_out.sum::<usize>(),
@@ -213,7 +213,7 @@ fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
         "every line is shown or counted"
     );
     assert!(
-        about("left out").count() >= 2,
+        about("suppressed").count() >= 2,
         "it is told when the second is over, and at the end"
     );
     let all = after(&["-v"], &burst).stderr;
@@ -245,7 +245,7 @@ fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
     answers_burst(&server);
     let told = server.stop();
     assert_eq!(told.text(), "", "nothing about it is on stdout");
-    told.says("log lines were left out: their reader is too slow");
+    told.says("log lines dropped: reader too slow");
 }
 
 #[test]

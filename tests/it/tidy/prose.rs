@@ -60,13 +60,12 @@ const PHRASES: [&str; 40] = [
 const IDIOMS: [&str; 3] = [".filter(|_|", "true =>", "false =>"];
 
 /// Files and folders whose wording has not been revised yet. The list only becomes shorter.
-const UNREVISED: [&str; 11] = [
+const UNREVISED: [&str; 10] = [
     "docs/cli/cat.txt",
     "examples",
     "fuzz/src",
     "tests/it/examples.rs",
     "src/bin/myapp/commands/cat",
-    "src/bin/myapp/output",
     "src/cat",
     "tests/it/cat",
     "tests/it/download",

@@ -1,4 +1,4 @@
-//! A file that gets its name when it is whole.
+//! File that replaces another one atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,18 +12,18 @@ use tempfile::TempPath;
 use crate::exit_code::{Code, Failure};
 use crate::output::stderr;
 
-/// A file that is open, so that it can be written when there is something to write.
+/// Output file that is opened early and replaces an old file when it is written.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     path: PathBuf,
     file: File,
-    /// What gets the name in the end; nothing for a device or a FIFO, which is written into.
+    /// Temporary file that is renamed; `None` for a device or a FIFO, which is written directly.
     replacement: Option<TempPath>,
 }
 
 impl NewFile {
-    /// Opens what will be, or take the place of, the file at `path`. Whatever keeps it from being
-    /// written is told now, and an old file stays as it is until [`NewFile::write`].
+    /// Creates a temporary file beside `path`. Most errors of a later write occur here; an old file
+    /// stays unchanged until [`NewFile::write`].
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         let opened = open(path);
         let (path, file, replacement) = opened.map_err(|error| failed("create", path, error))?;
@@ -34,7 +34,7 @@ impl NewFile {
         })
     }
 
-    /// Writes all of it, and gives it its name.
+    /// Writes all bytes and renames the file.
     pub(crate) fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.file.write_all(bytes);
         let named = written.and_then(|()| match self.replacement {
@@ -51,7 +51,7 @@ fn open(path: &Path) -> io::Result<(PathBuf, File, Option<TempPath>)> {
             let file = File::options().write(true).open(path)?;
             return Ok((path.to_owned(), file, None));
         }
-        // A link stays, and what it leads to is replaced.
+        // A symbolic link stays; its target is replaced.
         Ok(old) => (fs::canonicalize(path)?, old.permissions().mode()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), 0o666),
         Err(error) => return Err(error),
@@ -59,16 +59,16 @@ fn open(path: &Path) -> io::Result<(PathBuf, File, Option<TempPath>)> {
     if path.as_os_str().as_bytes().ends_with(b"/") {
         return Err(Errno::ISDIR.into());
     }
-    let beside = path.with_file_name(format!(".myapp-{:016x}", fastrand::u64(..)));
+    let temporary = path.with_file_name(format!(".myapp-{:016x}", fastrand::u64(..)));
     let file = File::options()
         .write(true)
         .create_new(true)
         .mode(mode)
-        .open(&beside)?;
-    Ok((path, file, Some(TempPath::try_from_path(beside)?)))
+        .open(&temporary)?;
+    Ok((path, file, Some(TempPath::try_from_path(temporary)?)))
 }
 
-fn failed(tried: &str, path: &Path, error: io::Error) -> Failure {
-    let context = format!("{tried} {}", stderr::path(path));
+fn failed(action: &str, path: &Path, error: io::Error) -> Failure {
+    let context = format!("{action} {}", stderr::path(path));
     Failure::new(Code::LocalFile, anyhow::Error::new(error).context(context))
 }

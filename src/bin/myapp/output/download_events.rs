@@ -21,7 +21,7 @@ use crate::output::stdout;
 const QUEUE_CAPACITY: usize = 4096;
 
 /// JSON line writer with a thread of its own.
-pub(crate) struct Lines {
+pub(crate) struct JsonLines {
     running: Mutex<HashMap<u64, File>>,
     lines: SyncSender<String>,
     thread: JoinHandle<()>,
@@ -31,19 +31,20 @@ pub(crate) struct Lines {
 /// State of an unfinished download.
 #[derive(Debug, Default)]
 struct File {
-    start: Option<Instant>,
+    started: Option<Instant>,
     url: Option<Url>,
     path: Option<String>,
-    asked: Option<String>,
+    /// URL of the last request, after redirects and mirrors.
+    requested: Option<String>,
     status: Option<u16>,
     total: Option<u64>,
-    /// Offset at which this run started, in bytes.
-    from: Option<u64>,
+    /// Offset of the first byte of this run.
+    start_offset: Option<u64>,
     position: u64,
     retries: u32,
 }
 
-impl Lines {
+impl JsonLines {
     pub(crate) fn start() -> Self {
         let (lines, waiting) = sync_channel(QUEUE_CAPACITY);
         let (fail, failed) = channel::bounded(1);
@@ -64,70 +65,70 @@ impl Lines {
     /// Waits until a write to stdout fails and returns the failure.
     pub(crate) async fn failed(&self) -> Failure {
         match self.failed.recv().await {
-            Ok(error) => stdout::failed(error),
+            Ok(error) => stdout::write_error(error),
             Err(_) => future::pending().await,
         }
     }
 
-    /// Records an event of the file with this number. `end` returns the message and exit code of a
-    /// failure.
-    pub(crate) fn tell(
+    /// Records an event of the file with this number. `describe` returns the message and exit code
+    /// of a failure.
+    pub(crate) fn record(
         &self,
         number: u64,
         event: &Event<'_>,
-        end: impl FnOnce(&FailedItem) -> (String, Code),
+        describe: impl FnOnce(&FailedItem) -> (String, Code),
     ) {
         let mut running = self.running();
         let file = running.entry(number).or_default();
         match event {
             Event::Started { url, path } => {
-                file.start = Some(Instant::now());
+                file.started = Some(Instant::now());
                 file.url = Some((*url).clone());
                 file.path = path.map(text);
             }
             Event::ResponseReceived { url, status } => {
-                (file.asked, file.status) = (Some(without_secrets(url)), Some(*status));
+                file.requested = Some(without_secrets(url));
+                file.status = Some(*status);
             }
-            Event::BodyStarted {
-                offset: from,
-                total: length,
-            } => {
-                file.total = *length;
-                file.from = Some(file.from.map_or(*from, |first| first.min(*from)));
-                file.position = *from;
+            Event::BodyStarted { offset, total } => {
+                let start = file
+                    .start_offset
+                    .map_or(*offset, |start| start.min(*offset));
+                file.start_offset = Some(start);
+                file.total = *total;
+                file.position = *offset;
             }
-            Event::Progress {
-                downloaded: position,
-            } => file.position = *position,
+            Event::Progress { downloaded } => file.position = *downloaded,
             Event::Retrying { .. } => file.retries += 1,
             Event::MirrorFallback { url, .. } => {
-                (file.asked, file.status) = (Some(without_secrets(url)), None)
+                file.requested = Some(without_secrets(url));
+                file.status = None;
             }
             Event::Saved(saved) => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
-                self.say(file.saved(saved));
+                self.print(file.saved(saved));
             }
             Event::Failed(failure) => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
-                let (error, code) = end(failure);
-                self.say(file.ended("failed", &failure.url, Some(error), code));
+                let (error, code) = describe(failure);
+                self.print(file.result("failed", &failure.url, Some(error), code));
             }
             Event::Cancelled => {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
                 let url = file.url.as_ref().map(Url::to_string).unwrap_or_default();
-                self.say(file.ended("cancelled", &url, None, Code::Interrupted));
+                self.print(file.result("cancelled", &url, None, Code::Interrupted));
             }
             _ => {}
         }
     }
 
     /// Writes the summary and waits until all lines are written.
-    pub(crate) fn end(self, report: &Report, code: Code) -> Result<(), Failure> {
+    pub(crate) fn finish(self, report: &Report, code: Code) -> Result<(), Failure> {
         let seconds = report.elapsed.as_secs_f64();
-        self.say(json!({
+        self.print(json!({
             "event": "summary",
             "elapsed": seconds,
             "saved": report.saved,
@@ -143,10 +144,10 @@ impl Lines {
         let _ = self.thread.join();
         self.failed
             .try_recv()
-            .map_or(Ok(()), |error| Err(stdout::failed(error)))
+            .map_or(Ok(()), |error| Err(stdout::write_error(error)))
     }
 
-    fn say(&self, line: Value) {
+    fn print(&self, line: Value) {
         // Fails if the thread ended on a write error, which also ends the run.
         let _ = self.lines.send(format!("{line}\n"));
     }
@@ -159,7 +160,7 @@ impl Lines {
 impl File {
     fn saved(self, saved: &Saved) -> Value {
         let result = if saved.skipped { "skipped" } else { "saved" };
-        let mut line = self.ended(result, saved.url.as_str(), None, Code::Success);
+        let mut line = self.result(result, saved.url.as_str(), None, Code::Success);
         line["path"] = json!(saved.path.as_deref().map(text));
         line["elapsed"] = json!(saved.elapsed.as_secs_f64());
         line["bytes"] = json!(saved.bytes);
@@ -167,21 +168,21 @@ impl File {
         line
     }
 
-    fn ended(self, result: &str, url: &str, error: Option<String>, code: Code) -> Value {
+    fn result(self, result: &str, url: &str, error: Option<String>, code: Code) -> Value {
         let is_other =
-            |asked: &String| self.url.as_ref().map(without_secrets).as_ref() != Some(asked);
+            |requested: &String| self.url.as_ref().map(without_secrets).as_ref() != Some(requested);
         json!({
             "event": "file",
             "result": result,
             "url": url,
-            "final_url": self.asked.filter(is_other).unwrap_or_else(|| url.to_owned()),
+            "final_url": self.requested.filter(is_other).unwrap_or_else(|| url.to_owned()),
             "path": self.path,
             "status": self.status,
             "bytes": self.position,
             "total": self.total,
-            "elapsed": self.start.map_or(0.0, |start| start.elapsed().as_secs_f64()),
+            "elapsed": self.started.map_or(0.0, |start| start.elapsed().as_secs_f64()),
             "retries": self.retries,
-            "resumed_from": self.from.unwrap_or(0),
+            "resumed_from": self.start_offset.unwrap_or(0),
             "checksum": null,
             "error": error,
             "code": code as u8,

@@ -1,4 +1,4 @@
-//! Stderr as a screen on which bars are drawn.
+//! Terminal on stderr, on which progress bars are drawn.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -6,40 +6,40 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 
-/// Drawings a second at most.
-const RATE: u8 = 10;
+/// Maximum number of redraws per second.
+const MAX_REDRAW_RATE: u8 = 10;
 
-/// Where bars are drawn: on stderr if it is a terminal, else nowhere.
-pub(crate) fn screen() -> MultiProgress {
+/// Returns the target of progress bars: stderr if it is a terminal, else a hidden target.
+pub(crate) fn draw_target() -> MultiProgress {
     let terminal = Term::buffered_stderr();
     let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
     MultiProgress::with_draw_target(if terminal.is_term() && !dumb {
         let unpadded = Unpadded {
             terminal,
-            held: AtomicUsize::new(0),
+            pending_spaces: AtomicUsize::new(0),
         };
-        ProgressDrawTarget::term_like_with_hz(Box::new(unpadded), RATE)
+        ProgressDrawTarget::term_like_with_hz(Box::new(unpadded), MAX_REDRAW_RATE)
     } else {
         ProgressDrawTarget::hidden()
     })
 }
 
-/// A terminal that leaves the cursor behind the text of the last line.
+/// Terminal that does not write the trailing spaces of the last line.
 ///
-/// indicatif fills each line with spaces, so that the next one begins below it. Behind the last
-/// one the terminal itself may write: a `^C` that does not fit would move everything up by a
-/// line, and leave it there when the bars are cleared.
+/// indicatif pads each line with spaces to the width of the terminal. The terminal itself echoes
+/// `^C` after the last line: on a padded line it does not fit, scrolls the screen by one line, and
+/// leaves a line behind when the bars are cleared.
 #[derive(Debug)]
 struct Unpadded {
     terminal: Term,
-    /// Spaces that are written only when something follows them.
-    held: AtomicUsize,
+    /// Number of spaces that are written only when other text follows.
+    pending_spaces: AtomicUsize,
 }
 
 impl Unpadded {
-    fn write_held(&self) -> io::Result<()> {
+    fn write_pending_spaces(&self) -> io::Result<()> {
         self.terminal
-            .write_str(&" ".repeat(self.held.swap(0, Relaxed)))
+            .write_str(&" ".repeat(self.pending_spaces.swap(0, Relaxed)))
     }
 }
 
@@ -69,16 +69,16 @@ impl TermLike for Unpadded {
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.write_held()?;
+        self.write_pending_spaces()?;
         self.terminal.write_line(text)
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
         if text.bytes().all(|byte| byte == b' ') {
-            self.held.fetch_add(text.len(), Relaxed);
+            self.pending_spaces.fetch_add(text.len(), Relaxed);
             return Ok(());
         }
-        self.write_held()?;
+        self.write_pending_spaces()?;
         self.terminal.write_str(text)
     }
 
@@ -87,7 +87,7 @@ impl TermLike for Unpadded {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.held.store(0, Relaxed);
+        self.pending_spaces.store(0, Relaxed);
         self.terminal.flush()
     }
 }

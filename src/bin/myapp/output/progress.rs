@@ -1,4 +1,4 @@
-//! How far the files of a run are: bars on a terminal, a line a file elsewhere.
+//! Progress of a download run: bars on a terminal, one line per file elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,76 +10,80 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
 use myapp::units::Size;
 
-use crate::output::speed::Pace;
-use crate::output::stderr::say;
+use crate::output::speed::Speed;
+use crate::output::stderr;
 
-/// How often the bars are drawn.
-const TICK: Duration = Duration::from_millis(100);
+/// Interval between two drawings.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Files that have a bar of their own; of further ones the number is told.
-const BARS: usize = 8;
+/// Maximum number of files with a bar. Further files are counted.
+const MAX_BARS: usize = 8;
 
-/// Lines that wait for the next drawing; who has more to say waits for a slow terminal.
-const LINES: usize = 4096;
+/// Capacity of the queue of lines. If it is full, the sender waits for the terminal.
+const QUEUE_CAPACITY: usize = 4096;
 
+/// Template of a bar.
 const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {prefix}";
+/// Template of a file whose length is unknown.
 const UNKNOWN_LENGTH: &str = "{wide_msg} {prefix}";
 
-/// What is told about the files of a run.
+/// Progress display of a download run.
 pub(crate) struct Progress {
     files: Arc<Mutex<Files>>,
     bars: Option<Bars>,
     quiet: bool,
 }
 
-/// The files of a run, as far as they are known.
+/// State of the files of a run.
 #[derive(Debug, Default)]
 struct Files {
     expected: Option<u64>,
     running: BTreeMap<u64, File>,
     saved: u64,
     failed: u64,
-    /// The bytes that have come for those that have ended.
-    bytes: u64,
-    pace: Pace,
+    /// Bytes that were received for finished files.
+    finished_bytes: u64,
+    speed: Speed,
 }
 
+/// State of a running download.
 #[derive(Debug, Default)]
 struct File {
     name: String,
     length: Option<u64>,
-    /// Where this run began, in bytes.
-    from: Option<u64>,
+    /// Offset of the first byte of this run.
+    start: Option<u64>,
     position: u64,
-    pace: Pace,
+    speed: Speed,
 }
 
-/// The thread that draws: a terminal that takes its time holds up nobody else.
+/// Drawing thread, so that a slow terminal does not block the downloads.
 struct Bars {
     lines: SyncSender<String>,
     thread: JoinHandle<()>,
 }
 
-/// What that thread has drawn.
+/// Bars on the terminal.
 struct Drawing {
-    screen: MultiProgress,
-    files: BTreeMap<u64, ProgressBar>,
+    draw_target: MultiProgress,
+    bars: BTreeMap<u64, ProgressBar>,
+    /// Number of running files without a bar.
     more: Option<ProgressBar>,
     total: ProgressBar,
 }
 
 impl Progress {
-    /// Starts to tell about files: with bars where `screen` shows them; under `-q` only what
-    /// fails. What `count` finds out, in a thread of its own, is the number of files.
+    /// Starts the display: bars if `draw_target` is visible. With `quiet`, only failures are printed.
+    /// `count` runs on its own thread and returns the number of files, if it can be determined.
     pub(crate) fn start(
-        screen: &MultiProgress,
+        draw_target: &MultiProgress,
         quiet: bool,
         count: impl FnOnce() -> Option<u64> + Send + 'static,
     ) -> Self {
         let files = Arc::new(Mutex::new(Files::default()));
-        let drawn = !quiet && !screen.is_hidden();
-        let bars = drawn.then(|| Bars::start(screen.clone(), Arc::clone(&files)));
-        if drawn {
+        let has_bars = !quiet && !draw_target.is_hidden();
+        let bars = has_bars.then(|| Bars::start(draw_target.clone(), Arc::clone(&files)));
+        if has_bars {
             let files = Arc::clone(&files);
             thread::spawn(move || {
                 let count = count();
@@ -90,13 +94,14 @@ impl Progress {
         Self { files, bars, quiet }
     }
 
-    /// The list has ended: there are so many files in all.
-    pub(crate) fn listed(&self, count: u64) {
+    /// Sets the number of files, at the end of the list.
+    pub(crate) fn set_expected(&self, count: u64) {
         lock(&self.files).expected = Some(count);
     }
 
-    pub(crate) fn started(&self, number: u64, name: &[u8]) {
-        // Without bars nobody asks which files are running.
+    /// Adds a running file.
+    pub(crate) fn start_file(&self, number: u64, name: &[u8]) {
+        // Running files are only displayed with bars.
         if self.bars.is_none() {
             return;
         }
@@ -107,63 +112,70 @@ impl Progress {
         lock(&self.files).running.insert(number, file);
     }
 
-    /// What follows the first `from` bytes is on its way.
-    pub(crate) fn answered(&self, number: u64, from: u64, length: Option<u64>) {
-        self.change(number, |file| file.answered(from, length));
+    /// Records a response whose body starts at `offset`.
+    pub(crate) fn start_body(&self, number: u64, offset: u64, length: Option<u64>) {
+        self.update(number, |file| file.start_body(offset, length));
     }
 
-    pub(crate) fn received(&self, number: u64, position: u64) {
-        self.change(number, |file| file.position = position);
+    /// Records the bytes that are present.
+    pub(crate) fn set_position(&self, number: u64, position: u64) {
+        self.update(number, |file| file.position = position);
     }
 
-    /// A file is whole; what `line` makes says so.
-    pub(crate) fn saved(&self, number: u64, bytes: u64, line: impl FnOnce() -> Option<String>) {
+    /// Removes a saved file and prints `line`.
+    pub(crate) fn finish_file(
+        &self,
+        number: u64,
+        bytes: u64,
+        line: impl FnOnce() -> Option<String>,
+    ) {
         let mut files = lock(&self.files);
-        let from = files.running.remove(&number).and_then(|file| file.from);
+        let start = files.running.remove(&number).and_then(|file| file.start);
         files.saved += 1;
-        files.bytes += bytes.saturating_sub(from.unwrap_or(0));
+        files.finished_bytes += bytes.saturating_sub(start.unwrap_or(0));
         drop(files);
         if !self.quiet
             && let Some(line) = line()
         {
-            self.say(line);
+            self.print(line);
         }
     }
 
-    /// A file has failed; `problem` says why.
-    pub(crate) fn failed(&self, number: u64, problem: String) {
+    /// Removes a failed file and prints its error.
+    pub(crate) fn fail_file(&self, number: u64, error: String) {
         let mut files = lock(&self.files);
-        let come = files.running.remove(&number).map_or(0, |file| file.come());
+        let file = files.running.remove(&number);
         files.failed += 1;
-        files.bytes += come;
+        files.finished_bytes += file.map_or(0, |file| file.received());
         drop(files);
-        self.say(problem);
+        self.print(error);
     }
 
-    pub(crate) fn stopped(&self, number: u64) {
+    /// Removes a cancelled file.
+    pub(crate) fn cancel_file(&self, number: u64) {
         lock(&self.files).running.remove(&number);
     }
 
-    /// Takes the bars away; what has been said stays.
-    pub(crate) fn end(self) {
+    /// Removes the bars. Printed lines stay.
+    pub(crate) fn finish(self) {
         if let Some(Bars { lines, thread }) = self.bars {
             drop(lines);
-            // It draws to a terminal; if that went wrong there is nothing left to tidy up.
+            // A panic of the drawing thread must not affect the downloads.
             let _ = thread.join();
         }
     }
 
-    fn say(&self, text: String) {
+    fn print(&self, text: String) {
         match &self.bars {
-            // The thread ends only after this side.
+            // Fails only if the thread has panicked.
             Some(bars) => drop(bars.lines.send(text)),
-            None => say(&text),
+            None => stderr::write(&text),
         }
     }
 
-    fn change(&self, number: u64, change: impl FnOnce(&mut File)) {
+    fn update(&self, number: u64, update: impl FnOnce(&mut File)) {
         if let Some(file) = lock(&self.files).running.get_mut(&number) {
-            change(file);
+            update(file);
         }
     }
 }
@@ -173,15 +185,15 @@ fn lock(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
 }
 
 impl Files {
-    /// How far all of them are by now.
-    fn note(&mut self, now: Instant) {
+    /// Records the current positions for the speeds.
+    fn record_speed(&mut self, now: Instant) {
         for file in self.running.values_mut() {
-            file.note(now);
+            file.record_speed(now);
         }
-        self.pace.note(self.come(), now);
+        self.speed.record(self.received(), now);
     }
 
-    fn tell_total(&self) -> String {
+    fn summary(&self) -> String {
         let mut text = match self.expected {
             Some(expected) => format!("{} of {expected} files", self.saved),
             None => format!("{} files", self.saved),
@@ -189,90 +201,94 @@ impl Files {
         if self.failed > 0 {
             text += &format!(", {} failed", self.failed);
         }
-        let (come, rate) = (self.come(), Size(self.pace.rate() as u64));
-        match self.to_come() {
-            None => text + &format!(", {}, {rate}/s", Size(come)),
-            Some(all) => {
-                let left = tell_left(self.pace.left(all.saturating_sub(come)));
-                text + &format!(", {} of {}, {rate}/s, {left} left", Size(come), Size(all))
+        let received = self.received();
+        let rate = Size(self.speed.rate() as u64);
+        match self.total() {
+            None => text + &format!(", {}, {rate}/s", Size(received)),
+            Some(total) => {
+                let left = time_text(self.speed.time_left(total.saturating_sub(received)));
+                let total = Size(total);
+                text + &format!(", {} of {total}, {rate}/s, {left} left", Size(received))
             }
         }
     }
 
-    /// The bytes that have come.
-    fn come(&self) -> u64 {
-        self.bytes + self.running.values().map(File::come).sum::<u64>()
+    /// Returns the number of bytes received in this run.
+    fn received(&self) -> u64 {
+        self.finished_bytes + self.running.values().map(File::received).sum::<u64>()
     }
 
-    /// The bytes that have come when all is done, once every file has told its length.
-    fn to_come(&self) -> Option<u64> {
-        let begun = self.running.len() as u64 + self.saved + self.failed;
-        let running: Option<u64> = self.running.values().map(File::to_come).sum();
-        running
-            .filter(|_| self.expected == Some(begun))
-            .map(|running| self.bytes + running)
+    /// Returns the number of bytes to receive in this run, once the lengths of all files are known.
+    fn total(&self) -> Option<u64> {
+        let started = self.running.len() as u64 + self.saved + self.failed;
+        if self.expected != Some(started) {
+            return None;
+        }
+        let running: Option<u64> = self.running.values().map(File::total).sum();
+        Some(self.finished_bytes + running?)
     }
 }
 
 impl File {
-    fn answered(&mut self, from: u64, length: Option<u64>) {
-        // A server that begins anew sends what is here already once more.
-        self.from = Some(self.from.map_or(from, |first| first.min(from)));
-        (self.length, self.position) = (length, from);
-        self.note(Instant::now());
+    fn start_body(&mut self, offset: u64, length: Option<u64>) {
+        // A server that does not support ranges sends the present bytes again.
+        self.start = Some(self.start.map_or(offset, |start| start.min(offset)));
+        self.length = length;
+        self.position = offset;
+        self.record_speed(Instant::now());
     }
 
-    fn note(&mut self, now: Instant) {
-        // Nothing comes before the first answer, and no time counts.
-        if self.from.is_some() {
-            self.pace.note(self.come(), now);
+    fn record_speed(&mut self, now: Instant) {
+        // The time before the first response does not count.
+        if self.start.is_some() {
+            self.speed.record(self.received(), now);
         }
     }
 
-    /// What stands behind its name, or its bar.
-    fn tell(&self) -> String {
-        let rate = format!("{}/s", Size(self.pace.rate() as u64));
+    /// Returns the text behind the name or the bar.
+    fn text(&self) -> String {
+        let rate = format!("{}/s", Size(self.speed.rate() as u64));
         match self.length {
             None => format!("{:>8} {rate:>10}     ", Size(self.position).to_string()),
             Some(length) => {
-                let left = tell_left(self.pace.left(length.saturating_sub(self.position)));
+                let left = time_text(self.speed.time_left(length.saturating_sub(self.position)));
                 format!("{:>8} {rate:>10} {left:>4}", Size(length).to_string())
             }
         }
     }
 
-    /// The bytes that have come in this run; those that come again after a failure count once.
-    fn come(&self) -> u64 {
-        self.position.saturating_sub(self.from.unwrap_or(0))
+    /// Returns the number of bytes received in this run. Bytes that are sent again count once.
+    fn received(&self) -> u64 {
+        self.position.saturating_sub(self.start.unwrap_or(0))
     }
 
-    fn to_come(&self) -> Option<u64> {
-        Some(self.length?.saturating_sub(self.from?))
+    fn total(&self) -> Option<u64> {
+        Some(self.length?.saturating_sub(self.start?))
     }
 }
 
 impl Bars {
-    fn start(screen: MultiProgress, files: Arc<Mutex<Files>>) -> Self {
-        let (lines, waiting) = sync_channel(LINES);
+    fn start(draw_target: MultiProgress, files: Arc<Mutex<Files>>) -> Self {
+        let (lines, waiting) = sync_channel(QUEUE_CAPACITY);
         let thread = thread::spawn(move || {
-            let mut drawing = Drawing::new(screen.clone());
+            let mut drawing = Drawing::new(draw_target.clone());
             while let Some(text) = collect(&waiting) {
                 if !text.is_empty() {
-                    screen.suspend(|| say(&text));
+                    draw_target.suspend(|| stderr::write(&text));
                 }
                 let mut files = lock(&files);
-                files.note(Instant::now());
+                files.record_speed(Instant::now());
                 drawing.update(&files);
             }
-            drawing.end();
+            drawing.finish();
         });
         Self { lines, thread }
     }
 }
 
-/// What is said until the next drawing; nothing more when nobody is left to say anything.
+/// Collects the lines until the next drawing. Returns `None` at the end.
 fn collect(lines: &Receiver<String>) -> Option<String> {
-    let end = Instant::now() + TICK;
+    let end = Instant::now() + DRAW_INTERVAL;
     let mut text = String::new();
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -284,81 +300,81 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
 }
 
 impl Drawing {
-    fn new(screen: MultiProgress) -> Self {
-        let total = screen.add(ProgressBar::no_length().with_style(style("{wide_msg}")));
+    fn new(draw_target: MultiProgress) -> Self {
+        let total = draw_target.add(ProgressBar::no_length().with_style(style("{wide_msg}")));
         Self {
-            screen,
-            files: BTreeMap::new(),
+            draw_target,
+            bars: BTreeMap::new(),
             more: None,
             total,
         }
     }
 
-    /// Brings the bars in line with the files.
+    /// Updates the bars.
     fn update(&mut self, files: &Files) {
         let Self {
-            screen,
-            files: bars,
-            ..
+            draw_target, bars, ..
         } = self;
         bars.retain(|number, bar| {
-            let runs = files.running.contains_key(number);
-            if !runs {
-                screen.remove(bar);
+            let is_running = files.running.contains_key(number);
+            if !is_running {
+                draw_target.remove(bar);
             }
-            runs
+            is_running
         });
         for (number, file) in &files.running {
-            if let Some(bar) = self.bar_of(*number, file) {
+            if let Some(bar) = self.bar(*number, file) {
                 bar.set_position(file.position);
-                bar.set_prefix(file.tell());
+                bar.set_prefix(file.text());
             }
         }
-        self.tell_more(files.running.len() - self.files.len());
-        self.total.set_message(files.tell_total());
-        // Of the changes before it only the first is drawn, for they come too fast.
+        self.update_more(files.running.len() - self.bars.len());
+        self.total.set_message(files.summary());
+        // indicatif drops most draws of the changes above, because they follow each other too fast.
         self.total.force_draw();
     }
 
-    /// The bar of a file, if there is room for it.
-    fn bar_of(&mut self, number: u64, file: &File) -> Option<&ProgressBar> {
-        if !self.files.contains_key(&number) {
-            if self.files.len() == BARS {
+    /// Returns the bar of a file, unless there are too many.
+    fn bar(&mut self, number: u64, file: &File) -> Option<&ProgressBar> {
+        if !self.bars.contains_key(&number) {
+            if self.bars.len() == MAX_BARS {
                 return None;
             }
             let last = self.more.as_ref().unwrap_or(&self.total);
             let bar = ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH));
             let bar = self
-                .screen
+                .draw_target
                 .insert_before(last, bar.with_message(file.name.clone()));
-            self.files.insert(number, bar);
+            self.bars.insert(number, bar);
         }
-        let bar = &self.files[&number];
-        if let Some(length) = file.length.filter(|length| bar.length() != Some(*length)) {
+        let bar = &self.bars[&number];
+        if let Some(length) = file.length
+            && bar.length() != Some(length)
+        {
             bar.set_style(style(KNOWN_LENGTH));
             bar.set_length(length);
         }
         Some(bar)
     }
 
-    fn tell_more(&mut self, count: usize) {
+    fn update_more(&mut self, count: usize) {
         if count == 0 {
             if let Some(more) = self.more.take() {
-                self.screen.remove(&more);
+                self.draw_target.remove(&more);
             }
             return;
         }
         let make = || {
             let bar = ProgressBar::no_length().with_style(style("{msg}"));
-            self.screen.insert_before(&self.total, bar)
+            self.draw_target.insert_before(&self.total, bar)
         };
         self.more
             .get_or_insert_with(make)
             .set_message(format!("and {count} more"));
     }
 
-    fn end(self) {
-        for bar in self.files.values().chain(&self.more).chain([&self.total]) {
+    fn finish(self) {
+        for bar in self.bars.values().chain(&self.more).chain([&self.total]) {
             bar.finish_and_clear();
         }
     }
@@ -371,7 +387,7 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-fn tell_left(left: Option<Duration>) -> String {
+fn time_text(left: Option<Duration>) -> String {
     left.map_or_else(
         || "?".to_owned(),
         |left| format!("{:#}", HumanDuration(left)),
@@ -387,9 +403,9 @@ mod tests {
         let file = |number| File {
             name: format!("file-{number}-of-some-length-and-日本語-and-more.tar.gz"),
             length: (number % 3 > 0).then_some(16 << 20),
-            from: Some(0),
+            start: Some(0),
             position: number << 20,
-            pace: Pace::default(),
+            speed: Speed::default(),
         };
         let running = (0..count).map(|number| (number, file(number))).collect();
         Files {
@@ -399,7 +415,7 @@ mod tests {
         }
     }
 
-    /// What stands on a terminal of so many columns after each of these states.
+    /// Returns the lines of a terminal after these states.
     fn draw(states: &[Files], columns: u16) -> Vec<String> {
         let terminal = InMemoryTerm::new(24, columns);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
@@ -408,13 +424,13 @@ mod tests {
             drawing.update(state);
         }
         let lines = terminal.contents().lines().map(str::to_owned).collect();
-        drawing.end();
-        assert_eq!(terminal.contents(), "", "at the end nothing is left");
+        drawing.finish();
+        assert_eq!(terminal.contents(), "", "bars are removed at the end");
         lines
     }
 
     #[test]
-    fn eight_files_have_a_bar_and_the_rest_a_number() {
+    fn eight_files_have_a_bar_and_the_rest_are_counted() {
         for (count, lines) in [(1, 2), (2, 3), (8, 9), (9, 10), (40, 10)] {
             assert_eq!(draw(&[files(count)], 80).len(), lines, "{count}");
         }
@@ -424,12 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_makes_room_for_the_next() {
+    fn finished_file_frees_its_bar() {
         let mut later = files(10);
         later
             .running
             .retain(|number, _| *number != 0 && *number != 3);
-        (later.saved, later.failed) = (1, 1);
+        later.saved = 1;
+        later.failed = 1;
         let lines = draw(&[files(10), later], 80);
         assert_eq!(lines.len(), 9, "{lines:?}");
         assert!(lines[7].starts_with("file-9"), "{lines:?}");
@@ -437,14 +454,14 @@ mod tests {
     }
 
     #[test]
-    fn the_total_tells_what_is_left_once_all_is_known() {
+    fn time_left_is_shown_once_all_lengths_are_known() {
         let state = |expected| {
             let mut all = files(3);
             all.running.remove(&0);
             Files {
                 expected,
                 saved: 1,
-                bytes: 1 << 20,
+                finished_bytes: 1 << 20,
                 ..all
             }
         };
@@ -467,29 +484,29 @@ mod tests {
     }
 
     #[test]
-    fn bytes_count_once_however_often_a_file_is_answered() {
+    fn bytes_that_are_sent_again_count_once() {
         #[track_caller]
-        fn counts(answers: &[(u64, u64)], come: u64, to_come: u64) {
+        fn assert_counts(bodies: &[(u64, u64)], received: u64, total: u64) {
             let mut file = File::default();
-            for (from, position) in answers {
-                file.answered(*from, Some(100));
+            for (offset, position) in bodies {
+                file.start_body(*offset, Some(100));
                 file.position = *position;
             }
             assert_eq!(
-                (file.come(), file.to_come()),
-                (come, Some(to_come)),
-                "{answers:?}"
+                (file.received(), file.total()),
+                (received, Some(total)),
+                "{bodies:?}"
             );
         }
-        counts(&[(0, 60)], 60, 100);
-        counts(&[(0, 60), (60, 80)], 80, 100);
-        counts(&[(0, 60), (0, 10)], 10, 100);
-        counts(&[(40, 60), (60, 80)], 40, 60);
-        counts(&[(40, 60), (0, 10)], 10, 100);
+        assert_counts(&[(0, 60)], 60, 100);
+        assert_counts(&[(0, 60), (60, 80)], 80, 100);
+        assert_counts(&[(0, 60), (0, 10)], 10, 100);
+        assert_counts(&[(40, 60), (60, 80)], 40, 60);
+        assert_counts(&[(40, 60), (0, 10)], 10, 100);
     }
 
     #[test]
-    fn a_line_shows_how_far_a_file_is_and_fits() {
+    fn line_shows_the_progress_and_fits() {
         let lines = draw(&[files(9)], 80);
         assert!(
             lines[7].contains("[======>       ]  44% of 16.0 MiB"),

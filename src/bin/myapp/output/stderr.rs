@@ -15,17 +15,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::exit_code::{Code, Failure};
 use crate::suggestions;
 
-/// Says on stderr why a command ended. When nobody reads stdout any more, nothing: who closed
-/// the pipe knows.
+/// Prints the error that ended a command. A closed stdout pipe is not reported: its reader closed
+/// it intentionally.
 pub(crate) fn report(failure: &Failure) {
     if failure.code == Code::BrokenPipe {
         return;
     }
-    say(&problem(failure.error.as_ref(), failure.hint.as_deref()));
+    write(&error_text(failure.error.as_ref(), failure.hint.as_deref()));
 }
 
-/// An error and what may help, a line each.
-pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
+/// Formats an error and its hint, one line each.
+pub(crate) fn error_text(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
     let mut text = format!("myapp: {}\n", ErrorChain(error));
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
@@ -33,13 +33,13 @@ pub(crate) fn problem(error: &(dyn Error + 'static), hint: Option<&str>) -> Stri
     text
 }
 
-/// What may help with a certificate that only its SHA-256 can be trusted for.
+/// Returns the hint for a certificate that no certificate authority has issued.
 pub(crate) fn pin_hint(found: &Fingerprint) -> String {
     format!("--pinned-sha256 {found} trusts it, if that is your server's")
 }
 
-/// Says what is wrong with a command line, in the form of all other errors; or prints the help or
-/// the version that it asked for.
+/// Prints a command-line error in the format of all other errors, or the requested help or
+/// version.
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     let command = env::args_os().nth(1).unwrap_or_default();
     if let Some((text, hint)) = suggestions::meant(&command.to_string_lossy(), error) {
@@ -48,8 +48,8 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
-        Some(text) => say(&format!("myapp: {text}")),
-        // With stdout gone there is nobody left to tell.
+        Some(text) => write(&format!("myapp: {text}")),
+        // If stdout is closed, nothing can be reported.
         None => drop(error.print()),
     }
     if error.use_stderr() {
@@ -59,34 +59,31 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Writes `myapp: TEXT` as one line to stderr.
-pub(crate) fn line(text: &str) {
-    say(&format!("myapp: {text}\n"));
+/// Prints a message as the line `myapp: TEXT`.
+pub(crate) fn message(text: &str) {
+    write(&format!("myapp: {text}\n"));
 }
 
-/// A path as it may be shown in a message.
+/// Formats a path for a message, with control characters escaped.
 pub(crate) fn path(path: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     Escaped(path.as_os_str().as_bytes()).to_string()
 }
 
-/// Whether stderr takes a line within `patience`.
-pub(crate) fn is_read(patience: Duration) -> bool {
-    takes(&io::stderr(), patience)
+/// Returns whether stderr becomes writable within `timeout`.
+pub(crate) fn is_writable_within(timeout: Duration) -> bool {
+    becomes_writable(&io::stderr(), timeout)
 }
 
-/// Whether an output takes bytes within `patience`.
-pub(crate) fn takes(output: &impl AsFd, patience: Duration) -> bool {
-    let patience = Timespec::try_from(patience).ok();
-    let ready = poll(
-        &mut [PollFd::new(output, PollFlags::OUT)],
-        patience.as_ref(),
-    );
+/// Returns whether an output becomes writable within `timeout`.
+pub(crate) fn becomes_writable(output: &impl AsFd, timeout: Duration) -> bool {
+    let timeout = Timespec::try_from(timeout).ok();
+    let ready = poll(&mut [PollFd::new(output, PollFlags::OUT)], timeout.as_ref());
     ready.is_ok_and(|count| count > 0)
 }
 
-/// Writes whole lines to stderr.
-pub(crate) fn say(text: &str) {
-    // With stderr gone there is nobody left to tell.
+/// Writes complete lines to stderr.
+pub(crate) fn write(text: &str) {
+    // If stderr is closed, nothing can be reported.
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Results on stdout, written off the executor: a slow reader must not hold up anything else.
+//! Results on stdout, written on the blocking pool, so that a slow reader blocks no other task.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -6,24 +6,24 @@ use std::os::fd::AsFd as _;
 
 use crate::exit_code::{Code, Failure};
 
-/// Writes to stdout, all of it, at once.
+/// Writes all bytes to stdout and flushes it.
 pub(crate) async fn print(bytes: Vec<u8>) -> Result<(), Failure> {
     let write = move || {
         let mut stdout = io::stdout().lock();
         stdout.write_all(&bytes)?;
         stdout.flush()
     };
-    smol::unblock(write).await.map_err(failed)
+    smol::unblock(write).await.map_err(write_error)
 }
 
-/// Stdout without a buffer, for bytes that are no lines.
+/// Returns unbuffered stdout, for binary data.
 pub(crate) fn unbuffered() -> Result<File, Failure> {
     let copy = io::stdout().as_fd().try_clone_to_owned();
-    copy.map(File::from).map_err(failed)
+    copy.map(File::from).map_err(write_error)
 }
 
-/// Why stdout takes nothing more.
-pub(crate) fn failed(error: io::Error) -> Failure {
+/// Returns the error of a failed write to stdout.
+pub(crate) fn write_error(error: io::Error) -> Failure {
     let code = match error.kind() {
         ErrorKind::BrokenPipe => Code::BrokenPipe,
         _ => Code::LocalFile,

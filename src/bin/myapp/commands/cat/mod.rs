@@ -254,7 +254,7 @@ impl Options {
 }
 
 pub(crate) fn run(options: Options) -> Result<Code, Failure> {
-    let asked_for = options.log.is_asked_for(options.verbose);
+    let asked_for = options.log.is_customized(options.verbose);
     let _log = asked_for
         .then(|| Log::start(&options.log, options.verbose))
         .transpose()
@@ -361,8 +361,8 @@ impl Teller {
     /// Writes a line above the bar.
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| stderr::line(text)),
-            None => stderr::line(text),
+            Some(bar) => bar.suspend(|| stderr::message(text)),
+            None => stderr::message(text),
         }
     }
 
@@ -396,7 +396,7 @@ impl Teller {
             };
             let (size, elapsed) = (Size(written), Elapsed(elapsed));
             let s = if files == 1 { "" } else { "s" };
-            stderr::line(&format!(
+            stderr::message(&format!(
                 "{files} file{s}{failed}, {size} written in {elapsed}"
             ));
         }

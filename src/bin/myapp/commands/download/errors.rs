@@ -12,12 +12,12 @@ use crate::exit_code::Code;
 use crate::output::stderr;
 
 /// Returns the error message of a failed file. Empty for a broken pipe.
-pub(super) fn problem(failed: &FailedItem) -> String {
+pub(super) fn error_text(failed: &FailedItem) -> String {
     if code(&failed.source) == Code::BrokenPipe {
         return String::new();
     }
     let text = format!("{failed}: {}", failed.cause());
-    stderr::problem(
+    stderr::error_text(
         anyhow::Error::msg(text).as_ref(),
         hint(&failed.source).as_deref(),
     )

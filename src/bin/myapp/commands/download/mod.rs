@@ -36,10 +36,10 @@ use myapp::units::{Elapsed, Size, parse_duration};
 
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
-use self::errors::{code, problem};
+use self::errors::{code, error_text};
 use crate::commands::number;
 use crate::exit_code::{Code, Failure};
-use crate::output::download_events::Lines;
+use crate::output::download_events::JsonLines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
 use crate::output::stderr;
@@ -287,11 +287,11 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 
     let codes = Mutex::new(Code::Success);
-    let lines = options.json.then(Lines::start);
+    let lines = options.json.then(JsonLines::start);
     // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
     let list = options.list.clone();
-    let progress = Progress::start(&log.screen, quiet, move || list.count());
+    let progress = Progress::start(&log.draw_target, quiet, move || list.count());
     let items = counted(items, &progress);
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
@@ -299,7 +299,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
             *codes = Code::of_all([*codes, code(&failed.source)]);
         }
         if let Some(lines) = &lines {
-            lines.tell(number, &event, |failed| {
+            lines.record(number, &event, |failed| {
                 (failed.cause(), code(&failed.source))
             });
         }
@@ -320,14 +320,14 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     };
     let run = async { Ok(downloader.run(items, &observer, shutdown.wait()).await) };
     let report = runtime::block_on(future::or(future::or(run, signal), unread));
-    progress.end();
+    progress.finish();
     let report = report?;
     if !quiet {
-        stderr::say(&summary(&report, ended.get().is_some()));
+        stderr::write(&summary(&report, ended.get().is_some()));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = ended.get().unwrap_or(code);
-    lines.map_or(Ok(()), |lines| lines.end(&report, code))?;
+    lines.map_or(Ok(()), |lines| lines.finish(&report, code))?;
     Ok(code)
 }
 
@@ -340,7 +340,7 @@ fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<
         .filter_map(move |item| {
             match item {
                 Some(_) => count += 1,
-                None => progress.listed(count),
+                None => progress.set_expected(count),
             }
             item
         })
@@ -357,7 +357,7 @@ async fn plan(
             Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
                 all = Code::of_all([all, code(&failed.source)]);
-                stderr::say(&problem(&failed));
+                stderr::write(&error_text(&failed));
             }
         }
     }
@@ -378,19 +378,14 @@ fn planned_line(planned: &PlannedDownload) -> String {
 fn show(progress: &Progress, number: u64, event: Event<'_>) {
     match event {
         Event::Started { url, path } => match path.and_then(Path::file_name) {
-            Some(name) => progress.started(number, name.as_bytes()),
-            None => progress.started(number, url.as_str().as_bytes()),
+            Some(name) => progress.start_file(number, name.as_bytes()),
+            None => progress.start_file(number, url.as_str().as_bytes()),
         },
-        Event::BodyStarted {
-            offset: from,
-            total: length,
-        } => progress.answered(number, from, length),
-        Event::Progress {
-            downloaded: position,
-        } => progress.received(number, position),
-        Event::Saved(saved) => progress.saved(number, saved.bytes, || saved_line(saved)),
-        Event::Failed(failed) => progress.failed(number, problem(failed)),
-        Event::Cancelled => progress.stopped(number),
+        Event::BodyStarted { offset, total } => progress.start_body(number, offset, total),
+        Event::Progress { downloaded } => progress.set_position(number, downloaded),
+        Event::Saved(saved) => progress.finish_file(number, saved.bytes, || saved_line(saved)),
+        Event::Failed(failed) => progress.fail_file(number, error_text(failed)),
+        Event::Cancelled => progress.cancel_file(number),
         _ => {}
     }
 }

@@ -70,7 +70,7 @@ async fn pipe(options: &Options) -> Result<Code, Failure> {
     let stdout = Unblock::with_capacity(PIPE_CHUNK_LEN, stdout::unbuffered()?);
     match echo::pipe(stdin, stdout, &options.to_target()).await {
         Ok(()) => Ok(Code::Success),
-        Err(Error::Output { source }) => Err(stdout::failed(source)),
+        Err(Error::Output { source }) => Err(stdout::write_error(source)),
         Err(Error::Input { source }) => Err(stdin_failure(source)),
         Err(error) => Err(to_failure(error, options.connect.is_none())),
     }
@@ -113,7 +113,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
     let live = LiveStats::default();
-    let line = (!log.quiet).then(|| ProgressLine::start(&log.screen, &config, &live));
+    let line = (!log.quiet).then(|| ProgressLine::start(&log.draw_target, &config, &live));
     let report = echo::load(&config, stop, &live).await;
     drop(line);
     let report = report?;

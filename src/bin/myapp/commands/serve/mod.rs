@@ -68,7 +68,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     if options.tls.tls_self_signed
         && let Some(fingerprint) = server.fingerprint()
     {
-        stderr::say(&format!("certificate SHA-256: {fingerprint}\n"));
+        stderr::write(&format!("certificate SHA-256: {fingerprint}\n"));
     }
     let events = Events { json: options.json };
     let Some(signal_received) = announce(&server, events, &mut ending).await? else {

@@ -1,5 +1,4 @@
-//! The file of a log. The first line that it does not take is told on stderr; the others are
-//! counted.
+//! Log file. The first write error is reported on stderr; lost lines are counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -15,20 +14,20 @@ use myapp::error_chain::ErrorChain;
 use crate::exit_code::{Code, Failure};
 use crate::output::stderr;
 
-/// The time that a reader of stderr or of a FIFO has to accept a line.
-pub(super) const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time that a reader of stderr or of a FIFO has to accept a line.
+pub(super) const READER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A file that log lines are appended to.
+/// File to which log lines are appended.
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: File,
     path: String,
-    screen: MultiProgress,
-    lost: AtomicU64,
+    draw_target: MultiProgress,
+    lost_lines: AtomicU64,
 }
 
 impl LogFile {
-    pub(super) fn open(path: &Path, screen: &MultiProgress) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, draw_target: &MultiProgress) -> Result<Self, Failure> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let path = stderr::path(path);
         let file = file
@@ -37,41 +36,42 @@ impl LogFile {
         Ok(Self {
             file,
             path,
-            screen: screen.clone(),
-            lost: AtomicU64::new(0),
+            draw_target: draw_target.clone(),
+            lost_lines: AtomicU64::new(0),
         })
     }
 
-    /// The lines that it has not taken.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
+    /// Returns the number of lost lines.
+    pub(super) fn lost_lines(&self) -> u64 {
+        self.lost_lines.load(Relaxed)
     }
 
-    /// Whether it takes a line within [`STDERR_TIMEOUT`]; a FIFO may have a reader that does not read.
-    pub(super) fn is_read(&self) -> bool {
-        stderr::takes(&self.file, STDERR_TIMEOUT)
+    /// Returns whether the file becomes writable within [`READER_TIMEOUT`]: a FIFO may have a
+    /// reader that does not read.
+    pub(super) fn is_writable(&self) -> bool {
+        stderr::becomes_writable(&self.file, READER_TIMEOUT)
     }
 
-    fn tell(&self, error: &io::Error) {
-        // Who holds the screen must not wait for a reader of stderr.
-        if stderr::is_read(STDERR_TIMEOUT) {
+    fn report(&self, error: &io::Error) {
+        // The draw target is locked during the write, which therefore must not block.
+        if stderr::is_writable_within(READER_TIMEOUT) {
             let text = format!("write the log to {}: {}", self.path, ErrorChain(error));
-            self.screen.suspend(|| stderr::line(&text));
+            self.draw_target.suspend(|| stderr::message(&text));
         }
     }
 }
 
-/// Writes to a file that others watch.
+/// Writer of log lines to a shared file.
 pub(super) struct Writer(pub(super) Arc<LogFile>);
 
 impl Write for Writer {
-    /// Writes a line, or loses it: the next may find room again.
+    /// Writes a line. After an error, the line is lost and the next one is tried.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(log) = self;
         if let Err(error) = (&log.file).write_all(line)
-            && log.lost.fetch_add(1, Relaxed) == 0
+            && log.lost_lines.fetch_add(1, Relaxed) == 0
         {
-            log.tell(&error);
+            log.report(&error);
         }
         Ok(line.len())
     }

@@ -1,4 +1,4 @@
-//! The log: text or JSON, on stderr or in a file, never waited for.
+//! Log output: text or JSON, to stderr or a file, written by a thread of its own.
 
 mod file;
 
@@ -20,21 +20,22 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit_code::Failure;
-use crate::output::draw_target::screen;
-use crate::output::log::file::{LogFile, STDERR_TIMEOUT, Writer};
+use crate::output::draw_target::draw_target;
+use crate::output::log::file::{LogFile, READER_TIMEOUT, Writer};
 use crate::output::stderr;
 
-/// Lines that wait for a slow terminal or disk; further ones are counted and dropped.
-const QUEUE: usize = 8192;
+/// Capacity of the line queue. If the terminal or disk is slower, lines are dropped and counted.
+const QUEUE_CAPACITY: usize = 8192;
 
-/// Lines a second about single connections and messages, unless `-v` asks for all.
-const TRAFFIC_PER_SECOND: u64 = 100;
+/// Maximum number of lines per second about single connections and messages, unless `-v` is
+/// given.
+const MAX_TRAFFIC_LINES: u64 = 100;
 
-// How the log looks and where it goes.
+// Not a doc comment: clap would use it as the description of the command.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogOptions {
-    /// Only errors
+    /// Print errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Log lines as text, or as one JSON object each
@@ -58,15 +59,15 @@ enum Format {
 }
 
 impl LogOptions {
-    /// Whether anything but the usual is asked for, by these options, `-v` or the environment.
-    pub(crate) fn is_asked_for(&self, verbose: u8) -> bool {
+    /// Returns whether the options, `-v` or the environment change the default log.
+    pub(crate) fn is_customized(&self, verbose: u8) -> bool {
         verbose > 0
             || self.log_file.is_some()
             || self.log_format != Format::Text
             || std::env::var_os("MYAPP_LOG").is_some()
     }
 
-    /// Whether stderr takes colors.
+    /// Returns whether stderr shows colors.
     pub(crate) fn colors(&self) -> bool {
         match self.color {
             ColorChoice::Always => true,
@@ -79,27 +80,28 @@ impl LogOptions {
     }
 }
 
-/// The running log. When dropped, what is in the queue is written out.
+/// Running log. Dropping it writes the queued lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) quiet: bool,
-    pace: Option<Pace>,
-    /// Where progress is drawn; the lines of the log come above it.
-    pub(crate) screen: MultiProgress,
+    traffic_limit: Option<TrafficLimit>,
+    /// Target of progress bars. Log lines are printed above them.
+    pub(crate) draw_target: MultiProgress,
     dropped: ErrorCounter,
-    /// Where it is, if not on stderr.
+    /// Log file; `None` if the log goes to stderr.
     file: Option<Arc<LogFile>>,
     writer: Option<WorkerGuard>,
 }
 
 impl Log {
-    /// Starts the log, at the level that `-q` and `-v` ask for, or as `MYAPP_LOG` says.
+    /// Starts the log at the level of `-q`, `-v` or `MYAPP_LOG`.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
-        let (screen, mut opened) = (screen(), None);
+        let draw_target = draw_target();
+        let mut log_file = None;
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
-            None => (Box::new(AboveBars(screen.clone())), options.colors()),
+            None => (Box::new(AboveBars(draw_target.clone())), options.colors()),
             Some(path) => {
-                let file = opened.insert(Arc::new(LogFile::open(path, &screen)?));
+                let file = log_file.insert(Arc::new(LogFile::open(path, &draw_target)?));
                 (
                     Box::new(Writer(Arc::clone(file))),
                     options.color == ColorChoice::Always,
@@ -107,7 +109,7 @@ impl Log {
             }
         };
         let (queue, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUE)
+            .buffered_lines_limit(QUEUE_CAPACITY)
             .thread_name("log")
             .finish(writer);
         let dropped = queue.error_counter();
@@ -119,25 +121,24 @@ impl Log {
             Format::Text => lines.boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
         };
-        let pace = (verbose == 0).then(Pace::default);
+        let traffic_limit = (verbose == 0).then(TrafficLimit::default);
         tracing_subscriber::registry()
             .with(filter(options.quiet, verbose)?)
-            .with(pace.clone())
+            .with(traffic_limit.clone())
             .with(lines)
             .init();
-        let (file, writer) = (opened, Some(guard));
         Ok(Self {
             quiet: options.quiet,
-            pace,
-            screen,
+            traffic_limit,
+            draw_target,
             dropped,
-            file,
-            writer,
+            file: log_file,
+            writer: Some(guard),
         })
     }
 }
 
-/// Stderr, while bars may be drawn on it.
+/// Writer to stderr above the progress bars.
 struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {
@@ -152,35 +153,39 @@ impl Write for AboveBars {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Some(pace) = &self.pace {
-            pace.tell_left_out(Instant::now() + SECOND);
+        if let Some(limit) = &self.traffic_limit {
+            limit.report_suppressed(Instant::now() + SECOND);
         }
         let dropped = self.dropped.dropped_lines();
-        let is_read = stderr::is_read(STDERR_TIMEOUT);
-        if is_read && dropped > 0 {
-            let text = format!("{dropped} log lines were left out: their reader is too slow");
-            stderr::line(&text);
+        let is_writable = stderr::is_writable_within(READER_TIMEOUT);
+        if is_writable && dropped > 0 {
+            let text = format!("{dropped} log lines dropped: reader too slow");
+            stderr::message(&text);
         }
-        if !self.file.as_ref().map_or(is_read, |file| file.is_read()) {
-            // It would wait for a reader that reads nothing, and then complain on stdout.
+        if !self
+            .file
+            .as_ref()
+            .map_or(is_writable, |file| file.is_writable())
+        {
+            // Dropping it would wait for the reader, and then print a warning to stdout.
             mem::forget(self.writer.take());
         }
         // Lines in the queue may be lost as well.
         drop(self.writer.take());
-        let lost = self.file.as_ref().map_or(0, |file| file.lost());
-        if is_read && lost > 0 {
-            stderr::line(&format!("log lines lost: {lost}"));
+        let lost = self.file.as_ref().map_or(0, |file| file.lost_lines());
+        if is_writable && lost > 0 {
+            stderr::message(&format!("log lines lost: {lost}"));
         }
     }
 }
 
-/// What is logged at all: our own events, down to a level; or what `MYAPP_LOG` says.
+/// Returns the filter of `MYAPP_LOG`, or else of the events of this program at a level.
 fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
     if let Ok(text) = std::env::var("MYAPP_LOG") {
         return text
             .parse()
-            .map_err(|error| Failure::usage(format!("MYAPP_LOG is no log filter: {error}")))
-            .map_err(|failure| failure.hint("write a level, or TARGET=LEVEL,TARGET=LEVEL…"));
+            .map_err(|error| Failure::usage(format!("invalid log filter in MYAPP_LOG: {error}")))
+            .map_err(|failure| failure.hint("use LEVEL or TARGET=LEVEL,TARGET=LEVEL…"));
     }
     let level = match (quiet, verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -191,10 +196,10 @@ fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
     Ok(Targets::new().with_target("myapp", level))
 }
 
-/// Lets through so many lines about single connections and messages (the target
-/// `myapp::traffic`) a second, and then says how many it left out.
+/// Limit for lines about single connections and messages (the target `myapp::traffic`). The
+/// number of suppressed lines is logged once per second.
 #[derive(Debug, Clone, Default)]
-struct Pace(Arc<Mutex<Window>>);
+struct TrafficLimit(Arc<Mutex<Window>>);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -214,39 +219,39 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Starts a new second if the last is over: the lines that it left out.
-    fn turn(&mut self, now: Instant) -> u64 {
+    /// Starts a new window if the last one is over. Returns the number of lines suppressed in it.
+    fn advance(&mut self, now: Instant) -> u64 {
         if now.duration_since(self.start) < SECOND {
             return 0;
         }
-        let left_out = self.lines.saturating_sub(TRAFFIC_PER_SECOND);
+        let suppressed = self.lines.saturating_sub(MAX_TRAFFIC_LINES);
         *self = Self {
             start: now,
             lines: 0,
         };
-        left_out
+        suppressed
     }
 
-    /// Counts a line: whether it is let through.
+    /// Counts a line. Returns whether it is logged.
     fn count(&mut self) -> bool {
         self.lines += 1;
-        self.lines <= TRAFFIC_PER_SECOND
+        self.lines <= MAX_TRAFFIC_LINES
     }
 }
 
-impl Pace {
-    fn tell_left_out(&self, now: Instant) {
-        let left_out = self.0.lock().map_or(0, |mut window| window.turn(now));
-        // The lock is free again here: this line comes through this very layer.
-        if left_out > 0 {
-            info!(lines = left_out, "left out (-v shows all)");
+impl TrafficLimit {
+    fn report_suppressed(&self, now: Instant) {
+        let suppressed = self.0.lock().map_or(0, |mut window| window.advance(now));
+        // The lock is released here, because this event passes through the same layer.
+        if suppressed > 0 {
+            info!(lines = suppressed, "log lines suppressed (-v logs all)");
         }
     }
 }
 
-impl<S: Subscriber> Layer<S> for Pace {
+impl<S: Subscriber> Layer<S> for TrafficLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        self.tell_left_out(Instant::now());
+        self.report_suppressed(Instant::now());
         event.metadata().target() != "myapp::traffic"
             || self.0.lock().map_or(true, |mut window| window.count())
     }
@@ -255,16 +260,17 @@ impl<S: Subscriber> Layer<S> for Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter;
 
     #[test]
-    fn after_a_hundred_lines_a_second_the_rest_is_counted() {
+    fn lines_above_the_limit_are_suppressed_and_counted() {
         let start = Instant::now();
         let mut window = Window { start, lines: 0 };
-        let shown = (0..107).filter(|_| window.count()).count();
-        assert_eq!(shown, 100);
-        assert_eq!(window.turn(start), 0, "the second is not over");
-        assert_eq!(window.turn(start + SECOND), 7);
-        assert_eq!(window.turn(start + SECOND), 0, "it is told once");
+        let logged = iter::repeat_with(|| window.count()).take(107);
+        assert_eq!(logged.filter(|is_logged| *is_logged).count(), 100);
+        assert_eq!(window.advance(start), 0, "the second is not over");
+        assert_eq!(window.advance(start + SECOND), 7);
+        assert_eq!(window.advance(start + SECOND), 0, "reported once");
         assert!(window.count());
     }
 }
