@@ -1,4 +1,4 @@
-//! Sizes and durations: read from what a person types, printed as a person reads.
+//! Parsing and formatting of sizes, rates, durations and decimal numbers.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use fundu::{CustomDurationParser, CustomTimeUnit, TimeUnit};
 use parse_size::{ByteSuffix, Config};
 
-/// A text that is no size or no duration.
+/// Error of parsing a size, a rate or a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a size such as `64`, `64K`, `1.5M` or `2G`.
@@ -21,14 +21,14 @@ pub enum UnitError {
     Duration,
 }
 
-/// Reads a size in bytes: a number, then nothing or one of `K`, `M`, `G`, `T`, `P`, `E`, which
-/// count powers of 1024; `KiB`, `KB` and `k` mean the same as `K`.
+/// Parses a size in bytes: a number with an optional unit `K`, `M`, `G`, `T`, `P` or `E`, which are
+/// powers of 1024; `KiB`, `KB` and `k` mean the same as `K`.
 ///
 /// # Errors
 ///
-/// [`UnitError::Size`] for anything else, and for what does not fit into 64 bits.
+/// [`UnitError::Size`] for anything else, and for a size that does not fit into 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
-    // The parser passes over blanks, so that "1 2" would be twelve.
+    // The parser ignores blanks: "1 2" would be 12.
     if text.contains(char::is_whitespace) {
         return Err(UnitError::Size);
     }
@@ -37,6 +37,16 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .with_byte_suffix(ByteSuffix::Allow)
         .parse_size(text)
         .map_err(|_| UnitError::Size)
+}
+
+/// Parses an unsigned number of decimal digits only, as RFC grammars define it. Returns `None` for
+/// an empty text, a sign, and a number that does not fit into 64 bits.
+pub(crate) fn parse_digits(text: &[u8]) -> Option<u64> {
+    // `u64::from_str` accepts a plus sign.
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Parses a rate in bytes per second: a size greater than zero.
@@ -51,8 +61,8 @@ pub fn parse_rate(text: &str) -> Result<NonZeroU64, UnitError> {
         .ok_or(UnitError::Rate)
 }
 
-/// Reads a duration: a number, then one of `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, or nothing,
-/// which means seconds.
+/// Parses a duration: a number with a unit `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`. Without
+/// a unit, seconds are meant.
 ///
 /// # Errors
 ///
@@ -103,7 +113,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Prints a duration with three digits in its largest fitting unit: `15.6 µs`, `1.02 s`,
+/// Formats a duration with three digits in its largest fitting unit: `15.6 µs`, `1.02 s`,
 /// `2m 05s`, `1h 02m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Elapsed(pub Duration);
@@ -128,7 +138,7 @@ impl fmt::Display for Elapsed {
     }
 }
 
-/// The digits behind the point that make three in all.
+/// Returns the number of decimal places for three significant digits.
 fn decimals(value: f64) -> usize {
     match value {
         v if v >= 99.95 => 0,

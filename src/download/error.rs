@@ -271,7 +271,7 @@ pub enum LineError {
     #[error("option without a preceding URL")]
     OptionWithoutUrl,
     /// The item was already returned.
-    #[error("option received after the download was started")]
+    #[error("option after the download was started")]
     LateOption,
     /// The option is unknown.
     #[error("unknown option: an indented line is out=, dir=, checksum= or header=")]

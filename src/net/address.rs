@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::units::parse_digits;
+
 /// Address to listen on or to connect to, with its transport.
 ///
 /// Displayed in the form in which it is parsed, without `tcp://`; [`to_url`](Self::to_url) always
@@ -68,28 +70,28 @@ pub struct UnixPath(PathBuf);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The port is missing.
-    #[error("a port is missing (HOST:PORT)")]
+    #[error("missing port (HOST:PORT)")]
     NoPort,
     /// The port is not a number from 0 to 65535.
-    #[error("the port is no number from 0 to 65535")]
+    #[error("port is not a number from 0 to 65535")]
     Port,
     /// An IPv6 address without brackets is ambiguous.
-    #[error("an IPv6 address needs brackets ([::1]:PORT)")]
+    #[error("IPv6 address without brackets ([::1]:PORT)")]
     Brackets,
     /// The text in brackets is not an IPv6 address.
-    #[error("between [ and ] stands no IPv6 address")]
+    #[error("text in brackets is not an IPv6 address")]
     Ipv6,
     /// The zone is empty, or the address is not link-local.
-    #[error("behind % stands the interface of a link-local address ([fe80::1%eth0]:PORT)")]
+    #[error("zone is not the interface of a link-local address ([fe80::1%eth0]:PORT)")]
     Zone,
     /// The host name contains invalid characters.
     #[error("not a host name")]
     Name,
     /// The scheme is unknown.
-    #[error("the scheme is none of tcp://, udp://, tls:// and unix:")]
+    #[error("scheme is not tcp://, udp://, tls:// or unix:")]
     Scheme,
     /// Two slashes after `unix:` are ambiguous: a path, or a host as in other schemes.
-    #[error("a path follows unix: at once (unix:PATH)")]
+    #[error("ambiguous slashes after unix: (unix:PATH)")]
     Slashes,
     /// The path of a Unix socket is invalid.
     #[error(transparent)]
@@ -100,13 +102,13 @@ pub enum AddressError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnixPathError {
     /// The path is empty.
-    #[error("the path is empty")]
+    #[error("empty path")]
     Empty,
     /// The path contains a NUL byte.
-    #[error("the path has a NUL byte in it")]
+    #[error("path contains a NUL byte")]
     Nul,
     /// The path does not fit into `sockaddr_un`.
-    #[error("the path has {0} bytes, and that of a Unix socket has 107 at most")]
+    #[error("path of a Unix socket is longer than 107 bytes ({0})")]
     Long(usize),
 }
 
@@ -271,11 +273,8 @@ impl FromStr for Endpoint {
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
-    // `parse` would accept a sign.
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(AddressError::Port);
-    }
-    text.parse().map_err(|_| AddressError::Port)
+    let port = parse_digits(text.as_bytes()).and_then(|port| port.try_into().ok());
+    port.ok_or(AddressError::Port)
 }
 
 fn parse_ipv6(text: &str) -> Result<Host, AddressError> {

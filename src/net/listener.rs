@@ -47,7 +47,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// A passed socket is unusable.
-    #[error("take over the socket of descriptor {descriptor}")]
+    #[error("use the inherited socket of descriptor {descriptor}")]
     Adopt {
         /// Its file descriptor.
         descriptor: i32,
@@ -413,7 +413,7 @@ mod tests {
             let error = adopt(socket).unwrap_err();
             let text = error.to_string();
             assert!(
-                text.starts_with("take over the socket of descriptor "),
+                text.starts_with("use the inherited socket of descriptor "),
                 "{text}"
             );
         }

@@ -58,7 +58,7 @@ pub enum ParseStaticHostError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The text after the second colon is not an IP address.
-    #[error("behind the port stands no IP address")]
+    #[error("text after the port is not an IP address")]
     Ip,
 }
 

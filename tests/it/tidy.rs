@@ -17,7 +17,7 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 12] = [
     ("runtime", &[]),
     ("limits", &[]),
     ("measure", &[]),
-    ("net", &["limits", "runtime", "escape"]),
+    ("net", &["limits", "runtime", "units", "escape"]),
     (
         "cat",
         &[

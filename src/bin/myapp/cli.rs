@@ -81,13 +81,13 @@ impl Cli {
             .command
             .ok_or_else(|| Failure::usage("no command is given"))?
         {
-            // Before the log has a thread, as room is made faster while there is one.
+            // Before the log starts its thread: preallocation is faster in a single-threaded process.
             Command::Serve(c) => {
                 let room = c.options.raise_fd_limit();
                 serve::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Echo(c) => {
-                let room = c.options.make_room();
+                let room = c.options.raise_fd_limit();
                 echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Download(c) => download::run(c.options, &Log::start(&c.log, c.verbose)?),

@@ -486,73 +486,85 @@ mod tests {
         assert_eq!(names.len(), 50);
     }
 
+    /// Properties of an item that a random list determines.
+    #[derive(Debug, Default, PartialEq)]
+    struct Expected {
+        url: String,
+        mirrors: usize,
+        has_checksum: bool,
+        is_file: bool,
+        has_dir: bool,
+        headers: usize,
+    }
+
+    impl From<Item> for Expected {
+        fn from(item: Item) -> Self {
+            Self {
+                url: item.source.url.to_string(),
+                mirrors: item.mirrors.len(),
+                has_checksum: item.checksum.is_some(),
+                is_file: matches!(item.target, Target::File(_)),
+                has_dir: item.dir == Path::new("d/e"),
+                headers: item.headers.len(),
+            }
+        }
+    }
+
+    /// Returns the lines of an item with a mix of options that depends on `number`.
+    fn random_item(number: usize) -> (Vec<String>, Expected) {
+        let has = |bit: usize| ((number * 37) >> bit) & 1 == 1;
+        let mut expected = Expected {
+            url: format!("http://h/{number}"),
+            mirrors: if has(0) { 2 } else { 0 },
+            has_checksum: has(1),
+            is_file: has(2),
+            has_dir: has(3),
+            headers: 0,
+        };
+        let checksum = if has(1) {
+            format!("{HEX}  ")
+        } else {
+            String::new()
+        };
+        let mirrors = if has(0) {
+            "\thttp://m/a\thttp://m/b"
+        } else {
+            ""
+        };
+        let mut lines = vec![format!("{checksum}{}{mirrors}", expected.url)];
+        for (bit, option) in [
+            (2, " out=a b"),
+            (3, " dir=d/e"),
+            (4, " header=A: b=c"),
+            (5, " header=A: d"),
+        ] {
+            if has(bit) {
+                lines.push(option.to_owned());
+                expected.headers += usize::from(bit > 3);
+            }
+        }
+        (lines, expected)
+    }
+
     #[test]
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one random scenario, easier to read in one piece"
-    )]
     fn random_lists_are_parsed_as_written() {
+        const LINE_ENDS: [&str; 6] = ["\n", "\r\n", " \n", "\n\n", "\n# x\n", "\n \t# y\n"];
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..1_000 {
             let mut text = String::new();
-            let mut wanted = Vec::new();
+            let mut expected = Vec::new();
             for number in 0..random.usize(1..6) {
-                let mut line = |line: String| {
+                let (lines, item) = random_item(number);
+                for line in lines {
                     text += &line;
-                    text +=
-                        ["\n", "\r\n", " \n", "\n\n", "\n# x\n", "\n \t# y\n"][random.usize(..6)];
-                };
-                let url = format!("http://h/{number}");
-                let has: Vec<bool> = (0..6).map(|bit| ((number * 37) >> bit) & 1 == 1).collect();
-                let mirrors = if has[0] {
-                    "\thttp://m/a\thttp://m/b"
-                } else {
-                    ""
-                };
-                let sum = if has[1] {
-                    format!("{HEX}  ")
-                } else {
-                    String::new()
-                };
-                line(format!("{sum}{url}{mirrors}"));
-                let options = [
-                    ("out=a b", 2),
-                    ("dir=d/e", 3),
-                    ("header=A: b=c", 4),
-                    ("header=A: d", 5),
-                ];
-                for (option, _) in options.iter().filter(|(_, bit)| has[*bit]) {
-                    line(format!(" {option}"));
+                    text += random.choice(LINE_ENDS).unwrap();
                 }
-                let headers = has[4..].iter().filter(|has| **has).count();
-                wanted.push((
-                    url,
-                    usize::from(has[0]) * 2,
-                    has[1],
-                    has[2],
-                    has[3],
-                    headers,
-                ));
+                expected.push(Ok(item));
             }
-            let of = |item: Item| {
-                let is_file = matches!(item.target, Target::File(_));
-                let sum = item.checksum.is_some();
-                let dir = item.dir == Path::new("d/e");
-                let url = item.source.url.to_string();
-                (
-                    url,
-                    item.mirrors.len(),
-                    sum,
-                    is_file,
-                    dir,
-                    item.headers.len(),
-                )
-            };
-            let items = read(text.as_bytes());
-            let items: Vec<_> = items.into_iter().map(|item| item.map(of)).collect();
-            let wanted: Vec<_> = wanted.into_iter().map(Ok).collect();
-            assert_eq!(items, wanted, "seed {seed}: {text:?}");
+            let items = read(text.as_bytes()).into_iter();
+            let items: Vec<_> = items.map(|item| item.map(Expected::from)).collect();
+            assert_eq!(items, expected, "seed {seed}: {text:?}");
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Token(String);
 
 /// Text that is not a [`Token`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token must be non-empty printable ASCII without spaces")]
+#[error("token is not printable ASCII without spaces, or is empty")]
 pub struct TokenError;
 
 /// Cookie, `NAME=VALUE` (RFC 6265 section 4.2.1). `Debug` omits it.
@@ -62,7 +62,7 @@ pub enum CookieError {
     #[error("not of the form NAME=VALUE")]
     Form,
     /// It contains a control character.
-    #[error("a cookie contains a control character")]
+    #[error("cookie contains a control character")]
     Control,
 }
 

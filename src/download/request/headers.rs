@@ -46,7 +46,7 @@ pub enum HeaderError {
     #[error("invalid header name")]
     Name,
     /// The value contains a control character (RFC 9110 section 5.5).
-    #[error("the value contains a control character")]
+    #[error("value contains a control character")]
     Value,
     /// The field is set by the downloader.
     #[error("{0} is set by the program itself")]

@@ -1,5 +1,7 @@
 //! Parser of `Content-Range` (RFC 9110 section 14.4).
 
+use crate::units::parse_digits;
+
 /// `Content-Range` in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentRange {
@@ -24,27 +26,20 @@ impl ContentRange {
         }
         if range == "*" {
             return Some(Self::None {
-                total: parse_digits(total)?,
+                total: parse_digits(total.as_bytes())?,
             });
         }
         let total = if total == "*" {
             None
         } else {
-            Some(parse_digits(total)?)
+            Some(parse_digits(total.as_bytes())?)
         };
         let (first, last) = range.split_once('-')?;
-        let first = parse_digits(first)?;
-        let last = parse_digits(last)?;
+        let first = parse_digits(first.as_bytes())?;
+        let last = parse_digits(last.as_bytes())?;
         let is_sound = first <= last && last < total.unwrap_or(u64::MAX);
         is_sound.then_some(Self::Part { first, last, total })
     }
-}
-
-fn parse_digits(text: &str) -> Option<u64> {
-    // `u64::from_str` accepts a plus sign.
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

@@ -76,8 +76,11 @@ pub(crate) async fn download(
         url,
         path: output.path().as_deref(),
     });
-    let limits = &context.config.limits;
-    let rate = limits.rate_per_file.map(SharedRateLimiter::new);
+    let rate = context
+        .config
+        .limits
+        .rate_per_file
+        .map(SharedRateLimiter::new);
     let request = RequestContext {
         context,
         source: &item.source,
@@ -87,15 +90,9 @@ pub(crate) async fn download(
         start,
     };
     let transfer = |sink: Arc<FileSink>, skip_if| {
-        let attempt = Attempt::new(
-            request,
-            &mirrors,
-            sink,
-            skip_if,
-            checksum.as_ref(),
-            &on_event,
-        );
-        let work = for_each_source(context, attempt, checksum.as_ref(), start);
+        let checksum = checksum.as_ref();
+        let attempt = Attempt::new(request, &mirrors, sink, skip_if, checksum, &on_event);
+        let work = for_each_source(context, attempt, checksum, start);
         with_time_limit(context, work)
     };
     let saved = |path: Option<PathBuf>, bytes: u64, skipped: bool| Saved {

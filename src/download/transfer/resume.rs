@@ -404,96 +404,58 @@ mod tests {
         assert_eq!(plan(None, 1, ResumeProof::Overlap), RangeRequest::Full);
     }
 
+    const ETAG: (&str, &str) = ("etag", "\"a\"");
+
     #[test]
-    fn partial_response_must_match_the_file() {
-        let etag = ("etag", "\"a\"");
-        let append = |count| Action::Append {
-            count,
-            total: Some(100),
-        };
-        let mismatch = Action::Restart;
-        for (fields, action) in [
+    fn partial_response_of_the_same_version_is_appended() {
+        for (range, other, count) in [
+            ("bytes 40-99/100", None, 60),
+            ("bytes 40-99/*", None, 60),
+            ("bytes 40-49/100", None, 10),
+            ("bytes 40-99/100", Some(("content-length", "60")), 60),
             (
-                &[("content-range", "bytes 40-99/100"), etag][..],
-                append(60),
-            ),
-            (&[("content-range", "bytes 40-99/*"), etag], append(60)),
-            (&[("content-range", "bytes 40-49/100"), etag], append(10)),
-            (
-                &[
-                    ("content-range", "bytes 40-99/100"),
-                    etag,
-                    ("content-length", "60"),
-                ],
-                append(60),
-            ),
-            (
-                &[
-                    ("content-range", "bytes 40-99/100"),
-                    etag,
-                    ("content-length", "61"),
-                ],
-                mismatch(Mismatch::Length),
-            ),
-            (
-                &[("content-range", "bytes 39-99/100"), etag],
-                mismatch(Mismatch::Start),
-            ),
-            (
-                &[("content-range", "bytes 0-99/100"), etag],
-                mismatch(Mismatch::Start),
-            ),
-            (
-                &[("content-range", "bytes 40-99/101"), etag],
-                mismatch(Mismatch::Total),
-            ),
-            (
-                &[("content-range", "bytes 40-100/*"), etag],
-                mismatch(Mismatch::Total),
-            ),
-            (
-                &[("content-range", "lines 40-99/100"), etag],
-                mismatch(Mismatch::NoRange),
-            ),
-            (
-                &[("content-range", "bytes */100"), etag],
-                mismatch(Mismatch::NoRange),
-            ),
-            (&[etag], mismatch(Mismatch::NoRange)),
-            (
-                &[
-                    ("content-range", "bytes 40-99/100"),
-                    etag,
-                    ("content-type", "Multipart/Byteranges; boundary=x"),
-                ],
-                mismatch(Mismatch::NoRange),
-            ),
-            (
-                &[("content-range", "bytes 40-99/100"), ("etag", "\"b\"")],
-                mismatch(Mismatch::Etag),
-            ),
-            (
-                &[("content-range", "bytes 40-99/100")],
-                mismatch(Mismatch::Etag),
-            ),
-            (
-                &[
-                    ("content-range", "bytes 40-99/100"),
-                    etag,
-                    ("content-encoding", "gzip"),
-                ],
-                mismatch(Mismatch::Encoding),
-            ),
-            (
-                &[
-                    ("content-range", "bytes 40-99/100"),
-                    etag,
-                    ("content-encoding", "Identity"),
-                ],
-                append(60),
+                "bytes 40-99/100",
+                Some(("content-encoding", "Identity")),
+                60,
             ),
         ] {
-            assert_classified(206, fields, action);
+            let mut fields = vec![("content-range", range), ETAG];
+            fields.extend(other);
+            let total = Some(100);
+            assert_classified(206, &fields, Action::Append { count, total });
+        }
+    }
+
+    #[test]
+    fn partial_response_must_match_the_file() {
+        let range = ("content-range", "bytes 40-99/100");
+        let multipart = ("content-type", "Multipart/Byteranges; boundary=x");
+        for (fields, mismatch) in [
+            (
+                &[range, ETAG, ("content-length", "61")][..],
+                Mismatch::Length,
+            ),
+            (&[ETAG], Mismatch::NoRange),
+            (&[range, ETAG, multipart], Mismatch::NoRange),
+            (&[range, ("etag", "\"b\"")], Mismatch::Etag),
+            (&[range], Mismatch::Etag),
+            (
+                &[range, ETAG, ("content-encoding", "gzip")],
+                Mismatch::Encoding,
+            ),
+        ] {
+            assert_classified(206, fields, Action::Restart(mismatch));
+        }
+        for (range, mismatch) in [
+            ("bytes 39-99/100", Mismatch::Start),
+            ("bytes 0-99/100", Mismatch::Start),
+            ("bytes 40-99/101", Mismatch::Total),
+            ("bytes 40-100/*", Mismatch::Total),
+            ("lines 40-99/100", Mismatch::NoRange),
+            ("bytes */100", Mismatch::NoRange),
+        ] {
+            let fields = [("content-range", range), ETAG];
+            assert_classified(206, &fields, Action::Restart(mismatch));
         }
     }
 
@@ -647,11 +609,7 @@ mod tests {
     }
 
     impl UnreliableServer {
-        /// Returns the head, the version and the start of the body, which ends where the head says.
-        #[expect(
-            clippy::too_many_lines,
-            reason = "one random scenario, easier to read in one piece"
-        )]
+        /// Returns the head, the version and the offset of the body, whose length the head states.
         fn response(&mut self, request: &RangeRequest) -> (ResponseMeta, usize, u64) {
             if self.version + 1 < self.lengths.len() && self.random.u8(..4) == 0 {
                 self.version += 1;
@@ -659,73 +617,132 @@ mod tests {
             let version = self.version;
             let total = self.lengths[version];
             let etag = format!("\"{version}\"");
-            let known = Validators {
-                total: Some(total),
-                etag: self.random.u8(..8).ne(&0).then_some(etag.clone()),
-                ..Validators::default()
-            };
-            let whole = ResponseMeta {
+            let complete = ResponseMeta {
                 status: 200,
                 length: Some(total),
-                validators: known,
+                validators: Validators {
+                    total: Some(total),
+                    etag: self.random.u8(..8).ne(&0).then_some(etag.clone()),
+                    ..Validators::default()
+                },
                 range: None,
             };
-            let RangeRequest::From {
-                offset: from,
-                if_range,
-            } = request
-            else {
-                return (whole, version, 0);
+            let RangeRequest::From { offset, if_range } = request else {
+                return (complete, version, 0);
             };
-            let holds = if_range.as_ref().is_none_or(|condition| *condition == etag);
-            if !holds || self.random.u8(..4) == 0 {
-                return (whole, version, 0);
+            let matches = if_range.as_ref().is_none_or(|condition| *condition == etag);
+            if !matches || self.random.u8(..4) == 0 {
+                return (complete, version, 0);
             }
-            if *from >= total {
-                let range = Some(ContentRange::None { total });
-                return (
-                    ResponseMeta {
-                        status: 416,
-                        length: None,
-                        range,
-                        ..whole
-                    },
-                    version,
-                    0,
-                );
+            let (status, range, start) = self.range(*offset, total);
+            let meta = ResponseMeta {
+                status,
+                length: None,
+                range: Some(range),
+                ..complete
+            };
+            (meta, version, start)
+        }
+
+        /// Returns the status, the `Content-Range` and the offset of the body.
+        fn range(&mut self, offset: u64, total: u64) -> (u16, ContentRange, u64) {
+            if offset >= total {
+                return (416, ContentRange::None { total }, 0);
             }
             let first = if self.random.u8(..4) == 0 {
                 self.random.u64(..total)
             } else {
-                *from
+                offset
             };
-            let last = self.random.u64(first..total);
-            let announced = self.random.bool().then_some(total);
-            let range = Some(ContentRange::Part {
+            let range = ContentRange::Part {
                 first,
-                last,
-                total: announced,
-            });
-            (
-                ResponseMeta {
-                    status: 206,
-                    length: None,
-                    range,
-                    ..whole
-                },
-                version,
-                first,
-            )
+                last: self.random.u64(first..total),
+                total: self.random.bool().then_some(total),
+            };
+            (206, range, first)
         }
     }
 
-    /// Downloads a file with interruptions at random bytes; each byte is stored as
-    /// `(version, offset)`.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one random scenario, easier to read in one piece"
-    )]
-    fn fetch(seed: u64) -> Option<(Vec<(usize, u64)>, Validators)> {
+    /// Client with a partial file, whose bytes are stored as `(version, offset)`.
+    #[derive(Default)]
+    struct ModelClient {
+        part: Vec<(usize, u64)>,
+        known: Option<Validators>,
+        next_request: Option<RangeRequest>,
+    }
+
+    /// Result of classifying a response in the model.
+    enum ModelStep {
+        /// The body has these offsets in the file.
+        Body {
+            start: u64,
+            end: u64,
+        },
+        Complete,
+        NextRequest,
+    }
+
+    impl ModelClient {
+        fn request(&mut self) -> RangeRequest {
+            let have = self.part.len() as u64;
+            let next = self.next_request.take();
+            next.unwrap_or_else(|| plan(self.known.as_ref(), have, ResumeProof::Validator))
+        }
+
+        fn classify(&mut self, request: &RangeRequest, response: &ResponseMeta) -> ModelStep {
+            let have = self.part.len() as u64;
+            let total = response.validators.total;
+            match classify(self.known.as_ref(), have, request, response) {
+                Action::Replace { .. } => {
+                    self.part.clear();
+                    self.known = Some(response.validators.clone());
+                    ModelStep::Body {
+                        start: 0,
+                        end: total.unwrap(),
+                    }
+                }
+                Action::Rewind => ModelStep::Body {
+                    start: 0,
+                    end: total.unwrap(),
+                },
+                Action::Append { count, total } => {
+                    self.known.as_mut().unwrap().total = total;
+                    ModelStep::Body {
+                        start: have,
+                        end: have + count,
+                    }
+                }
+                Action::Complete => ModelStep::Complete,
+                Action::RetryUnconditional => {
+                    self.next_request = Some(RangeRequest::From {
+                        offset: have,
+                        if_range: None,
+                    });
+                    ModelStep::NextRequest
+                }
+                Action::Restart(_) => {
+                    self.next_request = Some(RangeRequest::Full);
+                    ModelStep::NextRequest
+                }
+                Action::Reject => ModelStep::NextRequest,
+            }
+        }
+
+        fn write(&mut self, offset: u64, byte: (usize, u64)) {
+            match self.part.get_mut(offset as usize) {
+                Some(old) => *old = byte,
+                None => self.part.push(byte),
+            }
+        }
+
+        fn is_complete(&self, end: u64) -> bool {
+            let known = self.known.as_ref();
+            known.is_some_and(|known| known.total == Some(end))
+        }
+    }
+
+    /// Downloads a file with interruptions at random bytes.
+    fn fetch(seed: u64) -> Option<ModelClient> {
         let mut random = fastrand::Rng::with_seed(seed);
         let lengths = (0..3).map(|_| random.u64(1..60)).collect();
         let mut server = UnreliableServer {
@@ -733,57 +750,25 @@ mod tests {
             version: 0,
             lengths,
         };
-        let mut part = Vec::new();
-        let mut known = None::<Validators>;
-        let mut next_request = None;
+        let mut client = ModelClient::default();
         for _ in 0..200 {
-            let have = part.len() as u64;
-            let request = next_request
-                .take()
-                .unwrap_or_else(|| plan(known.as_ref(), have, ResumeProof::Validator));
+            let request = client.request();
             let (response, version, first) = server.response(&request);
-            let mut at = 0;
-            let end = match classify(known.as_ref(), have, &request, &response) {
-                Action::Replace { .. } => {
-                    part.clear();
-                    known = Some(response.validators.clone());
-                    response.validators.total
-                }
-                Action::Rewind => response.validators.total,
-                Action::Append { count, total } => {
-                    at = have;
-                    known.as_mut().unwrap().total = total;
-                    Some(have + count)
-                }
-                Action::Complete => return Some((part, known?)),
-                Action::RetryUnconditional => {
-                    next_request = Some(RangeRequest::From {
-                        offset: have,
-                        if_range: None,
-                    });
-                    continue;
-                }
-                Action::Restart(_) => {
-                    next_request = Some(RangeRequest::Full);
-                    continue;
-                }
-                Action::Reject => continue,
+            let (start, end) = match client.classify(&request, &response) {
+                ModelStep::Body { start, end } => (start, end),
+                ModelStep::Complete => return Some(client),
+                ModelStep::NextRequest => continue,
             };
-            let end = end.unwrap();
-            let until = if random.bool() {
+            let received_end = if random.bool() {
                 end
             } else {
-                random.u64(at..=end)
+                random.u64(start..=end)
             };
-            for place in at..until {
-                let byte = (version, place - at + first);
-                match part.get_mut(place as usize) {
-                    Some(old) => *old = byte,
-                    None => part.push(byte),
-                }
+            for offset in start..received_end {
+                client.write(offset, (version, offset - start + first));
             }
-            if until == end && known.as_ref()?.total == Some(end) {
-                return Some((part, known?));
+            if received_end == end && client.is_complete(end) {
+                return Some(client);
             }
         }
         None
@@ -794,19 +779,16 @@ mod tests {
         let seed = fastrand::u64(..);
         let mut finished = 0;
         for seed in (0..20_000).map(|round| seed.wrapping_add(round)) {
-            let Some((bytes, known)) = fetch(seed) else {
+            let Some(ModelClient { part, known, .. }) = fetch(seed) else {
                 continue;
             };
             finished += 1;
-            let version = bytes[0].0;
-            let good = bytes
-                .iter()
-                .enumerate()
-                .all(|(at, byte)| *byte == (version, at as u64));
-            assert!(
-                good && known.total == Some(bytes.len() as u64),
-                "seed {seed}: {bytes:?}"
-            );
+            let version = part[0].0;
+            let is_one_version = (0..)
+                .zip(&part)
+                .all(|(offset, byte)| *byte == (version, offset));
+            let is_complete = known.unwrap().total == Some(part.len() as u64);
+            assert!(is_one_version && is_complete, "seed {seed}: {part:?}");
         }
         assert!(finished > 10_000, "only {finished} finished");
     }

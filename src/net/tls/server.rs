@@ -56,16 +56,16 @@ pub enum AcceptError {
     #[error("client does not speak TLS")]
     NotTls,
     /// The client presents no certificate, though one is required.
-    #[error("the client shows no certificate")]
+    #[error("client presented no certificate")]
     NoCertificate,
     /// The certificate of the client is not issued by a trusted root, or not valid now.
-    #[error("the client's certificate is not accepted")]
+    #[error("client certificate rejected")]
     BadCertificate {
         /// The cause.
         source: Error,
     },
     /// The client aborted the handshake, mostly because it does not trust the certificate.
-    #[error("the client broke the handshake off")]
+    #[error("client aborted the handshake")]
     Refused {
         /// The alert of the client.
         source: Error,

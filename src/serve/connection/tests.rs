@@ -142,12 +142,19 @@ fn random_reads(random: &mut Rng, bytes: &[u8]) -> Vec<Vec<u8>> {
     reads
 }
 
+fn random_lines(random: &mut Rng) -> Vec<u8> {
+    let mut byte = || {
+        if random.u8(..6) == 0 {
+            b'\n'
+        } else {
+            random.alphanumeric() as u8
+        }
+    };
+    (0..300).map(|_| byte()).collect()
+}
+
 /// Serves a connection with a random configuration, input and write lengths, and checks the
 /// replies and counters.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one random scenario, easier to read in one piece"
-)]
 fn serve_at_random(seed: u64) {
     let mut random = Rng::with_seed(seed);
     let config = Config {
@@ -158,14 +165,7 @@ fn serve_at_random(seed: u64) {
         fault_injection: random.bool().then(FaultInjection::default),
         ..Config::default()
     };
-    let mut byte = || {
-        if random.u8(..6) == 0 {
-            b'\n'
-        } else {
-            random.alphanumeric() as u8
-        }
-    };
-    let bytes: Vec<_> = (0..300).map(|_| byte()).collect();
+    let bytes = random_lines(&mut random);
     let reads = random_reads(&mut random, &bytes);
     let (messages, too_long) = messages(&config, &reads);
     let expected = expected_replies(&config, &messages, too_long);

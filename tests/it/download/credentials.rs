@@ -165,7 +165,7 @@ fn what_cannot_be_meant_is_told_without_the_secret() {
         (
             &["--bearer", "a secret"],
             2,
-            "invalid value for '--bearer <TOKEN>': a token",
+            "invalid value for '--bearer <TOKEN>': token",
         ),
         (
             &["-b", "secret.txt"],

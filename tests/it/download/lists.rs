@@ -132,7 +132,7 @@ fn a_url_starts_though_the_pipe_stays_open_and_an_option_behind_it_is_late() {
     server.wait_for(2);
     running.close_stdin();
     let late = format!(
-        "{}: stdin, line 2: option received after the download",
+        "{}: stdin, line 2: option after the download",
         server.url("/a")
     );
     running

@@ -283,6 +283,16 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     if options.dry_run {
         return runtime::block_on(plan(&downloader, items));
     }
+    download(&options, &downloader, items, log)
+}
+
+/// Runs the downloads until the list or a signal ends them.
+fn download(
+    options: &Options,
+    downloader: &Downloader,
+    items: Boxed<Result<Item, FailedItem>>,
+    log: &Log,
+) -> Result<Code, Failure> {
     let ending = Ending::catch().and_then(Ending::second_ends_at_once);
     let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
 

@@ -229,7 +229,7 @@ impl Options {
     }
 
     /// Raises the descriptor limit for the connections of a load.
-    pub(crate) fn make_room(&self) -> io::Result<()> {
+    pub(crate) fn raise_fd_limit(&self) -> io::Result<()> {
         if !self.is_load() {
             return Ok(());
         }

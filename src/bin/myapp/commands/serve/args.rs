@@ -261,33 +261,37 @@ mod tests {
         assert_eq!(default.max_datagram, 65_507, "the help says 65507");
     }
 
+    #[track_caller]
+    fn assert_config(arguments: &[&str], expected: Config) {
+        assert_eq!(config(arguments).unwrap(), expected, "{arguments:?}");
+    }
+
     #[test]
-    #[expect(clippy::too_many_lines, reason = "a table of cases")]
-    fn each_option_sets_its_field() {
-        let line = config(&[
-            "--prefix",
-            "-> ",
-            "--max-line",
-            "1K",
-            "--max-connections",
-            "7",
-        ]);
+    fn framing_options_set_their_fields() {
         let expected = Config {
             prefix: b"-> ".into(),
             max_line: 1024,
-            max_connections: NonZeroUsize::new(7),
             ..Config::default()
         };
-        assert_eq!(line.unwrap(), expected);
-        let datagrams = config(&["udp://1", "--udp-max=1K"]);
-        assert_eq!(
-            datagrams.unwrap(),
-            Config {
-                max_datagram: 1024,
-                ..Config::default()
-            }
-        );
-        let access = [
+        assert_config(&["--prefix", "-> ", "--max-line", "1K"], expected);
+        let expected = Config {
+            mode: Mode::Chunk,
+            chunk: NonZeroUsize::new(100).unwrap(),
+            ..Config::default()
+        };
+        assert_config(&["--mode=chunk", "--chunk=100"], expected);
+        let expected = Config {
+            max_datagram: 1024,
+            ..Config::default()
+        };
+        assert_config(&["udp://1", "--udp-max=1K"], expected);
+        assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
+    }
+
+    #[test]
+    fn access_options_set_their_fields() {
+        let arguments = [
+            "--max-connections=7",
             "--max-per-ip=2",
             "--allow=10.0.0.0/8",
             "--allow=::1",
@@ -296,32 +300,39 @@ mod tests {
         ];
         let network = |text: &str| text.parse().unwrap();
         let expected = Config {
+            max_connections: NonZeroUsize::new(7),
             max_per_ip: NonZeroUsize::new(2),
             allow: vec![network("10.0.0.0/8"), network("::1/128")],
             deny: vec![network("10.1.0.0/16")],
             metrics: Some(Endpoint::loopback(9100)),
             ..Config::default()
         };
-        assert_eq!(config(&access).unwrap(), expected);
-        let chunk = [
-            "--mode=chunk",
-            "--chunk=100",
+        assert_config(&arguments, expected);
+    }
+
+    #[test]
+    fn time_and_thread_options_set_their_fields() {
+        let arguments = [
             "--idle-timeout=90s",
             "--drain=1m",
             "--threads=3",
             "--busy-poll=50us",
         ];
         let expected = Config {
-            mode: Mode::Chunk,
-            chunk: NonZeroUsize::new(100).unwrap(),
             idle_timeout: Some(Duration::from_secs(90)),
             drain_timeout: Duration::from_secs(60),
             busy_poll: Duration::from_micros(50),
             threads: NonZeroUsize::new(3).unwrap(),
             ..Config::default()
         };
-        assert_eq!(config(&chunk).unwrap(), expected);
-        let faults = [
+        assert_config(&arguments, expected);
+        let cores = available_parallelism().unwrap();
+        assert_eq!(config(&["--threads", "0"]).unwrap().threads, cores);
+    }
+
+    #[test]
+    fn fault_options_set_their_fields() {
+        let arguments = [
             "--delay=1s",
             "--jitter=2s",
             "--drop-rate=5%",
@@ -335,10 +346,8 @@ mod tests {
             reset_after: NonZeroU64::new(6 << 30),
             seed: 7,
         };
-        assert_eq!(config(&faults).unwrap().fault_injection, Some(expected));
-        assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
-        let cores = available_parallelism().unwrap();
-        assert_eq!(config(&["--threads", "0"]).unwrap().threads, cores);
+        let fault_injection = config(&arguments).unwrap().fault_injection;
+        assert_eq!(fault_injection, Some(expected));
     }
 
     #[test]
