@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 
         println!("4. cat: all of them read side by side, written in order into one file");
         let name = |n| cat::Source::Path(folder.path().join(format!("{n}.txt")));
-        let (path, mode) = (folder.path().join("all.txt"), cat::Mode::Replace);
+        let (path, mode) = (folder.path().join("all.txt"), cat::WriteMode::Replace);
         let sink = cat::Sink::File {
             path,
             mode,

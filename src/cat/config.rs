@@ -1,27 +1,28 @@
-//! What a run is asked to do.
+//! Configuration of a run.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-/// How a run reads and what it shows.
+/// Options for reading, display and pace.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What is shown beside the bytes themselves. Default: nothing, each byte as it is.
+    /// Changes to the displayed bytes. Default: none, each byte is copied unchanged.
     pub display: Display,
-    /// The inputs that are open at once: the one whose turn it is and those read ahead; with
-    /// one, nothing is read ahead. Default: 64.
+    /// Maximum number of open inputs: the current one and those read ahead. With one, nothing is
+    /// read ahead. Default: 64.
     pub jobs: NonZeroUsize,
-    /// Whose turn comes next. Default: in the order given.
+    /// Order in which the inputs are written. Default: as given.
     pub order: Order,
-    /// Whether inputs that begin as gzip, zstd or xz do are decompressed, at most 8 at once, each
-    /// on a thread of its own. They cannot be followed. Default: no.
+    /// Whether inputs that start as gzip, zstd or xz are decompressed, at most 8 at once, one
+    /// thread each. They cannot be followed. Default: no.
     pub decompress: bool,
-    /// Whether to go on with regular files that grow, are cut or replaced, or were not there, until
-    /// nobody reads the output any more. A sink that is replaced at the end never is. Default: no.
+    /// Whether to wait for further data of regular files, across truncation and replacement, and
+    /// for missing files to appear. The run then ends when the output has no reader; a sink
+    /// that is replaced at the end never is. Default: no.
     pub follow: bool,
-    /// The time to wait after each line that is written. Default: none.
+    /// Pause after each written line. Default: none.
     pub delay: Option<Duration>,
-    /// The bytes a second that are written at most. Default: no limit.
+    /// Maximum number of bytes written per second. Default: unlimited.
     pub rate: Option<NonZeroU64>,
 }
 
@@ -40,42 +41,42 @@ impl Default for Config {
     }
 }
 
-/// Whose turn comes next.
+/// Order in which the inputs are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The inputs are written in the order given.
+    /// The order in which the inputs are given.
     #[default]
     AsGiven,
-    /// Of the inputs that are open, the first that is ready comes next: a regular file, a stream
-    /// that has ended, or one of which so much has come that no more is kept before its turn.
-    /// Each is written whole before the next.
+    /// The order in which the open inputs become ready. An input is ready if it is a regular file,
+    /// a stream that has ended, or a stream whose read-ahead buffer is full. Each input is written
+    /// completely before the next.
     AsCompleted,
 }
 
-/// What is shown beside the bytes themselves, as POSIX and GNU `cat` define it.
+/// Display options, as POSIX and GNU `cat` define them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Display {
-    /// Which lines get a number. Default: none.
+    /// Lines that are numbered. Default: none.
     pub numbers: Numbers,
-    /// Whether of several empty lines in a row only the first is shown. Default: no.
+    /// Whether only the first of several adjacent empty lines is displayed. Default: no.
     pub squeeze_blank: bool,
-    /// Whether each line's end is shown as `$`, and a carriage return before it as `^M`.
+    /// Whether `$` is displayed at the end of each line, and a carriage return before it as `^M`.
     /// Default: no.
     pub ends: bool,
-    /// Whether a tab is shown as `^I`. Default: no.
+    /// Whether tabs are displayed as `^I`. Default: no.
     pub tabs: bool,
-    /// Whether control characters are shown as `^X` and bytes from 128 as `M-X`; not tabs and
-    /// line ends. Default: no.
+    /// Whether control characters except tabs and newlines are displayed as `^X`, and bytes from
+    /// 128 as `M-X`. Default: no.
     pub nonprinting: bool,
 }
 
 impl Display {
-    /// Whether each byte is shown as it is, and nothing beside.
+    /// Returns whether each byte is copied unchanged, without additions.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether more bytes can come out than went in.
+    /// Returns whether the output can be longer than the input.
     pub fn can_grow(&self) -> bool {
         *self
             != Self {
@@ -85,14 +86,14 @@ impl Display {
     }
 }
 
-/// Which lines get a number.
+/// Lines that are numbered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Numbers {
-    /// None.
+    /// No lines.
     #[default]
     None,
-    /// Every line.
+    /// All lines.
     All,
-    /// Every line that is not empty.
+    /// All lines that are not empty.
     NonBlank,
 }

@@ -1,4 +1,4 @@
-//! The copy itself: goes on as long as nothing has to be waited for.
+//! Copy engine: copies until something has to be waited for.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -7,140 +7,160 @@ use tracing::debug;
 
 use super::config::{Config, Order};
 use super::error::Error;
-use super::follow::{Follow, LOOK};
-use super::input::{Got, Input, Source};
+use super::follow::{Follower, POLL_INTERVAL};
+use super::input::{Input, ReadResult};
 use super::output::Output;
-use super::read_ahead::Ahead;
-use super::report::{Ended, Event, Report};
+use super::read_ahead::InputQueue;
+use super::report::{Event, FileDone, Report};
+use super::source::Source;
 use super::transform::Transform;
 
-/// Bytes after which a step ends, so that whoever drives it can stop, or look after others.
-const STEP: u64 = 8 << 20;
+/// Number of bytes after which a step ends, so that its driver can stop or run other tasks.
+const STEP_LEN: u64 = 8 << 20;
 
-/// What a file counts for in a step beside its bytes.
-const FILE: u64 = 8 << 10;
+/// Cost of a file within a step, in bytes, in addition to its length.
+const FILE_COST: u64 = 8 << 10;
 
-/// The bytes that are read at once before they are transformed.
-const CHUNK: usize = 64 << 10;
+/// Number of bytes read at once for a transform.
+const READ_CHUNK_LEN: usize = 64 << 10;
 
-/// A run between its steps. It never waits for an input by itself: that is for its driver, which
-/// may be a thread or a task.
+/// The state of a run between two steps. The engine never waits for an input: that is left to its
+/// driver, a thread or a task.
 #[derive(Debug)]
-pub(super) struct Copying<I> {
-    ahead: Ahead<I>,
+pub(super) struct CopyEngine<I> {
+    inputs: InputQueue<I>,
     order: Order,
     output: Output,
     transform: Option<Transform>,
-    /// What was read and is not yet transformed.
+    /// Bytes that were read and are not transformed yet.
     chunk: Vec<u8>,
-    /// Whether more bytes can come out than went in.
-    grows: bool,
-    /// The bytes moved of the input whose turn it is; none before its turn has begun.
-    moved: Option<u64>,
-    /// The files to go on with after the last input; none if nothing is followed.
-    follow: Option<Follow>,
-    /// Whether all inputs have had their turn, and have it again when they grow.
-    following: bool,
-    started: Instant,
+    /// Whether the output can be longer than the input.
+    can_grow: bool,
+    /// Number of bytes copied from the current input; none before its first chunk.
+    copied: Option<u64>,
+    /// Files to follow after the last input; none without following.
+    follower: Option<Follower>,
+    /// Whether all inputs have been read once, and only new data of followed files is read.
+    is_following: bool,
+    started_at: Instant,
     report: Report,
-    /// What is to be told.
+    /// Events that have not been taken yet.
     events: Vec<Event>,
 }
 
-/// How a step ended.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is more to do at once.
+    /// The next step can run at once.
     More,
-    /// Nothing can be done before something has come.
+    /// The next step has to wait.
     Wait(Wait),
-    /// All is done.
+    /// The run is complete.
     Done,
 }
 
-/// What to wait for beside the inputs that are read before their turn.
+/// Condition to wait for, in addition to the inputs that are read ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// The input whose turn it is.
-    Head,
-    /// Any input: it is nobody's turn.
+    /// The current input is readable.
+    Current,
+    /// Any input is readable, as none is current.
     Any,
-    /// A moment.
-    Until(Instant),
-    /// A change of the files that are followed, or a moment.
+    /// The deadline has passed.
+    Deadline(Instant),
+    /// A followed file has changed, or the deadline has passed.
     Change(Instant),
 }
 
-/// How it went with the input whose turn it is.
+impl Wait {
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Current | Self::Any => None,
+            Self::Deadline(deadline) | Self::Change(deadline) => Some(deadline),
+        }
+    }
+}
+
+/// Result of copying a chunk.
 enum Progress {
-    Moved(u64),
+    Copied(u64),
     NotReady,
-    End,
-    /// There is none any more.
+    /// The current input has ended.
+    Eof,
+    /// No input is left.
     Done,
 }
 
-/// What went wrong: with an input, which ends its turn, or with the output, which ends the run.
-enum Broken {
+/// Error of the current input, which is skipped, or of the output, which ends the run.
+enum CopyError {
     Input(Error),
     Output(Error),
 }
 
-impl From<Error> for Broken {
+impl From<Error> for CopyError {
     fn from(error: Error) -> Self {
         Self::Output(error)
     }
 }
 
-impl<I: Iterator<Item = Source>> Copying<I> {
+impl<I: Iterator<Item = Source>> CopyEngine<I> {
     pub(super) fn new(sources: I, config: &Config, output: Output) -> Self {
         let transform = (!config.display.is_plain()).then(|| Transform::new(config.display));
-        let chunk = Vec::with_capacity(if transform.is_some() { CHUNK } else { 0 });
+        let chunk_len = if transform.is_some() {
+            READ_CHUNK_LEN
+        } else {
+            0
+        };
         Self {
-            ahead: Ahead::new(sources, config),
+            inputs: InputQueue::new(sources, config),
             order: config.order,
             output,
             transform,
-            chunk,
-            grows: config.display.can_grow(),
-            moved: None,
-            follow: config.follow.then(Follow::new),
-            following: false,
-            started: Instant::now(),
+            chunk: Vec::with_capacity(chunk_len),
+            can_grow: config.display.can_grow(),
+            copied: None,
+            follower: config.follow.then(Follower::new),
+            is_following: false,
+            started_at: Instant::now(),
             report: Report::default(),
             events: Vec::new(),
         }
     }
 
-    /// Goes on until something has to be waited for or told, or enough has been done for a step.
+    /// Copies until something has to be waited for, an input has failed, or the length of a step
+    /// is reached.
     pub(super) fn step(&mut self) -> Result<Step, Error> {
-        self.ahead.fill();
-        let all = self.moved.is_none() && self.order == Order::AsCompleted;
-        self.ahead.read_ready(all).map_err(Error::Wait)?;
+        self.inputs.fill();
+        let with_current = self.copied.is_none() && self.order == Order::AsCompleted;
+        self.inputs.read_ahead(with_current).map_err(Error::Wait)?;
         let mut done = 0;
-        while done < STEP {
-            if let Some(due) = self.output.release()? {
-                return Ok(Step::Wait(Wait::Until(due)));
+        while done < STEP_LEN {
+            if let Some(next_write) = self.output.write_throttled()? {
+                return Ok(Step::Wait(Wait::Deadline(next_write)));
             }
-            match self.progress() {
-                Ok(Progress::Moved(bytes)) => done += bytes,
+            match self.copy_chunk() {
+                Ok(Progress::Copied(bytes)) => done += bytes,
                 Ok(Progress::NotReady) => {
                     self.output.flush()?;
-                    let chosen = self.moved.is_some();
-                    return Ok(Step::Wait(if chosen { Wait::Head } else { Wait::Any }));
+                    let has_current = self.copied.is_some();
+                    return Ok(Step::Wait(if has_current {
+                        Wait::Current
+                    } else {
+                        Wait::Any
+                    }));
                 }
-                Ok(Progress::End) => {
-                    self.end_turn();
-                    done += FILE;
+                Ok(Progress::Eof) => {
+                    self.finish_input();
+                    done += FILE_COST;
                 }
                 Ok(Progress::Done) => {
-                    if let Some(step) = self.go_on()? {
+                    if let Some(step) = self.poll_follow()? {
                         return Ok(step);
                     }
                 }
-                Err(Broken::Output(error)) => return Err(error),
-                Err(Broken::Input(error)) => {
-                    self.fail_turn(error)?;
+                Err(CopyError::Output(error)) => return Err(error),
+                Err(CopyError::Input(error)) => {
+                    self.fail_input(error)?;
                     return Ok(Step::More);
                 }
             }
@@ -148,149 +168,161 @@ impl<I: Iterator<Item = Source>> Copying<I> {
         Ok(Step::More)
     }
 
-    /// What to wait for.
-    pub(super) fn waiting(&self, wait: Wait) -> Vec<BorrowedFd<'_>> {
-        let (first, others) = self.ahead.waiting();
-        let first = first.filter(|input| match wait {
-            Wait::Head => true,
-            Wait::Any => input.has_room(),
-            Wait::Until(_) | Wait::Change(_) => false,
+    /// Returns the descriptors to poll for `wait`.
+    pub(super) fn poll_fds(&self, wait: Wait) -> Vec<BorrowedFd<'_>> {
+        let (current, others) = self.inputs.pollable();
+        let current = current.filter(|input| match wait {
+            Wait::Current => true,
+            Wait::Any => input.can_read_ahead(),
+            Wait::Deadline(_) | Wait::Change(_) => false,
         });
-        let changed = matches!(wait, Wait::Change(_)).then(|| self.follow.as_ref()?.fd());
-        first
+        let follower = match wait {
+            Wait::Change(_) => self.follower.as_ref(),
+            _ => None,
+        };
+        current
             .into_iter()
             .chain(others)
             .map(Input::fd)
-            .chain(changed.flatten())
+            .chain(follower.and_then(Follower::fd))
             .collect()
     }
 
-    /// Takes what is to be told.
+    /// Removes and returns the events of the last step.
     pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + use<I> {
         let events = std::mem::take(&mut self.events);
-        std::iter::once(Event::Read(self.report.read)).chain(events)
+        std::iter::once(Event::Progress(self.report.read)).chain(events)
     }
 
-    /// The output, to be closed, and what the run came to.
+    /// Returns the output, which is still open, and the report of the run.
     pub(super) fn into_parts(self) -> (Output, Report) {
-        let (written, elapsed) = (self.output.bytes(), self.started.elapsed());
-        (
-            self.output,
-            Report {
-                written,
-                elapsed,
-                ..self.report
-            },
-        )
+        let report = Report {
+            written: self.output.bytes_written(),
+            elapsed: self.started_at.elapsed(),
+            ..self.report
+        };
+        (self.output, report)
     }
 
-    /// Moves a piece of the input whose turn it is.
-    fn progress(&mut self) -> Result<Progress, Broken> {
-        if self.moved.is_none() && self.order == Order::AsCompleted && !self.ahead.choose() {
+    /// Copies a chunk of the current input.
+    fn copy_chunk(&mut self) -> Result<Progress, CopyError> {
+        let has_current = self.copied.is_some();
+        if !has_current && self.order == Order::AsCompleted && !self.inputs.promote_ready() {
             return Ok(Progress::NotReady);
         }
-        let Some((source, input)) = self.ahead.head() else {
+        let Some((source, input)) = self.inputs.current() else {
             return Ok(Progress::Done);
         };
-        let named = || source.clone();
+        let name = || source.clone();
         let input = input.map_err(|source| {
-            Broken::Input(Error::Open {
-                input: named(),
+            CopyError::Input(Error::Open {
+                input: name(),
                 source,
             })
         })?;
-        if self.moved.is_none() {
-            if self.output.feeds(input, self.grows)? {
-                return Err(Broken::Input(Error::InputIsOutput { input: named() }));
+        if !has_current {
+            if self.output.would_loop(input, self.can_grow)? {
+                return Err(CopyError::Input(Error::InputIsOutput { input: name() }));
             }
-            self.moved = Some(0);
+            self.copied = Some(0);
         }
-        let got = match &self.transform {
+        let result = match &self.transform {
             Some(_) => input.read(&mut self.chunk),
-            None => match self.output.fetch(input)? {
-                Some(got) => got,
+            None => match self.output.transfer_from(input)? {
+                Some(result) => result,
                 None => input.read(self.output.buffer()),
             },
         };
-        let got = got.map_err(|source| {
-            Broken::Input(Error::Read {
-                input: named(),
+        let result = result.map_err(|source| {
+            CopyError::Input(Error::Read {
+                input: name(),
                 source,
             })
         })?;
-        let more_may_wait = input.may_wait();
-        match got {
-            Got::NotReady => Ok(Progress::NotReady),
-            Got::End => Ok(Progress::End),
-            Got::Bytes(count) => Ok(Progress::Moved(self.hand_on(count as u64, more_may_wait)?)),
+        let may_block = input.may_block();
+        match result {
+            ReadResult::NotReady => Ok(Progress::NotReady),
+            ReadResult::Eof => Ok(Progress::Eof),
+            ReadResult::Bytes(count) => {
+                self.write_chunk(count as u64, may_block)?;
+                Ok(Progress::Copied(count as u64))
+            }
         }
     }
 
-    /// Hands on to the output what was read.
-    fn hand_on(&mut self, count: u64, more_may_wait: bool) -> Result<u64, Error> {
-        self.moved = self.moved.map(|moved| moved + count);
+    /// Transforms the bytes that were read, and writes the output buffer if it is due.
+    fn write_chunk(&mut self, count: u64, input_may_block: bool) -> Result<(), Error> {
+        self.copied = self.copied.map(|copied| copied + count);
         self.report.read += count;
         if let Some(transform) = &mut self.transform {
             transform.push(&self.chunk, self.output.buffer());
             self.chunk.clear();
         }
-        self.output.filled(more_may_wait)?;
-        Ok(count)
+        self.output.write_buffered(input_may_block)
     }
 
-    fn end_turn(&mut self) {
-        let bytes = self.moved.take().unwrap_or_default();
-        if let Some((source, Some(input))) = self.ahead.next() {
-            let (opened, read) = (input.opened, input.read_to_end());
-            debug!(%source, bytes, "read to its end");
-            if let (Some(follow), Source::Path(path)) = (&mut self.follow, &source)
+    /// Removes the current input, which has ended.
+    fn finish_input(&mut self) {
+        let bytes = self.copied.take().unwrap_or_default();
+        if let Some((source, Some(input))) = self.inputs.pop() {
+            let opened_at = input.opened_at;
+            let finished_at = input.finished_at();
+            debug!(%source, bytes, "end of input");
+            if let (Some(follower), Source::Path(path)) = (&mut self.follower, &source)
                 && input.can_grow()
             {
-                follow.keep(path.clone(), Some(input));
+                follower.add(path.clone(), Some(input));
             }
-            if !self.following {
+            if !self.is_following {
                 self.report.files += 1;
-                self.events.push(Event::Ended(Ended {
+                self.events.push(Event::FileDone(FileDone {
                     source,
-                    opened,
-                    read,
+                    opened_at,
+                    finished_at,
                     bytes,
                 }));
             }
         }
-        self.ahead.fill();
+        self.inputs.fill();
     }
 
-    /// Ends the turn of an input that failed. What came before it is written first, so that
-    /// a person sees both in their order.
-    fn fail_turn(&mut self, error: Error) -> Result<(), Error> {
+    /// Removes the current input, which has failed. The buffered output is written first, so that
+    /// output and errors appear in order.
+    fn fail_input(&mut self, error: Error) -> Result<(), Error> {
         self.output.flush()?;
-        self.moved = None;
+        self.copied = None;
         self.report.failed += 1;
-        let failed = self.ahead.next();
-        if let (Some(follow), Some((Source::Path(path), None))) = (&mut self.follow, failed)
+        let failed = self.inputs.pop();
+        if let (Some(follower), Some((Source::Path(path), None))) = (&mut self.follower, failed)
             && error.is_not_found()
         {
-            follow.keep(path, None);
+            follower.add(path, None);
         }
         self.events.push(Event::Failed(error));
         Ok(())
     }
 
-    /// After the last input: goes on with those that have grown, or ends.
-    fn go_on(&mut self) -> Result<Option<Step>, Error> {
+    /// Adds the followed files with new data to the queue. Returns a step if there are none, or
+    /// if the run is complete.
+    fn poll_follow(&mut self) -> Result<Option<Step>, Error> {
         self.output.flush()?;
-        let Some(follow) = self.follow.as_mut().filter(|follow| !follow.is_empty()) else {
+        let Some(follower) = self
+            .follower
+            .as_mut()
+            .filter(|follower| !follower.is_empty())
+        else {
             return self.finish().map(Some);
         };
-        self.following = true;
-        self.output.still_read()?;
-        let news = follow.take_news();
-        if news.is_empty() {
-            return Ok(Some(Step::Wait(Wait::Change(Instant::now() + LOOK))));
+        self.is_following = true;
+        self.output.check_readers()?;
+        let changed = follower.take_changed();
+        if changed.is_empty() {
+            let deadline = Instant::now() + POLL_INTERVAL;
+            return Ok(Some(Step::Wait(Wait::Change(deadline))));
         }
-        news.into_iter()
-            .for_each(|(source, input)| self.ahead.push(source, input));
+        for (source, input) in changed {
+            self.inputs.push(source, input);
+        }
         Ok(None)
     }
 

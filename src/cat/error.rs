@@ -1,12 +1,12 @@
-//! What can fail.
+//! Errors of inputs and of the output.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::input::Source;
+use super::source::Source;
 use crate::escape::Escaped;
 
-/// Why an input was not read, or the output not written.
+/// Error of an input or of the output.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An input cannot be opened.
@@ -14,45 +14,45 @@ pub enum Error {
     Open {
         /// The input.
         input: Source,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// An input cannot be read, or not to its end.
+    /// An input cannot be read to its end.
     #[error("read {input}")]
     Read {
         /// The input.
         input: Source,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// An input is also the output: reading it would feed on what is written.
+    /// An input is also the output, and the copy would read its own output.
     #[error("{input}: input file is output file")]
     InputIsOutput {
         /// The input.
         input: Source,
     },
-    /// The output's file cannot be made or opened.
-    #[error("open {} for writing", shown(path))]
+    /// The output file cannot be created or opened.
+    #[error("open {} for writing", escaped(path))]
     Create {
-        /// The output's path.
+        /// Path of the output.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
     /// The output cannot be written.
-    #[error("{}write error", to.as_deref().map(|path| format!("{}: ", shown(path))).unwrap_or_default())]
+    #[error("{}write error", path.as_deref().map(|path| format!("{}: ", escaped(path))).unwrap_or_default())]
     Write {
-        /// The output's path; none for a stream that was handed over open.
-        to: Option<PathBuf>,
-        /// What the system said.
+        /// Path of the output; none for a stream.
+        path: Option<PathBuf>,
+        /// The cause.
         source: io::Error,
     },
-    /// The whole new content cannot take the place of the old.
-    #[error("replace {}", shown(path))]
+    /// The complete new file cannot replace the old one.
+    #[error("replace {}", escaped(path))]
     Replace {
-        /// The output's path.
+        /// Path of the output.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
     /// Waiting for an input failed.
@@ -61,18 +61,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there is no such file.
+    /// Returns whether an input does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether nobody reads the output any more.
+    /// Returns whether the output has no reader any more.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-fn shown(path: &std::path::Path) -> impl std::fmt::Display + '_ {
+fn escaped(path: &Path) -> impl std::fmt::Display + '_ {
     use std::os::unix::ffi::OsStrExt as _;
     Escaped(path.as_os_str().as_bytes())
 }

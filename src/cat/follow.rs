@@ -1,4 +1,4 @@
-//! Files that are read on as they grow.
+//! Files that are read further as they grow.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -7,27 +7,28 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tracing::debug;
 
-use super::input::{FileId, Input, Source};
+use super::input::Input;
+use super::source::{FileId, Source};
 
-/// How often to look without having been told: not every file system tells.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Interval between checks without an inotify event, as not every file system reports changes.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The files that were read to their end, and may grow.
+/// The files that were read to their end and may grow.
 #[derive(Debug)]
-pub(super) struct Follow {
-    files: Vec<Followed>,
-    /// Tells when to look. It only makes it sooner: whatever it misses is seen at the next look.
+pub(super) struct Follower {
+    files: Vec<FollowedFile>,
+    /// Makes checks happen sooner. A change without an event is found at the next interval.
     inotify: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
-struct Followed {
+struct FollowedFile {
     path: PathBuf,
-    /// None while the path has not led to a file yet.
+    /// None until the path refers to a file.
     input: Option<Input>,
 }
 
-impl Follow {
+impl Follower {
     pub(super) fn new() -> Self {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok();
         Self {
@@ -36,37 +37,38 @@ impl Follow {
         }
     }
 
-    /// Looks after a file from now on.
-    pub(super) fn keep(&mut self, path: PathBuf, input: Option<Input>) {
+    /// Adds a file; without `input` if it does not exist yet.
+    pub(super) fn add(&mut self, path: PathBuf, input: Option<Input>) {
         self.watch(&path);
-        self.files.push(Followed { path, input });
+        self.files.push(FollowedFile { path, input });
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Readable when there is a reason to look.
+    /// Returns a descriptor that is readable when a file may have changed.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Takes the files of which there is something to read.
-    pub(super) fn take_news(&mut self) -> Vec<(Source, Input)> {
-        // What is told from here on is not lost: it ends the next wait at once.
-        self.forget_told();
-        let (mut news, mut rest) = (Vec::new(), Vec::new());
+    /// Removes and returns the files with new data.
+    pub(super) fn take_changed(&mut self) -> Vec<(Source, Input)> {
+        // Events that arrive after this end the next wait at once, so no change is missed.
+        self.drain_inotify();
+        let mut changed = Vec::new();
+        let mut unchanged = Vec::new();
         for mut file in self.files.drain(..) {
-            match file.news() {
-                Some(input) => news.push((Source::Path(file.path), input)),
-                None => rest.push(file),
+            match file.take_changed() {
+                Some(input) => changed.push((Source::Path(file.path), input)),
+                None => unchanged.push(file),
             }
         }
-        self.files = rest;
-        news
+        self.files = unchanged;
+        changed
     }
 
-    fn forget_told(&self) {
+    fn drain_inotify(&self) {
         let mut events = [0; 4096];
         while self
             .inotify
@@ -78,15 +80,15 @@ impl Follow {
 
     fn watch(&self, path: &Path) {
         let Some(inotify) = &self.inotify else { return };
-        let file = WatchFlags::MODIFY
+        let file_events = WatchFlags::MODIFY
             | WatchFlags::ATTRIB
             | WatchFlags::MOVE_SELF
             | WatchFlags::DELETE_SELF;
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        // The file may be missing, the folder on a file system that tells nothing.
-        let _ = inotify::add_watch(inotify, path, file);
+        // Errors are ignored: the file may be missing, and the checks at intervals find all changes.
+        let _ = inotify::add_watch(inotify, path, file_events);
         let _ = inotify::add_watch(
             inotify,
             folder.unwrap_or(Path::new(".")),
@@ -95,21 +97,21 @@ impl Follow {
     }
 }
 
-impl Followed {
-    /// What is to be read: more of the open file, all of it after it was cut, or the one that has
-    /// taken its place. The old one is read to its end before the new one is opened.
-    fn news(&mut self) -> Option<Input> {
-        if self.input.as_ref().is_some_and(Input::has_changed) {
+impl FollowedFile {
+    /// Returns the input with new data: the open file if it has grown or was truncated, else the
+    /// file that has replaced it. The old file is read to its end before the new one is opened.
+    fn take_changed(&mut self) -> Option<Input> {
+        if self.input.as_ref().is_some_and(Input::has_new_data) {
             return self.input.take();
         }
         let old = self.input.as_ref().map(|input| input.id);
         let source = Source::Path(self.path.clone());
-        // Gone for now, or for good: what is written to the open file still comes.
-        let new = FileId::of_source(&source)
+        // While the path does not exist, the open file is still checked for new data.
+        let new = FileId::from_source(&source)
             .ok()
             .filter(|new| Some(*new) != old)?;
         let input = Input::open(&source).ok().filter(Input::can_grow)?;
-        debug!(path = %source, ?new, "follows the file that is there now");
+        debug!(path = %source, ?new, "following new file");
         Some(input)
     }
 }

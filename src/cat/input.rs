@@ -1,110 +1,50 @@
-//! An input: named, then opened.
+//! Open inputs.
 
-use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::decompress::{Format, Unpacking};
-use super::zero_copy::{self, Way};
-use crate::escape::Escaped;
+use super::decompress::{DecompressThread, Format};
+use super::source::{FileId, Source};
+use super::zero_copy::{self, Syscall};
 
-/// Of an input that has this much in store nothing more is read before its turn.
-const READ_AHEAD: usize = 256 << 10;
+/// Maximum number of bytes that are read ahead from one input.
+const MAX_READ_AHEAD_LEN: usize = 256 << 10;
 
-/// The room for one read of an input before its turn: what a pipe holds.
-const PIECE: usize = 64 << 10;
+/// Length of one read ahead of the input's turn, and the default capacity of a pipe.
+const READ_CHUNK_LEN: usize = 64 << 10;
 
-/// Of a smaller file the bytes are gathered with those of others.
-const LARGE: u64 = 128 << 10;
+/// Minimum size of a regular file for zero-copy. Smaller files are gathered in the output buffer.
+const MIN_ZERO_COPY_LEN: u64 = 128 << 10;
 
-/// What to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file, FIFO or device.
-    Path(PathBuf),
-    /// The process's standard input, read on from where it stands. It may come several times, as
-    /// in any `cat`.
-    Stdin,
-}
-
-impl From<OsString> for Source {
-    /// As on a command line: `-` is the standard input.
-    fn from(text: OsString) -> Self {
-        if text == "-" {
-            Self::Stdin
-        } else {
-            Self::Path(text.into())
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => Escaped(path.as_os_str().as_bytes()).fmt(f),
-            Self::Stdin => f.write_str("standard input"),
-        }
-    }
-}
-
-/// What tells two open files apart.
+/// Kind of an input, by the way it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    // The fields' types differ from system to system.
-    #[allow(clippy::unnecessary_cast)]
-    pub(super) fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-        }
-    }
-
-    /// Of what would be opened.
-    pub(super) fn of_source(source: &Source) -> io::Result<Self> {
-        let stat = match source {
-            Source::Path(path) => rustix::fs::stat(path)?,
-            Source::Stdin => rustix::fs::fstat(io::stdin())?,
-        };
-        Ok(Self::of(&stat))
-    }
-}
-
-/// How an input is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Regular files and disks: a read returns soon, and each place can be read when its turn
-    /// has come.
-    Steady,
-    /// Pipes and sockets: a read may wait for a writer, and what is not read holds the writer up.
+pub(super) enum InputKind {
+    /// Regular file or block device: a read returns soon, and reading ahead gains nothing over the
+    /// kernel's own read-ahead.
+    Seekable,
+    /// Pipe or socket: a read may wait for a writer, and unread data blocks the writer.
     Stream,
-    /// Terminals and other character devices: a read may wait, and has effects, so it is never
-    /// done before its turn.
+    /// Terminal or other character device: a read may wait and has side effects, so it is never
+    /// read ahead.
     Device,
 }
 
-/// What a try to read brought.
+/// Result of a read that does not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Got {
-    /// So many bytes, at least one.
+pub(super) enum ReadResult {
+    /// Number of bytes read, at least one.
     Bytes(usize),
-    /// Nothing yet.
+    /// No data is available yet.
     NotReady,
-    /// Nothing any more.
-    End,
+    /// The end of the input.
+    Eof,
 }
 
 /// An open input.
@@ -113,208 +53,228 @@ pub(super) struct Input {
     fd: OwnedFd,
     pub(super) id: FileId,
     file_type: FileType,
-    kind: Kind,
-    /// Whether the system may move its bytes to the output by itself.
-    direct: bool,
-    pub(super) opened: Instant,
-    /// What was read before its turn.
-    ahead: Vec<u8>,
-    /// The thread that fills the pipe that is read, if the input is compressed.
-    unpacking: Option<Unpacking>,
-    /// How reading ended, if it did before its turn.
+    kind: InputKind,
+    /// Whether the kernel may move the bytes directly to the output.
+    zero_copy: bool,
+    pub(super) opened_at: Instant,
+    /// Bytes that were read ahead.
+    read_ahead: Vec<u8>,
+    /// The thread that writes to the pipe `fd`, if the input is compressed.
+    decompressor: Option<DecompressThread>,
+    /// Time and result of the last read, if the end was reached or reading failed while reading
+    /// ahead.
     end: Option<(Instant, io::Result<()>)>,
 }
 
 impl Input {
-    /// Opens an input without waiting for anybody.
+    /// Opens an input without waiting for a writer.
     pub(super) fn open(source: &Source) -> io::Result<Self> {
         let fd = match source {
             Source::Path(path) => open_path(path)?,
-            // A copy: the standard input stays open when this input is closed.
+            // A duplicate: standard input stays open when this input is closed.
             Source::Stdin => io::stdin().as_fd().try_clone_to_owned()?,
         };
         let stat = rustix::fs::fstat(&fd)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let kind = match file_type {
-            FileType::RegularFile | FileType::BlockDevice => Kind::Steady,
+            FileType::RegularFile | FileType::BlockDevice => InputKind::Seekable,
             FileType::Directory => return Err(Errno::ISDIR.into()),
-            FileType::CharacterDevice => Kind::Device,
-            _ => Kind::Stream,
+            FileType::CharacterDevice => InputKind::Device,
+            _ => InputKind::Stream,
         };
-        let (id, opened) = (FileId::of(&stat), Instant::now());
-        let direct = kind == Kind::Stream || stat.st_size as u64 >= LARGE;
-        let (ahead, unpacking, end) = (Vec::new(), None, None);
         Ok(Self {
             fd,
-            id,
+            id: FileId::from_stat(&stat),
             file_type,
             kind,
-            direct,
-            opened,
-            ahead,
-            unpacking,
-            end,
+            zero_copy: kind == InputKind::Stream || stat.st_size as u64 >= MIN_ZERO_COPY_LEN,
+            opened_at: Instant::now(),
+            read_ahead: Vec::new(),
+            decompressor: None,
+            end: None,
         })
     }
 
-    /// Reads from now on what is in the input, if that is compressed. Of a stream only a thread
-    /// can tell, for that may take any time; a terminal is never compressed.
-    pub(super) fn unpacked(self) -> io::Result<Self> {
-        let unpack = match self.kind {
-            Kind::Stream => true,
-            Kind::Steady => self.begins_compressed()?,
-            Kind::Device => false,
+    /// Decompresses the input if it is compressed. The format of a stream is detected by the
+    /// decompression thread, as its first bytes may take any time; a terminal is never compressed.
+    pub(super) fn decompressed(self) -> io::Result<Self> {
+        let needs_thread = match self.kind {
+            InputKind::Stream => true,
+            InputKind::Seekable => self.is_compressed()?,
+            InputKind::Device => false,
         };
-        if !unpack {
+        if !needs_thread {
             return Ok(self);
         }
-        let (pipe, unpacking) = Unpacking::start(self.fd)?;
-        let (fd, file_type, kind) = (pipe.into(), FileType::Fifo, Kind::Stream);
+        let (pipe, decompressor) = DecompressThread::spawn(self.fd)?;
         Ok(Self {
-            fd,
-            file_type,
-            kind,
-            direct: true,
-            unpacking: Some(unpacking),
+            fd: pipe.into(),
+            file_type: FileType::Fifo,
+            kind: InputKind::Stream,
+            zero_copy: true,
+            decompressor: Some(decompressor),
             ..self
         })
     }
 
-    fn begins_compressed(&self) -> io::Result<bool> {
-        let mut head = [0; Format::MAGIC];
-        let at = rustix::fs::tell(&self.fd)?;
-        let count = retry_on_intr(|| rustix::io::pread(&self.fd, &mut head, at))?;
-        Ok(Format::of(&head[..count]).is_some())
+    fn is_compressed(&self) -> io::Result<bool> {
+        let mut head = [0; Format::MAX_MAGIC_LEN];
+        let position = rustix::fs::tell(&self.fd)?;
+        let count = retry_on_intr(|| rustix::io::pread(&self.fd, &mut head, position))?;
+        Ok(Format::detect(&head[..count]).is_some())
     }
 
-    /// At the end of what can be read: whether that was all.
-    fn ended(&mut self) -> io::Result<()> {
-        self.unpacking.take().map_or(Ok(()), Unpacking::end)
+    /// Returns the result of the decompression, after the end of the pipe.
+    fn finish_decompression(&mut self) -> io::Result<()> {
+        self.decompressor
+            .take()
+            .map_or(Ok(()), DecompressThread::join)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Whether a read may have to wait.
-    pub(super) fn may_wait(&self) -> bool {
-        self.kind != Kind::Steady
+    /// Returns whether a read may have to wait.
+    pub(super) fn may_block(&self) -> bool {
+        self.kind != InputKind::Seekable
     }
 
-    /// Whether more can be read before its turn.
-    pub(super) fn has_room(&self) -> bool {
-        self.kind == Kind::Stream && self.end.is_none() && self.ahead.len() < READ_AHEAD
+    /// Returns whether more can be read ahead.
+    pub(super) fn can_read_ahead(&self) -> bool {
+        self.kind == InputKind::Stream
+            && self.end.is_none()
+            && self.read_ahead.len() < MAX_READ_AHEAD_LEN
     }
 
-    /// Whether more can come after its end.
+    /// Returns whether data can be appended after the end was read.
     pub(super) fn can_grow(&self) -> bool {
         self.file_type == FileType::RegularFile
     }
 
-    /// Whether a regular file that was read to its end is now longer, or shorter: then it is read
-    /// from its start, for it has been written anew.
-    pub(super) fn has_changed(&self) -> bool {
-        let (Ok(stat), Ok(at)) = (rustix::fs::fstat(&self.fd), rustix::fs::tell(&self.fd)) else {
+    /// Returns whether a regular file that was read to its end has new data. A file that has
+    /// become shorter is rewound and read from its start.
+    pub(super) fn has_new_data(&self) -> bool {
+        let Ok(stat) = rustix::fs::fstat(&self.fd) else {
+            return false;
+        };
+        let Ok(position) = rustix::fs::tell(&self.fd) else {
             return false;
         };
         let size = stat.st_size as u64;
-        let cut = size < at && rustix::fs::seek(&self.fd, SeekFrom::Start(0)).is_ok();
-        (cut && size > 0) || size > at
+        if size >= position {
+            return size > position;
+        }
+        let is_rewound = rustix::fs::seek(&self.fd, SeekFrom::Start(0)).is_ok();
+        is_rewound && size > 0
     }
 
-    /// Whether its turn can come without waiting for more of it, however long it is.
-    pub(super) fn is_ready_whole(&self) -> bool {
-        self.kind == Kind::Steady || (self.kind == Kind::Stream && !self.has_room())
+    /// Returns whether the input can be written now: it is seekable, has ended, or has a full
+    /// read-ahead buffer.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.kind {
+            InputKind::Seekable => true,
+            InputKind::Stream => !self.can_read_ahead(),
+            InputKind::Device => false,
+        }
     }
 
-    /// Whether another input that reads the same file would take bytes from this one.
-    pub(super) fn competes_for(&self, id: FileId) -> bool {
-        self.may_wait() && self.id == id
+    /// Returns whether another input of this file would take bytes away from this one.
+    pub(super) fn shares_stream(&self, id: FileId) -> bool {
+        self.may_block() && self.id == id
     }
 
-    /// Reads what has come, before its turn.
+    /// Reads available bytes ahead of the input's turn.
     pub(super) fn read_ahead(&mut self) {
-        self.ahead.reserve(PIECE);
-        let result =
-            match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(&mut self.ahead))) {
-                Ok(1..) | Err(Errno::AGAIN) => return,
-                Ok(0) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+        self.read_ahead.reserve(READ_CHUNK_LEN);
+        let read =
+            retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(&mut self.read_ahead)));
+        let result = match read {
+            Ok(1..) | Err(Errno::AGAIN) => return,
+            Ok(0) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
         self.end = Some((Instant::now(), result));
     }
 
-    /// When its last byte was read, once it has been.
-    pub(super) fn read_to_end(&self) -> Instant {
-        self.end.as_ref().map_or_else(Instant::now, |(at, _)| *at)
+    /// Returns the time at which the end was read, for an input that has ended.
+    pub(super) fn finished_at(&self) -> Instant {
+        self.end
+            .as_ref()
+            .map_or_else(Instant::now, |(finished_at, _)| *finished_at)
     }
 
-    /// Appends to `buffer` what was read before, or else what fits into its free capacity, if
-    /// that can be read without waiting.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<Got> {
-        if !self.ahead.is_empty() {
-            let kept = std::mem::take(&mut self.ahead);
-            buffer.extend_from_slice(&kept);
-            return Ok(Got::Bytes(kept.len()));
+    /// Appends the bytes that were read ahead to `buffer`, or else reads into its free capacity
+    /// if that is possible without waiting.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<ReadResult> {
+        if !self.read_ahead.is_empty() {
+            let bytes = std::mem::take(&mut self.read_ahead);
+            buffer.extend_from_slice(&bytes);
+            return Ok(ReadResult::Bytes(bytes.len()));
         }
         if let Some((_, result)) = &mut self.end {
-            return std::mem::replace(result, Ok(())).map(|()| Got::End);
+            return std::mem::replace(result, Ok(())).map(|()| ReadResult::Eof);
         }
-        if self.may_wait() && !self.is_ready()? {
-            return Ok(Got::NotReady);
+        if self.may_block() && !self.is_readable()? {
+            return Ok(ReadResult::NotReady);
         }
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
-            Ok(0) => self.ended().map(|()| Got::End),
-            Ok(count) => Ok(Got::Bytes(count)),
+            Ok(0) => self.finish_decompression().map(|()| ReadResult::Eof),
+            Ok(count) => Ok(ReadResult::Bytes(count)),
             Err(Errno::AGAIN) => {
-                // Also some files of /proc and /sys that call themselves regular.
-                self.kind = if self.may_wait() {
-                    self.kind
-                } else {
-                    Kind::Device
-                };
-                Ok(Got::NotReady)
+                // Some files of /proc and /sys are regular by type and nevertheless block.
+                if !self.may_block() {
+                    self.kind = InputKind::Device;
+                }
+                Ok(ReadResult::NotReady)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The way for its next bytes to such an output, without passing through our memory.
-    pub(super) fn way_to(&self, output: FileType) -> Option<Way> {
-        let direct = self.direct && self.ahead.is_empty() && self.end.is_none();
-        direct
-            .then(|| Way::between(self.file_type, output))
-            .flatten()
+    /// Returns the system call that moves the next bytes to an output of type `output`, if
+    /// zero-copy is possible.
+    pub(super) fn syscall_to(&self, output: FileType) -> Option<Syscall> {
+        if self.zero_copy && self.read_ahead.is_empty() && self.end.is_none() {
+            Syscall::between(self.file_type, output)
+        } else {
+            None
+        }
     }
 
-    /// Has the system move some bytes; none if that fails, which is not tried again.
-    pub(super) fn send(&mut self, way: Way, to: BorrowedFd<'_>) -> io::Result<Option<Got>> {
-        if self.may_wait() && !self.is_ready()? {
-            return Ok(Some(Got::NotReady));
+    /// Moves some bytes to `to` inside the kernel. Returns none if that fails; it is then not
+    /// tried again for this input.
+    pub(super) fn transfer(
+        &mut self,
+        syscall: Syscall,
+        to: BorrowedFd<'_>,
+    ) -> io::Result<Option<ReadResult>> {
+        if self.may_block() && !self.is_readable()? {
+            return Ok(Some(ReadResult::NotReady));
         }
-        let moved = way.go(self.fd(), to).unwrap_or_default();
-        self.direct = moved > 0;
-        if moved == PIECE {
-            // It was full: who writes to it can do so in larger pieces.
-            zero_copy::widen(self.fd());
+        let count = syscall.transfer(self.fd(), to).unwrap_or_default();
+        self.zero_copy = count > 0;
+        if count == READ_CHUNK_LEN {
+            // The pipe was full: with more capacity its writer can write larger chunks.
+            zero_copy::enlarge_pipe(self.fd());
         }
-        Ok(self.direct.then_some(Got::Bytes(moved)))
+        Ok(self.zero_copy.then_some(ReadResult::Bytes(count)))
     }
 
-    /// Whether a read would return at once. Asked before each read: a FIFO that nobody has opened
-    /// for writing yet would tell its end.
-    fn is_ready(&self) -> io::Result<bool> {
+    /// Returns whether a read would return at once. Checked before each read, since a FIFO without
+    /// a first writer would report its end.
+    fn is_readable(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         Ok(retry_on_intr(|| rustix::event::poll(&mut fds, Some(&Timespec::default())))? > 0)
     }
 }
 
-/// Opens for reading. A FIFO opens at once, before its first writer.
-fn open_path(path: &PathBuf) -> io::Result<OwnedFd> {
+/// Opens a file for reading. A FIFO is opened at once, even without a writer.
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     let open = |flags| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
     match open(flags | OFlags::NONBLOCK) {
-        // Somebody holds a lease on the file: the system asks for it back while we wait.
+        // Another process holds a lease on the file: a blocking open waits until it is released.
         Err(Errno::AGAIN) => Ok(open(flags)?),
         opened => Ok(opened?),
     }

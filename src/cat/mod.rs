@@ -1,42 +1,42 @@
-//! Reads files side by side and writes them in order.
+//! Concurrent reading of files, written in order.
 //!
-//! [`run`] is for tasks, [`run_blocking`] for a thread that has nothing else to do. Both drive
-//! the same copy, which is written for neither: it goes on as long as there is something to do at
-//! once, and then says what has to be waited for. So a bulk copy costs no switch between tasks
-//! and threads, and an input that nobody writes to holds up no thread of the pool.
+//! [`run`] is for async tasks, [`run_blocking`] for a thread of its own. Both drive the same copy
+//! engine, which never waits: it copies until an input or a deadline has to be waited for, and
+//! returns which. A bulk copy therefore switches neither tasks nor threads, and an idle input
+//! does not occupy a thread of the pool.
 //!
 //! ```no_run
-//! use myapp::cat::{self, Config, Mode, Sink, Source};
+//! use myapp::cat::{self, Config, Sink, Source, WriteMode};
 //!
 //! # fn main() -> Result<(), cat::Error> {
 //! let sources = ["a.txt", "b.txt"].map(|name| Source::Path(name.into()));
 //! let path = "both.txt".into();
-//! let sink = Sink::File { path, mode: Mode::Replace, fsync: false, tee: None };
+//! let sink = Sink::File { path, mode: WriteMode::Replace, fsync: false, tee: None };
 //! let report = smol::block_on(cat::run(sources, Config::default(), sink, |_event| {}))?;
 //! println!("{} bytes", report.written);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Order and time
+//! # Order
 //!
 //! The first [`Config::jobs`] inputs are open at the same time. Pipes, FIFOs and sockets among
-//! them are read as their bytes come, up to 256 KiB each before their turn; of a regular file the
-//! system is asked to have it in memory by then, and it is read in its turn, as it is then.
-//! Terminals and devices are read in their turn alone. An input that cannot be opened before its
-//! turn is opened when its turn has come.
+//! them are read ahead, up to 256 KiB each. For a regular file the kernel is advised to load it;
+//! its content is read in its turn, as it is then. Terminals and devices are read in their turn
+//! only. An input that cannot be opened ahead is opened in its turn.
 //!
 //! # Bytes
 //!
-//! Where the bytes are to come as they are, large files and pipes go to the output inside the
-//! system (`splice`, `copy_file_range`, `sendfile`). A file that is changed meanwhile can then
-//! show the change even in bytes that have been passed on and not yet been read.
+//! Unmodified bytes of large files and pipes are moved to the output inside the kernel (`splice`,
+//! `copy_file_range`, `sendfile`). A file that is changed meanwhile can then show the change even
+//! in bytes that have been passed on and not yet been read.
 //!
-//! An input that is also the output is refused where reading it would feed on what is written:
-//! appending to itself, or written to further on than it is read, or one pipe on both sides.
-//! Terminals and sockets may be both. A replaced file is none of these: its old content is read,
-//! and the new one takes its place at the end.
+//! An input that is also the output is refused if the copy would read its own output: a file that
+//! is appended to itself or written ahead of the read position, or one pipe on both sides.
+//! Terminals and sockets may be both. A file that is replaced may be an input too: its old content
+//! is read, and the new file takes its place at the end.
 
+mod atomic_file;
 mod config;
 mod decompress;
 mod engine;
@@ -47,6 +47,7 @@ mod output;
 mod read_ahead;
 mod report;
 mod sink;
+mod source;
 mod throttle;
 mod transform;
 mod zero_copy;
@@ -64,111 +65,113 @@ use smol::{Async, Timer};
 
 pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
-pub use input::Source;
-pub use report::{Ended, Event, Report};
-pub use sink::{Mode, Sink};
+pub use report::{Event, FileDone, Report};
+pub use sink::{Sink, WriteMode};
+pub use source::Source;
 
-use engine::{Copying, Step, Wait};
+use engine::{CopyEngine, Step, Wait};
 use output::Output;
 use sink::Target;
-use throttle::Pace;
+use throttle::Throttle;
 
-/// Copies `sources` to `sink`, in their order, and calls `told` as it goes on and for each input
-/// whose turn is over.
+/// Copies `sources` to `sink` in order, and calls `on_event` for progress and for each input that
+/// is finished.
 ///
-/// The copying happens on the pool for blocking work, in steps of some ten milliseconds; waiting
-/// for an input or a moment costs no thread.
+/// Copying runs on the pool for blocking work, in steps of some ten milliseconds; waiting for an
+/// input or a deadline occupies no thread.
 ///
 /// # Errors
 ///
-/// [`Error`] of the output, which ends the run. An input that fails is told, and the others come.
+/// [`Error`] of the output, which ends the run. Errors of inputs are reported as
+/// [`Event::Failed`], and the run continues with the next input.
 ///
 /// # Cancel safety
 ///
-/// When this is dropped halfway, a step that runs goes on to its end, and what it wrote to a
-/// stream stays written. A file that was to be replaced is as it was, with nothing beside it.
-/// A thread that waits for a reader of an output FIFO goes on waiting.
+/// If the future is dropped halfway, a running step is completed, and its bytes stay written to
+/// a stream. A file to be replaced is unchanged, and no temporary file is left. A thread that
+/// waits for a reader of an output FIFO continues to wait.
 pub async fn run<S>(
     sources: S,
     config: Config,
     sink: Sink,
-    mut told: impl FnMut(Event),
+    mut on_event: impl FnMut(Event),
 ) -> Result<Report, Error>
 where
     S: IntoIterator<Item = Source>,
     S::IntoIter: Send + 'static,
 {
     let sources = sources.into_iter();
-    // A temporary file is made here and not on the pool, so that it never outlives this future.
-    let opened = if sink.may_wait() {
+    // A temporary file is created here and not on the pool, so that it never outlives this future.
+    let opened = if sink.open_may_block() {
         unblock(|| sink.open()).await
     } else {
         sink.open()
     };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let mut copy = Copying::new(sources, &config, open_output(targets, &config)?);
+    let mut engine = CopyEngine::new(sources, &config, open_output(targets, &config)?);
     loop {
         let step;
-        (copy, step) = unblock(move || {
-            let step = copy.step();
-            (copy, step)
+        (engine, step) = unblock(move || {
+            let step = engine.step();
+            (engine, step)
         })
         .await;
-        copy.take_events().for_each(&mut told);
+        engine.take_events().for_each(&mut on_event);
         match step? {
             Step::More => {}
-            Step::Wait(until) => {
-                wait(copy.waiting(until), until)
+            Step::Wait(wait) => {
+                wait_async(engine.poll_fds(wait), wait)
                     .await
                     .map_err(Error::Wait)?;
             }
             Step::Done => break,
         }
     }
-    let (output, report) = copy.into_parts();
+    let (output, report) = engine.into_parts();
     unblock(move || output.close(fsync)).await?;
     finish.commit()?;
     Ok(report)
 }
 
-/// As [`run`], on the calling thread: no reactor, no pool, no other thread is started.
+/// Does the same as [`run`] on the calling thread, without a reactor, a pool or other threads.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Those of [`run`].
 pub fn run_blocking(
     sources: impl IntoIterator<Item = Source>,
     config: &Config,
     sink: Sink,
-    mut told: impl FnMut(Event),
+    mut on_event: impl FnMut(Event),
 ) -> Result<Report, Error> {
     let (targets, finish) = sink.open()?;
-    let mut copy = Copying::new(sources.into_iter(), config, open_output(targets, config)?);
+    let output = open_output(targets, config)?;
+    let mut engine = CopyEngine::new(sources.into_iter(), config, output);
     loop {
-        let step = copy.step();
-        copy.take_events().for_each(&mut told);
+        let step = engine.step();
+        engine.take_events().for_each(&mut on_event);
         match step? {
             Step::More => {}
-            Step::Wait(until) => wait_here(copy.waiting(until), until).map_err(Error::Wait)?,
+            Step::Wait(wait) => {
+                wait_blocking(engine.poll_fds(wait), wait).map_err(Error::Wait)?;
+            }
             Step::Done => break,
         }
     }
-    let (output, report) = copy.into_parts();
+    let (output, report) = engine.into_parts();
     output.close(finish.fsync)?;
     finish.commit()?;
     Ok(report)
 }
 
 fn open_output(targets: Vec<Target>, config: &Config) -> Result<Output, Error> {
-    Output::new(
-        targets,
-        Pace::new(config.delay, config.rate, Instant::now()),
-    )
+    let throttle = Throttle::new(config.delay, config.rate, Instant::now());
+    Output::new(targets, throttle)
 }
 
-/// Waits in the reactor until one of `fds` can be read or the moment has come.
-async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
+/// Waits in the reactor until one of `fds` is readable or the deadline of `wait` has passed.
+async fn wait_async(fds: Vec<BorrowedFd<'_>>, wait: Wait) -> io::Result<()> {
     let inputs = fds
         .into_iter()
         .map(Async::new_nonblocking)
@@ -177,26 +180,25 @@ async fn wait(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
         let mut ready = inputs.iter().map(|input| input.poll_readable(context));
         ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
     });
-    let moment = async {
-        match until {
-            Wait::Head | Wait::Any => pending().await,
-            Wait::Until(moment) | Wait::Change(moment) => {
-                Timer::at(moment).await;
+    let deadline = async {
+        match wait.deadline() {
+            None => pending().await,
+            Some(deadline) => {
+                Timer::at(deadline).await;
                 Ok(())
             }
         }
     };
-    future::or(readable, moment).await
+    future::or(readable, deadline).await
 }
 
-/// Waits on this thread until one of `fds` can be read or the moment has come.
-fn wait_here(fds: Vec<BorrowedFd<'_>>, until: Wait) -> io::Result<()> {
-    let timeout = match until {
-        Wait::Head | Wait::Any => None,
-        Wait::Until(moment) | Wait::Change(moment) => {
-            let time = moment.saturating_duration_since(Instant::now());
-            Some(Timespec::try_from(time).map_err(io::Error::other)?)
-        }
-    };
-    read_ahead::poll(fds.into_iter(), timeout.as_ref()).map(drop)
+/// Waits on this thread until one of `fds` is readable or the deadline of `wait` has passed.
+fn wait_blocking(fds: Vec<BorrowedFd<'_>>, wait: Wait) -> io::Result<()> {
+    let timeout = wait
+        .deadline()
+        .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        .map(Timespec::try_from)
+        .transpose()
+        .map_err(io::Error::other)?;
+    read_ahead::poll_readable(fds.into_iter(), timeout.as_ref()).map(drop)
 }

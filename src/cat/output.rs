@@ -1,4 +1,4 @@
-//! The open output: gathers small pieces, writes them, and knows what would feed on it.
+//! The open output: buffers small writes, and detects inputs that are also the output.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,63 +9,61 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::error::Error;
-use super::input::{FileId, Got, Input};
+use super::input::{Input, ReadResult};
 use super::sink::Target;
-use super::throttle::Pace;
-use super::zero_copy::{self, Relay, Way};
+use super::source::FileId;
+use super::throttle::Throttle;
+use super::zero_copy::{self, PipeRelay, Syscall};
 
-/// The bytes that are gathered before they are written.
-const GATHERED: usize = 128 << 10;
+/// Number of buffered bytes that are written at once.
+const WRITE_LEN: usize = 128 << 10;
 
-/// All that is written to, and what is to be written.
+/// All open output files, and the bytes to be written to them.
 #[derive(Debug)]
 pub(super) struct Output {
-    files: Vec<Written>,
-    /// What waits to be written.
-    pending: Vec<u8>,
-    /// On the way of large files to a pipe; made when it is first needed.
-    relay: Option<Relay>,
-    pace: Pace,
-    /// Whether somebody watches: nothing is gathered then.
-    watched: bool,
-    bytes: u64,
+    files: Vec<OutputFile>,
+    buffer: Vec<u8>,
+    /// Intermediate pipe from large files to a pipe; created on first use.
+    relay: Option<PipeRelay>,
+    throttle: Throttle,
+    /// Whether an output is a terminal: nothing is buffered then.
+    is_terminal: bool,
+    bytes_written: u64,
 }
 
-/// One that is written to.
 #[derive(Debug)]
-struct Written {
+struct OutputFile {
     target: Target,
     id: FileId,
     file_type: FileType,
-    appends: bool,
-    /// Whether it is a pipe as small as pipes are made.
-    narrow: bool,
+    is_append: bool,
+    /// Whether it is a pipe whose capacity has not been increased.
+    is_small_pipe: bool,
 }
 
 impl Output {
-    pub(super) fn new(targets: Vec<Target>, pace: Pace) -> Result<Self, Error> {
+    pub(super) fn new(targets: Vec<Target>, throttle: Throttle) -> Result<Self, Error> {
         let files = targets
             .into_iter()
-            .map(Written::new)
+            .map(OutputFile::new)
             .collect::<Result<Vec<_>, _>>()?;
-        let watched = files
+        let is_terminal = files
             .iter()
             .any(|file| rustix::termios::isatty(&file.target.fd));
-        let pending = Vec::with_capacity(2 * GATHERED);
         Ok(Self {
             files,
-            pending,
+            buffer: Vec::with_capacity(2 * WRITE_LEN),
             relay: None,
-            pace,
-            watched,
-            bytes: 0,
+            throttle,
+            is_terminal,
+            bytes_written: 0,
         })
     }
 
-    /// Whether reading this input would read what has been written here, without end. A copy
-    /// onto itself that ends (`cat a b 1<>a`) is none of these, unless `grows` and so overtakes
-    /// the place where it reads.
-    pub(super) fn feeds(&mut self, input: &Input, grows: bool) -> Result<bool, Error> {
+    /// Returns whether reading this input would read the copy's own output in an endless loop. A
+    /// copy of a file onto itself that ends (`cat a b 1<>a`) is no loop, unless the output
+    /// `can_grow` and so overtakes the read position.
+    pub(super) fn would_loop(&mut self, input: &Input, can_grow: bool) -> Result<bool, Error> {
         if !self.files.iter().any(|file| file.id == input.id) {
             return Ok(false);
         }
@@ -73,126 +71,132 @@ impl Output {
         Ok(self
             .files
             .iter()
-            .any(|file| file.id == input.id && file.feeds(input, grows)))
+            .any(|file| file.id == input.id && file.would_loop(input, can_grow)))
     }
 
-    /// Writes what is pending, as much as the pace allows; tells until when to wait if it does
-    /// not allow all of it now.
-    pub(super) fn release(&mut self) -> Result<Option<Instant>, Error> {
-        if self.pace.is_free() {
+    /// Writes buffered bytes as far as the throttle permits. Returns the time of the next write
+    /// if it has to be waited for.
+    pub(super) fn write_throttled(&mut self) -> Result<Option<Instant>, Error> {
+        if self.throttle.is_unlimited() {
             return Ok(None);
         }
         loop {
             let now = Instant::now();
-            if let Some(due) = self.pace.due(now) {
-                return Ok(Some(due));
+            if let Some(next_write) = self.throttle.wait_until(now) {
+                return Ok(Some(next_write));
             }
-            if self.pending.is_empty() {
+            if self.buffer.is_empty() {
                 return Ok(None);
             }
-            let piece = self.pace.piece(&self.pending);
-            self.pace.wrote(&self.pending[..piece], now);
-            self.write(piece)?;
+            let len = self.throttle.chunk_len(&self.buffer);
+            self.throttle.record(&self.buffer[..len], now);
+            self.write(len)?;
         }
     }
 
-    /// Where the next bytes are put. There is always room for at least [`GATHERED`].
+    /// Returns the buffer, to which the next bytes are appended. At least [`WRITE_LEN`] bytes of
+    /// its capacity are free.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.pending
+        &mut self.buffer
     }
 
-    /// Writes what was put into the buffer, unless it can wait for more to come.
-    pub(super) fn filled(&mut self, more_may_wait: bool) -> Result<(), Error> {
-        let full = self.pending.len() >= GATHERED;
-        if full {
-            self.files.iter_mut().for_each(Written::widen);
+    /// Writes the buffer if it is full or if the input may block before more bytes are read.
+    pub(super) fn write_buffered(&mut self, input_may_block: bool) -> Result<(), Error> {
+        let is_full = self.buffer.len() >= WRITE_LEN;
+        if is_full {
+            self.files.iter_mut().for_each(OutputFile::enlarge_pipe);
         }
-        let write = full || more_may_wait || self.watched;
-        if write && self.pace.is_free() {
+        let is_due = is_full || input_may_block || self.is_terminal;
+        if is_due && self.throttle.is_unlimited() {
             self.flush()
         } else {
             Ok(())
         }
     }
 
-    /// Fails when nobody reads any more, which else only the next write would tell.
-    pub(super) fn still_read(&self) -> Result<(), Error> {
-        for Written { target, .. } in &self.files {
+    /// Fails if an output pipe has no reader any more. Without this check, only the next write
+    /// would fail.
+    pub(super) fn check_readers(&self) -> Result<(), Error> {
+        for OutputFile { target, .. } in &self.files {
             let mut fds = [PollFd::new(&target.fd, PollFlags::empty())];
             let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
             if polled.is_ok() && fds[0].revents().contains(PollFlags::ERR) {
-                return Err(Error::Write {
-                    to: target.path.clone(),
-                    source: Errno::PIPE.into(),
-                });
+                return Err(target.write_error(Errno::PIPE.into()));
             }
         }
         Ok(())
     }
 
-    /// The bytes written so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Returns the number of bytes written so far.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.bytes_written
     }
 
-    /// Has the system move bytes of the input to the output, where it can and nothing is to be
-    /// done with them on the way.
-    pub(super) fn fetch(&mut self, input: &mut Input) -> Result<Option<io::Result<Got>>, Error> {
-        if self.files.len() > 1 || !self.pace.is_free() || self.watched {
-            return Ok(None);
-        }
-        let Some(way) = self
-            .files
-            .first()
-            .and_then(|file| input.way_to(file.file_type))
-        else {
+    /// Moves bytes of the input to the output inside the kernel. Returns none where that is not
+    /// possible.
+    pub(super) fn transfer_from(
+        &mut self,
+        input: &mut Input,
+    ) -> Result<Option<io::Result<ReadResult>>, Error> {
+        let Some(syscall) = self.syscall_for(input) else {
             return Ok(None);
         };
         self.flush()?;
-        self.files[0].widen();
-        let relayed = way == Way::Splice && !input.may_wait();
-        if relayed && self.relay.is_none() {
-            // Without a descriptor for one it goes without.
-            self.relay = Relay::new().ok();
+        self.files[0].enlarge_pipe();
+        let needs_relay = syscall == Syscall::Splice && !input.may_block();
+        if needs_relay && self.relay.is_none() {
+            // Without a free descriptor for the relay, the bytes are moved directly.
+            self.relay = PipeRelay::new().ok();
         }
-        let to = self.files[0].target.fd.as_fd();
-        let relay = self.relay.as_ref().filter(|_| relayed);
-        let got = input.send(way, relay.map_or(to, Relay::entry));
-        if let Ok(Some(Got::Bytes(count))) = got {
-            let handed_on = relay.map_or(Ok(count), |relay| {
-                relay.hand_on(count, to, &mut self.pending)
-            });
-            let failed = |source| Error::Write {
-                to: self.files[0].target.path.clone(),
-                source,
+        let relay = if needs_relay {
+            self.relay.as_ref()
+        } else {
+            None
+        };
+        let target = &self.files[0].target;
+        let to = target.fd.as_fd();
+        let result = input.transfer(syscall, relay.map_or(to, PipeRelay::writer));
+        if let Ok(Some(ReadResult::Bytes(count))) = result {
+            let forwarded = match relay {
+                Some(relay) => relay.forward(count, to, &mut self.buffer),
+                None => Ok(count),
             };
-            self.bytes += handed_on.map_err(failed)? as u64;
+            self.bytes_written += forwarded.map_err(|error| target.write_error(error))? as u64;
         }
-        Ok(got.transpose())
+        Ok(result.transpose())
     }
 
-    /// Writes all that is pending.
+    /// Returns the system call that moves the next bytes of `input`, if there is only one output
+    /// and it is neither throttled nor a terminal.
+    fn syscall_for(&self, input: &Input) -> Option<Syscall> {
+        let [file] = &self.files[..] else {
+            return None;
+        };
+        if self.is_terminal || !self.throttle.is_unlimited() {
+            return None;
+        }
+        input.syscall_to(file.file_type)
+    }
+
+    /// Writes all buffered bytes.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        self.write(self.pending.len())
+        self.write(self.buffer.len())
     }
 
-    fn write(&mut self, count: usize) -> Result<(), Error> {
+    fn write(&mut self, len: usize) -> Result<(), Error> {
         for file in &self.files {
-            write_all(&file.target, &self.pending[..count])?;
+            write_all(&file.target, &self.buffer[..len])?;
         }
-        self.pending.drain(..count);
-        self.bytes += count as u64;
+        self.buffer.drain(..len);
+        self.bytes_written += len as u64;
         Ok(())
     }
 
-    /// Closes all.
+    /// Closes all files, after writing them to disk if `fsync`.
     pub(super) fn close(self, fsync: bool) -> Result<(), Error> {
-        for Written { target, .. } in self.files {
+        for OutputFile { target, .. } in self.files {
             if fsync {
-                let to = target.path.clone();
-                target
-                    .sync()
-                    .map_err(|source| Error::Write { to, source })?;
+                target.fsync()?;
             }
             target.close()?;
         }
@@ -200,57 +204,53 @@ impl Output {
     }
 }
 
-impl Written {
+impl OutputFile {
     fn new(target: Target) -> Result<Self, Error> {
-        let told = rustix::fs::fstat(&target.fd)
-            .and_then(|stat| Ok((stat, rustix::fs::fcntl_getfl(&target.fd)?)));
-        match told {
-            Err(error) => Err(Error::Write {
-                to: target.path,
-                source: error.into(),
-            }),
-            Ok((stat, flags)) => {
-                let file_type = FileType::from_raw_mode(stat.st_mode);
-                Ok(Self {
-                    id: FileId::of(&stat),
-                    file_type,
-                    appends: flags.contains(OFlags::APPEND),
-                    narrow: file_type == FileType::Fifo,
-                    target,
-                })
-            }
+        let stat = rustix::fs::fstat(&target.fd);
+        let stat = stat.map_err(|error| target.write_error(error.into()))?;
+        let flags = rustix::fs::fcntl_getfl(&target.fd);
+        let flags = flags.map_err(|error| target.write_error(error.into()))?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        Ok(Self {
+            target,
+            id: FileId::from_stat(&stat),
+            file_type,
+            is_append: flags.contains(OFlags::APPEND),
+            is_small_pipe: file_type == FileType::Fifo,
+        })
+    }
+
+    /// Increases the capacity of a pipe, before the first large write.
+    fn enlarge_pipe(&mut self) {
+        if std::mem::take(&mut self.is_small_pipe) {
+            zero_copy::enlarge_pipe(self.target.fd.as_fd());
         }
     }
 
-    /// Prepares for many bytes.
-    fn widen(&mut self) {
-        if std::mem::take(&mut self.narrow) {
-            zero_copy::widen(self.target.fd.as_fd());
-        }
-    }
-
-    fn feeds(&self, input: &Input, grows: bool) -> bool {
+    /// Returns whether reading `input`, which is the same file, would read the output.
+    fn would_loop(&self, input: &Input, can_grow: bool) -> bool {
         match self.file_type {
-            // What goes round in a pipe never ends, and no other reader gets it whole.
+            // Bytes would circulate in the pipe, and other readers would miss some of them.
             FileType::Fifo => true,
             FileType::RegularFile | FileType::BlockDevice => {
-                // The same file, and yet read through a pipe: it is unpacked on the way.
-                let Ok(read) = rustix::fs::tell(input.fd()) else {
+                // Without a position, the file is read through the pipe of a decompressor.
+                let Ok(read_at) = rustix::fs::tell(input.fd()) else {
                     return true;
                 };
-                let Ok(written) = rustix::fs::tell(&self.target.fd) else {
+                let Ok(written_at) = rustix::fs::tell(&self.target.fd) else {
                     return true;
                 };
                 let size = rustix::fs::fstat(input.fd()).map_or(0, |stat| stat.st_size as u64);
-                let at_end = self.file_type == FileType::RegularFile && read >= size;
-                !at_end && (self.appends || read < written || (grows && read == written))
+                let is_at_end = self.file_type == FileType::RegularFile && read_at >= size;
+                let is_ahead = read_at < written_at || (can_grow && read_at == written_at);
+                !is_at_end && (self.is_append || is_ahead)
             }
             _ => false,
         }
     }
 }
 
-/// Writes all bytes, also to what somebody else has set to never wait.
+/// Writes all bytes, also to a descriptor that another process has set to non-blocking.
 fn write_all(to: &Target, mut bytes: &[u8]) -> Result<(), Error> {
     while !bytes.is_empty() {
         let result = match retry_on_intr(|| rustix::io::write(&to.fd, bytes)) {
@@ -259,18 +259,15 @@ fn write_all(to: &Target, mut bytes: &[u8]) -> Result<(), Error> {
                 bytes = &bytes[count..];
                 Ok(())
             }
-            Err(Errno::AGAIN) => writable(to),
+            Err(Errno::AGAIN) => wait_writable(to),
             Err(error) => Err(error.into()),
         };
-        result.map_err(|source| Error::Write {
-            to: to.path.clone(),
-            source,
-        })?;
+        result.map_err(|error| to.write_error(error))?;
     }
     Ok(())
 }
 
-fn writable(to: &Target) -> io::Result<()> {
+fn wait_writable(to: &Target) -> io::Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(to.fd.as_fd(), PollFlags::OUT)];
     retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
     Ok(())

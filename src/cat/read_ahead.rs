@@ -1,4 +1,4 @@
-//! The inputs in their order: the one whose turn it is, and those that are read ahead.
+//! Queue of inputs: the current one, and those that are read ahead.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,120 +9,126 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::config::Config;
-use super::input::{FileId, Input, Source};
+use super::input::Input;
+use super::source::{FileId, Source};
 
-/// The inputs that are unpacked at once at most, each with a thread, and memory for what its
-/// format may look back at.
-const UNPACKED: usize = 8;
+/// Maximum number of open inputs with decompression, as each may need a thread and the memory for
+/// the history of its format.
+const MAX_OPEN_COMPRESSED: usize = 8;
 
-/// All inputs that have not had their turn. The first so many of them are open.
+/// The inputs that are not finished, in order. The first of them are open.
 #[derive(Debug)]
-pub(super) struct Ahead<I> {
-    rest: I,
-    window: VecDeque<Slot>,
-    jobs: usize,
-    unpack: bool,
-    /// Whether an input has been opened that may have to be waited for.
-    waits: bool,
+pub(super) struct InputQueue<I> {
+    sources: I,
+    slots: VecDeque<Slot>,
+    max_open: usize,
+    decompress: bool,
+    /// Whether an input that may block has been opened.
+    has_blocking: bool,
 }
 
 #[derive(Debug)]
 struct Slot {
     source: Source,
-    /// None if it could not be opened before its turn, or should not be.
+    /// None if the input could not be opened ahead, or is deferred.
     input: Option<Input>,
-    /// Whether it waits for another that reads the same.
-    held: bool,
+    /// Whether opening is deferred until another input of the same stream is finished.
+    deferred: bool,
 }
 
 impl Slot {
-    /// Whether its turn can come without waiting. One that could not be opened is told at once;
-    /// one that was not yet opened waits for another with the same source.
+    /// Returns whether the input can be written now. An input that could not be opened is ready,
+    /// so that its error is reported at once; a deferred one is not.
     fn is_ready(&self) -> bool {
         match &self.input {
-            Some(input) => input.is_ready_whole(),
-            None => !self.held,
+            Some(input) => input.is_ready(),
+            None => !self.deferred,
         }
     }
 }
 
-impl<I: Iterator<Item = Source>> Ahead<I> {
+impl<I: Iterator<Item = Source>> InputQueue<I> {
     pub(super) fn new(sources: I, config: &Config) -> Self {
-        let most = if config.decompress {
-            UNPACKED
+        let max = if config.decompress {
+            MAX_OPEN_COMPRESSED
         } else {
             usize::MAX
         };
-        let (jobs, unpack) = (config.jobs.get().min(most), config.decompress);
         Self {
-            rest: sources,
-            window: VecDeque::new(),
-            jobs,
-            unpack,
-            waits: false,
+            sources,
+            slots: VecDeque::new(),
+            max_open: config.jobs.get().min(max),
+            decompress: config.decompress,
+            has_blocking: false,
         }
     }
 
     fn open(&mut self, source: &Source) -> io::Result<Input> {
         let input = Input::open(source)?;
-        let input = if self.unpack {
-            input.unpacked()?
+        let input = if self.decompress {
+            input.decompressed()?
         } else {
             input
         };
-        self.waits |= input.may_wait();
+        self.has_blocking |= input.may_block();
         Ok(input)
     }
 
-    /// Opens further inputs, as many as may be open at once.
+    /// Opens further inputs, up to the maximum.
     pub(super) fn fill(&mut self) {
-        self.open_held();
-        while self.window.len() < self.jobs {
-            let Some(source) = self.rest.next() else {
+        self.open_deferred();
+        while self.slots.len() < self.max_open {
+            let Some(source) = self.sources.next() else {
                 return;
             };
-            let held = self.competes(&source);
-            let input = if held { None } else { self.open_early(&source) };
-            self.window.push_back(Slot {
+            let deferred = self.shares_stream(&source);
+            let input = if deferred {
+                None
+            } else {
+                self.open_ahead(&source)
+            };
+            self.slots.push_back(Slot {
                 source,
                 input,
-                held,
+                deferred,
             });
         }
     }
 
-    /// Gives another turn to an input that has had one.
+    /// Appends an input that is already open.
     pub(super) fn push(&mut self, source: Source, input: Input) {
-        self.window.push_back(Slot {
+        self.slots.push_back(Slot {
             source,
             input: Some(input),
-            held: false,
+            deferred: false,
         });
     }
 
-    /// Opens those that waited for another with the same source, if that has ended.
-    fn open_held(&mut self) {
-        if !self.waits {
+    /// Opens the deferred inputs whose stream is no longer in use.
+    fn open_deferred(&mut self) {
+        if !self.has_blocking {
             return;
         }
-        for index in 0..self.window.len() {
-            let slot = &self.window[index];
-            if slot.held && !self.competes(&slot.source) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.deferred && !self.shares_stream(&slot.source) {
                 let source = slot.source.clone();
                 let input = self.open(&source).ok();
-                let slot = &mut self.window[index];
-                (slot.held, slot.input) = (false, input);
+                let slot = &mut self.slots[index];
+                slot.deferred = false;
+                slot.input = input;
             }
         }
     }
 
-    /// Opens an input before its turn. Whatever prevents it is tried again, and told, when its
-    /// turn has come: a file may be there by then.
-    fn open_early(&mut self, source: &Source) -> Option<Input> {
+    /// Opens an input ahead of its turn. After a failure, opening is tried again in its turn, and
+    /// only then reported: the file may exist by then.
+    fn open_ahead(&mut self, source: &Source) -> Option<Input> {
         match self.open(source) {
             Ok(input) => {
-                if !self.window.is_empty() && !input.may_wait() {
-                    // The system reads while we are busy with those before. A mere advice.
+                if !self.slots.is_empty() && !input.may_block() {
+                    // The kernel loads the file while the previous inputs are written. The advice
+                    // may be ignored.
                     let _ = rustix::fs::fadvise(input.fd(), 0, None, Advice::WillNeed);
                 }
                 Some(input)
@@ -130,45 +136,46 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
             Err(error) => {
                 let error = Errno::from_io_error(&error);
                 if matches!(error, Some(Errno::MFILE | Errno::NFILE)) {
-                    // From now on each waits until one before it has been closed.
-                    self.jobs = self.inputs().count().max(1);
+                    // No more inputs are opened until one is closed.
+                    self.max_open = self.inputs().count().max(1);
                 }
                 None
             }
         }
     }
 
-    /// Whether an open input waits for bytes that this source would take away, as with one FIFO
-    /// named twice: the first is to get all of them.
-    fn competes(&self, source: &Source) -> bool {
-        let mut waiting = self.inputs().filter(|input| input.may_wait()).peekable();
-        self.waits
-            && waiting.peek().is_some()
-            && FileId::of_source(source).is_ok_and(|id| waiting.any(|input| input.competes_for(id)))
+    /// Returns whether `source` would take bytes away from an open input, as with one FIFO that is
+    /// given twice: the first one gets all bytes.
+    fn shares_stream(&self, source: &Source) -> bool {
+        let mut blocking = self.inputs().filter(|input| input.may_block()).peekable();
+        self.has_blocking
+            && blocking.peek().is_some()
+            && FileId::from_source(source)
+                .is_ok_and(|id| blocking.any(|input| input.shares_stream(id)))
     }
 
     fn inputs(&self) -> impl Iterator<Item = &Input> {
-        self.window.iter().filter_map(|slot| slot.input.as_ref())
+        self.slots.iter().filter_map(|slot| slot.input.as_ref())
     }
 
-    /// Brings the first that is ready to the front, if one is.
-    pub(super) fn choose(&mut self) -> bool {
-        let Some(index) = self.window.iter().position(Slot::is_ready) else {
-            // What is not read before its turn has to have it some time.
-            return !self.inputs().any(Input::has_room);
+    /// Moves the first ready input to the front. Returns whether there is one.
+    pub(super) fn promote_ready(&mut self) -> bool {
+        let Some(index) = self.slots.iter().position(Slot::is_ready) else {
+            // Inputs that are never read ahead do not become ready: the first one is written.
+            return !self.inputs().any(Input::can_read_ahead);
         };
-        if let Some(slot) = self.window.remove(index) {
-            self.window.push_front(slot);
+        if let Some(slot) = self.slots.remove(index) {
+            self.slots.push_front(slot);
         }
         true
     }
 
-    /// The input whose turn it is, opened now if it is not yet.
-    pub(super) fn head(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
-        let first = self.window.front()?;
+    /// Returns the current input, opening it if necessary; none at the end of the queue.
+    pub(super) fn current(&mut self) -> Option<(&Source, io::Result<&mut Input>)> {
+        let first = self.slots.front()?;
         let unopened = first.input.is_none().then(|| first.source.clone());
         let opened = unopened.map(|source| self.open(&source));
-        let Slot { source, input, .. } = self.window.front_mut()?;
+        let Slot { source, input, .. } = self.slots.front_mut()?;
         let input = match (input, opened) {
             (Some(input), _) => Ok(input),
             (none, Some(opened)) => opened.map(|opened| none.insert(opened)),
@@ -177,26 +184,24 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         Some((source, input))
     }
 
-    /// Ends the turn of the first.
-    pub(super) fn next(&mut self) -> Option<(Source, Option<Input>)> {
-        self.window
-            .pop_front()
-            .map(|slot| (slot.source, slot.input))
+    /// Removes the current input.
+    pub(super) fn pop(&mut self) -> Option<(Source, Option<Input>)> {
+        self.slots.pop_front().map(|slot| (slot.source, slot.input))
     }
 
-    /// Reads what has come for those that wait for their turn; `all` when the first has not begun
-    /// its own.
-    pub(super) fn read_ready(&mut self, all: bool) -> io::Result<()> {
+    /// Reads available bytes of the inputs that are read ahead, and of the current one if
+    /// `with_current`.
+    pub(super) fn read_ahead(&mut self, with_current: bool) -> io::Result<()> {
         let mut inputs: Vec<_> = self
-            .window
+            .slots
             .iter_mut()
-            .skip(usize::from(!all))
-            .filter_map(|slot| slot.input.as_mut().filter(|input| input.has_room()))
+            .skip(usize::from(!with_current))
+            .filter_map(|slot| slot.input.as_mut().filter(|input| input.can_read_ahead()))
             .collect();
         if inputs.is_empty() {
             return Ok(());
         }
-        let ready = poll(
+        let ready = poll_readable(
             inputs.iter().map(|input| input.fd()),
             Some(&Timespec::default()),
         )?;
@@ -208,20 +213,21 @@ impl<I: Iterator<Item = Source>> Ahead<I> {
         Ok(())
     }
 
-    /// The input whose turn it is, and those of which more can be read before theirs.
-    pub(super) fn waiting(&self) -> (Option<&Input>, impl Iterator<Item = &Input>) {
-        let first = self.window.front().and_then(|slot| slot.input.as_ref());
+    /// Returns the current input if it is open, and the others that can be read ahead.
+    pub(super) fn pollable(&self) -> (Option<&Input>, impl Iterator<Item = &Input>) {
+        let current = self.slots.front().and_then(|slot| slot.input.as_ref());
         let others = self
-            .window
+            .slots
             .iter()
             .skip(1)
             .filter_map(|slot| slot.input.as_ref());
-        (first, others.filter(|input| input.has_room()))
+        (current, others.filter(|input| input.can_read_ahead()))
     }
 }
 
-/// Waits until one of `fds` can be read or `timeout` has passed, and tells for each whether it can.
-pub(super) fn poll<'a>(
+/// Waits until one of `fds` is readable or `timeout` has passed, and returns for each whether it
+/// is.
+pub(super) fn poll_readable<'a>(
     fds: impl Iterator<Item = BorrowedFd<'a>>,
     timeout: Option<&Timespec>,
 ) -> io::Result<Vec<bool>> {

@@ -1,46 +1,46 @@
-//! What a run tells, on the way and at its end.
+//! Events and results of a run.
 
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::input::Source;
+use super::source::Source;
 
-/// Something that happened.
+/// Event of a run.
 #[derive(Debug)]
 pub enum Event {
-    /// More was read of the inputs whose turn is or was: so many bytes of all so far. Told every
-    /// few milliseconds.
-    Read(u64),
-    /// An input was not read, or not to its end; the others go on.
+    /// Number of bytes read so far, of all inputs whose turn has begun. Sent every few
+    /// milliseconds.
+    Progress(u64),
+    /// An input could not be read to its end; the run continues with the next one.
     Failed(Error),
     /// An input was read to its end.
-    Ended(Ended),
+    FileDone(FileDone),
 }
 
-/// An input that was read to its end.
+/// Result of an input that was read to its end.
 #[derive(Debug)]
-pub struct Ended {
+pub struct FileDone {
     /// The input.
     pub source: Source,
-    /// When it was opened.
-    pub opened: Instant,
-    /// When its last byte had been read.
-    pub read: Instant,
-    /// The bytes that were read.
+    /// Time at which it was opened.
+    pub opened_at: Instant,
+    /// Time at which its end was read.
+    pub finished_at: Instant,
+    /// Number of bytes read.
     pub bytes: u64,
 }
 
-/// A whole run.
+/// Result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The inputs that were read to their end.
+    /// Number of inputs that were read to their end.
     pub files: u64,
-    /// The inputs that were not.
+    /// Number of inputs that failed.
     pub failed: u64,
-    /// The bytes that were read.
+    /// Number of bytes read.
     pub read: u64,
-    /// The bytes that were written, to each output.
+    /// Number of bytes written to each output.
     pub written: u64,
-    /// The time from the start to the end.
+    /// Duration of the run.
     pub elapsed: Duration,
 }

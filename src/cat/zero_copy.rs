@@ -1,4 +1,4 @@
-//! Ways for bytes from an input to the output that never pass through our memory.
+//! System calls that move bytes from an input to the output inside the kernel.
 
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -7,113 +7,113 @@ use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 use rustix::pipe::SpliceFlags;
 
-/// The most that is moved by one call: large, and yet soon done.
-const MOST: usize = 4 << 20;
+/// Maximum number of bytes moved by one call: large, but done soon.
+const MAX_TRANSFER_LEN: usize = 4 << 20;
 
-/// What a pipe is asked to hold; the usual 64 KiB would mean a call for each of them.
-const PIPE: usize = 1 << 20;
+/// Capacity requested for pipes; the default of 64 KiB would need a call for each 64 KiB.
+const PIPE_CAPACITY: usize = 1 << 20;
 
 /// A system call that moves bytes from one open file to another.
 ///
 /// Each of them may be refused, by a file system or for a file that is open for appending, and
-/// tells only that something failed, not on which side. So one that fails, or sees an end, is
-/// left for read and write, which go on where it stopped: what was wrong they meet again, and
-/// know whose fault it is.
+/// does not report which side failed. After a failure or at the end of the input, the copy
+/// therefore continues with read and write: they meet the same error again and attribute it to
+/// the input or the output.
 ///
-/// Pages are handed on, not copied: whoever changes a file while its bytes wait in a pipe changes
-/// them there too.
+/// Pages are passed on, not copied: a change to a file also changes its bytes that are still in
+/// a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Hands on the pages themselves; one side is a pipe.
+pub(super) enum Syscall {
+    /// Moves pages; one side is a pipe.
     Splice,
-    /// Between files; some file systems only note that they share their blocks.
-    CopyRange,
-    /// From a file to what is no file.
-    SendFile,
+    /// Copies between files; some file systems share the blocks instead.
+    CopyFileRange,
+    /// Copies from a file to something other than a file.
+    Sendfile,
 }
 
-impl Way {
-    /// The fastest way from one kind of file to another, if there is one that beats read and
-    /// write.
+impl Syscall {
+    /// Returns the fastest call for these types of files, if one is faster than read and write.
     pub(super) fn between(input: FileType, output: FileType) -> Option<Self> {
         use FileType::{CharacterDevice, Fifo, RegularFile, Socket};
         match (input, output) {
             (RegularFile | Fifo, Fifo) | (Fifo, RegularFile | CharacterDevice | Socket) => {
                 Some(Self::Splice)
             }
-            (RegularFile, RegularFile) => Some(Self::CopyRange),
-            (RegularFile, CharacterDevice | Socket) => Some(Self::SendFile),
+            (RegularFile, RegularFile) => Some(Self::CopyFileRange),
+            (RegularFile, CharacterDevice | Socket) => Some(Self::Sendfile),
             _ => None,
         }
     }
 
-    /// Moves some bytes; none at the end of the input.
-    pub(super) fn go(self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Moves some bytes and returns their number, 0 at the end of the input.
+    pub(super) fn transfer(self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
+        let len = MAX_TRANSFER_LEN;
         let moved = retry_on_intr(|| match self {
-            Self::Splice => rustix::pipe::splice(from, None, to, None, MOST, SpliceFlags::empty()),
-            Self::CopyRange => rustix::fs::copy_file_range(from, None, to, None, MOST),
-            Self::SendFile => rustix::fs::sendfile(to, from, None, MOST),
+            Self::Splice => rustix::pipe::splice(from, None, to, None, len, SpliceFlags::empty()),
+            Self::CopyFileRange => rustix::fs::copy_file_range(from, None, to, None, len),
+            Self::Sendfile => rustix::fs::sendfile(to, from, None, len),
         });
         Ok(moved?)
     }
 }
 
-/// Makes a pipe hold more, if it is one and the system allows it.
-pub(super) fn widen(pipe: BorrowedFd<'_>) {
-    make_hold(pipe, PIPE);
+/// Increases the capacity of a pipe, if `pipe` is one and the kernel permits it.
+pub(super) fn enlarge_pipe(pipe: BorrowedFd<'_>) {
+    set_min_capacity(pipe, PIPE_CAPACITY);
 }
 
-fn make_hold(pipe: BorrowedFd<'_>, bytes: usize) {
-    if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < bytes) {
-        // Only speed depends on it.
-        let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);
+fn set_min_capacity(pipe: BorrowedFd<'_>, capacity: usize) {
+    if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < capacity) {
+        // A failure only makes the copy slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, capacity);
     }
 }
 
-/// A pipe of our own between a file and the pipe that is written to. While the system fills a
-/// pipe from a file, nobody can read from it; handing on from pipe to pipe takes next to no time,
-/// so the reader works while the next pages are fetched.
+/// An intermediate pipe between a file and the output pipe. While the kernel fills a pipe from a
+/// file, the pipe cannot be read; splicing from pipe to pipe is short, so the reader of the output
+/// works while the next pages are loaded.
 #[derive(Debug)]
-pub(super) struct Relay {
-    entry: PipeWriter,
-    exit: PipeReader,
+pub(super) struct PipeRelay {
+    writer: PipeWriter,
+    reader: PipeReader,
 }
 
-impl Relay {
-    /// What it holds; more was measured to be slower.
-    const HOLDS: usize = 256 << 10;
+impl PipeRelay {
+    /// Capacity of the pipe. A larger one was measured to be slower.
+    const CAPACITY: usize = 256 << 10;
 
     pub(super) fn new() -> io::Result<Self> {
-        let (exit, entry) = io::pipe()?;
-        make_hold(entry.as_fd(), Self::HOLDS);
-        Ok(Self { entry, exit })
+        let (reader, writer) = io::pipe()?;
+        set_min_capacity(writer.as_fd(), Self::CAPACITY);
+        Ok(Self { writer, reader })
     }
 
-    /// Where bytes are put in. It must be empty.
-    pub(super) fn entry(&self) -> BorrowedFd<'_> {
-        self.entry.as_fd()
+    /// Returns the end to fill. The pipe is empty.
+    pub(super) fn writer(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
     }
 
-    /// Hands on the `count` bytes that were put in, and tells how many; if that fails, the others
-    /// are appended to `rest`, and a write of them will tell why.
-    pub(super) fn hand_on(
+    /// Moves `count` bytes from the pipe to `to` and returns how many were moved. After a failure
+    /// the others are appended to `unsent`; writing them will return the error.
+    pub(super) fn forward(
         &self,
         count: usize,
         to: BorrowedFd<'_>,
-        rest: &mut Vec<u8>,
+        unsent: &mut Vec<u8>,
     ) -> io::Result<usize> {
-        let mut handed = 0;
-        while handed < count
+        let mut forwarded = 0;
+        while forwarded < count
             && let Ok(moved @ 1..) = retry_on_intr(|| {
-                let rest = count - handed;
-                rustix::pipe::splice(&self.exit, None, to, None, rest, SpliceFlags::empty())
+                let len = count - forwarded;
+                rustix::pipe::splice(&self.reader, None, to, None, len, SpliceFlags::empty())
             })
         {
-            handed += moved;
+            forwarded += moved;
         }
-        (&self.exit)
-            .take((count - handed) as u64)
-            .read_to_end(rest)?;
-        Ok(handed)
+        (&self.reader)
+            .take((count - forwarded) as u64)
+            .read_to_end(unsent)?;
+        Ok(forwarded)
     }
 }

@@ -6,8 +6,9 @@ mod display;
 mod errors;
 mod follow;
 mod output;
-mod pace;
 mod reading;
+mod status;
+mod throttle;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -19,19 +20,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use myapp::cat::{self, Config, Mode, Report, Sink, Source};
+use myapp::cat::{self, Config, Report, Sink, Source, WriteMode};
 use rustix::process::Signal;
 
 use crate::harness::{Folder, Ran, Running};
 
-/// Building blocks of random files: mostly bytes that the display options handle.
-const NASTY: &[u8] = b"\n\n\n\n\n\n\r\r\r\n\t\tab \0\x1f\x7f\x80\x89\x8a\x9f\xa0\xfe\xff";
+/// Bytes of random files, most of which the display options change.
+const FRAGMENTS: &[u8] = b"\n\n\n\n\n\n\r\r\r\n\t\tab \0\x1f\x7f\x80\x89\x8a\x9f\xa0\xfe\xff";
 
-/// Runs a line of shell in the folder, with `$MYAPP` as our program.
+/// Runs a shell script in the folder; `$MYAPP` is the program under test.
 #[track_caller]
-fn shell(folder: &Folder, line: &str) -> Output {
+fn shell(folder: &Folder, script: &str) -> Output {
     Command::new("bash")
-        .args(["-c", line])
+        .args(["-c", script])
         .current_dir(folder.path(""))
         .env("MYAPP", env!("CARGO_BIN_EXE_myapp"))
         .stdin(Stdio::null())
@@ -39,30 +40,33 @@ fn shell(folder: &Folder, line: &str) -> Output {
         .expect("run bash")
 }
 
-fn nasty(random: &mut fastrand::Rng) -> Vec<u8> {
-    let most = if random.u8(..20) == 0 { 400_000 } else { 300 };
+fn random_text(random: &mut fastrand::Rng) -> Vec<u8> {
+    let max_len = if random.u8(..20) == 0 { 400_000 } else { 300 };
     let long_lines = random.bool();
-    (0..random.usize(..most))
+    (0..random.usize(..max_len))
         .map(|_| match random.u8(..40) {
             0 => random.u8(..),
             _ if long_lines && random.u8(..30) > 0 => b'x',
-            _ => NASTY[random.usize(..NASTY.len())],
+            _ => FRAGMENTS[random.usize(..FRAGMENTS.len())],
         })
         .collect()
 }
 
-/// Waits until a file's or a folder's state is as wanted.
+/// Waits until a condition is true, and fails after 30 s.
 #[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+fn wait_until(condition: &str, mut is_true: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+    while !is_true() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "timeout: {condition}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[track_caller]
-fn fifo(folder: &Folder, name: &str) {
+fn make_fifo(folder: &Folder, name: &str) {
     let status = Command::new("mkfifo")
         .arg(folder.path(name))
         .status()
@@ -71,7 +75,7 @@ fn fifo(folder: &Folder, name: &str) {
 }
 
 #[track_caller]
-fn ended_by(ran: &Ran, signal: i32) {
+fn assert_killed_by(ran: &Ran, signal: i32) {
     assert_eq!(
         ran.status.signal(),
         Some(signal),
@@ -81,9 +85,9 @@ fn ended_by(ran: &Ran, signal: i32) {
     );
 }
 
-/// The size of the new file that a process writes in the folder before it takes its place, with
-/// or without a name.
-fn size_of_new(folder: &Folder, process: u32) -> u64 {
+/// Returns the length of the temporary file, named or anonymous, that a process has open in the
+/// folder; 0 without one.
+fn temporary_file_len(folder: &Folder, process: u32) -> u64 {
     let open = fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()
         .map_while(Result::ok);
@@ -103,7 +107,7 @@ fn size_of_new(folder: &Folder, process: u32) -> u64 {
 }
 
 #[test]
-fn options_that_cannot_be_meant_are_usage_errors() {
+fn conflicting_options_are_usage_errors() {
     let folder = Folder::new();
     folder.write("a", "a");
     for arguments in [
@@ -127,7 +131,7 @@ fn options_that_cannot_be_meant_are_usage_errors() {
 }
 
 #[test]
-fn a_log_is_kept_only_when_asked_for() {
+fn log_is_written_only_on_request() {
     let folder = Folder::new();
     folder.write("a", "a");
     folder
@@ -159,7 +163,7 @@ fn a_log_is_kept_only_when_asked_for() {
         .says("open log file no/log");
 }
 
-/// The library's face: what a run of these sources into `out` came to.
+/// Runs the library with these files as sources, and `out` as the file to be replaced.
 async fn run(folder: &Folder, sources: &[&str]) -> Result<Report, cat::Error> {
     let sources: Vec<_> = sources
         .iter()
@@ -168,7 +172,7 @@ async fn run(folder: &Folder, sources: &[&str]) -> Result<Report, cat::Error> {
     let path = folder.path("out");
     let sink = Sink::File {
         path,
-        mode: Mode::Replace,
+        mode: WriteMode::Replace,
         fsync: false,
         tee: None,
     };
@@ -176,13 +180,13 @@ async fn run(folder: &Folder, sources: &[&str]) -> Result<Report, cat::Error> {
 }
 
 #[test]
-fn inputs_that_nobody_writes_to_hold_up_no_other_work() {
+fn waiting_inputs_do_not_block_other_runs() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     folder.write("a", "a");
     let others = Folder::new();
     others.write("b", "bb");
-    // More runs that wait than the pool has threads.
+    // More runs than the pool has threads.
     let waiting = (0..600).map(|_| Box::pin(run(&folder, &["f", "a"])));
     let mut waiting: Vec<_> = waiting.collect();
     let report = future::block_on(async {
@@ -196,29 +200,29 @@ fn inputs_that_nobody_writes_to_hold_up_no_other_work() {
 }
 
 #[test]
-fn a_dropped_run_leaves_the_old_file_and_nothing_beside() {
+fn dropped_run_keeps_the_old_file() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     folder.write("a", "a");
     folder.write("out", "old");
     future::block_on(async {
-        let mut halfway = Box::pin(run(&folder, &["a", "f"]));
+        let mut run = Box::pin(run(&folder, &["a", "f"]));
         let start = Instant::now();
-        while size_of_new(&folder, std::process::id()) != 1 {
-            assert!(future::poll_once(&mut halfway).await.is_none());
+        while temporary_file_len(&folder, std::process::id()) != 1 {
+            assert!(future::poll_once(&mut run).await.is_none());
             assert!(
                 start.elapsed() < Duration::from_secs(30),
-                "never got halfway"
+                "timeout: first bytes are written"
             );
         }
-        drop(halfway);
+        drop(run);
     });
     assert_eq!(folder.read("out"), b"old");
     assert_eq!(folder.names(), ["a", "f", "out"]);
 }
 
 #[test]
-fn a_library_run_counts_what_failed() {
+fn report_counts_failed_inputs() {
     let folder = Folder::new();
     folder.write("a", "a");
     let report = future::block_on(run(&folder, &["a", "missing", "a"])).unwrap();

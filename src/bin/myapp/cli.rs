@@ -63,7 +63,7 @@ impl Cli {
     /// Reads the command line. That of a plain `cat` is read without clap, which would take
     /// longer than all else at such a start, and a quarter of the time of thousands of small files.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        match cat::Options::of_gnu(env::args_os().skip(1)) {
+        match cat::Options::from_plain_args(env::args_os().skip(1)) {
             Some(options) => Ok(Self {
                 command: Some(Command::Cat(options)),
                 generate: None,

@@ -1,23 +1,26 @@
-//! What reading costs: system calls, threads, memory.
+//! Cost of a run: system calls, threads, memory.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// The system calls of a line of shell in which `$CAT` is ours, by their names.
+/// Returns the number of system calls of `$CAT` in a shell script, by name.
 #[track_caller]
-fn calls(folder: &Folder, line: &str) -> BTreeMap<String, u64> {
+fn count_calls(folder: &Folder, script: &str) -> BTreeMap<String, u64> {
     let cat = "strace -f -c -U calls,name -o counts $MYAPP cat";
-    let output = shell(folder, &line.replace("$CAT", cat));
-    assert!(output.status.success(), "{line}: {output:?}");
+    let output = shell(folder, &script.replace("$CAT", cat));
+    assert!(output.status.success(), "{script}: {output:?}");
     let counts = String::from_utf8(folder.read("counts")).unwrap();
     let rows = counts.lines().filter_map(|row| row.trim().split_once(' '));
     rows.filter_map(|(count, name)| Some((name.trim().to_owned(), count.parse().ok()?)))
         .collect()
 }
 
-/// Those of one run that another does not have.
-fn more(many: &BTreeMap<String, u64>, few: &BTreeMap<String, u64>) -> BTreeMap<String, i64> {
+/// Returns the difference of two counts.
+fn additional_calls(
+    many: &BTreeMap<String, u64>,
+    few: &BTreeMap<String, u64>,
+) -> BTreeMap<String, i64> {
     let names = many.keys().chain(few.keys());
     let count = |of: &BTreeMap<String, u64>, name| of.get(name).copied().unwrap_or(0) as i64;
     names
@@ -27,15 +30,16 @@ fn more(many: &BTreeMap<String, u64>, few: &BTreeMap<String, u64>) -> BTreeMap<S
 
 #[test]
 #[ignore = "peer: strace"]
-fn a_small_file_costs_six_system_calls_and_a_part_of_a_write() {
+fn small_file_costs_six_system_calls() {
     let folder = Folder::new();
     shell(
         &folder,
         "for n in $(seq 1001); do head -c 100 /dev/zero > $n; done",
     );
     for to in ["> out", "> /dev/null", "| cat > /dev/null"] {
-        let few = calls(&folder, &format!("$CAT 1 {to}"));
-        let more = more(&calls(&folder, &format!("$CAT $(seq 1001) {to}")), &few);
+        let few = count_calls(&folder, &format!("$CAT 1 {to}"));
+        let many = count_calls(&folder, &format!("$CAT $(seq 1001) {to}"));
+        let more = additional_calls(&many, &few);
         let counts = |names: &[&str]| names.iter().filter_map(|name| more.get(*name)).sum::<i64>();
         assert_eq!(counts(&["open", "openat"]), 1000, "{to}: {more:?}");
         assert_eq!(counts(&["fstat", "newfstatat"]), 1000, "{to}: {more:?}");
@@ -45,9 +49,9 @@ fn a_small_file_costs_six_system_calls_and_a_part_of_a_write() {
         assert_eq!(
             counts(&["write"]),
             0,
-            "{to}: all of them are one write: {more:?}"
+            "{to}: one write for all files: {more:?}"
         );
-        // The rest is memory for the longer list. (A debug build looks at what it closes.)
+        // The rest is memory for the longer list. A debug build calls fcntl before each close.
         let all = counts(&["total"]) - counts(&["fcntl"]);
         assert!((6000..6030).contains(&all), "{to}: {more:?}");
     }
@@ -55,18 +59,19 @@ fn a_small_file_costs_six_system_calls_and_a_part_of_a_write() {
 
 #[test]
 #[ignore = "peer: strace"]
-fn a_large_file_costs_a_system_call_for_each_four_mebibytes() {
+fn large_file_costs_one_system_call_per_4_mib() {
     let folder = Folder::new();
     folder.write("small", "");
     folder.write("large", vec![b'x'; 64 << 20]);
-    // One more finds the end, which a read then confirms.
+    // 16 calls of 4 MiB, and one at the end of the file, which a read then confirms.
     for (to, by) in [("> out", "copy_file_range"), ("> /dev/null", "sendfile")] {
-        let few = calls(&folder, &format!("$CAT small {to}"));
-        let more = more(&calls(&folder, &format!("$CAT large {to}")), &few);
+        let few = count_calls(&folder, &format!("$CAT small {to}"));
+        let large = count_calls(&folder, &format!("$CAT large {to}"));
+        let more = additional_calls(&large, &few);
         assert_eq!((more[by], more["total"]), (17, 17), "{more:?}");
     }
-    // Into our own pipe as much as it holds, and from there to the reader's, as there is room.
-    let pipe = calls(&folder, "$CAT large | cat > /dev/null");
+    // Each 256 KiB fill the intermediate pipe once, and take one or more calls to the reader's pipe.
+    let pipe = count_calls(&folder, "$CAT large | cat > /dev/null");
     let rounds = (64 << 20) / (256 << 10);
     assert!(
         (2 * rounds..3 * rounds).contains(&pipe["splice"]),
@@ -77,10 +82,10 @@ fn a_large_file_costs_a_system_call_for_each_four_mebibytes() {
 
 #[test]
 #[ignore = "peer: strace"]
-fn a_plain_run_starts_nothing_that_it_does_not_need() {
+fn plain_run_creates_no_reactor_or_pipe() {
     let folder = Folder::new();
     folder.write("a", "a\n");
-    let plain = calls(&folder, "$CAT a > out");
+    let plain = count_calls(&folder, "$CAT a > out");
     for call in [
         "clone",
         "clone3",
@@ -96,9 +101,9 @@ fn a_plain_run_starts_nothing_that_it_does_not_need() {
 }
 
 #[test]
-fn a_plain_run_starts_no_thread() {
+fn plain_run_starts_no_thread() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let mut running = folder.myapp(["cat", "f"]).start();
     let mut f = OpenOptions::new()
         .write(true)
@@ -113,11 +118,11 @@ fn a_plain_run_starts_no_thread() {
 }
 
 #[test]
-fn memory_stays_small_whatever_comes() {
+fn read_ahead_memory_is_bounded() {
     let folder = Folder::new();
     let names: Vec<_> = (0..20).map(|n| format!("f{n}")).collect();
-    names.iter().for_each(|name| fifo(&folder, name));
-    fifo(&folder, "head");
+    names.iter().for_each(|name| make_fifo(&folder, name));
+    make_fifo(&folder, "head");
     let mut arguments = vec!["cat", "head"];
     arguments.extend(names.iter().map(String::as_str));
     let running = folder.myapp(arguments).start();
@@ -132,7 +137,9 @@ fn memory_stays_small_whatever_comes() {
             thread::spawn(move || fs::write(path, vec![b'x'; 4 << 20]).unwrap())
         })
         .collect();
-    until("all are read ahead", || running.peak_memory() > 9_000);
+    wait_until("all inputs are read ahead", || {
+        running.peak_memory() > 9_000
+    });
     thread::sleep(Duration::from_millis(300));
     assert!(
         running.peak_memory() < 40_000,
@@ -147,13 +154,13 @@ fn memory_stays_small_whatever_comes() {
 }
 
 #[test]
-fn a_hundred_thousand_small_files_take_few_descriptors_and_little_memory() {
+fn many_small_files_need_little_memory() {
     let folder = Folder::new();
     let names: Vec<_> = (0..100).map(|n| n.to_string()).collect();
     names
         .iter()
         .for_each(|name| drop(folder.write(name, format!("{name}\n").repeat(7))));
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let hundred_thousand = names.iter().cycle().take(100_000).map(String::as_str);
     let arguments = ["cat", "-o", "out"]
         .into_iter()
@@ -169,8 +176,8 @@ fn a_hundred_thousand_small_files_take_few_descriptors_and_little_memory() {
         .map(|name| format!("{name}\n").repeat(7))
         .collect();
     let all = once.repeat(1000);
-    until("all but the last are written", || {
-        size_of_new(&folder, running.id()) > 2_000_000
+    wait_until("all but the last file are written", || {
+        temporary_file_len(&folder, running.id()) > 2_000_000
     });
     let memory = running.peak_memory();
     drop(f);

@@ -12,11 +12,11 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// `hello xz` and a newline, by `xz`.
+/// Output of `xz` for `hello xz` and a newline.
 const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00\x21\x01\x1c\x00\x00\x00\x10\xcfX\xcc\x01\x00\x08hello\x20xz\x0a\x00\x00\x00\x00\xc1I:\xfacR\x14Z\x00\x01\x21\x09l\x18\xc5\xd5\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
 
 #[test]
-fn compressed_inputs_come_as_what_is_in_them() {
+fn compressed_inputs_are_decompressed() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
     let text: Vec<_> = (0..3_000_000)
@@ -24,10 +24,10 @@ fn compressed_inputs_come_as_what_is_in_them() {
         .collect();
     let (half, rest) = text.split_at(1_000_000);
     folder.write("a.gz", [gzip(half), gzip(b""), gzip(rest)].concat());
-    let skipped = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
+    let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
     folder.write(
         "a.zst",
-        [&skipped[..], &zstd(half), skipped, &zstd(rest)].concat(),
+        [&skippable[..], &zstd(half), skippable, &zstd(rest)].concat(),
     );
     folder.write("a.xz", [XZ, &[0; 8], XZ].concat());
     folder.write("plain", "plain\n");
@@ -37,7 +37,7 @@ fn compressed_inputs_come_as_what_is_in_them() {
     ];
     let stdin = gzip(b"stdin\n");
     let ran = folder.myapp(arguments).stdin(&stdin).run().code(0).silent();
-    let wanted = [
+    let expected = [
         &text[..],
         b"plain\nhello xz\nhello xz\nstdin\n",
         &text,
@@ -45,10 +45,10 @@ fn compressed_inputs_come_as_what_is_in_them() {
     ]
     .concat();
     assert!(
-        ran.stdout == wanted,
+        ran.stdout == expected,
         "{} bytes of {}",
         ran.stdout.len(),
-        wanted.len()
+        expected.len()
     );
 
     let ran = folder
@@ -72,24 +72,24 @@ fn compressed_inputs_come_as_what_is_in_them() {
 }
 
 #[test]
-fn damaged_data_is_named_and_the_others_come() {
+fn corrupt_data_is_reported_and_skipped() {
     let folder = Folder::new();
-    let broken = |mut bytes: Vec<u8>| {
+    let corrupt = |mut bytes: Vec<u8>| {
         let middle = bytes.len() - 7;
         bytes[middle] ^= 0x55;
         bytes
     };
     let text = b"some text\n".repeat(100);
-    for (name, whole) in [
+    for (name, complete) in [
         ("gzip", gzip(&text)),
         ("zstd", zstd(&text)),
         ("xz", XZ.to_vec()),
     ] {
-        folder.write("cut", &whole[..whole.len() - 5]);
-        folder.write("broken", broken(whole.clone()));
-        folder.write("followed", [&whole[..], b"garbage"].concat());
+        folder.write("truncated", &complete[..complete.len() - 5]);
+        folder.write("corrupt", corrupt(complete.clone()));
+        folder.write("trailing", [&complete[..], b"garbage"].concat());
         folder.write("good", gzip(b"good\n"));
-        for file in ["cut", "broken", "followed"] {
+        for file in ["truncated", "corrupt", "trailing"] {
             let ran = folder.myapp(["cat", "-z", file, "good"]).run().code(1);
             assert!(ran.stdout.ends_with(b"good\n"), "{name} {file}");
             let ran = ran
@@ -102,7 +102,7 @@ fn damaged_data_is_named_and_the_others_come() {
 
 #[test]
 #[ignore = "peer: gzip, zstd and xz"]
-fn what_the_usual_programs_write_is_read() {
+fn output_of_gzip_zstd_and_xz_is_decompressed() {
     let folder = Folder::new();
     let script = "set -e -o pipefail; seq 200000 > a
         for c in 'gzip -1' 'gzip -9' 'zstd -1' 'zstd -19 --long=27' 'xz -0' 'xz -9e' 'xz -T2'; do

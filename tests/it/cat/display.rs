@@ -1,4 +1,4 @@
-//! What is shown: byte for byte what GNU shows.
+//! Display options: the same output as GNU `cat`.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,34 +7,34 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
 
-/// How a cat ended, what it wrote, and what it said.
+/// Result of a run.
 #[derive(PartialEq, Eq)]
-struct Ended {
+struct RunResult {
     code: Option<i32>,
     bytes: Vec<u8>,
-    said: String,
+    stderr: String,
 }
 
-/// Where a cat's output goes.
+/// Destination of the output.
 #[derive(Debug, Clone, Copy)]
-enum To {
+enum Stdout {
     Pipe,
     File,
-    EndOfFile,
+    AppendedFile,
 }
 
-/// What a cat is given.
+/// Arguments and standard streams of a run.
 #[derive(Debug)]
 struct Run {
     arguments: Vec<OsString>,
     stdin: Vec<u8>,
     stdin_is_file: bool,
-    to: To,
+    stdout: Stdout,
 }
 
 impl Run {
     #[track_caller]
-    fn of(&self, folder: &Folder, mut cat: Command) -> Ended {
+    fn run(&self, folder: &Folder, mut cat: Command) -> RunResult {
         cat.args(&self.arguments)
             .current_dir(folder.path(""))
             .env("LC_ALL", "C");
@@ -45,46 +45,45 @@ impl Run {
             cat.stdin(File::open(folder.write("stdin", &self.stdin)).unwrap());
         }
         let path = folder.write("stdout", "old\n");
-        match self.to {
-            To::Pipe => {}
-            To::File => drop(cat.stdout(File::create(&path).unwrap())),
-            To::EndOfFile => {
+        match self.stdout {
+            Stdout::Pipe => {}
+            Stdout::File => drop(cat.stdout(File::create(&path).unwrap())),
+            Stdout::AppendedFile => {
                 cat.stdout(OpenOptions::new().append(true).open(&path).unwrap());
             }
         }
-        let mut child = cat.spawn().expect("start a cat");
-        let (pipe, bytes) = (child.stdin.take(), self.stdin.clone());
-        // One that reads no stdin closes it.
-        let feeder = thread::spawn(move || drop(pipe.map(|mut pipe| pipe.write_all(&bytes))));
-        let output = child.wait_with_output().expect("run a cat");
-        feeder.join().unwrap();
-        let written = [output.stdout, folder.read("stdout")].concat();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ended {
+        let mut child = cat.spawn().expect("start cat");
+        let pipe = child.stdin.take();
+        let bytes = self.stdin.clone();
+        // The write fails if the program does not read its stdin.
+        let writer = thread::spawn(move || drop(pipe.map(|mut pipe| pipe.write_all(&bytes))));
+        let output = child.wait_with_output().expect("wait for cat");
+        writer.join().unwrap();
+        RunResult {
             code: output.status.code(),
-            bytes: written,
-            said,
+            bytes: [output.stdout, folder.read("stdout")].concat(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 
-    fn of_gnu(&self, folder: &Folder) -> Ended {
-        self.of(folder, Command::new("cat"))
+    fn run_gnu(&self, folder: &Folder) -> RunResult {
+        self.run(folder, Command::new("cat"))
     }
 
-    /// Ours; of what it says, as much as GNU says too.
-    fn of_ours(&self, folder: &Folder) -> Ended {
+    /// Runs the program under test, and converts its errors to the form of GNU.
+    fn run_myapp(&self, folder: &Folder) -> RunResult {
         let mut cat = Command::new(env!("CARGO_BIN_EXE_myapp"));
         cat.arg("cat");
-        let ended = self.of(folder, cat);
-        let said = ended
-            .said
+        let result = self.run(folder, cat);
+        let stderr = result
+            .stderr
             .replace("myapp: open ", "cat: ")
             .replace("myapp: read ", "cat: ");
-        Ended { said, ..ended }
+        RunResult { stderr, ..result }
     }
 }
 
-const LONG: [&str; 8] = [
+const LONG_OPTIONS: [&str; 8] = [
     "--show-all",
     "--number-nonblank",
     "--show-ends",
@@ -95,8 +94,8 @@ const LONG: [&str; 8] = [
     "-u",
 ];
 
-/// What is named beside nasty files: streams, what cannot be read, names that are hard to read.
-const ODD: [&[u8]; 12] = [
+/// Arguments besides random files: streams, unreadable files, unusual names.
+const OTHER_FILES: [&[u8]; 12] = [
     b"-",
     b"-",
     b"-",
@@ -115,8 +114,8 @@ fn random_run(random: &mut fastrand::Rng) -> Run {
     let mut arguments: Vec<Vec<u8>> = Vec::new();
     for _ in 0..random.usize(..4) {
         arguments.push(match random.u8(..4) {
-            0 => random.choice(LONG).unwrap().into(),
-            // Several in one.
+            0 => random.choice(LONG_OPTIONS).unwrap().into(),
+            // Several letters in one argument.
             _ => {
                 let short = (0..random.usize(1..4)).map(|_| random.choice(*b"AbeEnstTuv").unwrap());
                 [b'-']
@@ -128,20 +127,22 @@ fn random_run(random: &mut fastrand::Rng) -> Run {
     }
     for _ in 0..random.usize(..6) {
         arguments.push(match random.u8(..3) {
-            0 => random.choice(ODD).unwrap().into(),
+            0 => random.choice(OTHER_FILES).unwrap().into(),
             _ => format!("file {}", random.u8(..8)).into(),
         });
     }
-    // Options may come after files, but behind `--` all are files.
+    // Options may follow files, but after `--` all arguments are files.
     random.shuffle(&mut arguments);
     if random.u8(..8) == 0 {
         arguments.extend([b"--".to_vec(), b"-n".to_vec(), b"--number".to_vec()]);
     }
     Run {
         arguments: arguments.into_iter().map(OsString::from_vec).collect(),
-        stdin: nasty(random),
+        stdin: random_text(random),
         stdin_is_file: random.bool(),
-        to: random.choice([To::Pipe, To::File, To::EndOfFile]).unwrap(),
+        stdout: random
+            .choice([Stdout::Pipe, Stdout::File, Stdout::AppendedFile])
+            .unwrap(),
     }
 }
 
@@ -152,11 +153,11 @@ fn random_runs_equal_gnu_cat() {
 
 #[test]
 #[ignore = "slow: 2,000 random runs"]
-fn two_thousand_random_runs_equal_gnu_cat() {
+fn many_random_runs_equal_gnu_cat() {
     compare_random_runs(2_000);
 }
 
-/// Compares random runs with GNU cat. `SEED=N` in the environment repeats them.
+/// Compares random runs with GNU `cat`. `SEED=N` in the environment repeats them.
 fn compare_random_runs(runs: usize) {
     let seed = env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
@@ -175,79 +176,80 @@ fn compare_random_runs(runs: usize) {
     }
     for number in 0..runs {
         if number % 10 == 0 {
-            (0..8).for_each(|n| drop(folder.write(&format!("file {n}"), nasty(&mut random))));
+            (0..8).for_each(|n| drop(folder.write(&format!("file {n}"), random_text(&mut random))));
         }
         let run = random_run(&mut random);
-        let (wanted, ours) = (run.of_gnu(&folder), run.of_ours(&folder));
-        let same = [
-            ("exit codes", ours.code == wanted.code),
-            ("bytes", ours.bytes == wanted.bytes),
-            ("errors", ours.said == wanted.said),
+        let expected = run.run_gnu(&folder);
+        let actual = run.run_myapp(&folder);
+        let comparisons = [
+            ("exit codes", actual.code == expected.code),
+            ("bytes", actual.bytes == expected.bytes),
+            ("errors", actual.stderr == expected.stderr),
         ];
-        if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+        if let Some((difference, _)) = comparisons.iter().find(|(_, is_equal)| !is_equal) {
             let Run {
                 arguments,
                 stdin_is_file,
-                to,
+                stdout,
                 ..
             } = run;
             panic!(
-                "seed {seed}, run {number}: {what} differ: {arguments:?}, to {to:?}, stdin is a \
-                 file: {stdin_is_file}\nours said: {}\ntheirs said: {}",
-                ours.said, wanted.said
+                "seed {seed}, run {number}: {difference} differ: {arguments:?}, stdout {stdout:?}, \
+                 stdin is a file: {stdin_is_file}\nactual: {}\nexpected: {}",
+                actual.stderr, expected.stderr
             );
         }
     }
 }
 
-/// What GNU shows of some files.
+/// Returns the output of GNU `cat`.
 #[track_caller]
-fn gnu(folder: &Folder, arguments: &[&str]) -> Vec<u8> {
+fn gnu_output(folder: &Folder, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("cat")
         .args(arguments)
         .current_dir(folder.path(""))
         .output();
-    output.expect("run the system's cat").stdout
+    output.expect("run GNU cat").stdout
 }
 
 #[test]
-fn long_names_mean_what_the_short_ones_mean() {
+fn long_options_equal_short_ones() {
     let folder = Folder::new();
     folder.write("a", b"a\t\x01\r\n\n\n\xff");
-    for (long, short) in LONG
+    for (long, short) in LONG_OPTIONS
         .iter()
         .zip(["-A", "-b", "-E", "-n", "-s", "-T", "-v", "-u"])
     {
-        let wanted = gnu(&folder, &[short, "a"]);
+        let expected = gnu_output(&folder, &[short, "a"]);
         folder
             .myapp(["cat", long, "a"])
             .run()
             .code(0)
-            .prints(wanted)
+            .prints(expected)
             .silent();
     }
 }
 
 #[test]
-fn numbers_run_on_over_files_and_past_a_million() {
+fn line_numbers_continue_across_files() {
     let folder = Folder::new();
     folder.write("a", "a\n\n\n".repeat(400_000));
     folder.write("b", "no newline at the end");
     for flag in ["-n", "-b", "-ns", "-bE"] {
-        let wanted = gnu(&folder, &[flag, "b", "a", "b", "a", "b"]);
+        let expected = gnu_output(&folder, &[flag, "b", "a", "b", "a", "b"]);
         let ran = folder
             .myapp(["cat", flag, "b", "a", "b", "a", "b"])
             .run()
             .code(0)
             .silent();
-        assert!(ran.stdout == wanted, "{flag}");
+        assert!(ran.stdout == expected, "{flag}");
     }
 }
 
 #[test]
-fn a_line_end_may_come_in_two_pieces() {
+fn crlf_split_across_reads_is_one_line_end() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let mut running = folder.myapp(["cat", "-E", "f"]).start();
     let mut f = OpenOptions::new()
         .write(true)

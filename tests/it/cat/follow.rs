@@ -1,4 +1,4 @@
-//! Files that go on.
+//! Followed files.
 
 use super::*;
 
@@ -10,23 +10,23 @@ fn append(folder: &Folder, name: &str, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// Starts to follow these files; those that are there hold a line with their name.
+/// Follows these files, after creating the first ones with their name as a line.
 #[track_caller]
-fn follow(there: &[&str], later: &[&str]) -> (Folder, Running) {
+fn follow(existing: &[&str], missing: &[&str]) -> (Folder, Running) {
     let folder = Folder::new();
-    there
+    existing
         .iter()
         .for_each(|name| drop(folder.write(name, format!("{name}\n"))));
-    let arguments = [&["cat", "-f"], there, later].concat();
+    let arguments = [&["cat", "-f"], existing, missing].concat();
     let mut running = folder.myapp(arguments).with_default_signals().start();
-    there
+    existing
         .iter()
         .for_each(|name| assert_eq!(running.line(), *name));
     (folder, running)
 }
 
 #[test]
-fn what_is_appended_comes_from_several_files_at_once() {
+fn appended_lines_of_several_files_are_followed() {
     let (folder, mut running) = follow(&["a", "b", "c"], &[]);
     for round in 0..20 {
         for name in ["b", "a", "c"] {
@@ -38,7 +38,7 @@ fn what_is_appended_comes_from_several_files_at_once() {
     append(&folder, "b", "half a line");
     append(&folder, "b", " and the other\n");
     assert_eq!(running.line(), "half a line and the other");
-    // At the same time: each file's lines whole and in their order.
+    // With concurrent writers, the lines of each file are complete and in order.
     let writers = ["a", "b", "c"].map(|name| {
         let path = folder.path(name);
         thread::spawn(move || {
@@ -58,20 +58,20 @@ fn what_is_appended_comes_from_several_files_at_once() {
         .for_each(|writer| writer.join().unwrap());
     running.signal(Signal::INT);
     let ran = running.wait();
-    ended_by(&ran, 2);
+    assert_killed_by(&ran, 2);
     ran.silent();
 }
 
 #[test]
-fn a_followed_file_that_is_cut_comes_from_its_start() {
+fn truncated_file_is_read_from_its_start() {
     let (folder, mut running) = follow(&["a"], &[]);
-    append(&folder, "a", "more than what comes next\n");
-    assert_eq!(running.line(), "more than what comes next");
-    fs::write(folder.path("a"), "anew\n").unwrap();
-    assert_eq!(running.line(), "anew");
-    append(&folder, "a", "on\n");
-    assert_eq!(running.line(), "on");
-    // Copied and cut, as log rotation does it.
+    append(&folder, "a", "a longer line than the next\n");
+    assert_eq!(running.line(), "a longer line than the next");
+    fs::write(folder.path("a"), "rewritten\n").unwrap();
+    assert_eq!(running.line(), "rewritten");
+    append(&folder, "a", "more\n");
+    assert_eq!(running.line(), "more");
+    // Copied and truncated, as log rotation does.
     fs::copy(folder.path("a"), folder.path("a.1")).unwrap();
     fs::OpenOptions::new()
         .write(true)
@@ -79,39 +79,39 @@ fn a_followed_file_that_is_cut_comes_from_its_start() {
         .unwrap()
         .set_len(0)
         .unwrap();
-    append(&folder, "a", "cut\n");
-    assert_eq!(running.line(), "cut");
+    append(&folder, "a", "truncated\n");
+    assert_eq!(running.line(), "truncated");
 }
 
 #[test]
-fn a_followed_file_that_is_renamed_is_read_to_its_end_before_the_new_one() {
+fn renamed_file_is_read_to_its_end_before_the_new_one() {
     let (folder, mut running) = follow(&["a"], &[]);
     fs::rename(folder.path("a"), folder.path("a.1")).unwrap();
     append(&folder, "a.1", "to the old\n");
     assert_eq!(running.line(), "to the old");
     folder.write("a", "to the new\n");
     assert_eq!(running.line(), "to the new");
-    append(&folder, "a", "on\n");
-    assert_eq!(running.line(), "on");
+    append(&folder, "a", "more\n");
+    assert_eq!(running.line(), "more");
 }
 
 #[test]
-fn what_takes_the_place_of_a_followed_file_is_followed() {
+fn replacement_of_a_followed_file_is_followed() {
     let (folder, mut running) = follow(&["a", "b"], &[]);
-    // A hard link, then appended to under its other name.
+    // A hard link, then appended to by its other name.
     folder.write("other", "linked\n");
     fs::remove_file(folder.path("b")).unwrap();
     fs::hard_link(folder.path("other"), folder.path("b")).unwrap();
     assert_eq!(running.line(), "linked");
     append(&folder, "other", "by its other name\n");
     assert_eq!(running.line(), "by its other name");
-    // By a rename.
+    // A renamed file.
     folder.write("new", "renamed\n");
     fs::rename(folder.path("new"), folder.path("b")).unwrap();
     assert_eq!(running.line(), "renamed");
-    append(&folder, "b", "on\n");
-    assert_eq!(running.line(), "on");
-    // A symbolic link that leads elsewhere from now on.
+    append(&folder, "b", "more\n");
+    assert_eq!(running.line(), "more");
+    // A symbolic link to another file.
     fs::remove_file(folder.path("a")).unwrap();
     symlink("other", folder.path("a")).unwrap();
     assert_eq!(
@@ -121,7 +121,7 @@ fn what_takes_the_place_of_a_followed_file_is_followed() {
 }
 
 #[test]
-fn a_followed_file_may_appear_later_and_go_and_come_back() {
+fn followed_file_may_appear_and_reappear() {
     let (folder, mut running) = follow(&["a"], &["later"]);
     folder.write("later", "here\n");
     assert_eq!(running.line(), "here");
@@ -134,12 +134,12 @@ fn a_followed_file_may_appear_later_and_go_and_come_back() {
     assert_eq!(running.line(), "the other is still followed");
     running.signal(Signal::TERM);
     let ran = running.wait();
-    ended_by(&ran, 15);
+    assert_killed_by(&ran, 15);
     assert_eq!(ran.stderr, "myapp: open later: No such file or directory\n");
 }
 
 #[test]
-fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
+fn idle_follow_uses_no_cpu_and_ends_with_its_reader() {
     let folder = Folder::new();
     folder.write("a", "a\n");
     let script = "$MYAPP cat -f a no 2> err | head -n 1; echo ${PIPESTATUS[0]}";
@@ -163,7 +163,7 @@ fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
     idle();
     append(&folder, "a", "b\n");
     assert_eq!(running.line(), "     2\tb");
-    // Nor while it is gone, or something in its place cannot be read.
+    // Nor while it is missing, or a folder has taken its place.
     fs::remove_file(folder.path("a")).unwrap();
     idle();
     fs::create_dir(folder.path("a")).unwrap();
@@ -174,7 +174,7 @@ fn following_costs_nothing_while_nothing_happens_and_ends_with_its_reader() {
 }
 
 #[test]
-fn with_nothing_to_follow_the_end_is_the_end() {
+fn follow_without_regular_files_ends() {
     let folder = Folder::new();
     folder
         .myapp(["cat", "-f"])

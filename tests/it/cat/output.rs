@@ -1,9 +1,9 @@
-//! Where the bytes go: replaced whole, appended, or written into; never half.
+//! Outputs: replaced atomically, appended to, or written into.
 
 use super::*;
 
 #[test]
-fn a_full_output_is_blamed_on_the_output() {
+fn full_output_is_a_write_error() {
     let folder = Folder::new();
     folder.write("a", vec![b'a'; 300_000]);
     for script in [
@@ -24,7 +24,7 @@ fn a_full_output_is_blamed_on_the_output() {
 }
 
 #[test]
-fn after_a_failed_write_the_old_file_is_there_and_nothing_beside() {
+fn failed_write_keeps_the_old_file() {
     let folder = Folder::new();
     folder.write("a", vec![b'a'; 300_000]);
     folder.write("out", "old");
@@ -37,7 +37,7 @@ fn after_a_failed_write_the_old_file_is_there_and_nothing_beside() {
 }
 
 #[test]
-fn an_input_that_is_also_the_output_does_not_feed_on_itself() {
+fn input_that_is_also_output_does_not_loop() {
     let folder = Folder::new();
     for (script, file, content, code) in [
         ("$MYAPP cat a >> a", "a", "aaa\n", 1),
@@ -79,9 +79,9 @@ fn an_input_that_is_also_the_output_does_not_feed_on_itself() {
 }
 
 #[test]
-fn a_pipe_that_is_input_and_output_is_refused() {
+fn pipe_on_both_sides_is_refused() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let output = shell(
         &folder,
         "exec 3<>f; echo x >&3; timeout 20 $MYAPP cat <&3 >&3",
@@ -92,10 +92,10 @@ fn a_pipe_that_is_input_and_output_is_refused() {
 }
 
 #[test]
-fn closed_streams_end_nothing_badly() {
+fn closed_standard_streams_are_dev_null() {
     let folder = Folder::new();
     folder.write("a", "a");
-    // The standard library opens /dev/null in their place, so that no file gets their number.
+    // The standard library opens /dev/null in their place, so that no file gets their descriptor.
     let output = shell(&folder, "$MYAPP cat - a <&-");
     assert_eq!(
         (output.status.code(), &output.stdout[..]),
@@ -110,7 +110,7 @@ fn closed_streams_end_nothing_badly() {
 }
 
 #[test]
-fn the_output_keeps_the_mode_and_the_links_of_the_old_one() {
+fn replaced_file_keeps_mode_and_symlink() {
     let folder = Folder::new();
     folder.write("a", "new");
     folder.write("real", "old");
@@ -135,17 +135,17 @@ fn the_output_keeps_the_mode_and_the_links_of_the_old_one() {
         .code(0)
         .silent();
     assert_eq!(folder.read("made"), b"new");
-    assert_eq!(mode("made"), mode("a"), "as any new file");
+    assert_eq!(mode("made"), mode("a"), "like any new file");
     assert_eq!(folder.names(), ["a", "dangling", "made", "real", "sub"]);
 }
 
 #[test]
-fn the_owner_of_the_old_file_stays_the_owner() {
+fn replaced_file_keeps_its_owner() {
     let folder = Folder::new();
     folder.write("a", "new");
     let old = folder.write("out", "old");
     if std::os::unix::fs::chown(&old, Some(12345), Some(12346)).is_err() {
-        eprintln!("only root can give a file to another owner: nothing to see here");
+        eprintln!("skipped: only root can change the owner of a file");
         return;
     }
     fs::set_permissions(&old, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -162,7 +162,7 @@ fn the_owner_of_the_old_file_stays_the_owner() {
 }
 
 #[test]
-fn the_output_appears_only_when_it_is_whole() {
+fn file_is_replaced_only_when_complete() {
     let folder = Folder::new();
     let (running, f) = start_on_fifo(&folder);
     assert_eq!(folder.read("out"), b"old");
@@ -173,13 +173,13 @@ fn the_output_appears_only_when_it_is_whole() {
 }
 
 #[test]
-fn killed_halfway_the_old_file_is_whole_with_nothing_beside() {
+fn sigkill_keeps_the_old_file() {
     let folder = Folder::new();
     let (running, _f) = start_on_fifo(&folder);
     running.signal(Signal::KILL);
     running.wait();
     assert_eq!(folder.read("out"), b"old");
-    // The new one has had no name yet, where the file system has such files: most do.
+    // The temporary file has no name, on most file systems.
     assert_eq!(folder.names(), ["f", "out"]);
     folder
         .myapp(["cat", "-o", "out", "out", "out"])
@@ -191,7 +191,7 @@ fn killed_halfway_the_old_file_is_whole_with_nothing_beside() {
 
 #[track_caller]
 fn start_on_fifo(folder: &Folder) -> (Running, fs::File) {
-    fifo(folder, "f");
+    make_fifo(folder, "f");
     folder.write("out", "old");
     let running = folder.myapp(["cat", "-o", "out", "f"]).start();
     let mut f = OpenOptions::new()
@@ -199,14 +199,14 @@ fn start_on_fifo(folder: &Folder) -> (Running, fs::File) {
         .open(folder.path("f"))
         .unwrap();
     f.write_all(b"new").unwrap();
-    until("the new file grows", || {
-        size_of_new(folder, running.id()) == 3
+    wait_until("the temporary file is written", || {
+        temporary_file_len(folder, running.id()) == 3
     });
     (running, f)
 }
 
 #[test]
-fn a_signal_leaves_the_old_file_and_nothing_beside() {
+fn signal_keeps_the_old_file() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let folder = Folder::new();
         let (running, _f) = start_on_fifo(&folder);
@@ -218,7 +218,7 @@ fn a_signal_leaves_the_old_file_and_nothing_beside() {
 }
 
 #[test]
-fn appended_bytes_come_behind_the_old_ones() {
+fn append_keeps_existing_bytes() {
     let folder = Folder::new();
     folder.write("a", "a");
     folder
@@ -235,7 +235,7 @@ fn appended_bytes_come_behind_the_old_ones() {
 }
 
 #[test]
-fn tee_writes_to_both() {
+fn tee_writes_to_file_and_stdout() {
     let folder = Folder::new();
     folder.write("a", "a\n");
     folder
@@ -254,7 +254,7 @@ fn tee_writes_to_both() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_written_into() {
+fn devices_and_fifos_are_written_into() {
     let folder = Folder::new();
     folder.write("a", "a");
     fs::create_dir(folder.path("folder")).unwrap();
@@ -264,7 +264,7 @@ fn what_is_no_regular_file_is_written_into() {
         .code(0)
         .silent();
     assert!(!Path::new("/dev/null").is_file());
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let running = folder.myapp(["cat", "-o", "f", "a"]).start();
     assert_eq!(fs::read(folder.path("f")).unwrap(), b"a");
     running.wait().code(0).silent();
@@ -289,7 +289,7 @@ fn what_is_no_regular_file_is_written_into() {
 }
 
 #[test]
-fn large_files_come_whole_by_every_way() {
+fn large_files_are_copied_by_every_system_call() {
     let folder = Folder::new();
     let mut random = fastrand::Rng::new();
     for (name, size) in [
@@ -309,7 +309,7 @@ fn large_files_come_whole_by_every_way() {
     let other = other.path().join("out").display().to_string();
     let inputs = "big small large small odd - big";
     for output in [
-        // A pipe, files here, on another file system and for appending, sockets.
+        // A pipe; files on this and another file system, truncated, appended to and replaced.
         "$MYAPP cat INPUTS < odd | cat > out",
         "$MYAPP cat INPUTS < odd > out",
         "rm -f out; $MYAPP cat INPUTS < odd >> out",
@@ -318,7 +318,7 @@ fn large_files_come_whole_by_every_way() {
         "$MYAPP cat -o OTHER INPUTS < odd; cp OTHER out",
         "rm -f out; $MYAPP cat -a -o out INPUTS < odd",
         "$MYAPP cat --tee -o out INPUTS < odd | cmp - out",
-        // The same from pipes.
+        // From pipes.
         "cat odd | $MYAPP cat INPUTS | cat > out",
         "cat odd | $MYAPP cat INPUTS > out",
         "cat odd | $MYAPP cat INPUTS >> OTHER; cp OTHER out",
@@ -342,7 +342,7 @@ fn large_files_come_whole_by_every_way() {
 }
 
 #[test]
-fn a_pipe_set_to_never_wait_gets_all_bytes() {
+fn nonblocking_pipe_receives_all_bytes() {
     let folder = Folder::new();
     folder.write("big", vec![b'x'; 5 << 20]);
     let (mut reader, writer) = std::io::pipe().unwrap();

@@ -1,12 +1,12 @@
-//! Inputs: their order, their errors, what waits and what never ends.
+//! Inputs: order, errors, waiting, and endless inputs.
 
 use super::*;
 
-/// A file that can only be written.
-const FORBIDDEN: &str = "/proc/sys/vm/drop_caches";
+/// A file without read permission, even for root.
+const UNREADABLE: &str = "/proc/sys/vm/drop_caches";
 
 #[test]
-fn a_thousand_files_come_in_order() {
+fn files_are_written_in_argument_order() {
     let folder = Folder::new();
     let mut arguments = vec!["cat".to_owned()];
     let mut all = String::new();
@@ -23,7 +23,7 @@ fn a_thousand_files_come_in_order() {
 }
 
 #[test]
-fn many_files_need_few_descriptors() {
+fn many_files_fit_a_low_descriptor_limit() {
     let folder = Folder::new();
     let script = "for i in $(seq 2000); do echo $i > $i; done; ulimit -n 20
         $MYAPP cat $(seq 2000) | cmp - <(seq 2000)";
@@ -37,11 +37,11 @@ fn many_files_need_few_descriptors() {
 }
 
 #[test]
-fn slow_inputs_are_read_at_the_same_time() {
+fn slow_inputs_are_read_concurrently() {
     let folder = Folder::new();
     folder.write("file", "file\n");
     let names = ["one", "two", "three", "four"];
-    names.iter().for_each(|name| fifo(&folder, name));
+    names.iter().for_each(|name| make_fifo(&folder, name));
     let start = Instant::now();
     let running = folder
         .myapp(["cat", "one", "file", "two", "three", "four"])
@@ -50,7 +50,7 @@ fn slow_inputs_are_read_at_the_same_time() {
         let path = folder.path(name);
         thread::spawn(move || {
             let mut fifo = OpenOptions::new().write(true).open(path).unwrap();
-            // Each writes more than a pipe holds, so it ends only if somebody reads.
+            // Each writes more than the capacity of a pipe, so it ends only if its pipe is read.
             for _ in 0..6 {
                 thread::sleep(Duration::from_millis(200));
                 fifo.write_all(&[name.as_bytes()[0]; 30_000]).unwrap();
@@ -67,37 +67,87 @@ fn slow_inputs_are_read_at_the_same_time() {
     assert!(ran.text() == all, "{} bytes", ran.stdout.len());
     assert!(
         elapsed < Duration::from_secs(3),
-        "one after another takes 4.8 s, this {elapsed:?}"
+        "{elapsed:?}, but sequential reading takes 4.8 s"
     );
 }
 
 #[test]
-fn one_after_another_a_slow_input_waits_for_its_turn() {
+fn sequential_opens_one_input_at_a_time() {
     let folder = Folder::new();
-    fifo(&folder, "one");
-    fifo(&folder, "two");
+    make_fifo(&folder, "one");
+    make_fifo(&folder, "two");
     let running = folder.myapp(["cat", "--sequential", "one", "two"]).start();
     let mut one = OpenOptions::new()
         .write(true)
         .open(folder.path("one"))
         .unwrap();
-    let no_wait = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
-    let open = || rustix::fs::open(folder.path("two"), no_wait, rustix::fs::Mode::empty());
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+    let open = || rustix::fs::open(folder.path("two"), flags, rustix::fs::Mode::empty());
     one.write_all(b"1").unwrap();
     assert_eq!(
         open().err(),
         Some(rustix::io::Errno::NXIO),
-        "nobody reads the second yet"
+        "the second is not open yet"
     );
     drop(one);
-    until("the second is read", || open().is_ok());
+    wait_until("the second is open", || open().is_ok());
     running.wait().code(0).prints("1");
 }
 
 #[test]
-fn a_fifo_named_twice_is_read_twice_in_turn() {
+fn as_completed_writes_complete_files_as_ready() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    folder.write("file", "file\n");
+    ["slow", "quick", "long"]
+        .iter()
+        .for_each(|name| make_fifo(&folder, name));
+    let arguments = [
+        "cat",
+        "--as-completed",
+        "slow",
+        "no",
+        "long",
+        "quick",
+        "file",
+        "-",
+        "-",
+    ];
+    let mut running = folder.myapp(arguments).stdin("stdin\n").start();
+    let open = |name: &str| {
+        OpenOptions::new()
+            .write(true)
+            .open(folder.path(name))
+            .unwrap()
+    };
+    let first: Vec<_> = (0..2).map(|_| running.line()).collect();
+    assert!(first.contains(&"file".to_owned()), "{first:?}");
+    assert!(first.contains(&"stdin".to_owned()), "{first:?}");
+    let mut slow = open("slow");
+    let mut long = open("long");
+    let mut quick = open("quick");
+    slow.write_all(b"slow 1\n").unwrap();
+    quick.write_all(b"quick\n").unwrap();
+    drop(quick);
+    assert_eq!(running.line(), "quick");
+    // More than the read-ahead buffer, so this input is written next, before it has ended.
+    let bulk = [&b"long\n"[..], &[b'l'; 1 << 20], b"\n"].concat();
+    let writer = thread::spawn(move || long.write_all(&bulk).unwrap());
+    assert_eq!(running.line(), "long");
+    drop(slow);
+    assert_eq!(running.line().len(), 1 << 20);
+    writer.join().unwrap();
+    assert_eq!(running.line(), "slow 1");
+    running
+        .wait()
+        .code(1)
+        .prints("")
+        .says("myapp: open no: No such file");
+}
+
+#[test]
+fn fifo_given_twice_is_read_twice_in_order() {
+    let folder = Folder::new();
+    make_fifo(&folder, "f");
     symlink("f", folder.path("g")).unwrap();
     folder.write("file", "between\n");
     let mut running = folder.myapp(["cat", "f", "file", "g"]).start();
@@ -109,9 +159,9 @@ fn a_fifo_named_twice_is_read_twice_in_turn() {
 }
 
 #[test]
-fn a_file_that_comes_before_its_turn_is_read() {
+fn file_created_before_its_turn_is_read() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     let running = folder.myapp(["cat", "f", "later"]).start();
     let mut f = OpenOptions::new()
         .write(true)
@@ -124,10 +174,10 @@ fn a_file_that_comes_before_its_turn_is_read() {
 }
 
 #[test]
-fn the_first_bytes_of_a_slow_pipe_appear_at_once() {
+fn slow_pipe_is_not_buffered() {
     for flags in [&["cat"][..], &["cat", "-n"], &["cat", "-v"]] {
         let folder = Folder::new();
-        fifo(&folder, "f");
+        make_fifo(&folder, "f");
         let mut running = folder.myapp([flags, &["f"]].concat()).start();
         let mut f = OpenOptions::new()
             .write(true)
@@ -141,13 +191,12 @@ fn the_first_bytes_of_a_slow_pipe_appear_at_once() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_the_others_come() {
+fn unreadable_inputs_are_reported_and_skipped() {
     let folder = Folder::new();
     folder.write("a", "a");
     folder.write("b", "b");
     fs::create_dir(folder.path("folder")).unwrap();
     folder
-        // Not even root may read the last.
         .myapp([
             "cat",
             "a",
@@ -157,19 +206,19 @@ fn what_cannot_be_read_is_named_and_the_others_come() {
             "a",
             "/proc/self/mem",
             "b",
-            FORBIDDEN,
+            UNREADABLE,
         ])
         .run()
         .code(1)
         .prints("abab")
-        .says(&format!("myapp: open {FORBIDDEN}: Permission denied\n"))
+        .says(&format!("myapp: open {UNREADABLE}: Permission denied\n"))
         .says("myapp: open missing: No such file or directory\n")
         .says("myapp: open folder: Is a directory\n")
         .says("myapp: read /proc/self/mem: Input/output error\n");
 }
 
 #[test]
-fn errors_and_output_come_in_their_order() {
+fn errors_and_output_appear_in_order() {
     let folder = Folder::new();
     folder.write("a", "a\n");
     let output = shell(&folder, "$MYAPP cat a missing a 2>&1");
@@ -181,7 +230,7 @@ fn errors_and_output_come_in_their_order() {
 }
 
 #[test]
-fn names_of_all_kinds_are_names() {
+fn unusual_names_are_read_and_escaped_in_errors() {
     let folder = Folder::new();
     shell(
         &folder,
@@ -198,7 +247,7 @@ fn names_of_all_kinds_are_names() {
 }
 
 #[test]
-fn stdin_goes_on_where_it_stands() {
+fn stdin_is_read_from_its_current_position() {
     let folder = Folder::new();
     folder.write("lines", "one\ntwo\nthree\n");
     let script = "{ read first; $MYAPP cat -n - -; } < lines";
@@ -214,16 +263,16 @@ fn stdin_goes_on_where_it_stands() {
 }
 
 #[test]
-fn files_that_do_not_tell_their_size_are_read_to_the_end() {
+fn files_without_a_size_are_read_to_the_end() {
     let folder = Folder::new();
     folder.write("empty", "");
-    let wanted = fs::read("/proc/cpuinfo").unwrap().len();
+    let expected = fs::read("/proc/cpuinfo").unwrap().len();
     let ran = folder
         .myapp(["cat", "empty", "/proc/cpuinfo"])
         .run()
         .code(0)
         .silent();
-    assert!(ran.stdout.len().abs_diff(wanted) < 1000 && wanted > 0);
+    assert!(ran.stdout.len().abs_diff(expected) < 1000 && expected > 0);
     let page = fs::read("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     if !page.is_empty() {
         folder
@@ -235,7 +284,7 @@ fn files_that_do_not_tell_their_size_are_read_to_the_end() {
 }
 
 #[test]
-fn an_input_without_end_ends_with_its_reader() {
+fn endless_input_ends_with_its_reader() {
     let folder = Folder::new();
     let script = "truncate -s 1T sparse
         $MYAPP cat /dev/zero | head -c 10 | wc -c; echo ${PIPESTATUS[0]}
@@ -250,18 +299,18 @@ fn an_input_without_end_ends_with_its_reader() {
 }
 
 #[test]
-fn a_fifo_that_nobody_opens_is_left_by_a_signal() {
+fn signal_ends_a_wait_for_a_fifo() {
     let folder = Folder::new();
-    fifo(&folder, "f");
+    make_fifo(&folder, "f");
     for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
         let running = folder.myapp(["cat", "f"]).with_default_signals().start();
-        until("it waits", || running.has_open(&folder.path("f")));
+        wait_until("the FIFO is open", || running.has_open(&folder.path("f")));
         running.signal(signal);
-        // Ended by the signal itself, which a shell shows as 130 and 143.
-        ended_by(&running.wait(), number);
+        // Killed by the signal; a shell reports 130 and 143.
+        assert_killed_by(&running.wait(), number);
     }
     let running = folder.myapp(["cat", "-o", "f", "/dev/null"]).start();
-    until("it waits for a reader", || {
+    wait_until("the program waits for a reader", || {
         running.catches(Signal::INT) && running.sleeps()
     });
     running.signal(Signal::INT);

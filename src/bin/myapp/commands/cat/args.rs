@@ -1,0 +1,294 @@
+//! Options of `myapp cat`.
+
+use std::ffi::OsString;
+use std::io;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args};
+use myapp::cat::{Config, Display, Numbers, Order, Sink, Source, WriteMode};
+use myapp::units;
+
+use super::errors::{follow_replaces_file, output_is_stdout};
+use crate::commands::number;
+use crate::exit_code::{Code, Failure};
+use crate::output::log::LogOptions;
+
+const EXAMPLES: &str = "\
+Examples:
+  myapp cat a.txt - b.txt           a.txt, then stdin, then b.txt
+  myapp cat -n *.log                with line numbers
+  myapp cat <(slow 1) <(slow 2)     read both concurrently
+  myapp cat -o all.txt *.txt        replace all.txt atomically
+  myapp cat --delay 0.5 poem.txt    one line every half second
+
+Files that cannot be read are reported on stderr and skipped; the exit code is
+then 1.";
+
+#[derive(Debug, Default, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Files to read; - for stdin, which is the default
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) display: DisplayOptions,
+    #[command(flatten)]
+    pub(super) reading: ReadingOptions,
+    #[command(flatten)]
+    pub(super) output: OutputOptions,
+    /// Increase verbosity; repeat for more
+    #[arg(long, action = ArgAction::Count, help_heading = "Logging")]
+    pub(super) verbose: u8,
+    #[command(flatten)]
+    pub(super) log: LogOptions,
+}
+
+// The options of GNU cat.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Display")]
+pub(super) struct DisplayOptions {
+    /// Equivalent to -vET
+    #[arg(short = 'A', long)]
+    show_all: bool,
+    /// Number nonempty lines, overrides -n
+    #[arg(short = 'b', long)]
+    number_nonblank: bool,
+    /// Equivalent to -vE
+    #[arg(short = 'e')]
+    nonprinting_and_ends: bool,
+    /// Display `$` at the end of each line
+    #[arg(short = 'E', long)]
+    show_ends: bool,
+    /// Number all lines
+    #[arg(short = 'n', long)]
+    number: bool,
+    /// Suppress repeated empty lines
+    #[arg(short = 's', long)]
+    squeeze_blank: bool,
+    /// Equivalent to -vT
+    #[arg(short = 't')]
+    nonprinting_and_tabs: bool,
+    /// Display tabs as `^I`
+    #[arg(short = 'T', long)]
+    show_tabs: bool,
+    /// Ignored, for POSIX compatibility
+    #[arg(short = 'u')]
+    unbuffered: bool,
+    /// Use `^` and `M-` notation, except for tabs and newlines
+    #[arg(short = 'v', long)]
+    show_nonprinting: bool,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Reading")]
+pub(super) struct ReadingOptions {
+    /// Files open at once, for read-ahead
+    #[arg(short, long, value_name = "N", value_parser = number::<NonZeroUsize>, default_value = "64")]
+    jobs: Option<NonZeroUsize>,
+    /// Write files in the order they become ready
+    #[arg(long, conflicts_with = "sequential")]
+    as_completed: bool,
+    /// Read one file after another, without read-ahead
+    #[arg(long, conflicts_with = "jobs")]
+    sequential: bool,
+    /// Keep reading growing, truncated and replaced files
+    #[arg(short, long)]
+    follow: bool,
+    /// Decompress gzip, zstd and xz; copy other files
+    #[arg(short = 'z', long, conflicts_with = "follow")]
+    pub(super) decompress: bool,
+    /// Pause after each line
+    #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
+    delay: Option<Duration>,
+    /// Maximum output rate in bytes per second
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    limit_rate: Option<NonZeroU64>,
+    /// Print open, finish and total times to stderr
+    #[arg(long)]
+    pub(super) timing: bool,
+    /// Show progress on stderr; without a terminal, the total
+    #[arg(long)]
+    pub(super) progress: bool,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputOptions {
+    /// Write to FILE, replacing it atomically at the end
+    #[arg(id = "output", short, long, value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+    /// Append to FILE
+    #[arg(short, long, requires = "output")]
+    append: bool,
+    /// Also write to stdout
+    #[arg(long, requires = "output")]
+    tee: bool,
+    /// fsync FILE before exiting
+    #[arg(long, requires = "output")]
+    fsync: bool,
+}
+
+impl Options {
+    /// Rejects combinations of options that clap cannot check.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.reading.follow && self.output.path.is_some() && !self.output.append {
+            return Err(follow_replaces_file());
+        }
+        Ok(())
+    }
+
+    /// Returns whether the run needs timers, or cleanup after a signal. Other runs need only the
+    /// main thread.
+    pub(super) fn needs_runtime(&self) -> bool {
+        self.reading.delay.is_some()
+            || self.reading.limit_rate.is_some()
+            || self.output.path.is_some()
+    }
+
+    pub(super) fn to_config(&self) -> Config {
+        let reading = &self.reading;
+        let jobs = if reading.sequential {
+            Some(NonZeroUsize::MIN)
+        } else {
+            reading.jobs
+        };
+        Config {
+            display: self.display.to_config(),
+            jobs: jobs.unwrap_or(Config::default().jobs),
+            order: if reading.as_completed {
+                Order::AsCompleted
+            } else {
+                Order::AsGiven
+            },
+            decompress: reading.decompress,
+            follow: reading.follow,
+            delay: reading.delay,
+            rate: reading.limit_rate,
+        }
+    }
+
+    pub(super) fn into_sources_and_sink(self) -> Result<(Vec<Source>, Sink), Failure> {
+        let sources = if self.files.is_empty() {
+            vec![Source::Stdin]
+        } else {
+            self.files.into_iter().map(Into::into).collect()
+        };
+        Ok((sources, self.output.into_sink()?))
+    }
+}
+
+impl DisplayOptions {
+    /// Sets the option with this letter. Returns none if there is no such option.
+    pub(super) fn set(&mut self, letter: u8) -> Option<()> {
+        let option = match letter {
+            b'A' => &mut self.show_all,
+            b'b' => &mut self.number_nonblank,
+            b'e' => &mut self.nonprinting_and_ends,
+            b'E' => &mut self.show_ends,
+            b'n' => &mut self.number,
+            b's' => &mut self.squeeze_blank,
+            b't' => &mut self.nonprinting_and_tabs,
+            b'T' => &mut self.show_tabs,
+            b'u' => &mut self.unbuffered,
+            b'v' => &mut self.show_nonprinting,
+            _ => return None,
+        };
+        *option = true;
+        Some(())
+    }
+
+    fn to_config(&self) -> Display {
+        Display {
+            numbers: match (self.number_nonblank, self.number) {
+                (true, _) => Numbers::NonBlank,
+                (false, true) => Numbers::All,
+                (false, false) => Numbers::None,
+            },
+            squeeze_blank: self.squeeze_blank,
+            ends: self.show_all || self.nonprinting_and_ends || self.show_ends,
+            tabs: self.show_all || self.nonprinting_and_tabs || self.show_tabs,
+            nonprinting: self.show_all
+                || self.nonprinting_and_ends
+                || self.nonprinting_and_tabs
+                || self.show_nonprinting,
+        }
+    }
+}
+
+impl OutputOptions {
+    fn into_sink(self) -> Result<Sink, Failure> {
+        let Some(path) = self.path else {
+            return stdout().map(Sink::Stream);
+        };
+        if path.as_os_str() == "-" {
+            return Err(output_is_stdout());
+        }
+        let mode = if self.append {
+            WriteMode::Append
+        } else {
+            WriteMode::Replace
+        };
+        let tee = if self.tee { Some(stdout()?) } else { None };
+        Ok(Sink::File {
+            path,
+            mode,
+            fsync: self.fsync,
+            tee,
+        })
+    }
+}
+
+/// Returns a duplicate of standard output.
+fn stdout() -> Result<OwnedFd, Failure> {
+    io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("open standard output")
+        .map_err(|error| Failure::new(Code::Failure, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[track_caller]
+    fn parse(arguments: &[&str]) -> Options {
+        CommandLine::parse_from(["cat"].iter().chain(arguments)).options
+    }
+
+    #[test]
+    fn default_options_give_the_default_config() {
+        let config = parse(&[]).to_config();
+        let default = Config::default();
+        assert_eq!(config.display, default.display);
+        assert_eq!(config.jobs, default.jobs);
+        assert_eq!(config.delay, default.delay);
+        assert_eq!(config.rate, default.rate);
+        assert_eq!(config.order, default.order);
+        assert_eq!(config.follow, default.follow);
+        assert_eq!(config.decompress, default.decompress);
+    }
+
+    #[test]
+    fn combined_display_options_equal_their_parts() {
+        let display = |arguments| parse(arguments).to_config().display;
+        assert_eq!(display(&["-A"]), display(&["-v", "-E", "-T"]));
+        assert_eq!(display(&["-e"]), display(&["-vE"]));
+        assert_eq!(display(&["-t"]), display(&["-vT"]));
+        assert_eq!(display(&["-b", "-n"]), display(&["-nb"]));
+        assert_eq!(display(&["-nb"]).numbers, Numbers::NonBlank);
+    }
+}

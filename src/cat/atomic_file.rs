@@ -1,0 +1,199 @@
+//! Atomic replacement of a file: the new file is written in the same folder, without a name where
+//! the file system supports that (`O_TMPFILE`), and takes the place of the old one by a rename.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid};
+use rustix::io::Errno;
+use tempfile::TempPath;
+
+/// Maximum length of a chain of symbolic links, as in Linux.
+const MAX_SYMLINKS: usize = 40;
+
+/// Maximum length of the part of a temporary name that is taken from the file. The complete name
+/// must not exceed 255 bytes.
+const MAX_STEM_LEN: usize = 240;
+
+/// A new file that replaces another one when it is complete. It is removed if it is dropped.
+#[derive(Debug)]
+pub(super) struct AtomicFile {
+    temporary: TemporaryFile,
+    path: PathBuf,
+}
+
+/// A file that is not complete yet.
+#[derive(Debug)]
+enum TemporaryFile {
+    /// Without a name, so that nothing is left even if the process is killed.
+    Anonymous(File),
+    /// With a name, on file systems without `O_TMPFILE`.
+    Named(TempPath),
+}
+
+impl AtomicFile {
+    /// Creates a new file for `path`, which may be a symbolic link. It gets the mode and owner of
+    /// `old`, the existing file, or else the permissions of any new file.
+    pub(super) fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
+        let path = std::path::absolute(resolve_symlinks(path)?)?;
+        let (file, temporary) = TemporaryFile::create_beside(&path, old.is_none())?;
+        if let Some(old) = old {
+            copy_mode_and_owner(&file, old)?;
+        }
+        Ok((file, Self { temporary, path }))
+    }
+
+    /// Returns the absolute path of the file to be replaced.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the old file, and writes the rename to disk if `fsync`. Other processes open
+    /// either the complete old file or the complete new one.
+    pub(super) fn commit(self, fsync: bool) -> io::Result<()> {
+        self.temporary.rename_to(&self.path)?;
+        if fsync {
+            File::open(parent(&self.path)?)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl TemporaryFile {
+    /// Creates a file in the folder of `path`, with the permissions of any new file if `public`.
+    fn create_beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        Self::create_anonymous(path, public).or_else(|_| Self::create_named(path, public))
+    }
+
+    fn create_anonymous(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        let file = write_options(public)
+            .custom_flags(OFlags::TMPFILE.bits() as i32)
+            .open(parent(path)?)?;
+        // Fails without /proc, which is needed to name the file later.
+        fs::metadata(proc_path(&file))?;
+        Ok((file.try_clone()?, Self::Anonymous(file)))
+    }
+
+    fn create_named(path: &Path, public: bool) -> io::Result<(File, Self)> {
+        let create = |name: &Path| write_options(public).create_new(true).open(name);
+        let (file, name) = with_temporary_name(path, create)?;
+        Ok((file, Self::Named(name)))
+    }
+
+    /// Renames the file to `path`. An anonymous file gets a temporary name first, as `linkat`
+    /// cannot replace a file.
+    fn rename_to(self, path: &Path) -> io::Result<()> {
+        let name = match self {
+            Self::Named(name) => name,
+            Self::Anonymous(file) => {
+                let link = |name: &Path| {
+                    let from = proc_path(&file);
+                    let flags = AtFlags::SYMLINK_FOLLOW;
+                    Ok(rustix::fs::linkat(CWD, from, CWD, name, flags)?)
+                };
+                with_temporary_name(path, link)?.1
+            }
+        };
+        name.persist(path).map_err(|error| error.error)
+    }
+}
+
+fn write_options(public: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(if public { 0o666 } else { 0o600 });
+    options
+}
+
+/// Returns a path to an open file that exists even if the file has no name.
+fn proc_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Calls `create` with unused hidden names in the folder of `path` until it succeeds. The name is
+/// removed when the returned [`TempPath`] is dropped.
+fn with_temporary_name<T>(
+    path: &Path,
+    mut create: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<(T, TempPath)> {
+    let name = path.file_name().ok_or(Errno::ISDIR)?.as_bytes();
+    let stem = OsStr::from_bytes(&name[..name.len().min(MAX_STEM_LEN)]);
+    loop {
+        let mut name = OsString::from(".");
+        name.push(stem);
+        name.push(format!(".{:08x}", fastrand::u32(..)));
+        let temporary = path.with_file_name(name);
+        match create(&temporary) {
+            Ok(created) => return Ok((created, TempPath::try_from_path(temporary)?)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Gives the new file the mode and, where permitted, the owner of the old one.
+fn copy_mode_and_owner(file: &File, old: &Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    let mut mode = old.mode() & 0o7777;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        let owner = Uid::from_raw(old.uid());
+        let group = Gid::from_raw(old.gid());
+        if rustix::fs::fchown(file, Some(owner), Some(group)).is_err() {
+            // With another owner, the set-user-ID bit would grant other rights.
+            mode &= 0o777;
+        }
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Follows symbolic links; the last one may be dangling.
+fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_SYMLINKS {
+        match fs::read_link(&path) {
+            Ok(link) => path = path.parent().unwrap_or(Path::new("")).join(link),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// Returns the folder of an absolute path.
+fn parent(path: &Path) -> io::Result<&Path> {
+    Ok(path.parent().ok_or(Errno::ISDIR)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn anonymous_and_named_files_replace_the_old_one() {
+        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("n".repeat(255));
+            fs::write(&path, "old").unwrap();
+            let (mut file, temporary) = create(&path, false).unwrap();
+            file.write_all(b"new").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            temporary.rename_to(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn dropped_temporary_file_is_removed() {
+        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(create(&folder.path().join("f"), true).unwrap());
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+}
