@@ -163,7 +163,7 @@ fn idle_follow_uses_no_cpu_and_ends_with_its_reader() {
     idle();
     append(&folder, "a", "b\n");
     assert_eq!(running.line(), "     2\tb");
-    // Nor while it is missing, or a folder has taken its place.
+    // The same while the file is missing, or a folder has taken its place.
     fs::remove_file(folder.path("a")).unwrap();
     idle();
     fs::create_dir(folder.path("a")).unwrap();

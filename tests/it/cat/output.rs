@@ -354,7 +354,10 @@ fn nonblocking_pipe_receives_all_bytes() {
         .stdout(writer)
         .spawn();
     let mut child = child.unwrap();
-    thread::sleep(Duration::from_millis(100));
+    wait_until("the pipe is full", || {
+        let capacity = rustix::pipe::fcntl_getpipe_size(&reader).unwrap();
+        rustix::io::ioctl_fionread(&reader).unwrap() == capacity as u64
+    });
     let mut all = Vec::new();
     reader.read_to_end(&mut all).unwrap();
     assert!(child.wait().unwrap().success());
