@@ -16,6 +16,7 @@
 //! | [`units`], [`escape`] | sizes and durations; escaping of untrusted bytes |
 //! | [`error_chain`] | an error and its causes on one line |
 //! | [`decompress`] | gzip, zstd and brotli |
+//! | [`atomic_file`] | file that replaces another one atomically |
 //!
 //! A module imports only from those below it, and a tool never from another tool.
 //!
@@ -40,6 +41,7 @@
     clippy::print_stderr
 )]
 
+pub mod atomic_file;
 pub mod cat;
 pub mod decompress;
 pub mod download;

@@ -36,7 +36,6 @@
 //! Terminals and sockets may be both. A file that is replaced may be an input too: its old content
 //! is read, and the new file takes its place at the end.
 
-mod atomic_file;
 mod config;
 mod decompress;
 mod engine;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::atomic_file::AtomicFile;
 use super::error::Error;
+use crate::atomic_file::AtomicFile;
 
 /// Destination of the bytes.
 #[derive(Debug)]

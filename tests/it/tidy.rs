@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, and the modules that its files may import from.
-const ALLOWED_IMPORTS: [(&str, &[&str]); 12] = [
+const ALLOWED_IMPORTS: [(&str, &[&str]); 13] = [
+    ("atomic_file", &[]),
     ("units", &[]),
     ("escape", &[]),
     ("error_chain", &[]),
@@ -21,6 +22,7 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 12] = [
     (
         "cat",
         &[
+            "atomic_file",
             "decompress",
             "limits",
             "runtime",
@@ -48,6 +50,7 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 12] = [
     (
         "download",
         &[
+            "atomic_file",
             "decompress",
             "net",
             "limits",

@@ -5,7 +5,7 @@ use std::env;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{cat, download, echo, serve};
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::Generated;
 use crate::output::log::{Log, LogOptions};
 
@@ -73,13 +73,13 @@ impl Cli {
     }
 
     /// Runs the command to its end.
-    pub(crate) fn run(self) -> Result<Code, Failure> {
+    pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
         if let Some(what) = self.generate {
             return what.write(Self::command());
         }
         match self
             .command
-            .ok_or_else(|| Failure::usage("no command is given"))?
+            .ok_or_else(|| CommandError::usage("no command is given"))?
         {
             // Before the log starts its thread: preallocation is faster in a single-threaded process.
             Command::Serve(c) => {

@@ -1,11 +1,11 @@
 //! Exit codes, and the error that ends a command.
 
-use std::process::ExitCode;
+use std::process;
 
 /// Exit code. The numbers are part of the interface; docs/exit-codes.md lists them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Code {
+pub(crate) enum ExitCode {
     /// Success, or skipped intentionally.
     #[default]
     Success = 0,
@@ -39,7 +39,7 @@ pub(crate) enum Code {
     Terminated = 143,
 }
 
-impl Code {
+impl ExitCode {
     /// Returns the exit code of several results: the lowest specific one (3 and up), so that it does
     /// not depend on timing.
     pub(crate) fn of_all(codes: impl IntoIterator<Item = Self>) -> Self {
@@ -54,22 +54,22 @@ impl Code {
     }
 }
 
-impl From<Code> for ExitCode {
-    fn from(code: Code) -> Self {
+impl From<ExitCode> for process::ExitCode {
+    fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
     }
 }
 
-/// An error that ends a command: its code, what to say, and what may help.
+/// Error that ends a command, with its exit code and a hint.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) code: Code,
+pub(crate) struct CommandError {
+    pub(crate) code: ExitCode,
     pub(crate) error: anyhow::Error,
     pub(crate) hint: Option<String>,
 }
 
-impl Failure {
-    pub(crate) fn new(code: Code, error: impl Into<anyhow::Error>) -> Self {
+impl CommandError {
+    pub(crate) fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
         Self {
             code,
             error: error.into(),
@@ -78,7 +78,7 @@ impl Failure {
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self::new(Code::Usage, anyhow::Error::msg(text.into()))
+        Self::new(ExitCode::Usage, anyhow::Error::msg(text.into()))
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -89,10 +89,10 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Code::{self, Failure, LocalFile, Network, Status, Success, Usage};
+    use super::ExitCode::{self, Failure, LocalFile, Network, Status, Success, Usage};
 
     #[test]
-    fn with_several_failures_the_lowest_meaning_wins_in_any_order() {
+    fn code_of_several_failures_is_independent_of_their_order() {
         for (codes, all) in [
             (vec![], Success),
             (vec![Success, Success], Success),
@@ -102,9 +102,9 @@ mod tests {
             (vec![LocalFile, Network], LocalFile),
             (vec![Usage, Status, Failure], Status),
         ] {
-            assert_eq!(Code::of_all(codes.iter().copied()), all, "{codes:?}");
+            assert_eq!(ExitCode::of_all(codes.iter().copied()), all, "{codes:?}");
             assert_eq!(
-                Code::of_all(codes.iter().rev().copied()),
+                ExitCode::of_all(codes.iter().rev().copied()),
                 all,
                 "{codes:?} reversed"
             );

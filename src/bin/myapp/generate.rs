@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Generated {
@@ -17,7 +17,7 @@ pub(crate) enum Generated {
 
 impl Generated {
     /// Writes it to stdout.
-    pub(crate) fn write(self, mut command: Command) -> Result<Code, Failure> {
+    pub(crate) fn write(self, mut command: Command) -> Result<ExitCode, CommandError> {
         let mut text = Vec::new();
         let shell = match self {
             Self::Man => None,
@@ -34,10 +34,10 @@ impl Generated {
         };
         made.and_then(|()| io::stdout().write_all(&text))
             .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => Failure::new(Code::BrokenPipe, error),
-                _ => Failure::new(Code::LocalFile, error),
+                io::ErrorKind::BrokenPipe => CommandError::new(ExitCode::BrokenPipe, error),
+                _ => CommandError::new(ExitCode::LocalFile, error),
             })?;
-        Ok(Code::Success)
+        Ok(ExitCode::Success)
     }
 }
 

@@ -19,9 +19,9 @@ mod stdin;
 mod suggestions;
 mod systemd;
 
-use std::process::ExitCode;
+use std::process;
 
-fn main() -> ExitCode {
+fn main() -> process::ExitCode {
     let cli = match cli::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return output::stderr::report_usage(&error),

@@ -8,7 +8,7 @@ use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 use signal_hook::flag;
 
-use crate::exit_code::Code;
+use crate::exit_code::ExitCode;
 
 /// The signals that ask the program to end, from now on caught.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Ending {
     pub(crate) fn second_ends_at_once(self) -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         for (signal, code) in [
-            (Signal::Int, Code::Interrupted),
-            (Signal::Term, Code::Terminated),
+            (Signal::Int, ExitCode::Interrupted),
+            (Signal::Term, ExitCode::Terminated),
         ] {
             // In this order: the first signal finds that none has come before.
             flag::register_conditional_shutdown(signal as i32, code as i32, Arc::clone(&asked))?;
@@ -40,10 +40,10 @@ impl Ending {
     /// # Cancel safety
     ///
     /// No signal is lost when this is dropped halfway.
-    pub(crate) async fn next(&mut self) -> Code {
+    pub(crate) async fn next(&mut self) -> ExitCode {
         match self.0.next().await {
-            Some(Ok(Signal::Int)) => Code::Interrupted,
-            Some(Ok(_)) => Code::Terminated,
+            Some(Ok(Signal::Int)) => ExitCode::Interrupted,
+            Some(Ok(_)) => ExitCode::Terminated,
             // The stream has no end, and no error after it has been opened.
             Some(Err(_)) | None => future::pending().await,
         }

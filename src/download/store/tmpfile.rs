@@ -6,13 +6,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open, openat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, statat};
 use rustix::io::Errno;
 
+use crate::atomic_file::link_anonymous;
 use crate::download::store::filename::{PART_SUFFIX, numbered};
 
 /// Cache of the directory used last, which most often is the directory of the next file.
@@ -79,14 +80,7 @@ impl Dir {
 
     /// Links an anonymous file under a name that does not exist.
     fn link(&self, file: &File, name: &OsStr) -> rustix::io::Result<()> {
-        match linkat(file, "", &self.fd, name, AtFlags::EMPTY_PATH) {
-            // Before Linux 6.10 this needs a privilege.
-            Err(Errno::NOENT) => {
-                let file = format!("/proc/self/fd/{}", file.as_raw_fd());
-                linkat(CWD, file, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
-            }
-            result => result,
-        }
+        link_anonymous(file, &self.fd, name)
     }
 
     /// Creates an anonymous file for `name`. Returns `None` if the name or its part exists.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stdout;
 
 /// Capacity of the line queue; a slow reader applies back-pressure beyond it.
@@ -63,7 +63,7 @@ impl JsonLines {
     }
 
     /// Waits until a write to stdout fails and returns the failure.
-    pub(crate) async fn failed(&self) -> Failure {
+    pub(crate) async fn failed(&self) -> CommandError {
         match self.failed.recv().await {
             Ok(error) => stdout::write_error(error),
             Err(_) => future::pending().await,
@@ -76,7 +76,7 @@ impl JsonLines {
         &self,
         number: u64,
         event: &Event<'_>,
-        describe: impl FnOnce(&FailedItem) -> (String, Code),
+        describe: impl FnOnce(&FailedItem) -> (String, ExitCode),
     ) {
         let mut running = self.running();
         let file = running.entry(number).or_default();
@@ -119,14 +119,14 @@ impl JsonLines {
                 let file = running.remove(&number).unwrap_or_default();
                 drop(running);
                 let url = file.url.as_ref().map(Url::to_string).unwrap_or_default();
-                self.print(file.result("cancelled", &url, None, Code::Interrupted));
+                self.print(file.result("cancelled", &url, None, ExitCode::Interrupted));
             }
             _ => {}
         }
     }
 
     /// Writes the summary and waits until all lines are written.
-    pub(crate) fn finish(self, report: &Report, code: Code) -> Result<(), Failure> {
+    pub(crate) fn finish(self, report: &Report, code: ExitCode) -> Result<(), CommandError> {
         let seconds = report.elapsed.as_secs_f64();
         self.print(json!({
             "event": "summary",
@@ -160,7 +160,7 @@ impl JsonLines {
 impl File {
     fn saved(self, saved: &Saved) -> Value {
         let result = if saved.skipped { "skipped" } else { "saved" };
-        let mut line = self.result(result, saved.url.as_str(), None, Code::Success);
+        let mut line = self.result(result, saved.url.as_str(), None, ExitCode::Success);
         line["path"] = json!(saved.path.as_deref().map(text));
         line["elapsed"] = json!(saved.elapsed.as_secs_f64());
         line["bytes"] = json!(saved.bytes);
@@ -168,7 +168,7 @@ impl File {
         line
     }
 
-    fn result(self, result: &str, url: &str, error: Option<String>, code: Code) -> Value {
+    fn result(self, result: &str, url: &str, error: Option<String>, code: ExitCode) -> Value {
         let is_other =
             |requested: &String| self.url.as_ref().map(without_secrets).as_ref() != Some(requested);
         json!({

@@ -5,7 +5,7 @@ use myapp::serve::{Datagrams, Summary, TlsFailures};
 use serde_json::{Value, json};
 use tracing::info;
 
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 use crate::output::stdout::print;
 
 /// Output of events: to the log, and with `--json` to stdout as well.
@@ -20,7 +20,7 @@ impl Events {
         self,
         served: &[Address],
         metrics: Option<&Address>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let served = served.iter().map(Address::to_url);
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let line = |address| {
@@ -41,7 +41,7 @@ impl Events {
     }
 
     /// Reports the counters, and their rates since `before`.
-    pub(crate) async fn stats(self, before: &Summary, now: &Summary) -> Result<(), Failure> {
+    pub(crate) async fn stats(self, before: &Summary, now: &Summary) -> Result<(), CommandError> {
         let seconds = (now.elapsed - before.elapsed).as_secs_f64();
         let rate = |count: fn(&Summary) -> u64| (count(now) - count(before)) as f64 / seconds;
         let messages = rate(|summary| summary.messages);
@@ -63,7 +63,7 @@ impl Events {
     }
 
     /// Reports the final summary.
-    pub(crate) async fn summary(self, summary: &Summary) -> Result<(), Failure> {
+    pub(crate) async fn summary(self, summary: &Summary) -> Result<(), CommandError> {
         info!(
             connections = summary.connections,
             messages = summary.messages,
@@ -87,7 +87,7 @@ impl Events {
         self.print("summary", &counters(summary)).await
     }
 
-    async fn print(self, name: &str, fields: &Value) -> Result<(), Failure> {
+    async fn print(self, name: &str, fields: &Value) -> Result<(), CommandError> {
         if !self.json {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
+use std::process;
 use std::time::Duration;
 
 use myapp::error_chain::ErrorChain;
@@ -12,13 +12,13 @@ use myapp::escape::Escaped;
 use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::suggestions;
 
 /// Prints the error that ended a command. A closed stdout pipe is not reported: its reader closed
 /// it intentionally.
-pub(crate) fn report(failure: &Failure) {
-    if failure.code == Code::BrokenPipe {
+pub(crate) fn report(failure: &CommandError) {
+    if failure.code == ExitCode::BrokenPipe {
         return;
     }
     write(&error_text(failure.error.as_ref(), failure.hint.as_deref()));
@@ -40,11 +40,11 @@ pub(crate) fn pin_hint(found: &Fingerprint) -> String {
 
 /// Prints a command-line error in the format of all other errors, or the requested help or
 /// version.
-pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn report_usage(error: &clap::Error) -> process::ExitCode {
     let command = env::args_os().nth(1).unwrap_or_default();
     if let Some((text, hint)) = suggestions::meant(&command.to_string_lossy(), error) {
-        report(&Failure::usage(text).hint(hint));
-        return Code::Usage.into();
+        report(&CommandError::usage(text).hint(hint));
+        return ExitCode::Usage.into();
     }
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
@@ -53,9 +53,9 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
         None => drop(error.print()),
     }
     if error.use_stderr() {
-        Code::Usage.into()
+        ExitCode::Usage.into()
     } else {
-        Code::Success.into()
+        ExitCode::Success.into()
     }
 }
 

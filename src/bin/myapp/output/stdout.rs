@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd as _;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 
 /// Writes all bytes to stdout and flushes it.
-pub(crate) async fn print(bytes: Vec<u8>) -> Result<(), Failure> {
+pub(crate) async fn print(bytes: Vec<u8>) -> Result<(), CommandError> {
     let write = move || {
         let mut stdout = io::stdout().lock();
         stdout.write_all(&bytes)?;
@@ -17,18 +17,18 @@ pub(crate) async fn print(bytes: Vec<u8>) -> Result<(), Failure> {
 }
 
 /// Returns unbuffered stdout, for binary data.
-pub(crate) fn unbuffered() -> Result<File, Failure> {
+pub(crate) fn unbuffered() -> Result<File, CommandError> {
     let copy = io::stdout().as_fd().try_clone_to_owned();
     copy.map(File::from).map_err(write_error)
 }
 
 /// Returns the error of a failed write to stdout.
-pub(crate) fn write_error(error: io::Error) -> Failure {
+pub(crate) fn write_error(error: io::Error) -> CommandError {
     let code = match error.kind() {
-        ErrorKind::BrokenPipe => Code::BrokenPipe,
-        _ => Code::LocalFile,
+        ErrorKind::BrokenPipe => ExitCode::BrokenPipe,
+        _ => ExitCode::LocalFile,
     };
-    Failure::new(
+    CommandError::new(
         code,
         anyhow::Error::new(error).context("write standard output"),
     )

@@ -14,7 +14,7 @@ use myapp::units;
 
 use super::errors::{follow_replaces_file, output_is_stdout};
 use crate::commands::number;
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::LogOptions;
 
 const EXAMPLES: &str = "\
@@ -134,7 +134,7 @@ pub(super) struct OutputOptions {
 
 impl Options {
     /// Rejects combinations of options that clap cannot check.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), CommandError> {
         if self.reading.follow && self.output.path.is_some() && !self.output.append {
             return Err(follow_replaces_file());
         }
@@ -171,7 +171,7 @@ impl Options {
         }
     }
 
-    pub(super) fn into_sources_and_sink(self) -> Result<(Vec<Source>, Sink), Failure> {
+    pub(super) fn into_sources_and_sink(self) -> Result<(Vec<Source>, Sink), CommandError> {
         let sources = if self.files.is_empty() {
             vec![Source::Stdin]
         } else {
@@ -220,7 +220,7 @@ impl DisplayOptions {
 }
 
 impl OutputOptions {
-    fn into_sink(self) -> Result<Sink, Failure> {
+    fn into_sink(self) -> Result<Sink, CommandError> {
         let Some(path) = self.path else {
             return stdout().map(Sink::Stream);
         };
@@ -243,12 +243,12 @@ impl OutputOptions {
 }
 
 /// Returns a duplicate of standard output.
-fn stdout() -> Result<OwnedFd, Failure> {
+fn stdout() -> Result<OwnedFd, CommandError> {
     io::stdout()
         .as_fd()
         .try_clone_to_owned()
         .context("open standard output")
-        .map_err(|error| Failure::new(Code::Failure, error))
+        .map_err(|error| CommandError::new(ExitCode::Failure, error))
 }
 
 #[cfg(test)]

@@ -10,16 +10,16 @@ use futures_lite::future;
 use myapp::cat;
 use myapp::runtime;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
 use crate::signals::Ending;
-use errors::{to_failure, without_special_code};
+use errors::{to_command_error, without_special_code};
 use status::StatusReporter;
 
 pub(crate) use args::Options;
 
 /// Runs the command until it is done or a signal ends it.
-pub(crate) fn run(options: Options) -> Result<Code, Failure> {
+pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
     let _log = start_log(&options)?;
     options.check()?;
     let config = options.to_config();
@@ -30,7 +30,7 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
     let result = if needs_runtime {
         let mut ending = Ending::catch()
             .context("catch signals")
-            .map_err(|error| Failure::new(Code::Failure, error))?;
+            .map_err(|error| CommandError::new(ExitCode::Failure, error))?;
         let copy = async { Ok(cat::run(sources, config, sink, on_event).await) };
         match runtime::block_on(future::or(async { Err(ending.next().await) }, copy)) {
             Ok(result) => result,
@@ -39,18 +39,18 @@ pub(crate) fn run(options: Options) -> Result<Code, Failure> {
     } else {
         cat::run_blocking(sources, &config, sink, on_event)
     };
-    let report = result.map_err(to_failure)?;
+    let report = result.map_err(to_command_error)?;
     status.finish(&report);
     Ok(if report.failed == 0 {
-        Code::Success
+        ExitCode::Success
     } else {
-        Code::Failure
+        ExitCode::Failure
     })
 }
 
 /// Starts the log if the options or the environment request one: its thread would take longer
 /// than a small file.
-fn start_log(options: &Options) -> Result<Option<Log>, Failure> {
+fn start_log(options: &Options) -> Result<Option<Log>, CommandError> {
     if !options.log.is_customized(options.verbose) {
         return Ok(None);
     }

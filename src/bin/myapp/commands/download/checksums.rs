@@ -12,7 +12,7 @@ use myapp::escape::Escaped;
 use myapp::runtime;
 
 use super::errors::code;
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 
 /// Maximum size of a checksum list.
 const MAX_LIST_LEN: u64 = 64 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub(super) struct ChecksumOptions {
 
 impl ChecksumOptions {
     /// Adds the checksum list, if one was given, to `config`.
-    pub(super) fn read(&self, config: Config) -> Result<Config, Failure> {
+    pub(super) fn read(&self, config: Config) -> Result<Config, CommandError> {
         let Some(location) = &self.checksums else {
             return Ok(config);
         };
@@ -39,15 +39,18 @@ impl ChecksumOptions {
             fetch(location, &config)?
         } else {
             fs::read(location).map_err(|error| {
-                Failure::new(
-                    Code::LocalFile,
+                CommandError::new(
+                    ExitCode::LocalFile,
                     anyhow::Error::new(error).context(context()),
                 )
             })?
         };
         let list = String::from_utf8_lossy(&text).parse::<ChecksumList>();
         let list = list.map_err(|error| {
-            Failure::new(Code::Checksum, anyhow::Error::new(error).context(context()))
+            CommandError::new(
+                ExitCode::Checksum,
+                anyhow::Error::new(error).context(context()),
+            )
         })?;
         Ok(Config {
             checksums: Some(list),
@@ -57,7 +60,7 @@ impl ChecksumOptions {
 }
 
 /// Downloads a URL into memory.
-fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
+fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, CommandError> {
     let config = Config {
         limits: Limits {
             max_size: Some(MAX_LIST_LEN),
@@ -65,7 +68,7 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
         },
         ..config.clone()
     };
-    let failed = |error| Failure::new(code(&error), error);
+    let failed = |error| CommandError::new(code(&error), error);
     let downloader = Downloader::new(config).map_err(failed)?;
     let memory = Memory::default();
     let target = Target::Writer(Box::new(memory.clone()));
@@ -73,7 +76,7 @@ fn fetch(url: &str, config: &Config) -> Result<Vec<u8>, Failure> {
     let list = stream::once(item);
     let mut report = runtime::block_on(downloader.run(list, &|_, _| {}, future::pending()));
     if let Some(failure) = report.failures.pop() {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             code(&failure.source),
             anyhow!("{failure}: {}", failure.cause()),
         ));

@@ -9,7 +9,7 @@ use myapp::download::http::{NoProxy, ParseProxyError, Proxies, Proxy};
 use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 use crate::redacted_arg::secret;
 
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ impl ConnectionOptions {
         &self,
         config: &mut Config,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         config.connect.tls = self.tls();
         config.connect.proxies = self.proxies(variable)?;
         config.connect.resolver = ResolverConfig {
@@ -81,7 +81,7 @@ impl ConnectionOptions {
 
     /// Returns the proxies by curl's rules: `HTTP_PROXY` is ignored, because a CGI server sets it
     /// from a request header of its client; `no_proxy` applies to `--proxy` too.
-    fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, Failure> {
+    fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, CommandError> {
         let both = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
         let no_proxy = self
             .no_proxy
@@ -146,9 +146,9 @@ impl FromStr for Choice {
     }
 }
 
-fn read_proxy(name: &str, value: &str) -> Result<Option<Proxy>, Failure> {
+fn read_proxy(name: &str, value: &str) -> Result<Option<Proxy>, CommandError> {
     let Choice(proxy) = value.parse().map_err(|error| {
-        Failure::usage(format!("parse proxy in {name}: {error}"))
+        CommandError::usage(format!("parse proxy in {name}: {error}"))
             .hint("--proxy URL overrides the environment")
     })?;
     Ok(proxy)

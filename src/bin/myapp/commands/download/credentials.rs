@@ -11,7 +11,7 @@ use myapp::download::http::BasicAuth;
 use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
 use url::Url;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;
 use crate::redacted_arg::secret;
 
@@ -46,7 +46,7 @@ pub(super) struct CredentialOptions {
 
 impl CredentialOptions {
     /// Applies the options to `config`; reads the netrc file.
-    pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), CommandError> {
         for (field, option, given) in [
             ("Authorization", "-u", self.user.is_some()),
             ("Authorization", "--bearer", self.bearer.is_some()),
@@ -56,7 +56,7 @@ impl CredentialOptions {
             let twice = |header: &Header| header.name().eq_ignore_ascii_case(field);
             if given && config.headers.iter().any(twice) {
                 let text = format!("-H '{field}: …' and {option} set the same header");
-                return Err(Failure::usage(text).hint("use one of them"));
+                return Err(CommandError::usage(text).hint("use one of them"));
             }
         }
         let netrc = self
@@ -80,21 +80,21 @@ impl CredentialOptions {
         Ok(())
     }
 
-    fn netrc_path(&self) -> Result<Option<PathBuf>, Failure> {
+    fn netrc_path(&self) -> Result<Option<PathBuf>, CommandError> {
         if self.netrc_file.is_some() || !self.netrc {
             return Ok(self.netrc_file.clone());
         }
         let home = env::var_os("HOME")
             .filter(|home| !home.is_empty())
             .ok_or_else(|| {
-                Failure::usage("--netrc reads ~/.netrc, but HOME is not set")
+                CommandError::usage("--netrc reads ~/.netrc, but HOME is not set")
                     .hint("use --netrc-file FILE")
             })?;
         Ok(Some(Path::new(&home).join(".netrc")))
     }
 }
 
-fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
+fn read_netrc(path: &Path) -> Result<Netrc, CommandError> {
     let read = || -> Result<Netrc, anyhow::Error> {
         let mut text = String::new();
         let length = File::open(path)?
@@ -107,7 +107,7 @@ fn read_netrc(path: &Path) -> Result<Netrc, Failure> {
     };
     read()
         .with_context(|| format!("read netrc file {}", stderr::path(path)))
-        .map_err(|error| Failure::new(Code::LocalFile, error))
+        .map_err(|error| CommandError::new(ExitCode::LocalFile, error))
 }
 
 /// `Referer` header without userinfo and fragment (RFC 9110 section 10.1.3).
@@ -138,7 +138,7 @@ mod tests {
         options: CredentialOptions,
     }
 
-    fn config(line: &[&str]) -> Result<Config, Failure> {
+    fn config(line: &[&str]) -> Result<Config, CommandError> {
         let options = Line::try_parse_from([&["download"], line].concat())
             .unwrap()
             .options;
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn header_set_twice_is_a_usage_error() {
-        assert_eq!(config(&["-b", "c=d"]).unwrap_err().code, Code::Usage);
+        assert_eq!(config(&["-b", "c=d"]).unwrap_err().code, ExitCode::Usage);
     }
 
     #[test]
     fn unreadable_netrc_file_is_an_error() {
         let failure = config(&["--netrc-file", "/nowhere/netrc"]).unwrap_err();
-        assert_eq!(failure.code, Code::LocalFile);
+        assert_eq!(failure.code, ExitCode::LocalFile);
         let text = failure.error.to_string();
         assert_eq!(text, "read netrc file /nowhere/netrc");
     }

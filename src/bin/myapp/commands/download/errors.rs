@@ -8,12 +8,12 @@ use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 
-use crate::exit_code::Code;
+use crate::exit_code::ExitCode;
 use crate::output::stderr;
 
 /// Returns the error message of a failed file. Empty for a broken pipe.
 pub(super) fn error_text(failed: &FailedItem) -> String {
-    if code(&failed.source) == Code::BrokenPipe {
+    if code(&failed.source) == ExitCode::BrokenPipe {
         return String::new();
     }
     let text = format!("{failed}: {}", failed.cause());
@@ -68,52 +68,54 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
     Some(text.into())
 }
 
-pub(super) fn code(error: &DownloadError) -> Code {
+pub(super) fn code(error: &DownloadError) -> ExitCode {
     match error {
-        DownloadError::Url(_) | DownloadError::Line { .. } => Code::Usage,
+        DownloadError::Url(_) | DownloadError::Line { .. } => ExitCode::Usage,
         DownloadError::WriteOutput { source } if source.kind() == io::ErrorKind::BrokenPipe => {
-            Code::BrokenPipe
+            ExitCode::BrokenPipe
         }
         DownloadError::List { .. }
         | DownloadError::File { .. }
-        | DownloadError::WriteOutput { .. } => Code::LocalFile,
+        | DownloadError::WriteOutput { .. } => ExitCode::LocalFile,
         DownloadError::Http(error) => http_code(error),
         DownloadError::Status {
             status: 401 | 407, ..
-        } => Code::Credentials,
-        DownloadError::Status { .. } => Code::Status,
+        } => ExitCode::Credentials,
+        DownloadError::Status { .. } => ExitCode::Status,
         DownloadError::RetryDeadline { source, .. } | DownloadError::Mirror { source, .. } => {
             code(source)
         }
-        DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => Code::Checksum,
-        DownloadError::TooLarge { .. } => Code::TooLarge,
-        DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => Code::Timeout,
-        DownloadError::CannotRestartOutput | DownloadError::EmptyRangeResponse => Code::Network,
+        DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => {
+            ExitCode::Checksum
+        }
+        DownloadError::TooLarge { .. } => ExitCode::TooLarge,
+        DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,
+        DownloadError::CannotRestartOutput | DownloadError::EmptyRangeResponse => ExitCode::Network,
         DownloadError::UnexpectedStatus { .. }
         | DownloadError::Redirect { .. }
-        | DownloadError::CorruptEncoding { .. } => Code::Protocol,
-        _ => Code::Failure,
+        | DownloadError::CorruptEncoding { .. } => ExitCode::Protocol,
+        _ => ExitCode::Failure,
     }
 }
 
-fn http_code(error: &HttpError) -> Code {
+fn http_code(error: &HttpError) -> ExitCode {
     match error {
-        HttpError::InvalidHeader { .. } | HttpError::UnsupportedUrl { .. } => Code::Usage,
+        HttpError::InvalidHeader { .. } | HttpError::UnsupportedUrl { .. } => ExitCode::Usage,
         HttpError::Connect(ConnectError::TimedOut { .. }) | HttpError::TimedOut { .. } => {
-            Code::Timeout
+            ExitCode::Timeout
         }
         HttpError::Connect(_)
         | HttpError::IncompleteBody { .. }
         | HttpError::Io { .. }
-        | HttpError::ReadBody { .. } => Code::Network,
-        HttpError::TlsSetup(_) => Code::LocalFile,
-        HttpError::Proxy { source, .. } if source.is_auth() => Code::Credentials,
+        | HttpError::ReadBody { .. } => ExitCode::Network,
+        HttpError::TlsSetup(_) => ExitCode::LocalFile,
+        HttpError::Proxy { source, .. } if source.is_auth() => ExitCode::Credentials,
         HttpError::Proxy {
             source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::TimedOut { .. },
             ..
-        } => Code::Timeout,
-        HttpError::Proxy { .. } => Code::Network,
-        HttpError::Tls { .. } => Code::Tls,
-        HttpError::Protocol { .. } => Code::Protocol,
+        } => ExitCode::Timeout,
+        HttpError::Proxy { .. } => ExitCode::Network,
+        HttpError::Tls { .. } => ExitCode::Tls,
+        HttpError::Protocol { .. } => ExitCode::Protocol,
     }
 }

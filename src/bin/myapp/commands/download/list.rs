@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use smol::channel::{Sender, bounded};
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;
 use crate::stdin::{self, next_line};
 
@@ -74,7 +74,7 @@ impl ListOptions {
     }
 
     /// Returns the items: the arguments in order, then the list file.
-    pub(super) fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
+    pub(super) fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, CommandError> {
         let shard = self.shard;
         let urls: Vec<_> = self
             .urls
@@ -122,10 +122,10 @@ fn from_stdin(shard: Option<Shard>) -> Boxed<Result<Item, FailedItem>> {
 fn from_file(
     path: &Path,
     shard: Option<Shard>,
-) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
+) -> Result<Boxed<Result<Item, FailedItem>>, CommandError> {
     let name = stderr::path(path);
     let file = File::open(path).with_context(|| format!("open list {name}"));
-    let file = file.map_err(|error| Failure::new(Code::LocalFile, error))?;
+    let file = file.map_err(|error| CommandError::new(ExitCode::LocalFile, error))?;
     Ok(read(file, name, shard).boxed())
 }
 

@@ -38,7 +38,7 @@ use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::errors::{code, error_text};
 use crate::commands::number;
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::download_events::JsonLines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
@@ -188,31 +188,31 @@ impl Options {
     }
 
     /// Rejects contradictory options before any file or server is touched.
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), CommandError> {
         if self.list.is_empty() {
-            return Err(Failure::usage("no URL to download")
+            return Err(CommandError::usage("no URL to download")
                 .hint("give a URL, or - to read URLs from stdin"));
         }
         let is_single = self.list.single().is_some();
         if self.output.is_some() && !is_single {
-            return Err(
-                Failure::usage("-o PATH requires a single URL").hint("use -d DIR for several URLs")
-            );
+            return Err(CommandError::usage("-o PATH requires a single URL")
+                .hint("use -d DIR for several URLs"));
         }
         if self.json && self.is_to_stdout() {
             return Err(
-                Failure::usage("--json and -o - would both write to stdout").hint("use -o FILE")
+                CommandError::usage("--json and -o - would both write to stdout")
+                    .hint("use -o FILE"),
             );
         }
         if self.checksums.checksum.is_some() && !is_single {
-            return Err(Failure::usage("--checksum requires a single URL")
+            return Err(CommandError::usage("--checksum requires a single URL")
                 .hint("use --checksums FILE for several URLs"));
         }
         self.check_dir()
     }
 
     /// Rejects a `-d` argument that looks like curl's request data.
-    fn check_dir(&self) -> Result<(), Failure> {
+    fn check_dir(&self) -> Result<(), CommandError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let looks_like_data = dir
             .as_os_str()
@@ -223,21 +223,22 @@ impl Options {
             return Ok(());
         }
         let text = format!("-d: no directory {}", stderr::path(dir));
-        Err(Failure::usage(text).hint("create the directory first; request data is not supported"))
+        Err(CommandError::usage(text)
+            .hint("create the directory first; request data is not supported"))
     }
 
     fn is_to_stdout(&self) -> bool {
         self.output.as_deref() == Some(Path::new("-"))
     }
 
-    fn target(&self) -> Result<Target, Failure> {
+    fn target(&self) -> Result<Target, CommandError> {
         match &self.output {
             None => Ok(Target::Named),
             Some(_) if self.is_to_stdout() => {
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 let stdout = stdout.map_err(|error| {
-                    Failure::new(
-                        Code::LocalFile,
+                    CommandError::new(
+                        ExitCode::LocalFile,
                         anyhow::Error::new(error).context("open stdout"),
                     )
                 })?;
@@ -248,7 +249,7 @@ impl Options {
     }
 
     /// Returns the items in the order of the arguments.
-    fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, Failure> {
+    fn items(&self) -> Result<Boxed<Result<Item, FailedItem>>, CommandError> {
         let items = self.list.items()?;
         if self.list.single().is_none() {
             return Ok(items);
@@ -268,7 +269,7 @@ impl Options {
     }
 }
 
-pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(options: Options, log: &Log) -> Result<ExitCode, CommandError> {
     options.check()?;
     let items = options.items()?;
     let mut config = options.to_config();
@@ -279,7 +280,8 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<Code, Failure> {
     if !options.dry_run {
         config = options.checksums.read(config)?;
     }
-    let downloader = Downloader::new(config).map_err(|error| Failure::new(code(&error), error))?;
+    let downloader =
+        Downloader::new(config).map_err(|error| CommandError::new(code(&error), error))?;
     if options.dry_run {
         return runtime::block_on(plan(&downloader, items));
     }
@@ -292,11 +294,11 @@ fn download(
     downloader: &Downloader,
     items: Boxed<Result<Item, FailedItem>>,
     log: &Log,
-) -> Result<Code, Failure> {
+) -> Result<ExitCode, CommandError> {
     let ending = Ending::catch().and_then(Ending::second_ends_at_once);
-    let mut ending = ending.map_err(|error| Failure::new(Code::Failure, error))?;
+    let mut ending = ending.map_err(|error| CommandError::new(ExitCode::Failure, error))?;
 
-    let codes = Mutex::new(Code::Success);
+    let codes = Mutex::new(ExitCode::Success);
     let lines = options.json.then(JsonLines::start);
     // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
@@ -306,7 +308,7 @@ fn download(
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
-            *codes = Code::of_all([*codes, code(&failed.source)]);
+            *codes = ExitCode::of_all([*codes, code(&failed.source)]);
         }
         if let Some(lines) = &lines {
             lines.record(number, &event, |failed| {
@@ -360,13 +362,13 @@ fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<
 async fn plan(
     downloader: &Downloader,
     mut items: Boxed<Result<Item, FailedItem>>,
-) -> Result<Code, Failure> {
-    let mut all = Code::Success;
+) -> Result<ExitCode, CommandError> {
+    let mut all = ExitCode::Success;
     while let Some(item) = items.next().await {
         match item {
             Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
-                all = Code::of_all([all, code(&failed.source)]);
+                all = ExitCode::of_all([all, code(&failed.source)]);
                 stderr::write(&error_text(&failed));
             }
         }

@@ -19,7 +19,7 @@ use myapp::units;
 
 use super::tls::TlsOptions;
 use crate::commands::{number, threads};
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -218,11 +218,11 @@ impl Options {
     }
 
     /// Rejects TLS options for an address without TLS.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), CommandError> {
         match (self.tls.given(), &self.connect) {
             (None, _) | (_, Some(Address::Tls(_))) => Ok(()),
             (Some(name), _) => {
-                let failure = Failure::usage(format!("{name} requires a tls:// address"));
+                let failure = CommandError::usage(format!("{name} requires a tls:// address"));
                 Err(failure.hint("use -c tls://HOST:PORT"))
             }
         }
@@ -254,7 +254,7 @@ impl Options {
         !self.is_load() && (self.count.is_some() || self.interval.is_some())
     }
 
-    pub(super) fn to_load(&self) -> Result<LoadConfig, Failure> {
+    pub(super) fn to_load(&self) -> Result<LoadConfig, CommandError> {
         let default = LoadConfig::default();
         let count = self.count.map(|count| RunLimit::Messages(count.get()));
         Ok(LoadConfig {
@@ -277,7 +277,7 @@ impl Options {
         })
     }
 
-    pub(super) fn to_ping(&self) -> Result<PingConfig, Failure> {
+    pub(super) fn to_ping(&self) -> Result<PingConfig, CommandError> {
         let default = PingConfig::default();
         Ok(PingConfig {
             target: self.to_target(),
@@ -294,7 +294,7 @@ impl Options {
     }
 
     /// Rejects a payload without room for a sequence number.
-    fn check_datagram(&self, payload: &Payload) -> Result<(), Failure> {
+    fn check_datagram(&self, payload: &Payload) -> Result<(), CommandError> {
         let min = MIN_DATAGRAM_LEN as u64;
         let max = MAX_DATAGRAM_LEN as u64;
         let failure = match payload {
@@ -309,22 +309,22 @@ impl Options {
         let hint = format!(
             "use --size SIZE, from {min} to {max}: generated messages have a sequence number"
         );
-        Err(Failure::usage(failure).hint(hint))
+        Err(CommandError::usage(failure).hint(hint))
     }
 
     /// Returns the payload of a ping or a load.
-    fn to_payload(&self) -> Result<Payload, Failure> {
+    fn to_payload(&self) -> Result<Payload, CommandError> {
         let payload = self.requested_payload()?;
         self.check_datagram(&payload)?;
         Ok(payload)
     }
 
-    fn requested_payload(&self) -> Result<Payload, Failure> {
+    fn requested_payload(&self) -> Result<Payload, CommandError> {
         match (self.messages.as_slice(), self.size) {
             ([], None) => Ok(Payload::default()),
             ([], Some(size)) => Ok(Payload::Generated(size)),
             ([message], _) => parse_message(message.clone()).map(Payload::Message),
-            _ => Err(Failure::usage(
+            _ => Err(CommandError::usage(
                 "ping and load send one message, but several are given",
             )),
         }
@@ -332,11 +332,11 @@ impl Options {
 }
 
 /// Converts an argument to a message.
-pub(super) fn parse_message(text: OsString) -> Result<Message, Failure> {
+pub(super) fn parse_message(text: OsString) -> Result<Message, CommandError> {
     let text = text.into_vec();
     let escaped = Escaped(&text).to_string();
     Message::new(text).map_err(|error| {
-        Failure::usage(format!("send message '{escaped}': {error}"))
+        CommandError::usage(format!("send message '{escaped}': {error}"))
             .hint("each line is a separate message; --raw sends standard input unchanged")
     })
 }

@@ -9,7 +9,7 @@ use myapp::net::connect::ConnectError;
 use myapp::net::resolver::ResolveError;
 
 use super::tls;
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;
 
 /// Reports the failures of a run as they occur and determines its exit code.
@@ -19,7 +19,7 @@ pub(super) struct ErrorReporter {
     numbered: bool,
     default_address: bool,
     hinted: Cell<bool>,
-    code: Cell<Code>,
+    code: Cell<ExitCode>,
     failures: Cell<u64>,
 }
 
@@ -33,7 +33,7 @@ impl ErrorReporter {
     }
 
     /// Returns the exit code of the failures so far.
-    pub(super) fn code(&self) -> Code {
+    pub(super) fn code(&self) -> ExitCode {
         self.code.get()
     }
 
@@ -44,7 +44,7 @@ impl ErrorReporter {
 
     /// Reports the error of a message with this number.
     pub(super) fn report_message(&self, number: u64, error: Error) {
-        let mut failure = to_failure(error, self.default_address);
+        let mut failure = to_command_error(error, self.default_address);
         if self.numbered {
             failure.error = failure.error.context(format!("message {number}"));
         }
@@ -53,7 +53,7 @@ impl ErrorReporter {
 
     /// Reports the errors of one phase of a load.
     pub(super) fn report_phase(&self, failures: Failures) {
-        let failure = to_failure(failures.first, self.default_address);
+        let failure = to_command_error(failures.first, self.default_address);
         self.report(failure, failures.count);
     }
 
@@ -65,14 +65,15 @@ impl ErrorReporter {
                 limit: target.timeout,
                 received: 0,
             };
-            self.report(to_failure(error, false), 1);
+            self.report(to_command_error(error, false), 1);
         }
     }
 
     /// Reports a failure that occurred `count` times.
-    pub(super) fn report(&self, mut failure: Failure, count: u64) {
+    pub(super) fn report(&self, mut failure: CommandError, count: u64) {
         self.failures.set(self.failures.get() + 1);
-        self.code.set(Code::of_all([self.code.get(), failure.code]));
+        self.code
+            .set(ExitCode::of_all([self.code.get(), failure.code]));
         // One hint is enough for a thousand refused messages.
         if failure.hint.is_some() && self.hinted.replace(true) {
             failure.hint = None;
@@ -85,32 +86,32 @@ impl ErrorReporter {
 }
 
 /// Appends the number of occurrences to the error of a failure.
-fn with_count(failure: Failure, count: u64) -> Failure {
+fn with_count(failure: CommandError, count: u64) -> CommandError {
     let text = format!("{} ({count} times)", ErrorChain(failure.error.as_ref()));
-    Failure {
+    CommandError {
         error: anyhow::Error::msg(text),
         ..failure
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
-        to_failure(error, false)
+        to_command_error(error, false)
     }
 }
 
 /// Converts an error, with a hint about the address if it is the default one.
-pub(super) fn to_failure(error: Error, default_address: bool) -> Failure {
+pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandError {
     let code = match &error {
         Error::ReplyMismatch { .. }
         | Error::StreamCorruption { .. }
-        | Error::SpawnThread { .. } => Code::Failure,
-        Error::Connect(ConnectError::Resolve(ResolveError::Zone { .. })) => Code::Usage,
-        Error::ReplyTooLong { .. } => Code::TooLarge,
-        Error::TlsSetup(_) => Code::LocalFile,
-        Error::Tls { .. } => Code::Tls,
-        error if error.is_timeout() => Code::Timeout,
-        _ => Code::Network,
+        | Error::SpawnThread { .. } => ExitCode::Failure,
+        Error::Connect(ConnectError::Resolve(ResolveError::Zone { .. })) => ExitCode::Usage,
+        Error::ReplyTooLong { .. } => ExitCode::TooLarge,
+        Error::TlsSetup(_) => ExitCode::LocalFile,
+        Error::Tls { .. } => ExitCode::Tls,
+        error if error.is_timeout() => ExitCode::Timeout,
+        _ => ExitCode::Network,
     };
     let hint = match &error {
         Error::Tls { source, .. } => tls::hint(source),
@@ -119,18 +120,18 @@ pub(super) fn to_failure(error: Error, default_address: bool) -> Failure {
         }
         _ => None,
     };
-    Failure {
+    CommandError {
         hint,
-        ..Failure::new(code, error)
+        ..CommandError::new(code, error)
     }
 }
 
 /// Converts an error of standard input.
-pub(super) fn stdin_failure(error: io::Error) -> Failure {
+pub(super) fn stdin_error(error: io::Error) -> CommandError {
     let code = match error.kind() {
-        ErrorKind::InvalidData => Code::TooLarge,
-        _ => Code::LocalFile,
+        ErrorKind::InvalidData => ExitCode::TooLarge,
+        _ => ExitCode::LocalFile,
     };
     let error = anyhow::Error::new(error).context("read standard input");
-    Failure::new(code, error)
+    CommandError::new(code, error)
 }

@@ -18,16 +18,16 @@ use myapp::runtime;
 use smol::Unblock;
 use tracing::warn;
 
-use crate::exit_code::{Code, Failure};
-use crate::output::atomic_file::NewFile;
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::load_report::live::ProgressLine;
 use crate::output::load_report::run_info::RunInfo;
 use crate::output::load_report::{html, json, ping_text, text};
 use crate::output::log::Log;
+use crate::output::report_file::ReportFile;
 use crate::output::stdout;
 use crate::signals::Ending;
 use crate::stdin;
-use errors::{ErrorReporter, stdin_failure, to_failure};
+use errors::{ErrorReporter, stdin_error, to_command_error};
 
 pub(crate) use args::Options;
 
@@ -36,12 +36,17 @@ const PIPE_CHUNK_LEN: usize = 64 << 10;
 
 /// Runs the command until it is done or a signal ends it. `room` is the result of raising the
 /// descriptor limit.
-pub(crate) fn run(options: Options, room: io::Result<()>, log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(
+    options: Options,
+    room: io::Result<()>,
+    log: &Log,
+) -> Result<ExitCode, CommandError> {
     options.check()?;
     if let Err(error) = room {
         warn!(error = %ErrorChain(&error), "cannot raise the descriptor limit");
     }
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let mut ending =
+        Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
     runtime::block_on(async {
         if options.is_load() {
             return load(&options, log, &mut ending).await;
@@ -60,23 +65,23 @@ pub(crate) fn run(options: Options, room: io::Result<()>, log: &Log) -> Result<C
     })
 }
 
-async fn pipe(options: &Options) -> Result<Code, Failure> {
+async fn pipe(options: &Options) -> Result<ExitCode, CommandError> {
     if options.is_over_udp() {
-        let failure = Failure::usage("--raw requires a stream, not udp://");
+        let failure = CommandError::usage("--raw requires a stream, not udp://");
         return Err(failure.hint("without --raw, each line of standard input is a datagram"));
     }
-    let stdin = stdin::unbuffered().map_err(stdin_failure)?;
+    let stdin = stdin::unbuffered().map_err(stdin_error)?;
     let stdin = Unblock::with_capacity(PIPE_CHUNK_LEN, stdin);
     let stdout = Unblock::with_capacity(PIPE_CHUNK_LEN, stdout::unbuffered()?);
     match echo::pipe(stdin, stdout, &options.to_target()).await {
-        Ok(()) => Ok(Code::Success),
+        Ok(()) => Ok(ExitCode::Success),
         Err(Error::Output { source }) => Err(stdout::write_error(source)),
-        Err(Error::Input { source }) => Err(stdin_failure(source)),
-        Err(error) => Err(to_failure(error, options.connect.is_none())),
+        Err(Error::Input { source }) => Err(stdin_error(source)),
+        Err(error) => Err(to_command_error(error, options.connect.is_none())),
     }
 }
 
-async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
+async fn ping(options: &Options, ending: &mut Ending) -> Result<ExitCode, CommandError> {
     let config = options.to_ping()?;
     let reporter = ErrorReporter::new(true, options.connect.is_none());
     let sink = async |number, outcome: Result<Duration, Error>| {
@@ -88,7 +93,7 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
             }
             Err(error) => reporter.report_message(number, error),
         }
-        Ok::<_, Failure>(())
+        Ok::<_, CommandError>(())
     };
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
@@ -105,11 +110,15 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<Code, Failure> {
     Ok(ended.get().unwrap_or(reporter.code()))
 }
 
-async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code, Failure> {
+async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitCode, CommandError> {
     let config = options.to_load()?;
     check_descriptor_limit(&config)?;
     // Opened before the load, so that an error does not discard its report.
-    let html_file = options.report.as_deref().map(NewFile::create).transpose()?;
+    let html_file = options
+        .report
+        .as_deref()
+        .map(ReportFile::create)
+        .transpose()?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
     let live = LiveStats::default();
@@ -119,7 +128,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
     let report = report?;
     let written = html_file.map_or(Ok(()), |file| {
         let page = html::page(&config, &report, &RunInfo::current());
-        let page = page.map_err(|error| Failure::new(Code::Failure, error))?;
+        let page = page.map_err(|error| CommandError::new(ExitCode::Failure, error))?;
         file.write(page.as_bytes())
     });
     let text = if options.json {
@@ -140,7 +149,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<Code,
 }
 
 /// Rejects more connections than the descriptor limit permits in addition to the threads.
-fn check_descriptor_limit(config: &LoadConfig) -> Result<(), Failure> {
+fn check_descriptor_limit(config: &LoadConfig) -> Result<(), CommandError> {
     let connections = config.connections;
     let required = usize::try_from(connections.get()).unwrap_or(usize::MAX);
     let threads = config.threads.get().min(required);
@@ -149,11 +158,12 @@ fn check_descriptor_limit(config: &LoadConfig) -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!("open {connections} connections: the descriptor limit allows {available}");
-    Err(Failure::usage(text).hint("see 'ulimit -Hn', or distribute the load over several runs"))
+    Err(CommandError::usage(text)
+        .hint("see 'ulimit -Hn', or distribute the load over several runs"))
 }
 
 /// Prints the report. Another signal ends a print that blocks.
-async fn print_report(text: String, ending: &mut Ending) -> Result<(), Failure> {
+async fn print_report(text: String, ending: &mut Ending) -> Result<(), CommandError> {
     let aborted = async {
         ending.next().await;
         Ok(())
@@ -161,7 +171,7 @@ async fn print_report(text: String, ending: &mut Ending) -> Result<(), Failure> 
     future::or(aborted, stdout::print(text.into_bytes())).await
 }
 
-async fn messages(options: Options) -> Result<Code, Failure> {
+async fn messages(options: Options) -> Result<ExitCode, CommandError> {
     let config = options.to_config();
     let reporter = ErrorReporter::new(options.messages.len() != 1, options.connect.is_none());
     let on_terminal = io::stdout().is_terminal();
@@ -173,7 +183,7 @@ async fn messages(options: Options) -> Result<Code, Failure> {
         if let Err(error) = reply.outcome {
             reporter.report_message(number, error);
         }
-        Ok::<_, Failure>(())
+        Ok::<_, CommandError>(())
     };
     if options.messages.is_empty() {
         echo::run(stdin_messages(&reporter), &config, print).await?;
@@ -190,7 +200,7 @@ fn stdin_messages(reporter: &ErrorReporter) -> impl Stream<Item = Message> {
     stdin::lines(MAX_MESSAGE_LEN - 1).filter_map(|line| {
         let message = line.and_then(|text| Message::new(text).map_err(io::Error::other));
         message
-            .map_err(|error| reporter.report(stdin_failure(error), 1))
+            .map_err(|error| reporter.report(stdin_error(error), 1))
             .ok()
     })
 }

@@ -15,7 +15,7 @@ use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
 use crate::commands::serve::values::{ModeName, wide_size};
 use crate::commands::{number, threads};
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,7 +158,7 @@ fn permissions(text: &str) -> Result<u32, &'static str> {
 }
 
 impl Options {
-    pub(super) fn to_config(&self) -> Result<Config, Failure> {
+    pub(super) fn to_config(&self) -> Result<Config, CommandError> {
         self.check()?;
         let default = Config::default();
         Ok(Config {
@@ -195,33 +195,39 @@ impl Options {
     }
 
     /// Rejects options without effect.
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), CommandError> {
         if self.chunk.is_some() && self.mode != ModeName::Chunk {
-            return Err(Failure::usage("--chunk has no effect without --mode chunk"));
+            return Err(CommandError::usage(
+                "--chunk has no effect without --mode chunk",
+            ));
         }
         if self.max_line.is_some() && self.mode != ModeName::Line {
-            return Err(Failure::usage(
+            return Err(CommandError::usage(
                 "--max-line has no effect without --mode line",
             ));
         }
         let is_udp = |address: &Address| matches!(address, Address::Udp(_));
         if self.udp_max.is_some() && !self.addresses.iter().any(is_udp) {
-            return Err(Failure::usage(
+            return Err(CommandError::usage(
                 "--udp-max has no effect without a udp:// address",
             ));
         }
         if self.prefix.is_some() && self.mode == ModeName::Discard {
-            return Err(Failure::usage("--prefix has no effect with --mode discard"));
+            return Err(CommandError::usage(
+                "--prefix has no effect with --mode discard",
+            ));
         }
         if self.idle_timeout == Some(Duration::ZERO) {
-            let failure = Failure::usage("--idle-timeout must be greater than 0");
+            let failure = CommandError::usage("--idle-timeout must be greater than 0");
             return Err(failure.hint("omit it to keep idle connections open"));
         }
         if self.stats == Some(Duration::ZERO) {
-            return Err(Failure::usage("--stats must be greater than 0"));
+            return Err(CommandError::usage("--stats must be greater than 0"));
         }
         if !self.busy_poll.is_zero() && cfg!(not(target_os = "linux")) {
-            return Err(Failure::usage("--busy-poll is only supported on Linux"));
+            return Err(CommandError::usage(
+                "--busy-poll is only supported on Linux",
+            ));
         }
         self.tls.check(&self.addresses)?;
         self.faults.check(self.mode)
@@ -236,7 +242,7 @@ mod tests {
     use std::num::NonZeroU64;
     use std::thread::available_parallelism;
 
-    use crate::exit_code::Code;
+    use crate::exit_code::ExitCode;
 
     #[derive(Parser)]
     struct Command {
@@ -244,7 +250,7 @@ mod tests {
         options: Options,
     }
 
-    fn config(arguments: &[&str]) -> Result<Config, Failure> {
+    fn config(arguments: &[&str]) -> Result<Config, CommandError> {
         let arguments = [&["serve"], arguments].concat();
         Command::try_parse_from(arguments)
             .unwrap()
@@ -363,7 +369,7 @@ mod tests {
         ] {
             assert_eq!(
                 config(arguments).unwrap_err().code,
-                Code::Usage,
+                ExitCode::Usage,
                 "{arguments:?}"
             );
         }

@@ -8,28 +8,28 @@ use myapp::net::resolver::ResolveError;
 use myapp::net::tls::TlsSetupError;
 use myapp::serve::Error;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 
 /// Converts an error of the start, with its exit code and hint.
-pub(super) fn start_failure(error: Error) -> Failure {
+pub(super) fn start_error(error: Error) -> CommandError {
     let hint = hint(&error);
     let code = match &error {
-        Error::MissingCertificate { .. } => Code::Usage,
+        Error::MissingCertificate { .. } => ExitCode::Usage,
         Error::Listen(ListenError::Resolve(ResolveError::Zone { .. }))
-        | Error::Metrics(ListenError::Resolve(ResolveError::Zone { .. })) => Code::Usage,
+        | Error::Metrics(ListenError::Resolve(ResolveError::Zone { .. })) => ExitCode::Usage,
         Error::Listen(ListenError::Bind {
             address: Address::Unix(_),
             ..
-        }) => Code::LocalFile,
-        Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => Code::LocalFile,
-        Error::Tls(_) => Code::Tls,
-        _ => Code::Network,
+        }) => ExitCode::LocalFile,
+        Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => ExitCode::LocalFile,
+        Error::Tls(_) => ExitCode::Tls,
+        _ => ExitCode::Network,
     };
     let error = match error {
         Error::Metrics(error) => anyhow::Error::new(error).context("--metrics"),
         error => error.into(),
     };
-    let failure = Failure::new(code, error);
+    let failure = CommandError::new(code, error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,

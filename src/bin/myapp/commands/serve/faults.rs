@@ -9,7 +9,7 @@ use myapp::units::parse_duration;
 
 use crate::commands::number;
 use crate::commands::serve::values::{ModeName, wide_size};
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 
 // A doc comment would replace that of the command.
 #[derive(Debug, Args)]
@@ -59,14 +59,14 @@ impl FaultOptions {
     }
 
     /// Rejects options without effect.
-    pub(super) fn check(&self, mode: ModeName) -> Result<(), Failure> {
+    pub(super) fn check(&self, mode: ModeName) -> Result<(), CommandError> {
         if self.seed.is_some() && !self.are_random() {
-            return Err(Failure::usage(
+            return Err(CommandError::usage(
                 "--seed has no effect without --jitter or --drop-rate",
             ));
         }
         if self.are_enabled() && mode == ModeName::Discard {
-            let failure = Failure::usage("faults have no effect with --mode discard");
+            let failure = CommandError::usage("faults have no effect with --mode discard");
             return Err(failure.hint("discard mode sends no replies"));
         }
         Ok(())

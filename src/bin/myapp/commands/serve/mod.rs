@@ -19,8 +19,8 @@ use myapp::serve::{Config, Server, ServerStats};
 use smol::Timer;
 use tracing::{info, warn};
 
-use crate::commands::serve::errors::start_failure;
-use crate::exit_code::{Code, Failure};
+use crate::commands::serve::errors::start_error;
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
 use crate::output::serve_events::Events;
 use crate::output::stderr;
@@ -32,11 +32,15 @@ pub(crate) use args::Options;
 /// Time limit for writes to stdout once a signal has been received.
 const STDOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(options: Options, fd_limit: io::Result<()>, _log: &Log) -> Result<Code, Failure> {
+pub(crate) fn run(
+    options: Options,
+    fd_limit: io::Result<()>,
+    _log: &Log,
+) -> Result<ExitCode, CommandError> {
     let config = options.to_config()?;
     let sockets = systemd::sockets().map_err(|error| {
         let error = anyhow::Error::new(error).context("inherit the sockets of LISTEN_FDS");
-        Failure::new(Code::Usage, error)
+        CommandError::new(ExitCode::Usage, error)
     })?;
     if let Err(error) = fd_limit {
         warn!(error = %ErrorChain(&error), "cannot raise the limit of open files");
@@ -56,15 +60,20 @@ pub(crate) fn run(options: Options, fd_limit: io::Result<()>, _log: &Log) -> Res
     myapp::runtime::block_on(serve(&options, sockets, config))
 }
 
-async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Result<Code, Failure> {
+async fn serve(
+    options: &Options,
+    sockets: Vec<OwnedFd>,
+    config: Config,
+) -> Result<ExitCode, CommandError> {
     let addresses = match options.addresses.as_slice() {
         [] if sockets.is_empty() => vec![Address::loopback(8888)],
         addresses => addresses.to_vec(),
     };
-    let mut ending = Ending::catch().map_err(|error| Failure::new(Code::Failure, error))?;
+    let mut ending =
+        Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
     let server = Server::from_sockets(sockets, &addresses, config)
         .await
-        .map_err(start_failure)?;
+        .map_err(start_error)?;
     if options.tls.tls_self_signed
         && let Some(fingerprint) = server.fingerprint()
     {
@@ -72,7 +81,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
     }
     let events = Events { json: options.json };
     let Some(signal_received) = announce(&server, events, &mut ending).await? else {
-        return Ok(Code::Success);
+        return Ok(ExitCode::Success);
     };
     systemd::notify_ready();
     let stats = server.stats();
@@ -102,7 +111,7 @@ async fn serve(options: &Options, sockets: Vec<OwnedFd>, config: Config) -> Resu
         Ok(result) => result?,
         Err(_) => warn!("timeout while writing the summary to stdout"),
     }
-    Ok(Code::Success)
+    Ok(ExitCode::Success)
 }
 
 /// Prints the addresses, and returns whether a signal was received meanwhile: clients in the
@@ -111,7 +120,7 @@ async fn announce(
     server: &Server,
     events: Events,
     ending: &mut Ending,
-) -> Result<Option<bool>, Failure> {
+) -> Result<Option<bool>, CommandError> {
     let mut signal_received = false;
     let printed = async {
         events
@@ -134,7 +143,7 @@ async fn report_stats(
     interval: Option<Duration>,
     stats: &ServerStats,
     events: Events,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let Some(interval) = interval else {
         return future::pending().await;
     };

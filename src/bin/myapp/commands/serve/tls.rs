@@ -6,7 +6,7 @@ use clap::Args;
 use myapp::net::address::Address;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
 
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 
 // A doc comment would replace that of the command.
 #[derive(Debug, Args)]
@@ -43,18 +43,19 @@ impl TlsOptions {
     }
 
     /// Rejects addresses without a certificate, and certificates without an address.
-    pub(super) fn check(&self, addresses: &[Address]) -> Result<(), Failure> {
+    pub(super) fn check(&self, addresses: &[Address]) -> Result<(), CommandError> {
         let address = addresses
             .iter()
             .find(|address| matches!(address, Address::Tls(_)));
         let has_identity = self.tls_self_signed || self.tls_cert.is_some();
         match address {
             Some(address) if !has_identity => {
-                let failure = Failure::usage(format!("listen on {address}: missing certificate"));
+                let failure =
+                    CommandError::usage(format!("listen on {address}: missing certificate"));
                 let hint = "use --tls-cert FILE --tls-key FILE, or --tls-self-signed";
                 Err(failure.hint(hint))
             }
-            None if has_identity || self.tls_client_ca.is_some() => Err(Failure::usage(
+            None if has_identity || self.tls_client_ca.is_some() => Err(CommandError::usage(
                 "the TLS options have no effect without a tls:// address",
             )),
             _ => Ok(()),

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use indicatif::MultiProgress;
 use myapp::error_chain::ErrorChain;
 
-use crate::exit_code::{Code, Failure};
+use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;
 
 /// Time that a reader of stderr or of a FIFO has to accept a line.
@@ -27,12 +27,12 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    pub(super) fn open(path: &Path, draw_target: &MultiProgress) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, draw_target: &MultiProgress) -> Result<Self, CommandError> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let path = stderr::path(path);
         let file = file
             .with_context(|| format!("open log file {path}"))
-            .map_err(|error| Failure::new(Code::LocalFile, error))?;
+            .map_err(|error| CommandError::new(ExitCode::LocalFile, error))?;
         Ok(Self {
             file,
             path,

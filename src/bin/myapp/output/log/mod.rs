@@ -19,7 +19,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::exit_code::Failure;
+use crate::exit_code::CommandError;
 use crate::output::draw_target::draw_target;
 use crate::output::log::file::{LogFile, READER_TIMEOUT, Writer};
 use crate::output::stderr;
@@ -95,7 +95,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Starts the log at the level of `-q`, `-v` or `MYAPP_LOG`.
-    pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, Failure> {
+    pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, CommandError> {
         let draw_target = draw_target();
         let mut log_file = None;
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
@@ -180,11 +180,13 @@ impl Drop for Log {
 }
 
 /// Returns the filter of `MYAPP_LOG`, or else of the events of this program at a level.
-fn filter(quiet: bool, verbose: u8) -> Result<Targets, Failure> {
+fn filter(quiet: bool, verbose: u8) -> Result<Targets, CommandError> {
     if let Ok(text) = std::env::var("MYAPP_LOG") {
         return text
             .parse()
-            .map_err(|error| Failure::usage(format!("invalid log filter in MYAPP_LOG: {error}")))
+            .map_err(|error| {
+                CommandError::usage(format!("invalid log filter in MYAPP_LOG: {error}"))
+            })
             .map_err(|failure| failure.hint("use LEVEL or TARGET=LEVEL,TARGET=LEVEL…"));
     }
     let level = match (quiet, verbose) {

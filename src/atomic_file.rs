@@ -1,15 +1,15 @@
-//! Atomic replacement of a file: the new file is written in the same folder, without a name where
-//! the file system supports that (`O_TMPFILE`), and takes the place of the old one by a rename.
+//! Atomic replacement of a file: the new file is written in the same directory, without a name
+//! where the file system supports that (`O_TMPFILE`), and replaces the old one by a rename.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, linkat};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
@@ -20,9 +20,9 @@ const MAX_SYMLINKS: usize = 40;
 /// must not exceed 255 bytes.
 const MAX_STEM_LEN: usize = 240;
 
-/// A new file that replaces another one when it is complete. It is removed if it is dropped.
+/// New file that replaces another one when it is complete. It is removed if it is dropped.
 #[derive(Debug)]
-pub(super) struct AtomicFile {
+pub struct AtomicFile {
     temporary: TemporaryFile,
     path: PathBuf,
 }
@@ -37,10 +37,17 @@ enum TemporaryFile {
 }
 
 impl AtomicFile {
-    /// Creates a new file for `path`, which may be a symbolic link. It gets the mode and owner of
-    /// `old`, the existing file, or else the permissions of any new file.
-    pub(super) fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
+    /// Creates a new file for `path`, which may be a symbolic link. It gets the mode and, where
+    /// permitted, the owner of `old`, the existing file, or else the permissions of any new file.
+    ///
+    /// # Errors
+    ///
+    /// The I/O error of creating the file beside `path` or of copying the mode.
+    pub fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
         let path = std::path::absolute(resolve_symlinks(path)?)?;
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(Errno::ISDIR.into());
+        }
         let (file, temporary) = TemporaryFile::create_beside(&path, old.is_none())?;
         if let Some(old) = old {
             copy_mode_and_owner(&file, old)?;
@@ -49,13 +56,17 @@ impl AtomicFile {
     }
 
     /// Returns the absolute path of the file to be replaced.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Replaces the old file, and writes the rename to disk if `fsync`. Other processes open
     /// either the complete old file or the complete new one.
-    pub(super) fn commit(self, fsync: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The I/O error of linking, renaming or syncing. Before the rename, the old file is unchanged.
+    pub fn commit(self, fsync: bool) -> io::Result<()> {
         self.temporary.rename_to(&self.path)?;
         if fsync {
             File::open(parent(&self.path)?)?.sync_all()?;
@@ -65,7 +76,7 @@ impl AtomicFile {
 }
 
 impl TemporaryFile {
-    /// Creates a file in the folder of `path`, with the permissions of any new file if `public`.
+    /// Creates a file in the directory of `path`, with the permissions of any new file if `public`.
     fn create_beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
         Self::create_anonymous(path, public).or_else(|_| Self::create_named(path, public))
     }
@@ -91,15 +102,27 @@ impl TemporaryFile {
         let name = match self {
             Self::Named(name) => name,
             Self::Anonymous(file) => {
-                let link = |name: &Path| {
-                    let from = proc_path(&file);
-                    let flags = AtFlags::SYMLINK_FOLLOW;
-                    Ok(rustix::fs::linkat(CWD, from, CWD, name, flags)?)
-                };
+                let link = |name: &Path| Ok(link_anonymous(&file, CWD, name)?);
                 with_temporary_name(path, link)?.1
             }
         };
         name.persist(path).map_err(|error| error.error)
+    }
+}
+
+/// Links an anonymous file under a name in `dir` that does not exist yet.
+pub(crate) fn link_anonymous(
+    file: &File,
+    dir: impl AsFd,
+    name: impl AsRef<Path>,
+) -> rustix::io::Result<()> {
+    match linkat(file, "", &dir, name.as_ref(), AtFlags::EMPTY_PATH) {
+        // Before Linux 6.10 this needs a privilege.
+        Err(Errno::NOENT) => {
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            linkat(CWD, proc_path(file), &dir, name.as_ref(), flags)
+        }
+        result => result,
     }
 }
 
@@ -114,7 +137,7 @@ fn proc_path(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// Calls `create` with unused hidden names in the folder of `path` until it succeeds. The name is
+/// Calls `create` with unused hidden names in the directory of `path` until it succeeds. The name is
 /// removed when the returned [`TempPath`] is dropped.
 fn with_temporary_name<T>(
     path: &Path,
@@ -162,7 +185,7 @@ fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-/// Returns the folder of an absolute path.
+/// Returns the directory of an absolute path.
 fn parent(path: &Path) -> io::Result<&Path> {
     Ok(path.parent().ok_or(Errno::ISDIR)?)
 }
@@ -186,6 +209,14 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), b"new");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn path_of_a_directory_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/");
+        let error = AtomicFile::create(&path, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

@@ -1,0 +1,62 @@
+//! Output file that is opened before a run and written after it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use myapp::atomic_file::AtomicFile;
+
+use crate::exit_code::{CommandError, ExitCode};
+use crate::output::stderr;
+
+/// Output file that is opened before a run. Most errors of the later write occur at once, and an
+/// old file stays unchanged until [`ReportFile::write`].
+#[derive(Debug)]
+pub(crate) struct ReportFile {
+    path: PathBuf,
+    file: File,
+    /// `None` for a device or a FIFO, which is written directly.
+    replacement: Option<AtomicFile>,
+}
+
+impl ReportFile {
+    /// Creates a temporary file beside `path`, or opens a device or a FIFO.
+    pub(crate) fn create(path: &Path) -> Result<Self, CommandError> {
+        let opened = open(path).map_err(|error| failed("create", path, error));
+        let (file, replacement) = opened?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            replacement,
+        })
+    }
+
+    /// Writes all bytes and replaces the old file.
+    pub(crate) fn write(mut self, bytes: &[u8]) -> Result<(), CommandError> {
+        let written = self.file.write_all(bytes);
+        let replaced = written.and_then(|()| match self.replacement {
+            Some(replacement) => replacement.commit(false),
+            None => Ok(()),
+        });
+        replaced.map_err(|error| failed("write", &self.path, error))
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, Option<AtomicFile>)> {
+    let old = match fs::metadata(path) {
+        Ok(old) if !old.is_file() => return Ok((File::options().write(true).open(path)?, None)),
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let (file, replacement) = AtomicFile::create(path, old.as_ref())?;
+    Ok((file, Some(replacement)))
+}
+
+fn failed(action: &str, path: &Path, error: io::Error) -> CommandError {
+    let context = format!("{action} {}", stderr::path(path));
+    CommandError::new(
+        ExitCode::LocalFile,
+        anyhow::Error::new(error).context(context),
+    )
+}
