@@ -21,10 +21,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Markdown pages at the top and in `docs`, with their text.
+/// The Markdown pages at the top, in `docs` and in `examples`, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
-    for folder in [root().to_owned(), root().join("docs")] {
+    for folder in ["", "docs", "examples"].map(|name| root().join(name)) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {
@@ -371,11 +371,11 @@ fn links_resolve() {
 
 #[test]
 fn examples_are_listed() {
-    let listed = page("docs/examples.md");
-    for (name, _) in crate::examples::EXAMPLES {
+    let listed = page("examples/README.md");
+    for name in crate::examples::names() {
         assert!(
-            listed.contains(&format!("examples/{name}.rs")),
-            "{name} is not in docs/examples.md"
+            listed.contains(&format!("({name}.rs)")),
+            "{name} is not in examples/README.md"
         );
     }
 }
