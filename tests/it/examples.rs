@@ -332,6 +332,24 @@ fn each_section_with_code_has_an_example() {
 }
 
 #[test]
+fn guide_and_readme_link_each_chapter_example() {
+    let guide = include_str!("../../docs/guia.es.md");
+    let readme = include_str!("../../README.md");
+    for (name, _) in &CHAPTER {
+        let section = name.splitn(4, '-').take(3).collect::<Vec<_>>().join(".");
+        let command = format!("\ncargo run --example {name}\n");
+        assert!(guide.contains(&format!("\n### {section} ")), "{section}");
+        assert!(
+            guide.contains(&format!("(../examples/{name}.rs)")),
+            "{name}"
+        );
+        assert!(guide.contains(&command), "{command}");
+        let row = format!("| {section} | [{name}](examples/{name}.rs) | ");
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn chapter_examples_print_the_texts_of_the_chapter() {
     let mut failed = Vec::new();
     for (name, expected) in &CHAPTER {
