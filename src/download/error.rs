@@ -4,9 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::Url;
-
-use crate::download::http::{BasicAuthError, HttpError, redact_url};
+use crate::download::http::{BasicAuthError, HttpError};
 use crate::download::request::headers::HeaderError;
 use crate::download::request::status;
 use crate::download::store::checksum::{Algorithm, ChecksumError};
@@ -26,8 +24,7 @@ pub struct FailedItem {
 impl FailedItem {
     /// Returns the cause and its sources in one line that does not repeat the URL.
     pub fn cause(&self) -> String {
-        let url = Url::parse(&self.url).map(|url| redact_url(&url));
-        self.source.chain_without_url(&url.unwrap_or_default())
+        ErrorChain(&self.source).to_string()
     }
 }
 
@@ -57,6 +54,14 @@ pub enum Error {
     /// The request or the response failed.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A request to which a redirect led failed, or its response.
+    #[error("get {url}")]
+    Redirected {
+        /// URL of the request, without credentials and query.
+        url: String,
+        /// The cause.
+        source: Box<Error>,
+    },
     /// The server responded with an error status.
     #[error("{}HTTP status {status}", url_prefix(.url))]
     Status {
@@ -177,6 +182,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Http(error) => error.is_transient(),
+            Self::Redirected { source, .. } => source.is_transient(),
             Self::Status { status, .. } => status::is_transient(*status),
             Self::EmptyRangeResponse | Self::TooSlow { .. } => true,
             _ => false,
@@ -190,7 +196,9 @@ impl Error {
                 error,
                 HttpError::InvalidHeader { .. } | HttpError::TlsSetup(_)
             ),
-            Self::RetryDeadline { source, .. } => source.depends_on_source(),
+            Self::RetryDeadline { source, .. } | Self::Redirected { source, .. } => {
+                source.depends_on_source()
+            }
             Self::Status { .. }
             | Self::TooSlow { .. }
             | Self::CorruptEncoding { .. }
@@ -208,21 +216,6 @@ impl Error {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
-    }
-
-    /// Returns the error and its sources in one line. An HTTP error names its URL; that is
-    /// omitted if it is `url` or the mirror of this error.
-    pub(crate) fn chain_without_url(&self, url: &str) -> String {
-        let mut text = ErrorChain(self).to_string();
-        let mirror = if let Self::Mirror { url, .. } = self {
-            url
-        } else {
-            url
-        };
-        for known in [url, mirror] {
-            text = text.replacen(&format!("get {known}: "), "", 1);
-        }
-        text
     }
 }
 

@@ -6,30 +6,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_lite::AsyncRead;
-use url::Url;
+use futures_lite::{AsyncBufRead, AsyncRead};
 
 use super::body_length::BodyLength;
 use super::connection::{BUFFER_LEN, Connection};
 use super::error::{HttpError, RoundTripError};
 use super::pool::{Pool, PoolKey};
 
-/// Pool and key to which a connection returns after its body has been read.
-#[derive(Debug)]
-pub(super) struct PoolReturn {
-    pub(super) pool: Arc<Pool<Box<Connection>>>,
-    pub(super) key: PoolKey,
-}
-
 /// Body read from its connection. Dropping it before its end closes the connection.
 #[derive(Debug)]
 pub(super) struct Body {
     state: BodyState,
     body_length: BodyLength,
-    url: Url,
+    key: PoolKey,
     length: Option<u64>,
     received: u64,
-    pool_return: Option<PoolReturn>,
+    /// Pool to which the connection returns at the end, unless it cannot be reused.
+    pool: Option<Arc<Pool<Box<Connection>>>>,
 }
 
 #[derive(Debug)]
@@ -40,21 +33,21 @@ enum BodyState {
 }
 
 impl Body {
-    /// Creates a body; `pool_return` is `None` if the connection cannot be reused.
+    /// Creates a body; `pool` is `None` if the connection cannot be reused.
     pub(super) fn new(
         connection: Box<Connection>,
         body_length: BodyLength,
-        url: Url,
-        pool_return: Option<PoolReturn>,
+        key: PoolKey,
+        pool: Option<Arc<Pool<Box<Connection>>>>,
     ) -> Self {
         let length = body_length.content_length();
         let mut body = Self {
             state: BodyState::Open(connection),
             body_length,
-            url,
+            key,
             length,
             received: 0,
-            pool_return,
+            pool,
         };
         body.finish_if_complete();
         body
@@ -181,16 +174,22 @@ impl Body {
         }
         let state = std::mem::replace(&mut self.state, BodyState::Complete);
         // Surplus bytes would be taken for the next response, so the connection is closed.
-        if let (BodyState::Open(connection), Some(pool_return)) = (state, self.pool_return.take())
+        if let (BodyState::Open(connection), Some(pool)) = (state, self.pool.take())
             && connection.buffered().is_empty()
         {
-            pool_return.pool.put(pool_return.key, connection);
+            pool.put(self.key.clone(), connection);
         }
     }
 
     fn fail(&mut self, failure: RoundTripError) -> io::Error {
         self.state = BodyState::Failed;
-        HttpError::of(&self.url, failure, self.received, self.length).into()
+        HttpError::of(
+            &self.key.origin.address,
+            failure,
+            self.received,
+            self.length,
+        )
+        .into()
     }
 }
 
@@ -210,5 +209,19 @@ impl AsyncRead for Body {
         }
         let copied = ready!(body.poll_copy(cx, into));
         Poll::Ready(copied.map_err(|failure| body.fail(failure)))
+    }
+}
+
+impl AsyncBufRead for Body {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let body = self.get_mut();
+        match ready!(body.poll_buffered(cx)) {
+            Ok(count) => Poll::Ready(Ok(&body.buffered()[..count])),
+            Err(failure) => Poll::Ready(Err(body.fail(failure))),
+        }
+    }
+
+    fn consume(self: Pin<&mut Self>, count: usize) {
+        self.get_mut().consume(count);
     }
 }

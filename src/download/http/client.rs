@@ -1,13 +1,14 @@
 //! Public client: a surf client on top of our transport.
 
-use surf::http::{Method, Response as SurfResponse};
+use std::io;
+
+use surf::http::{Method, Response as HttpTypesResponse};
 use url::Url;
 
 use super::config::ClientConfig;
 use super::error::HttpError;
-use super::request::validate_header;
 use super::response::Response;
-use super::transport::{RawResponse, RequestHeaders, Transport};
+use super::transport::{RawRequest, Transport};
 
 /// HTTP/1.1 client. Clones share the connection pool, DNS cache and TLS sessions.
 #[derive(Debug, Clone)]
@@ -22,9 +23,8 @@ impl Client {
     ///
     /// [`HttpError::InvalidHeader`] if the user agent is not a valid header value.
     pub fn new(config: ClientConfig) -> Result<Self, HttpError> {
-        validate_header("User-Agent", &config.user_agent)?;
         Ok(Self {
-            surf: surf::Client::with_http_client(Transport::new(config)),
+            surf: surf::Client::with_http_client(Transport::new(config)?),
         })
     }
 
@@ -49,17 +49,18 @@ impl Client {
         headers: &[(String, String)],
     ) -> Result<Response, HttpError> {
         let mut request = surf::Request::new(Method::Get, url.clone());
-        request.set_ext(RequestHeaders(headers.to_vec()));
-        let result = self.surf.send(request).await;
-        let mut response: SurfResponse = result
-            .map_err(|error| HttpError::from_surf(url, error))?
+        request.set_ext(RawRequest(headers.to_vec()));
+        let sent = self.surf.send(request).await;
+        let mut response: HttpTypesResponse = sent
+            .map_err(|error| {
+                // Without middleware, all errors come from the transport.
+                HttpError::from_surf(error).unwrap_or_else(|error| HttpError::Io {
+                    source: io::Error::other(error.to_string()),
+                })
+            })?
             .into();
-        let Some(RawResponse { head, length, body }) = response.ext_mut().remove() else {
-            return Err(HttpError::from_surf(
-                url,
-                surf::Error::from_str(500, "response without extension"),
-            ));
-        };
-        Ok(Response { head, length, body })
+        response.ext_mut().remove().ok_or_else(|| HttpError::Io {
+            source: io::Error::other("response without extension"),
+        })
     }
 }

@@ -72,8 +72,8 @@ async fn tunnel(
         RoundTripError::TimedOut(limit) => ProxyError::TimedOut { limit },
         RoundTripError::Io(source) => ProxyError::Io { source },
         RoundTripError::Protocol(source) => ProxyError::Protocol { source },
-        // Unreachable: TLS starts inside the tunnel.
-        RoundTripError::Tls(_) => ProxyError::Closed,
+        // Unreachable: TLS starts inside the tunnel, and CONNECT has no body.
+        RoundTripError::Tls(_) | RoundTripError::RequestBody(_) => ProxyError::Closed,
     })?;
     match head.status() {
         200..300 => connection.into_tcp().ok_or(ProxyError::UnexpectedData),

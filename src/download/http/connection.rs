@@ -72,6 +72,15 @@ impl Connection {
         Poll::Ready(Ok(count))
     }
 
+    /// Appends bytes to the buffer, without a time limit; returns 0 at the end of the stream.
+    pub(super) fn poll_fill_unlimited(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.reserve_space();
+        let free = &mut self.buffer[self.end..];
+        let count = ready!(self.stream.pinned().poll_read(cx, free))?;
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+
     /// Async form of [`poll_fill`](Self::poll_fill).
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         future::poll_fn(|cx| self.poll_fill(cx)).await
@@ -105,17 +114,29 @@ impl Connection {
         }
     }
 
+    /// Writes a part of `bytes`, which must not be empty.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream.pinned().poll_write(cx, bytes);
+        match ready!(self.idle.check(written, cx))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => Poll::Ready(Ok(count)),
+        }
+    }
+
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let count = future::poll_fn(|cx| {
-                self.idle
-                    .check(self.stream.pinned().poll_write(cx, bytes), cx)
-            });
-            match count.await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => bytes = &bytes[count..],
-            }
+            let count = future::poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = &bytes[count..];
         }
+        self.flush().await
+    }
+
+    /// Sends what TLS has buffered.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
         future::poll_fn(|cx| self.idle.check(self.stream.pinned().poll_flush(cx), cx)).await
     }
 

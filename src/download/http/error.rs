@@ -7,21 +7,25 @@ use url::{Position, Url};
 
 use super::read_timeout::ReadTimedOut;
 use crate::escape::Escaped;
+use crate::net::address::Endpoint;
 use crate::net::connect::ConnectError;
 use crate::net::tls::{TlsError, TlsSetupError};
 
-/// Error of a request or of its response body.
-///
-/// URLs in messages omit user, password and query, which may be secret.
+/// Error of a request or of its response body. The text does not contain the URL: the caller has
+/// it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HttpError {
     /// The URL is not an http or https URL.
-    #[error("get {url}: not an http or https URL")]
-    UnsupportedUrl {
-        /// The URL.
-        url: String,
+    #[error("not an http or https URL")]
+    UnsupportedUrl,
+    /// The request cannot be sent with HTTP/1.1; nothing has been sent.
+    #[error("{problem}")]
+    UnsupportedRequest {
+        /// Description of the problem.
+        problem: &'static str,
     },
-    /// A request header is invalid or announces a body; nothing has been sent.
+    /// A request header is invalid or contradicts the body; nothing has been sent.
     #[error("request header {name}: {problem}")]
     InvalidHeader {
         /// Escaped header name.
@@ -52,28 +56,34 @@ pub enum HttpError {
         source: TlsError,
     },
     /// The server violates HTTP.
-    #[error("get {url}")]
+    #[error(transparent)]
     Protocol {
-        /// The requested URL.
-        url: String,
         /// The violation.
         source: ProtocolError,
     },
+    /// The request body cannot be read, or it is shorter than its length.
+    #[error("read the request body")]
+    RequestBody {
+        /// The error of the read.
+        source: io::Error,
+    },
     /// The connection ended before the response was complete.
-    #[error("get {url}: incomplete response {}", after(*received, *expected))]
+    #[error("incomplete response {}", after(*received, *expected))]
     IncompleteBody {
-        /// The requested URL.
-        url: String,
         /// Body bytes received.
         received: u64,
         /// Announced body length.
         expected: Option<u64>,
     },
     /// No byte arrived within the limit.
-    #[error("get {url}: no data for {limit:?}")]
+    #[error("no data for {limit:?}")]
     TimedOut {
-        /// The requested URL.
-        url: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The response head was not received within the limit of the surf configuration.
+    #[error("no response within {limit:?}")]
+    NoResponse {
         /// The limit.
         limit: Duration,
     },
@@ -84,10 +94,8 @@ pub enum HttpError {
         source: io::Error,
     },
     /// The connection failed.
-    #[error("get {url}")]
+    #[error(transparent)]
     Io {
-        /// The requested URL.
-        url: String,
         /// The I/O error.
         source: io::Error,
     },
@@ -265,54 +273,56 @@ impl HttpError {
             Self::Connect(_)
             | Self::IncompleteBody { .. }
             | Self::TimedOut { .. }
+            | Self::NoResponse { .. }
             | Self::Io { .. }
             | Self::ReadBody { .. } => true,
             Self::Proxy { source, .. } => source.is_transient(),
             Self::Tls { source, .. } => matches!(source, TlsError::Io { .. }),
-            Self::UnsupportedUrl { .. }
+            Self::UnsupportedUrl
+            | Self::UnsupportedRequest { .. }
             | Self::InvalidHeader { .. }
+            | Self::RequestBody { .. }
             | Self::TlsSetup(_)
             | Self::Protocol { .. } => false,
         }
     }
 
-    pub(super) fn from_surf(url: &Url, error: surf::Error) -> Self {
-        error.downcast().unwrap_or_else(|error| {
-            let source = io::Error::other(error.to_string());
-            Self::Io {
-                url: redact_url(url),
-                source,
-            }
-        })
-    }
-
-    pub(super) fn url(url: &Url) -> Self {
-        Self::UnsupportedUrl {
-            url: redact_url(url),
+    /// Extracts the error from the error of a surf client that uses a
+    /// [`Transport`](super::Transport): that of a request, and that of a body read to a value, such
+    /// as with `body_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The error itself if it does not come from the transport.
+    pub fn from_surf(error: surf::Error) -> Result<Self, surf::Error> {
+        let status = error.status();
+        let error = match error.downcast::<Self>() {
+            Ok(error) => return Ok(error),
+            Err(error) => error,
+        };
+        match error.downcast::<io::Error>()?.downcast() {
+            Ok(error) => Ok(error),
+            Err(error) => Err(surf::Error::new(status, error)),
         }
     }
 
+    /// Adds the received and expected body length to an error of a connection to `host`.
     pub(super) fn of(
-        url: &Url,
+        host: &Endpoint,
         failure: RoundTripError,
         received: u64,
         expected: Option<u64>,
     ) -> Self {
-        let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
-        let url = redact_url(url);
         match failure {
             RoundTripError::ClosedBeforeResponse | RoundTripError::UnexpectedEof => {
-                Self::IncompleteBody {
-                    url,
-                    received,
-                    expected,
-                }
+                Self::IncompleteBody { received, expected }
             }
-            RoundTripError::TimedOut(limit) => Self::TimedOut { url, limit },
-            RoundTripError::Io(source) => Self::Io { url, source },
-            RoundTripError::Protocol(source) => Self::Protocol { url, source },
+            RoundTripError::TimedOut(limit) => Self::TimedOut { limit },
+            RoundTripError::Io(source) => Self::Io { source },
+            RoundTripError::RequestBody(source) => Self::RequestBody { source },
+            RoundTripError::Protocol(source) => Self::Protocol { source },
             RoundTripError::Tls(source) => Self::Tls {
-                host: authority,
+                host: host.to_string(),
                 source,
             },
         }
@@ -333,16 +343,18 @@ impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
         let kind = match &error {
             HttpError::IncompleteBody { .. } => io::ErrorKind::UnexpectedEof,
-            HttpError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            HttpError::TimedOut { .. } | HttpError::NoResponse { .. } => io::ErrorKind::TimedOut,
             HttpError::Protocol { .. } => io::ErrorKind::InvalidData,
-            HttpError::Io { source, .. } | HttpError::ReadBody { source } => source.kind(),
+            HttpError::Io { source }
+            | HttpError::ReadBody { source }
+            | HttpError::RequestBody { source } => source.kind(),
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
 }
 
-/// Error of a round trip, without the URL that [`HttpError`] adds.
+/// Error of a round trip, without the lengths and the host that [`HttpError`] adds.
 #[derive(Debug)]
 pub(super) enum RoundTripError {
     /// The connection was closed before the first byte of the response.
@@ -353,6 +365,8 @@ pub(super) enum RoundTripError {
     TimedOut(Duration),
     /// The connection failed.
     Io(io::Error),
+    /// The request body cannot be read.
+    RequestBody(io::Error),
     /// The server violates HTTP.
     Protocol(ProtocolError),
     /// TLS error.
@@ -398,21 +412,13 @@ mod tests {
 
     #[test]
     fn incomplete_body_reports_received_bytes() {
-        let url = "http://h/x".parse().unwrap();
         for (received, expected, text) in [
-            (
-                0,
-                None,
-                "get http://h/x: incomplete response before the body",
-            ),
-            (7, None, "get http://h/x: incomplete response after 7 bytes"),
-            (
-                7,
-                Some(9),
-                "get http://h/x: incomplete response after 7 of 9 bytes",
-            ),
+            (0, None, "incomplete response before the body"),
+            (7, None, "incomplete response after 7 bytes"),
+            (7, Some(9), "incomplete response after 7 of 9 bytes"),
         ] {
-            let error = HttpError::of(&url, RoundTripError::UnexpectedEof, received, expected);
+            let host = Endpoint::loopback(1);
+            let error = HttpError::of(&host, RoundTripError::UnexpectedEof, received, expected);
             assert_eq!(error.to_string(), text);
             assert!(error.is_transient());
         }
@@ -420,9 +426,8 @@ mod tests {
 
     #[test]
     fn http_error_is_extracted_from_io_error() {
-        let url = "http://h/x".parse().unwrap();
-        let error = HttpError::of(&url, ProtocolError::MissingChunkTerminator.into(), 0, None);
-        let read = io::Error::from(error);
+        let source = ProtocolError::MissingChunkTerminator;
+        let read = io::Error::from(HttpError::Protocol { source });
         assert_eq!(read.kind(), io::ErrorKind::InvalidData);
         let back = HttpError::from_io(read);
         assert!(matches!(
@@ -435,5 +440,24 @@ mod tests {
         assert!(!back.is_transient());
         let other = HttpError::from_io(io::ErrorKind::ConnectionReset.into());
         assert!(matches!(other, HttpError::ReadBody { .. }) && other.is_transient());
+    }
+
+    #[test]
+    fn http_error_is_extracted_from_surf_error() {
+        let direct = surf::Error::new(500, HttpError::UnsupportedUrl);
+        let wrapped = surf::Error::new(422, io::Error::from(HttpError::UnsupportedUrl));
+        for error in [direct, wrapped] {
+            let back = HttpError::from_surf(error).unwrap();
+            assert!(matches!(back, HttpError::UnsupportedUrl), "{back:?}");
+        }
+        let io = surf::Error::new(422, io::Error::other("x"));
+        let text = surf::Error::from_str(404, "x");
+        for (error, status) in [(io, 422), (text, 404)] {
+            let error = HttpError::from_surf(error).unwrap_err();
+            assert_eq!(
+                (u16::from(error.status()), error.to_string()),
+                (status, "x".into())
+            );
+        }
     }
 }

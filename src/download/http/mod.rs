@@ -1,12 +1,15 @@
-//! HTTP/1.1 client for downloads: one GET request, one response, a streamed body.
+//! HTTP/1.1 client on [surf](https://docs.rs/surf)'s types.
 //!
-//! The public client wraps [surf](https://docs.rs/surf)'s client around a transport of our own,
-//! because surf's transports report a truncated body as complete. No other module names surf.
+//! [`Transport`] sends the requests of any surf client. It replaces surf's own transports, which
+//! report a truncated body as complete. [`Client`] is a surf client on this transport for
+//! downloads: one GET request, one response with raw headers, a streamed body. No other module
+//! names surf.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `client`, `config`, `response` | [`Client`], [`ClientConfig`], [`Response`] |
-//! | `transport`, `round_trip` | connection for a request; request sent, response head read |
+//! | `transport`, `round_trip` | [`Transport`]: connection for a request; request sent, response head read |
+//! | `request_body` | body of a request in wire format |
 //! | `body` | body reader, which returns its connection to the pool at the end |
 //! | `connection`, `read_timeout`, `pool` | buffered connection; inactivity timeout; idle connections |
 //! | `request`, [`response_head`], [`body_length`], [`chunked`] | pure encoding and parsing |
@@ -29,6 +32,7 @@ mod pool;
 mod proxy;
 mod read_timeout;
 mod request;
+mod request_body;
 mod response;
 pub mod response_head;
 mod round_trip;
@@ -43,3 +47,6 @@ pub(super) use error::redact_url;
 pub use error::{HttpError, ProtocolError, ProxyError};
 pub use proxy::{NoProxy, ParseProxyError, Proxies, Proxy};
 pub use response::Response;
+/// The version of surf whose clients use [`Transport`].
+pub use surf;
+pub use transport::Transport;

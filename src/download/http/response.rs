@@ -44,7 +44,7 @@ impl Response {
         self.length
     }
 
-    /// Splices at max_len `max_len` bytes of the body from the socket into a pipe with free space.
+    /// Splices at most `max_len` bytes of the body from the socket into a pipe with free space.
     /// Returns 0 at the end, and `None` where the bytes must be read instead: over TLS, between
     /// chunks, and for bytes that were received together with the head.
     pub(in crate::download) fn poll_splice(

@@ -17,6 +17,18 @@ pub const MAX_HEAD_LEN: usize = 256 * 1024;
 pub const MAX_HEADERS: usize = 1000;
 
 /// Response head: status and headers, as raw bytes.
+///
+/// A response of a [`Transport`](super::Transport) has it in its extensions, because http-types
+/// holds neither non-ASCII values nor unknown statuses:
+///
+/// ```
+/// # use myapp::download::http::surf;
+/// use myapp::download::http::response_head::ResponseHead;
+///
+/// fn location(response: &surf::Response) -> Option<&[u8]> {
+///     response.ext::<ResponseHead>()?.values("location").next()
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     status: u16,
@@ -88,6 +100,16 @@ impl ResponseHead {
     /// Returns whether the version is HTTP/1.0.
     pub fn is_http_10(&self) -> bool {
         self.minor == 0
+    }
+
+    /// Returns the names and raw values of all headers, in order. The values are without
+    /// surrounding whitespace.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| {
+            // The parser accepts ASCII names only.
+            let name = str::from_utf8(&self.bytes[field.name.clone()]).unwrap_or_default();
+            (name, &self.bytes[field.value.clone()])
+        })
     }
 
     /// Returns the values of all headers of that name, in order, without surrounding whitespace.

@@ -1,14 +1,17 @@
-//! HTTP transport of the surf client: pooled or new connection for each request.
+//! HTTP transport of surf clients: pooled or new connection for each request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http_client::http_types::{Request, Response, StatusCode};
-use http_client::{Error, HttpClient, async_trait};
+use http_client::http_types::headers::HeaderValue;
+use http_client::http_types::{Method, StatusCode, Version};
+use http_client::{Body as HttpTypesBody, Config, Error, HttpClient, async_trait};
+use http_client::{Request, Response as HttpTypesResponse};
 use smol::lock::OnceCell;
 use tracing::debug;
 use url::{Host as UrlHost, Url};
 
-use super::body::{Body, PoolReturn};
+use super::body::Body;
 use super::body_length::{BodyLength, is_keep_alive};
 use super::config::ClientConfig;
 use super::connect_tunnel;
@@ -16,32 +19,100 @@ use super::connection::{Connection, Stream};
 use super::error::{HttpError, ProxyError, RoundTripError};
 use super::pool::{Origin, Pool, PoolKey};
 use super::proxy::{Kind, Proxy};
-use super::request::write_get;
-use super::response_head::ResponseHead;
-use super::round_trip::{ConnectionWithHead, round_trip};
+use super::request::{Expectation, RequestHead, RequestLength, RequestParts, validate_header};
+use super::request_body::RequestBody;
+use super::response::Response;
+use super::round_trip::{ConnectionWithHead, Upload, round_trip, upload};
 use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::resolver::DnsCache;
 use crate::net::tls::TlsClient;
 
-/// Request headers, passed in the request's extensions: http-types would reorder them and accepts
-/// ASCII only.
-pub(super) struct RequestHeaders(pub(super) Vec<(String, String)>);
+/// Maximum length of a body that is sent together with the head. It is kept until the response,
+/// so that it can be sent again.
+const MAX_BUFFERED_BODY_LEN: u64 = 16 * 1024;
 
-/// Head, known length and body of a response, passed in the response's extensions: http-types
-/// cannot represent non-ASCII values or unknown statuses, and its body hides the socket.
-#[derive(Debug)]
-pub(super) struct RawResponse {
-    pub(super) head: ResponseHead,
-    pub(super) length: Option<u64>,
-    pub(super) body: Body,
-}
+/// Extension of a request whose headers are sent as given, and whose response is the extension
+/// [`Response`]: http-types would reorder the headers, holds ASCII only, and needs several
+/// allocations per header.
+pub(super) struct RawRequest(pub(super) Vec<(String, String)>);
 
-/// `HttpClient` implementation that surf uses.
+/// HTTP/1.1 transport of a [surf](https://docs.rs/surf) client: a complete
+/// [`HttpClient`](surf::HttpClient) with connection pool, TLS, proxies and timeouts.
+///
+/// ```no_run
+/// # use myapp::download::http::{ClientConfig, HttpError, Transport, surf};
+/// use std::time::Duration;
+///
+/// # async fn upload() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = ClientConfig {
+///     connect_timeout: Duration::from_secs(3),
+///     ..ClientConfig::default()
+/// };
+/// let client = surf::Client::with_http_client(Transport::new(config)?);
+/// let request = client.put("https://example.org/notes").body("remember the milk");
+/// match request.await {
+///     Ok(response) => println!("{}", response.status()),
+///     Err(error) => match HttpError::from_surf(error) {
+///         Ok(error) if error.is_transient() => println!("try again: {error}"),
+///         Ok(error) => println!("{error}"),
+///         Err(other) => println!("not from the transport: {other}"),
+///     },
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Requests
+///
+/// - Methods: all of http-types except CONNECT (RFC 9110 section 9.3.6) and PRI.
+/// - Headers: those of the request in alphabetical order, after `Host`, `User-Agent`, `Accept` and
+///   `Accept-Encoding: identity`, which are added unless given. User and password in the URL are
+///   not sent.
+/// - Body: `Content-Length` if its length is known, otherwise chunked (RFC 9112 section 6). A body
+///   shorter than its length is an error; http-types cuts a longer one. Trailers are not sent.
+/// - `Content-Length` and `Transfer-Encoding` headers must agree with the body, `Connection` may
+///   only contain `close` and `keep-alive`, and `Upgrade` is not supported: otherwise the request
+///   fails before anything is sent (RFC 9112 section 11.2).
+/// - `Expect: 100-continue` (RFC 9110 section 10.1.1) is added from a body length of 1 MiB, or if
+///   the header is given; an empty `Expect` header disables it. The body is sent after
+///   `100 Continue`, or after 1 s without a response. A final response before that is returned, and
+///   the body is not sent; after 417 the request is sent once more without the expectation.
+/// - A response with a status of 300 or more that is received before the end of the body ends its
+///   transmission (RFC 9112 section 9.5).
+///
+/// # Responses
+///
+/// Status, version and headers are those received; a status unknown to http-types becomes the
+/// first of its class, and headers with non-ASCII values are left out. The extension
+/// [`ResponseHead`](super::response_head::ResponseHead) holds the complete head with raw values.
+///
+/// The body is streamed. It has a length if `Content-Length` gives it; responses to HEAD and those
+/// with status 204 or 304 have none (RFC 9112 section 6.3). A truncated body is an I/O error
+/// of the read, never a short body; [`HttpError::from_io`] returns its cause. The body is
+/// not decompressed, and trailers are ignored.
+///
+/// # Connections
+///
+/// A connection is reused after the response body was read to its end, unless a peer closes
+/// it, the request body was not sent completely, or an error occurred. There are no retries, with
+/// one exception: if a pooled connection turns out to be closed before the first byte of
+/// the response, the request is sent once more if its method is idempotent (RFC 9110 section 9.2.2)
+/// and its body was not read, or has at most 16 KiB. A POST is never repeated.
+///
+/// # Errors
+///
+/// Errors of [`send`](HttpClient::send) are an [`HttpError`] inside of [`surf::Error`]; see
+/// [`HttpError::from_surf`]. A status of 400 or more is not an error.
+///
+/// # Cancel safety
+///
+/// Dropping the future of `send` closes its connection; the server may have received the request.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub struct Transport {
     config: ClientConfig,
+    http: Config,
     pool: Arc<Pool<Box<Connection>>>,
     names: DnsCache,
     tls: OnceCell<TlsClient>,
@@ -49,84 +120,228 @@ pub(super) struct Transport {
 
 #[async_trait]
 impl HttpClient for Transport {
-    async fn send(&self, request: Request) -> Result<Response, Error> {
-        let fields = request
-            .ext()
-            .get()
-            .map_or(&[][..], |RequestHeaders(headers)| headers);
-        let answer = self.get(request.url(), fields).await?;
-        let mut response = Response::new(status_code(answer.head.status()));
-        response.ext_mut().insert(answer);
-        Ok(response)
+    async fn send(&self, request: Request) -> Result<HttpTypesResponse, Error> {
+        let is_raw = request.ext().get::<RawRequest>().is_some();
+        let limit = self.http.timeout;
+        let response = match timeout(limit, self.exchange(request)).await {
+            Ok(result) => result?,
+            Err(_) => {
+                return Err(HttpError::NoResponse {
+                    limit: limit.unwrap_or(Duration::MAX),
+                }
+                .into());
+            }
+        };
+        Ok(if is_raw {
+            let mut raw = HttpTypesResponse::new(StatusCode::Ok);
+            raw.ext_mut().insert(response);
+            raw
+        } else {
+            into_http_types(response)
+        })
+    }
+
+    /// Applies the parts of a configuration that [`ClientConfig`] does not have a field for, or
+    /// only as a default: `timeout` limits the time until the response head, `http_keep_alive`
+    /// and `max_connections_per_host` limit the idle connections. `TCP_NODELAY` is always set.
+    fn set_config(&mut self, config: Config) -> Result<(), Error> {
+        let max_idle = if config.http_keep_alive {
+            config.max_connections_per_host
+        } else {
+            0
+        };
+        self.pool = Arc::new(Pool::new(max_idle));
+        self.http = config.set_tcp_no_delay(true);
+        Ok(())
+    }
+
+    fn config(&self) -> &Config {
+        &self.http
     }
 }
 
 impl Transport {
-    pub(super) fn new(config: ClientConfig) -> Self {
-        let pool = Arc::new(Pool::new(config.max_idle_per_origin));
-        let names = DnsCache::new(config.resolver.clone());
-        Self {
-            config,
-            pool,
-            names,
+    /// Creates a transport. Root certificates are loaded by the first `https` request.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::InvalidHeader`] if the user agent is not a valid header value.
+    pub fn new(config: ClientConfig) -> Result<Self, HttpError> {
+        validate_header("User-Agent", &config.user_agent)?;
+        let max_idle = config.max_idle_per_origin;
+        let http = Config::new()
+            .set_http_keep_alive(max_idle > 0)
+            .set_tcp_no_delay(true)
+            .set_timeout(None)
+            .set_max_connections_per_host(max_idle);
+        Ok(Self {
+            http,
+            pool: Arc::new(Pool::new(max_idle)),
+            names: DnsCache::new(config.resolver.clone()),
             tls: OnceCell::new(),
-        }
-    }
-
-    async fn get(&self, url: &Url, fields: &[(String, String)]) -> Result<RawResponse, HttpError> {
-        let origin = origin_of(url).ok_or_else(|| HttpError::url(url))?;
-        let proxy = self.config.proxies.for_url(url).cloned();
-        let key = PoolKey { origin, proxy };
-        let http_proxy = key
-            .proxy
-            .as_ref()
-            .filter(|proxy| uses_absolute_form(proxy, &key.origin));
-        let request = write_get(url, fields, &self.config.user_agent, http_proxy)?;
-        let failed = |failure| HttpError::of(url, failure, 0, None);
-
-        let kept = self.try_pooled(&key, &request).await.map_err(failed)?;
-        let (connection, head) = match kept {
-            Some(answered) => answered,
-            // Boxed: this future is much larger than the others and rarely needed.
-            None => round_trip(Box::pin(self.connect(&key)).await?, &request)
-                .await
-                .map_err(failed)?,
-        };
-        if let (407, Some(proxy)) = (head.status(), http_proxy) {
-            return Err(self::failed(proxy, proxy.auth_error()));
-        }
-        let body_length = BodyLength::from_head(&head).map_err(|error| failed(error.into()))?;
-        debug!(target: "myapp::traffic", status = head.status(), "response from {}", key.origin.address);
-        let pool_return = is_keep_alive(&head).then(|| PoolReturn {
-            pool: self.pool.clone(),
-            key,
-        });
-        let length = body_length.content_length();
-        Ok(RawResponse {
-            head,
-            length,
-            body: Body::new(connection, body_length, url.clone(), pool_return),
+            config,
         })
     }
 
-    /// Tries a pooled connection; returns `None` if none is open. A GET may be resent (RFC 9110
-    /// section 9.2.2), since a server may close an idle connection at any time (RFC 9112 section
-    /// 9.3.1).
-    async fn try_pooled(
-        &self,
-        key: &PoolKey,
-        request: &[u8],
-    ) -> Result<Option<ConnectionWithHead>, RoundTripError> {
-        while let Some(connection) = self.pool.take(key) {
-            if !connection.is_reusable() {
-                continue;
-            }
-            return match round_trip(connection, request).await {
-                Err(RoundTripError::ClosedBeforeResponse) => Ok(None),
-                answered => answered.map(Some),
-            };
+    async fn exchange(&self, mut request: Request) -> Result<Response, HttpError> {
+        let url = request.url();
+        let origin = origin_of(url).ok_or(HttpError::UnsupportedUrl)?;
+        let proxy = self.config.proxies.for_url(url).cloned();
+        let key = PoolKey { origin, proxy };
+        let length = RequestLength::new(request.method(), request.len());
+        let head = self.encode(&request, &key, length, Expectation::Auto)?;
+        if length.has_body() {
+            // Boxed: this future is much larger than the others and rarely needed.
+            return Box::pin(self.exchange_with_body(&mut request, key, head, length)).await;
         }
-        Ok(None)
+        self.exchange_complete(&request, key, head).await
+    }
+
+    /// Sends a request with a body. A small one becomes part of the head.
+    async fn exchange_with_body(
+        &self,
+        request: &mut Request,
+        key: PoolKey,
+        mut head: RequestHead,
+        length: RequestLength,
+    ) -> Result<Response, HttpError> {
+        let mut body = RequestBody::new(request.take_body(), length);
+        let is_small = matches!(length, RequestLength::Known(..=MAX_BUFFERED_BODY_LEN));
+        if is_small && !head.expects_continue {
+            body.encode_to(&mut head.bytes)
+                .await
+                .map_err(|source| HttpError::RequestBody { source })?;
+            return self.exchange_complete(request, key, head).await;
+        }
+        let mut uploaded = self.upload(request, &key, &head, &mut body).await?;
+        if uploaded.head.status() == 417 && head.expects_continue && !body.is_started() {
+            // RFC 9110 section 10.1.1.
+            debug!(target: "myapp::traffic", "417 from {}: repeated without Expect", key.origin.address);
+            head = self.encode(request, &key, length, Expectation::Never)?;
+            drop(uploaded);
+            uploaded = self.upload(request, &key, &head, &mut body).await?;
+        }
+        let Upload {
+            connection,
+            head: response_head,
+            is_complete,
+        } = uploaded;
+        let is_reusable = is_complete && !head.closes;
+        self.respond(request, key, (connection, response_head), is_reusable)
+    }
+
+    /// Sends a request that is complete in `head`.
+    async fn exchange_complete(
+        &self,
+        request: &Request,
+        key: PoolKey,
+        head: RequestHead,
+    ) -> Result<Response, HttpError> {
+        let failed = |failure| HttpError::of(&key.origin.address, failure, 0, None);
+        let received = match self.take_pooled(&key) {
+            Some(connection) => match round_trip(connection, &head.bytes).await {
+                Err(RoundTripError::ClosedBeforeResponse) if is_idempotent(request.method()) => {
+                    None
+                }
+                received => Some(received.map_err(failed)?),
+            },
+            None => None,
+        };
+        let received = match received {
+            Some(received) => received,
+            None => round_trip(Box::pin(self.connect(&key)).await?, &head.bytes)
+                .await
+                .map_err(failed)?,
+        };
+        self.respond(request, key, received, !head.closes)
+    }
+
+    /// Sends a request whose body can be sent only once.
+    async fn upload(
+        &self,
+        request: &Request,
+        key: &PoolKey,
+        head: &RequestHead,
+        body: &mut RequestBody,
+    ) -> Result<Upload, HttpError> {
+        let failed = |failure| HttpError::of(&key.origin.address, failure, 0, None);
+        if let Some(connection) = self.take_pooled(key) {
+            match upload(connection, &head.bytes, body, head.expects_continue).await {
+                Err(RoundTripError::ClosedBeforeResponse)
+                    if is_idempotent(request.method()) && !body.is_started() => {}
+                uploaded => return uploaded.map_err(failed),
+            }
+        }
+        let connection = Box::pin(self.connect(key)).await?;
+        upload(connection, &head.bytes, body, head.expects_continue)
+            .await
+            .map_err(failed)
+    }
+
+    fn encode(
+        &self,
+        request: &Request,
+        key: &PoolKey,
+        length: RequestLength,
+        expectation: Expectation,
+    ) -> Result<RequestHead, HttpError> {
+        let mut fields: Vec<(&str, &str)> = request
+            .iter()
+            .flat_map(|(name, values)| {
+                values
+                    .iter()
+                    .map(move |value| (name.as_str(), value.as_str()))
+            })
+            .collect();
+        // The map has no order. Stable: the order of values is significant.
+        fields.sort_by_key(|(name, _)| *name);
+        if let Some(RawRequest(raw)) = request.ext().get() {
+            fields.extend(
+                raw.iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str())),
+            );
+        }
+        RequestParts {
+            method: request.method(),
+            url: request.url(),
+            fields: &fields,
+            length,
+            expectation,
+            user_agent: &self.config.user_agent,
+            proxy: absolute_form_proxy(key),
+        }
+        .encode()
+    }
+
+    fn respond(
+        &self,
+        request: &Request,
+        key: PoolKey,
+        (connection, head): ConnectionWithHead,
+        is_reusable: bool,
+    ) -> Result<Response, HttpError> {
+        if let (407, Some(proxy)) = (head.status(), absolute_form_proxy(&key)) {
+            return Err(failed(proxy, proxy.auth_error()));
+        }
+        let body_length = if request.method() == Method::Head {
+            BodyLength::ContentLength(0)
+        } else {
+            BodyLength::from_head(&head).map_err(|source| HttpError::Protocol { source })?
+        };
+        debug!(target: "myapp::traffic", status = head.status(), "response from {}", key.origin.address);
+        let pool = (is_reusable && is_keep_alive(&head)).then(|| self.pool.clone());
+        let length = body_length.content_length();
+        Ok(Response {
+            head,
+            length,
+            body: Body::new(connection, body_length, key, pool),
+        })
+    }
+
+    /// Takes an open connection from the pool. The server may still close it before it receives
+    /// the request (RFC 9112 section 9.3.1).
+    fn take_pooled(&self, key: &PoolKey) -> Option<Box<Connection>> {
+        std::iter::from_fn(|| self.pool.take(key)).find(|connection| connection.is_reusable())
     }
 
     async fn connect(&self, key: &PoolKey) -> Result<Box<Connection>, HttpError> {
@@ -188,9 +403,37 @@ impl Transport {
     }
 }
 
-/// Returns whether requests use the absolute form instead of a tunnel.
-fn uses_absolute_form(proxy: &Proxy, origin: &Origin) -> bool {
-    proxy.kind == Kind::Http && !origin.tls
+/// Returns the proxy that receives the request itself, in absolute form, instead of a tunnel.
+fn absolute_form_proxy(key: &PoolKey) -> Option<&Proxy> {
+    let is_used = |proxy: &&Proxy| proxy.kind == Kind::Http && !key.origin.tls;
+    key.proxy.as_ref().filter(is_used)
+}
+
+/// Returns whether a request of this method may be repeated (RFC 9110 section 9.2.2).
+fn is_idempotent(method: Method) -> bool {
+    method.is_safe() || matches!(method, Method::Put | Method::Delete)
+}
+
+/// Converts a response to http-types.
+fn into_http_types(response: Response) -> HttpTypesResponse {
+    let Response { head, length, body } = response;
+    let mut converted = HttpTypesResponse::new(status_code(head.status()));
+    converted.set_version(Some(if head.is_http_10() {
+        Version::Http1_0
+    } else {
+        Version::Http1_1
+    }));
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    converted.set_body(HttpTypesBody::from_reader(body, length));
+    // Added by `set_body`.
+    converted.remove_header("content-type");
+    for (name, value) in head.fields() {
+        if let Ok(value) = HeaderValue::from_bytes(value.to_vec()) {
+            converted.append_header(name, value);
+        }
+    }
+    converted.ext_mut().insert(head);
+    converted
 }
 
 fn failed(proxy: &Proxy, source: ProxyError) -> HttpError {

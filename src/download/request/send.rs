@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use tracing::debug;
+use url::Url;
 
 use crate::download::context::Context;
 use crate::download::error::Error;
@@ -58,7 +59,10 @@ impl RequestContext<'_> {
                 None => hosts.wait(chain.url(), None).await,
             }
             let fields = merge_fields(chain.headers(), fields);
-            let response = client.get(chain.url(), &fields).await?;
+            let response = client
+                .get(chain.url(), &fields)
+                .await
+                .map_err(|error| self.failed(Some(chain.url()), error))?;
             if !is_redirect(response.status()) {
                 return Ok((response, chain));
             }
@@ -67,6 +71,19 @@ impl RequestContext<'_> {
             Box::pin(drain_body(response)).await;
             chain.follow(location.as_deref(), config)?;
             debug!(to = %redact_url(chain.url()), "redirected");
+        }
+    }
+
+    /// Adds the URL of the request to an HTTP error if a redirect led to it.
+    pub(crate) fn failed(&self, requested: Option<&Url>, error: impl Into<Error>) -> Error {
+        match (error.into(), requested) {
+            (error @ Error::Http(_), Some(requested)) if *requested != self.source.url => {
+                Error::Redirected {
+                    url: redact_url(requested),
+                    source: Box::new(error),
+                }
+            }
+            (error, _) => error,
         }
     }
 

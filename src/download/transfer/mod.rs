@@ -35,6 +35,7 @@ use crate::download::store::existing::{ExistingFile, store_etag};
 use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::sink::FileSink;
+use crate::error_chain::ErrorChain;
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -207,7 +208,7 @@ async fn for_each_source(
             return Err(attempt.final_error(error));
         }
         let next = redact_url(attempt.url());
-        let cause = error.chain_without_url(&failed);
+        let cause = ErrorChain(&error);
         warn!(url = %failed, %next, "trying another source: {cause}");
     }
 }
@@ -302,7 +303,7 @@ async fn with_retries(
             }
             RetryDecision::Retry(wait) => {
                 let url = redact_url(attempt.url());
-                warn!(%url, ?wait, "retrying: {}", error.chain_without_url(&url));
+                warn!(%url, ?wait, "retrying: {}", ErrorChain(&error));
                 attempt.pause(wait, &error).await;
             }
         }

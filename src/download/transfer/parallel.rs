@@ -28,6 +28,7 @@ use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Vali
 use crate::download::transfer::retry::{RetryDecision, RetryState};
 use crate::download::transfer::segment_queue::{Assignment, SegmentQueue};
 use crate::download::transfer::sources::SourceSet;
+use crate::error_chain::ErrorChain;
 use crate::limits::rate::RateLimitHandle;
 
 /// Length of the buffer of each connection.
@@ -273,7 +274,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
             connection
                 .retry
                 .after_failure(error.is_transient(), error.retry_after(), elapsed);
-        let cause = error.chain_without_url(&url);
+        let cause = ErrorChain(&error).to_string();
         match decision {
             RetryDecision::Retry(wait) => {
                 warn!(%url, ?wait, "retrying a segment: {cause}");
@@ -332,7 +333,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
                     self.sink.require_checksum(checksum);
                 }
                 let body = response.take(count);
-                Ok(self.copy(segment, body, complete).await?)
+                let copied = self.copy(segment, body, complete).await;
+                Ok(copied.map_err(|error| source.request.failed(Some(chain.url()), error))?)
             }
             Action::Reject => Err(source.request.status_error(response, &chain).await.into()),
             Action::Restart(mismatch) => Err(SegmentError::NoRange(mismatch.to_string())),

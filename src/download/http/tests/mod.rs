@@ -303,7 +303,7 @@ fn invalid_request_is_not_sent() {
         "request header X: control character in the value"
     );
     let error = fetch(&client(), &"ftp://user:secret@h/x".parse().unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "get ftp://h/x: not an http or https URL");
+    assert_eq!(error.to_string(), "not an http or https URL");
     let agent = ClientConfig {
         user_agent: "a\n".into(),
         ..config()
@@ -447,7 +447,8 @@ fn times_out(answer: &'static str) {
         panic!("{error:?}")
     };
     assert_eq!(*limit, idle_timeout);
-    assert!(error.to_string().ends_with("/x: no data for 100ms") && error.is_transient());
+    assert_eq!(error.to_string(), "no data for 100ms");
+    assert!(error.is_transient());
     assert!(start.elapsed() >= idle_timeout && start.elapsed() < LONG);
 }
 

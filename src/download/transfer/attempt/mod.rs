@@ -444,6 +444,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         Ok(())
     }
 
+    /// Adds the URL to an error if a redirect led to it.
+    fn failed(&self, error: impl Into<Error>) -> Error {
+        self.request.failed(self.source.server.as_ref(), error)
+    }
+
     /// Returns whether a response starts with the last `count` bytes of the file.
     async fn overlap_matches(&self, response: &mut Response, count: u64) -> Result<bool, Error> {
         let local = self
@@ -455,7 +460,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             .take(local.len() as u64)
             .read_to_end(&mut received)
             .await
-            .map_err(HttpError::from_io)?;
+            .map_err(|error| self.failed(HttpError::from_io(error)))?;
         Ok(local == received)
     }
 

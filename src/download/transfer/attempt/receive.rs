@@ -103,7 +103,7 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
         } else {
             body.into_writer(sink).await
         };
-        result.map_err(|error| error.into_error(&self.sink))?;
+        result.map_err(|error| self.failed(error.into_error(&self.sink)))?;
         if self.sink.layout().position() > limit {
             return Err(Error::TooLarge { limit });
         }

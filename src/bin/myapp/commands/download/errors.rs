@@ -37,7 +37,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
         } => {
             "credentials are sent to the first origin only; --location-trusted lifts this restriction"
         }
-        DownloadError::Mirror { source, .. } => return hint(source),
+        DownloadError::Mirror { source, .. } | DownloadError::Redirected { source, .. } => {
+            return hint(source);
+        }
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
             "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
@@ -82,9 +84,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
             status: 401 | 407, ..
         } => ExitCode::Credentials,
         DownloadError::Status { .. } => ExitCode::Status,
-        DownloadError::RetryDeadline { source, .. } | DownloadError::Mirror { source, .. } => {
-            code(source)
-        }
+        DownloadError::RetryDeadline { source, .. }
+        | DownloadError::Mirror { source, .. }
+        | DownloadError::Redirected { source, .. } => code(source),
         DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => {
             ExitCode::Checksum
         }
@@ -100,10 +102,12 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
 
 fn http_code(error: &HttpError) -> ExitCode {
     match error {
-        HttpError::InvalidHeader { .. } | HttpError::UnsupportedUrl { .. } => ExitCode::Usage,
-        HttpError::Connect(ConnectError::TimedOut { .. }) | HttpError::TimedOut { .. } => {
-            ExitCode::Timeout
-        }
+        HttpError::InvalidHeader { .. }
+        | HttpError::UnsupportedUrl
+        | HttpError::UnsupportedRequest { .. } => ExitCode::Usage,
+        HttpError::Connect(ConnectError::TimedOut { .. })
+        | HttpError::TimedOut { .. }
+        | HttpError::NoResponse { .. } => ExitCode::Timeout,
         HttpError::Connect(_)
         | HttpError::IncompleteBody { .. }
         | HttpError::Io { .. }
@@ -117,5 +121,6 @@ fn http_code(error: &HttpError) -> ExitCode {
         HttpError::Proxy { .. } => ExitCode::Network,
         HttpError::Tls { .. } => ExitCode::Tls,
         HttpError::Protocol { .. } => ExitCode::Protocol,
+        _ => ExitCode::Failure,
     }
 }
