@@ -11,6 +11,7 @@ mod limits;
 mod lists;
 mod machine;
 mod many;
+mod messages;
 mod mirrors;
 mod names;
 mod outputs;
@@ -22,7 +23,6 @@ mod retry;
 mod segments;
 mod servers;
 mod signals;
-mod telling;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Folder, Ran, Server, myapp};
 
 #[test]
-fn a_command_that_does_not_exist_is_a_usage_error() {
+fn unknown_command_is_a_usage_error() {
     myapp(["serv"])
         .run()
         .code(2)
@@ -19,7 +19,7 @@ fn a_command_that_does_not_exist_is_a_usage_error() {
 }
 
 #[test]
-fn a_log_filter_that_is_none_is_a_usage_error() {
+fn invalid_log_filter_is_a_usage_error() {
     myapp(["serve", "0"])
         .env("MYAPP_LOG", "a=b=c")
         .run()
@@ -28,7 +28,7 @@ fn a_log_filter_that_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn a_log_file_that_cannot_be_opened_is_named() {
+fn unopenable_log_file_is_named() {
     myapp(["serve", "--log-file", "/no/such/folder/x", "0"])
         .run()
         .code(3)
@@ -36,7 +36,7 @@ fn a_log_file_that_cannot_be_opened_is_named() {
 }
 
 #[test]
-fn the_manual_and_the_completions_name_every_command() {
+fn manual_and_completions_name_every_command() {
     for what in ["man", "complete-bash", "complete-zsh", "complete-fish"] {
         let text = myapp(["--generate", what]).run().code(0).silent().text();
         for command in ["serve", "echo", "download", "cat"] {
@@ -72,7 +72,7 @@ fn objects(log: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_connection_its_messages_and_its_end_are_logged_then_a_summary() {
+fn connection_lifecycle_and_summary_are_logged() {
     let log = after(&[], b"hello\nworld\n").stderr;
     let lines: Vec<_> = log.lines().collect();
     let wanted = [
@@ -96,7 +96,7 @@ fn quiet_logs_only_errors() {
 }
 
 #[test]
-fn the_environment_wins_over_both() {
+fn environment_filter_overrides_quiet_and_verbose() {
     let start = |filter: &str, arguments: &[&str]| {
         let program = myapp([&["serve"], arguments, &["127.0.0.1:0"]].concat());
         let server = Server::of(program.env("MYAPP_LOG", filter), 1);
@@ -110,7 +110,7 @@ fn the_environment_wins_over_both() {
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_log_has_one_object_per_line() {
     let strange = b"\x1b[2J\x1b]0;x\x07 \"quotes\" {\"level\":1}\\ \xff \xe2\x80\xae\r\n";
     let log = objects(&after(&["--log-format", "json"], strange).stderr);
     let field = |message: &str, field: &str| {
@@ -127,7 +127,7 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
-fn what_strangers_send_is_escaped_and_cut() {
+fn received_text_is_escaped_and_truncated() {
     // A megabyte, of which no line ends.
     let strange = [
         b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(),
@@ -146,7 +146,7 @@ fn what_strangers_send_is_escaped_and_cut() {
 }
 
 #[test]
-fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
+fn log_file_is_appended_to() {
     let folder = Folder::new();
     folder.write("log", "from before\n");
     let arguments = [
@@ -181,7 +181,7 @@ fn a_log_file_gets_the_lines_and_keeps_what_it_had() {
 }
 
 #[test]
-fn lines_that_the_log_file_does_not_take_are_told_of_once_and_counted() {
+fn failed_log_writes_are_reported_once_and_counted() {
     let arguments = ["serve", "--log-file", "/dev/full", "127.0.0.1:0"];
     let server = Server::of(myapp(arguments), 1);
     let before = server.descriptors();
@@ -193,7 +193,7 @@ fn lines_that_the_log_file_does_not_take_are_told_of_once_and_counted() {
 }
 
 #[test]
-fn of_many_messages_a_hundred_a_second_are_logged_and_the_rest_counted() {
+fn message_logging_is_rate_limited_and_counted() {
     let burst = b"line\n".repeat(1000);
     let server = Server::start(&[]);
     server.exchange(&burst);
@@ -235,7 +235,7 @@ fn unread(folder: &Folder) -> (PathBuf, File) {
 }
 
 #[test]
-fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
+fn blocked_log_file_does_not_block_service() {
     let folder = Folder::new();
     let (_, _keep) = unread(&folder);
     let server = Server::of(
@@ -249,7 +249,7 @@ fn a_reader_of_the_log_that_does_not_read_holds_up_nobody() {
 }
 
 #[test]
-fn a_reader_of_stderr_that_does_not_read_does_not_hold_up_the_end() {
+fn blocked_stderr_does_not_block_shutdown() {
     let folder = Folder::new();
     let (path, _keep) = unread(&folder);
     let server = Server::of(

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_file_of_any_size_is_saved_whole() {
+fn files_of_any_size_are_saved_completely() {
     for size in [
         0,
         1,
@@ -20,7 +20,7 @@ fn a_file_of_any_size_is_saved_whole() {
 }
 
 #[test]
-fn every_framing_is_understood() {
+fn every_framing_is_decoded() {
     for size in [0, 5000, 256 << 10, (256 << 10) + 1, LARGE] {
         let body = seeded(7, size);
         is_saved(Answer::body(body.clone()).chunked(), &body);
@@ -30,7 +30,7 @@ fn every_framing_is_understood() {
 }
 
 #[test]
-fn a_body_that_is_cut_is_never_taken_for_a_file() {
+fn truncated_body_is_never_saved() {
     for at in [0, 1000, HALF] {
         breaks(
             Answer::body(seeded(1, LARGE)).cut_at(at),
@@ -48,7 +48,7 @@ fn a_body_that_is_cut_is_never_taken_for_a_file() {
 }
 
 #[test]
-fn surplus_bytes_harm_neither_the_file_nor_the_next() {
+fn surplus_bytes_do_not_affect_any_file() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|request| Answer::body(request.path.as_bytes()).surplus("HTTP/1.1 200 X")),
@@ -62,7 +62,7 @@ fn surplus_bytes_harm_neither_the_file_nor_the_next() {
 }
 
 #[test]
-fn what_came_compressed_is_saved_as_it_came_with_a_warning() {
+fn unrequested_content_encoding_is_saved_with_a_warning() {
     let answer = Answer::body("not really gzip").header("Content-Encoding", "gzip");
     let (folder, ran) = fetch_f(answer, &[]);
     ran.code(0).says("saved undecoded");
@@ -70,7 +70,7 @@ fn what_came_compressed_is_saved_as_it_came_with_a_warning() {
 }
 
 #[test]
-fn what_is_no_http_is_refused_at_a_limit() {
+fn malformed_responses_are_refused() {
     let fields = (0..100_000).fold(ok(), |answer, number| {
         answer.header(&format!("X-{number}"), "")
     });

@@ -28,7 +28,7 @@ fn abc() -> Server {
 }
 
 #[test]
-fn a_right_checksum_of_every_kind_lets_a_file_through() {
+fn matching_checksum_of_each_algorithm_is_accepted() {
     for checksum in [
         &format!("sha256={ABC}"),
         &format!("sha-256={}", ABC.to_uppercase()),
@@ -45,7 +45,7 @@ fn a_right_checksum_of_every_kind_lets_a_file_through() {
 }
 
 #[test]
-fn a_wrong_file_never_gets_its_name_and_is_asked_for_once() {
+fn checksum_mismatch_is_not_renamed_or_retried() {
     let (folder, server) = (Folder::new(), abc());
     let wrong = format!("sha256={NONE}");
     fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
@@ -57,7 +57,7 @@ fn a_wrong_file_never_gets_its_name_and_is_asked_for_once() {
 }
 
 #[test]
-fn with_the_right_checksum_a_second_run_takes_what_is_there() {
+fn corrected_checksum_accepts_the_existing_part() {
     let body = seeded(1, LARGE);
     let folder = Folder::new();
     let server = Server::start(move |request| request.honestly(&seeded(1, LARGE), "\"a\""));
@@ -83,7 +83,7 @@ fn sha256sum(folder: &Folder, name: &str) -> String {
 }
 
 #[test]
-fn a_file_that_came_in_pieces_is_added_up_as_a_whole() {
+fn checksum_covers_all_pieces_of_a_resumed_file() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
     folder.write("whole", &body);
@@ -103,7 +103,7 @@ fn a_file_that_came_in_pieces_is_added_up_as_a_whole() {
 }
 
 #[test]
-fn a_list_is_read_from_a_file_or_a_url_in_all_its_forms() {
+fn checksum_list_formats_and_sources_are_supported() {
     let (folder, server) = (Folder::new(), abc());
     for list in [
         format!("{ABC}  f\n"),
@@ -135,7 +135,7 @@ fn a_list_is_read_from_a_file_or_a_url_in_all_its_forms() {
 }
 
 #[test]
-fn a_name_that_a_list_does_not_have_is_not_fetched_and_the_others_are() {
+fn file_missing_from_checksum_list_is_not_fetched() {
     let (folder, server) = (Folder::new(), abc());
     folder.write("sums", format!("{ABC}  f\n"));
     fetch(
@@ -155,7 +155,7 @@ fn a_name_that_a_list_does_not_have_is_not_fetched_and_the_others_are() {
 }
 
 #[test]
-fn a_list_that_is_none_ends_the_run_before_it_begins() {
+fn invalid_checksum_list_prevents_the_run() {
     let (folder, server) = (Folder::new(), abc());
     let f = server.url("/f");
     folder.write("empty", "");
@@ -192,7 +192,7 @@ fn a_list_that_is_none_ends_the_run_before_it_begins() {
 }
 
 #[test]
-fn stdout_is_added_up_too() {
+fn checksum_of_stdout_output_is_verified() {
     let (folder, server) = (Folder::new(), abc());
     let sum = format!("sha256={NONE}");
     let line = ["download", "-o", "-", "--checksum", &sum, &server.url("/f")];

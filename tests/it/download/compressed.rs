@@ -22,7 +22,7 @@ fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Answer {
 }
 
 #[test]
-fn a_compressed_file_is_asked_for_and_saved_unpacked() {
+fn compressed_bodies_are_requested_and_decoded() {
     let body = [seeded(1, LARGE), vec![0; LARGE]].concat();
     let (folder, whole) = (Folder::new(), gzip(&body));
     let server = Server::start(move |request| {
@@ -53,7 +53,7 @@ fn a_compressed_file_is_asked_for_and_saved_unpacked() {
 }
 
 #[test]
-fn a_users_own_list_of_codings_is_the_only_one() {
+fn explicit_accept_encoding_replaces_the_default() {
     let server = Server::start(|request| {
         let lists = request
             .fields
@@ -77,7 +77,7 @@ fn a_users_own_list_of_codings_is_the_only_one() {
 }
 
 #[test]
-fn a_bomb_ends_at_the_limit() {
+fn decompression_bomb_stops_at_max_filesize() {
     let bomb = gzip(&vec![0; 64 << 20]);
     assert!(bomb.len() < 1 << 20);
     let line = ["--compressed", "--max-filesize", "1M"];
@@ -92,7 +92,7 @@ fn a_bomb_ends_at_the_limit() {
 }
 
 #[test]
-fn what_is_damaged_never_gets_the_name() {
+fn corrupt_compressed_body_is_never_saved() {
     let whole = gzip(&seeded(2, LARGE));
     let mut flipped = whole.clone();
     let end = flipped.len() - 6;
@@ -123,7 +123,7 @@ fn what_is_damaged_never_gets_the_name() {
 }
 
 #[test]
-fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
+fn interrupted_compressed_body_restarts() {
     let (folder, body) = (Folder::new(), seeded(3, LARGE));
     let whole = gzip(&body);
     let server = Server::start(move |request| {
@@ -153,7 +153,7 @@ fn a_compressed_body_that_breaks_is_fetched_from_its_start() {
 }
 
 #[test]
-fn an_unknown_coding_is_saved_as_it_came() {
+fn unknown_content_encoding_is_saved_undecoded() {
     let (folder, ran) = fetch_f(packed("packed", "compress"), &["--compressed"]);
     ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"packed");

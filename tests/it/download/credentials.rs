@@ -63,7 +63,7 @@ fn each_kind_of_credential_is_sent() {
 }
 
 #[test]
-fn cookies_and_the_page_before_are_sent() {
+fn cookies_and_referer_are_sent() {
     let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
     let line = [
         "-b",
@@ -80,7 +80,7 @@ fn cookies_and_the_page_before_are_sent() {
 }
 
 #[test]
-fn a_login_in_the_url_is_in_no_name_and_no_line() {
+fn userinfo_of_a_url_is_never_part_of_the_file_name() {
     let (folder, server) = (Folder::new(), wanting(BASIC));
     let (a, b) = (
         with_login(&server.url("/")),
@@ -91,7 +91,7 @@ fn a_login_in_the_url_is_in_no_name_and_no_line() {
 }
 
 #[test]
-fn another_server_gets_none_of_them() {
+fn credentials_are_not_sent_to_another_origin() {
     let line = [
         "-u",
         "a:b",
@@ -118,7 +118,7 @@ fn another_server_gets_none_of_them() {
 }
 
 #[test]
-fn another_server_gets_what_the_netrc_file_has_for_it() {
+fn netrc_is_consulted_for_each_origin() {
     let line = ["-u", "a:b", "--netrc-file", "netrc"];
     let (first, other) = redirected(&line, str::to_owned);
     assert_eq!(first.field("Authorization"), Some("Basic YTpi"));
@@ -126,7 +126,7 @@ fn another_server_gets_what_the_netrc_file_has_for_it() {
 }
 
 #[test]
-fn whoever_trusts_all_servers_sends_them_everything() {
+fn location_trusted_sends_credentials_to_all_origins() {
     let line = ["-b", "c=d", "--location-trusted"];
     let (first, other) = redirected(&line, with_login);
     for name in ["Authorization", "Cookie"] {
@@ -138,7 +138,7 @@ fn whoever_trusts_all_servers_sends_them_everything() {
 }
 
 #[test]
-fn a_refusal_says_how_to_send_credentials() {
+fn unauthorized_response_hints_at_credential_options() {
     let folder = Folder::new();
     fetch(&folder, &[], &wanting(BASIC).url("/f"))
         .code(6)
@@ -153,7 +153,7 @@ fn a_refusal_says_how_to_send_credentials() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_without_the_secret() {
+fn usage_errors_do_not_reveal_secrets() {
     let folder = Folder::new();
     folder.write("bad", "machine h login a\nsecret");
     for (line, code, says) in [
@@ -207,7 +207,7 @@ fn what_cannot_be_meant_is_told_without_the_secret() {
 }
 
 #[test]
-fn no_secret_is_ever_told() {
+fn logs_and_errors_do_not_reveal_secrets() {
     let folder = Folder::new();
     folder.write("netrc", NETRC);
     let other = Server::with([("/g", ok())]);

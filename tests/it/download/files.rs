@@ -30,7 +30,7 @@ fn old_and_new() -> (Folder, Server) {
 }
 
 #[test]
-fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
+fn existing_file_is_skipped_on_request() {
     for option in ["--no-clobber", "--skip-existing", "-c"] {
         let (folder, server) = old_and_new();
         let server = server.may_be_idle();
@@ -46,7 +46,7 @@ fn a_file_that_is_there_is_skipped_where_that_is_wanted() {
 }
 
 #[test]
-fn two_urls_of_one_name_are_two_files_also_where_files_are_skipped_or_replaced() {
+fn urls_with_the_same_name_get_separate_files() {
     for option in ["--no-clobber", "-c", "--overwrite"] {
         let (folder, server) = (
             Folder::new(),
@@ -62,7 +62,7 @@ fn two_urls_of_one_name_are_two_files_also_where_files_are_skipped_or_replaced()
 }
 
 #[test]
-fn a_file_is_replaced_in_one_step_and_only_by_a_whole_one() {
+fn overwrite_is_atomic() {
     let (folder, server) = old_and_new();
     fetch(&folder, &["--overwrite", "-o", "f", &server.url("/cut")]).code(4);
     assert_eq!(folder.read("f"), b"old");
@@ -74,7 +74,7 @@ fn a_file_is_replaced_in_one_step_and_only_by_a_whole_one() {
 }
 
 #[test]
-fn what_a_symlink_leads_to_is_never_touched() {
+fn symlink_targets_are_never_modified() {
     let (folder, server) = (Folder::new(), Server::with([("/f", Answer::body("new"))]));
     let target = folder.write("target", "mine");
     symlink(&target, folder.path("f")).unwrap();
@@ -93,7 +93,7 @@ fn what_a_symlink_leads_to_is_never_touched() {
 }
 
 #[test]
-fn a_folder_is_never_replaced() {
+fn directory_is_never_replaced() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|_| Answer::body("new")).may_be_idle(),
@@ -106,7 +106,7 @@ fn a_folder_is_never_replaced() {
 }
 
 #[test]
-fn a_file_gets_the_time_that_the_server_tells() {
+fn remote_time_sets_the_modification_time() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
     let (folder, server) = (
         Folder::new(),
@@ -123,7 +123,7 @@ fn a_file_gets_the_time_that_the_server_tells() {
 }
 
 #[test]
-fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
+fn max_filesize_is_enforced_for_every_framing() {
     let body = seeded(1, 2 << 20);
     let server = Server::with([
         ("/length", Answer::body(body.clone()).stalled_at(0)),
@@ -153,7 +153,7 @@ fn a_file_that_is_too_long_is_refused_before_its_body_or_cut_at_the_limit() {
 }
 
 #[test]
-fn a_file_is_fetched_again_only_if_the_server_has_another() {
+fn timestamping_downloads_only_changed_files() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
     for with in [("ETag", "\"a\""), ("Last-Modified", date)] {
         let asked = AtomicUsize::new(0);
@@ -194,7 +194,7 @@ fn a_file_is_fetched_again_only_if_the_server_has_another() {
 // Names that servers choose.
 
 #[test]
-fn a_name_that_a_server_chose_is_made_safe() {
+fn content_disposition_name_is_sanitized() {
     for (said, name) in [
         ("filename=\"../../etc/passwd\"", "passwd"),
         (r"filename=..\\x", "x"),
@@ -220,7 +220,7 @@ fn a_name_that_a_server_chose_is_made_safe() {
 }
 
 #[test]
-fn a_long_name_that_a_server_chose_is_cut_and_a_taken_one_numbered() {
+fn content_disposition_name_is_shortened_and_numbered() {
     let said = format!("attachment; filename={}.txt", "x".repeat(400));
     let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
     let folder = Folder::new();
@@ -248,7 +248,7 @@ fn naming_server() -> Server {
 }
 
 #[test]
-fn what_has_got_a_name_from_the_server_is_gone_on_with_and_then_kept() {
+fn content_disposition_download_resumes_and_is_kept() {
     let (folder, server) = (Folder::new(), naming_server());
     let urls = ["/1/f", "/22/f"].map(|path| server.url(path));
     let run = || fetch(&folder, &["-J", "-c", "-j1", &urls[0], &urls[1]]);

@@ -72,7 +72,7 @@ fn connections(folder: &Folder) -> usize {
 
 #[test]
 #[ignore = "peer: nginx"]
-fn many_files_come_whole_over_few_connections() {
+fn many_files_reuse_few_connections() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = nginx(&folder, "", "");
@@ -90,7 +90,7 @@ fn many_files_come_whole_over_few_connections() {
 
 #[test]
 #[ignore = "peer: nginx"]
-fn a_server_that_closes_now_and_then_costs_no_file() {
+fn occasionally_closed_connections_lose_no_file() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = nginx(&folder, "", "keepalive_requests 7;");
@@ -104,7 +104,7 @@ fn a_server_that_closes_now_and_then_costs_no_file() {
 
 #[test]
 #[ignore = "peer: nginx"]
-fn chunked_files_come_whole() {
+fn chunked_files_are_complete() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = nginx(&folder, "", "ssi on; ssi_types *;");
@@ -119,7 +119,7 @@ fn chunked_files_come_whole() {
 
 #[test]
 #[ignore = "peer: nginx"]
-fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
+fn tls_files_are_complete_and_sessions_resumed() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let folder = Folder::new();
         let files = write_files(&folder);
@@ -144,7 +144,7 @@ fn files_come_whole_over_tls_and_its_sessions_are_resumed() {
 
 #[test]
 #[ignore = "peer: python3"]
-fn a_server_of_http_1_0_is_good() {
+fn http_1_0_server_is_supported() {
     let folder = Folder::new();
     let files = write_files(&folder);
     let server = python(&folder);

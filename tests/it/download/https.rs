@@ -35,7 +35,7 @@ fn from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
 }
 
 #[test]
-fn a_server_is_trusted_for_its_issuer_its_pin_or_not_at_all() {
+fn trust_follows_issuer_pin_or_insecure() {
     let folder = Folder::new();
     let port = serve(&folder).port();
     from(&folder, &[], "localhost", port)
@@ -83,7 +83,7 @@ fn openssl_prints_the_same_fingerprint() {
 }
 
 #[test]
-fn files_and_choices_that_make_no_sense_are_told() {
+fn invalid_tls_options_are_reported() {
     let folder = Folder::new();
     folder.write("empty", "");
     let pin = "0".repeat(64);
@@ -121,7 +121,7 @@ fn files_and_choices_that_make_no_sense_are_told() {
 }
 
 #[test]
-fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
+fn untrusted_certificate_is_refused() {
     let certificate = Certificate::of(&["127.0.0.1"]);
     let body = seeded(4, LARGE);
     let answer = Answer::body(body.clone());
@@ -142,7 +142,7 @@ fn a_certificate_that_is_trusted_is_good_and_any_other_is_refused() {
 }
 
 #[test]
-fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hint() {
+fn ca_certificate_is_accepted_by_the_pin_in_the_hint() {
     let certificate = Certificate::of_authority(&["127.0.0.1"]);
     let server = Server::start_tls(&certificate, |_| ok());
     let (folder, url) = (Folder::new(), server.url("/f"));
@@ -163,7 +163,7 @@ fn a_server_with_the_certificate_of_an_authority_is_trusted_by_the_pin_in_the_hi
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_told_once() {
+fn certificate_error_is_reported_once() {
     let here = ["127.0.0.1"];
     for (certificate, trusted, says) in [
         (

@@ -37,7 +37,7 @@ fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
 }
 
 #[test]
-fn all_files_together_keep_the_rate() {
+fn rate_limit_is_shared_by_all_files() {
     const MIB: u64 = 1 << 20;
     let (folder, server) = (
         Folder::new(),
@@ -92,7 +92,7 @@ fn all_files_together_keep_the_rate() {
 }
 
 #[test]
-fn each_file_keeps_its_rate() {
+fn rate_limit_per_file_applies_to_each_file() {
     let took = timed(3, 300_000, &["-j3", "--limit-rate-per-file", "200000"]);
     assert!(
         took > Duration::from_millis(1400) && took < Duration::from_secs(3),
@@ -101,7 +101,7 @@ fn each_file_keeps_its_rate() {
 }
 
 #[test]
-fn all_connections_of_a_file_keep_its_rate_together() {
+fn rate_limit_is_shared_by_segments() {
     let (folder, body) = (Folder::new(), seeded(1, 3 << 20));
     let whole = body.clone();
     let server = Server::start(move |request| request.honestly(&whole, "\"a\""));
@@ -120,13 +120,13 @@ fn all_connections_of_a_file_keep_its_rate_together() {
 }
 
 #[test]
-fn a_high_rate_holds_up_nobody() {
+fn high_rate_limit_adds_no_delay() {
     let took = timed(1, LARGE, &["--limit-rate", "100G"]);
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
-fn our_own_waiting_is_not_the_servers() {
+fn throttling_does_not_count_towards_timeouts() {
     let flags = [
         "--limit-rate",
         "100000",
@@ -142,7 +142,7 @@ fn our_own_waiting_is_not_the_servers() {
 }
 
 #[test]
-fn a_server_never_has_more_connections_than_it_may() {
+fn connections_per_host_are_limited() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|_| Answer::body("x").delayed(Duration::from_millis(1))),
@@ -162,7 +162,7 @@ fn a_server_never_has_more_connections_than_it_may() {
 }
 
 #[test]
-fn who_waits_for_a_busy_server_leaves_the_place_to_others() {
+fn waiting_for_a_host_releases_the_job_slot() {
     let (folder, slow) = (
         Folder::new(),
         Server::start(|_| Answer::body("x").delayed(Duration::from_millis(300))),
@@ -182,7 +182,7 @@ fn who_waits_for_a_busy_server_leaves_the_place_to_others() {
 }
 
 #[test]
-fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
+fn redirect_to_the_same_host_does_not_deadlock() {
     let folder = Folder::new();
     let server = Server::start(|request| match request.path.strip_prefix("/from") {
         Some(number) => Answer::redirect(302, format!("/to{number}")),
@@ -202,7 +202,7 @@ fn a_redirect_to_the_same_busy_server_is_no_deadlock() {
 /// Once a file took a connection while the redirect of another was still being read from the only
 /// one that was allowed.
 #[test]
-fn a_redirect_that_is_being_read_counts_as_a_connection() {
+fn redirect_body_counts_as_a_connection() {
     let folder = Folder::new();
     let server = Server::start(|request| match request.path.strip_prefix("/from") {
         Some(number) => {

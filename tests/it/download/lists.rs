@@ -20,7 +20,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn a_list_says_for_each_file_where_it_goes_and_what_is_sent() {
+fn list_options_apply_to_their_url_only() {
     let (folder, server) = (Folder::new(), server());
     let list = format!(
         "# a list\r\n{}\r\n\tout=x/one\r\n header=X-One: 1\r\n\r\n{}\n dir=sub\n checksum=sha256={}\n\
@@ -57,7 +57,7 @@ fn a_list_says_for_each_file_where_it_goes_and_what_is_sent() {
 }
 
 #[test]
-fn a_wrong_line_is_named_and_only_its_file_is_missing() {
+fn invalid_list_line_affects_only_its_file() {
     let (folder, server) = (Folder::new(), server());
     let list = format!(
         "{}\n out=../escaped\n{}\n chekcsum=sha256=00\n{}\n checksum=sha256={}\nhttp://\n{}\n",
@@ -88,7 +88,7 @@ fn a_wrong_line_is_named_and_only_its_file_is_missing() {
 }
 
 #[test]
-fn only_a_wrong_list_is_a_usage_error_and_a_missing_one_a_local_failure() {
+fn invalid_list_exits_2_and_missing_list_exits_3() {
     let folder = Folder::new();
     folder.write("list", " out=x\n");
     folder
@@ -109,7 +109,7 @@ fn only_a_wrong_list_is_a_usage_error_and_a_missing_one_a_local_failure() {
 }
 
 #[test]
-fn a_list_does_not_fit_what_names_a_single_file() {
+fn single_file_options_are_rejected_with_a_list() {
     let folder = Folder::new();
     for flags in [["-o", "x"], ["--checksum", &format!("sha256={}", hex(b""))]] {
         let line = ["download", "-i", "-", flags[0], flags[1]];
@@ -122,7 +122,7 @@ fn streaming(folder: &Folder) -> Running {
 }
 
 #[test]
-fn a_url_starts_though_the_pipe_stays_open_and_an_option_behind_it_is_late() {
+fn option_after_a_started_url_is_reported() {
     let (folder, server) = (Folder::new(), server());
     let mut running = streaming(&folder);
     running.write(server.url("/a\n"));
@@ -144,7 +144,7 @@ fn a_url_starts_though_the_pipe_stays_open_and_an_option_behind_it_is_late() {
 }
 
 #[test]
-fn an_option_that_has_begun_to_come_is_waited_for() {
+fn partially_received_option_delays_its_url() {
     let (folder, server) = (Folder::new(), server());
     let mut running = streaming(&folder);
     running.write(server.url("/a\n out="));
@@ -166,7 +166,7 @@ fn an_option_that_has_begun_to_come_is_waited_for() {
 }
 
 #[test]
-fn a_long_list_starts_with_its_first_line_and_takes_little_memory() {
+fn long_list_is_streamed_in_bounded_memory() {
     let (folder, server) = (Folder::new(), server());
     let mut running = folder
         .myapp(["download", "-", "-j1", "--retry", "0"])
@@ -189,7 +189,7 @@ fn a_long_list_starts_with_its_first_line_and_takes_little_memory() {
 }
 
 #[test]
-fn the_shards_of_a_list_are_the_whole_each_file_once() {
+fn shards_partition_the_list() {
     let (folder, server) = (Folder::new(), server());
     let list: String = (0..40)
         .map(|n| format!("{}\n out=o{n}\n", server.url(&format!("/{n}"))))
@@ -218,7 +218,7 @@ fn the_shards_of_a_list_are_the_whole_each_file_once() {
 }
 
 #[test]
-fn a_shell_computes_the_same_shard() {
+fn shard_index_can_be_computed_by_a_shell() {
     let script = "echo $(( 0x$(printf %s \"$0\" | sha256sum | head -c 8) % 5 ))";
     for number in 0..5 {
         let url = format!("http://127.0.0.1:1/{number}");

@@ -26,7 +26,7 @@ fn lines(ran: &Ran) -> (Vec<Value>, Value) {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
-fn each_file_has_a_line_and_so_has_the_run() {
+fn json_reports_each_file_and_a_summary() {
     let (folder, body) = (Folder::new(), seeded(1, 5000));
     let whole = body.clone();
     let server = Server::start(move |request| match &request.path[..] {
@@ -95,7 +95,7 @@ fn each_file_has_a_line_and_so_has_the_run() {
 }
 
 #[test]
-fn a_line_tells_what_was_tried_again_resumed_checked_and_kept() {
+fn json_reports_retries_resume_offset_and_checksum() {
     let (folder, body) = (Folder::new(), seeded(2, LARGE));
     let whole = body.clone();
     let server = Server::start(move |request| {
@@ -142,7 +142,7 @@ fn a_line_tells_what_was_tried_again_resumed_checked_and_kept() {
 }
 
 #[test]
-fn a_file_that_was_stopped_has_its_line_too() {
+fn json_reports_cancelled_files() {
     let folder = Folder::new();
     let server = Server::with([("/f", Answer::body(seeded(3, LARGE)).stalled_at(LARGE / 2))]);
     let running = folder
@@ -165,7 +165,7 @@ fn a_file_that_was_stopped_has_its_line_too() {
 }
 
 #[test]
-fn when_nobody_reads_the_lines_the_run_ends_quietly() {
+fn closed_json_pipe_ends_the_run_quietly() {
     let (folder, server) = (Folder::new(), Server::start(|_| Answer::body("x")));
     let list: String = (0..10_000)
         .map(|number| server.url(&format!("/{number}\n")))
@@ -181,7 +181,7 @@ fn when_nobody_reads_the_lines_the_run_ends_quietly() {
 }
 
 #[test]
-fn a_dry_run_tells_where_files_would_go_and_touches_nothing() {
+fn dry_run_prints_paths_and_creates_nothing() {
     let folder = Folder::new();
     fs::create_dir(folder.path("d")).unwrap();
     folder.write("d/a", "old");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn three_hundred_files_come_three_at_a_time() {
+fn jobs_limit_concurrent_downloads() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|request| {
@@ -40,7 +40,7 @@ fn three_hundred_files_come_three_at_a_time() {
 }
 
 #[test]
-fn one_that_fails_does_not_stop_the_others_wherever_it_stands() {
+fn one_failure_does_not_stop_the_other_files() {
     for broken in 0..3 {
         let (folder, server) = (
             Folder::new(),
@@ -57,7 +57,7 @@ fn one_that_fails_does_not_stop_the_others_wherever_it_stands() {
 }
 
 #[test]
-fn of_several_failures_the_lowest_code_wins() {
+fn exit_code_is_the_lowest_of_all_failures() {
     let (folder, server) = (
         Folder::new(),
         Server::with([("/401", Answer::status(401)), ("/cut", ok().cut_at(1))]),
@@ -71,7 +71,7 @@ fn of_several_failures_the_lowest_code_wins() {
 }
 
 #[test]
-fn the_list_is_fetched_as_its_lines_come() {
+fn stdin_list_is_fetched_line_by_line() {
     let (folder, server) = (Folder::new(), Server::with([("/a", ok()), ("/b", ok())]));
     let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
     running.write(format!("\n{}\r\n", server.url("/a")));
@@ -87,7 +87,7 @@ fn the_list_is_fetched_as_its_lines_come() {
 }
 
 #[test]
-fn a_list_may_stand_between_other_urls() {
+fn stdin_list_keeps_its_place_between_urls() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     let [a, b, c] = ["/a", "/b", "/c"].map(|path| server.url(path));
     folder
@@ -132,12 +132,12 @@ fn fetch_a_list_without_end(count: usize) {
 }
 
 #[test]
-fn a_list_without_end_costs_no_memory() {
+fn open_stdin_list_uses_bounded_memory() {
     fetch_a_list_without_end(5_000);
 }
 
 #[test]
 #[ignore = "slow: half a minute"]
-fn a_list_of_a_hundred_thousand_costs_no_memory() {
+fn list_of_100_000_urls_uses_bounded_memory() {
     fetch_a_list_without_end(100_000);
 }

@@ -72,7 +72,7 @@ fn firsts(server: &Server) -> Vec<Option<usize>> {
 }
 
 #[test]
-fn a_mirror_serves_what_the_first_refuses_at_once() {
+fn mirror_is_used_when_the_first_source_fails() {
     let first = Server::start(|_| Answer::status(404));
     let (folder, second) = (Folder::new(), honest(b"good", ""));
     let ran = fetch(&folder, [&first, &second], "", &["--json"]).code(0);
@@ -89,7 +89,7 @@ fn a_mirror_serves_what_the_first_refuses_at_once() {
 }
 
 #[test]
-fn a_mirror_with_the_same_strong_etag_goes_on_where_the_first_broke() {
+fn mirror_with_the_same_strong_etag_resumes() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let (first, second) = (breaking(&body, "\"a\""), honest(&body, "\"a\""));
     fetch(&folder, [&first, &second], "", &[]).code(0);
@@ -99,7 +99,7 @@ fn a_mirror_with_the_same_strong_etag_goes_on_where_the_first_broke() {
 }
 
 #[test]
-fn bytes_of_another_version_are_never_put_together() {
+fn versions_of_different_mirrors_are_never_mixed() {
     for (ours, theirs) in [("\"a\"", "\"b\""), ("W/\"a\"", "W/\"a\""), ("", "")] {
         let (folder, old, new) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
         let (first, second) = (breaking(&old, ours), honest(&new, theirs));
@@ -109,7 +109,7 @@ fn bytes_of_another_version_are_never_put_together() {
 }
 
 #[test]
-fn with_a_checksum_the_same_length_will_do() {
+fn mirror_of_equal_length_resumes_with_a_checksum() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let (first, second) = (breaking(&body, "\"a\""), honest(&body, "\"b\""));
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
@@ -118,7 +118,7 @@ fn with_a_checksum_the_same_length_will_do() {
 }
 
 #[test]
-fn two_halves_that_do_not_add_up_are_fetched_anew_from_the_mirror() {
+fn mismatching_halves_are_refetched_from_the_mirror() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let mut wrong = body.clone();
     wrong[0] ^= 1;
@@ -129,7 +129,7 @@ fn two_halves_that_do_not_add_up_are_fetched_anew_from_the_mirror() {
 }
 
 #[test]
-fn what_the_first_has_wrong_the_mirror_sends_from_the_start() {
+fn corrupt_first_source_is_replaced_by_the_mirror() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let (first, second) = (honest(&seeded(2, LARGE), "\"a\""), honest(&body, "\"a\""));
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
@@ -138,7 +138,7 @@ fn what_the_first_has_wrong_the_mirror_sends_from_the_start() {
 }
 
 #[test]
-fn where_all_fail_one_failure_names_the_last_and_the_rest_of_the_list_is_fetched() {
+fn failure_of_all_mirrors_names_the_last() {
     let answer = |request: &Request| match &request.path[..] {
         "/good" => Answer::body("good"),
         _ => Answer::status(404),
@@ -164,7 +164,7 @@ fn where_all_fail_one_failure_names_the_last_and_the_rest_of_the_list_is_fetched
 }
 
 #[test]
-fn a_later_run_does_not_take_the_bytes_of_a_mirror_for_those_of_the_first() {
+fn resume_validates_the_part_of_another_mirror() {
     let (folder, old, new) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
     let (refusing, half) = (
         Server::start(|_| Answer::status(404)),
@@ -179,7 +179,7 @@ fn a_later_run_does_not_take_the_bytes_of_a_mirror_for_those_of_the_first() {
 }
 
 #[test]
-fn a_secret_for_the_first_is_not_told_to_its_mirror() {
+fn credentials_are_not_sent_to_mirrors() {
     let first = Server::start(|_| Answer::status(404));
     let (folder, second) = (Folder::new(), honest(b"good", ""));
     let headers = " header=Authorization: Bearer x\n header=X-One: 1\n";
@@ -225,7 +225,7 @@ fn unchanged(_: &Request, answer: Answer) -> Answer {
 }
 
 #[test]
-fn mirrors_of_the_same_version_serve_one_file_together() {
+fn mirrors_with_the_same_etag_share_segments() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let servers = [(); 2].map(|()| slow(&body, "\"a\"", unchanged));
     spread(&folder, [&servers[0], &servers[1]], "", &[]).code(0);
@@ -243,7 +243,7 @@ fn mirrors_of_the_same_version_serve_one_file_together() {
 }
 
 #[test]
-fn a_mirror_of_another_version_serves_no_part() {
+fn mirror_with_another_etag_serves_no_segment() {
     let (folder, ours, theirs) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
     let (first, second) = (
         slow(&ours, "\"a\"", unchanged),
@@ -256,7 +256,7 @@ fn a_mirror_of_another_version_serves_no_part() {
 }
 
 #[test]
-fn with_a_checksum_a_mirror_of_the_same_length_serves_parts_of_one_version() {
+fn mirror_of_equal_length_shares_segments_with_a_checksum() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let cut_once = |asked: &Request, answer: Answer| match asked.field("If-Range") {
         None => answer.cut_at(100_000),
@@ -280,7 +280,7 @@ fn with_a_checksum_a_mirror_of_the_same_length_serves_parts_of_one_version() {
 }
 
 #[test]
-fn one_that_fails_is_stood_in_for() {
+fn remaining_mirror_completes_the_segments() {
     let breaks = |request: &Request, answer: Answer| match request.first() {
         None => answer.cut_at(1 << 20),
         Some(_) => Answer::status(404),
@@ -308,7 +308,7 @@ fn one_that_fails_is_stood_in_for() {
 }
 
 #[test]
-fn parts_that_do_not_add_up_are_fetched_anew_from_one_alone() {
+fn mismatching_segments_are_refetched_from_one_source() {
     let (folder, body) = (Folder::new(), seeded(1, LARGE));
     let (first, second) = (
         slow(&body, "\"a\"", unchanged),
@@ -334,7 +334,7 @@ fn parts_that_do_not_add_up_are_fetched_anew_from_one_alone() {
 }
 
 #[test]
-fn what_several_have_sent_goes_on_in_a_later_run_with_the_same_checksum_alone() {
+fn mixed_part_resumes_only_with_the_same_checksum() {
     for is_same in [true, false] {
         let (folder, body) = (Folder::new(), seeded(1, LARGE));
         let is_mended = Arc::new(AtomicBool::new(false));

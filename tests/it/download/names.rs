@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 #[test]
-fn names_are_made_safe() {
+fn url_names_are_sanitized() {
     for (path, name) in [
         ("/a%20b?c#d", "a b"),
         ("/", "index.html"),
@@ -26,7 +26,7 @@ fn names_are_made_safe() {
 }
 
 #[test]
-fn a_name_of_four_hundred_bytes_is_cut() {
+fn long_url_name_is_shortened() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     let long = server.url(&format!("/{}.tar", "x".repeat(396)));
     fetch(&folder, [&long, &long]).code(0);
@@ -37,7 +37,7 @@ fn a_name_of_four_hundred_bytes_is_cut() {
 }
 
 #[test]
-fn twenty_urls_of_one_name_give_twenty_files() {
+fn concurrent_urls_with_one_name_get_separate_files() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|request| Answer::body(request.path.as_bytes())),
@@ -60,7 +60,7 @@ fn twenty_urls_of_one_name_give_twenty_files() {
 }
 
 #[test]
-fn whatever_has_the_name_keeps_it() {
+fn existing_path_is_never_replaced() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     let target = folder.write("target", "mine");
     folder.write("file", "mine");
@@ -80,7 +80,7 @@ fn whatever_has_the_name_keeps_it() {
 }
 
 #[test]
-fn a_part_left_by_a_dead_run_is_started_over() {
+fn part_of_a_killed_run_is_restarted() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     folder.write("f.part", "old and longer than the new one");
     folder.write("f.part.json", "{}");
@@ -93,7 +93,7 @@ fn a_part_left_by_a_dead_run_is_started_over() {
 
 /// Browsers call theirs so too, and a server may have a file of that name.
 #[test]
-fn a_file_that_is_only_called_as_a_part_is_never_removed() {
+fn foreign_part_file_is_never_removed() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     folder.write("f.part", "of a browser");
     for options in [&["-j1"][..], &["-j1", "-c"], &["-j1", "--overwrite"]] {
@@ -112,7 +112,7 @@ fn a_file_that_is_only_called_as_a_part_is_never_removed() {
 }
 
 #[test]
-fn two_programs_at_one_name_do_not_mix() {
+fn concurrent_processes_get_separate_files() {
     let body = seeded(3, LARGE);
     let slow = Answer::body(body.clone()).delayed(Duration::from_millis(300));
     let (folder, server) = (Folder::new(), Server::with([("/f", slow)]));

@@ -10,7 +10,7 @@ use super::*;
 use crate::harness::myapp;
 
 #[test]
-fn a_file_appears_with_the_usual_permissions() {
+fn file_permissions_follow_the_umask() {
     let (folder, ran) = fetch_f(ok(), &[]);
     ran.code(0);
     let plain = fs::metadata(folder.write("plain", ""))
@@ -24,7 +24,7 @@ fn a_file_appears_with_the_usual_permissions() {
 }
 
 #[test]
-fn the_folder_is_made_if_it_is_missing() {
+fn missing_output_directory_is_created() {
     for option in ["-d", "--dir", "--output-dir"] {
         let (folder, ran) = fetch_f(ok(), &[option, "a/b"]);
         ran.code(0);
@@ -33,7 +33,7 @@ fn the_folder_is_made_if_it_is_missing() {
 }
 
 #[test]
-fn an_output_is_taken_as_typed() {
+fn output_path_is_used_as_given() {
     for (path, file) in [("x y", "x y"), ("a/b/c", "a/b/c"), ("./z", "z")] {
         let (folder, ran) = fetch_f(ok(), &["-o", path]);
         ran.code(0);
@@ -45,7 +45,7 @@ fn an_output_is_taken_as_typed() {
 }
 
 #[test]
-fn an_output_that_is_there_is_kept_and_a_folder_refused() {
+fn existing_output_is_kept_and_a_directory_refused() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()));
     folder.write("name", "mine");
     fetch(&folder, ["-o", "name", &server.url("/f")])
@@ -63,14 +63,14 @@ fn an_output_that_is_there_is_kept_and_a_folder_refused() {
 }
 
 #[test]
-fn a_device_is_written_into() {
+fn device_output_is_written() {
     let (folder, ran) = fetch_f(Answer::body(seeded(1, LARGE)), &["-o", "/dev/null"]);
     ran.code(0);
     assert!(folder.names().is_empty());
 }
 
 #[test]
-fn stdout_gets_the_bytes_and_nothing_else() {
+fn stdout_gets_only_the_body() {
     let body = seeded(5, LARGE);
     let (folder, ran) = fetch_f(Answer::body(body.clone()), &["-o", "-"]);
     let ran = ran.code(0).silent();
@@ -79,7 +79,7 @@ fn stdout_gets_the_bytes_and_nothing_else() {
 }
 
 #[test]
-fn stdout_gets_what_came_before_a_failure() {
+fn stdout_gets_the_bytes_before_a_failure() {
     let (_, ran) = fetch_f(Answer::body("abcdef").cut_at(3), &["-o", "-"]);
     ran.code(4)
         .prints("abc")
@@ -87,7 +87,7 @@ fn stdout_gets_what_came_before_a_failure() {
 }
 
 #[test]
-fn nobody_reading_stdout_ends_it_quietly() {
+fn closed_stdout_ends_the_run_quietly() {
     let server = Server::with([("/f", Answer::body(seeded(1, LARGE)))]);
     let mut running = myapp(["download", "-o-", &server.url("/f")]).start();
     running.close_stdout();
@@ -95,7 +95,7 @@ fn nobody_reading_stdout_ends_it_quietly() {
 }
 
 #[test]
-fn what_cannot_be_written_is_not_asked_for() {
+fn unwritable_output_prevents_the_request() {
     let server = Server::start(|_| ok()).may_be_idle();
     let folder = Folder::new();
     folder.write("file", "");
@@ -113,7 +113,7 @@ fn what_cannot_be_written_is_not_asked_for() {
 
 #[test]
 #[ignore = "peer: mount (tmpfs)"]
-fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
+fn full_disk_is_reported_before_a_body_of_known_length() {
     let folder = Folder::new();
     let mounted = folder.path("small");
     fs::create_dir(&mounted).unwrap();
@@ -143,7 +143,7 @@ fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
 }
 
 #[test]
-fn while_a_file_comes_it_has_another_name() {
+fn incomplete_file_has_a_part_name() {
     let stalled = Answer::body(seeded(1, LARGE)).stalled_at(HALF);
     let (folder, server) = (Folder::new(), Server::with([("/f", stalled)]));
     let running = folder.myapp(["download", &server.url("/f")]).start();

@@ -187,7 +187,7 @@ fn gives_everything(server: &Listening, options: &[&str]) {
 
 #[test]
 #[ignore = "peer: nginx"]
-fn nginx_gives_everything() {
+fn nginx_serves_all_files() {
     let site = site();
     gives_everything(&nginx(&site, "", ""), &[]);
     let log = String::from_utf8(site.read("log")).unwrap();
@@ -196,13 +196,13 @@ fn nginx_gives_everything() {
 
 #[test]
 #[ignore = "peer: python3"]
-fn python_gives_everything() {
+fn python_serves_all_files() {
     gives_everything(&python(&site()), &[]);
 }
 
 #[test]
 #[ignore = "peer: nginx, python3 and tinyproxy"]
-fn tinyproxy_lets_everything_through() {
+fn tinyproxy_forwards_all_files() {
     let (folder, site) = (Folder::new(), site());
     let proxy = tinyproxy(&folder);
     let named = format!("http://user:secret@127.0.0.1:{}", proxy.port);
@@ -213,7 +213,7 @@ fn tinyproxy_lets_everything_through() {
 
 #[test]
 #[ignore = "peer: nginx, python3 and microsocks"]
-fn microsocks_lets_everything_through() {
+fn microsocks_forwards_all_files() {
     let (proxy, site) = (microsocks(), site());
     for scheme in ["socks5", "socks5h"] {
         let named = format!("{scheme}://user:secret@127.0.0.1:{}", proxy.port);

@@ -147,7 +147,7 @@ fn fetch(line: &[&str]) -> Ran {
 }
 
 #[test]
-fn an_http_proxy_is_asked_for_the_whole_url_and_alone_gets_its_password() {
+fn http_proxy_gets_the_absolute_url_and_its_password() {
     let proxy = http_proxy();
     let named = proxy.url("http").replace("//", "//user:se%63ret@");
     fetch(&["--proxy", &named, "http://no.such.host.invalid/x?y"])
@@ -161,7 +161,7 @@ fn an_http_proxy_is_asked_for_the_whole_url_and_alone_gets_its_password() {
 }
 
 #[test]
-fn https_goes_through_a_tunnel_and_the_server_sees_nothing_of_the_proxy() {
+fn https_uses_a_connect_tunnel() {
     let (folder, proxy) = (Folder::new(), http_proxy());
     let server = https::serve(&folder);
     let named = proxy.url("http").replace("//", "//user:secret@");
@@ -179,7 +179,7 @@ fn https_goes_through_a_tunnel_and_the_server_sees_nothing_of_the_proxy() {
 }
 
 #[test]
-fn connections_through_a_proxy_are_kept() {
+fn proxy_connections_are_reused() {
     let (folder, proxy) = (Folder::new(), http_proxy());
     let line = [
         "download",
@@ -200,7 +200,7 @@ fn connections_through_a_proxy_are_kept() {
 }
 
 #[test]
-fn the_environment_names_the_proxy_and_who_goes_without() {
+fn environment_sets_proxy_and_exceptions() {
     let (folder, proxy, server) = (Folder::new(), http_proxy(), Server::with([("/f", ok())]));
     let (named, url) = (proxy.url("http"), server.url("/f"));
     let through = format!("GET {url} HTTP/1.1");
@@ -240,7 +240,7 @@ fn the_environment_names_the_proxy_and_who_goes_without() {
 }
 
 #[test]
-fn socks5_resolves_here_and_socks5h_there() {
+fn socks5_resolves_locally_and_socks5h_remotely() {
     let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let named = |scheme: &str| proxy.url(scheme).replace("//", "//user:secret@");
@@ -270,7 +270,7 @@ fn socks5_resolves_here_and_socks5h_there() {
 }
 
 #[test]
-fn every_address_of_a_name_is_tried_through_socks5() {
+fn socks5_tries_every_address_of_a_name() {
     let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let named = proxy.url("socks5").replace("//", "//user:secret@");
@@ -317,7 +317,7 @@ fn every_address_of_a_name_is_tried_through_socks5() {
 }
 
 #[test]
-fn tls_goes_through_socks_too() {
+fn tls_works_through_socks() {
     let (folder, proxy) = (Folder::new(), socks_proxy());
     let url = format!("https://localhost:{}/f", https::serve(&folder).port());
     let named = proxy.url("socks5h").replace("//", "//user:secret@");
@@ -326,7 +326,7 @@ fn tls_goes_through_socks_too() {
 }
 
 #[test]
-fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
+fn proxy_authentication_failure_hides_the_password() {
     let refusing = Proxy::serve(|mut stream, ask| {
         ask(read_head(&mut stream)?);
         let head = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nProxy-Authenticate: Basic\r\n\r\n";
@@ -351,7 +351,7 @@ fn a_proxy_that_does_not_know_who_asks_is_named_without_the_password() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
-fn a_proxy_that_fails_is_named_with_its_cause() {
+fn proxy_failure_names_proxy_and_cause() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -417,7 +417,7 @@ fn a_proxy_that_fails_is_named_with_its_cause() {
 }
 
 #[test]
-fn what_names_no_proxy_is_told_without_the_password() {
+fn invalid_proxy_error_hides_the_password() {
     for value in [
         "https://user:secret@h",
         "http://user:secret@h/path",

@@ -4,7 +4,7 @@ use super::*;
 use crate::harness::http::Certificate;
 
 #[test]
-fn a_redirect_is_followed_and_the_name_is_that_of_the_first_url() {
+fn redirect_keeps_the_name_of_the_first_url() {
     for status in [301, 302, 303, 307, 308] {
         let answers = [
             ("/f", Answer::redirect(status, "b/é?x=1")),
@@ -18,7 +18,7 @@ fn a_redirect_is_followed_and_the_name_is_that_of_the_first_url() {
 }
 
 #[test]
-fn twenty_redirects_are_followed_and_no_more() {
+fn redirects_are_limited_to_twenty() {
     let hops = |count: usize| {
         let server = Server::start(move |request| match request.path[1..].parse::<usize>() {
             Ok(hop) if hop < count => Answer::redirect(302, format!("/{}", hop + 1)),
@@ -34,7 +34,7 @@ fn twenty_redirects_are_followed_and_no_more() {
 }
 
 #[test]
-fn a_redirect_that_leads_nowhere_or_astray_is_refused() {
+fn invalid_redirects_are_refused() {
     for (location, says) in [
         ("/f", "redirect loop to http://127.0.0.1:"),
         (
@@ -56,7 +56,7 @@ fn a_redirect_that_leads_nowhere_or_astray_is_refused() {
 }
 
 #[test]
-fn credentials_do_not_go_to_another_origin() {
+fn redirect_strips_credential_headers() {
     let other = Server::with([("/g", ok())]);
     let place = other.url("/g").replace("http://", "http://user:secret@");
     let first = Server::with([
@@ -97,7 +97,7 @@ fn credentials_do_not_go_to_another_origin() {
 }
 
 #[test]
-fn an_error_behind_a_redirect_says_who_answered() {
+fn error_after_a_redirect_names_the_final_url() {
     let server = Server::with([("/f", Answer::redirect(302, "/g?secret"))]);
     let says = format!(
         "download {}: {}?…: HTTP status 404",
@@ -110,7 +110,7 @@ fn an_error_behind_a_redirect_says_who_answered() {
 }
 
 #[test]
-fn a_redirect_out_of_tls_is_followed_only_where_that_is_allowed() {
+fn https_downgrade_is_refused_by_default() {
     let certificate = Certificate::of(&["127.0.0.1"]);
     let plain = Server::with([("/g", ok())]);
     let (folder, place) = (Folder::new(), plain.url("/g"));

@@ -68,7 +68,7 @@ fn firsts(server: &Server) -> Vec<Option<usize>> {
 // Within a run.
 
 #[test]
-fn a_cut_file_goes_on_where_it_broke() {
+fn interrupted_body_resumes() {
     let body = seeded(1, LARGE);
     let (folder, whole) = (Folder::new(), body.clone());
     let server = serve(move |number, request| match number {
@@ -89,7 +89,7 @@ fn a_cut_file_goes_on_where_it_broke() {
 }
 
 #[test]
-fn a_settled_date_serves_where_there_is_no_etag() {
+fn old_last_modified_is_a_validator() {
     let body = seeded(1, LARGE);
     let (folder, whole) = (Folder::new(), body.clone());
     let server = serve(move |number, request| match number {
@@ -105,7 +105,7 @@ fn a_settled_date_serves_where_there_is_no_etag() {
 }
 
 #[test]
-fn without_a_version_the_end_of_what_is_here_is_asked_for_again_and_compared() {
+fn without_validators_the_overlap_is_compared() {
     for etag in ["", "W/\"weak\""] {
         let body = seeded(1, LARGE);
         let (folder, whole) = (Folder::new(), body.clone());
@@ -126,7 +126,7 @@ fn without_a_version_the_end_of_what_is_here_is_asked_for_again_and_compared() {
 }
 
 #[test]
-fn where_that_end_differs_the_file_is_fetched_anew() {
+fn differing_overlap_restarts() {
     let (old, new) = (seeded(1, LARGE), seeded(2, LARGE));
     let (folder, body) = (Folder::new(), new.clone());
     let server = serve(move |number, request| match number {
@@ -141,7 +141,7 @@ fn where_that_end_differs_the_file_is_fetched_anew() {
 }
 
 #[test]
-fn a_server_that_sends_a_little_at_a_time_is_asked_until_all_is_there() {
+fn short_partial_responses_are_continued() {
     let body = seeded(1, 100_000);
     let (folder, whole) = (Folder::new(), body.clone());
     let server = serve(move |number, request| match request.first() {
@@ -157,7 +157,7 @@ fn a_server_that_sends_a_little_at_a_time_is_asked_until_all_is_there() {
 }
 
 #[test]
-fn an_expired_link_behind_a_redirect_is_asked_for_anew() {
+fn expired_redirect_target_is_requested_again() {
     for status in [403, 410] {
         let body = seeded(1, LARGE);
         let (folder, whole) = (Folder::new(), body.clone());
@@ -176,7 +176,7 @@ fn an_expired_link_behind_a_redirect_is_asked_for_anew() {
 }
 
 #[test]
-fn stdout_goes_on_in_the_middle_or_says_that_it_cannot() {
+fn stdout_resumes_or_reports_that_it_cannot() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
@@ -200,7 +200,7 @@ fn stdout_goes_on_in_the_middle_or_says_that_it_cannot() {
 // Across runs.
 
 #[test]
-fn a_later_run_goes_on_where_the_first_one_broke() {
+fn later_run_resumes() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
@@ -213,7 +213,7 @@ fn a_later_run_goes_on_where_the_first_one_broke() {
 }
 
 #[test]
-fn without_c_an_old_part_is_started_over() {
+fn without_continue_the_part_is_restarted() {
     let body = seeded(1, LARGE);
     let (folder, whole) = (Folder::new(), body.clone());
     let server = serve(move |number, request| match number {
@@ -227,7 +227,7 @@ fn without_c_an_old_part_is_started_over() {
 }
 
 #[test]
-fn a_file_that_changed_on_the_server_is_fetched_anew_and_never_spliced() {
+fn changed_file_is_restarted() {
     for length in [LARGE, LARGE - 1, LARGE + 1, CUT, 100] {
         let (old, new) = (seeded(1, LARGE), seeded(2, length));
         let body = new.clone();
@@ -240,7 +240,7 @@ fn a_file_that_changed_on_the_server_is_fetched_anew_and_never_spliced() {
 }
 
 #[test]
-fn an_answer_that_does_not_fit_starts_the_file_over() {
+fn mismatching_partial_response_restarts() {
     let body = seeded(1, LARGE);
     let part = |first, end| Answer::part(&seeded(1, LARGE), first, end).header("ETag", "\"a\"");
     let other = Answer::part(&seeded(2, LARGE + 1), CUT, LARGE).header("ETag", "\"a\"");
@@ -273,7 +273,7 @@ fn an_answer_that_does_not_fit_starts_the_file_over() {
 }
 
 #[test]
-fn a_206_without_a_range_of_its_own_starts_the_file_over() {
+fn partial_response_without_content_range_restarts() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
@@ -285,7 +285,7 @@ fn a_206_without_a_range_of_its_own_starts_the_file_over() {
 }
 
 #[test]
-fn a_server_that_misreads_if_range_is_asked_without_it() {
+fn ignored_if_range_is_retried_without_it() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
@@ -300,7 +300,7 @@ fn a_server_that_misreads_if_range_is_asked_without_it() {
 }
 
 #[test]
-fn a_server_without_ranges_sends_all_and_the_part_stays_until_it_is_overtaken() {
+fn full_response_keeps_the_part_until_it_is_passed() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let (folder, server) = (
@@ -322,7 +322,7 @@ fn a_server_without_ranges_sends_all_and_the_part_stays_until_it_is_overtaken() 
 }
 
 #[test]
-fn without_a_version_a_later_run_starts_over() {
+fn without_validators_a_later_run_restarts() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
@@ -346,7 +346,7 @@ fn with_part(whole: &[u8], part: &[u8]) -> (Folder, Server) {
 }
 
 #[test]
-fn a_part_that_is_whole_already_is_done_and_one_that_is_too_long_is_not() {
+fn complete_part_is_kept_and_oversized_part_restarts() {
     let body = seeded(1, 100_000);
     let (folder, server) = with_part(&body, &body);
     fetch(&folder, &server, &["-c"]).code(0);
@@ -362,7 +362,7 @@ fn a_part_that_is_whole_already_is_done_and_one_that_is_too_long_is_not() {
 }
 
 #[test]
-fn what_is_on_disk_counts_and_not_what_was_noted() {
+fn file_length_overrides_the_recorded_offset() {
     let body = seeded(1, 100_000);
     let (folder, server) = with_part(&body, &body[..1000]);
     fetch(&folder, &server, &["-c"]).code(0);
@@ -371,7 +371,7 @@ fn what_is_on_disk_counts_and_not_what_was_noted() {
 }
 
 #[test]
-fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
+fn invalid_resume_state_warns_and_restarts() {
     let body = seeded(1, 100_000);
     for (state, says) in [
         (Some("{"), "damaged"),
@@ -406,7 +406,7 @@ fn a_state_that_does_not_fit_is_a_warning_and_a_new_start() {
 }
 
 #[test]
-fn the_state_is_private_and_holds_no_secrets() {
+fn resume_state_is_private_and_holds_no_secrets() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|_| {
@@ -435,7 +435,7 @@ fn the_state_is_private_and_holds_no_secrets() {
 }
 
 #[test]
-fn several_files_of_one_name_each_go_on_with_their_own_part() {
+fn files_with_one_name_resume_their_own_parts() {
     let server = serve(|number, request| {
         let whole = seeded(request.path.len() as u64, LARGE);
         let answer = request.honestly(&whole, &format!("\"{}\"", request.path));
@@ -470,7 +470,7 @@ fn several_files_of_one_name_each_go_on_with_their_own_part() {
 }
 
 #[test]
-fn two_programs_at_one_part_do_not_mix() {
+fn concurrent_processes_do_not_share_a_part() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| {
@@ -492,7 +492,7 @@ fn two_programs_at_one_part_do_not_mix() {
 }
 
 #[test]
-fn a_part_that_made_way_for_anothers_file_gets_the_name_that_is_free() {
+fn numbered_part_is_renamed_to_the_free_name() {
     let body = seeded(1, LARGE);
     for (taken, name) in [(None, "f"), (Some("f"), "f.1")] {
         let (folder, whole) = (Folder::new(), body.clone());
@@ -599,12 +599,12 @@ pub(super) fn killed(times: usize, arguments: &[&str]) {
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_and_the_file_is_exact() {
+fn killed_download_resumes_exactly() {
     killed(8, &[]);
 }
 
 #[test]
 #[ignore = "slow: minutes"]
-fn killed_two_hundred_times_it_goes_on_and_the_file_is_exact() {
+fn download_killed_200_times_resumes_exactly() {
     killed(200, &[]);
 }

@@ -26,7 +26,7 @@ fn at_first(count: usize, answer: Answer) -> Server {
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
+fn transient_failures_are_retried() {
     for answer in [408, 425, 429, 500, 502, 503, 504]
         .map(Answer::status)
         .into_iter()
@@ -49,7 +49,7 @@ fn what_may_pass_is_tried_again() {
 }
 
 #[test]
-fn what_will_not_pass_is_asked_once() {
+fn permanent_statuses_are_not_retried() {
     for (status, code) in [(400, 8), (401, 6), (403, 8), (404, 8), (410, 8), (501, 8)] {
         let (folder, server) = (Folder::new(), at_first(1, Answer::status(status)));
         fetch(&folder, &[&server.url("/f")]).code(code);
@@ -59,7 +59,7 @@ fn what_will_not_pass_is_asked_once() {
 }
 
 #[test]
-fn a_silent_server_is_asked_again() {
+fn stalled_response_is_retried() {
     let silent = Answer::body(seeded(1, 5000)).stalled_at(100);
     let (folder, server) = (Folder::new(), at_first(1, silent));
     fetch(&folder, &["-T", "500ms", &server.url("/f")]).code(0);
@@ -67,7 +67,7 @@ fn a_silent_server_is_asked_again() {
 }
 
 #[test]
-fn who_refuses_connections_is_tried_as_often_as_asked_for() {
+fn refused_connection_is_retried_as_configured() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -81,7 +81,7 @@ fn who_refuses_connections_is_tried_as_often_as_asked_for() {
 }
 
 #[test]
-fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() {
+fn retry_log_line_names_url_and_cause() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -114,7 +114,7 @@ fn a_line_about_another_try_names_the_url_once_and_the_cause_without_a_number() 
 }
 
 #[test]
-fn eight_files_of_a_server_that_is_down_end_after_three_tries_each() {
+fn unavailable_server_ends_after_all_retries() {
     let (folder, server) = (Folder::new(), Server::start(|_| Answer::status(503)));
     let urls: Vec<_> = (0..8)
         .map(|number| server.url(&format!("/{number}")))
@@ -130,7 +130,7 @@ fn eight_files_of_a_server_that_is_down_end_after_three_tries_each() {
 }
 
 #[test]
-fn a_server_that_wants_to_be_left_alone_is_while_others_go_on() {
+fn retry_after_pauses_only_its_host() {
     let busy = Answer::status(429).header("Retry-After", "1");
     let (folder, server) = (Folder::new(), at_first(1, busy));
     let other = Server::start(|_| Answer::body("good"));
@@ -154,7 +154,7 @@ fn a_server_that_wants_to_be_left_alone_is_while_others_go_on() {
 }
 
 #[test]
-fn files_of_a_server_that_is_left_alone_keep_no_place_from_others() {
+fn paused_host_releases_its_job_slots() {
     let start = Instant::now();
     let held = Server::start(move |_| match start.elapsed() < Duration::from_secs(2) {
         true => Answer::status(429).header("Retry-After", "3"),
@@ -187,7 +187,7 @@ fn files_of_a_server_that_is_left_alone_keep_no_place_from_others() {
 }
 
 #[test]
-fn a_date_is_measured_against_the_servers_own_clock() {
+fn retry_after_date_uses_the_server_clock() {
     let busy = Answer::status(503)
         .header("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT")
         .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
@@ -198,7 +198,7 @@ fn a_date_is_measured_against_the_servers_own_clock() {
 }
 
 #[test]
-fn nonsense_is_not_waited_for() {
+fn invalid_retry_after_is_ignored() {
     for nonsense in ["soon", "-1", "", "Sun, 99 Nov 1994 08:49:37 GMT"] {
         let busy = Answer::status(503).header("Retry-After", nonsense);
         let (folder, server) = (Folder::new(), at_first(1, busy));
@@ -207,7 +207,7 @@ fn nonsense_is_not_waited_for() {
 }
 
 #[test]
-fn a_wait_that_is_too_long_is_a_failure_now_that_says_so() {
+fn retry_after_beyond_the_deadline_fails_at_once() {
     let busy = Answer::status(503).header("Retry-After", "3600");
     let (folder, server) = (Folder::new(), at_first(1, busy));
     let start = Instant::now();
@@ -220,7 +220,7 @@ fn a_wait_that_is_too_long_is_a_failure_now_that_says_so() {
 }
 
 #[test]
-fn a_wait_ends_with_a_signal() {
+fn signal_ends_a_retry_delay() {
     let busy = Answer::status(503).header("Retry-After", "3600");
     let (folder, server) = (Folder::new(), at_first(1, busy));
     let running = folder.myapp(["download", &server.url("/f")]).start();
@@ -231,7 +231,7 @@ fn a_wait_ends_with_a_signal() {
 }
 
 #[test]
-fn a_body_that_drips_is_given_up_and_gone_on_with() {
+fn slow_body_is_abandoned_and_resumed() {
     let body = seeded(1, 100_000);
     let (folder, whole, asked) = (Folder::new(), body.clone(), AtomicUsize::new(0));
     let server = Server::start(move |request| {
@@ -250,7 +250,7 @@ fn a_body_that_drips_is_given_up_and_gone_on_with() {
 }
 
 #[test]
-fn what_takes_too_long_is_given_up_and_its_part_stays() {
+fn timed_out_download_keeps_its_part() {
     let stalled = Answer::body(seeded(1, 8 << 20)).stalled_at(4 << 20);
     let (folder, server) = (Folder::new(), Server::start(move |_| stalled.clone()));
     fetch(&folder, &["--max-time", "1s", &server.url("/f")])

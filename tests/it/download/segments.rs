@@ -75,7 +75,7 @@ fn gives_the_file(
 }
 
 #[test]
-fn a_large_file_comes_over_several_connections() {
+fn large_file_uses_several_connections() {
     let (server, _) = gives_the_file(honest);
     assert_eq!(server.most_at_once(), 4);
     let requests = server.requests();
@@ -96,7 +96,7 @@ fn a_large_file_comes_over_several_connections() {
 }
 
 #[test]
-fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
+fn slow_segment_is_abandoned_and_retried() {
     let (body, folder) = (seeded(1, LARGE), Folder::new());
     let server = serve(&body, |number, _, answer| match number {
         2 => answer.dripping(1, Duration::from_millis(100)),
@@ -111,7 +111,7 @@ fn a_connection_that_drips_is_given_up_and_its_part_comes_all_the_same() {
 }
 
 #[test]
-fn how_slow_a_file_may_be_is_asked_of_all_its_connections_together() {
+fn speed_limit_applies_to_all_segments_together() {
     let body = seeded(1, LARGE);
     // At most 400 KiB a second over each connection.
     let slowly = |_, _: &Request, answer: Answer| answer.dripping(4096, Duration::from_millis(10));
@@ -131,7 +131,7 @@ fn how_slow_a_file_may_be_is_asked_of_all_its_connections_together() {
 }
 
 #[test]
-fn what_is_small_or_has_no_certain_version_comes_over_one_connection() {
+fn small_or_unversioned_file_uses_one_connection() {
     let body = seeded(1, LARGE);
     for (etag, arguments) in [
         ("W/\"a\"", &["-k1M"][..]),
@@ -151,7 +151,7 @@ fn what_is_small_or_has_no_certain_version_comes_over_one_connection() {
 }
 
 #[test]
-fn a_server_without_ranges_sends_it_over_the_first_connection() {
+fn server_without_ranges_uses_the_first_connection() {
     let body = seeded(1, LARGE);
     let (server, _) = gives_the_file(move |number, _, answer| match number {
         0 => answer,
@@ -163,7 +163,7 @@ fn a_server_without_ranges_sends_it_over_the_first_connection() {
 }
 
 #[test]
-fn a_file_that_changes_meanwhile_is_the_one_that_was_begun() {
+fn changed_file_keeps_its_first_version() {
     let other = seeded(2, LARGE);
     gives_the_file(move |number, request, answer| match number {
         0 => answer,
@@ -172,7 +172,7 @@ fn a_file_that_changes_meanwhile_is_the_one_that_was_begun() {
 }
 
 #[test]
-fn parts_that_do_not_fit_are_not_taken() {
+fn mismatching_segments_are_not_used() {
     let other = seeded(2, LARGE + 1);
     gives_the_file(
         move |number, request, answer| match (number, request.range()) {
@@ -186,7 +186,7 @@ fn parts_that_do_not_fit_are_not_taken() {
 }
 
 #[test]
-fn whatever_one_connection_is_answered_the_file_is_exact() {
+fn any_segment_response_gives_an_exact_file() {
     type Change = fn(usize, Answer) -> Answer;
     let silent: Change = |_, answer| answer.stalled_at(200_000);
     let whole: Change = |_, _| Answer::body(seeded(1, LARGE)).header("ETag", ETAG);
@@ -245,7 +245,7 @@ fn told(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<
 }
 
 #[test]
-fn what_is_told_of_a_file_in_parts_adds_up_and_never_passes_its_length() {
+fn segment_progress_is_monotonic_and_bounded() {
     for connections in [1, 4] {
         let (body, folder) = (seeded(1, LARGE), Folder::new());
         let server = serve(&body, |number, _, answer| match number {
@@ -263,7 +263,7 @@ fn what_is_told_of_a_file_in_parts_adds_up_and_never_passes_its_length() {
 }
 
 #[test]
-fn what_is_told_of_a_file_in_parts_follows_what_comes_and_not_what_is_written() {
+fn segment_progress_follows_received_bytes() {
     let (body, folder) = (seeded(1, 2 << 20), Folder::new());
     // In a second less than is written at once.
     let slowly = |_, _: &Request, answer: Answer| answer.dripping(2048, Duration::from_millis(10));
@@ -275,7 +275,7 @@ fn what_is_told_of_a_file_in_parts_follows_what_comes_and_not_what_is_written() 
 }
 
 #[test]
-fn a_connection_that_breaks_goes_on_where_it_broke() {
+fn interrupted_segment_resumes() {
     for broken in 0..4 {
         let (server, _) = gives_the_file(move |number, _, answer| match number {
             number if number == broken => answer.cut_at(300_000),
@@ -286,7 +286,7 @@ fn a_connection_that_breaks_goes_on_where_it_broke() {
 }
 
 #[test]
-fn a_server_that_wants_one_connection_a_client_is_not_waited_for() {
+fn retry_after_of_extra_connections_is_not_awaited() {
     let start = Instant::now();
     gives_the_file(|number, _, answer| match number {
         0 => answer,
@@ -300,7 +300,7 @@ fn a_server_that_wants_one_connection_a_client_is_not_waited_for() {
 }
 
 #[test]
-fn a_later_run_fetches_what_is_missing_alone_however_many_connections_it_has() {
+fn later_run_fetches_only_missing_ranges() {
     for arguments in [&["-c"][..], &["-c", "-s", "1"]] {
         let (body, folder) = (seeded(1, LARGE), Folder::new());
         let server = serve(&body, |number, _, answer| match number {
@@ -330,7 +330,7 @@ fn a_later_run_fetches_what_is_missing_alone_however_many_connections_it_has() {
 }
 
 #[test]
-fn a_part_with_gaps_of_another_version_is_started_over() {
+fn part_with_gaps_of_another_version_restarts() {
     let (old, new, folder) = (seeded(1, LARGE), seeded(2, LARGE), Folder::new());
     let whole = new.clone();
     let server = serve(&old, move |number, request, answer| match number {
@@ -345,7 +345,7 @@ fn a_part_with_gaps_of_another_version_is_started_over() {
 }
 
 #[test]
-fn a_part_with_gaps_is_trusted_no_further_than_it_is_on_the_disk() {
+fn shortened_part_with_gaps_resumes() {
     let (body, folder) = (seeded(1, LARGE), Folder::new());
     let server = serve(&body, |number, _, answer| match number {
         0..4 => answer.cut_at(1 << 20),
@@ -359,7 +359,7 @@ fn a_part_with_gaps_is_trusted_no_further_than_it_is_on_the_disk() {
 }
 
 #[test]
-fn a_checksum_is_that_of_the_whole_file() {
+fn checksum_covers_all_segments() {
     let body = seeded(1, LARGE);
     let right = blake3::hash(&body).to_hex();
     for (digest, code) in [(right.as_str(), 0), (&"0".repeat(64), 9)] {
@@ -371,7 +371,7 @@ fn a_checksum_is_that_of_the_whole_file() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_refused_before_it_is_divided() {
+fn max_filesize_is_checked_before_splitting() {
     let (folder, server) = (Folder::new(), serve(&seeded(1, LARGE), honest));
     split(&folder, &server, &["--max-filesize", "8M"]).code(11);
     assert_eq!((folder.names(), server.requests().len()), (vec![], 1));
@@ -379,7 +379,7 @@ fn a_file_that_is_too_large_is_refused_before_it_is_divided() {
 
 #[test]
 #[ignore = "peer: mount (tmpfs)"]
-fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
+fn full_disk_is_reported_and_the_part_resumes() {
     let (body, folder) = (seeded(1, LARGE), Folder::new());
     let disk = folder.path("d");
     fs::create_dir(&disk).unwrap();
@@ -420,7 +420,7 @@ fn a_full_disk_is_told_and_what_is_there_is_gone_on_with_when_there_is_room() {
 }
 
 #[test]
-fn a_signal_leaves_a_part_to_go_on_with() {
+fn signal_leaves_a_resumable_part() {
     let (body, folder) = (seeded(1, LARGE), Folder::new());
     let server = serve(&body, |number, _, answer| match number {
         0..4 => answer.stalled_at(1 << 20),
@@ -438,12 +438,12 @@ fn a_signal_leaves_a_part_to_go_on_with() {
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_with_all_parts_and_the_file_is_exact() {
+fn killed_split_download_resumes_exactly() {
     killed(6, &["-s4", "-k256K"]);
 }
 
 #[test]
 #[ignore = "slow: minutes"]
-fn killed_two_hundred_times_it_goes_on_with_all_parts_and_the_file_is_exact() {
+fn split_download_killed_200_times_resumes_exactly() {
     killed(200, &["-s4", "-k256K"]);
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use super::*;
 
 #[test]
-fn the_page_of_an_error_is_never_saved() {
+fn error_pages_are_never_saved() {
     for (status, code) in [(400, 8), (404, 8), (500, 8), (503, 8), (401, 6), (407, 6)] {
         fails(
             Answer::status(status),
@@ -19,7 +19,7 @@ fn the_page_of_an_error_is_never_saved() {
 }
 
 #[test]
-fn what_cannot_be_reached_is_named_with_its_cause() {
+fn unreachable_host_is_reported_with_its_cause() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -35,7 +35,7 @@ fn what_cannot_be_reached_is_named_with_its_cause() {
 }
 
 #[test]
-fn a_host_is_where_it_is_said_to_be() {
+fn resolve_option_overrides_the_address() {
     let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let url = format!("http://no.such.host.invalid:{port}/f");
@@ -56,7 +56,7 @@ fn a_host_is_where_it_is_said_to_be() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_given_up() {
+fn stalled_server_times_out() {
     for answer in [
         Answer::body(seeded(1, LARGE)).stalled_at(1 << 20),
         Answer::body(seeded(1, LARGE)).stalled_at(10),
@@ -69,7 +69,7 @@ fn a_server_that_falls_silent_is_given_up() {
 }
 
 #[test]
-fn a_server_that_drips_is_waited_for() {
+fn slow_server_does_not_time_out() {
     let drip = Answer::body(seeded(2, 30)).dripping(1, Duration::from_millis(50));
     let (folder, ran) = fetch_f(drip, &["-T", "1"]);
     ran.code(0);

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::*;
 
 #[test]
-fn a_signal_ends_it_soon_and_leaves_parts_to_go_on_with() {
+fn signal_ends_the_run_and_leaves_resumable_parts() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let stalled = |_: &_| Answer::body(seeded(1, LARGE)).stalled_at(HALF);
         let (folder, server) = (Folder::new(), Server::start(stalled));
@@ -62,7 +62,7 @@ fn full_fifo(path: &Path) -> File {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_whatever_it_waits_for() {
+fn second_signal_exits_immediately() {
     for (first, second, code) in [
         (Signal::INT, Signal::INT, 130),
         (Signal::TERM, Signal::INT, 130),
@@ -84,7 +84,7 @@ fn a_second_signal_ends_it_at_once_whatever_it_waits_for() {
 }
 
 #[test]
-fn a_signal_ends_it_while_it_waits_for_a_line() {
+fn signal_ends_a_wait_for_stdin() {
     let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
     let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
     running.write(server.url("/f") + "\n");
@@ -98,7 +98,7 @@ fn a_signal_ends_it_while_it_waits_for_a_line() {
 }
 
 #[test]
-fn a_run_that_is_told_to_stop_at_once_fetches_nothing() {
+fn triggered_shutdown_prevents_all_downloads() {
     let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));

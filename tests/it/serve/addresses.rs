@@ -160,7 +160,7 @@ fn answers_as_announced(
 }
 
 #[test]
-fn an_address_with_a_zone_is_announced_as_it_was_typed() {
+fn zoned_address_is_announced_as_given() {
     for address in [
         "tcp://[::1%lo]:0",
         "tcp://[::1%1]:0",
@@ -173,7 +173,7 @@ fn an_address_with_a_zone_is_announced_as_it_was_typed() {
 
 #[test]
 #[ignore = "peer: unshare, nsenter, ip"]
-fn an_address_of_a_link_is_served_with_its_interface_alone() {
+fn link_local_address_requires_its_interface() {
     let script = "ip link set lo up && ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"";
     let alone = |program: Program| {
         let mut unshare = Command::new("unshare");
@@ -206,7 +206,7 @@ fn an_address_of_a_link_is_served_with_its_interface_alone() {
 }
 
 #[test]
-fn an_interface_that_this_machine_does_not_have_is_a_usage_error() {
+fn unknown_interface_is_a_usage_error() {
     let unknown = "myapp: find the interface of [fe80::1%no-such]: No such device\n";
     for address in ["[fe80::1%no-such]:7", "udp://[fe80::1%no-such]:7"] {
         myapp(["serve", address])
@@ -233,7 +233,7 @@ fn port_of_another_instance_is_in_use() {
 }
 
 #[test]
-fn a_restarted_server_gets_its_port_back_at_once() {
+fn restarted_server_rebinds_its_port_at_once() {
     let server = Server::start(&[]);
     let address = server.address();
     let client = server.connect();
@@ -272,7 +272,7 @@ fn invalid_unix_path_is_a_usage_error() {
 }
 
 #[test]
-fn of_a_repeated_option_the_last_counts() {
+fn last_of_repeated_options_applies() {
     let server = Server::start(&["--prefix", "first", "--prefix", "-"]);
     assert_eq!(server.exchange(b"x\n"), b"-x\n");
 }

@@ -76,7 +76,7 @@ fn unix_path_is_served_and_removed() {
 }
 
 #[test]
-fn paths_and_ports_are_served_side_by_side_in_the_order_of_the_arguments() {
+fn paths_and_ports_are_announced_in_argument_order() {
     let folder = Folder::new();
     let mut server = folder
         .myapp(["serve", "-q", "unix:b", "tcp://127.0.0.1:0", "unix:./a"])

@@ -9,7 +9,7 @@ use myapp::runtime;
 use super::*;
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
+fn invalid_arguments_are_usage_errors_with_hints() {
     for (line, says) in [
         (&["-O", "u"][..], "hint: files are named after their URLs"),
         (&["-nc", "u"], "hint: use --no-clobber"),
@@ -47,7 +47,7 @@ fn what_cannot_be_meant_is_a_usage_error_with_a_hint() {
 }
 
 #[test]
-fn what_fingers_type_for_curl_and_wget_is_understood() {
+fn habitual_curl_and_wget_options_are_accepted() {
     let arguments = [
         "-L",
         "--location",
@@ -64,7 +64,7 @@ fn what_fingers_type_for_curl_and_wget_is_understood() {
 }
 
 #[test]
-fn without_a_terminal_each_file_has_a_plain_line() {
+fn stderr_without_terminal_has_one_line_per_file() {
     let (folder, server) = (
         Folder::new(),
         Server::start(|_| Answer::body(seeded(1, 5000))),
@@ -88,7 +88,7 @@ fn without_a_terminal_each_file_has_a_plain_line() {
 }
 
 #[test]
-fn quiet_says_only_what_failed() {
+fn quiet_prints_only_failures() {
     let (folder, server) = (Folder::new(), Server::with([("/a", ok())]));
     fetch(&folder, ["-q", &server.url("/a")]).code(0).silent();
     let missing = server.url("/missing");
@@ -100,7 +100,7 @@ fn quiet_says_only_what_failed() {
 }
 
 #[test]
-fn names_from_strangers_cannot_write_to_the_terminal() {
+fn control_characters_of_servers_are_escaped() {
     let server = Server::with([("/f", Answer::redirect(302, "x:\u{1b}]0;t\u{7}\u{9b}"))]);
     let ran = fetch(&Folder::new(), [&server.url("/f")]).code(7);
     assert!(
@@ -111,7 +111,7 @@ fn names_from_strangers_cannot_write_to_the_terminal() {
 }
 
 #[test]
-fn what_is_told_adds_up_also_after_failures() {
+fn events_are_consistent_after_failures() {
     let (folder, server) = (
         Folder::new(),
         Server::with([
