@@ -159,10 +159,8 @@ fn to_a_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Res
         ..item
     };
     let report = run(config(random, Path::new("")), item);
-    let (written, origin) = (
-        sink.0.lock().expect("no panic"),
-        origin.lock().expect("no panic"),
-    );
+    let written = sink.0.lock().expect("no panic");
+    let origin = origin.lock().expect("no panic");
     let fits = |version: &Vec<u8>| match report.saved {
         0 => version.starts_with(&written),
         _ => *version == *written,
@@ -212,7 +210,8 @@ impl Origin {
             };
             self.versions.push(other);
         }
-        let (range, now) = (self.range(request), self.now().len());
+        let range = self.range(request);
+        let now = self.now().len();
         let answer = match range {
             Some(from) if from >= now => {
                 self.head(416, &format!("Content-Range: bytes */{now}\r\n"))
@@ -429,7 +428,8 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
         config,
         Item::parse(&server.url("%2e%2e%2fu")).expect("a URL"),
     );
-    let (names, all) = (names(&folder), self::names(around.path()));
+    let names = names(&folder);
+    let all = self::names(around.path());
     let name = match &names[..] {
         [name] if all == ["folder"] && report.saved == 1 => name,
         _ => {

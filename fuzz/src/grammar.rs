@@ -292,7 +292,8 @@ fn coding(random: &mut Rng) -> String {
 }
 
 fn chunked(mut body: &[u8], random: &mut Rng) -> Vec<u8> {
-    let (mut bytes, odd) = (Vec::new(), rarely(random, 2));
+    let mut bytes = Vec::new();
+    let odd = rarely(random, 2);
     while !body.is_empty() {
         let (chunk, rest) = body.split_at(random.usize(1..=body.len()));
         size_line(&mut bytes, chunk.len(), odd, random);

@@ -59,7 +59,8 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Option<(u64, u64)> {
-    let (mut seed, mut rounds) = (fastrand::u64(..1 << 40), 10_000);
+    let mut seed = fastrand::u64(..1 << 40);
+    let mut rounds = 10_000;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let number = arguments.next()?.parse().ok()?;

@@ -39,7 +39,8 @@ impl Server {
         let address = listener.local_addr().expect("the address of a listener");
         let answering: Arc<Mutex<Answering>> = Arc::new(Mutex::new(Box::new(|_| Turn::default())));
         for _ in 0..THREADS {
-            let (listener, answering) = (listener.clone(), answering.clone());
+            let listener = listener.clone();
+            let answering = answering.clone();
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     // A client may leave at any time.
@@ -98,7 +99,8 @@ fn send(stream: &mut TcpStream, turn: &Turn) -> usize {
 }
 
 fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
-    let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut head = Vec::new();
+    let mut buffer = [0; 4096];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut buffer)? {
             0 => return Ok(None),

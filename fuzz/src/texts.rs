@@ -101,7 +101,8 @@ fn ensure(holds: bool, what: &str) -> Result<(), String> {
 
 /// A list gives items that stay inside their folder, no more than it has lines.
 fn list(bytes: &[u8]) -> Result<(), String> {
-    let (mut list, mut count) = (List::new("l"), 0);
+    let mut list = List::new("l");
+    let mut count = 0;
     let lines = bytes.split(|&byte| byte == b'\n');
     let mut items: Vec<_> = lines.clone().filter_map(|line| list.line(line)).collect();
     items.extend(list.flush());
@@ -207,7 +208,8 @@ fn exceptions(text: &str) -> Result<(), String> {
     };
     let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
     ensure(listed == [false; 4], "a listed host goes through the proxy")?;
-    let (before, after) = (through(text), through(&format!("{text},other.invalid")));
+    let before = through(text);
+    let after = through(&format!("{text},other.invalid"));
     ensure(before == after, "another host changes who is excepted")
 }
 
@@ -284,16 +286,16 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
     let Some(end) = end else { return Ok(()) };
     let _ = ResponseHead::parse(&bytes[..end]);
     let body = &bytes[end..];
-    let (whole, split) = (
-        chunks(body, body.len().max(1)),
-        chunks(body, random.usize(1..60)),
-    );
+    let whole = chunks(body, body.len().max(1));
+    let split = chunks(body, random.usize(1..60));
     ensure(whole == split, "the chunks depend on the pieces")
 }
 
 /// The data of a chunked body that comes so many bytes at a time, and how it ends.
 fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
-    let (mut chunks, mut buffer, mut data) = (ChunkedDecoder::default(), Vec::new(), Vec::new());
+    let mut chunks = ChunkedDecoder::default();
+    let mut buffer = Vec::new();
+    let mut data = Vec::new();
     for piece in bytes.chunks(size) {
         buffer.extend_from_slice(piece);
         loop {

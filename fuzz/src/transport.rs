@@ -167,7 +167,8 @@ fn smaller(sent: &Sent) -> impl Iterator<Item = Sent> + '_ {
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (name, sent) in [("first", &self.first), ("second", &self.second)] {
-            let (bytes, cuts) = (sent.bytes.escape_ascii(), &sent.cuts);
+            let bytes = sent.bytes.escape_ascii();
+            let cuts = &sent.cuts;
             writeln!(f, "{name} answer: b\"{bytes}\", cut at {cuts:?}")?;
         }
         write!(f, "read {} bytes at a time", self.room)
@@ -265,10 +266,8 @@ const ENDLESS: [(&str, &str); 9] = [
 pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
     let (begins, unit) = ENDLESS[random.usize(..ENDLESS.len())];
     let (told, sent) = channel();
-    let (pieces, endless) = (
-        vec![begins.into()],
-        Some(unit.repeat(10_000 / unit.len()).into()),
-    );
+    let pieces = vec![begins.into()];
+    let endless = Some(unit.repeat(10_000 / unit.len()).into());
     let mut turn = Some(Turn {
         pieces,
         endless,

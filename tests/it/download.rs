@@ -1,4 +1,4 @@
-//! `myapp download` against misbehaving servers.
+//! `myapp download` against conforming and misbehaving servers.
 
 mod bodies;
 mod checksum;
@@ -27,13 +27,13 @@ mod signals;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::http::{Answer, Server, seeded};
-use crate::harness::{Folder, Ran};
+use crate::harness::http::{Response, Server, seeded};
+use crate::harness::{Folder, Ran, until};
 
-/// Longer than any one read or buffer, and no multiple of them.
+/// Larger than each buffer, and no multiple of a buffer size.
 const LARGE: usize = (8 << 20) + 12_345;
 
-/// Longer than all a socket holds.
+/// Larger than the buffers of a connection.
 const HALF: usize = LARGE / 2;
 
 #[track_caller]
@@ -41,11 +41,11 @@ fn fetch<const N: usize>(folder: &Folder, arguments: [&str; N]) -> Ran {
     folder.myapp([&["download"], &arguments[..]].concat()).run()
 }
 
-/// Fetches `/f` of a server that answers so, into an empty folder.
+/// Downloads `/f` from a server with this response into an empty folder.
 #[track_caller]
-fn fetch_f(answer: Answer, arguments: &[&str]) -> (Folder, Ran) {
+fn fetch_f(response: Response, arguments: &[&str]) -> (Folder, Ran) {
     let folder = Folder::new();
-    let server = Server::with([("/f", answer)]);
+    let server = Server::with_paths([("/f", response)]);
     let url = server.url("/f");
     let ran = folder
         .myapp([&["download"], arguments, &[&url]].concat())
@@ -54,8 +54,8 @@ fn fetch_f(answer: Answer, arguments: &[&str]) -> (Folder, Ran) {
 }
 
 #[track_caller]
-fn is_saved(answer: Answer, body: &[u8]) {
-    let (folder, ran) = fetch_f(answer, &[]);
+fn assert_saved(response: Response, body: &[u8]) {
+    let (folder, ran) = fetch_f(response, &[]);
     ran.code(0).prints("");
     assert!(
         folder.read("f") == body,
@@ -66,14 +66,14 @@ fn is_saved(answer: Answer, body: &[u8]) {
 }
 
 #[track_caller]
-fn fails(answer: Answer, arguments: &[&str], code: i32, says: &str) {
-    assert!(fails_with(answer, arguments, code, says).is_empty());
+fn assert_fails(response: Response, arguments: &[&str], code: i32, says: &str) {
+    assert!(assert_failure(response, arguments, code, says).is_empty());
 }
 
-/// Like [`fails`], but what came stays as a part, if anything did.
+/// Checks a failure as [`assert_fails`] does, but received bytes may stay as a part.
 #[track_caller]
-fn breaks(answer: Answer, arguments: &[&str], code: i32, says: &str) {
-    let names = fails_with(answer, arguments, code, says);
+fn assert_fails_with_part(response: Response, arguments: &[&str], code: i32, says: &str) {
+    let names = assert_failure(response, arguments, code, says);
     assert!(
         names.is_empty() || names == ["f.part", "f.part.json"],
         "left behind: {names:?}"
@@ -81,24 +81,12 @@ fn breaks(answer: Answer, arguments: &[&str], code: i32, says: &str) {
 }
 
 #[track_caller]
-fn fails_with(answer: Answer, arguments: &[&str], code: i32, says: &str) -> Vec<String> {
-    let (folder, ran) = fetch_f(answer, &[&["--retry", "0"], arguments].concat());
+fn assert_failure(response: Response, arguments: &[&str], code: i32, says: &str) -> Vec<String> {
+    let (folder, ran) = fetch_f(response, &[&["--retry", "0"], arguments].concat());
     ran.code(code).prints("").says(says);
     folder.names()
 }
 
-fn ok() -> Answer {
-    Answer::body("good")
-}
-
-#[track_caller]
-fn until(is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it never became so"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn ok() -> Response {
+    Response::body("good")
 }

@@ -7,6 +7,7 @@ mod report;
 mod tls;
 mod udp;
 
+use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::harness::ports::RefusingPort;
 use crate::harness::program::Running;
-use crate::harness::{Folder, Peer, Program, Ran, myapp, peer};
+use crate::harness::{Folder, Peer, Program, Ran, myapp, raw_peer, until};
 
 /// Returns `myapp echo` with a peer as its server.
 fn echo(peer: &Peer, arguments: &[&str]) -> Program {
@@ -40,7 +42,7 @@ fn assert_error(ran: Ran, peer: &Peer, causes: &[&str]) {
 
 #[test]
 fn replies_are_printed_in_message_order() {
-    let peer = Peer::start(peer::echo_late);
+    let peer = Peer::start(raw_peer::echo_late);
     echo(&peer, &["300", "150", "0", "200"])
         .run()
         .code(0)
@@ -51,7 +53,7 @@ fn replies_are_printed_in_message_order() {
 
 #[test]
 fn stdin_lines_are_messages_of_any_bytes() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let lines = b"one\n\n\x00\xff\xfe\r\nlast without newline";
     let replies = b"one\n\n\x00\xff\xfe\r\nlast without newline\n";
     echo(&peer, &[])
@@ -75,7 +77,7 @@ fn empty_stdin_succeeds_without_connecting() {
 
 #[test]
 fn open_stdin_is_answered_line_by_line() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let mut running = echo(&peer, &[]).hold_stdin().start();
     for line in ["first", "second"] {
         running.write(format!("{line}\n"));
@@ -87,7 +89,7 @@ fn open_stdin_is_answered_line_by_line() {
 
 #[test]
 fn jobs_limit_concurrent_connections() {
-    let peer = Peer::start(peer::echo_late);
+    let peer = Peer::start(raw_peer::echo_late);
     echo(&peer, &["-j", "3"])
         .stdin("20\n".repeat(30))
         .run()
@@ -96,15 +98,15 @@ fn jobs_limit_concurrent_connections() {
     assert_eq!(peer.connections(), 30);
     // A client may have opened its next connection before the peer has seen the last one end.
     assert!(
-        (2..=6).contains(&peer.most_at_once()),
+        (2..=6).contains(&peer.max_concurrent()),
         "{}",
-        peer.most_at_once()
+        peer.max_concurrent()
     );
 }
 
 #[test]
 fn one_connection_carries_all_messages() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let lines: String = (0..5000).map(|number| format!("line {number}\n")).collect();
     let ran = echo(&peer, &["--one-connection", "--verify"])
         .stdin(&lines)
@@ -115,7 +117,7 @@ fn one_connection_carries_all_messages() {
 
 #[test]
 fn one_connection_reconnects_after_a_failure() {
-    let peer = Peer::start(peer::answer_and_close(b"hi\n"));
+    let peer = Peer::start(raw_peer::answer_and_close(b"hi\n"));
     let ran = echo(&peer, &["--one-connection", "a", "b", "c"])
         .run()
         .code(4);
@@ -125,7 +127,7 @@ fn one_connection_reconnects_after_a_failure() {
 
 #[test]
 fn surplus_line_is_the_next_reply_on_one_connection() {
-    let peer = Peer::start(peer::answer(b"hi\nho\n"));
+    let peer = Peer::start(raw_peer::answer(b"hi\nho\n"));
     let ran = echo(&peer, &["--one-connection", "a", "b", "c", "d"])
         .run()
         .code(0);
@@ -135,7 +137,7 @@ fn surplus_line_is_the_next_reply_on_one_connection() {
 
 #[test]
 fn large_message_does_not_deadlock() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let line = format!("{}\n", "x".repeat(15_000_000));
     let ran = echo(&peer, &["--verify"]).stdin(&line).run().code(0);
     assert!(
@@ -147,7 +149,7 @@ fn large_message_does_not_deadlock() {
 
 #[test]
 fn verify_reports_the_offset_of_the_first_difference() {
-    let peer = Peer::start(peer::answer(b"hOla\n"));
+    let peer = Peer::start(raw_peer::answer(b"hOla\n"));
     let ran = echo(&peer, &["--verify", "hola"])
         .run()
         .code(1)
@@ -162,7 +164,7 @@ fn verify_reports_the_offset_of_the_first_difference() {
 
 #[test]
 fn verify_stops_reading_an_overlong_reply() {
-    let peer = Peer::start(peer::babble);
+    let peer = Peer::start(raw_peer::babble);
     let ran = echo(&peer, &["--verify", "xxxx"]).run().code(1);
     assert!(ran.stdout.starts_with(b"xxxx") && ran.stdout.len() < 1 << 20);
     assert_error(ran, &peer, &["differs from its message at offset 4"]);
@@ -170,7 +172,7 @@ fn verify_stops_reading_an_overlong_reply() {
 
 #[test]
 fn endless_reply_is_limited() {
-    let peer = Peer::start(peer::babble);
+    let peer = Peer::start(raw_peer::babble);
     let ran = echo(&peer, &["--timeout", "1m", "hola"]).run().code(11);
     assert!(
         (16 << 20..17 << 20).contains(&ran.stdout.len()),
@@ -182,7 +184,7 @@ fn endless_reply_is_limited() {
 
 #[test]
 fn overlong_stdin_line_is_reported_and_skipped() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let lines = format!("a\n{}\nb\n", "x".repeat(17 << 20));
     let ran = echo(&peer, &[])
         .stdin(lines)
@@ -202,32 +204,32 @@ fn server_failures_are_reported_after_partial_replies() {
         "Connection reset by peer",
         "Broken pipe",
     ];
-    let peer = Peer::start(peer::close_first);
+    let peer = Peer::start(raw_peer::close_first);
     assert_error(
         echo(&peer, &["hola"]).run().code(4).prints(""),
         &peer,
         &early,
     );
 
-    let peer = Peer::start(peer::reset);
+    let peer = Peer::start(raw_peer::reset);
     assert_error(
         echo(&peer, &["hola"]).run().code(4).prints(""),
         &peer,
         &early[1..],
     );
 
-    let peer = Peer::start(peer::answer_and_close(b"ho"));
+    let peer = Peer::start(raw_peer::answer_and_close(b"ho"));
     let ran = echo(&peer, &["hola"]).run().code(4).prints("ho\n");
     assert_error(ran, &peer, &["connection closed with 2 bytes of the reply"]);
 
-    let peer = Peer::start(peer::say_nothing);
+    let peer = Peer::start(raw_peer::say_nothing);
     let ran = echo(&peer, &["--timeout", "50ms", "hola"])
         .run()
         .code(10)
         .prints("");
     assert_error(ran, &peer, &["timed out after 50ms before the reply"]);
 
-    let peer = Peer::start(peer::answer(b"ho"));
+    let peer = Peer::start(raw_peer::answer(b"ho"));
     let ran = echo(&peer, &["--timeout", "500ms", "hola"])
         .run()
         .code(10)
@@ -271,7 +273,7 @@ fn unreachable_server_is_named() {
 fn failures_are_independent_and_lowest_code_wins() {
     let peer = Peer::start(|stream| {
         let mut lines = 0;
-        peer::each_line(stream, |line| {
+        raw_peer::each_line(stream, |line| {
             lines += 1;
             match line {
                 "cut\n" => stream.shutdown(std::net::Shutdown::Both).unwrap(),
@@ -341,19 +343,21 @@ fn conflicting_options_are_usage_errors() {
 
 #[test]
 fn failed_connection_is_retried() {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    drop(socket);
-    let running = myapp(["echo", "--retry", "50", "-c", &address.to_string(), "hola"]).start();
-    // Long enough for a client without retries to have failed.
-    thread::sleep(Duration::from_millis(300));
-    let _peer = Peer::on(TcpListener::bind(address).unwrap(), peer::echo);
-    running.wait().code(0).prints("hola\n").says("retrying");
+    let port = RefusingPort::new();
+    let address = port.address().to_string();
+    let folder = Folder::new();
+    let stderr = folder.write("stderr", "");
+    let running = myapp(["echo", "--retry", "50", "-c", &address, "hola"])
+        .stderr_to(&stderr)
+        .start();
+    until(|| fs::read_to_string(&stderr).unwrap().contains("retrying"));
+    let _peer = Peer::on(port.listen(), raw_peer::echo);
+    running.wait().code(0).prints("hola\n");
 }
 
 #[test]
 fn log_has_escaped_messages() {
-    let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
+    let peer = Peer::start(raw_peer::answer(b"\x1b]0;x\x07\n"));
     let ran = myapp(["echo", "-c", &peer.address(), "hola"]).run().code(0);
     let ran = ran.prints("\x1b]0;x\x07\n");
     let lines: Vec<_> = ran
@@ -377,7 +381,7 @@ fn log_has_escaped_messages() {
 #[test]
 #[ignore = "peer: script"]
 fn replies_are_escaped_on_a_terminal() {
-    let peer = Peer::start(peer::answer(b"\x1b]0;x\x07\n"));
+    let peer = Peer::start(raw_peer::answer(b"\x1b]0;x\x07\n"));
     let program = env!("CARGO_BIN_EXE_myapp");
     let line = format!("{program} echo -q -c {} hola", peer.address());
     let output = std::process::Command::new("script")
@@ -391,9 +395,9 @@ fn replies_are_escaped_on_a_terminal() {
 
 #[test]
 fn signal_ends_a_wait_for_stdin_or_a_reply() {
-    let peer = Peer::start(peer::answer_and_close(b"hi\n"));
-    let quiet = Peer::start(peer::say_nothing);
-    let echoing = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::answer_and_close(b"hi\n"));
+    let quiet = Peer::start(raw_peer::say_nothing);
+    let echoing = Peer::start(raw_peer::echo);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &[]).hold_stdin().start();
         running.write("hola\n");
@@ -428,20 +432,20 @@ fn ends(running: Running, signal: Signal, code: i32) {
 
 #[test]
 fn closed_stdout_ends_quietly() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     for arguments in [["--one-connection"].as_slice(), &["-j", "2"], &["--raw"]] {
         let mut running = echo(&peer, arguments).hold_stdin().start();
         running.write("first\n");
         assert_eq!(running.line(), "first");
         running.close_stdout();
-        running.write_until_it_ends("again\n");
+        running.write_until_exit("again\n");
         running.wait().code(141).silent();
     }
 }
 
 #[test]
 fn full_disk_is_reported() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let address = peer.address();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_myapp"))
         .args(["echo", "-q", "-c", &address, "hola"])

@@ -1,4 +1,4 @@
-//! The command line and the log, as far as all commands share them.
+//! Command line and log options that all commands share.
 
 use std::fs::File;
 use std::io::Write;
@@ -48,18 +48,18 @@ fn manual_and_completions_name_every_command() {
     }
 }
 
-/// A server that got one line, and its log.
+/// Sends a line to a server, stops it, and returns its output.
 #[track_caller]
 fn after(arguments: &[&str], line: &[u8]) -> Ran {
     let server = Server::start(arguments);
     let before = server.descriptors();
     assert_eq!(server.exchange(line), line);
-    // The connection's end is logged before its socket is closed.
+    // The end of the connection is logged before its socket is closed.
     server.until_descriptors(before);
     server.stop()
 }
 
-/// The lines of a log, each of which must be a JSON object.
+/// Parses the lines of a log, each of which must be a JSON object.
 #[track_caller]
 fn objects(log: &str) -> Vec<Value> {
     let read = |line: &str| serde_json::from_str::<Value>(line);
@@ -128,7 +128,7 @@ fn json_log_has_one_object_per_line() {
 
 #[test]
 fn received_text_is_escaped_and_truncated() {
-    // A megabyte, of which no line ends.
+    // A megabyte without a newline.
     let strange = [
         b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(),
         &[b'x'; 1_000_000],
@@ -202,7 +202,7 @@ fn message_logging_is_rate_limited_and_counted() {
     let log = server.stop().stderr;
     let about = |what: &'static str| log.lines().filter(move |line| line.contains(what));
     let shown = about("received peer").count();
-    // A burst may lie across the end of a second.
+    // A burst may span the end of a second.
     assert!((190..=400).contains(&shown), "{shown} lines");
     let left_out =
         about("suppressed").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
@@ -225,10 +225,12 @@ fn message_logging_is_rate_limited_and_counted() {
     );
 }
 
-/// A FIFO that is open for both ways: to open it does not wait, and nobody reads.
+/// Makes a FIFO that is open for reading and writing, so that opening it does not block, and that
+/// has no reader.
 fn unread(folder: &Folder) -> (PathBuf, File) {
     let path = folder.path("fifo");
-    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    let kind = rustix::fs::FileType::Fifo;
+    let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
     let file = File::options().read(true).write(true).open(&path).unwrap();
     (path, file)
@@ -258,7 +260,7 @@ fn blocked_stderr_does_not_block_shutdown() {
             .stderr_to(&path),
         1,
     );
-    // More lines than wait for their reader.
+    // More lines than the queue of the log holds.
     answers_burst(&server);
     assert_eq!(server.stop().text(), "", "nothing about it is on stdout");
 }

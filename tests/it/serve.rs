@@ -25,8 +25,9 @@ const MIB: u64 = 1 << 20;
 
 /// Returns random bytes, with lines of many lengths.
 fn random_bytes(length: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(length as u64);
-    (0..length).map(|_| random.u8(..)).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(length as u64).fill(&mut bytes);
+    bytes
 }
 
 /// Sends up to `limit` bytes until the write blocks, and returns their number.

@@ -1,4 +1,4 @@
-//! How the bytes of a file come, whole and broken.
+//! Body framing, complete and truncated bodies, malformed responses.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn files_of_any_size_are_saved_completely() {
         LARGE,
     ] {
         let body = seeded(size as u64, size);
-        is_saved(Answer::body(body.clone()), &body);
+        assert_saved(Response::body(body.clone()), &body);
     }
 }
 
@@ -23,23 +23,23 @@ fn files_of_any_size_are_saved_completely() {
 fn every_framing_is_decoded() {
     for size in [0, 5000, 256 << 10, (256 << 10) + 1, LARGE] {
         let body = seeded(7, size);
-        is_saved(Answer::body(body.clone()).chunked(), &body);
-        is_saved(Answer::body(body.clone()).until_close(), &body);
-        is_saved(Answer::body(body.clone()).http_1_0(), &body);
+        assert_saved(Response::body(body.clone()).chunked(), &body);
+        assert_saved(Response::body(body.clone()).close_delimited(), &body);
+        assert_saved(Response::body(body.clone()).http_1_0(), &body);
     }
 }
 
 #[test]
 fn truncated_body_is_never_saved() {
     for at in [0, 1000, HALF] {
-        breaks(
-            Answer::body(seeded(1, LARGE)).cut_at(at),
+        assert_fails_with_part(
+            Response::body(seeded(1, LARGE)).truncated_at(at),
             &[],
             4,
             "incomplete response",
         );
-        breaks(
-            Answer::body(seeded(1, LARGE)).chunked().cut_at(at),
+        assert_fails_with_part(
+            Response::body(seeded(1, LARGE)).chunked().truncated_at(at),
             &[],
             4,
             "incomplete response",
@@ -49,10 +49,9 @@ fn truncated_body_is_never_saved() {
 
 #[test]
 fn surplus_bytes_do_not_affect_any_file() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(|request| Answer::body(request.path.as_bytes()).surplus("HTTP/1.1 200 X")),
-    );
+    let folder = Folder::new();
+    let server =
+        Server::start(|request| Response::body(request.path.as_bytes()).surplus("HTTP/1.1 200 X"));
     fetch(&folder, ["-j1", &server.url("/a"), &server.url("/b")]).code(0);
     assert_eq!(
         (folder.read("a"), folder.read("b")),
@@ -63,36 +62,36 @@ fn surplus_bytes_do_not_affect_any_file() {
 
 #[test]
 fn unrequested_content_encoding_is_saved_with_a_warning() {
-    let answer = Answer::body("not really gzip").header("Content-Encoding", "gzip");
-    let (folder, ran) = fetch_f(answer, &[]);
+    let response = Response::body("not really gzip").header("Content-Encoding", "gzip");
+    let (folder, ran) = fetch_f(response, &[]);
     ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"not really gzip");
 }
 
 #[test]
 fn malformed_responses_are_refused() {
-    let fields = (0..100_000).fold(ok(), |answer, number| {
-        answer.header(&format!("X-{number}"), "")
+    let fields = (0..100_000).fold(ok(), |response, number| {
+        response.header(&format!("X-{number}"), "")
     });
-    for (answer, says) in [
+    for (response, says) in [
         (
             ok().header("X", &"x".repeat(10 << 20)),
             "longer than 256 KiB",
         ),
         (fields, "the head"),
         (
-            Answer::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)),
+            Response::empty(100).surplus("HTTP/1.1 103 X\r\n\r\n".repeat(100_000)),
             "informational",
         ),
         (
-            Answer::body("zz\r\n").header("Transfer-Encoding", "chunked"),
+            Response::body("zz\r\n").header("Transfer-Encoding", "chunked"),
             "invalid chunk size: \"zz\"",
         ),
         (
-            Answer::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),
+            Response::body("400000000000000000\r\n").header("Transfer-Encoding", "chunked"),
             "invalid chunk size",
         ),
     ] {
-        fails(answer, &[], 7, says);
+        assert_fails(response, &[], 7, says);
     }
 }

@@ -1,14 +1,14 @@
-//! `myapp download` and checksums: a file that is not the one meant never gets its name.
+//! Checksums: a file with a wrong checksum never gets its final name.
 
-use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::http::{Response, Server, seeded};
 use crate::harness::{Folder, Ran};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
-/// The SHA-256 of `abc`.
+/// SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-/// That of no bytes.
+/// SHA-256 of the empty string.
 const NONE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[track_caller]
@@ -21,9 +21,9 @@ fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
 
 fn abc() -> Server {
     Server::start(|request| match &request.path[..] {
-        "/list" => Answer::body(format!("{ABC}  f\n{NONE} *g\r\n")),
-        "/no-list" => Answer::body("<html>"),
-        _ => Answer::body("abc"),
+        "/list" => Response::body(format!("{ABC}  f\n{NONE} *g\r\n")),
+        "/no-list" => Response::body("<html>"),
+        _ => Response::body("abc"),
     })
 }
 
@@ -38,7 +38,8 @@ fn matching_checksum_of_each_algorithm_is_accepted() {
         "md5=900150983cd24fb0d6963f7d28e17f72",
         "blake3=6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
     ] {
-        let (folder, server) = (Folder::new(), abc());
+        let folder = Folder::new();
+        let server = abc();
         fetch(&folder, &["--checksum", checksum, &server.url("/f")]).code(0);
         assert_eq!(folder.names(), ["f"]);
     }
@@ -46,7 +47,8 @@ fn matching_checksum_of_each_algorithm_is_accepted() {
 
 #[test]
 fn checksum_mismatch_is_not_renamed_or_retried() {
-    let (folder, server) = (Folder::new(), abc());
+    let folder = Folder::new();
+    let server = abc();
     let wrong = format!("sha256={NONE}");
     fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
         .code(9)
@@ -60,7 +62,7 @@ fn checksum_mismatch_is_not_renamed_or_retried() {
 fn corrected_checksum_accepts_the_existing_part() {
     let body = seeded(1, LARGE);
     let folder = Folder::new();
-    let server = Server::start(move |request| request.honestly(&seeded(1, LARGE), "\"a\""));
+    let server = Server::start(move |request| request.respond_with(&seeded(1, LARGE), "\"a\""));
     let url = server.url("/f");
     fetch(&folder, &["--checksum", &format!("sha256={NONE}"), &url]).code(9);
     let sum = sha256sum(&folder, "f.part");
@@ -70,10 +72,10 @@ fn corrected_checksum_accepts_the_existing_part() {
     )
     .code(0);
     assert!(folder.read("f") == body);
-    assert_eq!(server.requests()[1].first(), Some(LARGE));
+    assert_eq!(server.requests()[1].range_start(), Some(LARGE));
 }
 
-/// What coreutils say.
+/// Returns the output of coreutils for a file.
 fn sha256sum(folder: &Folder, name: &str) -> String {
     let output = std::process::Command::new("sha256sum")
         .arg(folder.path(name))
@@ -90,11 +92,13 @@ fn checksum_covers_all_pieces_of_a_resumed_file() {
     let sum = format!("sha256={}", sha256sum(&folder, "whole"));
     for etag in ["\"a\"", ""] {
         let whole = body.clone();
-        let server = Server::start(move |request| match request.first() {
-            None if etag == "\"a\"" => request.honestly(&whole, etag).cut_at(3 << 20),
-            None => request.honestly(&whole, etag).cut_at(1 << 20),
-            Some(first) if first < 4 << 20 => request.honestly(&whole, etag).cut_at(2 << 20),
-            Some(_) => request.honestly(&whole, etag),
+        let server = Server::start(move |request| match request.range_start() {
+            None if etag == "\"a\"" => request.respond_with(&whole, etag).truncated_at(3 << 20),
+            None => request.respond_with(&whole, etag).truncated_at(1 << 20),
+            Some(first) if first < 4 << 20 => {
+                request.respond_with(&whole, etag).truncated_at(2 << 20)
+            }
+            Some(_) => request.respond_with(&whole, etag),
         });
         let folder = Folder::new();
         fetch(&folder, &["--checksum", &sum, &server.url("/f")]).code(0);
@@ -104,7 +108,8 @@ fn checksum_covers_all_pieces_of_a_resumed_file() {
 
 #[test]
 fn checksum_list_formats_and_sources_are_supported() {
-    let (folder, server) = (Folder::new(), abc());
+    let folder = Folder::new();
+    let server = abc();
     for list in [
         format!("{ABC}  f\n"),
         format!("{ABC} *f\n"),
@@ -136,7 +141,8 @@ fn checksum_list_formats_and_sources_are_supported() {
 
 #[test]
 fn file_missing_from_checksum_list_is_not_fetched() {
-    let (folder, server) = (Folder::new(), abc());
+    let folder = Folder::new();
+    let server = abc();
     folder.write("sums", format!("{ABC}  f\n"));
     fetch(
         &folder,
@@ -156,7 +162,8 @@ fn file_missing_from_checksum_list_is_not_fetched() {
 
 #[test]
 fn invalid_checksum_list_prevents_the_run() {
-    let (folder, server) = (Folder::new(), abc());
+    let folder = Folder::new();
+    let server = abc();
     let f = server.url("/f");
     folder.write("empty", "");
     for (list, code, says) in [
@@ -193,7 +200,8 @@ fn invalid_checksum_list_prevents_the_run() {
 
 #[test]
 fn checksum_of_stdout_output_is_verified() {
-    let (folder, server) = (Folder::new(), abc());
+    let folder = Folder::new();
+    let server = abc();
     let sum = format!("sha256={NONE}");
     let line = ["download", "-o", "-", "--checksum", &sum, &server.url("/f")];
     folder.myapp(line).run().code(9).prints("abc");

@@ -1,4 +1,4 @@
-//! Bodies that are compressed for their way.
+//! Compressed bodies (`--compressed`).
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 
 use crate::download::{LARGE, fetch, fetch_f};
 use crate::harness::Folder;
-use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::http::{Response, Server, seeded};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -15,8 +15,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Answer {
-    Answer::body(bytes)
+fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Response {
+    Response::body(bytes)
         .header("Content-Encoding", coding)
         .header("ETag", "\"v\"")
 }
@@ -24,14 +24,15 @@ fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Answer {
 #[test]
 fn compressed_bodies_are_requested_and_decoded() {
     let body = [seeded(1, LARGE), vec![0; LARGE]].concat();
-    let (folder, whole) = (Folder::new(), gzip(&body));
+    let folder = Folder::new();
+    let whole = gzip(&body);
     let server = Server::start(move |request| {
         assert_eq!(request.field("Accept-Encoding"), Some("gzip, br, zstd"));
         match &request.path[..] {
             "/brotli" => packed(b"\x0b\x02\x80hello\x03", "br"),
             "/chunked" => packed(whole.clone(), "x-gzip").chunked(),
             "/twice" => packed(gzip(&gzip(b"text")), "gzip, gzip"),
-            "/plain" => Answer::body("text"),
+            "/plain" => Response::body("text"),
             "/empty" => packed("", "gzip"),
             _ => packed(whole.clone(), "gzip"),
         }
@@ -124,14 +125,15 @@ fn corrupt_compressed_body_is_never_saved() {
 
 #[test]
 fn interrupted_compressed_body_restarts() {
-    let (folder, body) = (Folder::new(), seeded(3, LARGE));
+    let folder = Folder::new();
+    let body = seeded(3, LARGE);
     let whole = gzip(&body);
     let server = Server::start(move |request| {
         assert_eq!(request.field("Range"), None);
-        let answer = packed(whole.clone(), "gzip");
+        let response = packed(whole.clone(), "gzip");
         match request.field("X-Cut") {
-            Some(_) => answer.cut_at(whole.len() / 2),
-            None => answer,
+            Some(_) => response.truncated_at(whole.len() / 2),
+            None => response,
         }
     });
     let url = server.url("/f");

@@ -1,8 +1,8 @@
-//! `myapp download` with credentials: who gets them, and that nobody else sees them.
+//! Credentials: the servers that get them, and no leaks elsewhere.
 
 use std::path::Path;
 
-use crate::harness::http::{Answer, Request, Server};
+use crate::harness::http::{Request, Response, Server};
 use crate::harness::{Folder, Ran};
 
 /// `Basic` of `user:secret`.
@@ -11,8 +11,8 @@ const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
 const NETRC: &str = "machine 127.0.0.1 login user password secret\n\
                      default login nobody password nothing\n";
 
-fn ok() -> Answer {
-    Answer::body("good")
+fn ok() -> Response {
+    Response::body("good")
 }
 
 fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
@@ -22,11 +22,11 @@ fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
         .run()
 }
 
-/// A server that wants this `Authorization`.
+/// Starts a server that requires this `Authorization`.
 fn wanting(value: &'static str) -> Server {
     Server::start(move |request| match request.field("Authorization") {
         Some(given) if given == value => ok(),
-        _ => Answer::status(401),
+        _ => Response::status(401),
     })
 }
 
@@ -34,12 +34,13 @@ fn with_login(url: &str) -> String {
     url.replace("http://", "http://user:se%63ret@")
 }
 
-/// Two servers: the first leads to the other. Gives what came to each.
+/// Downloads from a server that redirects to another one, and returns the request of each.
 fn redirected(line: &[&str], change: impl Fn(&str) -> String) -> (Request, Request) {
-    let (folder, other) = (Folder::new(), Server::with([("/g", ok())]));
+    let folder = Folder::new();
+    let other = Server::with_paths([("/g", ok())]);
     folder.write("netrc", NETRC.replace("127.0.0.1", "localhost"));
     let place = other.url("/g").replace("127.0.0.1", "localhost");
-    let first = Server::with([("/f", Answer::redirect(302, place))]);
+    let first = Server::with_paths([("/f", Response::redirect(302, place))]);
     fetch(&folder, line, &change(&first.url("/f"))).code(0);
     (first.requests().remove(0), other.requests().remove(0))
 }
@@ -64,7 +65,8 @@ fn each_kind_of_credential_is_sent() {
 
 #[test]
 fn cookies_and_referer_are_sent() {
-    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", ok())]);
     let line = [
         "-b",
         "a=b",
@@ -81,11 +83,10 @@ fn cookies_and_referer_are_sent() {
 
 #[test]
 fn userinfo_of_a_url_is_never_part_of_the_file_name() {
-    let (folder, server) = (Folder::new(), wanting(BASIC));
-    let (a, b) = (
-        with_login(&server.url("/")),
-        with_login(&server.url("/missing")),
-    );
+    let folder = Folder::new();
+    let server = wanting(BASIC);
+    let a = with_login(&server.url("/"));
+    let b = with_login(&server.url("/missing"));
     folder.myapp(["download", "-", &a]).stdin(&b).run().code(0);
     assert_eq!(folder.names(), ["index.html", "missing"]);
 }
@@ -146,7 +147,7 @@ fn unauthorized_response_hints_at_credential_options() {
         .says("hint: -u USER:PASSWORD, --bearer TOKEN or --netrc");
     fetch(&folder, &["-u", "user:wrong"], &wanting(BASIC).url("/f")).code(6);
     let other = wanting(BASIC);
-    let first = Server::with([("/f", Answer::redirect(302, other.url("/g")))]);
+    let first = Server::with_paths([("/f", Response::redirect(302, other.url("/g")))]);
     fetch(&folder, &["-u", "user:secret"], &first.url("/f"))
         .code(6)
         .says("--location-trusted");
@@ -210,8 +211,8 @@ fn usage_errors_do_not_reveal_secrets() {
 fn logs_and_errors_do_not_reveal_secrets() {
     let folder = Folder::new();
     folder.write("netrc", NETRC);
-    let other = Server::with([("/g", ok())]);
-    let first = Server::with([("/f", Answer::redirect(302, with_login(&other.url("/g"))))]);
+    let other = Server::with_paths([("/g", ok())]);
+    let first = Server::with_paths([("/f", Response::redirect(302, with_login(&other.url("/g"))))]);
     let url = with_login(&first.url("/f"));
     let missing = with_login(&first.url("/missing"));
     let line = [

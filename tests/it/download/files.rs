@@ -1,11 +1,11 @@
-//! `myapp download` and the files that are there: kept, skipped, replaced; how new ones are kept.
+//! Existing files: kept, skipped or replaced; attributes and names of new files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::http::{Response, Server, seeded};
 use crate::harness::{Folder, Ran};
 
 #[track_caller]
@@ -16,15 +16,15 @@ fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
         .prints("")
 }
 
-/// A folder in which `f` is there, and a server that has another one.
+/// Returns a folder with an old `f`, and a server with a new one.
 fn old_and_new() -> (Folder, Server) {
     let folder = Folder::new();
     folder.write("f", "old");
     (
         folder,
-        Server::with([
-            ("/f", Answer::body("new")),
-            ("/cut", Answer::body("new").cut_at(1)),
+        Server::with_paths([
+            ("/f", Response::body("new")),
+            ("/cut", Response::body("new").truncated_at(1)),
         ]),
     )
 }
@@ -48,10 +48,8 @@ fn existing_file_is_skipped_on_request() {
 #[test]
 fn urls_with_the_same_name_get_separate_files() {
     for option in ["--no-clobber", "-c", "--overwrite"] {
-        let (folder, server) = (
-            Folder::new(),
-            Server::start(|request| Answer::body(request.path.as_bytes())),
-        );
+        let folder = Folder::new();
+        let server = Server::start(|request| Response::body(request.path.as_bytes()));
         fetch(
             &folder,
             &["-j1", option, &server.url("/1/f"), &server.url("/2/f")],
@@ -75,7 +73,8 @@ fn overwrite_is_atomic() {
 
 #[test]
 fn symlink_targets_are_never_modified() {
-    let (folder, server) = (Folder::new(), Server::with([("/f", Answer::body("new"))]));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", Response::body("new"))]);
     let target = folder.write("target", "mine");
     symlink(&target, folder.path("f")).unwrap();
     symlink(&target, folder.path("f.part.json")).unwrap();
@@ -94,10 +93,8 @@ fn symlink_targets_are_never_modified() {
 
 #[test]
 fn directory_is_never_replaced() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(|_| Answer::body("new")).may_be_idle(),
-    );
+    let folder = Folder::new();
+    let server = Server::start(|_| Response::body("new")).may_be_idle();
     fs::create_dir(folder.path("f")).unwrap();
     fetch(&folder, &["--overwrite", &server.url("/f")])
         .code(3)
@@ -108,10 +105,8 @@ fn directory_is_never_replaced() {
 #[test]
 fn remote_time_sets_the_modification_time() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(move |_| Answer::body("new").header("Last-Modified", date)),
-    );
+    let folder = Folder::new();
+    let server = Server::start(move |_| Response::body("new").header("Last-Modified", date));
     fetch(&folder, &["--remote-time", "--fsync", &server.url("/f")]).code(0);
     let modified = fs::metadata(folder.path("f")).unwrap().modified().unwrap();
     assert_eq!(modified, UNIX_EPOCH + Duration::from_secs(784_111_777));
@@ -125,12 +120,12 @@ fn remote_time_sets_the_modification_time() {
 #[test]
 fn max_filesize_is_enforced_for_every_framing() {
     let body = seeded(1, 2 << 20);
-    let server = Server::with([
-        ("/length", Answer::body(body.clone()).stalled_at(0)),
-        ("/chunked", Answer::body(body.clone()).chunked()),
-        ("/close", Answer::body(body.clone()).until_close()),
-        ("/just", Answer::body(&body[..1 << 20])),
-        ("/just-chunked", Answer::body(&body[..1 << 20]).chunked()),
+    let server = Server::with_paths([
+        ("/length", Response::body(body.clone()).stalled_at(0)),
+        ("/chunked", Response::body(body.clone()).chunked()),
+        ("/close", Response::body(body.clone()).close_delimited()),
+        ("/just", Response::body(&body[..1 << 20])),
+        ("/just-chunked", Response::body(&body[..1 << 20]).chunked()),
     ]);
     for (path, kept) in [("/length", 0), ("/chunked", 1), ("/close", 1)] {
         let folder = Folder::new();
@@ -163,14 +158,14 @@ fn timestamping_downloads_only_changed_files() {
                 .or(request.field("If-Modified-Since"));
             let number = asked.fetch_add(1, SeqCst);
             match (number, condition) {
-                (0, None) => Answer::body("old").header(with.0, with.1),
+                (0, None) => Response::body("old").header(with.0, with.1),
                 (1, Some(condition)) => {
                     assert_eq!(condition, with.1);
-                    Answer::empty(304)
+                    Response::empty(304)
                 }
-                // This one heeds no condition.
-                (2, Some(_)) => Answer::body("old").header(with.0, with.1),
-                _ => Answer::body("newer").header("ETag", "\"b\""),
+                // Some servers ignore the condition.
+                (2, Some(_)) => Response::body("old").header(with.0, with.1),
+                _ => Response::body("newer").header("ETag", "\"b\""),
             }
         });
         let folder = Folder::new();
@@ -191,7 +186,7 @@ fn timestamping_downloads_only_changed_files() {
     }
 }
 
-// Names that servers choose.
+// Names from Content-Disposition.
 
 #[test]
 fn content_disposition_name_is_sanitized() {
@@ -208,11 +203,12 @@ fn content_disposition_name_is_sanitized() {
         ("filename=x; filename*=UTF-8''%E2%82%AC.txt", "€.txt"),
     ] {
         let said = format!("attachment; {said}");
-        let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+        let server =
+            Server::start(move |_| Response::body("x").header("Content-Disposition", &said));
         let folder = Folder::new();
         fetch(&folder, &["-J", &server.url("/f")]).code(0);
         assert_eq!(folder.names(), [name]);
-        // Nobody asked for it, or another name was asked for.
+        // The name is ignored without -J and with -o.
         fetch(&folder, &["-d", "d", &server.url("/f")]).code(0);
         fetch(&folder, &["-J", "-o", "o", &server.url("/f")]).code(0);
         assert!(folder.path("d/f").exists() && folder.path("o").exists());
@@ -222,34 +218,35 @@ fn content_disposition_name_is_sanitized() {
 #[test]
 fn content_disposition_name_is_shortened_and_numbered() {
     let said = format!("attachment; filename={}.txt", "x".repeat(400));
-    let server = Server::start(move |_| Answer::body("x").header("Content-Disposition", &said));
+    let server = Server::start(move |_| Response::body("x").header("Content-Disposition", &said));
     let folder = Folder::new();
     fetch(&folder, &["-J", &server.url("/f"), &server.url("/f")]).code(0);
     let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
     assert_eq!(lengths, [245, 245]);
 }
 
-/// Each file is named after its path, whatever its URL is called; `/1/f` is cut at first.
+/// Starts a server that names each file after its path, and truncates its first response.
 fn naming_server() -> Server {
     let asked = AtomicUsize::new(0);
     Server::start(move |request| {
         let name = request.path[1..].replace("/f", ".pdf");
         let body = seeded(name.len() as u64, 300_000);
-        let answer = request.honestly(&body, "\"a\"");
-        let answer = answer.header(
+        let response = request.respond_with(&body, "\"a\"");
+        let response = response.header(
             "Content-Disposition",
             &format!("attachment; filename={name}"),
         );
         match asked.fetch_add(1, SeqCst) {
-            0 => answer.cut_at(100_000),
-            _ => answer,
+            0 => response.truncated_at(100_000),
+            _ => response,
         }
     })
 }
 
 #[test]
 fn content_disposition_download_resumes_and_is_kept() {
-    let (folder, server) = (Folder::new(), naming_server());
+    let folder = Folder::new();
+    let server = naming_server();
     let urls = ["/1/f", "/22/f"].map(|path| server.url(path));
     let run = || fetch(&folder, &["-J", "-c", "-j1", &urls[0], &urls[1]]);
     run().code(4);
@@ -258,7 +255,7 @@ fn content_disposition_download_resumes_and_is_kept() {
         .code(0)
         .says("saved 1.pdf")
         .says("kept 22.pdf: already complete");
-    assert_eq!(server.requests()[2].first(), Some(100_000));
+    assert_eq!(server.requests()[2].range_start(), Some(100_000));
     run()
         .code(0)
         .says("kept 1.pdf")
@@ -268,7 +265,7 @@ fn content_disposition_download_resumes_and_is_kept() {
     assert!(
         folder.read("1.pdf") == seeded(5, 300_000) && folder.read("22.pdf") == seeded(6, 300_000)
     );
-    // Another file of that name stays as it is, and so does one where nobody says -c.
+    // A different file of that name is kept, and so is any file without -c.
     folder.write("1.pdf", "mine");
     run().code(0).says("saved 1.pdf.1");
     assert_eq!(folder.read("1.pdf"), b"mine");

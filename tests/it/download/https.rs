@@ -1,4 +1,4 @@
-//! `myapp download` over TLS: which servers are trusted, and what is said of the others.
+//! `myapp download` over TLS: trusted and untrusted servers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -8,7 +8,7 @@ use rustls::{ServerConnection, StreamOwned};
 use super::*;
 use crate::harness::http::Certificate;
 
-/// A server for `localhost` whose certificate nobody vouches for but the file `ca.pem`.
+/// Starts a server for `localhost`, and writes its self-signed certificate to `ca.pem`.
 pub fn serve(folder: &Folder) -> SocketAddr {
     let certificate = Certificate::of(&["localhost"]);
     folder.write("ca.pem", &certificate.pem);
@@ -19,7 +19,7 @@ pub fn serve(folder: &Folder) -> SocketAddr {
         for stream in listener.incoming() {
             let connection = ServerConnection::new(config.clone()).unwrap();
             let mut tls = StreamOwned::new(connection, stream.unwrap());
-            // Both fail where the client does not trust the certificate.
+            // Both fail if the client does not trust the certificate.
             let _ = tls.read(&mut [0; 4096]);
             let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
         }
@@ -124,9 +124,10 @@ fn invalid_tls_options_are_reported() {
 fn untrusted_certificate_is_refused() {
     let certificate = Certificate::of(&["127.0.0.1"]);
     let body = seeded(4, LARGE);
-    let answer = Answer::body(body.clone());
-    let server = Server::start_tls(&certificate, move |_| answer.clone());
-    let (folder, url) = (Folder::new(), server.url("/f"));
+    let response = Response::body(body.clone());
+    let server = Server::start_tls(&certificate, move |_| response.clone());
+    let folder = Folder::new();
+    let url = server.url("/f");
     folder.write("ca.pem", &certificate.pem);
     fetch(&folder, [&url])
         .code(5)
@@ -143,9 +144,10 @@ fn untrusted_certificate_is_refused() {
 
 #[test]
 fn ca_certificate_is_accepted_by_the_pin_in_the_hint() {
-    let certificate = Certificate::of_authority(&["127.0.0.1"]);
+    let certificate = Certificate::of_ca(&["127.0.0.1"]);
     let server = Server::start_tls(&certificate, |_| ok());
-    let (folder, url) = (Folder::new(), server.url("/f"));
+    let folder = Folder::new();
+    let url = server.url("/f");
     folder.write("ca.pem", &certificate.pem);
     let ran = fetch(&folder, ["--cacert", "ca.pem", &url])
         .code(5)
@@ -172,14 +174,15 @@ fn certificate_error_is_reported_once() {
             "not valid for this name, only for example.com",
         ),
         (
-            Certificate::until(2001, &here),
+            Certificate::valid_until(2001, &here),
             true,
             "certificate has expired",
         ),
         (Certificate::of(&here), false, "unknown certificate issuer"),
     ] {
         let server = Server::start_tls(&certificate, |_| ok()).may_be_idle();
-        let (folder, url) = (Folder::new(), server.url("/f"));
+        let folder = Folder::new();
+        let url = server.url("/f");
         folder.write("ca.pem", &certificate.pem);
         let line = if trusted {
             &["--cacert", "ca.pem"][..]

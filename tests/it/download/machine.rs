@@ -1,4 +1,4 @@
-//! What programs are told: `--json` and `--dry-run`.
+//! Machine-readable output: `--json` and `--dry-run`.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::download::{LARGE, fetch};
-use crate::harness::http::{Answer, Server, seeded};
-use crate::harness::{Folder, Ran, schema};
+use crate::harness::http::{Response, Server, seeded};
+use crate::harness::{Folder, Ran, schema, until};
 
-/// The lines of a run: those of files, sorted by their URLs, then that of the run.
+/// Returns the file lines of a run, sorted by URL, and its summary line.
 #[track_caller]
 fn lines(ran: &Ran) -> (Vec<Value>, Value) {
     let text = ran.text();
@@ -27,12 +27,13 @@ fn lines(ran: &Ran) -> (Vec<Value>, Value) {
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn json_reports_each_file_and_a_summary() {
-    let (folder, body) = (Folder::new(), seeded(1, 5000));
+    let folder = Folder::new();
+    let body = seeded(1, 5000);
     let whole = body.clone();
     let server = Server::start(move |request| match &request.path[..] {
-        "/a" => Answer::redirect(302, "/to?signature=secret"),
-        "/to?signature=secret" | "/c?q=1" => Answer::body(whole.clone()),
-        _ => Answer::status(404),
+        "/a" => Response::redirect(302, "/to?signature=secret"),
+        "/to?signature=secret" | "/c?q=1" => Response::body(whole.clone()),
+        _ => Response::status(404),
     });
     let [a, b, c] = ["/a", "/b", "/c?q=1"].map(|path| server.url(path));
     let a_with_login = a.replace("http://", "http://user:secret@");
@@ -96,15 +97,16 @@ fn json_reports_each_file_and_a_summary() {
 
 #[test]
 fn json_reports_retries_resume_offset_and_checksum() {
-    let (folder, body) = (Folder::new(), seeded(2, LARGE));
+    let folder = Folder::new();
+    let body = seeded(2, LARGE);
     let whole = body.clone();
     let server = Server::start(move |request| {
-        let answer = request.honestly(&whole, "\"v\"");
-        let part = whole.len() - request.first().unwrap_or(0);
+        let response = request.respond_with(&whole, "\"v\"");
+        let part = whole.len() - request.range_start().unwrap_or(0);
         if part > whole.len() / 4 {
-            answer.cut_at(whole.len() / 4)
+            response.truncated_at(whole.len() / 4)
         } else {
-            answer
+            response
         }
     });
     let url = server.url("/f");
@@ -144,14 +146,13 @@ fn json_reports_retries_resume_offset_and_checksum() {
 #[test]
 fn json_reports_cancelled_files() {
     let folder = Folder::new();
-    let server = Server::with([("/f", Answer::body(seeded(3, LARGE)).stalled_at(LARGE / 2))]);
+    let server =
+        Server::with_paths([("/f", Response::body(seeded(3, LARGE)).stalled_at(LARGE / 2))]);
     let running = folder
         .myapp(["download", "--json", &server.url("/f")])
         .start();
     server.wait_for(1);
-    while !folder.path("f.part.json").exists() {
-        std::thread::yield_now();
-    }
+    until(|| folder.path("f.part.json").exists());
     running.signal(Signal::INT);
     let (files, summary) = lines(&running.wait().code(130));
     assert_eq!(
@@ -166,7 +167,8 @@ fn json_reports_cancelled_files() {
 
 #[test]
 fn closed_json_pipe_ends_the_run_quietly() {
-    let (folder, server) = (Folder::new(), Server::start(|_| Answer::body("x")));
+    let folder = Folder::new();
+    let server = Server::start(|_| Response::body("x"));
     let list: String = (0..10_000)
         .map(|number| server.url(&format!("/{number}\n")))
         .collect();

@@ -1,4 +1,4 @@
-//! What is told: usage errors, lines, progress as the library tells it.
+//! Usage errors, status lines, and progress events of the library.
 
 use std::sync::Mutex;
 
@@ -65,10 +65,8 @@ fn habitual_curl_and_wget_options_are_accepted() {
 
 #[test]
 fn stderr_without_terminal_has_one_line_per_file() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(|_| Answer::body(seeded(1, 5000))),
-    );
+    let folder = Folder::new();
+    let server = Server::start(|_| Response::body(seeded(1, 5000)));
     let ran = fetch(&folder, [&server.url("/a"), &server.url("/b")]).code(0);
     assert!(!ran.stderr.contains(['\r', '\x1b']), "{:?}", ran.stderr);
     let lines: Vec<_> = ran.stderr.lines().collect();
@@ -89,7 +87,8 @@ fn stderr_without_terminal_has_one_line_per_file() {
 
 #[test]
 fn quiet_prints_only_failures() {
-    let (folder, server) = (Folder::new(), Server::with([("/a", ok())]));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/a", ok())]);
     fetch(&folder, ["-q", &server.url("/a")]).code(0).silent();
     let missing = server.url("/missing");
     let ran = fetch(&folder, ["-q", &missing, &server.url("/a")]).code(8);
@@ -101,7 +100,7 @@ fn quiet_prints_only_failures() {
 
 #[test]
 fn control_characters_of_servers_are_escaped() {
-    let server = Server::with([("/f", Answer::redirect(302, "x:\u{1b}]0;t\u{7}\u{9b}"))]);
+    let server = Server::with_paths([("/f", Response::redirect(302, "x:\u{1b}]0;t\u{7}\u{9b}"))]);
     let ran = fetch(&Folder::new(), [&server.url("/f")]).code(7);
     assert!(
         !ran.stderr.contains(['\x1b', '\x07', '\u{9b}']),
@@ -112,14 +111,12 @@ fn control_characters_of_servers_are_escaped() {
 
 #[test]
 fn events_are_consistent_after_failures() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::with([
-            ("/whole", Answer::body(seeded(1, LARGE))),
-            ("/chunked", Answer::body(seeded(2, 1000)).chunked()),
-            ("/cut", Answer::body(seeded(3, LARGE)).cut_at(HALF)),
-        ]),
-    );
+    let folder = Folder::new();
+    let server = Server::with_paths([
+        ("/whole", Response::body(seeded(1, LARGE))),
+        ("/chunked", Response::body(seeded(2, 1000)).chunked()),
+        ("/cut", Response::body(seeded(3, LARGE)).truncated_at(HALF)),
+    ]);
     let told = Mutex::new(vec![Vec::new(); 4]);
     let observer = |number: u64, event: Event<'_>| {
         let step = match event {

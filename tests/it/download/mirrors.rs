@@ -1,4 +1,4 @@
-//! Mirrors of one file, which stand in for one another.
+//! Mirrors of one file: fallback, and segments from several sources.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::harness::http::{Answer, Request, Server, seeded};
+use crate::harness::http::{Request, Response, Server, seeded};
 use crate::harness::{Folder, Ran};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
-/// Where the first server cuts the file.
-const CUT: usize = 3 << 20;
+/// Length at which the first source truncates the file.
+const CUT_LEN: usize = 3 << 20;
 
-/// Fetches the `/f` of the first server into `d`, with that of the second as its mirror and these
-/// options of the list.
+/// Downloads `/f` of the first server into `d`, with the second server as its mirror and these
+/// list options.
 #[track_caller]
 fn fetch(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
     let [first, second] = servers.map(|server| server.url("/f"));
@@ -43,22 +43,22 @@ fn checksum(body: &[u8]) -> String {
     format!(" checksum=sha256={hex}\n")
 }
 
-/// Breaks at [`CUT`], and never answers well again.
+/// Starts a server that truncates its first response at [`CUT_LEN`] and fails from then on.
 fn breaking(body: &[u8], etag: &'static str) -> Server {
     let body = body.to_vec();
-    Server::start(move |request| match request.first() {
-        None => request.honestly(&body, etag).cut_at(CUT),
-        Some(_) => Answer::status(404),
+    Server::start(move |request| match request.range_start() {
+        None => request.respond_with(&body, etag).truncated_at(CUT_LEN),
+        Some(_) => Response::status(404),
     })
 }
 
 fn honest(body: &[u8], etag: &'static str) -> Server {
     let body = body.to_vec();
-    Server::start(move |request| request.honestly(&body, etag))
+    Server::start(move |request| request.respond_with(&body, etag))
 }
 
 #[track_caller]
-fn is_exact(folder: &Folder, body: &[u8]) {
+fn assert_exact(folder: &Folder, body: &[u8]) {
     assert!(
         folder.read("d/f") == body,
         "other bytes, {} of them",
@@ -67,16 +67,17 @@ fn is_exact(folder: &Folder, body: &[u8]) {
     assert!(!folder.path("d/f.part").exists() && !folder.path("d/other").exists());
 }
 
-fn firsts(server: &Server) -> Vec<Option<usize>> {
-    server.requests().iter().map(Request::first).collect()
+fn range_starts(server: &Server) -> Vec<Option<usize>> {
+    server.requests().iter().map(Request::range_start).collect()
 }
 
 #[test]
 fn mirror_is_used_when_the_first_source_fails() {
-    let first = Server::start(|_| Answer::status(404));
-    let (folder, second) = (Folder::new(), honest(b"good", ""));
+    let first = Server::start(|_| Response::status(404));
+    let folder = Folder::new();
+    let second = honest(b"good", "");
     let ran = fetch(&folder, [&first, &second], "", &["--json"]).code(0);
-    is_exact(&folder, b"good");
+    assert_exact(&folder, b"good");
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
     let stdout = String::from_utf8(ran.stdout).unwrap();
     let file: serde_json::Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
@@ -90,61 +91,76 @@ fn mirror_is_used_when_the_first_source_fails() {
 
 #[test]
 fn mirror_with_the_same_strong_etag_resumes() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) = (breaking(&body, "\"a\""), honest(&body, "\"a\""));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let first = breaking(&body, "\"a\"");
+    let second = honest(&body, "\"a\"");
     fetch(&folder, [&first, &second], "", &[]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&second), [Some(CUT)]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&second), [Some(CUT_LEN)]);
     assert_eq!(second.requests()[0].field("If-Range"), Some("\"a\""));
 }
 
 #[test]
 fn versions_of_different_mirrors_are_never_mixed() {
     for (ours, theirs) in [("\"a\"", "\"b\""), ("W/\"a\"", "W/\"a\""), ("", "")] {
-        let (folder, old, new) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
-        let (first, second) = (breaking(&old, ours), honest(&new, theirs));
+        let folder = Folder::new();
+        let old = seeded(1, LARGE);
+        let new = seeded(2, LARGE);
+        let first = breaking(&old, ours);
+        let second = honest(&new, theirs);
         fetch(&folder, [&first, &second], "", &[]).code(0);
-        is_exact(&folder, &new);
+        assert_exact(&folder, &new);
     }
 }
 
 #[test]
 fn mirror_of_equal_length_resumes_with_a_checksum() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) = (breaking(&body, "\"a\""), honest(&body, "\"b\""));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let first = breaking(&body, "\"a\"");
+    let second = honest(&body, "\"b\"");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&second), [Some(CUT - (32 << 10))]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&second), [Some(CUT_LEN - (32 << 10))]);
 }
 
 #[test]
 fn mismatching_halves_are_refetched_from_the_mirror() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
     let mut wrong = body.clone();
     wrong[0] ^= 1;
-    let (first, second) = (breaking(&wrong, ""), honest(&body, ""));
+    let first = breaking(&wrong, "");
+    let second = honest(&body, "");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&second), [Some(CUT - (32 << 10)), None]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&second), [Some(CUT_LEN - (32 << 10)), None]);
 }
 
 #[test]
 fn corrupt_first_source_is_replaced_by_the_mirror() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) = (honest(&seeded(2, LARGE), "\"a\""), honest(&body, "\"a\""));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let first = honest(&seeded(2, LARGE), "\"a\"");
+    let second = honest(&body, "\"a\"");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!((firsts(&first), firsts(&second)), (vec![None], vec![None]));
+    assert_exact(&folder, &body);
+    assert_eq!(
+        (range_starts(&first), range_starts(&second)),
+        (vec![None], vec![None])
+    );
 }
 
 #[test]
 fn failure_of_all_mirrors_names_the_last() {
-    let answer = |request: &Request| match &request.path[..] {
-        "/good" => Answer::body("good"),
-        _ => Answer::status(404),
+    let response = |request: &Request| match &request.path[..] {
+        "/good" => Response::body("good"),
+        _ => Response::status(404),
     };
-    let (folder, first) = (Folder::new(), Server::start(answer));
-    let second = Server::start(|_| Answer::status(401));
+    let folder = Folder::new();
+    let first = Server::start(response);
+    let second = Server::start(|_| Response::status(401));
     let other = first.url("/good\n");
     let says = format!(
         "{}: last mirror {}: HTTP status 401",
@@ -165,23 +181,24 @@ fn failure_of_all_mirrors_names_the_last() {
 
 #[test]
 fn resume_validates_the_part_of_another_mirror() {
-    let (folder, old, new) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
-    let (refusing, half) = (
-        Server::start(|_| Answer::status(404)),
-        breaking(&old, "\"a\""),
-    );
+    let folder = Folder::new();
+    let old = seeded(1, LARGE);
+    let new = seeded(2, LARGE);
+    let refusing = Server::start(|_| Response::status(404));
+    let half = breaking(&old, "\"a\"");
     fetch(&folder, [&refusing, &half], "", &[]).code(8);
     assert!(folder.path("d/f.part").exists());
     let honest = honest(&new, "\"b\"");
     fetch(&folder, [&refusing, &honest], "", &["-c"]).code(0);
-    is_exact(&folder, &new);
+    assert_exact(&folder, &new);
     assert_eq!(honest.requests()[0].field("If-Range"), Some("\"a\""));
 }
 
 #[test]
 fn credentials_are_not_sent_to_mirrors() {
-    let first = Server::start(|_| Answer::status(404));
-    let (folder, second) = (Folder::new(), honest(b"good", ""));
+    let first = Server::start(|_| Response::status(404));
+    let folder = Folder::new();
+    let second = honest(b"good", "");
     let headers = " header=Authorization: Bearer x\n header=X-One: 1\n";
     fetch(&folder, [&first, &second], headers, &[]).code(0);
     assert_eq!(first.requests()[0].field("Authorization"), Some("Bearer x"));
@@ -192,9 +209,9 @@ fn credentials_are_not_sent_to_mirrors() {
     );
 }
 
-// At the same time, over four connections.
+// Over four connections at the same time.
 
-/// As [`fetch`], over four connections.
+/// Calls [`fetch`] with four connections.
 #[track_caller]
 fn spread(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
     fetch(
@@ -205,33 +222,34 @@ fn spread(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&s
     )
 }
 
-/// Sends slowly enough for all connections to take part; `change` is what happens to an answer.
+/// Starts a server that is slow enough for all connections to be used; `change` edits responses.
 fn slow(
     body: &[u8],
     etag: &'static str,
-    change: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static,
+    change: impl Fn(&Request, Response) -> Response + Send + Sync + 'static,
 ) -> Server {
     let body = body.to_vec();
     Server::start(move |request| {
-        let answer = request
-            .honestly(&body, etag)
-            .dripping(64 << 10, Duration::from_millis(2));
-        change(request, answer)
+        let response = request
+            .respond_with(&body, etag)
+            .throttled(64 << 10, Duration::from_millis(2));
+        change(request, response)
     })
 }
 
-fn unchanged(_: &Request, answer: Answer) -> Answer {
-    answer
+fn unchanged(_: &Request, response: Response) -> Response {
+    response
 }
 
 #[test]
 fn mirrors_with_the_same_etag_share_segments() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
     let servers = [(); 2].map(|()| slow(&body, "\"a\"", unchanged));
     spread(&folder, [&servers[0], &servers[1]], "", &[]).code(0);
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
     for server in &servers {
-        assert_eq!(server.most_at_once(), 2);
+        assert_eq!(server.max_concurrent(), 2);
         assert!(server.sent() > LARGE / 4, "{} bytes", server.sent());
     }
     let conditions = servers[1].requests();
@@ -244,31 +262,30 @@ fn mirrors_with_the_same_etag_share_segments() {
 
 #[test]
 fn mirror_with_another_etag_serves_no_segment() {
-    let (folder, ours, theirs) = (Folder::new(), seeded(1, LARGE), seeded(2, LARGE));
-    let (first, second) = (
-        slow(&ours, "\"a\"", unchanged),
-        slow(&theirs, "\"b\"", unchanged),
-    );
+    let folder = Folder::new();
+    let ours = seeded(1, LARGE);
+    let theirs = seeded(2, LARGE);
+    let first = slow(&ours, "\"a\"", unchanged);
+    let second = slow(&theirs, "\"b\"", unchanged);
     spread(&folder, [&first, &second], "", &[]).code(0);
-    is_exact(&folder, &ours);
+    assert_exact(&folder, &ours);
     assert!(second.requests().len() <= 2, "{:?}", second.requests());
-    assert_eq!(first.most_at_once(), 4);
+    assert_eq!(first.max_concurrent(), 4);
 }
 
 #[test]
 fn mirror_of_equal_length_shares_segments_with_a_checksum() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let cut_once = |asked: &Request, answer: Answer| match asked.field("If-Range") {
-        None => answer.cut_at(100_000),
-        Some(_) => answer,
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let cut_once = |asked: &Request, response: Response| match asked.field("If-Range") {
+        None => response.truncated_at(100_000),
+        Some(_) => response,
     };
-    let (first, second) = (
-        slow(&body, "\"a\"", unchanged),
-        slow(&body, "\"b\"", cut_once),
-    );
+    let first = slow(&body, "\"a\"", unchanged);
+    let second = slow(&body, "\"b\"", cut_once);
     spread(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!([first.most_at_once(), second.most_at_once()], [1, 1]);
+    assert_exact(&folder, &body);
+    assert_eq!([first.max_concurrent(), second.max_concurrent()], [1, 1]);
     let asked = second.requests();
     assert_eq!(asked[0].field("If-Range"), None);
     assert!(
@@ -281,16 +298,17 @@ fn mirror_of_equal_length_shares_segments_with_a_checksum() {
 
 #[test]
 fn remaining_mirror_completes_the_segments() {
-    let breaks = |request: &Request, answer: Answer| match request.first() {
-        None => answer.cut_at(1 << 20),
-        Some(_) => Answer::status(404),
+    let breaks = |request: &Request, response: Response| match request.range_start() {
+        None => response.truncated_at(1 << 20),
+        Some(_) => Response::status(404),
     };
-    let refuses = |_: &Request, _| Answer::status(404);
-    let has_no_ranges = |request: &Request, answer: Answer| match request.first() {
-        None => answer,
-        Some(_) => Answer::body(seeded(1, LARGE)).header("ETag", "\"a\""),
+    let refuses = |_: &Request, _| Response::status(404);
+    let has_no_ranges = |request: &Request, response: Response| match request.range_start() {
+        None => response,
+        Some(_) => Response::body(seeded(1, LARGE)).header("ETag", "\"a\""),
     };
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
     let honest = || slow(&body, "\"a\"", unchanged);
     for (first, second) in [
         (slow(&body, "\"a\"", breaks), honest()),
@@ -299,33 +317,32 @@ fn remaining_mirror_completes_the_segments() {
         (honest(), slow(&body, "\"a\"", has_no_ranges)),
         (
             honest(),
-            slow(&body, "\"a\"", |_, answer| answer.cut_at(100_000)),
+            slow(&body, "\"a\"", |_, response| response.truncated_at(100_000)),
         ),
     ] {
         spread(&folder, [&first, &second], "", &["--overwrite"]).code(0);
-        is_exact(&folder, &body);
+        assert_exact(&folder, &body);
     }
 }
 
 #[test]
 fn mismatching_segments_are_refetched_from_one_source() {
-    let (folder, body) = (Folder::new(), seeded(1, LARGE));
-    let (first, second) = (
-        slow(&body, "\"a\"", unchanged),
-        slow(&seeded(2, LARGE), "\"a\"", unchanged),
-    );
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let first = slow(&body, "\"a\"", unchanged);
+    let second = slow(&seeded(2, LARGE), "\"a\"", unchanged);
     spread(&folder, [&first, &second], &checksum(&body), &[])
         .code(0)
         .says("trying another source");
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
     assert!(
         second
             .requests()
             .iter()
-            .all(|asked| asked.first().is_some())
+            .all(|asked| asked.range_start().is_some())
     );
     assert_eq!(
-        firsts(&first)
+        range_starts(&first)
             .iter()
             .filter(|first| first.is_none())
             .count(),
@@ -336,13 +353,16 @@ fn mismatching_segments_are_refetched_from_one_source() {
 #[test]
 fn mixed_part_resumes_only_with_the_same_checksum() {
     for is_same in [true, false] {
-        let (folder, body) = (Folder::new(), seeded(1, LARGE));
+        let folder = Folder::new();
+        let body = seeded(1, LARGE);
         let is_mended = Arc::new(AtomicBool::new(false));
         let [first, second] = ["\"a\"", "\"b\""].map(|etag| {
             let is_mended = Arc::clone(&is_mended);
-            slow(&body, etag, move |_, answer| match is_mended.load(SeqCst) {
-                true => answer,
-                false => answer.cut_at(1 << 20),
+            slow(&body, etag, move |_, response| {
+                match is_mended.load(SeqCst) {
+                    true => response,
+                    false => response.truncated_at(1 << 20),
+                }
             })
         });
         let sum = checksum(&body);
@@ -356,7 +376,7 @@ fn mixed_part_resumes_only_with_the_same_checksum() {
             &["-c"],
         )
         .code(0);
-        is_exact(&folder, &body);
-        assert_eq!(first.requests()[asked].first().is_some(), is_same);
+        assert_exact(&folder, &body);
+        assert_eq!(first.requests()[asked].range_start().is_some(), is_same);
     }
 }

@@ -1,4 +1,4 @@
-//! What a file is called.
+//! File names.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,7 +19,8 @@ fn url_names_are_sanitized() {
         ("/.bashrc", ".bashrc"),
         ("/CON", "CON"),
     ] {
-        let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+        let folder = Folder::new();
+        let server = Server::start(|_| ok());
         fetch(&folder, [&server.url(path)]).code(0);
         assert_eq!(folder.names(), [name], "{path}");
     }
@@ -27,7 +28,8 @@ fn url_names_are_sanitized() {
 
 #[test]
 fn long_url_name_is_shortened() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
     let long = server.url(&format!("/{}.tar", "x".repeat(396)));
     fetch(&folder, [&long, &long]).code(0);
     let lengths: Vec<_> = folder.names().iter().map(String::len).collect();
@@ -38,10 +40,8 @@ fn long_url_name_is_shortened() {
 
 #[test]
 fn concurrent_urls_with_one_name_get_separate_files() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(|request| Answer::body(request.path.as_bytes())),
-    );
+    let folder = Folder::new();
+    let server = Server::start(|request| Response::body(request.path.as_bytes()));
     let urls: Vec<_> = (0..20)
         .map(|number| server.url(&format!("/{number}/f")))
         .collect();
@@ -61,7 +61,8 @@ fn concurrent_urls_with_one_name_get_separate_files() {
 
 #[test]
 fn existing_path_is_never_replaced() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
     let target = folder.write("target", "mine");
     folder.write("file", "mine");
     fs::create_dir(folder.path("folder")).unwrap();
@@ -81,7 +82,8 @@ fn existing_path_is_never_replaced() {
 
 #[test]
 fn part_of_a_killed_run_is_restarted() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
     folder.write("f.part", "old and longer than the new one");
     folder.write("f.part.json", "{}");
     fetch(&folder, [&server.url("/f")]).code(0);
@@ -91,13 +93,16 @@ fn part_of_a_killed_run_is_restarted() {
     );
 }
 
-/// Browsers call theirs so too, and a server may have a file of that name.
+/// Browsers use the same suffix, and a server may have a file of that name.
 #[test]
 fn foreign_part_file_is_never_removed() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
     folder.write("f.part", "of a browser");
     for options in [&["-j1"][..], &["-j1", "-c"], &["-j1", "--overwrite"]] {
-        let (part, whole, own) = (server.url("/g.part"), server.url("/g"), server.url("/f"));
+        let part = server.url("/g.part");
+        let whole = server.url("/g");
+        let own = server.url("/f");
         let line = [&["download"], options, &[&part, &whole, &own]].concat();
         folder.myapp(line).run().code(0);
         for name in ["f", "g", "g.part"] {
@@ -114,8 +119,9 @@ fn foreign_part_file_is_never_removed() {
 #[test]
 fn concurrent_processes_get_separate_files() {
     let body = seeded(3, LARGE);
-    let slow = Answer::body(body.clone()).delayed(Duration::from_millis(300));
-    let (folder, server) = (Folder::new(), Server::with([("/f", slow)]));
+    let slow = Response::body(body.clone()).delayed(Duration::from_millis(300));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", slow)]);
     let first = folder.myapp(["download", &server.url("/f")]).start();
     server.wait_for(1);
     fetch(&folder, [&server.url("/f")]).code(0);

@@ -1,4 +1,4 @@
-//! Where the bytes go, and what is left where they cannot.
+//! Output paths, devices and stdout, and outputs that cannot be written.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,7 +46,8 @@ fn output_path_is_used_as_given() {
 
 #[test]
 fn existing_output_is_kept_and_a_directory_refused() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()));
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
     folder.write("name", "mine");
     fetch(&folder, ["-o", "name", &server.url("/f")])
         .code(0)
@@ -64,7 +65,7 @@ fn existing_output_is_kept_and_a_directory_refused() {
 
 #[test]
 fn device_output_is_written() {
-    let (folder, ran) = fetch_f(Answer::body(seeded(1, LARGE)), &["-o", "/dev/null"]);
+    let (folder, ran) = fetch_f(Response::body(seeded(1, LARGE)), &["-o", "/dev/null"]);
     ran.code(0);
     assert!(folder.names().is_empty());
 }
@@ -72,7 +73,7 @@ fn device_output_is_written() {
 #[test]
 fn stdout_gets_only_the_body() {
     let body = seeded(5, LARGE);
-    let (folder, ran) = fetch_f(Answer::body(body.clone()), &["-o", "-"]);
+    let (folder, ran) = fetch_f(Response::body(body.clone()), &["-o", "-"]);
     let ran = ran.code(0).silent();
     assert!(ran.stdout == body);
     assert!(folder.names().is_empty());
@@ -80,7 +81,7 @@ fn stdout_gets_only_the_body() {
 
 #[test]
 fn stdout_gets_the_bytes_before_a_failure() {
-    let (_, ran) = fetch_f(Answer::body("abcdef").cut_at(3), &["-o", "-"]);
+    let (_, ran) = fetch_f(Response::body("abcdef").truncated_at(3), &["-o", "-"]);
     ran.code(4)
         .prints("abc")
         .says("incomplete response after 3");
@@ -88,7 +89,7 @@ fn stdout_gets_the_bytes_before_a_failure() {
 
 #[test]
 fn closed_stdout_ends_the_run_quietly() {
-    let server = Server::with([("/f", Answer::body(seeded(1, LARGE)))]);
+    let server = Server::with_paths([("/f", Response::body(seeded(1, LARGE)))]);
     let mut running = myapp(["download", "-o-", &server.url("/f")]).start();
     running.close_stdout();
     running.wait().code(141).silent();
@@ -128,9 +129,9 @@ fn full_disk_is_reported_before_a_body_of_known_length() {
         );
     };
     mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
-    let long = Answer::body(seeded(1, LARGE));
-    for (answer, kept) in [(long.clone(), 0), (long.chunked(), 2)] {
-        let server = Server::with([("/f", answer)]);
+    let long = Response::body(seeded(1, LARGE));
+    for (response, kept) in [(long.clone(), 0), (long.chunked(), 2)] {
+        let server = Server::with_paths([("/f", response)]);
         let ran = fetch(&folder, ["-d", "small", &server.url("/f")]);
         let left = fs::read_dir(&mounted).unwrap().count();
         if ran.status.code() != Some(3) || left != kept {
@@ -144,8 +145,9 @@ fn full_disk_is_reported_before_a_body_of_known_length() {
 
 #[test]
 fn incomplete_file_has_a_part_name() {
-    let stalled = Answer::body(seeded(1, LARGE)).stalled_at(HALF);
-    let (folder, server) = (Folder::new(), Server::with([("/f", stalled)]));
+    let stalled = Response::body(seeded(1, LARGE)).stalled_at(HALF);
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", stalled)]);
     let running = folder.myapp(["download", &server.url("/f")]).start();
     until(|| folder.names().iter().any(|name| name == "f.part"));
     assert!(!folder.path("f").exists());

@@ -1,47 +1,38 @@
-//! The built program against servers and proxies that others have written: every file comes byte
-//! for byte, straight and through each proxy.
+//! The built program against third-party servers and proxies: every file is exact, directly and
+//! through each proxy.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
 use rustix::process::Signal;
 
 use super::*;
+use crate::harness::ports::{ChildGuard, start_on_free_port};
 
 const MANY: u64 = 100;
 
-/// So large that it is killed in the middle.
+/// Large enough to kill the program before the file is complete.
 const HUGE: usize = 64 << 20;
 
-/// A program that listens, killed when dropped.
+/// Third-party program that listens on a port.
 pub(super) struct Listening {
-    child: Child,
+    _program: ChildGuard,
     pub(super) port: u16,
 }
 
 impl Listening {
-    pub(super) fn start(command: &mut Command, port: u16) -> Self {
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut listening = Self { child, port };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                listening.child.try_wait().unwrap().is_none(),
-                "it ended: {command:?}"
-            );
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "it does not listen: {command:?}"
-            );
-            thread::sleep(Duration::from_millis(10));
+    /// Starts the program that `command` returns for a port.
+    fn start(command: impl Fn(u16) -> Command) -> Self {
+        let (program, port) = start_on_free_port(|port| {
+            let mut command = command(port);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            ChildGuard::spawn(&mut command)
+        });
+        Self {
+            _program: program,
+            port,
         }
-        listening
     }
 
     fn url(&self) -> String {
@@ -49,86 +40,62 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub(super) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-/// Starts nginx, which serves `files` of the folder and logs what it did of each connection.
+/// Starts nginx, which serves `files` of the folder and logs its requests.
 pub(super) fn nginx(folder: &Folder, listen: &str, more: &str) -> Listening {
-    let port = free_port();
     let root = folder.path("");
     let root = root.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {root}/{kind};"))
         .concat();
-    let config = format!(
-        "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
-         events {{}}
-         http {{
-           {temporary} log_format it '$connection $ssl_session_reused $request';
-           access_log {root}/log it; root {root}/files;
-           server {{ listen 127.0.0.1:{port} {listen}; {more} }}
-         }}"
-    );
-    let path = folder.write("nginx.conf", config);
-    Listening::start(
-        Command::new("nginx")
-            .arg("-p")
-            .arg(folder.path(""))
-            .arg("-c")
-            .arg(path),
-        port,
-    )
+    Listening::start(|port| {
+        let config = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
+             events {{}}
+             http {{
+               {temporary} log_format it '$connection $ssl_session_reused $request';
+               access_log {root}/log it; root {root}/files;
+               server {{ listen 127.0.0.1:{port} {listen}; {more} }}
+             }}"
+        );
+        let config = folder.write("nginx.conf", config);
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder.path("")).arg("-c").arg(config);
+        command
+    })
 }
 
 pub(super) fn python(folder: &Folder) -> Listening {
-    let port = free_port();
-    let mut command = Command::new("python3");
-    command
-        .args(["-m", "http.server", "--bind", "127.0.0.1", "-d"])
-        .arg(folder.path("files"));
-    Listening::start(command.arg(port.to_string()), port)
+    Listening::start(|port| {
+        let mut command = Command::new("python3");
+        command
+            .args(["-m", "http.server", "--bind", "127.0.0.1", "-d"])
+            .arg(folder.path("files"))
+            .arg(port.to_string());
+        command
+    })
 }
 
 fn tinyproxy(folder: &Folder) -> Listening {
-    let port = free_port();
-    let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
-    let config = folder.write("tinyproxy.conf", config);
-    Listening::start(
-        Command::new("tinyproxy").arg("-d").arg("-c").arg(config),
-        port,
-    )
+    Listening::start(|port| {
+        let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
+        let config = folder.write("tinyproxy.conf", config);
+        let mut command = Command::new("tinyproxy");
+        command.arg("-d").arg("-c").arg(config);
+        command
+    })
 }
 
 fn microsocks() -> Listening {
-    let port = free_port();
-    let mut command = Command::new("microsocks");
-    command.args([
-        "-i",
-        "127.0.0.1",
-        "-p",
-        &port.to_string(),
-        "-u",
-        "user",
-        "-P",
-        "secret",
-    ]);
-    Listening::start(&mut command, port)
+    Listening::start(|port| {
+        let mut command = Command::new("microsocks");
+        command
+            .args(["-i", "127.0.0.1", "-u", "user", "-P", "secret", "-p"])
+            .arg(port.to_string());
+        command
+    })
 }
 
-/// What the servers serve.
+/// Returns a folder with the files that the servers serve.
 fn site() -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.path("files")).unwrap();
@@ -138,16 +105,16 @@ fn site() -> Folder {
     for number in 0..MANY {
         folder.write(&format!("files/{number}"), seeded(number, 3000));
     }
-    // So old that its date proves a version.
+    // Old enough for its date to be a strong validator.
     let huge = fs::File::open(folder.path("files/huge")).unwrap();
     huge.set_modified(UNIX_EPOCH + Duration::from_secs(784_111_777))
         .unwrap();
     folder
 }
 
-/// Fetches everything with these options.
+/// Downloads all files with these options and compares them.
 #[track_caller]
-fn gives_everything(server: &Listening, options: &[&str]) {
+fn assert_serves_all(server: &Listening, options: &[&str]) {
     let folder = Folder::new();
     let url = |name: &str| format!("{}/{name}", server.url());
     let program =
@@ -189,7 +156,7 @@ fn gives_everything(server: &Listening, options: &[&str]) {
 #[ignore = "peer: nginx"]
 fn nginx_serves_all_files() {
     let site = site();
-    gives_everything(&nginx(&site, "", ""), &[]);
+    assert_serves_all(&nginx(&site, "", ""), &[]);
     let log = String::from_utf8(site.read("log")).unwrap();
     assert_eq!(log.matches("/huge").count(), 2, "{log}");
 }
@@ -197,34 +164,36 @@ fn nginx_serves_all_files() {
 #[test]
 #[ignore = "peer: python3"]
 fn python_serves_all_files() {
-    gives_everything(&python(&site()), &[]);
+    assert_serves_all(&python(&site()), &[]);
 }
 
 #[test]
 #[ignore = "peer: nginx, python3 and tinyproxy"]
 fn tinyproxy_forwards_all_files() {
-    let (folder, site) = (Folder::new(), site());
+    let folder = Folder::new();
+    let site = site();
     let proxy = tinyproxy(&folder);
     let named = format!("http://user:secret@127.0.0.1:{}", proxy.port);
-    gives_everything(&nginx(&site, "", ""), &["--proxy", &named]);
-    gives_everything(&python(&site), &["--proxy", &named]);
-    lets_in(&named);
+    assert_serves_all(&nginx(&site, "", ""), &["--proxy", &named]);
+    assert_serves_all(&python(&site), &["--proxy", &named]);
+    assert_authenticates(&named);
 }
 
 #[test]
 #[ignore = "peer: nginx, python3 and microsocks"]
 fn microsocks_forwards_all_files() {
-    let (proxy, site) = (microsocks(), site());
+    let proxy = microsocks();
+    let site = site();
     for scheme in ["socks5", "socks5h"] {
         let named = format!("{scheme}://user:secret@127.0.0.1:{}", proxy.port);
-        gives_everything(&nginx(&site, "", ""), &["--proxy", &named]);
-        gives_everything(&python(&site), &["--proxy", &named]);
-        lets_in(&named);
+        assert_serves_all(&nginx(&site, "", ""), &["--proxy", &named]);
+        assert_serves_all(&python(&site), &["--proxy", &named]);
+        assert_authenticates(&named);
     }
 }
 
-/// Fetches over TLS through this proxy, and fails with another password.
-fn lets_in(named: &str) {
+/// Downloads over TLS through this proxy, and fails with a wrong password.
+fn assert_authenticates(named: &str) {
     let folder = Folder::new();
     let url = format!("https://localhost:{}/f", https::serve(&folder).port());
     fetch(&folder, ["--cacert", "ca.pem", "--proxy", named, &url]).code(0);

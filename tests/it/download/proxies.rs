@@ -6,23 +6,25 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::https;
-use crate::harness::http::{Answer, Server};
+use crate::harness::http::{Response, Server};
+use crate::harness::ports::RefusingPort;
 use crate::harness::{Folder, Program, Ran};
 
 /// `Basic` of `user:secret`.
 const LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
 
-/// A proxy on plain sockets, and what clients have asked it.
+/// Proxy on plain sockets that records its requests.
 struct Proxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// Serves each connection so; what it says it was asked is remembered.
+    /// Starts a proxy that runs `serve` on each connection; `serve` records requests.
     fn serve(serve: fn(TcpStream, &mut dyn FnMut(String)) -> Option<()>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::default());
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::default();
         let seen: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -59,11 +61,12 @@ fn read(stream: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Passes bytes on in both directions until both have ended.
+/// Copies bytes in both directions until both have ended.
 fn join(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
-    let (mut from, mut to) = (one.try_clone().ok()?, other.try_clone().ok()?);
+    let mut from = one.try_clone().ok()?;
+    let mut to = other.try_clone().ok()?;
     thread::spawn(move || {
-        // Either side may leave at any time.
+        // Either side may close at any time.
         let _ = std::io::copy(&mut from, &mut to);
         let _ = to.shutdown(std::net::Shutdown::Write);
     });
@@ -72,7 +75,7 @@ fn join(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
     Some(())
 }
 
-/// Opens tunnels; of requests as a whole it answers the first lines of their heads.
+/// Starts a proxy that opens tunnels, and replies to other requests with their request line.
 fn http_proxy() -> Proxy {
     Proxy::serve(|mut stream, ask| {
         while let Some(head) = read_head(&mut stream) {
@@ -83,17 +86,17 @@ fn http_proxy() -> Proxy {
                 stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
                 return join(stream, to);
             }
-            let answer = format!(
+            let response = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}",
                 line.len()
             );
-            stream.write_all(answer.as_bytes()).ok()?;
+            stream.write_all(response.as_bytes()).ok()?;
         }
         Some(())
     })
 }
 
-/// A SOCKS5 proxy for whoever brings a login; it resolves no names but knows `inside.invalid`.
+/// Starts a SOCKS5 proxy that requires a login; the only name that it resolves is `inside.invalid`.
 fn socks_proxy() -> Proxy {
     Proxy::serve(|mut stream, ask| {
         let [_, count] = read(&mut stream, 2)?[..] else {
@@ -134,8 +137,8 @@ fn socks_proxy() -> Proxy {
     })
 }
 
-fn ok() -> Answer {
-    Answer::body("good")
+fn ok() -> Response {
+    Response::body("good")
 }
 
 fn program(folder: &Folder, line: &[&str]) -> Program {
@@ -162,7 +165,8 @@ fn http_proxy_gets_the_absolute_url_and_its_password() {
 
 #[test]
 fn https_uses_a_connect_tunnel() {
-    let (folder, proxy) = (Folder::new(), http_proxy());
+    let folder = Folder::new();
+    let proxy = http_proxy();
     let server = https::serve(&folder);
     let named = proxy.url("http").replace("//", "//user:secret@");
     let url = format!("https://localhost:{}/f", server.port());
@@ -180,7 +184,8 @@ fn https_uses_a_connect_tunnel() {
 
 #[test]
 fn proxy_connections_are_reused() {
-    let (folder, proxy) = (Folder::new(), http_proxy());
+    let folder = Folder::new();
+    let proxy = http_proxy();
     let line = [
         "download",
         "-j1",
@@ -201,8 +206,11 @@ fn proxy_connections_are_reused() {
 
 #[test]
 fn environment_sets_proxy_and_exceptions() {
-    let (folder, proxy, server) = (Folder::new(), http_proxy(), Server::with([("/f", ok())]));
-    let (named, url) = (proxy.url("http"), server.url("/f"));
+    let folder = Folder::new();
+    let proxy = http_proxy();
+    let server = Server::with_paths([("/f", ok())]);
+    let named = proxy.url("http");
+    let url = server.url("/f");
     let through = format!("GET {url} HTTP/1.1");
     for (variables, line, says) in [
         (&[("http_proxy", &*named)][..], &[][..], &*through),
@@ -241,7 +249,8 @@ fn environment_sets_proxy_and_exceptions() {
 
 #[test]
 fn socks5_resolves_locally_and_socks5h_remotely() {
-    let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
+    let proxy = socks_proxy();
+    let server = Server::with_paths([("/f", ok())]);
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let named = |scheme: &str| proxy.url(scheme).replace("//", "//user:secret@");
     fetch(&[
@@ -271,7 +280,8 @@ fn socks5_resolves_locally_and_socks5h_remotely() {
 
 #[test]
 fn socks5_tries_every_address_of_a_name() {
-    let (proxy, server) = (socks_proxy(), Server::with([("/f", ok())]));
+    let proxy = socks_proxy();
+    let server = Server::with_paths([("/f", ok())]);
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let named = proxy.url("socks5").replace("//", "//user:secret@");
     let [closed, open] = ["127.0.0.2", "127.0.0.1"].map(|ip| format!("a.invalid:{port}:{ip}"));
@@ -301,8 +311,9 @@ fn socks5_tries_every_address_of_a_name() {
     ])
     .code(4)
     .says("connection refused");
-    // Whoever is not let in knocks once.
-    let (asked, wrong) = (proxy.asked().len(), named.replace("secret", "wrong"));
+    // A rejected login is not retried with another address.
+    let asked = proxy.asked().len();
+    let wrong = named.replace("secret", "wrong");
     fetch(&[
         "--resolve",
         &closed,
@@ -318,7 +329,8 @@ fn socks5_tries_every_address_of_a_name() {
 
 #[test]
 fn tls_works_through_socks() {
-    let (folder, proxy) = (Folder::new(), socks_proxy());
+    let folder = Folder::new();
+    let proxy = socks_proxy();
     let url = format!("https://localhost:{}/f", https::serve(&folder).port());
     let named = proxy.url("socks5h").replace("//", "//user:secret@");
     let line = ["--cacert", "ca.pem", "--proxy", &named, &url];
@@ -352,10 +364,8 @@ fn proxy_authentication_failure_hides_the_password() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn proxy_failure_names_proxy_and_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let port = RefusingPort::new();
+    let closed = port.address();
     let bad = Proxy::serve(|mut stream, _| {
         read_head(&mut stream)?;
         stream

@@ -1,4 +1,4 @@
-//! Redirects: which are followed, and what goes along.
+//! Redirect policy, and the headers of redirected requests.
 
 use super::*;
 use crate::harness::http::Certificate;
@@ -6,11 +6,12 @@ use crate::harness::http::Certificate;
 #[test]
 fn redirect_keeps_the_name_of_the_first_url() {
     for status in [301, 302, 303, 307, 308] {
-        let answers = [
-            ("/f", Answer::redirect(status, "b/é?x=1")),
+        let responses = [
+            ("/f", Response::redirect(status, "b/é?x=1")),
             ("/b/%C3%A9?x=1", ok()),
         ];
-        let (folder, server) = (Folder::new(), Server::with(answers));
+        let folder = Folder::new();
+        let server = Server::with_paths(responses);
         fetch(&folder, [&server.url("/f")]).code(0);
         assert_eq!(folder.names(), ["f"]);
         assert_eq!(server.connections(), 1);
@@ -21,7 +22,7 @@ fn redirect_keeps_the_name_of_the_first_url() {
 fn redirects_are_limited_to_twenty() {
     let hops = |count: usize| {
         let server = Server::start(move |request| match request.path[1..].parse::<usize>() {
-            Ok(hop) if hop < count => Answer::redirect(302, format!("/{}", hop + 1)),
+            Ok(hop) if hop < count => Response::redirect(302, format!("/{}", hop + 1)),
             _ => ok(),
         });
         fetch(&Folder::new(), [&server.url("/0")])
@@ -44,11 +45,11 @@ fn invalid_redirects_are_refused() {
         ("ftp://127.0.0.1/f", "unsupported scheme: ftp://127.0.0.1/f"),
         ("http://[", "not a URL"),
     ] {
-        fails(Answer::redirect(302, location), &[], 7, says);
+        assert_fails(Response::redirect(302, location), &[], 7, says);
     }
-    fails(Answer::status(302), &[], 7, "no Location header");
-    fails(
-        Answer::redirect(302, "/g"),
+    assert_fails(Response::status(302), &[], 7, "no Location header");
+    assert_fails(
+        Response::redirect(302, "/g"),
         &["--max-redirs", "0"],
         7,
         "more than 0 redirects",
@@ -57,11 +58,11 @@ fn invalid_redirects_are_refused() {
 
 #[test]
 fn redirect_strips_credential_headers() {
-    let other = Server::with([("/g", ok())]);
+    let other = Server::with_paths([("/g", ok())]);
     let place = other.url("/g").replace("http://", "http://user:secret@");
-    let first = Server::with([
-        ("/f", Answer::redirect(302, "/e")),
-        ("/e", Answer::redirect(302, place)),
+    let first = Server::with_paths([
+        ("/f", Response::redirect(302, "/e")),
+        ("/e", Response::redirect(302, place)),
     ]);
     let secrets = [
         "Authorization",
@@ -98,7 +99,7 @@ fn redirect_strips_credential_headers() {
 
 #[test]
 fn error_after_a_redirect_names_the_final_url() {
-    let server = Server::with([("/f", Answer::redirect(302, "/g?secret"))]);
+    let server = Server::with_paths([("/f", Response::redirect(302, "/g?secret"))]);
     let says = format!(
         "download {}: {}?…: HTTP status 404",
         server.url("/f"),
@@ -112,10 +113,11 @@ fn error_after_a_redirect_names_the_final_url() {
 #[test]
 fn https_downgrade_is_refused_by_default() {
     let certificate = Certificate::of(&["127.0.0.1"]);
-    let plain = Server::with([("/g", ok())]);
-    let (folder, place) = (Folder::new(), plain.url("/g"));
+    let plain = Server::with_paths([("/g", ok())]);
+    let folder = Folder::new();
+    let place = plain.url("/g");
     folder.write("ca.pem", &certificate.pem);
-    let server = Server::start_tls(&certificate, move |_| Answer::redirect(301, &place));
+    let server = Server::start_tls(&certificate, move |_| Response::redirect(301, &place));
     let url = server.url("/f");
     fetch(&folder, ["--cacert", "ca.pem", &url])
         .code(7)

@@ -1,4 +1,4 @@
-//! `myapp download` goes on where it broke, and never puts two versions of a file together.
+//! Resume: interrupted downloads continue, and versions are never mixed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::http::{Answer, Request, Server, seeded};
+use crate::harness::http::{Request, Response, Server, seeded};
 use crate::harness::{Folder, Ran};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
-/// Where the first answer is cut.
-const CUT: usize = 3 << 20;
+/// Length at which the first response is truncated.
+const CUT_LEN: usize = 3 << 20;
 
 const OLD: (&str, &str) = ("Last-Modified", "Sun, 06 Nov 1994 08:00:00 GMT");
 const LATER: (&str, &str) = ("Date", "Sun, 06 Nov 1994 09:00:00 GMT");
 
-/// What the server gives to the n-th request, from 0.
-fn serve(answer: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Server {
+/// Starts a server whose handler gets the number of the request, from 0.
+fn serve(response: impl Fn(usize, &Request) -> Response + Send + Sync + 'static) -> Server {
     let asked = Mutex::new(0);
     Server::start(move |request| {
         let mut asked = asked.lock().unwrap();
         *asked += 1;
-        answer(*asked - 1, request)
+        response(*asked - 1, request)
     })
 }
 
@@ -37,21 +37,21 @@ fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
         .run()
 }
 
-/// Runs once into a cut, and again with `-c`; then the file is this, and nothing else is there.
+/// Runs into a truncated response, then again with `-c`, and checks the file and the folder.
 #[track_caller]
-fn second_run_gives(server: &Server, body: &[u8]) -> Ran {
+fn assert_second_run_gives(server: &Server, body: &[u8]) -> Ran {
     let folder = Folder::new();
     fetch(&folder, server, &["--retry", "0"]).code(4);
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     let ran = fetch(&folder, server, &["-c", "--retry", "0"])
         .code(0)
         .prints("");
-    is_exact(&folder, body);
+    assert_exact(&folder, body);
     ran
 }
 
 #[track_caller]
-fn is_exact(folder: &Folder, body: &[u8]) {
+fn assert_exact(folder: &Folder, body: &[u8]) {
     assert_eq!(folder.names(), ["f"]);
     assert!(
         folder.read("f") == body,
@@ -60,26 +60,27 @@ fn is_exact(folder: &Folder, body: &[u8]) {
     );
 }
 
-/// Where the ranges began that were asked for; `None` for the whole file.
-fn firsts(server: &Server) -> Vec<Option<usize>> {
-    server.requests().iter().map(Request::first).collect()
+/// Returns the starts of the requested ranges; `None` for the whole file.
+fn range_starts(server: &Server) -> Vec<Option<usize>> {
+    server.requests().iter().map(Request::range_start).collect()
 }
 
-// Within a run.
+// In one run.
 
 #[test]
 fn interrupted_body_resumes() {
     let body = seeded(1, LARGE);
-    let (folder, whole) = (Folder::new(), body.clone());
+    let folder = Folder::new();
+    let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, "\"a\""),
     });
     fetch(&folder, &server, &[])
         .code(0)
         .says("incomplete response after 3145728");
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, Some(CUT)]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, Some(CUT_LEN)]);
     assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
     assert!(
         server.sent() <= LARGE + (64 << 10),
@@ -91,16 +92,17 @@ fn interrupted_body_resumes() {
 #[test]
 fn old_last_modified_is_a_validator() {
     let body = seeded(1, LARGE);
-    let (folder, whole) = (Folder::new(), body.clone());
+    let folder = Folder::new();
+    let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => Answer::body(&whole[..])
+        0 => Response::body(&whole[..])
             .header(OLD.0, OLD.1)
             .header(LATER.0, LATER.1)
-            .cut_at(CUT),
-        _ => Answer::part(&whole, request.first().unwrap(), LARGE).header(OLD.0, OLD.1),
+            .truncated_at(CUT_LEN),
+        _ => Response::part(&whole, request.range_start().unwrap(), LARGE).header(OLD.0, OLD.1),
     });
     fetch(&folder, &server, &[]).code(0);
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
     assert_eq!(server.requests()[1].field("If-Range"), Some(OLD.1));
 }
 
@@ -108,14 +110,15 @@ fn old_last_modified_is_a_validator() {
 fn without_validators_the_overlap_is_compared() {
     for etag in ["", "W/\"weak\""] {
         let body = seeded(1, LARGE);
-        let (folder, whole) = (Folder::new(), body.clone());
+        let folder = Folder::new();
+        let whole = body.clone();
         let server = serve(move |number, request| match number {
-            0 => request.honestly(&whole, etag).cut_at(CUT),
-            _ => request.honestly(&whole, etag),
+            0 => request.respond_with(&whole, etag).truncated_at(CUT_LEN),
+            _ => request.respond_with(&whole, etag),
         });
         fetch(&folder, &server, &[]).code(0);
-        is_exact(&folder, &body);
-        assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10))]);
+        assert_exact(&folder, &body);
+        assert_eq!(range_starts(&server), [None, Some(CUT_LEN - (32 << 10))]);
         assert_eq!(server.requests()[1].field("If-Range"), None);
         assert!(
             server.sent() <= LARGE + (64 << 10),
@@ -127,32 +130,38 @@ fn without_validators_the_overlap_is_compared() {
 
 #[test]
 fn differing_overlap_restarts() {
-    let (old, new) = (seeded(1, LARGE), seeded(2, LARGE));
-    let (folder, body) = (Folder::new(), new.clone());
+    let old = seeded(1, LARGE);
+    let new = seeded(2, LARGE);
+    let folder = Folder::new();
+    let body = new.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&old, "").cut_at(CUT),
-        _ => request.honestly(&new, ""),
+        0 => request.respond_with(&old, "").truncated_at(CUT_LEN),
+        _ => request.respond_with(&new, ""),
     });
     fetch(&folder, &server, &[])
         .code(0)
         .says("differ from those of the server");
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, Some(CUT - (32 << 10)), None]);
+    assert_exact(&folder, &body);
+    assert_eq!(
+        range_starts(&server),
+        [None, Some(CUT_LEN - (32 << 10)), None]
+    );
 }
 
 #[test]
 fn short_partial_responses_are_continued() {
     let body = seeded(1, 100_000);
-    let (folder, whole) = (Folder::new(), body.clone());
-    let server = serve(move |number, request| match request.first() {
-        None => request.honestly(&whole, "\"a\"").cut_at(1000),
+    let folder = Folder::new();
+    let whole = body.clone();
+    let server = serve(move |number, request| match request.range_start() {
+        None => request.respond_with(&whole, "\"a\"").truncated_at(1000),
         Some(first) if number < 9 => {
-            Answer::part(&whole, first, first + 10_000).header("ETag", "\"a\"")
+            Response::part(&whole, first, first + 10_000).header("ETag", "\"a\"")
         }
-        Some(_) => request.honestly(&whole, "\"a\""),
+        Some(_) => request.respond_with(&whole, "\"a\""),
     });
     fetch(&folder, &server, &["--retry", "1"]).code(0);
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
     assert_eq!(server.requests().len(), 10);
 }
 
@@ -160,17 +169,18 @@ fn short_partial_responses_are_continued() {
 fn expired_redirect_target_is_requested_again() {
     for status in [403, 410] {
         let body = seeded(1, LARGE);
-        let (folder, whole) = (Folder::new(), body.clone());
+        let folder = Folder::new();
+        let whole = body.clone();
         let server = serve(move |number, request| match (&request.path[..], number) {
-            ("/f", 0) => Answer::redirect(302, "/signed?1"),
-            ("/f", 2) => Answer::redirect(302, "/signed?1"),
-            ("/f", _) => Answer::redirect(302, "/signed?2"),
-            ("/signed?1", 1) => request.honestly(&whole, "\"a\"").cut_at(CUT),
-            ("/signed?1", _) => Answer::status(status),
-            _ => request.honestly(&whole, "\"a\""),
+            ("/f", 0) => Response::redirect(302, "/signed?1"),
+            ("/f", 2) => Response::redirect(302, "/signed?1"),
+            ("/f", _) => Response::redirect(302, "/signed?2"),
+            ("/signed?1", 1) => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+            ("/signed?1", _) => Response::status(status),
+            _ => request.respond_with(&whole, "\"a\""),
         });
         fetch(&folder, &server, &[]).code(0);
-        is_exact(&folder, &body);
+        assert_exact(&folder, &body);
         assert_eq!(server.requests().len(), 6);
     }
 }
@@ -180,16 +190,17 @@ fn stdout_resumes_or_reports_that_it_cannot() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, "\"a\""),
     });
     let ran = fetch(&Folder::new(), &server, &["-o", "-"]).code(0);
     assert!(ran.stdout == body);
-    let (old, new) = (seeded(1, LARGE), seeded(2, LARGE));
-    let begin = old[..CUT].to_vec();
+    let old = seeded(1, LARGE);
+    let new = seeded(2, LARGE);
+    let begin = old[..CUT_LEN].to_vec();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&old, "\"a\"").cut_at(CUT),
-        _ => request.honestly(&new, "\"b\""),
+        0 => request.respond_with(&old, "\"a\"").truncated_at(CUT_LEN),
+        _ => request.respond_with(&new, "\"b\""),
     });
     let ran = fetch(&Folder::new(), &server, &["-o", "-"])
         .code(4)
@@ -197,78 +208,80 @@ fn stdout_resumes_or_reports_that_it_cannot() {
     assert!(ran.stdout == begin);
 }
 
-// Across runs.
+// In a later run.
 
 #[test]
 fn later_run_resumes() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, "\"a\""),
     });
-    second_run_gives(&server, &body);
-    assert_eq!(firsts(&server), [None, Some(CUT)]);
+    assert_second_run_gives(&server, &body);
+    assert_eq!(range_starts(&server), [None, Some(CUT_LEN)]);
     assert_eq!(server.requests()[1].field("If-Range"), Some("\"a\""));
 }
 
 #[test]
 fn without_continue_the_part_is_restarted() {
     let body = seeded(1, LARGE);
-    let (folder, whole) = (Folder::new(), body.clone());
+    let folder = Folder::new();
+    let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, "\"a\""),
     });
     fetch(&folder, &server, &["--retry", "0"]).code(4);
     fetch(&folder, &server, &[]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, None]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, None]);
 }
 
 #[test]
 fn changed_file_is_restarted() {
-    for length in [LARGE, LARGE - 1, LARGE + 1, CUT, 100] {
-        let (old, new) = (seeded(1, LARGE), seeded(2, length));
+    for length in [LARGE, LARGE - 1, LARGE + 1, CUT_LEN, 100] {
+        let old = seeded(1, LARGE);
+        let new = seeded(2, length);
         let body = new.clone();
         let server = serve(move |number, request| match number {
-            0 => request.honestly(&old, "\"a\"").cut_at(CUT),
-            _ => request.honestly(&new, "\"b\""),
+            0 => request.respond_with(&old, "\"a\"").truncated_at(CUT_LEN),
+            _ => request.respond_with(&new, "\"b\""),
         });
-        second_run_gives(&server, &body).says("changed on the server");
+        assert_second_run_gives(&server, &body).says("changed on the server");
     }
 }
 
 #[test]
 fn mismatching_partial_response_restarts() {
     let body = seeded(1, LARGE);
-    let part = |first, end| Answer::part(&seeded(1, LARGE), first, end).header("ETag", "\"a\"");
-    let other = Answer::part(&seeded(2, LARGE + 1), CUT, LARGE).header("ETag", "\"a\"");
-    let plain = Answer::part(&seeded(2, LARGE), CUT, LARGE);
-    let multipart = part(CUT, LARGE).header("Content-Type", "multipart/byteranges; boundary=x");
-    let encoded = part(CUT, LARGE).header("Content-Encoding", "gzip");
+    let part = |first, end| Response::part(&seeded(1, LARGE), first, end).header("ETag", "\"a\"");
+    let other = Response::part(&seeded(2, LARGE + 1), CUT_LEN, LARGE).header("ETag", "\"a\"");
+    let plain = Response::part(&seeded(2, LARGE), CUT_LEN, LARGE);
+    let multipart = part(CUT_LEN, LARGE).header("Content-Type", "multipart/byteranges; boundary=x");
+    let encoded = part(CUT_LEN, LARGE).header("Content-Encoding", "gzip");
     for (wrong, says) in [
-        (part(CUT - 1, LARGE), "starts at another offset"),
+        (part(CUT_LEN - 1, LARGE), "starts at another offset"),
         (part(0, LARGE), "starts at another offset"),
         (other, "different file length"),
         (plain.clone().header("ETag", "\"b\""), "different ETag"),
         (plain, "different ETag"),
         (multipart, "missing or invalid Content-Range"),
         (encoded, "different Content-Encoding"),
-        (Answer::status(416), "not the complete file"),
+        (Response::status(416), "not the complete file"),
         (
-            Answer::status(416).header("Content-Range", "bytes */100"),
+            Response::status(416).header("Content-Range", "bytes */100"),
             "not the complete file",
         ),
     ] {
         let whole = body.clone();
         let server = serve(move |number, request| match number {
-            0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+            0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
             1 => wrong.clone(),
-            _ => request.honestly(&whole, "\"a\""),
+            _ => request.respond_with(&whole, "\"a\""),
         });
-        second_run_gives(&server, &body).says(says);
-        assert_eq!(firsts(&server), [None, Some(CUT), None], "{says}");
+        assert_second_run_gives(&server, &body).says(says);
+        assert_eq!(range_starts(&server), [None, Some(CUT_LEN), None], "{says}");
     }
 }
 
@@ -277,11 +290,11 @@ fn partial_response_without_content_range_restarts() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-        1 => Answer::status(206).header("ETag", "\"a\""),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+        1 => Response::status(206).header("ETag", "\"a\""),
+        _ => request.respond_with(&whole, "\"a\""),
     });
-    second_run_gives(&server, &body).says("missing or invalid Content-Range");
+    assert_second_run_gives(&server, &body).says("missing or invalid Content-Range");
 }
 
 #[test]
@@ -289,36 +302,34 @@ fn ignored_if_range_is_retried_without_it() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
+        0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
         _ if request.field("If-Range").is_some() => {
-            Answer::body(&whole[..]).header("ETag", "\"a\"")
+            Response::body(&whole[..]).header("ETag", "\"a\"")
         }
-        _ => request.honestly(&whole, "\"a\""),
+        _ => request.respond_with(&whole, "\"a\""),
     });
-    second_run_gives(&server, &body);
-    assert_eq!(firsts(&server), [None, Some(CUT), Some(CUT)]);
+    assert_second_run_gives(&server, &body);
+    assert_eq!(range_starts(&server), [None, Some(CUT_LEN), Some(CUT_LEN)]);
 }
 
 #[test]
 fn full_response_keeps_the_part_until_it_is_passed() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
-    let (folder, server) = (
-        Folder::new(),
-        serve(move |number, _| {
-            let answer = Answer::body(&whole[..]).header("ETag", "\"a\"");
-            match number {
-                0 => answer.cut_at(CUT),
-                2 => answer.cut_at(1 << 20),
-                _ => answer,
-            }
-        }),
-    );
+    let folder = Folder::new();
+    let server = serve(move |number, _| {
+        let response = Response::body(&whole[..]).header("ETag", "\"a\"");
+        match number {
+            0 => response.truncated_at(CUT_LEN),
+            2 => response.truncated_at(1 << 20),
+            _ => response,
+        }
+    });
     fetch(&folder, &server, &["--retry", "0"]).code(4);
     fetch(&folder, &server, &["-c", "--retry", "0"]).code(4);
-    assert_eq!(folder.read("f.part").len(), CUT);
+    assert_eq!(folder.read("f.part").len(), CUT_LEN);
     fetch(&folder, &server, &["-c"]).code(0);
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
 }
 
 #[test]
@@ -326,19 +337,22 @@ fn without_validators_a_later_run_restarts() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "").cut_at(CUT),
-        _ => request.honestly(&whole, ""),
+        0 => request.respond_with(&whole, "").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, ""),
     });
-    second_run_gives(&server, &body);
-    assert_eq!(firsts(&server), [None, None]);
+    assert_second_run_gives(&server, &body);
+    assert_eq!(range_starts(&server), [None, None]);
 }
 
-/// A folder with a part of these bytes, and the state that a cut of `whole` leaves.
+/// Returns a folder with this part and the state of an interrupted download of `whole`.
 fn with_part(whole: &[u8], part: &[u8]) -> (Folder, Server) {
-    let (folder, whole) = (Folder::new(), whole.to_vec());
+    let folder = Folder::new();
+    let whole = whole.to_vec();
     let server = serve(move |number, request| match number {
-        0 => request.honestly(&whole, "\"a\"").cut_at(whole.len() / 2),
-        _ => request.honestly(&whole, "\"a\""),
+        0 => request
+            .respond_with(&whole, "\"a\"")
+            .truncated_at(whole.len() / 2),
+        _ => request.respond_with(&whole, "\"a\""),
     });
     fetch(&folder, &server, &["--retry", "0"]).code(4);
     folder.write("f.part", part);
@@ -350,15 +364,15 @@ fn complete_part_is_kept_and_oversized_part_restarts() {
     let body = seeded(1, 100_000);
     let (folder, server) = with_part(&body, &body);
     fetch(&folder, &server, &["-c"]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, Some(100_000)]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, Some(100_000)]);
 
     let (folder, server) = with_part(&body, &[&body[..], b"more"].concat());
     fetch(&folder, &server, &["-c"])
         .code(0)
         .says("not the complete file");
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, Some(100_004), None]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, Some(100_004), None]);
 }
 
 #[test]
@@ -366,8 +380,8 @@ fn file_length_overrides_the_recorded_offset() {
     let body = seeded(1, 100_000);
     let (folder, server) = with_part(&body, &body[..1000]);
     fetch(&folder, &server, &["-c"]).code(0);
-    is_exact(&folder, &body);
-    assert_eq!(firsts(&server), [None, Some(1000)]);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, Some(1000)]);
 }
 
 #[test]
@@ -396,25 +410,23 @@ fn invalid_resume_state_warns_and_restarts() {
         }
         fetch(&folder, &server, &["-c"]).code(0).says(says);
         if state.is_none() {
-            // It could be anybody's.
+            // It may belong to another program.
             assert_eq!(folder.read("f.part"), seeded(9, 1000));
             fs::remove_file(folder.path("f.part")).unwrap();
         }
-        is_exact(&folder, &body);
-        assert_eq!(firsts(&server), [None, None]);
+        assert_exact(&folder, &body);
+        assert_eq!(range_starts(&server), [None, None]);
     }
 }
 
 #[test]
 fn resume_state_is_private_and_holds_no_secrets() {
-    let (folder, server) = (
-        Folder::new(),
-        Server::start(|_| {
-            Answer::body(seeded(1, LARGE))
-                .header("ETag", "\"a\"")
-                .cut_at(CUT)
-        }),
-    );
+    let folder = Folder::new();
+    let server = Server::start(|_| {
+        Response::body(seeded(1, LARGE))
+            .header("ETag", "\"a\"")
+            .truncated_at(CUT_LEN)
+    });
     let url = server.url("/f?token=secret");
     let line = [
         "download",
@@ -438,11 +450,11 @@ fn resume_state_is_private_and_holds_no_secrets() {
 fn files_with_one_name_resume_their_own_parts() {
     let server = serve(|number, request| {
         let whole = seeded(request.path.len() as u64, LARGE);
-        let answer = request.honestly(&whole, &format!("\"{}\"", request.path));
+        let response = request.respond_with(&whole, &format!("\"{}\"", request.path));
         if number < 3 {
-            answer.cut_at(CUT)
+            response.truncated_at(CUT_LEN)
         } else {
-            answer
+            response
         }
     });
     let folder = Folder::new();
@@ -458,8 +470,8 @@ fn files_with_one_name_resume_their_own_parts() {
     for (name, seed) in [("f", 4), ("f.1", 5), ("f.2", 6)] {
         assert!(folder.read(name) == seeded(seed, LARGE), "{name}");
     }
-    assert_eq!(firsts(&server)[3..], [Some(CUT); 3]);
-    // Everything is there: nothing is asked for any more.
+    assert_eq!(range_starts(&server)[3..], [Some(CUT_LEN); 3]);
+    // All files are complete: no request is sent.
     let ran = folder.myapp(line("-c")).run().code(0);
     assert!(
         ran.stderr.contains("kept f: already complete"),
@@ -474,11 +486,11 @@ fn concurrent_processes_do_not_share_a_part() {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let server = serve(move |number, request| {
-        let answer = request.honestly(&whole, "\"a\"");
+        let response = request.respond_with(&whole, "\"a\"");
         if number == 0 {
-            answer.cut_at(CUT)
+            response.truncated_at(CUT_LEN)
         } else {
-            answer.delayed(Duration::from_millis(300))
+            response.delayed(Duration::from_millis(300))
         }
     });
     let folder = Folder::new();
@@ -495,10 +507,11 @@ fn concurrent_processes_do_not_share_a_part() {
 fn numbered_part_is_renamed_to_the_free_name() {
     let body = seeded(1, LARGE);
     for (taken, name) in [(None, "f"), (Some("f"), "f.1")] {
-        let (folder, whole) = (Folder::new(), body.clone());
+        let folder = Folder::new();
+        let whole = body.clone();
         let server = serve(move |number, request| match number {
-            0 => request.honestly(&whole, "\"a\"").cut_at(CUT),
-            _ => request.honestly(&whole, "\"a\""),
+            0 => request.respond_with(&whole, "\"a\"").truncated_at(CUT_LEN),
+            _ => request.respond_with(&whole, "\"a\""),
         });
         folder.write("f.part", "of a browser");
         fetch(&folder, &server, &["--retry", "0"]).code(4);
@@ -507,104 +520,104 @@ fn numbered_part_is_renamed_to_the_free_name() {
         fetch(&folder, &server, &["-c"])
             .code(0)
             .says(&format!("saved {name}:"));
-        assert_eq!(firsts(&server), [None, Some(CUT)]);
+        assert_eq!(range_starts(&server), [None, Some(CUT_LEN)]);
         assert!(folder.read(name) == body);
         assert_eq!(folder.read("f.part"), b"of a browser");
     }
 }
 
-// Killed.
+// After SIGKILL.
 
-/// The most that a program which takes bytes has not written yet: two pieces of 1 MiB, and what the
-/// test takes for read of the piece that the server is just sending.
-const UNWRITTEN: u64 = (2 << 20) + DRIP as u64;
+/// Largest number of received bytes that the program has not written yet: two pieces of 1 MiB, and
+/// the piece that the server is sending, which the test counts as received.
+const MAX_UNWRITTEN: u64 = (2 << 20) + PIECE_LEN as u64;
 
-/// What the server sends at once.
-const DRIP: usize = 256 << 10;
+/// Length of the pieces that the server sends.
+const PIECE_LEN: usize = 256 << 10;
 
-/// Kills the program at a random moment, again and again, until a run ends by itself; returns how
-/// often it was killed.
-fn killed_until_done(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
+/// Kills the program at random moments until a run completes, and returns the number of kills.
+fn kill_until_complete(random: &mut fastrand::Rng, arguments: &[&str]) -> usize {
     let body = seeded(1, LARGE);
     let whole = body.clone();
     let folder = Folder::new();
     let server = Server::start(move |request| {
         request
-            .honestly(&whole, "\"a\"")
-            .dripping(DRIP, Duration::from_millis(4))
+            .respond_with(&whole, "\"a\"")
+            .throttled(PIECE_LEN, Duration::from_millis(4))
     });
-    let (mut least, mut kills) = (0, 0);
+    let mut least = 0;
+    let mut kills = 0;
     let mut lengths = vec![0];
     loop {
-        // What is sent to a program that is dead counts for none.
+        // Bytes that are sent to a killed program do not count.
         server.wait_until_idle();
         let before = server.sent();
         let url = server.url("/f");
         let line = [&["download", "-c", &url], arguments].concat();
         let mut running = folder.myapp(line).start();
         let end = Instant::now() + Duration::from_millis(random.u64(..300));
-        while Instant::now() < end && !running.has_ended() {
+        while Instant::now() < end && !running.has_exited() {
             thread::sleep(Duration::from_millis(1));
         }
-        if running.has_ended() {
+        if running.has_exited() {
             running.wait().code(0);
             break;
         }
-        let taken = server.taken().saturating_sub(before);
+        let taken = server.delivered().saturating_sub(before);
         running.signal(Signal::KILL);
         drop(running);
         kills += 1;
         assert!(!folder.path("f").exists() || folder.read("f") == body);
-        // What is on disk is never less than before.
+        // The part never shrinks.
         let part = fs::metadata(folder.path("f.part")).map_or(0, |data| data.len());
         assert!(
             part >= least || folder.path("f").exists(),
             "{part} after {least}"
         );
         if arguments.is_empty() && !folder.path("f").exists() {
-            // A kill loses what is on its way to the disk: what is read and what is written.
+            // A kill loses only bytes that are read and not yet written.
             let least = least + taken as u64;
             assert!(
-                part + UNWRITTEN >= least,
+                part + MAX_UNWRITTEN >= least,
                 "{taken} taken: {part}, not {least} on the disk"
             );
         }
         least = part;
         lengths.push(part as usize);
     }
-    is_exact(&folder, &body);
+    assert_exact(&folder, &body);
     if arguments.is_empty() {
         fetches_only_what_was_missing(&server, &lengths);
     }
     kills
 }
 
-/// Each run has asked for what was behind one of these lengths of its part.
+/// Checks that each request starts at one of these lengths of the part.
 fn fetches_only_what_was_missing(server: &Server, lengths: &[usize]) {
     for request in server.requests() {
-        let first = request.first().unwrap_or(0);
+        let first = request.range_start().unwrap_or(0);
         assert!(lengths.contains(&first), "{first} of {lengths:?}");
         assert_eq!(request.field("If-Range").is_some(), first > 0);
     }
 }
 
-pub(super) fn killed(times: usize, arguments: &[&str]) {
+pub(super) fn kill_and_resume(times: usize, arguments: &[&str]) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
     while kills < times {
-        kills += killed_until_done(&mut random, arguments);
+        kills += kill_until_complete(&mut random, arguments);
     }
 }
 
 #[test]
 fn killed_download_resumes_exactly() {
-    killed(8, &[]);
+    kill_and_resume(8, &[]);
 }
 
 #[test]
 #[ignore = "slow: minutes"]
 fn download_killed_200_times_resumes_exactly() {
-    killed(200, &[]);
+    kill_and_resume(200, &[]);
 }

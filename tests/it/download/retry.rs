@@ -1,41 +1,42 @@
-//! `myapp download` tries again: when, how often, and when not.
+//! Retries: conditions, number, delays and deadlines.
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::until;
-use crate::harness::http::{Answer, Server, seeded};
+use crate::harness::http::{Response, Server, seeded};
+use crate::harness::ports::RefusingPort;
 use crate::harness::{Folder, Ran};
 
-/// Tries again at once, or nearly so.
-const SOON: [&str; 3] = ["download", "--retry-delay", "10ms"];
+/// Retries after a short delay.
+const SHORT_DELAY: [&str; 3] = ["download", "--retry-delay", "10ms"];
 
 #[track_caller]
 fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
-    folder.myapp([&SOON, arguments].concat()).run()
+    folder.myapp([&SHORT_DELAY, arguments].concat()).run()
 }
 
-/// Answers so the first `count` times, and with a file from then on.
-fn at_first(count: usize, answer: Answer) -> Server {
+/// Starts a server with this response to the first `count` requests, and a file from then on.
+fn respond_first(count: usize, response: Response) -> Server {
     let asked = AtomicUsize::new(0);
     Server::start(move |_| match asked.fetch_add(1, SeqCst) {
-        before if before < count => answer.clone(),
-        _ => Answer::body("good"),
+        before if before < count => response.clone(),
+        _ => Response::body("good"),
     })
 }
 
 #[test]
 fn transient_failures_are_retried() {
-    for answer in [408, 425, 429, 500, 502, 503, 504]
-        .map(Answer::status)
+    for response in [408, 425, 429, 500, 502, 503, 504]
+        .map(Response::status)
         .into_iter()
         .chain([
-            Answer::body("good").cut_at(2),
-            Answer::body("good").chunked().cut_at(0),
+            Response::body("good").truncated_at(2),
+            Response::body("good").chunked().truncated_at(0),
         ])
     {
-        let (folder, server) = (Folder::new(), at_first(2, answer));
+        let folder = Folder::new();
+        let server = respond_first(2, response);
         fetch(&folder, &[&server.url("/f")])
             .code(0)
             .prints("")
@@ -51,7 +52,8 @@ fn transient_failures_are_retried() {
 #[test]
 fn permanent_statuses_are_not_retried() {
     for (status, code) in [(400, 8), (401, 6), (403, 8), (404, 8), (410, 8), (501, 8)] {
-        let (folder, server) = (Folder::new(), at_first(1, Answer::status(status)));
+        let folder = Folder::new();
+        let server = respond_first(1, Response::status(status));
         fetch(&folder, &[&server.url("/f")]).code(code);
         assert!(folder.names().is_empty());
         assert_eq!(server.requests().len(), 1);
@@ -60,18 +62,17 @@ fn permanent_statuses_are_not_retried() {
 
 #[test]
 fn stalled_response_is_retried() {
-    let silent = Answer::body(seeded(1, 5000)).stalled_at(100);
-    let (folder, server) = (Folder::new(), at_first(1, silent));
+    let silent = Response::body(seeded(1, 5000)).stalled_at(100);
+    let folder = Folder::new();
+    let server = respond_first(1, silent);
     fetch(&folder, &["-T", "500ms", &server.url("/f")]).code(0);
     assert_eq!(folder.read("f"), b"good");
 }
 
 #[test]
 fn refused_connection_is_retried_as_configured() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let port = RefusingPort::new();
+    let closed = port.address();
     let ran = fetch(
         &Folder::new(),
         &["--retry", "3", &format!("http://{closed}/f")],
@@ -82,11 +83,9 @@ fn refused_connection_is_retried_as_configured() {
 
 #[test]
 fn retry_log_line_names_url_and_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let server = at_first(1, Answer::body("good").cut_at(2));
+    let port = RefusingPort::new();
+    let closed = port.address();
+    let server = respond_first(1, Response::body("good").truncated_at(2));
     for (url, code, cause) in [
         (
             server.url("/f"),
@@ -100,7 +99,7 @@ fn retry_log_line_names_url_and_cause() {
         ),
     ] {
         let ran = fetch(&Folder::new(), &["--retry", "1", &url]).code(code);
-        // The log has a thread of its own, so its lines may follow the error.
+        // The log has its own thread, so its lines may follow the error.
         let warning = ran
             .stderr
             .lines()
@@ -115,7 +114,8 @@ fn retry_log_line_names_url_and_cause() {
 
 #[test]
 fn unavailable_server_ends_after_all_retries() {
-    let (folder, server) = (Folder::new(), Server::start(|_| Answer::status(503)));
+    let folder = Folder::new();
+    let server = Server::start(|_| Response::status(503));
     let urls: Vec<_> = (0..8)
         .map(|number| server.url(&format!("/{number}")))
         .collect();
@@ -131,9 +131,10 @@ fn unavailable_server_ends_after_all_retries() {
 
 #[test]
 fn retry_after_pauses_only_its_host() {
-    let busy = Answer::status(429).header("Retry-After", "1");
-    let (folder, server) = (Folder::new(), at_first(1, busy));
-    let other = Server::start(|_| Answer::body("good"));
+    let busy = Response::status(429).header("Retry-After", "1");
+    let folder = Folder::new();
+    let server = respond_first(1, busy);
+    let other = Server::start(|_| Response::body("good"));
     let start = Instant::now();
     let mut running = folder
         .myapp(["download", "-j3", "--retry-delay", "10ms", "-"])
@@ -141,8 +142,9 @@ fn retry_after_pauses_only_its_host() {
         .start();
     running.write(format!("{}\n", server.url("/a")));
     server.wait_for(1);
-    // The answer is on its way; what is asked for now may come too early by that much.
-    std::thread::sleep(Duration::from_millis(300));
+    server.wait_until_idle();
+    // The second request must not be sent before the client has read the response to the first.
+    until(|| server.delivered() == server.sent() && running.sleeps());
     running.write(format!("{}\n{}\n", server.url("/b"), other.url("/c")));
     other.wait_for(1);
     assert!(start.elapsed() < Duration::from_secs(1));
@@ -157,10 +159,11 @@ fn retry_after_pauses_only_its_host() {
 fn paused_host_releases_its_job_slots() {
     let start = Instant::now();
     let held = Server::start(move |_| match start.elapsed() < Duration::from_secs(2) {
-        true => Answer::status(429).header("Retry-After", "3"),
-        false => Answer::body("good"),
+        true => Response::status(429).header("Retry-After", "3"),
+        false => Response::body("good"),
     });
-    let (folder, other) = (Folder::new(), Server::start(|_| Answer::body("good")));
+    let folder = Folder::new();
+    let other = Server::start(|_| Response::body("good"));
     let mut running = folder.myapp(["download", "-j2", "-"]).hold_stdin().start();
     let lines = |server: &Server, names: std::ops::Range<u32>| -> String {
         names
@@ -174,24 +177,29 @@ fn paused_host_releases_its_job_slots() {
         "{:?}",
         start.elapsed()
     );
-    // Two were asked for before the answer came.
+    // Two requests were sent before the first response arrived.
     let early = held.requests().len();
     assert!(early <= 2, "{early} requests");
-    // The rest comes while the pipe is open, in no more than two places.
+    // The other files are downloaded in two job slots while the pipe is open.
     until(|| (0..60).all(|name| folder.path(&name.to_string()).exists()));
     assert!(start.elapsed() >= Duration::from_secs(3));
     assert_eq!(held.requests().len(), 40 + early);
-    assert!(held.most_at_once() <= 2, "{} at once", held.most_at_once());
+    assert!(
+        held.max_concurrent() <= 2,
+        "{} at once",
+        held.max_concurrent()
+    );
     running.close_stdin();
     running.wait().code(0).says("60 of 60 files saved");
 }
 
 #[test]
 fn retry_after_date_uses_the_server_clock() {
-    let busy = Answer::status(503)
+    let busy = Response::status(503)
         .header("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT")
         .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
-    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let folder = Folder::new();
+    let server = respond_first(1, busy);
     let start = Instant::now();
     fetch(&folder, &[&server.url("/f")]).code(0);
     assert!(start.elapsed() >= Duration::from_secs(1));
@@ -200,16 +208,18 @@ fn retry_after_date_uses_the_server_clock() {
 #[test]
 fn invalid_retry_after_is_ignored() {
     for nonsense in ["soon", "-1", "", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-        let busy = Answer::status(503).header("Retry-After", nonsense);
-        let (folder, server) = (Folder::new(), at_first(1, busy));
+        let busy = Response::status(503).header("Retry-After", nonsense);
+        let folder = Folder::new();
+        let server = respond_first(1, busy);
         fetch(&folder, &[&server.url("/f")]).code(0);
     }
 }
 
 #[test]
 fn retry_after_beyond_the_deadline_fails_at_once() {
-    let busy = Answer::status(503).header("Retry-After", "3600");
-    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let busy = Response::status(503).header("Retry-After", "3600");
+    let folder = Folder::new();
+    let server = respond_first(1, busy);
     let start = Instant::now();
     fetch(&folder, &["--retry-max-time", "5s", &server.url("/f")])
         .code(8)
@@ -221,8 +231,9 @@ fn retry_after_beyond_the_deadline_fails_at_once() {
 
 #[test]
 fn signal_ends_a_retry_delay() {
-    let busy = Answer::status(503).header("Retry-After", "3600");
-    let (folder, server) = (Folder::new(), at_first(1, busy));
+    let busy = Response::status(503).header("Retry-After", "3600");
+    let folder = Folder::new();
+    let server = respond_first(1, busy);
     let running = folder.myapp(["download", &server.url("/f")]).start();
     server.wait_for(1);
     running.signal(rustix::process::Signal::INT);
@@ -233,12 +244,14 @@ fn signal_ends_a_retry_delay() {
 #[test]
 fn slow_body_is_abandoned_and_resumed() {
     let body = seeded(1, 100_000);
-    let (folder, whole, asked) = (Folder::new(), body.clone(), AtomicUsize::new(0));
+    let folder = Folder::new();
+    let whole = body.clone();
+    let asked = AtomicUsize::new(0);
     let server = Server::start(move |request| {
-        let answer = request.honestly(&whole, "\"a\"");
+        let response = request.respond_with(&whole, "\"a\"");
         match asked.fetch_add(1, SeqCst) {
-            0 => answer.dripping(1, Duration::from_millis(100)),
-            _ => answer,
+            0 => response.throttled(1, Duration::from_millis(100)),
+            _ => response,
         }
     });
     let line = ["--speed-limit", "1000", "--speed-time", "1"];
@@ -246,20 +259,26 @@ fn slow_body_is_abandoned_and_resumed() {
         .code(0)
         .says("fewer than 1000");
     assert!(folder.read("f") == body);
-    assert!(server.requests()[1].first().is_some_and(|first| first > 0));
+    assert!(
+        server.requests()[1]
+            .range_start()
+            .is_some_and(|first| first > 0)
+    );
 }
 
 #[test]
 fn timed_out_download_keeps_its_part() {
-    let stalled = Answer::body(seeded(1, 8 << 20)).stalled_at(4 << 20);
-    let (folder, server) = (Folder::new(), Server::start(move |_| stalled.clone()));
+    let stalled = Response::body(seeded(1, 8 << 20)).stalled_at(4 << 20);
+    let folder = Folder::new();
+    let server = Server::start(move |_| stalled.clone());
     fetch(&folder, &["--max-time", "1s", &server.url("/f")])
         .code(10)
         .says("not complete after 1s");
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     assert_eq!(server.requests().len(), 1);
-    let drip = Answer::body(seeded(1, 9000)).dripping(1, Duration::from_millis(100));
-    let (folder, server) = (Folder::new(), Server::start(move |_| drip.clone()));
+    let drip = Response::body(seeded(1, 9000)).throttled(1, Duration::from_millis(100));
+    let folder = Folder::new();
+    let server = Server::start(move |_| drip.clone());
     let line = ["--retry=0", "--speed-limit=1000", "--speed-time=500ms"];
     fetch(&folder, &[&line[..], &[&server.url("/f")]].concat()).code(10);
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);

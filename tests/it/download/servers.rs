@@ -1,29 +1,26 @@
-//! What servers answer, and what keeps them from it.
-
-use std::net::TcpListener;
+//! Error statuses, unreachable servers, and timeouts.
 
 use super::*;
+use crate::harness::ports::RefusingPort;
 
 #[test]
 fn error_pages_are_never_saved() {
     for (status, code) in [(400, 8), (404, 8), (500, 8), (503, 8), (401, 6), (407, 6)] {
-        fails(
-            Answer::status(status),
+        assert_fails(
+            Response::status(status),
             &[],
             code,
             &format!("HTTP status {status}"),
         );
     }
-    fails(Answer::status(206), &[], 7, "unexpected HTTP status 206");
-    fails(Answer::status(304), &[], 7, "unexpected HTTP status 304");
+    assert_fails(Response::status(206), &[], 7, "unexpected HTTP status 206");
+    assert_fails(Response::status(304), &[], 7, "unexpected HTTP status 304");
 }
 
 #[test]
 fn unreachable_host_is_reported_with_its_cause() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let port = RefusingPort::new();
+    let closed = port.address();
     let folder = Folder::new();
     fetch(&folder, ["--retry", "0", &format!("http://{closed}/f")])
         .code(4)
@@ -36,7 +33,8 @@ fn unreachable_host_is_reported_with_its_cause() {
 
 #[test]
 fn resolve_option_overrides_the_address() {
-    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", ok())]);
     let port = server.url("").rsplit(':').next().unwrap().to_owned();
     let url = format!("http://no.such.host.invalid:{port}/f");
     let closed = format!("No.such.host.invalid:{port}:127.0.0.2");
@@ -57,20 +55,20 @@ fn resolve_option_overrides_the_address() {
 
 #[test]
 fn stalled_server_times_out() {
-    for answer in [
-        Answer::body(seeded(1, LARGE)).stalled_at(1 << 20),
-        Answer::body(seeded(1, LARGE)).stalled_at(10),
-        ok().delayed(Duration::from_secs(4)),
+    for response in [
+        Response::body(seeded(1, LARGE)).stalled_at(1 << 20),
+        Response::body(seeded(1, LARGE)).stalled_at(10),
+        ok().delayed(Duration::from_secs(2)),
     ] {
         let start = Instant::now();
-        breaks(answer, &["-T", "1"], 10, "no data for 1s");
-        assert!(start.elapsed() >= Duration::from_secs(1));
+        assert_fails_with_part(response, &["-T", "500ms"], 10, "no data for 500ms");
+        assert!(start.elapsed() >= Duration::from_millis(500));
     }
 }
 
 #[test]
 fn slow_server_does_not_time_out() {
-    let drip = Answer::body(seeded(2, 30)).dripping(1, Duration::from_millis(50));
+    let drip = Response::body(seeded(2, 30)).throttled(1, Duration::from_millis(50));
     let (folder, ran) = fetch_f(drip, &["-T", "1"]);
     ran.code(0);
     assert_eq!(folder.read("f"), seeded(2, 30));

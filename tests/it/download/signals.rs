@@ -16,20 +16,19 @@ use super::*;
 #[test]
 fn signal_ends_the_run_and_leaves_resumable_parts() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let stalled = |_: &_| Answer::body(seeded(1, LARGE)).stalled_at(HALF);
-        let (folder, server) = (Folder::new(), Server::start(stalled));
+        let stalled = |_: &_| Response::body(seeded(1, LARGE)).stalled_at(HALF);
+        let folder = Folder::new();
+        let server = Server::start(stalled);
         let urls = ["/a", "/b", "/c", "/d"].map(|path| server.url(path));
         let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
         running.write(urls.join("\n") + "\n");
         server.wait_for(4);
-        // A part has its name at once, and bytes a little later.
         let has_bytes = |name| fs::metadata(folder.path(name)).is_ok_and(|data| data.len() > 0);
-        while !["a.part", "b.part", "c.part", "d.part"]
-            .into_iter()
-            .all(has_bytes)
-        {
-            thread::sleep(Duration::from_millis(2));
-        }
+        until(|| {
+            ["a.part", "b.part", "c.part", "d.part"]
+                .into_iter()
+                .all(has_bytes)
+        });
         running.signal(signal);
         let start = Instant::now();
         running
@@ -47,7 +46,7 @@ fn signal_ends_the_run_and_leaves_resumable_parts() {
     }
 }
 
-/// A FIFO that is full, and stays open for as long as what is returned.
+/// Makes a full FIFO that stays open while the returned file exists.
 fn full_fifo(path: &Path) -> File {
     let mode = Mode::from_raw_mode(0o600);
     mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
@@ -68,16 +67,17 @@ fn second_signal_exits_immediately() {
         (Signal::TERM, Signal::INT, 130),
         (Signal::INT, Signal::TERM, 143),
     ] {
-        let stalled = Answer::body(seeded(1, LARGE)).stalled_at(HALF);
-        let (folder, server) = (Folder::new(), Server::with([("/f", stalled)]));
+        let stalled = Response::body(seeded(1, LARGE)).stalled_at(HALF);
+        let folder = Folder::new();
+        let server = Server::with_paths([("/f", stalled)]);
         let _reader = full_fifo(&folder.path("fifo"));
         let line = ["download", "-d", "d", &server.url("/f")];
         let mut running = folder.myapp(line).stderr_to(&folder.path("fifo")).start();
         until(|| fs::metadata(folder.path("d/f.part")).is_ok_and(|data| data.len() > 0));
         running.signal(first);
-        // The part is left, and the summary waits for a reader who never comes.
+        // The part is closed, and the summary blocks on the full FIFO.
         until(|| !running.has_open(&folder.path("d/f.part")) && running.sleeps());
-        assert!(!running.has_ended() && folder.path("d/f.part.json").exists());
+        assert!(!running.has_exited() && folder.path("d/f.part.json").exists());
         running.signal(second);
         running.wait().code(code);
     }
@@ -85,7 +85,8 @@ fn second_signal_exits_immediately() {
 
 #[test]
 fn signal_ends_a_wait_for_stdin() {
-    let (folder, server) = (Folder::new(), Server::with([("/f", ok())]));
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", ok())]);
     let mut running = folder.myapp(["download", "-"]).hold_stdin().start();
     running.write(server.url("/f") + "\n");
     server.wait_for(1);
@@ -99,7 +100,8 @@ fn signal_ends_a_wait_for_stdin() {
 
 #[test]
 fn triggered_shutdown_prevents_all_downloads() {
-    let (folder, server) = (Folder::new(), Server::start(|_| ok()).may_be_idle());
+    let folder = Folder::new();
+    let server = Server::start(|_| ok()).may_be_idle();
     let url = server.url("/f");
     let endless = stream::repeat_with(|| Item::parse(&url));
     let config = Config {

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::Ordering::SeqCst;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::echo;
-use crate::harness::{Peer, Ran, Server, myapp, peer, schema};
+use crate::harness::ports::RefusingPort;
+use crate::harness::tcp_queues::unread_to;
+use crate::harness::{Peer, Ran, Server, myapp, raw_peer, schema, until};
 
 /// Runs a load and returns its report.
 #[track_caller]
@@ -32,7 +35,7 @@ fn seconds(report: &Value, pointer: &str) -> f64 {
 
 #[test]
 fn load_reports_over_many_connections_as_json() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(&peer, "--connections 3 -n 100", 0);
     assert_eq!(
         (&report["sent"], &report["answered"], &report["size"]),
@@ -60,7 +63,7 @@ fn load_reports_over_many_connections_as_json() {
 
 #[test]
 fn load_reports_as_text() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let ran = echo(&peer, &["--connections", "2", "-n", "10", "hola"])
         .run()
         .code(0)
@@ -81,7 +84,7 @@ fn load_reports_as_text() {
 
 #[test]
 fn load_ends_after_its_duration() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(&peer, "--duration 300ms --connections 2", 0);
     assert!(
         (0.3..5.0).contains(&seconds(&report, "/elapsed")),
@@ -113,7 +116,7 @@ fn several_messages_are_in_flight() {
 #[test]
 fn stalled_server_shows_in_response_times() {
     let stalled = std::sync::Mutex::new(false);
-    let peer = Peer::start(peer::echo_changed(move |offset, piece| {
+    let peer = Peer::start(raw_peer::echo_changed(move |offset, piece| {
         let mut stalled = stalled.lock().unwrap();
         if offset >= 64 * 200 && !*stalled {
             thread::sleep(Duration::from_secs(1));
@@ -129,7 +132,7 @@ fn stalled_server_shows_in_response_times() {
 
 #[test]
 fn unreached_rate_is_a_warning() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(&peer, "--rate 10M --duration 300ms", 0);
     let warnings = report["warnings"].to_string();
     for part in [
@@ -183,7 +186,7 @@ fn memory_of_a_long_load_is_constant() {
 
 #[test]
 fn busy_poll_has_no_wakeup_warning() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(&peer, "--busy-poll 1s --connections 2 -n 2000", 0);
     assert_eq!(report["answered"], 2000);
     assert!(
@@ -201,7 +204,7 @@ fn busy_poll_has_no_wakeup_warning() {
 
 #[test]
 fn warmup_is_excluded() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(
         &peer,
         "--rate 100 --connections 2 --warmup 1 --duration 500ms",
@@ -215,14 +218,14 @@ fn warmup_is_excluded() {
 
 #[test]
 fn ramp_up_spreads_connection_setup() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     load(&peer, "--connections 10 --ramp-up 1m --duration 300ms", 0);
     assert_eq!(peer.connections(), 1);
 }
 
 #[test]
 fn new_connections_measure_connecting() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let (_, report) = load(&peer, "--new-connections --connections 2 -n 20", 0);
     assert_eq!((peer.connections(), &report["answered"]), (20, &20.into()));
     let [connect, service, response] =
@@ -247,7 +250,7 @@ fn corrupted_byte_is_located_and_classified() {
             }
             piece
         };
-        let peer = Peer::start(peer::echo_changed(changed));
+        let peer = Peer::start(raw_peer::echo_changed(changed));
         let (ran, report) = load(&peer, "--in-flight 1 -n 1 --size 1M", 1);
         assert_eq!(
             (&report["errors"]["mismatch"], &report["answered"]),
@@ -280,7 +283,7 @@ fn corruption_is_counted_by_kind() {
             _ => _ = reply.remove(50),
         }
         stream.write_all(&reply)?;
-        peer::echo(stream)
+        raw_peer::echo(stream)
     });
     let (ran, report) = load(&peer, "--connections 3 -n 9", 1);
     let counted = ["changed", "added", "dropped"].map(|kind| &report["mismatches"][kind]);
@@ -302,7 +305,7 @@ fn corruption_is_counted_by_kind() {
 /// Echoes, then sends more bytes after the end of the input.
 fn echo_and_more(more: &'static [u8]) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync {
     move |mut stream| {
-        peer::echo(stream)?;
+        raw_peer::echo(stream)?;
         stream.write_all(more)
     }
 }
@@ -327,7 +330,7 @@ fn bytes_after_the_last_reply_are_detected() {
 #[test]
 fn server_that_ignores_half_close_does_not_delay() {
     let peer = Peer::start(|mut stream| {
-        peer::echo(stream)?;
+        raw_peer::echo(stream)?;
         thread::sleep(Duration::from_secs(300));
         stream.write_all(b"too late")
     });
@@ -342,7 +345,7 @@ fn server_that_ignores_half_close_does_not_delay() {
 
 #[test]
 fn connections_are_distributed_over_threads() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let arguments = [
         "--duration",
         "1h",
@@ -353,9 +356,7 @@ fn connections_are_distributed_over_threads() {
         "--json",
     ];
     let running = echo(&peer, &arguments).start();
-    while peer.connections() < 5 {
-        thread::sleep(Duration::from_millis(2));
-    }
+    peer.wait_for_connections(5);
     let tasks = fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
     let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
     assert_eq!(names.filter(|name| name == "load\n").count(), 3);
@@ -365,7 +366,7 @@ fn connections_are_distributed_over_threads() {
 
 #[test]
 fn unread_messages_need_bounded_memory() {
-    let peer = Peer::start(peer::do_nothing);
+    let peer = Peer::start(raw_peer::do_nothing);
     let arguments = [
         "--in-flight",
         "1000000000",
@@ -375,10 +376,12 @@ fn unread_messages_need_bounded_memory() {
         "1h",
     ];
     let running = echo(&peer, &arguments).start();
-    while peer.connections() == 0 {
-        thread::sleep(Duration::from_millis(2));
-    }
-    thread::sleep(Duration::from_secs(1));
+    // The client has filled the socket buffers and waits.
+    let mut unread = 0;
+    until(|| {
+        let before = std::mem::replace(&mut unread, unread_to(peer.port()));
+        unread > 0 && unread == before && running.sleeps()
+    });
     assert!(
         running.peak_memory() < 64 << 10,
         "{} KiB",
@@ -404,7 +407,7 @@ fn descriptor_limit_is_checked_before_connecting() {
 
 #[test]
 fn ten_useless_connections_end_the_load() {
-    let peer = Peer::start(peer::close_after(63));
+    let peer = Peer::start(raw_peer::close_after(63));
     let (_, report) = load(&peer, "--connections 1 --duration 1h", 4);
     assert_eq!(
         (peer.connections(), &report["answered"]),
@@ -415,7 +418,7 @@ fn ten_useless_connections_end_the_load() {
 
 #[test]
 fn failed_connection_is_replaced_and_counted() {
-    let peer = Peer::start(peer::close_after(10 * 64));
+    let peer = Peer::start(raw_peer::close_after(10 * 64));
     let (ran, report) = load(&peer, "--in-flight 1 -n 33", 4);
     // Each connection answers ten messages; the next one finds it closed.
     assert_eq!(
@@ -435,12 +438,8 @@ fn failed_connection_is_replaced_and_counted() {
 
 #[test]
 fn unreachable_server_ends_the_load() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let address = format!("127.0.0.1:{port}");
+    let port = RefusingPort::new();
+    let address = port.address().to_string();
     let ran = myapp(["echo", "-q", "--duration", "1h", "-c", &address])
         .run()
         .code(4);
@@ -457,12 +456,15 @@ fn unreachable_server_ends_the_load() {
 
 #[test]
 fn signal_ends_the_load_with_a_report() {
-    let peer = Peer::start(peer::echo);
+    let echoed = Arc::new(AtomicU64::new(0));
+    let offsets = echoed.clone();
+    let peer = Peer::start(raw_peer::echo_changed(move |offset, piece| {
+        offsets.fetch_max(offset, SeqCst);
+        piece
+    }));
     let running = echo(&peer, &["--duration", "1h", "--json"]).start();
-    while peer.connections() == 0 {
-        thread::sleep(Duration::from_millis(2));
-    }
-    thread::sleep(Duration::from_millis(200));
+    // A message is sent after the reply to the one before it.
+    until(|| echoed.load(SeqCst) > 0);
     running.signal(Signal::INT);
     let ran = running.wait().code(130).silent();
     let report = schema::json("echo", &ran.text());
@@ -470,9 +472,7 @@ fn signal_ends_the_load_with_a_report() {
 
     let before = peer.connections();
     let running = echo(&peer, &["--duration", "1h"]).start();
-    while peer.connections() == before {
-        thread::sleep(Duration::from_millis(2));
-    }
+    peer.wait_for_connections(before + 1);
     running.signal(Signal::INT);
     let text = running.wait().code(130).silent().text();
     assert!(

@@ -1,13 +1,10 @@
 //! `myapp echo` as a ping.
 
-use std::thread;
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::echo;
-use crate::harness::{Peer, peer, schema};
+use crate::harness::{Peer, raw_peer, schema};
 
 /// Splits the time off the line of a ping.
 #[track_caller]
@@ -21,7 +18,7 @@ fn ping_line(line: &str) -> &str {
 
 #[test]
 fn ping_reuses_one_connection() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
         .run()
         .code(0)
@@ -48,7 +45,7 @@ fn ping_reuses_one_connection() {
 
 #[test]
 fn ping_measures_the_server_delay() {
-    let peer = Peer::start(peer::echo_late);
+    let peer = Peer::start(raw_peer::echo_late);
     let ran = echo(&peer, &["-n", "1", "50"]).run().code(0);
     let text = ran.text();
     let time = text.lines().next().unwrap().rsplit_once("time=").unwrap().1;
@@ -62,14 +59,14 @@ fn ping_measures_the_server_delay() {
 
 #[test]
 fn ping_verifies_messages_of_any_size() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     for size in ["1", "2", "1000", "3M"] {
         echo(&peer, &["-n", "2", "--interval", "0", "--size", size])
             .run()
             .code(0)
             .silent();
     }
-    let peer = Peer::start(peer::answer(b"hOla\n"));
+    let peer = Peer::start(raw_peer::answer(b"hOla\n"));
     let ran = echo(&peer, &["-n", "2", "--interval", "0", "hola"])
         .run()
         .code(1);
@@ -97,7 +94,7 @@ fn ping_verifies_messages_of_any_size() {
 
 #[test]
 fn ping_continues_after_a_failure() {
-    let peer = Peer::start(peer::close_after(64));
+    let peer = Peer::start(raw_peer::close_after(64));
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms"])
         .run()
         .code(4);
@@ -109,7 +106,7 @@ fn ping_continues_after_a_failure() {
     assert!(text.contains("3 sent, 2 answered, 33.33% lost"), "{text}");
     ran.says("message 2: ");
 
-    let peer = Peer::start(peer::say_nothing);
+    let peer = Peer::start(raw_peer::say_nothing);
     let ran = echo(&peer, &["-n", "2", "--interval", "0", "--timeout", "50ms"])
         .run()
         .code(10);
@@ -122,7 +119,7 @@ fn ping_continues_after_a_failure() {
 
 #[test]
 fn signal_ends_the_ping_with_a_summary() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &["--interval", "1h"]).start();
         assert!(running.line().starts_with("64 bytes from "));
@@ -137,7 +134,7 @@ fn signal_ends_the_ping_with_a_summary() {
 
 #[test]
 fn ping_summary_is_available_as_json() {
-    let peer = Peer::start(peer::close_after(64));
+    let peer = Peer::start(raw_peer::close_after(64));
     let ran = echo(&peer, &["-n", "3", "--interval", "10ms", "--json"])
         .run()
         .code(4);
@@ -154,11 +151,9 @@ fn ping_summary_is_available_as_json() {
         .filter_map(Value::as_u64);
     assert_eq!(errors.sum::<u64>(), 1, "{report}");
 
-    let peer = Peer::start(peer::say_nothing);
+    let peer = Peer::start(raw_peer::say_nothing);
     let running = echo(&peer, &["--interval", "1h", "--json"]).start();
-    while peer.connections() == 0 {
-        thread::sleep(Duration::from_millis(2));
-    }
+    peer.wait_for_connections(1);
     running.signal(Signal::INT);
     let report = schema::json("echo", &running.wait().code(130).silent().text());
     assert_eq!(

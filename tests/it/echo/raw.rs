@@ -4,11 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::{assert_error, echo};
-use crate::harness::{Peer, peer};
+use crate::harness::{Peer, raw_peer};
 
 #[test]
 fn raw_copies_every_byte_until_the_server_closes() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let bytes: Vec<u8> = (0..8_000_000_u32)
         .map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8)
         .collect();
@@ -24,7 +24,7 @@ fn raw_copies_every_byte_until_the_server_closes() {
 
 #[test]
 fn raw_prints_replies_while_stdin_is_open() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     // The timeout does not apply while stdin is idle.
     let mut running = echo(&peer, &["--raw", "--timeout", "300ms"])
         .hold_stdin()
@@ -40,7 +40,7 @@ fn raw_prints_replies_while_stdin_is_open() {
 
 #[test]
 fn raw_reports_server_failures() {
-    let peer = Peer::start(peer::close_after(3));
+    let peer = Peer::start(raw_peer::close_after(3));
     let mut running = echo(&peer, &["--raw"]).hold_stdin().start();
     running.write("hola");
     let causes = [
@@ -50,14 +50,14 @@ fn raw_reports_server_failures() {
     ];
     assert_error(running.wait().code(4).prints("hol"), &peer, &causes);
 
-    let peer = Peer::start(peer::say_nothing);
+    let peer = Peer::start(raw_peer::say_nothing);
     let ran = echo(&peer, &["--raw", "--timeout", "100ms"])
         .stdin("hola")
         .run()
         .code(10);
     assert_error(ran, &peer, &["timed out after 100ms without a byte"]);
 
-    let peer = Peer::start(peer::do_nothing);
+    let peer = Peer::start(raw_peer::do_nothing);
     let ran = echo(&peer, &["--raw", "--timeout", "500ms"])
         .stdin(vec![0; 32 << 20])
         .run();

@@ -3,13 +3,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::echo;
-use crate::harness::{Folder, Peer, Program, peer};
+use crate::harness::{Folder, Peer, Program, raw_peer};
 
 /// Returns `myapp echo` in a folder with a peer as its server.
 fn load(folder: &Folder, peer: &Peer, arguments: &[&str]) -> Program {
@@ -42,7 +40,7 @@ fn assert_report(page: &str) {
 
 #[test]
 fn page_contains_the_command() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let folder = Folder::new();
     let arguments = [
         "-n",
@@ -68,7 +66,7 @@ fn page_contains_the_command() {
 
 #[test]
 fn old_report_is_replaced_through_a_symlink() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let folder = Folder::new();
     folder.write("old.html", "old");
     symlink("old.html", folder.path("link.html")).unwrap();
@@ -85,7 +83,7 @@ fn old_report_is_replaced_through_a_symlink() {
 
 #[test]
 fn signal_leaves_a_complete_page() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let folder = Folder::new();
     let running = load(
         &folder,
@@ -93,9 +91,7 @@ fn signal_leaves_a_complete_page() {
         &["--duration", "1h", "--report", "new.html"],
     )
     .start();
-    while peer.connections() == 0 {
-        thread::sleep(Duration::from_millis(2));
-    }
+    peer.wait_for_connections(1);
     running.signal(Signal::TERM);
     running.wait().code(143);
     assert_report(&text(&folder, "new.html"));
@@ -123,7 +119,7 @@ fn unwritable_report_fails_before_the_load() {
 
 #[test]
 fn report_is_written_into_a_device() {
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     echo(
         &peer,
         &["-n", "5", "--in-flight", "2", "--report", "/dev/null"],

@@ -1,16 +1,14 @@
 //! `myapp echo` over TLS, and against real peers over TLS and Unix sockets.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use rustls::{ServerConnection, StreamOwned};
 
 use super::assert_error;
 use crate::harness::http::Certificate;
-use crate::harness::{Folder, Peer, Program, myapp, peer, schema};
+use crate::harness::ports::{ChildGuard, start_on_free_port};
+use crate::harness::{Folder, Peer, Program, myapp, raw_peer, schema, until};
 
 /// Starts a TLS echo server and writes its certificate to `ca.pem`.
 fn start(folder: &Folder, names: &[&str]) -> Peer {
@@ -144,7 +142,7 @@ fn load_counts_tls_failures() {
 #[test]
 fn certificate_errors_are_the_same_in_every_mode() {
     let folder = Folder::new();
-    let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
+    let authority = start_with(&folder, Certificate::of_ca(&["127.0.0.1"]));
     let cause = "certificate is a CA certificate (CA:TRUE), not a server certificate";
     let run = |arguments: &[&str]| {
         let arguments = [&["--tls-ca", "ca.pem"], arguments].concat();
@@ -165,7 +163,7 @@ fn certificate_errors_are_the_same_in_every_mode() {
 #[test]
 fn ca_certificate_is_accepted_with_the_hinted_pin() {
     let folder = Folder::new();
-    let authority = start_with(&folder, Certificate::of_authority(&["127.0.0.1"]));
+    let authority = start_with(&folder, Certificate::of_ca(&["127.0.0.1"]));
     for load in [&["hola", "adiós"][..], &["--connections", "2", "-n", "4"]] {
         let arguments = [&["--tls-ca", "ca.pem"], load].concat();
         let ran = echo(&folder, &authority, &arguments).run().code(5);
@@ -183,10 +181,10 @@ fn ca_certificate_is_accepted_with_the_hinted_pin() {
 #[test]
 fn missing_tls_and_handshake_timeout_are_reported() {
     let folder = Folder::new();
-    let plain = Peer::start(peer::echo);
+    let plain = Peer::start(raw_peer::echo);
     let ran = echo(&folder, &plain, &["--insecure", "hola"]).run().code(5);
     ran.says(": server does not speak TLS\n");
-    let silent = Peer::start(peer::say_nothing);
+    let silent = Peer::start(raw_peer::say_nothing);
     let arguments = ["--insecure", "--timeout", "100ms", "hola"];
     let ran = echo(&folder, &silent, &arguments).run().code(10);
     assert_error(ran, &silent, &["timed out after 100ms"]);
@@ -195,50 +193,20 @@ fn missing_tls_and_handshake_timeout_are_reported() {
 #[test]
 fn missing_tls_file_is_a_local_failure() {
     let folder = Folder::new();
-    let peer = Peer::start(peer::echo);
+    let peer = Peer::start(raw_peer::echo);
     let ran = echo(&folder, &peer, &["--tls-ca", "missing.pem", "hola"])
         .run()
         .code(3);
     ran.says("read certificates from missing.pem: No such file or directory");
 }
 
-/// A server program, killed on drop.
-struct Listening(Child);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0
-            .kill()
-            .and_then(|()| self.0.wait())
-            .expect("end the program");
-    }
-}
-
-/// Starts a program in a folder and waits until `ready` returns true.
+/// Starts a program in a folder.
 #[track_caller]
-fn listening(folder: &Folder, line: &str, ready: impl Fn() -> bool) -> Listening {
+fn spawn(folder: &Folder, line: &str) -> ChildGuard {
     let words: Vec<_> = line.split(' ').collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(folder.path(""));
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    let running = Listening(child.unwrap_or_else(|error| panic!("{line}: {error}")));
-    let start = Instant::now();
-    while !ready() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{line}: does not listen"
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
-    running
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    ChildGuard::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
 #[test]
@@ -271,11 +239,8 @@ fn ncat_socat_and_openssl_interoperate() {
         ),
     ];
     for (line, same) in servers {
-        let port = free_port();
-        let line = line.replace("PORT", &port.to_string());
-        let _server = listening(&folder, &line, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        let (_server, port) =
+            start_on_free_port(|port| spawn(&folder, &line.replace("PORT", &port.to_string())));
         let address = format!("tls://127.0.0.1:{port}");
         let say = |arguments: &[&str]| {
             folder.myapp([&["echo", "-q", "-c", &address], &trusting[..], arguments].concat())
@@ -287,9 +252,8 @@ fn ncat_socat_and_openssl_interoperate() {
         }
     }
     let path = folder.path("socket");
-    let _server = listening(&folder, "socat UNIX-LISTEN:socket,fork EXEC:cat", || {
-        path.exists()
-    });
+    let _server = spawn(&folder, "socat UNIX-LISTEN:socket,fork EXEC:cat");
+    until(|| path.exists());
     let over = |arguments: &[&str]| {
         folder.myapp([&["echo", "-q", "-c", "unix:socket"], arguments].concat())
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::harness::ports::refusing_udp;
 use crate::harness::{Program, myapp, schema};
 
 /// A UDP server with scripted replies, stopped on drop.
@@ -163,11 +164,8 @@ fn lost_message_is_retried() {
 
 #[test]
 fn refused_and_oversized_datagrams_fail_at_once() {
-    let refusing = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let address = format!("udp://{refusing}");
+    let refusing = refusing_udp();
+    let address = format!("udp://{}", refusing.local_addr().unwrap());
     let ran = myapp(["echo", "-q", "-c", &address, "x"])
         .run()
         .code(4)

@@ -1,7 +1,6 @@
-//! An HTTP server on plain sockets whose misbehaviour is data: an [`Answer`] says what is sent,
-//! how it is framed, and where it goes wrong. It counts what it sees.
+//! HTTP server on plain sockets. An [`Response`] describes the bytes, the framing and the fault of a
+//! response; the server records requests and counts connections and bytes.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -13,54 +12,56 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Bytes that look random and are the same for the same seed.
+use super::tcp_queues::unread_from;
+use super::until;
+
+/// Returns pseudorandom bytes, the same for the same seed.
 pub fn seeded(seed: u64, length: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u8(..))
-        .take(length)
-        .collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }
 
-/// What a request is answered with.
+/// Response of the server.
 #[derive(Clone)]
-pub struct Answer {
+pub struct Response {
     version: &'static str,
     status: u16,
     headers: Vec<String>,
     body: Arc<[u8]>,
     framing: Framing,
-    /// Waited before the head is sent.
+    /// Delay before the head.
     delay: Duration,
     fault: Fault,
-    /// Sent behind the body.
+    /// Bytes after the body.
     surplus: Vec<u8>,
 }
 
-/// How the end of the body is told.
+/// Body framing.
 #[derive(Clone, Copy, PartialEq)]
 enum Framing {
     Length,
-    /// Pieces of 1,000 bytes, and a trailer field.
+    /// Chunks of 1,000 bytes, and a trailer field.
     Chunked,
-    /// By closing the connection.
+    /// The body ends with the connection.
     Close,
-    /// By the status: there is none.
+    /// The status implies that there is no body.
     None,
 }
 
-/// Where sending goes wrong, counted in bytes of the body as it is on the wire.
+/// Fault of a response. Offsets count the bytes of the encoded body.
 #[derive(Clone, Copy)]
 enum Fault {
     None,
-    /// The connection is closed there.
-    Cut(usize),
-    /// Nothing comes from there on, but the connection stays.
+    /// Closes the connection at an offset.
+    Truncate(usize),
+    /// Sends nothing from an offset on, and keeps the connection open.
     Stall(usize),
-    /// So many bytes come at a time, with a pause behind each.
-    Drip(usize, Duration),
+    /// Sends pieces of a length, with a pause after each.
+    Throttle(usize, Duration),
 }
 
-impl Answer {
+impl Response {
     pub fn body(body: impl Into<Vec<u8>>) -> Self {
         Self {
             version: "HTTP/1.1",
@@ -77,11 +78,11 @@ impl Answer {
     pub fn status(status: u16) -> Self {
         Self {
             status,
-            ..Self::body(format!("this is no file but the page of a {status}"))
+            ..Self::body(format!("error page of status {status}"))
         }
     }
 
-    /// An answer that has no body and no length of one.
+    /// Returns a response without a body and without a Content-Length.
     pub fn empty(status: u16) -> Self {
         Self {
             status,
@@ -90,7 +91,7 @@ impl Answer {
         }
     }
 
-    /// The bytes of `whole` from `first` up to but not with `end`, as the answer to a range.
+    /// Returns a 206 response with the bytes of `whole` from `first` to `end`, exclusive.
     pub fn part(whole: &[u8], first: usize, end: usize) -> Self {
         let range = format!("bytes {first}-{}/{}", end - 1, whole.len());
         Self {
@@ -116,7 +117,7 @@ impl Answer {
         }
     }
 
-    pub fn until_close(self) -> Self {
+    pub fn close_delimited(self) -> Self {
         Self {
             framing: Framing::Close,
             ..self
@@ -135,9 +136,9 @@ impl Answer {
         Self { delay, ..self }
     }
 
-    pub fn cut_at(self, bytes: usize) -> Self {
+    pub fn truncated_at(self, bytes: usize) -> Self {
         Self {
-            fault: Fault::Cut(bytes),
+            fault: Fault::Truncate(bytes),
             ..self
         }
     }
@@ -149,9 +150,9 @@ impl Answer {
         }
     }
 
-    pub fn dripping(self, bytes: usize, pause: Duration) -> Self {
+    pub fn throttled(self, bytes: usize, pause: Duration) -> Self {
         Self {
-            fault: Fault::Drip(bytes, pause),
+            fault: Fault::Throttle(bytes, pause),
             ..self
         }
     }
@@ -177,7 +178,8 @@ impl Answer {
         head + "\r\n"
     }
 
-    fn on_the_wire(&self) -> Vec<u8> {
+    /// Returns the body in its framing, and the surplus bytes.
+    fn encoded_body(&self) -> Vec<u8> {
         let mut wire = Vec::with_capacity(self.body.len());
         if self.framing == Framing::Chunked {
             for chunk in self.body.chunks(1000) {
@@ -193,41 +195,42 @@ impl Answer {
         wire
     }
 
-    /// Sends all of it; whether the connection can be used again. The request is no longer
-    /// `running` when its last bytes leave: the next may come before the call has returned.
-    fn send(&self, stream: &mut Wire, running: Running<'_>) -> io::Result<bool> {
+    /// Sends the response, and returns whether the connection can be reused. `active` is dropped
+    /// before the last write: the next request may arrive before that call returns.
+    fn send(&self, stream: &mut Stream, active: ActiveRequest<'_>) -> io::Result<bool> {
         thread::sleep(self.delay);
-        let wire = self.on_the_wire();
-        // Each byte is counted before it can be read, and no sooner than what is sent before it.
-        let sends = |count| running.0.sent.fetch_add(count, SeqCst);
+        let wire = self.encoded_body();
+        // Bytes are counted before the client can read them, and after all bytes before them.
+        let state = active.0;
+        let sends = |count| state.sent.fetch_add(count, SeqCst);
         stream.write_all(self.head().as_bytes())?;
         match self.fault {
             Fault::None => {
                 sends(wire.len());
-                drop(running);
+                drop(active);
                 stream.write_all(&wire)?;
             }
-            Fault::Cut(at) => {
+            Fault::Truncate(at) => {
                 sends(at);
-                drop(running);
+                drop(active);
                 stream.write_all(&wire[..at])?;
                 return Ok(false);
             }
             Fault::Stall(at) => {
                 sends(at);
                 stream.write_all(&wire[..at])?;
-                // Until the other side gives up: its end comes as a read of nothing.
+                // Returns when the client closes the connection.
                 io::copy(stream, &mut io::sink())?;
             }
-            Fault::Drip(bytes, pause) => {
-                let (last, pieces) = wire.split_last().expect("a body that drips");
+            Fault::Throttle(bytes, pause) => {
+                let (last, pieces) = wire.split_last().expect("a body that is not empty");
                 for piece in pieces.chunks(bytes) {
                     sends(piece.len());
                     stream.write_all(piece)?;
                     thread::sleep(pause);
                 }
                 sends(1);
-                drop(running);
+                drop(active);
                 stream.write_all(&[*last])?;
             }
         }
@@ -235,16 +238,16 @@ impl Answer {
     }
 }
 
-/// A request as it came.
+/// Received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub path: String,
-    /// The fields, without the request line.
+    /// Header fields.
     pub fields: Vec<String>,
 }
 
 impl Request {
-    /// The value of a field, whatever the case of its name.
+    /// Returns the value of a field; its name is compared without case.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find_map(|field| {
             let (found, value) = field.split_once(':')?;
@@ -252,12 +255,12 @@ impl Request {
         })
     }
 
-    /// Where the range that is asked for begins.
-    pub fn first(&self) -> Option<usize> {
+    /// Returns the start of the requested range.
+    pub fn range_start(&self) -> Option<usize> {
         Some(self.range()?.0)
     }
 
-    /// Where the range that is asked for begins, and where it ends if that is told.
+    /// Returns the start of the requested range, and its exclusive end if it has one.
     pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let range = self
             .field("Range")?
@@ -268,23 +271,24 @@ impl Request {
         Some((first.parse().expect("a number"), last.map(|last| last + 1)))
     }
 
-    /// What an honest server with `whole` under this ETag answers, and under none if that is
-    /// empty.
-    pub fn honestly(&self, whole: &[u8], etag: &str) -> Answer {
-        let version = |answer: Answer| match etag {
-            "" => answer,
-            etag => answer.header("ETag", etag),
+    /// Returns the response of a conforming server that has `whole` with this ETag; without one
+    /// if it is empty.
+    pub fn respond_with(&self, whole: &[u8], etag: &str) -> Response {
+        let with_etag = |response: Response| match etag {
+            "" => response,
+            etag => response.header("ETag", etag),
         };
-        let holds = self
+        let is_same_version = self
             .field("If-Range")
             .is_none_or(|condition| condition == etag);
-        version(match self.range().filter(|_| holds) {
-            None => Answer::body(whole),
+        let range = if is_same_version { self.range() } else { None };
+        with_etag(match range {
+            None => Response::body(whole),
             Some((first, end)) if first < whole.len() => {
-                Answer::part(whole, first, end.unwrap_or(whole.len()).min(whole.len()))
+                Response::part(whole, first, end.unwrap_or(whole.len()).min(whole.len()))
             }
             Some(_) => {
-                Answer::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
+                Response::status(416).header("Content-Range", &format!("bytes */{}", whole.len()))
             }
         })
     }
@@ -309,32 +313,32 @@ impl Request {
     }
 }
 
-/// A connection, plain or inside TLS.
-type Wire = dyn ReadWrite;
+/// Connection, with or without TLS.
+type Stream = dyn ReadWrite;
 
 trait ReadWrite: Read + Write + Send {}
 
 impl<S: Read + Write + Send> ReadWrite for S {}
 
-/// A certificate that nobody but its own file vouches for.
+/// Self-signed certificate.
 pub struct Certificate {
     pub pem: String,
     config: Arc<ServerConfig>,
 }
 
 impl Certificate {
-    /// For these names and addresses.
+    /// Makes a certificate for these names and addresses.
     pub fn of(names: &[&str]) -> Self {
-        Self::until(4000, names)
+        Self::valid_until(4000, names)
     }
 
-    /// As [`Certificate::of`], good until the start of this year.
-    pub fn until(year: i32, names: &[&str]) -> Self {
+    /// As [`Certificate::of`], valid until the start of this year.
+    pub fn valid_until(year: i32, names: &[&str]) -> Self {
         Self::with(names, |params| params.not_after = date_time_ymd(year, 1, 1))
     }
 
-    /// As [`Certificate::of`], but one that may issue others.
-    pub fn of_authority(names: &[&str]) -> Self {
+    /// As [`Certificate::of`], with CA:TRUE.
+    pub fn of_ca(names: &[&str]) -> Self {
         Self::with(names, |params| {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
         })
@@ -359,13 +363,13 @@ impl Certificate {
         }
     }
 
-    /// A server that shows this certificate.
+    /// Returns the configuration of a server with this certificate.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 }
 
-/// A running server; stops listening when dropped, and fails the test if nobody called it.
+/// Running server. When dropped, it stops listening, and fails the test if it got no request.
 pub struct Server {
     address: SocketAddr,
     scheme: &'static str,
@@ -373,41 +377,41 @@ pub struct Server {
     may_be_idle: bool,
 }
 
-type Answering = dyn Fn(&Request) -> Answer + Send + Sync;
+type Handler = dyn Fn(&Request) -> Response + Send + Sync;
 
 struct State {
-    answer: Box<Answering>,
+    handler: Box<Handler>,
     requests: Mutex<Vec<Request>>,
-    running: AtomicUsize,
-    most: AtomicUsize,
+    active: AtomicUsize,
+    max_active: AtomicUsize,
     connections: AtomicUsize,
     sent: AtomicUsize,
     stopping: AtomicBool,
 }
 
 impl Server {
-    /// Answers each request with what `answer` makes of it.
-    pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::listen(None, Box::new(answer))
+    /// Starts a server that responds to each request with the result of `handler`.
+    pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::listen(None, Box::new(handler))
     }
 
     /// As [`Server::start`], over TLS.
     pub fn start_tls(
         certificate: &Certificate,
-        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(Some(Arc::clone(&certificate.config)), Box::new(answer))
+        Self::listen(Some(Arc::clone(&certificate.config)), Box::new(handler))
     }
 
-    fn listen(tls: Option<Arc<ServerConfig>>, answer: Box<Answering>) -> Self {
+    fn listen(tls: Option<Arc<ServerConfig>>, handler: Box<Handler>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            answer,
+            handler,
             requests: Mutex::default(),
-            running: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            max_active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -418,14 +422,15 @@ impl Server {
                 if shared.stopping.load(SeqCst) {
                     break;
                 }
-                let (stream, state) = (stream.expect("accept"), Arc::clone(&shared));
+                let stream = stream.expect("accept");
+                let state = Arc::clone(&shared);
                 stream.set_nodelay(true).expect("set TCP_NODELAY");
                 let tls = tls
                     .clone()
                     .map(|config| ServerConnection::new(config).unwrap());
                 thread::spawn(move || match tls {
-                    None => state.converse(Box::new(stream)),
-                    Some(tls) => state.converse(Box::new(StreamOwned::new(tls, stream))),
+                    None => state.serve(Box::new(stream)),
+                    Some(tls) => state.serve(Box::new(StreamOwned::new(tls, stream))),
                 });
             }
         });
@@ -437,22 +442,22 @@ impl Server {
         }
     }
 
-    /// Answers these paths, and any other with a 404.
-    pub fn with(answers: impl IntoIterator<Item = (&'static str, Answer)>) -> Self {
-        let answers: Vec<_> = answers.into_iter().collect();
+    /// Starts a server with a response for each of these paths, and 404 for all others.
+    pub fn with_paths(responses: impl IntoIterator<Item = (&'static str, Response)>) -> Self {
+        let responses: Vec<_> = responses.into_iter().collect();
         Self::start(move |request| {
-            let found = answers.iter().find(|(path, _)| *path == request.path);
-            found.map_or_else(|| Answer::status(404), |(_, answer)| answer.clone())
+            let found = responses.iter().find(|(path, _)| *path == request.path);
+            found.map_or_else(|| Response::status(404), |(_, response)| response.clone())
         })
     }
 
-    /// For a server that a test wants to see left alone.
+    /// Allows that the server gets no request.
     pub fn may_be_idle(mut self) -> Self {
         self.may_be_idle = true;
         self
     }
 
-    /// The URL of a path that begins with `/`.
+    /// Returns the URL of a path that begins with `/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }
@@ -461,69 +466,50 @@ impl Server {
         self.state.requests.lock().unwrap().clone()
     }
 
-    /// The most requests that were being answered at once.
-    pub fn most_at_once(&self) -> usize {
-        self.state.most.load(SeqCst)
+    /// Returns the largest number of concurrent requests.
+    pub fn max_concurrent(&self) -> usize {
+        self.state.max_active.load(SeqCst)
     }
 
     pub fn connections(&self) -> usize {
         self.state.connections.load(SeqCst)
     }
 
-    /// The bytes of bodies that were sent.
+    /// Returns the number of body bytes that were sent.
     pub fn sent(&self) -> usize {
         self.state.sent.load(SeqCst)
     }
 
-    /// The bytes of bodies that the other side has read, or a few less: what the system still
-    /// holds is not among them.
-    pub fn taken(&self) -> usize {
-        let (sent, port) = (self.sent(), self.address.port());
-        // In this order: what moves on meanwhile is held twice rather than not at all.
-        let leaving = Queues::of_all()
-            .filter(|all| all.local == port)
-            .map(|all| all.to_send);
-        let leaving = leaving.sum::<usize>();
-        let come = Queues::of_all()
-            .filter(|all| all.remote == port)
-            .map(|all| all.to_read);
-        sent.saturating_sub(leaving + come.sum::<usize>())
+    /// Returns the number of body bytes that the clients have read, or a few less: bytes in the
+    /// socket buffers are not counted.
+    pub fn delivered(&self) -> usize {
+        let sent = self.sent();
+        sent.saturating_sub(unread_from(self.address.port()))
     }
 
-    /// Waits until no request is being answered.
+    /// Waits until no request is active.
     #[track_caller]
     pub fn wait_until_idle(&self) {
-        for _ in 0..10_000 {
-            if self.state.running.load(SeqCst) == 0 {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        panic!("a request is still being answered");
+        until(|| self.state.active.load(SeqCst) == 0);
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until this number of requests has been received.
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
-        for _ in 0..10_000 {
-            if self.state.requests.lock().unwrap().len() >= requests {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        panic!("{} requests came, not {requests}", self.requests().len());
+        until(|| self.state.requests.lock().unwrap().len() >= requests);
     }
 }
 
 impl State {
-    fn converse(&self, stream: Box<Wire>) {
+    /// Serves one connection.
+    fn serve(&self, stream: Box<Stream>) {
         self.connections.fetch_add(1, SeqCst);
         let mut stream = BufReader::new(stream);
         while let Some(request) = Request::read(&mut stream) {
-            let running = Running::new(self);
+            let active = ActiveRequest::new(self);
             self.requests.lock().unwrap().push(request.clone());
-            let sent = (self.answer)(&request).send(stream.get_mut().as_mut(), running);
-            // A client that leaves in the middle is no failure of the server.
+            let sent = (self.handler)(&request).send(stream.get_mut().as_mut(), active);
+            // I/O errors are expected when a client aborts.
             if !sent.unwrap_or(false) {
                 break;
             }
@@ -531,64 +517,32 @@ impl State {
     }
 }
 
-/// What the system holds of a TCP connection over IPv4, seen from one of its ends.
-struct Queues {
-    local: u16,
-    remote: u16,
-    to_send: usize,
-    to_read: usize,
-}
+/// Guard that counts a request as active.
+struct ActiveRequest<'a>(&'a State);
 
-impl Queues {
-    /// Those of both ends of all connections.
-    fn of_all() -> impl Iterator<Item = Self> {
-        let table = fs::read_to_string("/proc/net/tcp").expect("list the connections");
-        let lines: Vec<_> = table.lines().skip(1).map(Self::parse).collect();
-        lines.into_iter()
-    }
-
-    /// Reads `0: 0100007F:1F90 0100007F:9103 01 00000000:00000000 …`.
-    fn parse(line: &str) -> Self {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let number = |text: &str| usize::from_str_radix(text, 16).expect("a number in hex");
-        let port = |at: usize| fields[at].rsplit(':').next().map(number).unwrap() as u16;
-        let (to_send, to_read) = fields[4].split_once(':').expect("two queues");
-        let [to_send, to_read] = [to_send, to_read].map(number);
-        Self {
-            local: port(1),
-            remote: port(2),
-            to_send,
-            to_read,
-        }
-    }
-}
-
-/// A request that is being answered.
-struct Running<'a>(&'a State);
-
-impl<'a> Running<'a> {
+impl<'a> ActiveRequest<'a> {
     fn new(state: &'a State) -> Self {
-        let running = state.running.fetch_add(1, SeqCst) + 1;
-        state.most.fetch_max(running, SeqCst);
+        let active = state.active.fetch_add(1, SeqCst) + 1;
+        state.max_active.fetch_max(active, SeqCst);
         Self(state)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, SeqCst);
+        self.0.active.fetch_sub(1, SeqCst);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.state.stopping.store(true, SeqCst);
-        // Wakes the thread that accepts.
+        // Wakes the accept loop.
         let _ = TcpStream::connect(self.address);
         if !thread::panicking() && !self.may_be_idle {
             assert!(
                 !self.state.requests.lock().unwrap().is_empty(),
-                "nobody called the server"
+                "the server got no request"
             );
         }
     }

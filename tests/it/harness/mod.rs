@@ -1,12 +1,29 @@
-//! What the tests share: a folder of their own, the program run in it, a running server, a peer
-//! for clients.
+//! Shared by the tests: a temporary folder, the built program, a running server, and peers.
 
 pub mod http;
-pub mod peer;
+pub mod ports;
 pub mod program;
+pub mod raw_peer;
 pub mod schema;
 pub mod serve;
+pub mod tcp_queues;
 
-pub use peer::Peer;
+use std::thread;
+use std::time::{Duration, Instant};
+
 pub use program::{Folder, Program, Ran, Running, myapp};
+pub use raw_peer::Peer;
 pub use serve::Server;
+
+/// Polls until a condition holds; fails after 20 seconds.
+#[track_caller]
+pub fn until(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the condition never became true"
+        );
+        thread::sleep(Duration::from_millis(2));
+    }
+}

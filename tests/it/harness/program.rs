@@ -1,4 +1,5 @@
-//! The built program, run in a temporary folder; failures tell the whole story.
+//! The built program, run in a temporary folder. A failed check prints the command, the folder,
+//! the exit status and both output streams.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A run that takes longer hangs: it is killed and the test fails.
-const HANGS: Duration = Duration::from_secs(60);
+/// A run that takes longer is killed, and its test fails.
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A temporary folder, removed when dropped.
 pub struct Folder(tempfile::TempDir);
@@ -38,12 +39,12 @@ impl Folder {
         })
     }
 
-    /// The names in the folder, sorted.
+    /// Returns the names in the folder, sorted.
     pub fn names(&self) -> Vec<String> {
         names(self.0.path())
     }
 
-    /// The program, to be run in this folder.
+    /// Returns the program with these arguments and this folder as its working directory.
     pub fn myapp<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
         let mut program = myapp(arguments);
         program.command.current_dir(self.0.path());
@@ -61,7 +62,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The program with its arguments, not yet started.
+/// Program that has not been started yet.
 pub struct Program {
     command: Command,
     folder: Option<PathBuf>,
@@ -69,7 +70,7 @@ pub struct Program {
     holds_stdin: bool,
 }
 
-/// The program, to be run with these arguments.
+/// Returns the program with these arguments, without the environment variables that it reads.
 pub fn myapp<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_myapp"));
     command
@@ -98,7 +99,7 @@ impl Program {
         self
     }
 
-    /// Lets it have at most so many descriptors.
+    /// Limits the number of descriptors.
     pub fn descriptors(self, limit: u32) -> Self {
         let mut shell = Command::new("sh");
         shell
@@ -107,7 +108,7 @@ impl Program {
         self.through(shell)
     }
 
-    /// Starts it with this umask.
+    /// Sets the umask.
     pub fn umask(self, mask: &str) -> Self {
         let mut shell = Command::new("sh");
         shell
@@ -116,15 +117,15 @@ impl Program {
         self.through(shell)
     }
 
-    /// Has signals end it that it does not catch, also where whoever runs the tests ignores them
-    /// (as a shell has its background jobs ignore SIGINT).
+    /// Restores the default actions of SIGINT and SIGTERM. A shell starts its background jobs,
+    /// and so the tests, with SIGINT ignored.
     pub fn with_default_signals(self) -> Self {
         let mut env = Command::new("env");
         env.arg("--default-signal=INT,TERM");
         self.through(env)
     }
 
-    /// Sends its stderr there, where nobody collects it.
+    /// Appends stderr to a file instead of collecting it.
     pub fn stderr_to(self, path: &Path) -> Self {
         let mut shell = Command::new("sh");
         shell
@@ -134,7 +135,7 @@ impl Program {
         self.through(shell)
     }
 
-    /// Has `starter`, which is given the program and its arguments, start it.
+    /// Runs the program through `starter`, which gets the program and its arguments as arguments.
     pub fn through(mut self, mut starter: Command) -> Self {
         starter
             .arg(self.command.get_program())
@@ -150,19 +151,19 @@ impl Program {
         self
     }
 
-    /// Leaves stdin open for [`Running::write`].
+    /// Keeps stdin open for [`Running::write`].
     pub fn hold_stdin(mut self) -> Self {
         self.holds_stdin = true;
         self
     }
 
-    /// Runs to the end.
+    /// Runs the program until it exits.
     #[track_caller]
     pub fn run(self) -> Ran {
         self.start().wait()
     }
 
-    /// Starts and goes on beside the test; stdin is fed, then closed unless it is held.
+    /// Starts the program. Its stdin is written by a thread, then closed unless it is held.
     #[track_caller]
     pub fn start(mut self) -> Running {
         let command = self
@@ -176,47 +177,47 @@ impl Program {
             .unwrap_or_else(|error| panic!("start {line}: {error}"));
         let mut stdin = child.stdin.take();
         if !self.holds_stdin {
-            let (mut stdin, bytes) = (stdin.take().unwrap(), self.stdin);
-            // A program that reads no stdin closes it: that is no failure of the test.
+            let mut stdin = stdin.take().unwrap();
+            let bytes = self.stdin;
+            // The write fails if the program exits without reading all of it.
             thread::spawn(move || drop(stdin.write_all(&bytes)));
         }
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        let (stdout, stderr) = (Some(stdout), Some(stderr));
+        let stdout = child.stdout.take().unwrap();
+        let stderr = child.stderr.take().unwrap();
         Running {
             child,
             line,
             folder: self.folder,
             stdin,
-            stdout,
-            stderr,
+            stdout: Some(BufReader::new(stdout)),
+            stderr: Some(read_in_background(stderr)),
         }
     }
 }
 
-type Collector = thread::JoinHandle<Vec<u8>>;
+type ReaderThread = thread::JoinHandle<Vec<u8>>;
 
-fn collect(mut from: impl Read + Send + 'static) -> Collector {
+fn read_in_background(mut from: impl Read + Send + 'static) -> ReaderThread {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What has come before an error is what there is.
+        // The bytes before an error are kept.
         let _ = from.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// The program while it runs; killed when dropped.
+/// Running program; killed when dropped.
 pub struct Running {
     child: Child,
     line: String,
     folder: Option<PathBuf>,
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
-    stderr: Option<Collector>,
+    stderr: Option<ReaderThread>,
 }
 
 impl Running {
-    /// The next line on stdout, without its end; empty at the end of stdout.
+    /// Returns the next line of stdout without its newline; empty at the end of stdout.
     #[track_caller]
     pub fn line(&mut self) -> String {
         let mut line = String::new();
@@ -235,15 +236,15 @@ impl Running {
         stdin.write_all(bytes.as_ref()).expect("write to stdin");
     }
 
-    /// Writes to the stdin that is held until the program has ended. Once would not do for one that
-    /// is to find nobody reading its stdout: what another test has just forked has a copy of the
-    /// other end for a moment.
+    /// Writes to the stdin that is held until the program exits. A single write is not enough for
+    /// a program that should fail with EPIPE on its stdout: until its `exec`, a child that another
+    /// test has just forked has a copy of the read end.
     #[track_caller]
-    pub fn write_until_it_ends(&mut self, bytes: &str) {
+    pub fn write_until_exit(&mut self, bytes: &str) {
         let start = Instant::now();
-        while !self.has_ended() {
-            assert!(start.elapsed() < HANGS, "still runs: {}", self.line);
-            // It may end before it has read all.
+        while !self.has_exited() {
+            assert!(start.elapsed() < RUN_TIMEOUT, "still runs: {}", self.line);
+            // The write fails if the program exits before it has read all.
             let _ = self
                 .stdin
                 .as_mut()
@@ -253,18 +254,18 @@ impl Running {
         }
     }
 
-    /// Ends the stdin that is held.
+    /// Closes the stdin that is held.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// Reads no more of stdout.
+    /// Closes the read end of stdout.
     pub fn close_stdout(&mut self) {
         self.stdout = None;
     }
 
-    /// Whether it has come to its end.
-    pub fn has_ended(&mut self) -> bool {
+    /// Returns whether the program has exited.
+    pub fn has_exited(&mut self) -> bool {
         self.child
             .try_wait()
             .expect("look at the program")
@@ -275,14 +276,14 @@ impl Running {
         self.child.id()
     }
 
-    /// Whether it catches a signal by now.
+    /// Returns whether a handler for the signal is installed.
     pub fn catches(&self, signal: Signal) -> bool {
         let caught = status(&self.proc("status"), "SigCgt:");
         let mask = u64::from_str_radix(&caught, 16).unwrap_or(0);
         mask >> (signal.as_raw() - 1) & 1 == 1
     }
 
-    /// Whether all its threads wait for something.
+    /// Returns whether all threads are blocked.
     pub fn sleeps(&self) -> bool {
         let threads = fs::read_dir(self.proc("task")).expect("list the threads");
         let mut states = threads
@@ -291,7 +292,7 @@ impl Running {
         states.all(|state| state.starts_with('S'))
     }
 
-    /// Whether it has a file of this name open.
+    /// Returns whether a file of this name is open.
     pub fn has_open(&self, path: &Path) -> bool {
         let open = fs::read_dir(self.proc("fd"))
             .into_iter()
@@ -301,7 +302,7 @@ impl Running {
             .any(|target| target == path)
     }
 
-    /// The most memory that it has had at once, in KiB.
+    /// Returns the peak memory in KiB.
     pub fn peak_memory(&self) -> u64 {
         let peak = status(&self.proc("status"), "VmHWM:");
         peak.trim_end_matches(" kB")
@@ -318,17 +319,17 @@ impl Running {
         kill_process(pid, signal).expect("send a signal");
     }
 
-    /// Waits for the end.
+    /// Waits until the program exits.
     #[track_caller]
     pub fn wait(mut self) -> Ran {
-        let stdout = self.stdout.take().map(collect);
+        let stdout = self.stdout.take().map(read_in_background);
         let stderr = self.stderr.take().unwrap();
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait for the program") {
                 break status;
             }
-            if start.elapsed() > HANGS {
+            if start.elapsed() > RUN_TIMEOUT {
                 self.child.kill().expect("kill the program");
                 panic!("hangs: {}", self.line);
             }
@@ -346,7 +347,7 @@ impl Running {
     }
 }
 
-/// A field of what the kernel tells of a process or thread; empty where it is gone.
+/// Returns a field of a `/proc/PID/status` file; empty if the process or thread has exited.
 fn status(path: &Path, field: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let found = text.lines().find_map(|line| line.strip_prefix(field));
@@ -355,13 +356,13 @@ fn status(path: &Path, field: &str) -> String {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Both fail if the program has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What the program left behind.
+/// Exit status and output of a finished run.
 pub struct Ran {
     line: String,
     folder: Option<PathBuf>,
@@ -375,7 +376,7 @@ impl Ran {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Fails unless the program ended with this code.
+    /// Fails unless this is the exit code.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
         if self.status.code() != Some(code) {
@@ -384,7 +385,7 @@ impl Ran {
         self
     }
 
-    /// Fails unless stdout is this.
+    /// Fails unless stdout equals this.
     #[track_caller]
     pub fn prints(self, stdout: impl AsRef<[u8]>) -> Self {
         if self.stdout != stdout.as_ref() {
@@ -396,7 +397,7 @@ impl Ran {
         self
     }
 
-    /// Fails unless stderr holds this.
+    /// Fails unless stderr contains this.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         if !self.stderr.contains(text) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{MIB, fill, random_bytes};
 use crate::harness::serve::{ask, ends};
-use crate::harness::{Server, myapp};
+use crate::harness::tcp_queues::unread_to;
+use crate::harness::{Server, myapp, until};
 
 /// Returns numbered lines.
 fn lines(count: usize) -> String {
@@ -157,7 +158,7 @@ fn shutdown_sends_delayed_replies() {
     let server = Server::start(&["--delay", "500ms"]);
     let mut client = server.connect();
     client.write_all(b"late\n").unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    until(|| unread_to(server.address().port()) == 0);
     server.signal(rustix::process::Signal::TERM);
     let mut answer = [0; 5];
     client.read_exact(&mut answer).unwrap();

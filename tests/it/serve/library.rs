@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
 
 use futures_lite::future;
 use myapp::limits::shutdown;
@@ -11,6 +10,8 @@ use myapp::net::address::Address;
 use myapp::serve;
 
 use crate::harness::serve::{ask, ends};
+use crate::harness::tcp_queues::unread_to;
+use crate::harness::until;
 
 #[track_caller]
 fn bind(config: serve::Config) -> serve::Server {
@@ -45,8 +46,8 @@ fn longest_line_is_refused_at_the_buffer_limit() {
         let mut last = connect();
         long.write_all(&[b'l'; 60_000]).unwrap();
         short.write_all(&[b's'; 30_000]).unwrap();
-        // Without the delay, the last line may be read first.
-        thread::sleep(Duration::from_millis(200));
+        // Otherwise the last line may be read first.
+        until(|| unread_to(address.port()) == 0);
         last.write_all(&[b'x'; 20_000]).unwrap();
         let mut answer = String::new();
         long.read_to_string(&mut answer).unwrap();

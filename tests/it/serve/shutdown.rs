@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 
 use super::fill;
 use crate::harness::serve::{ask, ends};
-use crate::harness::{Folder, Server};
+use crate::harness::{Folder, Server, until};
 
 #[test]
 fn shutdown_replies_to_received_input() {
@@ -84,16 +85,20 @@ fn open_connection_is_aborted_at_drain_timeout() {
 fn fast_sender_does_not_delay_drain_timeout() {
     let server = Server::start(&["--mode", "chunk", "--drain", "500ms", "-q"]);
     let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let busy = AtomicUsize::new(0);
     let sent = thread::scope(|scope| {
         for mut client in &clients {
+            let busy = &busy;
             scope.spawn(move || while client.write_all(&[b'x'; 1 << 16]).is_ok() {});
             scope.spawn(move || {
                 let mut buffer = vec![0; 1 << 16];
+                client.read_exact(&mut buffer).unwrap();
+                busy.fetch_add(1, SeqCst);
                 while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
                 let _ = client.shutdown(Shutdown::Both);
             });
         }
-        thread::sleep(Duration::from_millis(200));
+        until(|| busy.load(SeqCst) == clients.len());
         let start = Instant::now();
         server.signal(Signal::TERM);
         server.wait().code(0);
@@ -157,7 +162,7 @@ fn blocked_stdout_does_not_block_shutdown() {
             client.read_exact(&mut [0; 6]).unwrap();
         }
         server.signal(Signal::TERM);
-        until(|| server.has_ended());
+        until(|| server.has_exited());
         assert_eq!(folder.names(), [""; 0], "no path is left behind");
         server.wait().code(0);
     }
@@ -190,16 +195,6 @@ fn client_before_announcement_is_served() {
         .says("messages=1");
 }
 
-/// Waits until a condition holds.
-#[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it is not so");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn second_signal_exits_immediately() {
     let server = Server::start(&["--mode", "chunk", "--drain", "1h"]);
@@ -207,11 +202,7 @@ fn second_signal_exits_immediately() {
     fill(&stubborn, 64 << 20);
     server.signal(Signal::INT);
     // The server drains once new connections are refused.
-    let start = Instant::now();
-    while TcpStream::connect(server.address()).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(10), "still accepts");
-        thread::sleep(Duration::from_millis(5));
-    }
+    until(|| TcpStream::connect(server.address()).is_err());
     server.signal(Signal::TERM);
     server.wait().code(0).says("aborted_on_shutdown=1");
 }

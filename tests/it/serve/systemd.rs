@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::ports::start_on_free_port;
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp};
 
@@ -44,6 +45,12 @@ impl Started {
     fn stop(mut self) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl AsMut<Child> for Started {
+    fn as_mut(&mut self) -> &mut Child {
+        &mut self.0
     }
 }
 
@@ -168,29 +175,20 @@ fn inherited_file_is_refused() {
 #[test]
 #[ignore = "peer: systemd-socket-activate"]
 fn systemd_socket_activate_works() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let mut command = Command::new("systemd-socket-activate");
-    command
-        .arg("-l")
-        .arg(address.to_string())
-        .arg(env!("CARGO_BIN_EXE_myapp"))
-        .arg("serve");
-    let mut started = Started(command.stdout(Stdio::piped()).spawn().unwrap());
-    let start = std::time::Instant::now();
-    let stream = loop {
-        if let Ok(stream) = TcpStream::connect(address) {
-            break stream;
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "it does not listen"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let (mut started, port) = start_on_free_port(|port| {
+        let mut command = Command::new("systemd-socket-activate");
+        command
+            .arg("-l")
+            .arg(format!("127.0.0.1:{port}"))
+            .arg(env!("CARGO_BIN_EXE_myapp"))
+            .arg("serve");
+        Started(command.stdout(Stdio::piped()).spawn().unwrap())
+    });
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     assert_eq!(ask(&stream, b"first\n"), b"first\n");
-    assert_eq!(started.lines(1), [format!("listening on tcp://{address}")]);
+    assert_eq!(
+        started.lines(1),
+        [format!("listening on tcp://127.0.0.1:{port}")]
+    );
     started.stop();
 }

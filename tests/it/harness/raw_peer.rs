@@ -1,6 +1,6 @@
-//! A TCP peer that does as it is told with each connection, on threads of the standard library.
+//! TCP peer that runs a function on each connection, on threads of the standard library.
 //!
-//! A behaviour is any function of the connection; those that several tests need stand below.
+//! The functions that several tests need are below.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,95 +11,110 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// A peer that listens on a port of its own until it is dropped. It fails the test if nobody
-/// came: a test that never reached its peer has tested something else.
+use super::until;
+
+/// Listening peer, stopped when dropped. It fails the test if it got no connection: a test that
+/// did not reach its peer has tested something else.
 pub struct Peer {
     port: u16,
-    seen: Arc<Seen>,
+    stats: Arc<Stats>,
     stopped: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
-struct Seen {
-    all: AtomicUsize,
+struct Stats {
+    accepted: AtomicUsize,
     open: AtomicUsize,
-    most: AtomicUsize,
+    max_open: AtomicUsize,
 }
 
 impl Peer {
-    /// Starts a peer that behaves so on each connection.
-    pub fn start(behave: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").expect("listen"), behave)
+    /// Starts a peer that runs `handle` on each connection.
+    pub fn start(handle: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("listen"), handle)
     }
 
     /// As [`Peer::start`], on a socket that is already bound.
     pub fn on(
         listener: TcpListener,
-        behave: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static,
+        handle: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         let port = listener.local_addr().unwrap().port();
-        let (seen, stopped) = (Arc::<Seen>::default(), Arc::<AtomicBool>::default());
+        let stats = Arc::<Stats>::default();
+        let stopped = Arc::<AtomicBool>::default();
         let peer = Self {
             port,
-            seen: seen.clone(),
+            stats: stats.clone(),
             stopped: stopped.clone(),
         };
-        let behave = Arc::new(behave);
+        let handle = Arc::new(handle);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(SeqCst) {
                     break;
                 }
-                let (stream, behave, seen) = (stream.unwrap(), behave.clone(), seen.clone());
-                seen.all.fetch_add(1, SeqCst);
-                seen.most
-                    .fetch_max(seen.open.fetch_add(1, SeqCst) + 1, SeqCst);
+                let stream = stream.unwrap();
+                let handle = handle.clone();
+                let stats = stats.clone();
+                stats.accepted.fetch_add(1, SeqCst);
+                let open = stats.open.fetch_add(1, SeqCst) + 1;
+                stats.max_open.fetch_max(open, SeqCst);
                 thread::spawn(move || {
-                    // What a client breaks off is its own affair: the test looks at the client.
-                    let _ = behave(&stream);
-                    seen.open.fetch_sub(1, SeqCst);
+                    // I/O errors are expected when a client breaks off; the tests check the client.
+                    let _ = handle(&stream);
+                    stats.open.fetch_sub(1, SeqCst);
                 });
             }
         });
         peer
     }
 
-    /// Its address, for `-c`.
+    /// Returns the address, for `-c`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// How many connections came.
-    pub fn connections(&self) -> usize {
-        self.seen.all.load(SeqCst)
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
-    /// How many were open at once, at most.
-    pub fn most_at_once(&self) -> usize {
-        self.seen.most.load(SeqCst)
+    /// Returns the number of accepted connections.
+    pub fn connections(&self) -> usize {
+        self.stats.accepted.load(SeqCst)
+    }
+
+    /// Returns the largest number of concurrent connections.
+    pub fn max_concurrent(&self) -> usize {
+        self.stats.max_open.load(SeqCst)
+    }
+
+    /// Waits until this number of connections has been accepted.
+    #[track_caller]
+    pub fn wait_for_connections(&self, count: usize) {
+        until(|| self.connections() >= count);
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let came = self.connections();
+        let accepted = self.connections();
         self.stopped.store(true, SeqCst);
-        // Wakes the thread that waits for connections.
+        // Wakes the accept loop.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
         assert!(
-            came > 0 || thread::panicking(),
-            "nobody connected to the peer"
+            accepted > 0 || thread::panicking(),
+            "the peer got no connection"
         );
     }
 }
 
-/// Sends every byte back as it comes.
+/// Echoes all bytes.
 pub fn echo(mut stream: &TcpStream) -> io::Result<()> {
     let mut reader = stream;
     io::copy(&mut reader, &mut stream).map(drop)
 }
 
-/// Answers each line when so many milliseconds have passed as it says.
+/// Echoes each line after the number of milliseconds in it.
 pub fn echo_late(stream: &TcpStream) -> io::Result<()> {
     each_line(stream, |line| {
         thread::sleep(Duration::from_millis(
@@ -109,7 +124,7 @@ pub fn echo_late(stream: &TcpStream) -> io::Result<()> {
     })
 }
 
-/// Answers each line with what `answer` makes of it.
+/// Replies to each line with the result of `answer`.
 pub fn each_line(
     mut stream: &TcpStream,
     mut answer: impl FnMut(&str) -> Vec<u8>,
@@ -123,7 +138,7 @@ pub fn each_line(
     Ok(())
 }
 
-/// Answers the first line with these bytes, whatever it was, then closes.
+/// Replies to the first line with these bytes, then closes.
 pub fn answer_and_close(
     answer: &'static [u8],
 ) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static {
@@ -133,14 +148,14 @@ pub fn answer_and_close(
     }
 }
 
-/// Answers each line with these bytes, whatever it was.
+/// Replies to each line with these bytes.
 pub fn answer(
     answer: &'static [u8],
 ) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static {
     move |stream| each_line(stream, |_| answer.to_vec())
 }
 
-/// Sends this many bytes back, then closes.
+/// Echoes this number of bytes, then closes.
 pub fn close_after(count: u64) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static {
     move |mut stream| {
         let mut reader = stream.take(count);
@@ -148,13 +163,14 @@ pub fn close_after(count: u64) -> impl Fn(&TcpStream) -> io::Result<()> + Send +
     }
 }
 
-/// Sends back what `change` makes of each piece; it is told the offset of the piece.
+/// Replies to each piece with the result of `change`, which gets the offset of the piece.
 pub fn echo_changed(
     change: impl Fn(u64, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
 ) -> impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static {
     move |mut stream| {
         let mut reader = stream;
-        let (mut piece, mut offset) = ([0; 4096], 0);
+        let mut piece = [0; 4096];
+        let mut offset = 0;
         loop {
             let count = reader.read(&mut piece)?;
             if count == 0 {
@@ -166,34 +182,34 @@ pub fn echo_changed(
     }
 }
 
-/// Closes at once.
+/// Closes immediately.
 pub fn close_first(_: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Resets the connection when the first bytes have come.
+/// Resets the connection after the first byte.
 pub fn reset(mut stream: &TcpStream) -> io::Result<()> {
     stream.read_exact(&mut [0])?;
     Ok(set_socket_linger(stream, Some(Duration::ZERO))?)
 }
 
-/// Reads, and never answers.
+/// Reads all bytes and never replies.
 pub fn say_nothing(mut stream: &TcpStream) -> io::Result<()> {
     io::copy(&mut stream, &mut io::sink())?;
-    thread::sleep(HOLD);
+    thread::sleep(OPEN_TIME);
     Ok(())
 }
 
-/// Neither reads nor answers.
+/// Neither reads nor replies.
 pub fn do_nothing(_: &TcpStream) -> io::Result<()> {
-    thread::sleep(HOLD);
+    thread::sleep(OPEN_TIME);
     Ok(())
 }
 
-/// Sends without an end, and never a line end.
+/// Sends bytes forever, and no newline.
 pub fn babble(mut stream: &TcpStream) -> io::Result<()> {
     io::copy(&mut io::repeat(b'x'), &mut stream).map(drop)
 }
 
-/// Longer than any test runs.
-const HOLD: Duration = Duration::from_secs(300);
+/// Longer than any test.
+const OPEN_TIME: Duration = Duration::from_secs(300);
