@@ -1,6 +1,6 @@
-//! Whole downloads from a server that cuts, forgets, changes its file in between and answers other
-//! questions than it was asked, but never calls bytes what they are not. A file that is saved is
-//! one of its versions, to the last byte.
+//! Complete downloads from a server that truncates responses, ignores headers, changes its file and
+//! sends other ranges than requested, but always with a correct Content-Range. A saved file equals
+//! one of its versions.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,13 +17,13 @@ use myapp::download::{
 };
 use tempfile::TempDir;
 
-use crate::server::{Server, Turn};
+use crate::server::{Reply, Server};
 use crate::texts::safe_name;
 
-/// After so many faults a server is honest.
-const FAULTS: usize = 8;
+/// Maximum number of faults per server.
+const MAX_FAULTS: usize = 8;
 
-/// How a server tells its versions apart.
+/// Validator field of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Validator {
     Strong,
@@ -32,22 +32,22 @@ enum Validator {
     None,
 }
 
-/// A server of one file.
+/// Server of one file.
 struct Origin {
     random: Rng,
-    /// The versions, the one of the moment last.
+    /// The versions; the last one is current.
     versions: Vec<Vec<u8>>,
     validator: Validator,
     faults: usize,
-    /// What it has answered, for whoever looks into a failure.
-    told: Vec<String>,
+    /// Requests and responses, printed with a failure.
+    log: Vec<String>,
 }
 
-/// One case; the same seed gives the same.
+/// Runs one case, which depends only on the seed.
 ///
 /// # Errors
 ///
-/// What is wrong.
+/// A description of the failed check.
 pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
     let validators = [
         Validator::Strong,
@@ -58,16 +58,16 @@ pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
     let origin = Origin {
         versions: vec![bytes(random)],
         validator: validators[random.usize(..4)],
-        faults: random.usize(..FAULTS),
-        told: Vec::new(),
+        faults: random.usize(..MAX_FAULTS),
+        log: Vec::new(),
         random: random.fork(),
     };
     let origin = Arc::new(Mutex::new(origin));
-    let answering = origin.clone();
-    server.answer(move |request| answering.lock().expect("no panic").answer(request));
+    let handler = origin.clone();
+    server.set_handler(move |request| handler.lock().expect("no panic").respond(request));
     let checked = match random.u8(..4) {
-        0 => to_a_writer(server, &origin, random),
-        _ => to_a_file(server, &origin, random),
+        0 => check_writer(server, &origin, random),
+        _ => check_file(server, &origin, random),
     };
     let origin = origin.lock().expect("no panic");
     checked.map_err(|what| {
@@ -75,7 +75,7 @@ pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
         format!(
             "{what}\n{:?}, versions of {lengths:?}\n{}",
             origin.validator,
-            origin.told.join("\n")
+            origin.log.join("\n")
         )
     })
 }
@@ -119,7 +119,7 @@ pub fn run(config: Config, item: Item) -> Report {
     myapp::runtime::block_on(downloader.run(list, &|_, _| {}, future::pending()))
 }
 
-fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
+fn check_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     for resume in [false, true, true] {
         let config = Config {
@@ -143,15 +143,16 @@ fn to_a_file(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Resul
         }
         let saved = fs::read(folder.path().join("f")).map_err(|error| error.to_string())?;
         let origin = origin.lock().expect("no panic");
-        return match origin.versions.contains(&saved) {
-            true => Ok(()),
-            false => Err(format!("{} bytes that are no version", saved.len())),
+        return if origin.versions.contains(&saved) {
+            Ok(())
+        } else {
+            Err(format!("{} bytes that are no version", saved.len()))
         };
     }
     Ok(())
 }
 
-fn to_a_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
+fn check_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Result<(), String> {
     let sink = Sink::default();
     let item = Item::parse(&server.url("f")).expect("a URL");
     let item = Item {
@@ -165,12 +166,13 @@ fn to_a_writer(server: &Server, origin: &Mutex<Origin>, random: &mut Rng) -> Res
         0 => version.starts_with(&written),
         _ => *version == *written,
     };
-    match origin.versions.iter().any(fits) {
-        true => Ok(()),
-        false => Err(format!(
+    if origin.versions.iter().any(fits) {
+        Ok(())
+    } else {
+        Err(format!(
             "{} bytes in the writer are of no version",
             written.len()
-        )),
+        ))
     }
 }
 
@@ -183,7 +185,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Keeps what is written to it.
+/// Writer into shared memory.
 #[derive(Clone, Default)]
 pub struct Sink(pub Arc<Mutex<Vec<u8>>>);
 
@@ -199,20 +201,21 @@ impl Write for Sink {
 }
 
 impl Origin {
-    fn answer(&mut self, request: &str) -> Turn {
+    fn respond(&mut self, request: &str) -> Reply {
         let is_faulty = self.faults > 0 && self.random.bool();
         self.faults -= usize::from(is_faulty);
         if is_faulty && self.versions.len() < 3 && self.random.u8(..3) == 0 {
             let length = self.now().len();
-            let other = match self.random.bool() {
-                true => (0..length).map(|_| self.random.u8(..)).collect(),
-                false => bytes(&mut self.random),
+            let other = if self.random.bool() {
+                (0..length).map(|_| self.random.u8(..)).collect()
+            } else {
+                bytes(&mut self.random)
             };
             self.versions.push(other);
         }
         let range = self.range(request);
         let now = self.now().len();
-        let answer = match range {
+        let response = match range {
             Some(from) if from >= now => {
                 self.head(416, &format!("Content-Range: bytes */{now}\r\n"))
             }
@@ -220,33 +223,34 @@ impl Origin {
             Some(from) => self.part(from, now),
             None => self.sized(200, "", 0, now),
         };
-        let turn = if is_faulty {
-            self.break_off(answer)
+        let reply = if is_faulty {
+            self.inject_fault(response)
         } else {
-            stays(answer)
+            keep_alive(response)
         };
-        let sent: usize = turn.pieces.iter().map(Vec::len).sum();
-        let head = String::from_utf8_lossy(&turn.pieces[0]).into_owned();
+        let sent: usize = reply.pieces.iter().map(Vec::len).sum();
+        let head = String::from_utf8_lossy(&reply.pieces[0]).into_owned();
         let head = head
             .split("\r\n\r\n")
             .next()
             .unwrap_or_default()
             .replace("\r\n", "; ");
-        let asked = request
+        let headers: Vec<_> = request
             .lines()
-            .filter(|line| line.to_lowercase().contains("range"));
-        let asked: Vec<_> = asked.collect();
-        let faulty = if is_faulty { "a fault: " } else { "" };
-        self.told
-            .push(format!("{asked:?}: {faulty}{head}; {sent} bytes in all"));
-        turn
+            .filter(|line| line.to_lowercase().contains("range"))
+            .collect();
+        let fault = if is_faulty { "fault: " } else { "" };
+        self.log
+            .push(format!("{headers:?}: {fault}{head}; {sent} bytes in all"));
+        reply
     }
 
     fn now(&self) -> &[u8] {
         self.versions.last().expect("there is one")
     }
 
-    /// Where a request wants to begin, if its condition holds; many servers do not look at that.
+    /// Returns the requested offset if the condition holds. Many servers ignore the condition, so
+    /// this one does so now and then.
     fn range(&mut self, request: &str) -> Option<usize> {
         let field = |name: &str| {
             let mut lines = request.lines().filter_map(|line| line.split_once(": "));
@@ -260,7 +264,7 @@ impl Origin {
         (holds || self.faults > 0 && self.random.u8(..3) == 0).then_some(from)
     }
 
-    /// The fields that tell which version this is.
+    /// Returns the validator fields of the current version.
     fn version(&self) -> String {
         let number = self.versions.len();
         let dates = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -298,7 +302,7 @@ impl Origin {
         self.sized(206, &range, from, end)
     }
 
-    /// An answer to a range that is none, or to another.
+    /// Returns a response that is not partial, or of another range.
     fn odd_part(&mut self, from: usize) -> Vec<u8> {
         let all = self.now().len();
         let elsewhere = self.random.usize(..all);
@@ -331,35 +335,35 @@ impl Origin {
         }
     }
 
-    /// Ends an answer too early, where that can be seen, or puts another in its place.
-    fn break_off(&mut self, answer: Vec<u8>) -> Turn {
-        let head = answer
+    /// Truncates a response where the client can notice it, or replaces it.
+    fn inject_fault(&mut self, response: Vec<u8>) -> Reply {
+        let head = response
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
             .map_or(0, |at| at + 4);
-        let at = self.random.usize(..=answer.len());
-        let cut = |at: usize| Turn {
-            pieces: vec![answer[..at].to_vec()],
-            ..Turn::default()
+        let at = self.random.usize(..=response.len());
+        let cut = |at: usize| Reply {
+            pieces: vec![response[..at].to_vec()],
+            ..Reply::default()
         };
         match self.random.u8(..8) {
             0 => cut(0),
             1 => cut(at.min(head)),
             2..5 => cut(at),
-            5 => stays(
+            5 => keep_alive(
                 b"HTTP/1.1 503 Wait\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nwait".to_vec(),
             ),
-            6 => stays([&answer[..], b"surplus"].concat()),
-            _ => stays(answer),
+            6 => keep_alive([&response[..], b"surplus"].concat()),
+            _ => keep_alive(response),
         }
     }
 }
 
-fn stays(bytes: Vec<u8>) -> Turn {
-    Turn {
+fn keep_alive(bytes: Vec<u8>) -> Reply {
+    Reply {
         pieces: vec![bytes],
-        stays: true,
-        ..Turn::default()
+        keep_alive: true,
+        ..Reply::default()
     }
 }
 
@@ -392,11 +396,11 @@ const NAMES: [&str; 26] = [
     "x",
 ];
 
-/// One file whose name a server chooses.
+/// Downloads a file with a name from Content-Disposition.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A description of the failed check.
 pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
     let mut value = if random.bool() {
         "attachment; filename=\"".to_owned()
@@ -411,10 +415,10 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
             0
         });
     }
-    let answer =
+    let response =
         format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Disposition: {value}\r\n\r\nx");
-    let turn = move |_: &str| stays(answer.clone().into_bytes());
-    server.answer(turn);
+    let reply = move |_: &str| keep_alive(response.clone().into_bytes());
+    server.set_handler(reply);
     let around = TempDir::new().map_err(|error| error.to_string())?;
     let folder = around.path().join("folder");
     let config = Config {

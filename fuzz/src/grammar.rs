@@ -1,8 +1,8 @@
-//! Answers as servers send them, and as they never should.
+//! Generated responses: valid ones, and ones with errors.
 
 use fastrand::Rng;
 
-/// What stands in answers where something can go wrong.
+/// Pieces of responses that are inserted at random offsets.
 const TOKENS: [&[u8]; 34] = [
     b"\r\n",
     b"\n",
@@ -157,15 +157,15 @@ const TRAILERS: [&str; 8] = [
     "T: \r\r\n",
 ];
 
-/// One answer; mostly sound, with a mistake or two otherwise.
-pub fn answer(random: &mut Rng) -> Vec<u8> {
+/// Generates a response: half of them valid or nearly so, the others with a few mutations.
+pub fn response(random: &mut Rng) -> Vec<u8> {
     let mut bytes = Vec::new();
     if random.u8(..20) == 0 {
         for _ in 0..random.usize(1..13) {
-            interim(&mut bytes, random);
+            informational(&mut bytes, random);
         }
     }
-    final_answer(&mut bytes, random);
+    final_response(&mut bytes, random);
     if random.bool() {
         for _ in 0..random.usize(1..4) {
             mutate(&mut bytes, random);
@@ -174,8 +174,8 @@ pub fn answer(random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// An answer that every client understands.
-pub fn honest() -> Vec<u8> {
+/// Returns a response that every client accepts.
+pub fn valid() -> Vec<u8> {
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()
 }
 
@@ -183,9 +183,9 @@ fn pick<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
     from[random.usize(..from.len())]
 }
 
-/// One in `many`.
-fn rarely(random: &mut Rng, many: u32) -> bool {
-    random.u32(..many) == 0
+/// Returns true once in `count` calls on average.
+fn one_in(count: u32, random: &mut Rng) -> bool {
+    random.u32(..count) == 0
 }
 
 fn line_end(random: &mut Rng) -> &'static str {
@@ -198,25 +198,25 @@ fn line_end(random: &mut Rng) -> &'static str {
     }
 }
 
-fn interim(bytes: &mut Vec<u8>, random: &mut Rng) {
+fn informational(bytes: &mut Vec<u8>, random: &mut Rng) {
     let status = pick(
         random,
         &["100 Continue", "103 Early Hints", "102 x", "199 "],
     );
     bytes.extend(format!("HTTP/1.1 {status}\r\n").bytes());
-    if rarely(random, 3) {
+    if one_in(3, random) {
         bytes.extend(b"Link: </x>\r\nContent-Length: 3\r\n");
     }
     bytes.extend(line_end(random).bytes());
 }
 
-fn final_answer(bytes: &mut Vec<u8>, random: &mut Rng) {
-    let version = if rarely(random, 6) {
+fn final_response(bytes: &mut Vec<u8>, random: &mut Rng) {
+    let version = if one_in(6, random) {
         pick(random, &VERSIONS)
     } else {
         "HTTP/1.1"
     };
-    let status = if rarely(random, 3) {
+    let status = if one_in(3, random) {
         pick(random, &STATUSES)
     } else {
         "200 OK"
@@ -224,7 +224,7 @@ fn final_answer(bytes: &mut Vec<u8>, random: &mut Rng) {
     let body = body(random);
     let mut fields: Vec<String> = Vec::new();
     for _ in 0..random.usize(..4) {
-        let odd = if rarely(random, 2) { FIELDS.len() } else { 9 };
+        let odd = if one_in(2, random) { FIELDS.len() } else { 9 };
         fields.push(pick(random, &FIELDS[..odd]).to_owned());
     }
     let coded = match random.u8(..10) {
@@ -245,13 +245,13 @@ fn final_answer(bytes: &mut Vec<u8>, random: &mut Rng) {
     random.shuffle(&mut fields);
     bytes.extend(format!("{version} {status}{}", line_end(random)).bytes());
     for field in fields {
-        // Latin-1, as much of the world has sent it.
+        // Latin-1, as many servers send it.
         bytes.extend(field.chars().map(|letter| letter as u32 as u8));
         bytes.extend(line_end(random).bytes());
     }
     bytes.extend(line_end(random).bytes());
     bytes.extend(coded);
-    if rarely(random, 10) {
+    if one_in(10, random) {
         bytes.extend_from_slice(TOKENS[random.usize(..TOKENS.len())]);
     }
 }
@@ -263,7 +263,7 @@ fn body(random: &mut Rng) -> Vec<u8> {
         _ => random.usize(..80),
     };
     let mut body: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
-    if rarely(random, 4) {
+    if one_in(4, random) {
         let at = random.usize(..=body.len());
         body.splice(at..at, TOKENS[random.usize(..TOKENS.len())].iter().copied());
     }
@@ -276,7 +276,7 @@ fn length(length: usize, random: &mut Rng) -> String {
         1 => length + 1,
         _ => length,
     };
-    let form = if rarely(random, 3) {
+    let form = if one_in(3, random) {
         pick(random, &LENGTHS)
     } else {
         "Content-Length: {}"
@@ -285,15 +285,16 @@ fn length(length: usize, random: &mut Rng) -> String {
 }
 
 fn coding(random: &mut Rng) -> String {
-    match rarely(random, 3) {
-        true => pick(random, &CODINGS).to_owned(),
-        false => "Transfer-Encoding: chunked".to_owned(),
+    if one_in(3, random) {
+        pick(random, &CODINGS).to_owned()
+    } else {
+        "Transfer-Encoding: chunked".to_owned()
     }
 }
 
 fn chunked(mut body: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let odd = rarely(random, 2);
+    let odd = one_in(2, random);
     while !body.is_empty() {
         let (chunk, rest) = body.split_at(random.usize(1..=body.len()));
         size_line(&mut bytes, chunk.len(), odd, random);
@@ -301,9 +302,9 @@ fn chunked(mut body: &[u8], random: &mut Rng) -> Vec<u8> {
         bytes.extend(if odd { line_end(random) } else { "\r\n" }.bytes());
         body = rest;
     }
-    if !rarely(random, 20) {
+    if !one_in(20, random) {
         size_line(&mut bytes, 0, odd, random);
-        if rarely(random, 4) {
+        if one_in(4, random) {
             bytes.extend(pick(random, if odd { &TRAILERS } else { &TRAILERS[..2] }).bytes());
         }
         bytes.extend(if odd { line_end(random) } else { "\r\n" }.bytes());
@@ -318,14 +319,14 @@ fn size_line(bytes: &mut Vec<u8>, size: usize, odd: bool, random: &mut Rng) {
         3 => format!("0x{size:x}"),
         4 => format!(" {size:x}"),
         5 => format!("{:x}", size + 1),
-        6 if rarely(random, 4) => "f".repeat(random.usize(15..18)),
+        6 if one_in(4, random) => "f".repeat(random.usize(15..18)),
         _ => format!("{size:x}"),
     };
     bytes.extend(size.bytes());
     if odd {
         let long = format!(";{}", "e".repeat(random.usize(4000..4200)));
         bytes.extend(
-            if rarely(random, 40) {
+            if one_in(40, random) {
                 &long
             } else {
                 pick(random, &EXTENSIONS)
@@ -338,10 +339,10 @@ fn size_line(bytes: &mut Vec<u8>, size: usize, odd: bool, random: &mut Rng) {
     }
 }
 
-/// Changes one thing, as a broken line or a broken program does.
+/// Applies one mutation.
 pub fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
     let end = bytes.len();
-    // The head is where it matters: half of all changes are there.
+    // Half of all mutations are in the head, which matters most.
     let near = if random.bool() { end } else { end.min(120) };
     let from = random.usize(..=near);
     let to = from + random.usize(..=(end - from).min(40));
@@ -365,7 +366,7 @@ pub fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
     }
 }
 
-/// Where an answer is cut into pieces that are sent each by itself.
+/// Returns random offsets at which a response is split into pieces.
 pub fn cuts(bytes: &[u8], random: &mut Rng) -> Vec<usize> {
     if bytes.len() < 2 {
         return Vec::new();
@@ -386,7 +387,7 @@ pub fn cuts(bytes: &[u8], random: &mut Rng) -> Vec<usize> {
     cuts
 }
 
-/// The bytes, cut there.
+/// Splits bytes at these offsets.
 pub fn pieces(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let mut start = 0;
     let ends = cuts.iter().copied().chain([bytes.len()]);

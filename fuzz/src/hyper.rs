@@ -1,4 +1,4 @@
-//! hyper, fed from memory.
+//! Reads responses from memory with hyper.
 
 use std::error::Error;
 use std::future::Future;
@@ -14,29 +14,29 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response};
 
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{self, Outcome};
 
-/// What hyper makes of these bytes; `None` where it waits for more. `ends`: the server closes the
-/// connection behind them.
+/// Returns the result of hyper for these bytes; `None` if it waits for more. `ends`: the server
+/// closes the connection after them.
 pub fn read(bytes: &[u8], ends: bool) -> Option<Outcome<String>> {
-    let wire = Wire {
+    let io = MemoryIo {
         bytes: bytes.to_vec(),
         at: 0,
         ends,
-        is_asked: false,
+        is_requested: false,
     };
     let mut builder = http1::Builder::new();
     builder.max_headers(myapp::download::http::response_head::MAX_HEADERS);
-    let handshake = builder.handshake::<_, Empty<Bytes>>(wire);
+    let handshake = builder.handshake::<_, Empty<Bytes>>(io);
     let (mut sender, connection) = futures_lite::future::block_on(handshake).expect("nothing read");
     let request = Request::get("/")
         .header("host", "h")
         .body(Empty::new())
         .expect("a request");
-    let answer = sender.send_request(request);
+    let response = sender.send_request(request);
     Reader {
         connection: Box::pin(connection),
-        answer: Box::pin(answer),
+        response: Box::pin(response),
         head: None,
         body: Vec::new(),
     }
@@ -45,7 +45,7 @@ pub fn read(bytes: &[u8], ends: bool) -> Option<Outcome<String>> {
 
 struct Reader<C, A> {
     connection: Pin<Box<C>>,
-    answer: Pin<Box<A>>,
+    response: Pin<Box<A>>,
     head: Option<Response<Incoming>>,
     body: Vec<u8>,
 }
@@ -55,19 +55,19 @@ where
     C: Future<Output = hyper::Result<()>>,
     A: Future<Output = hyper::Result<Response<Incoming>>>,
 {
-    /// Polls everything until nothing moves.
+    /// Polls connection and response until there is no more progress.
     fn run(mut self) -> Option<Outcome<String>> {
-        let moved = Arc::new(Moved(AtomicBool::new(true)));
-        let waker = Waker::from(moved.clone());
+        let progress = Arc::new(Progress(AtomicBool::new(true)));
+        let waker = Waker::from(progress.clone());
         let mut cx = Context::from_waker(&waker);
         let mut open = true;
-        while moved.0.swap(false, Relaxed) {
-            // It tells its errors through the answer too.
+        while progress.0.swap(false, Relaxed) {
+            // The response reports the errors of the connection too.
             open = open && self.connection.as_mut().poll(&mut cx).is_pending();
-            if let Poll::Ready(ended) = self.poll_answer(&mut cx) {
+            if let Poll::Ready(ended) = self.poll_response(&mut cx) {
                 let body = std::mem::take(&mut self.body);
                 return Some(match (ended, self.head) {
-                    (Ok(()), Some(head)) => Outcome::Whole(whole(head, body)),
+                    (Ok(()), Some(head)) => Outcome::Complete(complete(head, body)),
                     (Ok(()), None) => unreachable!("no body without a head"),
                     (Err(error), _) => Outcome::Failed {
                         body,
@@ -79,9 +79,9 @@ where
         None
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         if self.head.is_none() {
-            match self.answer.as_mut().poll(cx) {
+            match self.response.as_mut().poll(cx) {
                 Poll::Ready(head) => self.head = Some(head?),
                 Poll::Pending => return Poll::Pending,
             }
@@ -103,13 +103,13 @@ where
     }
 }
 
-fn whole(head: Response<Incoming>, body: Vec<u8>) -> Answer {
+fn complete(head: Response<Incoming>, body: Vec<u8>) -> outcome::Response {
     let values = head.headers().iter();
     let mut fields: Vec<_> = values
         .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
         .collect();
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Answer {
+    outcome::Response {
         status: head.status().as_u16(),
         fields,
         body,
@@ -126,30 +126,30 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-struct Moved(AtomicBool);
+struct Progress(AtomicBool);
 
-impl Wake for Moved {
+impl Wake for Progress {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Relaxed);
     }
 }
 
-/// Gives its bytes once it has been asked.
-struct Wire {
+/// Connection that provides its bytes after the request is written.
+struct MemoryIo {
     bytes: Vec<u8>,
     at: usize,
     ends: bool,
-    is_asked: bool,
+    is_requested: bool,
 }
 
-impl Read for Wire {
+impl Read for MemoryIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let left = &self.bytes[self.at..];
-        if !self.is_asked || left.is_empty() && !self.ends {
+        if !self.is_requested || left.is_empty() && !self.ends {
             return Poll::Pending;
         }
         let count = left.len().min(into.remaining());
@@ -159,13 +159,13 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for MemoryIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.is_asked = true;
+        self.is_requested = true;
         cx.waker().wake_by_ref();
         Poll::Ready(Ok(bytes.len()))
     }

@@ -1,17 +1,17 @@
-//! Feeds the downloader with answers that no honest server would send.
+//! Feeds the downloader with responses that no conforming server sends.
 //!
 //! ```text
 //! cargo run --release --manifest-path fuzz/Cargo.toml -- --seed 7 --rounds 100000
 //! ```
 //!
-//! Round R of seed S is round 0 of seed S + R: what fails is repeated alone. Exit code 1 means
-//! that something is wrong; it is shown as small as it was found.
+//! Round R of seed S is round 0 of seed S + R, so that a failure can be repeated alone. Exit code 1
+//! means that a check failed; the smallest failing case that was found is printed.
 
+mod compressed;
 mod files;
 mod grammar;
 mod hyper;
 mod outcome;
-mod packed;
 mod rules;
 mod server;
 mod texts;
@@ -25,15 +25,15 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use rules::Met;
+use rules::Counts;
 use server::Server;
 use transport::Case;
 
-/// A round that takes longer hangs.
-const LONGEST_ROUND: Duration = Duration::from_secs(60);
+/// A round that takes longer counts as a hang.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much smaller a case may be made before it is shown.
-const MOST_SHRINKING: usize = 20_000;
+/// Maximum number of smaller cases that are tried before a failure is printed.
+const MAX_SHRINK_STEPS: usize = 20_000;
 
 fn main() -> ExitCode {
     let Some((seed, rounds)) = arguments() else {
@@ -42,18 +42,19 @@ fn main() -> ExitCode {
     };
     println!("seed {seed}, {rounds} rounds");
     let server = Server::start();
-    let mut met = Met::new();
+    let mut counts = Counts::new();
     static ROUND: AtomicU64 = AtomicU64::new(0);
     thread::spawn(move || watch(seed, &ROUND));
     for round in 0..rounds {
         ROUND.store(round, Relaxed);
         let seed = seed.wrapping_add(round);
-        if let Err(problem) = play(&server, seed, &mut met) {
+        if let Err(problem) = play(&server, seed, &mut counts) {
             println!("seed {seed}: {problem}");
             return ExitCode::FAILURE;
         }
     }
-    met.iter()
+    counts
+        .iter()
         .for_each(|(rule, count)| println!("{count:>9} {rule}"));
     ExitCode::SUCCESS
 }
@@ -73,11 +74,11 @@ fn arguments() -> Option<(u64, u64)> {
     Some((seed, rounds))
 }
 
-/// Ends the program when a round does not.
+/// Exits if a round hangs.
 fn watch(seed: u64, round: &AtomicU64) {
     loop {
         let before = round.load(Relaxed);
-        thread::sleep(LONGEST_ROUND);
+        thread::sleep(ROUND_TIMEOUT);
         if round.load(Relaxed) == before {
             println!("seed {}: hangs", seed.wrapping_add(before));
             std::process::exit(1);
@@ -85,36 +86,36 @@ fn watch(seed: u64, round: &AtomicU64) {
     }
 }
 
-fn play(server: &Server, seed: u64, met: &mut Met) -> Result<(), String> {
+fn play(server: &Server, seed: u64, counts: &mut Counts) -> Result<(), String> {
     let mut random = Rng::with_seed(seed);
     if random.u32(..1000) == 0 {
-        return unpanicked(|| transport::check_endless(server, &mut random));
+        return catch_panic(|| transport::check_endless(server, &mut random));
     }
-    unpanicked(|| texts::check(&mut random))?;
+    catch_panic(|| texts::check(&mut random))?;
     match random.u32(..10) {
-        0 | 1 => return unpanicked(|| files::check(server, &mut random)),
-        2 => return unpanicked(|| files::check_name(server, &mut random)),
-        3 => return unpanicked(|| packed::check(server, &mut random)),
+        0 | 1 => return catch_panic(|| files::check(server, &mut random)),
+        2 => return catch_panic(|| files::check_name(server, &mut random)),
+        3 => return catch_panic(|| compressed::check(server, &mut random)),
         _ => {}
     }
     let case = Case::new(&mut random);
-    unpanicked(|| case.check(server, met)).map_err(|problem| shrunk(server, case, problem))
+    catch_panic(|| case.check(server, counts)).map_err(|problem| shrunk(server, case, problem))
 }
 
-fn unpanicked(check: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+fn catch_panic(check: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err("a panic".to_owned()))
 }
 
-/// The smallest case that is found, and what is wrong with it.
+/// Returns the smallest failing case that is found, and its problem.
 fn shrunk(server: &Server, mut case: Case, mut problem: String) -> String {
-    let mut left = MOST_SHRINKING;
+    let mut left = MAX_SHRINK_STEPS;
     loop {
         let mut wrong = case
             .smaller()
             .take(left)
             .inspect(|_| left -= 1)
             .filter_map(|smaller| {
-                let found = unpanicked(|| smaller.check(server, &mut Met::new())).err()?;
+                let found = catch_panic(|| smaller.check(server, &mut Counts::new())).err()?;
                 Some((smaller, found))
             });
         let Some(found) = wrong.next() else { break };

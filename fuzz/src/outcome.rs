@@ -1,19 +1,19 @@
-//! What a client makes of an answer.
+//! Result of a client for one response.
 
-/// How it ended.
+/// Result of reading a response.
 #[derive(Debug)]
 pub enum Outcome<E> {
-    /// The client takes the answer for whole.
-    Whole(Answer),
-    /// It does not, after this much of the body.
+    /// The client accepts the response as complete.
+    Complete(Response),
+    /// The client fails after this part of the body.
     Failed { body: Vec<u8>, error: E },
 }
 
-/// A whole answer.
+/// Complete response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
-    /// The fields in the order of their names, those of one name in their own.
+    /// The fields, sorted by name; fields of one name in their original order.
     pub fields: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
 }

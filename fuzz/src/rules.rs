@@ -1,28 +1,28 @@
 //! Deliberate differences between our transport and hyper, and the comparison that allows them.
 //!
-//! | an answer with | ours | hyper |
+//! | response with | ours | hyper |
 //! |---|---|---|
-//! | control bytes in the head | spaces, but an error where the end of the body is told | error |
+//! | control bytes in the head | spaces, but an error in framing headers | error |
 //! | a folded line in the head | spaces (RFC 9112 section 5.2) | error |
 //! | HTTP/1.0 and `Transfer-Encoding: chunked` | chunked | error |
-//! | empty members in `Transfer-Encoding` | left out (RFC 9110 section 5.6.1) | the last one counts |
-//! | trailers that are no fields, or up to 16 KiB of them | passed over | error |
-//! | long extensions of many chunks | at most 4 KiB a line | at most 16 KiB a body |
+//! | empty members in `Transfer-Encoding` | ignored (RFC 9110 section 5.6.1) | the last one counts |
+//! | malformed trailers, or up to 16 KiB of them | ignored | error |
+//! | long extensions of many chunks | at most 4 KiB per line | at most 16 KiB per body |
 //! | a `Transfer-Encoding` other than chunked alone | error | decoded if chunked is last, else until the end |
-//! | status 101, or more than 10 of 100 to 199 | error | an answer, passed over |
-//! | a control byte or more than 4 KiB in a line with a chunk's size | error | taken |
-//! | a trailer line that ends with LF alone | error | taken |
-//! | more than one empty line before it | error | passed over |
+//! | status 101, or more than 10 of 100 to 199 | error | response, ignored |
+//! | a control byte or more than 4 KiB in a chunk size line | error | accepted |
+//! | a trailer line that ends with LF alone | error | accepted |
+//! | more than one empty line before it | error | ignored |
 //! | a head over 256 KiB | error | up to 400 KiB |
 
 use std::collections::BTreeMap;
 
 use myapp::download::http::{HttpError, ProtocolError};
 
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Outcome, Response};
 
 /// Number of occurrences of each deliberate difference.
-pub type Met = BTreeMap<&'static str, u64>;
+pub type Counts = BTreeMap<&'static str, u64>;
 
 /// Compares the results of both clients for `bytes`.
 ///
@@ -33,28 +33,28 @@ pub fn compare(
     bytes: &[u8],
     ours: &Outcome<HttpError>,
     hypers: &Outcome<String>,
-    met: &mut Met,
+    counts: &mut Counts,
 ) -> Result<(), String> {
     let rule = match (ours, hypers) {
-        (Outcome::Whole(ours), Outcome::Whole(hypers)) => {
+        (Outcome::Complete(ours), Outcome::Complete(hypers)) => {
             same(ours, hypers)?;
-            "both take it"
+            "both accept it"
         }
-        (Outcome::Whole(ours), Outcome::Failed { body, error }) => {
+        (Outcome::Complete(ours), Outcome::Failed { body, error }) => {
             if ours.body != *body {
                 return Err(format!(
-                    "ours takes {}, hyper fails: {error}",
+                    "ours accepts {}, hyper fails: {error}",
                     shown(&ours.body)
                 ));
             }
-            laxer(error).ok_or_else(|| format!("ours takes what hyper does not: {error}"))?
+            lenient_rule(error).ok_or_else(|| format!("ours accepts, hyper fails: {error}"))?
         }
-        (Outcome::Failed { error, body }, Outcome::Whole(hypers)) => {
+        (Outcome::Failed { error, body }, Outcome::Complete(hypers)) => {
             if !hypers.body.starts_with(body) {
-                return Err(format!("ours fails behind {}", shown(body)));
+                return Err(format!("ours fails after {}", shown(body)));
             }
-            stricter(bytes, error)
-                .ok_or_else(|| format!("hyper takes what ours does not: {error:?}"))?
+            strict_rule(bytes, error)
+                .ok_or_else(|| format!("hyper accepts, ours fails: {error:?}"))?
         }
         (Outcome::Failed { body: ours, .. }, Outcome::Failed { body: hypers, .. }) => {
             if !ours.starts_with(hypers) && !hypers.starts_with(ours) {
@@ -64,14 +64,14 @@ pub fn compare(
                     shown(hypers)
                 ));
             }
-            "both refuse it"
+            "both reject it"
         }
     };
-    *met.entry(rule).or_default() += 1;
+    *counts.entry(rule).or_default() += 1;
     Ok(())
 }
 
-fn same(ours: &Answer, hypers: &Answer) -> Result<(), String> {
+fn same(ours: &Response, hypers: &Response) -> Result<(), String> {
     if ours.status != hypers.status {
         return Err(format!("status {} and {}", ours.status, hypers.status));
     }
@@ -82,9 +82,9 @@ fn same(ours: &Answer, hypers: &Answer) -> Result<(), String> {
             shown(&hypers.body)
         ));
     }
-    // Of its codings hyper was shown another spelling.
-    let others = |answer: &Answer| {
-        let fields = answer
+    // The transfer codings were normalized for hyper.
+    let others = |response: &Response| {
+        let fields = response
             .fields
             .iter()
             .filter(|(name, _)| name != "transfer-encoding");
@@ -104,8 +104,8 @@ fn shown(body: &[u8]) -> String {
     )
 }
 
-/// Returns the rule by which we accept what hyper rejects after [`plain`].
-fn laxer(error: &str) -> Option<&'static str> {
+/// Returns the rule by which we accept what hyper rejects after [`normalize`].
+fn lenient_rule(error: &str) -> Option<&'static str> {
     const TRAILERS: [&str; 6] = [
         "trailers",
         "Invalid header",
@@ -115,21 +115,21 @@ fn laxer(error: &str) -> Option<&'static str> {
         "new line",
     ];
     if error.contains("chunk extensions over limit") {
-        return Some("laxer: long extensions of many chunks");
+        return Some("more lenient: long extensions of many chunks");
     }
     let is_trailer =
         error.contains("reading a body") && TRAILERS.iter().any(|text| error.contains(text));
-    (is_trailer || error.contains("too many headers")).then_some("laxer: odd trailers")
+    (is_trailer || error.contains("too many headers")).then_some("more lenient: malformed trailers")
 }
 
 /// Returns the rule by which we reject what hyper accepts.
-fn stricter(bytes: &[u8], error: &HttpError) -> Option<&'static str> {
+fn strict_rule(bytes: &[u8], error: &HttpError) -> Option<&'static str> {
     Some(match protocol(error)? {
-        ProtocolError::ControlByte => "stricter: a control byte where the end is told",
+        ProtocolError::ControlByte => "stricter: a control byte in a framing header",
         ProtocolError::TransferEncoding { .. } => "stricter: other transfer codings",
         ProtocolError::UnexpectedUpgrade => "stricter: status 101",
-        ProtocolError::TooManyInformational => "stricter: too many interim answers",
-        ProtocolError::ChunkSize { .. } => "stricter: a line with a chunk's size",
+        ProtocolError::TooManyInformational => "stricter: too many informational responses",
+        ProtocolError::ChunkSize { .. } => "stricter: a chunk size line",
         ProtocolError::Trailers => "stricter: a trailer line",
         ProtocolError::HeadTooLong => "stricter: a long head",
         ProtocolError::StatusLine { .. } if empty_lines(bytes) => "stricter: empty lines before it",
@@ -145,7 +145,8 @@ fn protocol(error: &HttpError) -> Option<&ProtocolError> {
     }
 }
 
-/// Whether any head, an interim one too, has more than one empty line before it.
+/// Returns whether any head, also of an informational response, has more than one empty line
+/// before it.
 fn empty_lines(bytes: &[u8]) -> bool {
     let heads = bytes
         .split_inclusive(|&byte| byte == b'\n')
@@ -156,17 +157,17 @@ fn empty_lines(bytes: &[u8]) -> bool {
 }
 
 /// Normalises a response where we are more lenient than hyper.
-pub fn plain(bytes: &[u8]) -> Vec<u8> {
+pub fn normalize(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut rest = bytes;
     while let Some(end) = head_end(rest) {
         let (head, behind) = rest.split_at(end);
-        let head = plain_head(head);
+        let head = normalize_head(head);
         let line = head.trim_ascii_start();
-        let is_interim = line.get(9) == Some(&b'1') && !line[9..].starts_with(b"101");
+        let is_informational = line.get(9) == Some(&b'1') && !line[9..].starts_with(b"101");
         plain.extend(head);
         rest = behind;
-        if !is_interim {
+        if !is_informational {
             break;
         }
     }
@@ -189,7 +190,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-fn plain_head(head: &[u8]) -> Vec<u8> {
+fn normalize_head(head: &[u8]) -> Vec<u8> {
     let mut bytes = head.to_vec();
     for at in 1..bytes.len() {
         if bytes[at - 1] == b'\n' && matches!(bytes[at], b' ' | b'\t') {
@@ -217,19 +218,19 @@ fn plain_head(head: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The line of a transfer coding without its empty members; none if nothing is left.
+/// Returns a Transfer-Encoding line without its empty members; empty if no member is left.
 fn coding(line: &[u8]) -> Option<Vec<u8>> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let value = line[colon + 1..].strip_suffix(b"\n")?;
     let value = value.strip_suffix(b"\r").unwrap_or(value);
-    // A line end inside is wrong for both.
+    // Both clients reject a CR in the value.
     if !line[..colon].eq_ignore_ascii_case(b"transfer-encoding") || value.contains(&b'\r') {
         return None;
     }
     let members = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     let members: Vec<_> = members.filter(|member| !member.is_empty()).collect();
     let value = members.join(b", ".as_slice());
-    // An empty value would be the last coding for hyper.
+    // hyper would treat an empty value as the last coding.
     Some(if value.is_empty() {
         Vec::new()
     } else {

@@ -1,4 +1,4 @@
-//! A server on loopback that answers each request with the bytes that it is told.
+//! Server on loopback that replies to each request with given bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,53 +7,53 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// The connections that are served at once.
+/// Number of concurrent connections.
 const THREADS: usize = 8;
 
-/// No client of ours is silent for so long, unless it hangs.
-const SILENT: Duration = Duration::from_secs(30);
+/// Longer than any pause of a client that does not hang.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What follows on one request.
+/// Reply to one request.
 #[derive(Default)]
-pub struct Turn {
-    /// Each is written by itself.
+pub struct Reply {
+    /// Each piece is written with a call of its own.
     pub pieces: Vec<Vec<u8>>,
-    /// Written again and again until the client leaves.
+    /// Written repeatedly until the client closes.
     pub endless: Option<Vec<u8>>,
     /// Whether the connection stays open for the next request.
-    pub stays: bool,
-    /// Is told how many bytes were sent when they are.
-    pub told: Option<Sender<usize>>,
+    pub keep_alive: bool,
+    /// Gets the number of bytes when they are sent.
+    pub sent: Option<Sender<usize>>,
 }
 
-type Answering = Box<dyn FnMut(&str) -> Turn + Send>;
+type Handler = Box<dyn FnMut(&str) -> Reply + Send>;
 
 pub struct Server {
     address: SocketAddr,
-    answering: Arc<Mutex<Answering>>,
+    handler: Arc<Mutex<Handler>>,
 }
 
 impl Server {
     pub fn start() -> Self {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").expect("bind to loopback"));
         let address = listener.local_addr().expect("the address of a listener");
-        let answering: Arc<Mutex<Answering>> = Arc::new(Mutex::new(Box::new(|_| Turn::default())));
+        let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(Box::new(|_| Reply::default())));
         for _ in 0..THREADS {
             let listener = listener.clone();
-            let answering = answering.clone();
+            let handler = handler.clone();
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
-                    // A client may leave at any time.
-                    let _ = serve(stream, &answering);
+                    // A client may close at any time.
+                    let _ = serve(stream, &handler);
                 }
             });
         }
-        Self { address, answering }
+        Self { address, handler }
     }
 
-    /// How all requests from now on are answered.
-    pub fn answer(&self, answering: impl FnMut(&str) -> Turn + Send + 'static) {
-        *self.answering.lock().expect("no panic while answering") = Box::new(answering);
+    /// Sets the replies to all requests from now on.
+    pub fn set_handler(&self, handler: impl FnMut(&str) -> Reply + Send + 'static) {
+        *self.handler.lock().expect("no panic in the handler") = Box::new(handler);
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -61,20 +61,20 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, answering: &Mutex<Answering>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, handler: &Mutex<Handler>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(SILENT))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     while let Some(request) = read_head(&mut stream)? {
-        let turn = answering.lock().expect("no panic while answering")(&request);
-        let sent = send(&mut stream, &turn);
-        if !turn.stays {
+        let reply = handler.lock().expect("no panic in the handler")(&request);
+        let sent = send(&mut stream, &reply);
+        if !reply.keep_alive {
             let _ = stream.shutdown(Shutdown::Write);
         }
-        if let Some(told) = &turn.told {
-            let _ = told.send(sent);
+        if let Some(sender) = &reply.sent {
+            let _ = sender.send(sent);
         }
-        if !turn.stays {
-            // Closed with something unread, the connection would be reset.
+        if !reply.keep_alive {
+            // Closing with unread bytes would reset the connection.
             while stream.read(&mut [0; 1024])? > 0 {}
             break;
         }
@@ -82,16 +82,16 @@ fn serve(mut stream: TcpStream, answering: &Mutex<Answering>) -> std::io::Result
     Ok(())
 }
 
-fn send(stream: &mut TcpStream, turn: &Turn) -> usize {
-    let endless = turn.endless.iter().cycle();
+fn send(stream: &mut TcpStream, reply: &Reply) -> usize {
+    let endless = reply.endless.iter().cycle();
     let mut sent = 0;
-    for piece in turn.pieces.iter().chain(endless) {
+    for piece in reply.pieces.iter().chain(endless) {
         if stream.write_all(piece).is_err() {
             break;
         }
         sent += piece.len();
-        if turn.pieces.len() > 1 {
-            // Let the client take it, so that the next piece comes by itself.
+        if reply.pieces.len() > 1 {
+            // Lets the client read the piece before the next one is sent.
             thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! The texts that people and servers write: no panic, and what must hold of each whatever it says.
+//! Parsers of text from users and servers: no panics, and invariants of the results.
 
 use std::path::{Component, Path};
 
@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::grammar;
 
-/// Never shown again, wherever a text has it.
+/// Secret that must not be in any output.
 const SECRET: &str = "hunter2";
 
 const TOKENS: [&str; 52] = [
@@ -72,11 +72,11 @@ const TOKENS: [&str; 52] = [
     "65536",
 ];
 
-/// Reads one text in every way.
+/// Parses one text with each parser.
 ///
 /// # Errors
 ///
-/// What is wrong with which.
+/// A description of the failed check, and the text.
 pub fn check(random: &mut Rng) -> Result<(), String> {
     let mut bytes = Vec::new();
     for _ in 0..random.usize(1..14) {
@@ -89,17 +89,17 @@ pub fn check(random: &mut Rng) -> Result<(), String> {
     let wrong = |what: &str| format!("{what}: b\"{}\"", bytes.escape_ascii());
     list(&bytes).map_err(|what| wrong(&what))?;
     netrc(&text).map_err(|what| wrong(&what))?;
-    exceptions(&text).map_err(|what| wrong(&what))?;
+    no_proxy(&text).map_err(|what| wrong(&what))?;
     values(&text).map_err(|what| wrong(&what))?;
-    let answer = grammar::answer(random);
-    pieces(&answer, random).map_err(|what| format!("{what}: b\"{}\"", answer.escape_ascii()))
+    let response = grammar::response(random);
+    pieces(&response, random).map_err(|what| format!("{what}: b\"{}\"", response.escape_ascii()))
 }
 
 fn ensure(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// A list gives items that stay inside their folder, no more than it has lines.
+/// Checks that the items of a list stay inside the folder, and are not more than its lines.
 fn list(bytes: &[u8]) -> Result<(), String> {
     let mut list = List::new("l");
     let mut count = 0;
@@ -159,9 +159,9 @@ fn inside(item: Item) -> Result<(), String> {
     }
 }
 
-/// What must hold of a file's name that comes from a URL or a server.
+/// Checks a file name that comes from a URL or a server.
 pub fn safe_name(path: &Path) -> Result<(), String> {
-    let name = path.to_str().ok_or("a name that is no text")?;
+    let name = path.to_str().ok_or("a name that is not UTF-8")?;
     let is_plain = path
         .components()
         .all(|it| matches!(it, Component::Normal(_)));
@@ -179,17 +179,17 @@ pub fn safe_name(path: &Path) -> Result<(), String> {
     ensure(!name.starts_with('-'), "a name that is an option")
 }
 
-/// No part of a netrc file is ever shown.
+/// Checks that a netrc file is never printed.
 fn netrc(text: &str) -> Result<(), String> {
     let shown = match text.parse::<Netrc>() {
         Ok(netrc) => format!("{netrc:?}"),
         Err(error) => error.to_string(),
     };
-    ensure(!shown.contains(SECRET), "a netrc file is shown")
+    ensure(!shown.contains(SECRET), "a netrc file is printed")
 }
 
-/// A host in the list is excepted however the list goes on, and so are those below it.
-fn exceptions(text: &str) -> Result<(), String> {
+/// Checks that a listed host and its subdomains use no proxy, whatever else the list contains.
+fn no_proxy(text: &str) -> Result<(), String> {
     let url = |text: &str| text.parse::<Url>().expect("a URL");
     let urls = [
         "http://h.example/",
@@ -207,18 +207,18 @@ fn exceptions(text: &str) -> Result<(), String> {
         urls.map(|at| proxies.for_url(&url(at)).is_some())
     };
     let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
-    ensure(listed == [false; 4], "a listed host goes through the proxy")?;
+    ensure(listed == [false; 4], "a listed host uses the proxy")?;
     let before = through(text);
     let after = through(&format!("{text},other.invalid"));
-    ensure(before == after, "another host changes who is excepted")
+    ensure(before == after, "another host changes the result")
 }
 
-/// Single values: what can be read and shown is read again the same.
+/// Checks that the printed form of a parsed value parses to the same value.
 fn values(text: &str) -> Result<(), String> {
     for line in text.lines().chain([text]) {
         if let Ok(checksum) = line.parse::<Checksum>() {
             let again = format!("{}={}", checksum.algorithm(), checksum.hex()).parse();
-            ensure(again == Ok(checksum), "a checksum is read in two ways")?;
+            ensure(again == Ok(checksum), "a checksum does not round-trip")?;
         }
         if let Ok(header) = line.parse::<Header>() {
             ensure(
@@ -227,7 +227,7 @@ fn values(text: &str) -> Result<(), String> {
             )?;
             ensure(
                 !header.name().contains([' ', ':']),
-                "a header name that is none",
+                "an invalid header name",
             )?;
         }
         if let Ok(proxy) = line.parse::<Proxy>() {
@@ -237,11 +237,11 @@ fn values(text: &str) -> Result<(), String> {
                 .map(|proxy| proxy.to_string());
             ensure(
                 again == Ok(proxy.to_string()),
-                "a proxy is read in two ways",
+                "a proxy does not round-trip",
             )?;
             ensure(
                 !format!("{proxy:?}").contains('@'),
-                "who asks a proxy is shown",
+                "the login of a proxy is printed",
             )?;
         }
         let shown = format!(
@@ -251,7 +251,7 @@ fn values(text: &str) -> Result<(), String> {
             line.parse::<BasicAuth>(),
             line.parse::<Shard>()
         );
-        ensure(!shown.contains(SECRET), "a secret is shown")?;
+        ensure(!shown.contains(SECRET), "a secret is printed")?;
         let failed = Item::parse(line)
             .err()
             .map(|failure| failure.url)
@@ -262,7 +262,10 @@ fn values(text: &str) -> Result<(), String> {
             .zip(line.find('@'))
             .filter(|(secret, at)| once && secret < at);
         let is_user = user.is_some_and(|(_, at)| !line[..at].contains(['/', '?', '#']));
-        ensure(!(is_user && failed.contains(SECRET)), "a password is shown")?;
+        ensure(
+            !(is_user && failed.contains(SECRET)),
+            "a password is printed",
+        )?;
     }
     let list = text.parse::<ChecksumList>();
     let again = text.replace('\n', "\r\n").parse::<ChecksumList>();
@@ -272,7 +275,7 @@ fn values(text: &str) -> Result<(), String> {
     )
 }
 
-/// However an answer comes in pieces, its head ends at the same place and its chunks are the same.
+/// Checks that the end of a head and the chunks do not depend on how a response is split.
 fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
     let end = find_end(bytes, 0);
     let mut seen: usize = 0;
@@ -291,7 +294,7 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
     ensure(whole == split, "the chunks depend on the pieces")
 }
 
-/// The data of a chunked body that comes so many bytes at a time, and how it ends.
+/// Returns the data of a chunked body that is decoded in pieces of `size` bytes, and its end.
 fn chunks(bytes: &[u8], size: usize) -> (Vec<u8>, Result<bool, String>) {
     let mut chunks = ChunkedDecoder::default();
     let mut buffer = Vec::new();

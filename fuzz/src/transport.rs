@@ -10,9 +10,9 @@ use smol::block_on;
 
 use crate::grammar;
 use crate::hyper;
-use crate::outcome::{Answer, Outcome};
-use crate::rules::{Met, compare, plain};
-use crate::server::{Server, Turn};
+use crate::outcome::{self, Outcome};
+use crate::rules::{Counts, compare, normalize};
+use crate::server::{Reply, Server};
 
 /// Longer than any wait of a client that does not hang.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ pub struct Case {
     first: Sent,
     second: Sent,
     /// Length of the read buffer.
-    room: usize,
+    buffer_len: usize,
 }
 
 /// Response bytes and the offsets at which they are split.
@@ -43,29 +43,29 @@ impl Sent {
         Self { bytes, cuts }
     }
 
-    fn turn(&self, stays: bool) -> Turn {
-        Turn {
+    fn reply(&self, keep_alive: bool) -> Reply {
+        Reply {
             pieces: grammar::pieces(&self.bytes, &self.cuts),
-            stays,
-            ..Turn::default()
+            keep_alive,
+            ..Reply::default()
         }
     }
 }
 
 impl Case {
     pub fn new(random: &mut Rng) -> Self {
-        let first = Sent::new(grammar::answer(random), random);
+        let first = Sent::new(grammar::response(random), random);
         let second = if random.bool() {
-            grammar::answer(random)
+            grammar::response(random)
         } else {
-            grammar::honest()
+            grammar::valid()
         };
         let second = Sent::new(second, random);
-        let room = [7, 1000, 32 << 10, 100_000][random.usize(..4)];
+        let buffer_len = [7, 1000, 32 << 10, 100_000][random.usize(..4)];
         Self {
             first,
             second,
-            room,
+            buffer_len,
         }
     }
 
@@ -74,48 +74,49 @@ impl Case {
     /// # Errors
     ///
     /// A description of the difference.
-    pub fn check(&self, server: &Server, met: &mut Met) -> Result<(), String> {
-        let mut turns = Vec::new();
+    pub fn check(&self, server: &Server, counts: &mut Counts) -> Result<(), String> {
+        let mut replies = Vec::new();
         let mut hypers = Vec::new();
-        let (told, sent) = channel();
-        for answer in [&self.first, &self.second] {
-            let plain = plain(&answer.bytes);
-            let whole = hyper::read(&plain, false).filter(|it| matches!(it, Outcome::Whole(_)));
-            let turn = Turn {
-                told: Some(told.clone()),
-                ..answer.turn(whole.is_some())
+        let (sender, sent) = channel();
+        for case in [&self.first, &self.second] {
+            let normalized = normalize(&case.bytes);
+            let complete =
+                hyper::read(&normalized, false).filter(|it| matches!(it, Outcome::Complete(_)));
+            let reply = Reply {
+                sent: Some(sender.clone()),
+                ..case.reply(complete.is_some())
             };
-            turns.push(turn);
+            replies.push(reply);
             hypers.push(
-                whole
-                    .or_else(|| hyper::read(&plain, true))
+                complete
+                    .or_else(|| hyper::read(&normalized, true))
                     .ok_or("hyper hangs")?,
             );
         }
-        let mut turns = turns.into_iter().peekable();
+        let mut replies = replies.into_iter().peekable();
         let mut last = Vec::new();
-        server.answer(move |_| {
+        server.set_handler(move |_| {
             // A request without response on a pooled connection is sent once more.
-            let turn = turns.next().unwrap_or_else(|| Turn {
+            let reply = replies.next().unwrap_or_else(|| Reply {
                 pieces: last.clone(),
-                ..Turn::default()
+                ..Reply::default()
             });
-            last.clone_from(&turn.pieces);
-            turn
+            last.clone_from(&reply.pieces);
+            reply
         });
         let client = client();
-        for (answer, theirs) in [&self.first, &self.second].into_iter().zip(&hypers) {
+        for (case, theirs) in [&self.first, &self.second].into_iter().zip(&hypers) {
             let names = match theirs {
-                Outcome::Whole(theirs) => {
+                Outcome::Complete(theirs) => {
                     theirs.fields.iter().map(|(name, _)| name.clone()).collect()
                 }
                 Outcome::Failed { .. } => Vec::new(),
             };
-            let ours = block_on(read(&client, &server.url("f"), names, self.room));
+            let ours = block_on(read(&client, &server.url("f"), names, self.buffer_len));
             let _ = sent
                 .recv_timeout(TIMEOUT)
-                .map_err(|_| "the server is not asked")?;
-            compare(&answer.bytes, &ours, theirs, met)?;
+                .map_err(|_| "the server gets no request")?;
+            compare(&case.bytes, &ours, theirs, counts)?;
         }
         Ok(())
     }
@@ -127,11 +128,11 @@ impl Case {
             ..self.clone()
         };
         let firsts = smaller(&self.first).map(with);
-        let honest = (self.second.bytes != grammar::honest()).then(|| Sent {
-            bytes: grammar::honest(),
+        let valid = (self.second.bytes != grammar::valid()).then(|| Sent {
+            bytes: grammar::valid(),
             cuts: Vec::new(),
         });
-        let seconds = honest.into_iter().chain(smaller(&self.second));
+        let seconds = valid.into_iter().chain(smaller(&self.second));
         firsts.chain(seconds.map(|second| Self {
             second,
             ..self.clone()
@@ -169,9 +170,9 @@ impl std::fmt::Display for Case {
         for (name, sent) in [("first", &self.first), ("second", &self.second)] {
             let bytes = sent.bytes.escape_ascii();
             let cuts = &sent.cuts;
-            writeln!(f, "{name} answer: b\"{bytes}\", cut at {cuts:?}")?;
+            writeln!(f, "{name} response: b\"{bytes}\", split at {cuts:?}")?;
         }
-        write!(f, "read {} bytes at a time", self.room)
+        write!(f, "read {} bytes at a time", self.buffer_len)
     }
 }
 
@@ -188,7 +189,7 @@ async fn read(
     client: &Client,
     url: &str,
     mut names: Vec<String>,
-    room: usize,
+    buffer_len: usize,
 ) -> Outcome<HttpError> {
     let url = url.parse().expect("a URL");
     let mut response = match client.get(&url, &[]).await {
@@ -201,7 +202,7 @@ async fn read(
         }
     };
     let mut body = Vec::new();
-    if let Err(error) = read_body(&mut response, &mut body, room, usize::MAX).await {
+    if let Err(error) = read_body(&mut response, &mut body, buffer_len, usize::MAX).await {
         return Outcome::Failed { body, error };
     }
     names.dedup();
@@ -212,7 +213,7 @@ async fn read(
             .collect::<Vec<_>>()
     });
     let fields = fields.collect();
-    Outcome::Whole(Answer {
+    Outcome::Complete(outcome::Response {
         status: response.status(),
         fields,
         body,
@@ -222,11 +223,11 @@ async fn read(
 async fn read_body(
     response: &mut Response,
     body: &mut Vec<u8>,
-    room: usize,
-    most: usize,
+    buffer_len: usize,
+    max_len: usize,
 ) -> Result<(), HttpError> {
-    let mut buffer = vec![0; room];
-    while body.len() < most {
+    let mut buffer = vec![0; buffer_len];
+    while body.len() < max_len {
         match response
             .read(&mut buffer)
             .await
@@ -265,27 +266,27 @@ const ENDLESS: [(&str, &str); 9] = [
 /// A description of the failure.
 pub fn check_endless(server: &Server, random: &mut Rng) -> Result<(), String> {
     let (begins, unit) = ENDLESS[random.usize(..ENDLESS.len())];
-    let (told, sent) = channel();
+    let (sender, sent) = channel();
     let pieces = vec![begins.into()];
     let endless = Some(unit.repeat(10_000 / unit.len()).into());
-    let mut turn = Some(Turn {
+    let mut reply = Some(Reply {
         pieces,
         endless,
-        told: Some(told),
-        ..Turn::default()
+        sent: Some(sender),
+        ..Reply::default()
     });
-    server.answer(move |_| turn.take().unwrap_or_default());
+    server.set_handler(move |_| reply.take().unwrap_or_default());
     let ended = block_on(read(&client(), &server.url("f"), Vec::new(), 1000));
     let sent = sent
         .recv_timeout(TIMEOUT)
-        .map_err(|_| "an endless answer is not given up")?;
+        .map_err(|_| "an endless response is not abandoned")?;
     match ended {
         Outcome::Failed {
             error: HttpError::Protocol { .. },
             ..
         } if sent < MAX_ENDLESS_SENT => Ok(()),
         ended => Err(format!(
-            "{begins:?} and {unit:?} for ever, {sent} bytes sent: {ended:?}"
+            "{begins:?} and {unit:?} forever, {sent} bytes sent: {ended:?}"
         )),
     }
 }

@@ -50,7 +50,7 @@ fn manual_and_completions_name_every_command() {
 
 /// Sends a line to a server, stops it, and returns its output.
 #[track_caller]
-fn after(arguments: &[&str], line: &[u8]) -> Ran {
+fn run_server(arguments: &[&str], line: &[u8]) -> Ran {
     let server = Server::start(arguments);
     let before = server.descriptors();
     assert_eq!(server.exchange(line), line);
@@ -61,7 +61,7 @@ fn after(arguments: &[&str], line: &[u8]) -> Ran {
 
 /// Parses the lines of a log, each of which must be a JSON object.
 #[track_caller]
-fn objects(log: &str) -> Vec<Value> {
+fn parse_objects(log: &str) -> Vec<Value> {
     let read = |line: &str| serde_json::from_str::<Value>(line);
     let lines = log
         .lines()
@@ -73,9 +73,9 @@ fn objects(log: &str) -> Vec<Value> {
 
 #[test]
 fn connection_lifecycle_and_summary_are_logged() {
-    let log = after(&[], b"hello\nworld\n").stderr;
+    let log = run_server(&[], b"hello\nworld\n").stderr;
     let lines: Vec<_> = log.lines().collect();
-    let wanted = [
+    let expected = [
         "INFO opened peer=127.0.0.1:",
         " bytes=6 text=hello",
         " bytes=6 text=world",
@@ -83,16 +83,16 @@ fn connection_lifecycle_and_summary_are_logged() {
         "INFO shutting down",
         "INFO summary connections=1 messages=2 received=12 sent=12 ",
     ];
-    assert_eq!(lines.len(), wanted.len(), "{log}");
-    for (line, wanted) in lines.iter().zip(wanted) {
-        assert!(line.contains(wanted), "{wanted:?} is not in {line:?}");
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{expected:?} is not in {line:?}");
     }
 }
 
 #[test]
 fn quiet_logs_only_errors() {
-    after(&["-q"], b"hello\n").silent();
-    after(&["--quiet"], b"hello\n").silent();
+    run_server(&["-q"], b"hello\n").silent();
+    run_server(&["--quiet"], b"hello\n").silent();
 }
 
 #[test]
@@ -111,29 +111,29 @@ fn environment_filter_overrides_quiet_and_verbose() {
 
 #[test]
 fn json_log_has_one_object_per_line() {
-    let strange = b"\x1b[2J\x1b]0;x\x07 \"quotes\" {\"level\":1}\\ \xff \xe2\x80\xae\r\n";
-    let log = objects(&after(&["--log-format", "json"], strange).stderr);
+    let input = b"\x1b[2J\x1b]0;x\x07 \"quotes\" {\"level\":1}\\ \xff \xe2\x80\xae\r\n";
+    let log = parse_objects(&run_server(&["--log-format", "json"], input).stderr);
     let field = |message: &str, field: &str| {
         let line = log.iter().find(|line| line["message"] == message);
         line.unwrap_or_else(|| panic!("no {message}: {log:?}"))[field].clone()
     };
     let text = r#"\x1b[2J\x1b]0;x\x07 "quotes" {"level":1}\\ \xff \u{202e}\r"#;
     assert_eq!(field("received", "text"), text);
-    assert_eq!(field("received", "bytes"), strange.len());
+    assert_eq!(field("received", "bytes"), input.len());
     assert_eq!(field("received", "level"), "INFO");
     assert_eq!(field("closed", "messages"), 1);
-    assert_eq!(field("summary", "sent"), strange.len());
+    assert_eq!(field("summary", "sent"), input.len());
     assert!(field("summary", "elapsed").is_f64());
 }
 
 #[test]
 fn received_text_is_escaped_and_truncated() {
     // A megabyte without a newline.
-    let strange = [
+    let input = [
         b"\x1b[31mred\x07\x7f\xc2\x9b\xe2\x80\xae".as_slice(),
         &[b'x'; 1_000_000],
     ];
-    let log = after(&[], &strange.concat()).says(r"text=\x1b[31mred\x07\x7f\u{9b}\u{202e}xxx");
+    let log = run_server(&[], &input.concat()).says(r"text=\x1b[31mred\x07\x7f\u{9b}\u{202e}xxx");
     let line = log
         .stderr
         .lines()
@@ -141,8 +141,8 @@ fn received_text_is_escaped_and_truncated() {
         .unwrap();
     assert!(line.ends_with("bytes more)"), "{line}");
     assert!(line.len() < 500, "{line}");
-    let tame = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
-    assert!(log.stderr.chars().all(tame));
+    let is_printable = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(log.stderr.chars().all(is_printable));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn log_file_is_appended_to() {
     server.stop().silent();
     let log = String::from_utf8(folder.read("log")).unwrap();
     let rest = log.strip_prefix("from before\n").expect("the old lines");
-    let messages: Vec<_> = objects(rest)
+    let messages: Vec<_> = parse_objects(rest)
         .iter()
         .map(|line| line["message"].clone())
         .collect();
@@ -187,9 +187,9 @@ fn failed_log_writes_are_reported_once_and_counted() {
     let before = server.descriptors();
     assert_eq!(server.exchange(b"hello\n"), b"hello\n");
     server.until_descriptors(before);
-    let told = "myapp: write the log to /dev/full: No space left on device\n\
+    let expected = "myapp: write the log to /dev/full: No space left on device\n\
                 myapp: log lines lost: 5\n";
-    assert_eq!(server.stop().code(0).stderr, told);
+    assert_eq!(server.stop().code(0).stderr, expected);
 }
 
 #[test]
@@ -200,23 +200,23 @@ fn message_logging_is_rate_limited_and_counted() {
     std::thread::sleep(std::time::Duration::from_millis(1100));
     server.exchange(&burst);
     let log = server.stop().stderr;
-    let about = |what: &'static str| log.lines().filter(move |line| line.contains(what));
-    let shown = about("received peer").count();
+    let lines_with = |text: &'static str| log.lines().filter(move |line| line.contains(text));
+    let shown = lines_with("received peer").count();
     // A burst may span the end of a second.
     assert!((190..=400).contains(&shown), "{shown} lines");
     let left_out =
-        about("suppressed").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
-    let traffic = shown + about("opened peer").count() + about("closed peer").count();
+        lines_with("suppressed").filter_map(|l| l.split_once("lines=")?.1.parse::<usize>().ok());
+    let traffic = shown + lines_with("opened peer").count() + lines_with("closed peer").count();
     assert_eq!(
         traffic + left_out.sum::<usize>(),
         2004,
-        "every line is shown or counted"
+        "each line is logged or counted"
     );
     assert!(
-        about("suppressed").count() >= 2,
-        "it is told when the second is over, and at the end"
+        lines_with("suppressed").count() >= 2,
+        "reported after a second, and at the end"
     );
-    let all = after(&["-v"], &burst).stderr;
+    let all = run_server(&["-v"], &burst).stderr;
     assert_eq!(
         all.lines()
             .filter(|line| line.contains("received peer"))
@@ -227,7 +227,7 @@ fn message_logging_is_rate_limited_and_counted() {
 
 /// Makes a FIFO that is open for reading and writing, so that opening it does not block, and that
 /// has no reader.
-fn unread(folder: &Folder) -> (PathBuf, File) {
+fn unread_fifo(folder: &Folder) -> (PathBuf, File) {
     let path = folder.path("fifo");
     let kind = rustix::fs::FileType::Fifo;
     let mode = rustix::fs::Mode::RWXU;
@@ -239,21 +239,21 @@ fn unread(folder: &Folder) -> (PathBuf, File) {
 #[test]
 fn blocked_log_file_does_not_block_service() {
     let folder = Folder::new();
-    let (_, _keep) = unread(&folder);
+    let (_, _keep) = unread_fifo(&folder);
     let server = Server::of(
         folder.myapp(["serve", "-v", "--log-file", "fifo", "127.0.0.1:0"]),
         1,
     );
-    answers_burst(&server);
-    let told = server.stop();
-    assert_eq!(told.text(), "", "nothing about it is on stdout");
-    told.says("log lines dropped: reader too slow");
+    assert_burst_is_echoed(&server);
+    let ran = server.stop();
+    assert_eq!(ran.text(), "", "stdout is empty");
+    ran.says("log lines dropped: reader too slow");
 }
 
 #[test]
 fn blocked_stderr_does_not_block_shutdown() {
     let folder = Folder::new();
-    let (path, _keep) = unread(&folder);
+    let (path, _keep) = unread_fifo(&folder);
     let server = Server::of(
         folder
             .myapp(["serve", "-v", "127.0.0.1:0"])
@@ -261,12 +261,12 @@ fn blocked_stderr_does_not_block_shutdown() {
         1,
     );
     // More lines than the queue of the log holds.
-    answers_burst(&server);
-    assert_eq!(server.stop().text(), "", "nothing about it is on stdout");
+    assert_burst_is_echoed(&server);
+    assert_eq!(server.stop().text(), "", "stdout is empty");
 }
 
 #[track_caller]
-fn answers_burst(server: &Server) {
+fn assert_burst_is_echoed(server: &Server) {
     let client = server.connect();
     let burst = b"line\n".repeat(10_000);
     std::thread::scope(|scope| {

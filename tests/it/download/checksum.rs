@@ -19,7 +19,7 @@ fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
         .prints("")
 }
 
-fn abc() -> Server {
+fn serve_abc() -> Server {
     Server::start(|request| match &request.path[..] {
         "/list" => Response::body(format!("{ABC}  f\n{NONE} *g\r\n")),
         "/no-list" => Response::body("<html>"),
@@ -39,7 +39,7 @@ fn matching_checksum_of_each_algorithm_is_accepted() {
         "blake3=6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
     ] {
         let folder = Folder::new();
-        let server = abc();
+        let server = serve_abc();
         fetch(&folder, &["--checksum", checksum, &server.url("/f")]).code(0);
         assert_eq!(folder.names(), ["f"]);
     }
@@ -48,7 +48,7 @@ fn matching_checksum_of_each_algorithm_is_accepted() {
 #[test]
 fn checksum_mismatch_is_not_renamed_or_retried() {
     let folder = Folder::new();
-    let server = abc();
+    let server = serve_abc();
     let wrong = format!("sha256={NONE}");
     fetch(&folder, &["--checksum", &wrong, &server.url("/f")])
         .code(9)
@@ -109,7 +109,7 @@ fn checksum_covers_all_pieces_of_a_resumed_file() {
 #[test]
 fn checksum_list_formats_and_sources_are_supported() {
     let folder = Folder::new();
-    let server = abc();
+    let server = serve_abc();
     for list in [
         format!("{ABC}  f\n"),
         format!("{ABC} *f\n"),
@@ -142,7 +142,7 @@ fn checksum_list_formats_and_sources_are_supported() {
 #[test]
 fn file_missing_from_checksum_list_is_not_fetched() {
     let folder = Folder::new();
-    let server = abc();
+    let server = serve_abc();
     folder.write("sums", format!("{ABC}  f\n"));
     fetch(
         &folder,
@@ -163,7 +163,7 @@ fn file_missing_from_checksum_list_is_not_fetched() {
 #[test]
 fn invalid_checksum_list_prevents_the_run() {
     let folder = Folder::new();
-    let server = abc();
+    let server = serve_abc();
     let f = server.url("/f");
     folder.write("empty", "");
     for (list, code, says) in [
@@ -201,7 +201,7 @@ fn invalid_checksum_list_prevents_the_run() {
 #[test]
 fn checksum_of_stdout_output_is_verified() {
     let folder = Folder::new();
-    let server = abc();
+    let server = serve_abc();
     let sum = format!("sha256={NONE}");
     let line = ["download", "-o", "-", "--checksum", &sum, &server.url("/f")];
     folder.myapp(line).run().code(9).prints("abc");

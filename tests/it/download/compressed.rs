@@ -15,7 +15,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn packed(bytes: impl Into<Vec<u8>>, coding: &str) -> Response {
+fn encoded(bytes: impl Into<Vec<u8>>, coding: &str) -> Response {
     Response::body(bytes)
         .header("Content-Encoding", coding)
         .header("ETag", "\"v\"")
@@ -29,12 +29,12 @@ fn compressed_bodies_are_requested_and_decoded() {
     let server = Server::start(move |request| {
         assert_eq!(request.field("Accept-Encoding"), Some("gzip, br, zstd"));
         match &request.path[..] {
-            "/brotli" => packed(b"\x0b\x02\x80hello\x03", "br"),
-            "/chunked" => packed(whole.clone(), "x-gzip").chunked(),
-            "/twice" => packed(gzip(&gzip(b"text")), "gzip, gzip"),
+            "/brotli" => encoded(b"\x0b\x02\x80hello\x03", "br"),
+            "/chunked" => encoded(whole.clone(), "x-gzip").chunked(),
+            "/twice" => encoded(gzip(&gzip(b"text")), "gzip, gzip"),
             "/plain" => Response::body("text"),
-            "/empty" => packed("", "gzip"),
-            _ => packed(whole.clone(), "gzip"),
+            "/empty" => encoded("", "gzip"),
+            _ => encoded(whole.clone(), "gzip"),
         }
     });
     let urls = ["/f", "/brotli", "/chunked", "/twice", "/plain", "/empty"];
@@ -64,7 +64,7 @@ fn explicit_accept_encoding_replaces_the_default() {
             .filter(|field| field.starts_with("accept-encoding:"))
             .collect();
         assert_eq!(lists, ["accept-encoding: gzip;q=1"]);
-        packed(gzip(b"text"), "gzip")
+        encoded(gzip(b"text"), "gzip")
     });
     let folder = Folder::new();
     let own = [
@@ -82,7 +82,7 @@ fn decompression_bomb_stops_at_max_filesize() {
     let bomb = gzip(&vec![0; 64 << 20]);
     assert!(bomb.len() < 1 << 20);
     let line = ["--compressed", "--max-filesize", "1M"];
-    let (folder, ran) = fetch_f(packed(bomb, "gzip"), &line);
+    let (folder, ran) = fetch_f(encoded(bomb, "gzip"), &line);
     ran.code(11).says("longer than 1048576 bytes");
     assert!(!folder.path("f").exists());
     let part = folder
@@ -117,7 +117,7 @@ fn corrupt_compressed_body_is_never_saved() {
             "decompress: corrupt brotli data",
         ),
     ] {
-        let (folder, ran) = fetch_f(packed(bytes, coding), &["--compressed"]);
+        let (folder, ran) = fetch_f(encoded(bytes, coding), &["--compressed"]);
         ran.code(7).says(says);
         assert!(!folder.path("f").exists());
     }
@@ -130,7 +130,7 @@ fn interrupted_compressed_body_restarts() {
     let whole = gzip(&body);
     let server = Server::start(move |request| {
         assert_eq!(request.field("Range"), None);
-        let response = packed(whole.clone(), "gzip");
+        let response = encoded(whole.clone(), "gzip");
         match request.field("X-Cut") {
             Some(_) => response.truncated_at(whole.len() / 2),
             None => response,
@@ -156,7 +156,7 @@ fn interrupted_compressed_body_restarts() {
 
 #[test]
 fn unknown_content_encoding_is_saved_undecoded() {
-    let (folder, ran) = fetch_f(packed("packed", "compress"), &["--compressed"]);
+    let (folder, ran) = fetch_f(encoded("packed", "compress"), &["--compressed"]);
     ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"packed");
 }

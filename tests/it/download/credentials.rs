@@ -23,7 +23,7 @@ fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
 }
 
 /// Starts a server that requires this `Authorization`.
-fn wanting(value: &'static str) -> Server {
+fn requiring(value: &'static str) -> Server {
     Server::start(move |request| match request.field("Authorization") {
         Some(given) if given == value => ok(),
         _ => Response::status(401),
@@ -49,17 +49,17 @@ fn redirected(line: &[&str], change: impl Fn(&str) -> String) -> (Request, Reque
 fn each_kind_of_credential_is_sent() {
     let folder = Folder::new();
     folder.write(".netrc", NETRC);
-    for (line, wanted) in [
+    for (line, expected) in [
         (&["-u", "user:secret"][..], BASIC),
         (&["--bearer", "abc.def"], "Bearer abc.def"),
         (&["--netrc"], BASIC),
         (&["--netrc-file", ".netrc"], BASIC),
         (&["-H", "Authorization: Own x", "--netrc"], "Own x"),
     ] {
-        fetch(&folder, line, &wanting(wanted).url("/f")).code(0);
+        fetch(&folder, line, &requiring(expected).url("/f")).code(0);
     }
     for line in [&[][..], &["-u", "other:one", "--netrc"]] {
-        fetch(&folder, line, &with_login(&wanting(BASIC).url("/f"))).code(0);
+        fetch(&folder, line, &with_login(&requiring(BASIC).url("/f"))).code(0);
     }
 }
 
@@ -84,7 +84,7 @@ fn cookies_and_referer_are_sent() {
 #[test]
 fn userinfo_of_a_url_is_never_part_of_the_file_name() {
     let folder = Folder::new();
-    let server = wanting(BASIC);
+    let server = requiring(BASIC);
     let a = with_login(&server.url("/"));
     let b = with_login(&server.url("/missing"));
     folder.myapp(["download", "-", &a]).stdin(&b).run().code(0);
@@ -141,12 +141,12 @@ fn location_trusted_sends_credentials_to_all_origins() {
 #[test]
 fn unauthorized_response_hints_at_credential_options() {
     let folder = Folder::new();
-    fetch(&folder, &[], &wanting(BASIC).url("/f"))
+    fetch(&folder, &[], &requiring(BASIC).url("/f"))
         .code(6)
         .says("HTTP status 401")
         .says("hint: -u USER:PASSWORD, --bearer TOKEN or --netrc");
-    fetch(&folder, &["-u", "user:wrong"], &wanting(BASIC).url("/f")).code(6);
-    let other = wanting(BASIC);
+    fetch(&folder, &["-u", "user:wrong"], &requiring(BASIC).url("/f")).code(6);
+    let other = requiring(BASIC);
     let first = Server::with_paths([("/f", Response::redirect(302, other.url("/g")))]);
     fetch(&folder, &["-u", "user:secret"], &first.url("/f"))
         .code(6)
@@ -237,9 +237,9 @@ fn logs_and_errors_do_not_reveal_secrets() {
             program = program.env("MYAPP_LOG", level);
         }
         let ran = program.run().code(8);
-        for told in [&ran.text(), &ran.stderr] {
+        for output in [&ran.text(), &ran.stderr] {
             for secret in ["secret", "se%63ret", "dXNlcjpzZWNyZXQ"] {
-                assert!(!told.contains(secret), "{secret} in {told}");
+                assert!(!output.contains(secret), "{secret} in {output}");
             }
         }
         ran.says("response from").says("http://***@[: not a URL");

@@ -151,12 +151,12 @@ fn max_filesize_is_enforced_for_every_framing() {
 fn timestamping_downloads_only_changed_files() {
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
     for with in [("ETag", "\"a\""), ("Last-Modified", date)] {
-        let asked = AtomicUsize::new(0);
+        let requests = AtomicUsize::new(0);
         let server = Server::start(move |request| {
             let condition = request
                 .field("If-None-Match")
                 .or(request.field("If-Modified-Since"));
-            let number = asked.fetch_add(1, SeqCst);
+            let number = requests.fetch_add(1, SeqCst);
             match (number, condition) {
                 (0, None) => Response::body("old").header(with.0, with.1),
                 (1, Some(condition)) => {
@@ -227,7 +227,7 @@ fn content_disposition_name_is_shortened_and_numbered() {
 
 /// Starts a server that names each file after its path, and truncates its first response.
 fn naming_server() -> Server {
-    let asked = AtomicUsize::new(0);
+    let requests = AtomicUsize::new(0);
     Server::start(move |request| {
         let name = request.path[1..].replace("/f", ".pdf");
         let body = seeded(name.len() as u64, 300_000);
@@ -236,7 +236,7 @@ fn naming_server() -> Server {
             "Content-Disposition",
             &format!("attachment; filename={name}"),
         );
-        match asked.fetch_add(1, SeqCst) {
+        match requests.fetch_add(1, SeqCst) {
             0 => response.truncated_at(100_000),
             _ => response,
         }

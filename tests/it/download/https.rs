@@ -27,7 +27,7 @@ pub fn serve(folder: &Folder) -> SocketAddr {
     address
 }
 
-fn from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
+fn download_from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
     let url = format!("https://{host}:{port}/f");
     folder
         .myapp([&["download", "-o", "-"], line, &[&url]].concat())
@@ -38,29 +38,29 @@ fn from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
 fn trust_follows_issuer_pin_or_insecure() {
     let folder = Folder::new();
     let port = serve(&folder).port();
-    from(&folder, &[], "localhost", port)
+    download_from(&folder, &[], "localhost", port)
         .code(5)
         .says("unknown certificate issuer")
         .says("hint: --cacert FILE");
-    from(&folder, &["--cacert", "ca.pem"], "localhost", port)
+    download_from(&folder, &["--cacert", "ca.pem"], "localhost", port)
         .code(0)
         .prints("good");
-    from(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
+    download_from(&folder, &["--cacert", "ca.pem"], "127.0.0.1", port)
         .code(5)
         .says("certificate is not valid for this name, only for localhost");
-    from(&folder, &["--insecure"], "127.0.0.1", port)
+    download_from(&folder, &["--insecure"], "127.0.0.1", port)
         .code(0)
         .prints("good");
 
     let wrong = "0".repeat(64);
-    let ran = from(&folder, &["--pinned-sha256", &wrong], "127.0.0.1", port).code(5);
+    let ran = download_from(&folder, &["--pinned-sha256", &wrong], "127.0.0.1", port).code(5);
     let pin = ran.stderr.trim_end().rsplit(' ').next().unwrap();
     assert!(
         ran.stderr.contains("not the pinned one, its SHA-256 is"),
         "{}",
         ran.stderr
     );
-    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
+    download_from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
         .code(0)
         .prints("good");
 }
@@ -77,7 +77,7 @@ fn openssl_prints_the_same_fingerprint() {
         .unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let pin = printed.trim().rsplit('=').next().unwrap();
-    from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
+    download_from(&folder, &["--pinned-sha256", pin], "127.0.0.1", port)
         .code(0)
         .prints("good");
 }
@@ -116,7 +116,9 @@ fn invalid_tls_options_are_reported() {
             "cannot be used with",
         ),
     ] {
-        from(&folder, line, "127.0.0.1", 1).code(code).says(says);
+        download_from(&folder, line, "127.0.0.1", 1)
+            .code(code)
+            .says(says);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::harness::Folder;
 use crate::harness::http::{Response, Server, seeded};
 
 /// Downloads this number of files of this size, and returns the elapsed time.
-fn timed(count: usize, size: usize, flags: &[&str]) -> Duration {
+fn time_downloads(count: usize, size: usize, flags: &[&str]) -> Duration {
     let folder = Folder::new();
     let body = seeded(1, size);
     let served = body.clone();
@@ -93,7 +93,7 @@ fn rate_limit_is_shared_by_all_files() {
 
 #[test]
 fn rate_limit_per_file_applies_to_each_file() {
-    let took = timed(3, 300_000, &["-j3", "--limit-rate-per-file", "200000"]);
+    let took = time_downloads(3, 300_000, &["-j3", "--limit-rate-per-file", "200000"]);
     assert!(
         took > Duration::from_millis(1400) && took < Duration::from_secs(3),
         "{took:?}"
@@ -122,7 +122,7 @@ fn rate_limit_is_shared_by_segments() {
 
 #[test]
 fn high_rate_limit_adds_no_delay() {
-    let took = timed(1, LARGE, &["--limit-rate", "100G"]);
+    let took = time_downloads(1, LARGE, &["--limit-rate", "100G"]);
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
@@ -138,7 +138,7 @@ fn throttling_does_not_count_towards_timeouts() {
         "--speed-limit",
         "1M",
     ];
-    let took = timed(1, 200_000, &[&flags[..], &["--speed-time", "0.5"]].concat());
+    let took = time_downloads(1, 200_000, &[&flags[..], &["--speed-time", "0.5"]].concat());
     assert!(took > Duration::from_millis(1900), "{took:?}");
 }
 

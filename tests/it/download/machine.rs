@@ -36,9 +36,13 @@ fn json_reports_each_file_and_a_summary() {
         _ => Response::status(404),
     });
     let [a, b, c] = ["/a", "/b", "/c?q=1"].map(|path| server.url(path));
-    let a_with_login = a.replace("http://", "http://user:secret@");
+    let url_with_login = a.replace("http://", "http://user:secret@");
     folder.write("c", "old");
-    let ran = fetch(&folder, ["--json", "-q", &a_with_login, &b, &c, "http://"]).code(8);
+    let ran = fetch(
+        &folder,
+        ["--json", "-q", &url_with_login, &b, &c, "http://"],
+    )
+    .code(8);
     assert!(!ran.text().contains("secret"), "{}", ran.text());
     let (files, summary) = lines(&ran);
     let [none, a_line, b_line, c_line] = &files[..] else {

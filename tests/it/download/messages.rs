@@ -117,20 +117,20 @@ fn events_are_consistent_after_failures() {
         ("/chunked", Response::body(seeded(2, 1000)).chunked()),
         ("/cut", Response::body(seeded(3, LARGE)).truncated_at(HALF)),
     ]);
-    let told = Mutex::new(vec![Vec::new(); 4]);
+    let steps_by_file = Mutex::new(vec![Vec::new(); 4]);
     let observer = |number: u64, event: Event<'_>| {
         let step = match event {
-            Event::Started { .. } => Told::Started,
+            Event::Started { .. } => Step::Started,
             Event::ResponseReceived { .. } => return,
-            Event::BodyStarted { total: length, .. } => Told::Length(length),
+            Event::BodyStarted { total: length, .. } => Step::Length(length),
             Event::Progress {
                 downloaded: position,
-            } => Told::Position(position),
-            Event::Saved(saved) => Told::Saved(saved.bytes),
-            Event::Failed(_) => Told::Failed,
+            } => Step::Position(position),
+            Event::Saved(saved) => Step::Saved(saved.bytes),
+            Event::Failed(_) => Step::Failed,
             other => panic!("{other:?}"),
         };
-        told.lock().unwrap()[number as usize].push(step);
+        steps_by_file.lock().unwrap()[number as usize].push(step);
     };
     let config = Config {
         output: OutputPolicy {
@@ -150,28 +150,32 @@ fn events_are_consistent_after_failures() {
     assert_eq!((report.saved, report.failed, report.cancelled), (2, 2, 0));
     assert_eq!(report.bytes, LARGE as u64 + 1000);
 
-    let told = told.into_inner().unwrap();
+    let steps_by_file = steps_by_file.into_inner().unwrap();
     for (steps, length, last) in [
-        (&told[0], Some(LARGE as u64), Told::Saved(LARGE as u64)),
-        (&told[1], None, Told::Saved(1000)),
-        (&told[2], Some(LARGE as u64), Told::Failed),
+        (
+            &steps_by_file[0],
+            Some(LARGE as u64),
+            Step::Saved(LARGE as u64),
+        ),
+        (&steps_by_file[1], None, Step::Saved(1000)),
+        (&steps_by_file[2], Some(LARGE as u64), Step::Failed),
     ] {
-        assert_eq!(steps[..2], [Told::Started, Told::Length(length)]);
+        assert_eq!(steps[..2], [Step::Started, Step::Length(length)]);
         assert_eq!(*steps.last().unwrap(), last);
         let positions = &steps[2..steps.len() - 1];
         assert!(positions.is_sorted(), "{positions:?}");
         assert!(
             positions
                 .iter()
-                .all(|position| matches!(position, Told::Position(_)))
+                .all(|position| matches!(position, Step::Position(_)))
         );
-        assert!(*positions.last().unwrap() <= Told::Position(LARGE as u64));
+        assert!(*positions.last().unwrap() <= Step::Position(LARGE as u64));
     }
-    assert_eq!(told[3], [Told::Started, Told::Failed]);
+    assert_eq!(steps_by_file[3], [Step::Started, Step::Failed]);
 }
 
 #[derive(Clone, Debug, PartialEq, PartialOrd)]
-enum Told {
+enum Step {
     Started,
     Length(Option<u64>),
     Position(u64),

@@ -44,7 +44,7 @@ fn checksum(body: &[u8]) -> String {
 }
 
 /// Starts a server that truncates its first response at [`CUT_LEN`] and fails from then on.
-fn breaking(body: &[u8], etag: &'static str) -> Server {
+fn truncating(body: &[u8], etag: &'static str) -> Server {
     let body = body.to_vec();
     Server::start(move |request| match request.range_start() {
         None => request.respond_with(&body, etag).truncated_at(CUT_LEN),
@@ -52,7 +52,7 @@ fn breaking(body: &[u8], etag: &'static str) -> Server {
     })
 }
 
-fn honest(body: &[u8], etag: &'static str) -> Server {
+fn serving(body: &[u8], etag: &'static str) -> Server {
     let body = body.to_vec();
     Server::start(move |request| request.respond_with(&body, etag))
 }
@@ -75,7 +75,7 @@ fn range_starts(server: &Server) -> Vec<Option<usize>> {
 fn mirror_is_used_when_the_first_source_fails() {
     let first = Server::start(|_| Response::status(404));
     let folder = Folder::new();
-    let second = honest(b"good", "");
+    let second = serving(b"good", "");
     let ran = fetch(&folder, [&first, &second], "", &["--json"]).code(0);
     assert_exact(&folder, b"good");
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
@@ -93,8 +93,8 @@ fn mirror_is_used_when_the_first_source_fails() {
 fn mirror_with_the_same_strong_etag_resumes() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
-    let first = breaking(&body, "\"a\"");
-    let second = honest(&body, "\"a\"");
+    let first = truncating(&body, "\"a\"");
+    let second = serving(&body, "\"a\"");
     fetch(&folder, [&first, &second], "", &[]).code(0);
     assert_exact(&folder, &body);
     assert_eq!(range_starts(&second), [Some(CUT_LEN)]);
@@ -107,8 +107,8 @@ fn versions_of_different_mirrors_are_never_mixed() {
         let folder = Folder::new();
         let old = seeded(1, LARGE);
         let new = seeded(2, LARGE);
-        let first = breaking(&old, ours);
-        let second = honest(&new, theirs);
+        let first = truncating(&old, ours);
+        let second = serving(&new, theirs);
         fetch(&folder, [&first, &second], "", &[]).code(0);
         assert_exact(&folder, &new);
     }
@@ -118,8 +118,8 @@ fn versions_of_different_mirrors_are_never_mixed() {
 fn mirror_of_equal_length_resumes_with_a_checksum() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
-    let first = breaking(&body, "\"a\"");
-    let second = honest(&body, "\"b\"");
+    let first = truncating(&body, "\"a\"");
+    let second = serving(&body, "\"b\"");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
     assert_exact(&folder, &body);
     assert_eq!(range_starts(&second), [Some(CUT_LEN - (32 << 10))]);
@@ -131,8 +131,8 @@ fn mismatching_halves_are_refetched_from_the_mirror() {
     let body = seeded(1, LARGE);
     let mut wrong = body.clone();
     wrong[0] ^= 1;
-    let first = breaking(&wrong, "");
-    let second = honest(&body, "");
+    let first = truncating(&wrong, "");
+    let second = serving(&body, "");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
     assert_exact(&folder, &body);
     assert_eq!(range_starts(&second), [Some(CUT_LEN - (32 << 10)), None]);
@@ -142,8 +142,8 @@ fn mismatching_halves_are_refetched_from_the_mirror() {
 fn corrupt_first_source_is_replaced_by_the_mirror() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
-    let first = honest(&seeded(2, LARGE), "\"a\"");
-    let second = honest(&body, "\"a\"");
+    let first = serving(&seeded(2, LARGE), "\"a\"");
+    let second = serving(&body, "\"a\"");
     fetch(&folder, [&first, &second], &checksum(&body), &[]).code(0);
     assert_exact(&folder, &body);
     assert_eq!(
@@ -185,26 +185,26 @@ fn resume_validates_the_part_of_another_mirror() {
     let old = seeded(1, LARGE);
     let new = seeded(2, LARGE);
     let refusing = Server::start(|_| Response::status(404));
-    let half = breaking(&old, "\"a\"");
+    let half = truncating(&old, "\"a\"");
     fetch(&folder, [&refusing, &half], "", &[]).code(8);
     assert!(folder.path("d/f.part").exists());
-    let honest = honest(&new, "\"b\"");
-    fetch(&folder, [&refusing, &honest], "", &["-c"]).code(0);
+    let serving = serving(&new, "\"b\"");
+    fetch(&folder, [&refusing, &serving], "", &["-c"]).code(0);
     assert_exact(&folder, &new);
-    assert_eq!(honest.requests()[0].field("If-Range"), Some("\"a\""));
+    assert_eq!(serving.requests()[0].field("If-Range"), Some("\"a\""));
 }
 
 #[test]
 fn credentials_are_not_sent_to_mirrors() {
     let first = Server::start(|_| Response::status(404));
     let folder = Folder::new();
-    let second = honest(b"good", "");
+    let second = serving(b"good", "");
     let headers = " header=Authorization: Bearer x\n header=X-One: 1\n";
     fetch(&folder, [&first, &second], headers, &[]).code(0);
     assert_eq!(first.requests()[0].field("Authorization"), Some("Bearer x"));
-    let asked = &second.requests()[0];
+    let requested = &second.requests()[0];
     assert_eq!(
-        (asked.field("Authorization"), asked.field("X-One")),
+        (requested.field("Authorization"), requested.field("X-One")),
         (None, Some("1"))
     );
 }
@@ -213,7 +213,7 @@ fn credentials_are_not_sent_to_mirrors() {
 
 /// Calls [`fetch`] with four connections.
 #[track_caller]
-fn spread(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
+fn fetch_split(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
     fetch(
         folder,
         servers,
@@ -246,7 +246,7 @@ fn mirrors_with_the_same_etag_share_segments() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
     let servers = [(); 2].map(|()| slow(&body, "\"a\"", unchanged));
-    spread(&folder, [&servers[0], &servers[1]], "", &[]).code(0);
+    fetch_split(&folder, [&servers[0], &servers[1]], "", &[]).code(0);
     assert_exact(&folder, &body);
     for server in &servers {
         assert_eq!(server.max_concurrent(), 2);
@@ -256,7 +256,7 @@ fn mirrors_with_the_same_etag_share_segments() {
     assert!(
         conditions
             .iter()
-            .all(|asked| asked.field("If-Range") == Some("\"a\""))
+            .all(|requested| requested.field("If-Range") == Some("\"a\""))
     );
 }
 
@@ -267,7 +267,7 @@ fn mirror_with_another_etag_serves_no_segment() {
     let theirs = seeded(2, LARGE);
     let first = slow(&ours, "\"a\"", unchanged);
     let second = slow(&theirs, "\"b\"", unchanged);
-    spread(&folder, [&first, &second], "", &[]).code(0);
+    fetch_split(&folder, [&first, &second], "", &[]).code(0);
     assert_exact(&folder, &ours);
     assert!(second.requests().len() <= 2, "{:?}", second.requests());
     assert_eq!(first.max_concurrent(), 4);
@@ -277,20 +277,20 @@ fn mirror_with_another_etag_serves_no_segment() {
 fn mirror_of_equal_length_shares_segments_with_a_checksum() {
     let folder = Folder::new();
     let body = seeded(1, LARGE);
-    let cut_once = |asked: &Request, response: Response| match asked.field("If-Range") {
+    let cut_once = |requested: &Request, response: Response| match requested.field("If-Range") {
         None => response.truncated_at(100_000),
         Some(_) => response,
     };
     let first = slow(&body, "\"a\"", unchanged);
     let second = slow(&body, "\"b\"", cut_once);
-    spread(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
+    fetch_split(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
     assert_exact(&folder, &body);
     assert_eq!([first.max_concurrent(), second.max_concurrent()], [1, 1]);
-    let asked = second.requests();
-    assert_eq!(asked[0].field("If-Range"), None);
+    let requested = second.requests();
+    assert_eq!(requested[0].field("If-Range"), None);
     assert!(
-        asked.len() > 1
-            && asked[1..]
+        requested.len() > 1
+            && requested[1..]
                 .iter()
                 .all(|a| a.field("If-Range") == Some("\"b\""))
     );
@@ -309,18 +309,18 @@ fn remaining_mirror_completes_the_segments() {
     };
     let folder = Folder::new();
     let body = seeded(1, LARGE);
-    let honest = || slow(&body, "\"a\"", unchanged);
+    let serving = || slow(&body, "\"a\"", unchanged);
     for (first, second) in [
-        (slow(&body, "\"a\"", breaks), honest()),
-        (slow(&body, "\"a\"", has_no_ranges), honest()),
-        (honest(), slow(&body, "\"a\"", refuses)),
-        (honest(), slow(&body, "\"a\"", has_no_ranges)),
+        (slow(&body, "\"a\"", breaks), serving()),
+        (slow(&body, "\"a\"", has_no_ranges), serving()),
+        (serving(), slow(&body, "\"a\"", refuses)),
+        (serving(), slow(&body, "\"a\"", has_no_ranges)),
         (
-            honest(),
+            serving(),
             slow(&body, "\"a\"", |_, response| response.truncated_at(100_000)),
         ),
     ] {
-        spread(&folder, [&first, &second], "", &["--overwrite"]).code(0);
+        fetch_split(&folder, [&first, &second], "", &["--overwrite"]).code(0);
         assert_exact(&folder, &body);
     }
 }
@@ -331,7 +331,7 @@ fn mismatching_segments_are_refetched_from_one_source() {
     let body = seeded(1, LARGE);
     let first = slow(&body, "\"a\"", unchanged);
     let second = slow(&seeded(2, LARGE), "\"a\"", unchanged);
-    spread(&folder, [&first, &second], &checksum(&body), &[])
+    fetch_split(&folder, [&first, &second], &checksum(&body), &[])
         .code(0)
         .says("trying another source");
     assert_exact(&folder, &body);
@@ -339,7 +339,7 @@ fn mismatching_segments_are_refetched_from_one_source() {
         second
             .requests()
             .iter()
-            .all(|asked| asked.range_start().is_some())
+            .all(|requested| requested.range_start().is_some())
     );
     assert_eq!(
         range_starts(&first)
@@ -359,17 +359,18 @@ fn mixed_part_resumes_only_with_the_same_checksum() {
         let [first, second] = ["\"a\"", "\"b\""].map(|etag| {
             let is_mended = Arc::clone(&is_mended);
             slow(&body, etag, move |_, response| {
-                match is_mended.load(SeqCst) {
-                    true => response,
-                    false => response.truncated_at(1 << 20),
+                if is_mended.load(SeqCst) {
+                    response
+                } else {
+                    response.truncated_at(1 << 20)
                 }
             })
         });
         let sum = checksum(&body);
-        spread(&folder, [&first, &second], &sum, &["--retry", "0"]).code(4);
-        let asked = first.requests().len();
+        fetch_split(&folder, [&first, &second], &sum, &["--retry", "0"]).code(4);
+        let requested = first.requests().len();
         is_mended.store(true, SeqCst);
-        spread(
+        fetch_split(
             &folder,
             [&first, &second],
             if is_same { &sum } else { "" },
@@ -377,6 +378,6 @@ fn mixed_part_resumes_only_with_the_same_checksum() {
         )
         .code(0);
         assert_exact(&folder, &body);
-        assert_eq!(first.requests()[asked].range_start().is_some(), is_same);
+        assert_eq!(first.requests()[requested].range_start().is_some(), is_same);
     }
 }

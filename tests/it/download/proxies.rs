@@ -11,12 +11,12 @@ use crate::harness::ports::RefusingPort;
 use crate::harness::{Folder, Program, Ran};
 
 /// `Basic` of `user:secret`.
-const LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
+const AUTHORIZATION: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
 
 /// Proxy on plain sockets that records its requests.
 struct Proxy {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
@@ -24,20 +24,20 @@ impl Proxy {
     fn serve(serve: fn(TcpStream, &mut dyn FnMut(String)) -> Option<()>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::default();
-        let seen: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+        let requests = Arc::default();
+        let recorded: Arc<Mutex<Vec<String>>> = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                let mut ask = move |text| seen.lock().unwrap().push(text);
-                thread::spawn(move || serve(stream.unwrap(), &mut ask));
+                let recorded = Arc::clone(&recorded);
+                let mut record = move |text| recorded.lock().unwrap().push(text);
+                thread::spawn(move || serve(stream.unwrap(), &mut record));
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 
     fn url(&self, scheme: &str) -> String {
@@ -62,7 +62,7 @@ fn read(stream: &mut TcpStream, length: usize) -> Option<Vec<u8>> {
 }
 
 /// Copies bytes in both directions until both have ended.
-fn join(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
+fn relay(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
     let mut from = one.try_clone().ok()?;
     let mut to = other.try_clone().ok()?;
     thread::spawn(move || {
@@ -77,14 +77,14 @@ fn join(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
 
 /// Starts a proxy that opens tunnels, and replies to other requests with their request line.
 fn http_proxy() -> Proxy {
-    Proxy::serve(|mut stream, ask| {
+    Proxy::serve(|mut stream, record| {
         while let Some(head) = read_head(&mut stream) {
-            ask(head.clone());
+            record(head.clone());
             let line = head.lines().next()?;
             if let Some(to) = line.strip_prefix("CONNECT ") {
                 let to = TcpStream::connect(to.split(' ').next()?).ok()?;
                 stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
-                return join(stream, to);
+                return relay(stream, to);
             }
             let response = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}",
@@ -98,12 +98,12 @@ fn http_proxy() -> Proxy {
 
 /// Starts a SOCKS5 proxy that requires a login; the only name that it resolves is `inside.invalid`.
 fn socks_proxy() -> Proxy {
-    Proxy::serve(|mut stream, ask| {
+    Proxy::serve(|mut stream, record| {
         let [_, count] = read(&mut stream, 2)?[..] else {
             return None;
         };
         if !read(&mut stream, count.into())?.contains(&2) {
-            ask("no login".into());
+            record("no login".into());
             return stream.write_all(&[5, 0xff]).ok();
         }
         stream.write_all(&[5, 2]).ok()?;
@@ -112,7 +112,7 @@ fn socks_proxy() -> Proxy {
         let length = read(&mut stream, 1)?[0];
         let password = read(&mut stream, length.into())?;
         if (&user[..], &password[..]) != (b"user", b"secret") {
-            ask("wrong login".into());
+            record("wrong login".into());
             return stream.write_all(&[1, 1]).ok();
         }
         stream.write_all(&[1, 0]).ok()?;
@@ -126,11 +126,11 @@ fn socks_proxy() -> Proxy {
         };
         let port = read(&mut stream, 2)?;
         let port = u16::from_be_bytes([port[0], port[1]]);
-        ask(format!("{host}:{port}"));
+        record(format!("{host}:{port}"));
         match TcpStream::connect((host.replace("inside.invalid", "127.0.0.1"), port)) {
             Ok(to) => {
                 stream.write_all(&[5, 0, 0, 3, 2, b'm', b'e', 0, 0]).ok()?;
-                join(stream, to)
+                relay(stream, to)
             }
             Err(_) => stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).ok(),
         }
@@ -156,9 +156,9 @@ fn http_proxy_gets_the_absolute_url_and_its_password() {
     fetch(&["--proxy", &named, "http://no.such.host.invalid/x?y"])
         .code(0)
         .prints("GET http://no.such.host.invalid/x?y HTTP/1.1");
-    let head = &proxy.asked()[0];
+    let head = &proxy.requests()[0];
     assert!(
-        head.contains(LOGIN) && head.contains("\r\nHost: no.such.host.invalid\r\n"),
+        head.contains(AUTHORIZATION) && head.contains("\r\nHost: no.such.host.invalid\r\n"),
         "{head}"
     );
 }
@@ -172,13 +172,13 @@ fn https_uses_a_connect_tunnel() {
     let url = format!("https://localhost:{}/f", server.port());
     let line = ["--cacert", "ca.pem", "--proxy", &named, "-u", "a:b", &url];
     program(&folder, &line).run().code(0).prints("good");
-    let [head] = &proxy.asked()[..] else {
-        panic!("{:?}", proxy.asked())
+    let [head] = &proxy.requests()[..] else {
+        panic!("{:?}", proxy.requests())
     };
     let to = format!("localhost:{}", server.port());
     assert_eq!(
         *head,
-        format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{LOGIN}\r\n\r\n")
+        format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{AUTHORIZATION}\r\n\r\n")
     );
 }
 
@@ -195,7 +195,7 @@ fn proxy_connections_are_reused() {
         "http://a.invalid/2",
     ];
     let ran = folder.myapp([&line[..], &["-vv"]].concat()).run().code(0);
-    assert_eq!(proxy.asked().len(), 2);
+    assert_eq!(proxy.requests().len(), 2);
     assert_eq!(
         ran.stderr.matches("connected to").count(),
         1,
@@ -267,7 +267,7 @@ fn socks5_resolves_locally_and_socks5h_remotely() {
     ])
     .code(0);
     assert_eq!(
-        proxy.asked(),
+        proxy.requests(),
         [
             format!("127.0.0.1:{port}"),
             format!("inside.invalid:{port}")
@@ -297,7 +297,7 @@ fn socks5_tries_every_address_of_a_name() {
     ])
     .code(0);
     assert_eq!(
-        proxy.asked(),
+        proxy.requests(),
         ["127.0.0.2", "127.0.0.1"].map(|ip| format!("{ip}:{port}"))
     );
     fetch(&[
@@ -312,7 +312,7 @@ fn socks5_tries_every_address_of_a_name() {
     .code(4)
     .says("connection refused");
     // A rejected login is not retried with another address.
-    let asked = proxy.asked().len();
+    let requests = proxy.requests().len();
     let wrong = named.replace("secret", "wrong");
     fetch(&[
         "--resolve",
@@ -324,7 +324,7 @@ fn socks5_tries_every_address_of_a_name() {
         &url,
     ])
     .code(6);
-    assert_eq!(proxy.asked()[asked..], ["wrong login"]);
+    assert_eq!(proxy.requests()[requests..], ["wrong login"]);
 }
 
 #[test]
@@ -339,8 +339,8 @@ fn tls_works_through_socks() {
 
 #[test]
 fn proxy_authentication_failure_hides_the_password() {
-    let refusing = Proxy::serve(|mut stream, ask| {
-        ask(read_head(&mut stream)?);
+    let refusing = Proxy::serve(|mut stream, record| {
+        record(read_head(&mut stream)?);
         let head = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nProxy-Authenticate: Basic\r\n\r\n";
         stream.write_all(head).ok()
     });

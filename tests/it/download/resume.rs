@@ -21,11 +21,11 @@ const LATER: (&str, &str) = ("Date", "Sun, 06 Nov 1994 09:00:00 GMT");
 
 /// Starts a server whose handler gets the number of the request, from 0.
 fn serve(response: impl Fn(usize, &Request) -> Response + Send + Sync + 'static) -> Server {
-    let asked = Mutex::new(0);
+    let count = Mutex::new(0);
     Server::start(move |request| {
-        let mut asked = asked.lock().unwrap();
-        *asked += 1;
-        response(*asked - 1, request)
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        response(*count - 1, request)
     })
 }
 

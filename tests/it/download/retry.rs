@@ -18,8 +18,8 @@ fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
 
 /// Starts a server with this response to the first `count` requests, and a file from then on.
 fn respond_first(count: usize, response: Response) -> Server {
-    let asked = AtomicUsize::new(0);
-    Server::start(move |_| match asked.fetch_add(1, SeqCst) {
+    let served = AtomicUsize::new(0);
+    Server::start(move |_| match served.fetch_add(1, SeqCst) {
         before if before < count => response.clone(),
         _ => Response::body("good"),
     })
@@ -158,9 +158,12 @@ fn retry_after_pauses_only_its_host() {
 #[test]
 fn paused_host_releases_its_job_slots() {
     let start = Instant::now();
-    let held = Server::start(move |_| match start.elapsed() < Duration::from_secs(2) {
-        true => Response::status(429).header("Retry-After", "3"),
-        false => Response::body("good"),
+    let held = Server::start(move |_| {
+        if start.elapsed() < Duration::from_secs(2) {
+            Response::status(429).header("Retry-After", "3")
+        } else {
+            Response::body("good")
+        }
     });
     let folder = Folder::new();
     let other = Server::start(|_| Response::body("good"));
@@ -246,10 +249,10 @@ fn slow_body_is_abandoned_and_resumed() {
     let body = seeded(1, 100_000);
     let folder = Folder::new();
     let whole = body.clone();
-    let asked = AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
     let server = Server::start(move |request| {
         let response = request.respond_with(&whole, "\"a\"");
-        match asked.fetch_add(1, SeqCst) {
+        match count.fetch_add(1, SeqCst) {
             0 => response.throttled(1, Duration::from_millis(100)),
             _ => response,
         }

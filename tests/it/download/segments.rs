@@ -24,12 +24,12 @@ fn serve(
     change: impl Fn(usize, &Request, Response) -> Response + Send + Sync + 'static,
 ) -> Server {
     let body = body.to_vec();
-    let asked = Mutex::new(0);
+    let requests = Mutex::new(0);
     Server::start(move |request| {
-        let mut asked = asked.lock().unwrap();
-        *asked += 1;
+        let mut requests = requests.lock().unwrap();
+        *requests += 1;
         let response = request.respond_with(&body, ETAG).throttled(64 << 10, PAUSE);
-        change(*asked - 1, request, response)
+        change(*requests - 1, request, response)
     })
 }
 
@@ -222,7 +222,7 @@ fn any_segment_response_gives_an_exact_file() {
 }
 
 /// Returns the start offsets and the progress events of a run with this number of connections.
-fn told(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<u64>) {
+fn progress_of(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64>, Vec<u64>) {
     let config = Config {
         output: OutputPolicy {
             dir: folder.path("."),
@@ -264,9 +264,9 @@ fn segment_progress_is_monotonic_and_bounded() {
             0..4 => response.truncated_at(1 << 20),
             _ => response,
         });
-        let (from, positions) = told(&folder, &server, 4);
+        let (from, positions) = progress_of(&folder, &server, 4);
         assert_eq!((&from[..], *positions.last().unwrap()), (&[0][..], 4 << 20));
-        let (from, positions) = told(&folder, &server, connections);
+        let (from, positions) = progress_of(&folder, &server, connections);
         assert_eq!(from[0], 4 << 20);
         assert!(positions.is_sorted(), "{positions:?}");
         assert_eq!(*positions.last().unwrap(), LARGE as u64);
@@ -281,7 +281,7 @@ fn segment_progress_follows_received_bytes() {
     // Less per second than one write to the file.
     let slowly =
         |_, _: &Request, response: Response| response.throttled(4096, Duration::from_millis(10));
-    let (_, positions) = told(&folder, &serve(&body, slowly), 2);
+    let (_, positions) = progress_of(&folder, &serve(&body, slowly), 2);
     assert_exact(&folder, &body);
     let mut steps: Vec<_> = positions.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.sort_unstable();
@@ -428,17 +428,17 @@ fn full_disk_is_reported_and_the_part_resumes() {
     fs::remove_file(disk.join("other")).unwrap();
     let whole = run(&["-c"]);
     let exact = fs::read(disk.join("f")).is_ok_and(|bytes| bytes == body);
-    let asked = server.requests();
+    let requests = server.requests();
     mount(&["umount"]);
     cut.code(4);
     full.code(3).says("No space left on device");
     whole.code(0);
     assert!(kept && exact);
     assert!(
-        asked[4..]
+        requests[4..]
             .iter()
             .all(|request| request.range_start().is_some()),
-        "{asked:?}"
+        "{requests:?}"
     );
 }
 

@@ -332,12 +332,12 @@ impl Certificate {
         Self::valid_until(4000, names)
     }
 
-    /// As [`Certificate::of`], valid until the start of this year.
+    /// Makes a certificate that is valid until the start of this year.
     pub fn valid_until(year: i32, names: &[&str]) -> Self {
         Self::with(names, |params| params.not_after = date_time_ymd(year, 1, 1))
     }
 
-    /// As [`Certificate::of`], with CA:TRUE.
+    /// Makes a certificate with CA:TRUE.
     pub fn of_ca(names: &[&str]) -> Self {
         Self::with(names, |params| {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
@@ -395,7 +395,7 @@ impl Server {
         Self::listen(None, Box::new(handler))
     }
 
-    /// As [`Server::start`], over TLS.
+    /// Starts a server with TLS.
     pub fn start_tls(
         certificate: &Certificate,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,

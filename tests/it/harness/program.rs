@@ -416,11 +416,11 @@ impl Ran {
     }
 
     #[track_caller]
-    fn fail(&self, wanted: &str) -> ! {
+    fn fail(&self, expected: &str) -> ! {
         let folder = self.folder.as_deref().map(names).unwrap_or_default();
         let stdout = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(4000)]);
         panic!(
-            "wanted: {wanted}\ncommand: {}\nfolder: {folder:?}\nended: {}\nstdout: {stdout}\nstderr: {}",
+            "expected: {expected}\ncommand: {}\nfolder: {folder:?}\nended: {}\nstdout: {stdout}\nstderr: {}",
             self.line, self.status, self.stderr
         );
     }

@@ -34,7 +34,7 @@ impl Peer {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("listen"), handle)
     }
 
-    /// As [`Peer::start`], on a socket that is already bound.
+    /// Starts a peer on a socket that is already bound.
     pub fn on(
         listener: TcpListener,
         handle: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static,

@@ -40,7 +40,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
         one => vec![one.clone()],
     };
     assert!(
-        types.iter().any(|wanted| is(wanted, value)),
+        types.iter().any(|expected| is(expected, value)),
         "{at}: {value} is none of {types:?}"
     );
     match value {
@@ -73,8 +73,8 @@ fn check_fields(root: &Value, schema: &Value, fields: &Map<String, Value>, at: &
     }
 }
 
-fn is(wanted: &Value, value: &Value) -> bool {
-    match wanted.as_str().expect("a type") {
+fn is(expected: &Value, value: &Value) -> bool {
+    match expected.as_str().expect("a type") {
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),

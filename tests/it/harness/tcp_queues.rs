@@ -47,7 +47,7 @@ pub fn unread_to(port: u16) -> usize {
     to_send + to_read
 }
 
-/// As [`unread_to`], for the opposite direction.
+/// Returns the bytes that were sent from a port and are not read yet; see [`unread_to`].
 pub fn unread_from(port: u16) -> usize {
     let to_send: usize = TcpQueues::all()
         .filter(|queues| queues.local_port == port)

@@ -59,14 +59,6 @@ const PHRASES: [&str; 40] = [
 /// Code that has a plainer form: `if` or `bool::then`.
 const IDIOMS: [&str; 3] = [".filter(|_|", "true =>", "false =>"];
 
-/// Files and folders whose wording has not been revised yet. The list only becomes shorter.
-const UNREVISED: [&str; 4] = [
-    "fuzz/src",
-    "tests/it/download",
-    "tests/it/harness",
-    "tests/it/log.rs",
-];
-
 /// Returns each text file of the project whose wording is checked, except this one.
 fn files() -> Vec<PathBuf> {
     let root = package_root();
@@ -79,12 +71,7 @@ fn files() -> Vec<PathBuf> {
     }
     files.extend(files_below(&root.join("docs/cli"), "txt"));
     files.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name)));
-    let is_unrevised = |path: &PathBuf| {
-        UNREVISED
-            .iter()
-            .any(|unrevised| path.starts_with(root.join(unrevised)))
-    };
-    files.retain(|path| !path.ends_with("tidy/prose.rs") && !is_unrevised(path));
+    files.retain(|path| !path.ends_with("tidy/prose.rs"));
     files
 }
 

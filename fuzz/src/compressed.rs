@@ -1,5 +1,5 @@
-//! Compressed bodies, whole and damaged. However such a body is cut into pieces, what is unpacked
-//! is the same, or so is the error; and what is not damaged is unpacked to the last byte.
+//! Compressed bodies, complete and damaged. The decoded bytes or the error do not depend on how a
+//! body is split into pieces, and an undamaged body is decoded exactly.
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
@@ -13,42 +13,48 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::files::{Sink, run};
 use crate::grammar::{cuts, pieces};
-use crate::server::{Server, Turn};
+use crate::server::{Reply, Server};
 
-/// Damaged data may say that it is long.
-const LONGEST: u64 = 4 << 20;
+/// Damaged data may declare a large length.
+const MAX_DECODED_LEN: u64 = 4 << 20;
 
-/// One case; the same seed gives the same.
+/// Runs one case, which depends only on the seed.
 ///
 /// # Errors
 ///
-/// What is wrong.
+/// A description of the failed check.
 pub fn check(server: &Server, random: &mut Rng) -> Result<(), String> {
     let coding = ["gzip", "br", "zstd"][random.usize(..3)];
     let plain = text(random);
-    let mut packed = pack(coding, &plain, random);
+    let mut encoded = encode(coding, &plain, random);
     let is_damaged = random.bool();
     if is_damaged {
-        damage(&mut packed, random);
+        damage(&mut encoded, random);
     }
-    let whole = unpacked(server, coding, vec![packed.clone()]);
-    let told = || format!("{coding}, {} bytes: {}", plain.len(), packed.escape_ascii());
+    let whole = decoded(server, coding, vec![encoded.clone()]);
+    let describe = || {
+        format!(
+            "{coding}, {} bytes: {}",
+            plain.len(),
+            encoded.escape_ascii()
+        )
+    };
     if !is_damaged && whole.as_ref() != Ok(&plain) {
-        return Err(format!("not what was packed, but {whole:?}\n{}", told()));
+        return Err(format!("decoded to {whole:?}\n{}", describe()));
     }
-    let cuts = cuts(&packed, random);
-    let in_pieces = unpacked(server, coding, pieces(&packed, &cuts));
+    let cuts = cuts(&encoded, random);
+    let in_pieces = decoded(server, coding, pieces(&encoded, &cuts));
     if in_pieces != whole {
-        let [pieces, whole] = [in_pieces, whole].map(|unpacked| unpacked.map(|it| it.len()));
+        let [pieces, whole] = [in_pieces, whole].map(|decoded| decoded.map(|it| it.len()));
         return Err(format!(
-            "cut at {cuts:?}: {pieces:?}, whole: {whole:?}\n{}",
-            told()
+            "split at {cuts:?}: {pieces:?}, whole: {whole:?}\n{}",
+            describe()
         ));
     }
     Ok(())
 }
 
-/// What compresses well, badly, or not at all.
+/// Returns data that compresses well, badly, or not at all.
 fn text(random: &mut Rng) -> Vec<u8> {
     let letters = [1, 2, 20, 256][random.usize(..4)];
     let length = [0, 10, 2000, 200_000][random.usize(..4)];
@@ -56,16 +62,18 @@ fn text(random: &mut Rng) -> Vec<u8> {
     (0..length).map(|_| random.u32(..letters) as u8).collect()
 }
 
-fn pack(coding: &str, plain: &[u8], random: &mut Rng) -> Vec<u8> {
-    // One stream of brotli is all; of the others several may follow one another.
+fn encode(coding: &str, plain: &[u8], random: &mut Rng) -> Vec<u8> {
+    // Only gzip and zstd allow several concatenated streams.
     if coding == "br" || random.bool() {
-        return pack_one(coding, plain);
+        return encode_one(coding, plain);
     }
     let (first, second) = plain.split_at(random.usize(..=plain.len()));
-    [first, second].map(|part| pack_one(coding, part)).concat()
+    [first, second]
+        .map(|part| encode_one(coding, part))
+        .concat()
 }
 
-fn pack_one(coding: &str, plain: &[u8]) -> Vec<u8> {
+fn encode_one(coding: &str, plain: &[u8]) -> Vec<u8> {
     match coding {
         "gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -75,26 +83,27 @@ fn pack_one(coding: &str, plain: &[u8]) -> Vec<u8> {
                 .expect("memory has room")
         }
         "br" => {
-            let mut packed = Vec::new();
+            let mut encoded = Vec::new();
             let params = brotli::enc::BrotliEncoderParams {
                 quality: 3,
                 ..Default::default()
             };
-            brotli::BrotliCompress(&mut &plain[..], &mut packed, &params).expect("memory has room");
-            packed
+            brotli::BrotliCompress(&mut &plain[..], &mut encoded, &params)
+                .expect("memory has room");
+            encoded
         }
         _ => compress_to_vec(plain, CompressionLevel::Fastest),
     }
 }
 
-fn damage(packed: &mut Vec<u8>, random: &mut Rng) {
+fn damage(encoded: &mut Vec<u8>, random: &mut Rng) {
     for _ in 0..random.usize(1..4) {
-        let at = random.usize(..=packed.len());
+        let at = random.usize(..=encoded.len());
         match random.u8(..4) {
-            0 => packed.truncate(at),
-            1 => packed.insert(at, random.u8(..)),
-            2 => packed.extend_from_within(at..),
-            _ => packed
+            0 => encoded.truncate(at),
+            1 => encoded.insert(at, random.u8(..)),
+            2 => encoded.extend_from_within(at..),
+            _ => encoded
                 .iter_mut()
                 .skip(at)
                 .take(1)
@@ -103,15 +112,15 @@ fn damage(packed: &mut Vec<u8>, random: &mut Rng) {
     }
 }
 
-/// What comes of a compressed body in these pieces.
-fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u8>, String> {
+/// Returns the decoded bytes of a compressed body that is sent in these pieces.
+fn decoded(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u8>, String> {
     let length: usize = pieces.iter().map(Vec::len).sum();
     let head = format!("Content-Encoding: {coding}\r\nContent-Length: {length}\r\n");
     let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
     let pieces: Vec<_> = [head].into_iter().chain(pieces).collect();
-    server.answer(move |_| Turn {
+    server.set_handler(move |_| Reply {
         pieces: pieces.clone(),
-        ..Turn::default()
+        ..Reply::default()
     });
     let config = Config {
         output: OutputPolicy {
@@ -120,7 +129,7 @@ fn unpacked(server: &Server, coding: &str, pieces: Vec<Vec<u8>>) -> Result<Vec<u
         },
         limits: Limits {
             connections_per_file: NonZeroUsize::MIN,
-            max_size: Some(LONGEST),
+            max_size: Some(MAX_DECODED_LEN),
             ..Limits::default()
         },
         retry: RetryPolicy {
