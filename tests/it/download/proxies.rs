@@ -362,7 +362,6 @@ fn proxy_authentication_failure_hides_the_password() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn proxy_failure_names_proxy_and_cause() {
     let port = RefusingPort::new();
     let closed = port.address();

@@ -104,6 +104,11 @@ impl Server {
         format!("/proc/{}/{file}", self.running.id())
     }
 
+    /// Returns whether all threads are blocked.
+    pub fn sleeps(&self) -> bool {
+        self.running.sleeps()
+    }
+
     /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd"))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use myapp::limits::nofile;
 
 use crate::harness::serve::ask;
-use crate::harness::{Folder, Server, myapp};
+use crate::harness::{Folder, Server, myapp, until};
 
 /// Returns the CPU time of a server for one message and an idle second.
 fn silent_second(arguments: &[&str]) -> Duration {
@@ -147,9 +147,11 @@ fn system_calls(requests: usize) -> u64 {
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-c", "-o"]).arg(&counts);
     let server = Server::of(myapp(["serve", "-q", "127.0.0.1:0"]).through(strace), 1);
+    let idle = server.descriptors();
     let client = server.connect();
     // A server that finds a message at the first read does not call epoll_wait.
-    thread::sleep(Duration::from_millis(100));
+    server.until_descriptors(idle + 1);
+    until(|| server.sleeps());
     for _ in 0..requests {
         ask(&client, b"hello\n");
     }
