@@ -23,7 +23,7 @@ use futures_lite::future;
 use myapp::cat::{self, Config, Report, Sink, Source, WriteMode};
 use rustix::process::Signal;
 
-use crate::harness::{Folder, Ran, Running};
+use crate::harness::{Folder, RunOutput, Running};
 
 /// Bytes of random files, most of which the display options change.
 const FRAGMENTS: &[u8] = b"\n\n\n\n\n\n\r\r\r\n\t\tab \0\x1f\x7f\x80\x89\x8a\x9f\xa0\xfe\xff";
@@ -75,7 +75,7 @@ fn make_fifo(folder: &Folder, name: &str) {
 }
 
 #[track_caller]
-fn assert_killed_by(ran: &Ran, signal: i32) {
+fn assert_killed_by(ran: &RunOutput, signal: i32) {
     assert_eq!(
         ran.status.signal(),
         Some(signal),

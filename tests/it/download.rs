@@ -28,7 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::http::{Response, Server, seeded};
-use crate::harness::{Folder, Ran, until};
+use crate::harness::{Folder, RunOutput, until};
 
 /// Larger than each buffer, and no multiple of a buffer size.
 const LARGE: usize = (8 << 20) + 12_345;
@@ -37,13 +37,13 @@ const LARGE: usize = (8 << 20) + 12_345;
 const HALF: usize = LARGE / 2;
 
 #[track_caller]
-fn fetch<const N: usize>(folder: &Folder, arguments: [&str; N]) -> Ran {
+fn fetch<const N: usize>(folder: &Folder, arguments: [&str; N]) -> RunOutput {
     folder.myapp([&["download"], &arguments[..]].concat()).run()
 }
 
 /// Downloads `/f` from a server with this response into an empty folder.
 #[track_caller]
-fn fetch_f(response: Response, arguments: &[&str]) -> (Folder, Ran) {
+fn fetch_f(response: Response, arguments: &[&str]) -> (Folder, RunOutput) {
     let folder = Folder::new();
     let server = Server::with_paths([("/f", response)]);
     let url = server.url("/f");

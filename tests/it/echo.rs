@@ -18,7 +18,7 @@ use rustix::process::Signal;
 
 use crate::harness::ports::RefusingPort;
 use crate::harness::program::Running;
-use crate::harness::{Folder, Peer, Program, Ran, myapp, raw_peer, until};
+use crate::harness::{Folder, Peer, Program, RunOutput, myapp, raw_peer, until};
 
 /// Returns `myapp echo` with a peer as its server.
 fn echo(peer: &Peer, arguments: &[&str]) -> Program {
@@ -29,7 +29,7 @@ fn echo(peer: &Peer, arguments: &[&str]) -> Program {
 /// Asserts that stderr is one line, with an optional hint, that names the peer and one of the
 /// causes.
 #[track_caller]
-fn assert_error(ran: Ran, peer: &Peer, causes: &[&str]) {
+fn assert_error(ran: RunOutput, peer: &Peer, causes: &[&str]) {
     let (line, hint) = ran.stderr.split_once('\n').expect("a line");
     assert!(line.starts_with("myapp: "), "{line}");
     assert!(

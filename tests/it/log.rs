@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{Folder, Ran, Server, myapp};
+use crate::harness::{Folder, RunOutput, Server, myapp};
 
 #[test]
 fn unknown_command_is_a_usage_error() {
@@ -50,7 +50,7 @@ fn manual_and_completions_name_every_command() {
 
 /// Sends a line to a server, stops it, and returns its output.
 #[track_caller]
-fn run_server(arguments: &[&str], line: &[u8]) -> Ran {
+fn run_server(arguments: &[&str], line: &[u8]) -> RunOutput {
     let server = Server::start(arguments);
     let before = server.descriptors();
     assert_eq!(server.exchange(line), line);

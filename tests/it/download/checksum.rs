@@ -1,7 +1,7 @@
 //! Checksums: a file with a wrong checksum never gets its final name.
 
 use crate::harness::http::{Response, Server, seeded};
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
@@ -12,7 +12,7 @@ const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2001
 const NONE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[track_caller]
-fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+fn fetch(folder: &Folder, arguments: &[&str]) -> RunOutput {
     folder
         .myapp([&["download", "--retry-delay", "1ms"], arguments].concat())
         .run()

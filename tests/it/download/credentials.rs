@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::harness::http::{Request, Response, Server};
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 /// `Basic` of `user:secret`.
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
@@ -15,7 +15,7 @@ fn ok() -> Response {
     Response::body("good")
 }
 
-fn fetch(folder: &Folder, line: &[&str], url: &str) -> Ran {
+fn fetch(folder: &Folder, line: &[&str], url: &str) -> RunOutput {
     folder
         .myapp([&["download"], line, &[url]].concat())
         .env("HOME", folder.path(""))

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::harness::http::{Response, Server, seeded};
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 #[track_caller]
-fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+fn fetch(folder: &Folder, arguments: &[&str]) -> RunOutput {
     folder
         .myapp([&["download", "--retry=0"], arguments].concat())
         .run()

@@ -27,7 +27,7 @@ pub fn serve(folder: &Folder) -> SocketAddr {
     address
 }
 
-fn download_from(folder: &Folder, line: &[&str], host: &str, port: u16) -> Ran {
+fn download_from(folder: &Folder, line: &[&str], host: &str, port: u16) -> RunOutput {
     let url = format!("https://{host}:{port}/f");
     folder
         .myapp([&["download", "-o", "-"], line, &[&url]].concat())

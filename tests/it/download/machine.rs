@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::download::{LARGE, fetch};
 use crate::harness::http::{Response, Server, seeded};
-use crate::harness::{Folder, Ran, schema, until};
+use crate::harness::{Folder, RunOutput, schema, until};
 
 /// Returns the file lines of a run, sorted by URL, and its summary line.
 #[track_caller]
-fn lines(ran: &Ran) -> (Vec<Value>, Value) {
+fn lines(ran: &RunOutput) -> (Vec<Value>, Value) {
     let text = ran.text();
     let mut lines: Vec<_> = text
         .lines()

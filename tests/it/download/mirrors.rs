@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::http::{Request, Response, Server, seeded};
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
@@ -17,7 +17,7 @@ const CUT_LEN: usize = 3 << 20;
 /// Downloads `/f` of the first server into `d`, with the second server as its mirror and these
 /// list options.
 #[track_caller]
-fn fetch(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
+fn fetch(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> RunOutput {
     let [first, second] = servers.map(|server| server.url("/f"));
     folder.write(
         "list",
@@ -213,7 +213,12 @@ fn credentials_are_not_sent_to_mirrors() {
 
 /// Calls [`fetch`] with four connections.
 #[track_caller]
-fn fetch_split(folder: &Folder, servers: [&Server; 2], options: &str, arguments: &[&str]) -> Ran {
+fn fetch_split(
+    folder: &Folder,
+    servers: [&Server; 2],
+    options: &str,
+    arguments: &[&str],
+) -> RunOutput {
     fetch(
         folder,
         servers,

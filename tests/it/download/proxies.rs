@@ -8,7 +8,7 @@ use std::thread;
 use super::https;
 use crate::harness::http::{Response, Server};
 use crate::harness::ports::RefusingPort;
-use crate::harness::{Folder, Program, Ran};
+use crate::harness::{Folder, Program, RunOutput};
 
 /// `Basic` of `user:secret`.
 const AUTHORIZATION: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
@@ -145,7 +145,7 @@ fn program(folder: &Folder, line: &[&str]) -> Program {
     folder.myapp([&["download", "--retry", "0", "-o", "-"], line].concat())
 }
 
-fn fetch(line: &[&str]) -> Ran {
+fn fetch(line: &[&str]) -> RunOutput {
     program(&Folder::new(), line).run()
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::http::{Request, Response, Server, seeded};
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
@@ -30,7 +30,7 @@ fn serve(response: impl Fn(usize, &Request) -> Response + Send + Sync + 'static)
 }
 
 #[track_caller]
-fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
+fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> RunOutput {
     let url = server.url("/f");
     folder
         .myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat())
@@ -39,7 +39,7 @@ fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
 
 /// Runs into a truncated response, then again with `-c`, and checks the file and the folder.
 #[track_caller]
-fn assert_second_run_gives(server: &Server, body: &[u8]) -> Ran {
+fn assert_second_run_gives(server: &Server, body: &[u8]) -> RunOutput {
     let folder = Folder::new();
     fetch(&folder, server, &["--retry", "0"]).code(4);
     assert_eq!(folder.names(), ["f.part", "f.part.json"]);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::until;
 use crate::harness::http::{Response, Server, seeded};
 use crate::harness::ports::RefusingPort;
-use crate::harness::{Folder, Ran};
+use crate::harness::{Folder, RunOutput};
 
 /// Retries after a short delay.
 const SHORT_DELAY: [&str; 3] = ["download", "--retry-delay", "10ms"];
 
 #[track_caller]
-fn fetch(folder: &Folder, arguments: &[&str]) -> Ran {
+fn fetch(folder: &Folder, arguments: &[&str]) -> RunOutput {
     folder.myapp([&SHORT_DELAY, arguments].concat()).run()
 }
 

@@ -38,7 +38,7 @@ fn honest(_: usize, _: &Request, response: Response) -> Response {
 }
 
 #[track_caller]
-fn split(folder: &Folder, server: &Server, arguments: &[&str]) -> Ran {
+fn split(folder: &Folder, server: &Server, arguments: &[&str]) -> RunOutput {
     let url = server.url("/f");
     let line = [
         "download",
@@ -67,7 +67,7 @@ fn assert_exact(folder: &Folder, body: &[u8]) {
 #[track_caller]
 fn assert_downloads(
     change: impl Fn(usize, &Request, Response) -> Response + Send + Sync + 'static,
-) -> (Server, Ran) {
+) -> (Server, RunOutput) {
     let body = seeded(1, LARGE);
     let folder = Folder::new();
     let server = serve(&body, change);

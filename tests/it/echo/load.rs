@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::echo;
 use crate::harness::ports::RefusingPort;
 use crate::harness::tcp_queues::unread_to;
-use crate::harness::{Peer, Ran, Server, myapp, raw_peer, schema, until};
+use crate::harness::{Peer, RunOutput, Server, myapp, raw_peer, schema, until};
 
 /// Runs a load and returns its report.
 #[track_caller]
-fn load(peer: &Peer, arguments: &str, code: i32) -> (Ran, Value) {
+fn load(peer: &Peer, arguments: &str, code: i32) -> (RunOutput, Value) {
     let arguments: Vec<_> = ["--json"].into_iter().chain(arguments.split(' ')).collect();
     let ran = echo(peer, &arguments).run().code(code);
     let report = schema::json("echo", &ran.text());

@@ -11,7 +11,7 @@ pub mod tcp_queues;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use program::{Folder, Program, Ran, Running, myapp};
+pub use program::{Folder, Program, RunOutput, Running, myapp};
 pub use raw_peer::Peer;
 pub use serve::Server;
 

@@ -159,7 +159,7 @@ impl Program {
 
     /// Runs the program until it exits.
     #[track_caller]
-    pub fn run(self) -> Ran {
+    pub fn run(self) -> RunOutput {
         self.start().wait()
     }
 
@@ -321,7 +321,7 @@ impl Running {
 
     /// Waits until the program exits.
     #[track_caller]
-    pub fn wait(mut self) -> Ran {
+    pub fn wait(mut self) -> RunOutput {
         let stdout = self.stdout.take().map(read_in_background);
         let stderr = self.stderr.take().unwrap();
         let start = Instant::now();
@@ -335,7 +335,7 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(2));
         };
-        Ran {
+        RunOutput {
             line: self.line.clone(),
             folder: self.folder.take(),
             status,
@@ -363,7 +363,7 @@ impl Drop for Running {
 }
 
 /// Exit status and output of a finished run.
-pub struct Ran {
+pub struct RunOutput {
     line: String,
     folder: Option<PathBuf>,
     pub status: ExitStatus,
@@ -371,7 +371,7 @@ pub struct Ran {
     pub stderr: String,
 }
 
-impl Ran {
+impl RunOutput {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }

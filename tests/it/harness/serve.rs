@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Program, Ran, Running, myapp};
+use crate::harness::{Program, RunOutput, Running, myapp};
 
 /// A server that listens; killed when dropped.
 pub struct Server {
@@ -85,13 +85,13 @@ impl Server {
         self.running.signal(signal);
     }
 
-    pub fn wait(self) -> Ran {
+    pub fn wait(self) -> RunOutput {
         self.running.wait()
     }
 
     /// Stops the server with SIGTERM and expects success.
     #[track_caller]
-    pub fn stop(self) -> Ran {
+    pub fn stop(self) -> RunOutput {
         self.signal(Signal::TERM);
         self.wait().code(0)
     }
