@@ -15,7 +15,7 @@ mod messages;
 mod mirrors;
 mod names;
 mod outputs;
-mod peers;
+pub(crate) mod peers;
 mod proxies;
 mod redirects;
 mod resume;

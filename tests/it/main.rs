@@ -9,4 +9,5 @@ mod harness;
 mod log;
 mod readme;
 mod serve;
+mod surf;
 mod tidy;

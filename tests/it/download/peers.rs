@@ -16,7 +16,7 @@ const MANY: u64 = 100;
 const HUGE: usize = 64 << 20;
 
 /// Third-party program that listens on a port.
-pub(super) struct Listening {
+pub(crate) struct Listening {
     _program: ChildGuard,
     pub(super) port: u16,
 }
@@ -35,13 +35,13 @@ impl Listening {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
 
 /// Starts nginx, which serves `files` of the folder and logs its requests.
-pub(super) fn nginx(folder: &Folder, listen: &str, more: &str) -> Listening {
+pub(crate) fn nginx(folder: &Folder, listen: &str, more: &str) -> Listening {
     let root = folder.path("");
     let root = root.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
