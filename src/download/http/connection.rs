@@ -1,5 +1,6 @@
 //! Buffered connection to a server.
 
+use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
@@ -29,7 +30,6 @@ pub(super) enum Stream {
 }
 
 /// Connection and its unconsumed bytes.
-#[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
@@ -184,6 +184,13 @@ fn poll_splice(
             Err(Errno::INTR) => {}
             moved => return Poll::Ready(Ok(moved?)),
         }
+    }
+}
+
+impl fmt::Debug for Connection {
+    /// Omits the bytes: they may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One request and its response head on one connection.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -19,8 +19,8 @@ const MAX_INFORMATIONAL: usize = 10;
 /// section 10.1.1 forbids to wait indefinitely: servers may ignore the expectation.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pieces of a body that are sent before the response is looked for although the socket has space.
-const MAX_UNCHECKED_PIECES: usize = 16;
+/// Reads and writes of a body after which the response is looked for although neither had to wait.
+const MAX_UNCHECKED_STEPS: usize = 16;
 
 /// Connection positioned after the response head.
 pub(super) type ConnectionWithHead = (Box<Connection>, ResponseHead);
@@ -209,7 +209,7 @@ struct BodySender<'a> {
     reader: &'a mut HeadReader,
     /// Final response that was received before the end of the body.
     early: Option<ResponseHead>,
-    /// Pieces sent since the response was looked for.
+    /// Reads and writes since the response was looked for.
     unchecked: usize,
 }
 
@@ -224,7 +224,7 @@ impl BodySender<'_> {
                 Poll::Pending => true,
             };
             self.unchecked += 1;
-            if !is_blocked && self.unchecked < MAX_UNCHECKED_PIECES {
+            if !is_blocked && self.unchecked < MAX_UNCHECKED_STEPS {
                 continue;
             }
             self.unchecked = 0;
@@ -265,7 +265,7 @@ impl BodySender<'_> {
         if self.early.is_some() {
             return Poll::Pending;
         }
-        let count = std::task::ready!(self.connection.poll_fill_unlimited(cx));
+        let count = ready!(self.connection.poll_fill_unlimited(cx));
         self.reader.check_eof(count)?;
         self.early = self.reader.take(self.connection)?;
         Poll::Ready(Ok(()))

@@ -111,6 +111,25 @@ fn error_after_a_redirect_names_the_final_url() {
 }
 
 #[test]
+fn http_error_behind_a_redirect_names_its_url() {
+    for cut in [
+        Response::body("hello").truncated_at(3),
+        Response::body("hello").header("Content-Length", "6"),
+    ] {
+        let server = Server::with_paths([
+            ("/f", Response::redirect(302, "/g?secret")),
+            ("/g?secret", cut),
+        ]);
+        let ran = fetch(&Folder::new(), ["--retry=0", &server.url("/f")]);
+        let prefix = format!("/f: get {}?…: ", server.url("/g"));
+        ran.says(&prefix);
+    }
+    let server = Server::with_paths([("/f", Response::body("hello").truncated_at(3))]);
+    let ran = fetch(&Folder::new(), ["--retry=0", &server.url("/f")]);
+    ran.says("/f: incomplete response after 3 of 5 bytes");
+}
+
+#[test]
 fn https_downgrade_is_refused_by_default() {
     let certificate = Certificate::of(&["127.0.0.1"]);
     let plain = Server::with_paths([("/g", ok())]);
