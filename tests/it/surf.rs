@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_lite::io::Cursor;
 use myapp::download::http::{ClientConfig, HttpError, Transport, surf};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use smol::block_on;
 use surf::Body;
 
@@ -77,10 +78,16 @@ impl Received {
     }
 }
 
+/// Connection, plain or inside TLS.
+trait ReadWrite: Read + Write {}
+
+impl<S: Read + Write> ReadWrite for S {}
+
 /// Connection of a client, seen from the server.
 struct Conversation {
     number: usize,
-    stream: BufReader<TcpStream>,
+    tcp: TcpStream,
+    stream: BufReader<Box<dyn ReadWrite>>,
     log: Arc<Mutex<Vec<Received>>>,
 }
 
@@ -134,7 +141,8 @@ impl Conversation {
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_ref())
+        self.stream.get_mut().write_all(bytes.as_ref())?;
+        self.stream.get_mut().flush()
     }
 
     /// Reads what the client sends until it closes the connection.
@@ -154,13 +162,37 @@ struct RawServer {
 impl RawServer {
     /// Handles each connection on its own thread; the connection is closed at the end.
     fn start(handle: impl Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::start_with(None, handle)
+    }
+
+    /// Starts a raw server over TLS, like [`RawServer::start`].
+    fn start_tls(
+        config: Arc<ServerConfig>,
+        handle: impl Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(config), handle)
+    }
+
+    fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        handle: impl Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let log = Arc::new(Mutex::default());
         let connections = AtomicUsize::new(0);
         let shared = Arc::clone(&log);
         let peer = Peer::start(move |stream| {
+            let tcp = stream.try_clone()?;
+            let stream: Box<dyn ReadWrite> = match &tls {
+                None => Box::new(stream.try_clone()?),
+                Some(config) => {
+                    let session = ServerConnection::new(config.clone()).unwrap();
+                    Box::new(StreamOwned::new(session, stream.try_clone()?))
+                }
+            };
             handle(&mut Conversation {
                 number: connections.fetch_add(1, SeqCst),
-                stream: BufReader::new(stream.try_clone()?),
+                tcp,
+                stream: BufReader::new(stream),
                 log: Arc::clone(&shared),
             })
         });

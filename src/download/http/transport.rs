@@ -39,7 +39,7 @@ const MAX_BUFFERED_BODY_LEN: u64 = 16 * 1024;
 pub(super) struct RawRequest(pub(super) Vec<(String, String)>);
 
 /// HTTP/1.1 transport of a [surf](https://docs.rs/surf) client: a complete
-/// [`HttpClient`](surf::HttpClient) with connection pool, TLS, proxies and timeouts.
+/// [`HttpClient`] with connection pool, TLS, proxies and timeouts.
 ///
 /// ```no_run
 /// # use myapp::download::http::{ClientConfig, HttpError, Transport, surf};

@@ -8,7 +8,7 @@ use surf::HttpClient;
 
 use super::*;
 use crate::harness::Folder;
-use crate::harness::http::{Certificate, Response, Server, seeded};
+use crate::harness::http::{Certificate, seeded};
 
 #[test]
 fn connection_is_reused_after_each_method() {
@@ -158,10 +158,7 @@ fn early_success_does_not_end_the_body() {
 fn reset_while_sending_is_an_error() {
     let server = RawServer::start(|conversation| {
         conversation.head()?;
-        Ok(set_socket_linger(
-            conversation.stream.get_ref(),
-            Some(Duration::ZERO),
-        )?)
+        Ok(set_socket_linger(&conversation.tcp, Some(Duration::ZERO))?)
     });
     let endless = futures_lite::io::BufReader::new(futures_lite::io::repeat(7));
     let request = client()
@@ -284,28 +281,72 @@ fn refused_connection_is_a_connect_error() {
     assert!(matches!(error, HttpError::Connect(_)), "{error:?}");
 }
 
-#[test]
-fn tls_carries_all_methods_over_one_connection() {
-    let certificate = Certificate::of(&["127.0.0.1"]);
-    let folder = Folder::new();
+fn trusting(folder: &Folder, certificate: &Certificate) -> surf::Client {
     let roots = folder.write("ca.pem", &certificate.pem);
-    let server = Server::start_tls(&certificate, |_| Response::body("ok"));
-    let client = client_with(ClientConfig {
+    client_with(ClientConfig {
         tls: TlsConfig {
             trust: Trust::RootCertificates(roots),
             ..TlsConfig::default()
         },
         ..config()
+    })
+}
+
+#[test]
+fn tls_carries_all_bodies_over_one_connection() {
+    let certificate = Certificate::of(&["127.0.0.1"]);
+    let server = RawServer::start_tls(certificate.config(), |conversation| {
+        while let Ok(head) = conversation.head() {
+            if head.contains("Expect: 100-continue") {
+                conversation.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            conversation.body(&head)?;
+            conversation.send(OK)?;
+        }
+        Ok(())
     });
+    let folder = Folder::new();
+    let client = trusting(&folder, &certificate);
+    let url = server.url("/").replace("http:", "https:");
+    let body = seeded(6, 3 << 20);
     for request in [
-        client.get(server.url("/get")),
-        client.delete(server.url("/delete")),
-        client.post(server.url("/post")),
+        client.get(&url),
+        client.post(&url).body("hello"),
+        client.put(&url).body(body.clone()),
+        client.put(&url).body(unsized_body(b"hello")),
+        client.delete(&url),
     ] {
         assert_eq!(fetch(request).unwrap(), (200, "ok".into()));
     }
-    assert_eq!(server.connections(), 1);
-    let untrusting = client_with(config());
-    let error = fetch(untrusting.get(server.url("/"))).unwrap_err();
+    assert_eq!(server.connections(), [0; 5]);
+    let received = server.received();
+    assert_eq!(received[1].body, b"hello");
+    assert!(received[2].body == body);
+    assert_eq!(received[3].body, b"5\r\nhello\r\n0\r\n\r\n");
+
+    let error = fetch(client_with(config()).get(&url)).unwrap_err();
     assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+}
+
+#[test]
+fn body_cut_inside_tls_is_an_error() {
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        // Without close_notify the end may be an attacker's.
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+    ] {
+        let certificate = Certificate::of(&["127.0.0.1"]);
+        let server = RawServer::start_tls(certificate.config(), move |conversation| {
+            conversation.request()?;
+            conversation.send(response)
+        });
+        let folder = Folder::new();
+        let client = trusting(&folder, &certificate);
+        let url = server.url("/").replace("http:", "https:");
+        let error = fetch(client.get(url)).unwrap_err();
+        assert!(
+            matches!(error, HttpError::IncompleteBody { .. }),
+            "{response}: {error:?}"
+        );
+    }
 }
