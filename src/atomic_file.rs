@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, linkat};
+use rustix::fs::{AtFlags, CWD, Gid, OFlags, RenameFlags, Uid, linkat, rename, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
@@ -122,6 +122,18 @@ pub(crate) fn link_anonymous(
             let flags = AtFlags::SYMLINK_FOLLOW;
             linkat(CWD, proc_path(file), &dir, name.as_ref(), flags)
         }
+        result => result,
+    }
+}
+
+/// Renames a file unless the new path exists.
+pub(crate) fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some network file systems do not support an atomic rename to a free name.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(to).is_ok() => {
+            Err(Errno::EXIST)
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename(from, to),
         result => result,
     }
 }

@@ -157,6 +157,15 @@ pub enum Error {
         /// The I/O error.
         source: io::Error,
     },
+    /// The requested name is reserved for partial files.
+    #[error(
+        "{}: names that end in .part, .part.json or .part.new are reserved for partial files",
+        Escaped(path.as_os_str().as_encoded_bytes())
+    )]
+    ReservedName {
+        /// The requested path.
+        path: PathBuf,
+    },
     /// The writer that receives the body failed.
     #[error("write output")]
     WriteOutput {

@@ -20,6 +20,7 @@ mod proxies;
 mod redirects;
 mod resume;
 mod retry;
+mod safety;
 mod segments;
 mod servers;
 mod signals;

@@ -1,19 +1,11 @@
 //! File of an earlier download, and whether the server has a newer version.
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{XattrFlags, fsetxattr, getxattr};
-
+use crate::download::store::marker::{Marker, MarkerLookup};
 use crate::download::transfer::resume::Validators;
-
-/// Extended attribute of a file that contains its ETag, where the file system supports it.
-const ETAG_ATTRIBUTE: &str = "user.myapp.etag";
-
-/// Maximum length of a stored ETag.
-const MAX_ETAG_LEN: usize = 1024;
 
 /// Version of an existing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +22,12 @@ impl ExistingFile {
         if !metadata.is_file() {
             return None;
         }
-        let mut value = vec![0; MAX_ETAG_LEN];
-        let read = getxattr(path, ETAG_ATTRIBUTE, &mut value[..]).ok();
-        let etag = read.and_then(|count| String::from_utf8(value[..count].to_vec()).ok());
+        let etag = match MarkerLookup::of_path(path) {
+            MarkerLookup::Found(Marker::Complete(marker)) if marker.matches(&metadata) => {
+                marker.into_etag()
+            }
+            _ => None,
+        };
         Some(Self {
             etag,
             modified: metadata.modified().ok()?,
@@ -64,14 +59,6 @@ impl ExistingFile {
         };
         let theirs = validators.modified().and_then(second);
         theirs.is_some() && second(self.modified) == theirs && validators.total == Some(self.len)
-    }
-}
-
-/// Stores the ETag with the file, where the file system supports it. Without it, date and length
-/// identify the version.
-pub(crate) fn store_etag(file: impl AsFd, etag: &str) {
-    if etag.len() <= MAX_ETAG_LEN {
-        let _ = fsetxattr(file, ETAG_ATTRIBUTE, etag.as_bytes(), XattrFlags::empty());
     }
 }
 

@@ -11,6 +11,9 @@ use crate::escape::is_unsafe;
 /// Suffix of the name of an incomplete file.
 pub(crate) const PART_SUFFIX: &str = ".part";
 
+/// Endings of the names of partial files, which no download may get.
+const RESERVED_SUFFIXES: [&str; 3] = [PART_SUFFIX, ".part.json", ".part.new"];
+
 /// Maximum length of a name in bytes: the limit of file systems (255) less the longest suffix
 /// (`.part.json`).
 const MAX_NAME_LEN: usize = 255 - ".part.json".len();
@@ -20,6 +23,15 @@ const MAX_EXTENSION_LEN: usize = 32;
 
 /// Name of a file whose URL contains none.
 const DEFAULT_NAME: &str = "index.html";
+
+/// Returns whether a name ends like that of a partial file, its state, or the temporary state of
+/// an earlier version, in any case. A server that could choose such names could plant a part.
+pub(crate) fn is_reserved(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes().to_ascii_lowercase();
+    RESERVED_SUFFIXES
+        .iter()
+        .any(|suffix| name.ends_with(suffix.as_bytes()))
+}
 
 /// Returns a safe file name for `url`: the last segment of its path, percent-decoded. The name is
 /// one path segment without control or bidirectional characters, neither `.` nor `..`, not longer
@@ -53,7 +65,7 @@ pub(crate) fn from_server(name: &str) -> Option<String> {
     }
     let short = shorten(&format!("{prefix}{name}"), MAX_NAME_LEN);
     // Shortening may have left a dot or a space at the end.
-    Some(short.trim_end_matches(['.', ' ']).to_owned())
+    Some(unreserved(short.trim_end_matches(['.', ' ']).to_owned()))
 }
 
 /// Returns whether the name is reserved for a device on Windows.
@@ -75,7 +87,16 @@ fn make_safe(text: &str) -> String {
     if name.starts_with('-') {
         name.insert(0, '_');
     }
-    shorten(&name, MAX_NAME_LEN)
+    unreserved(shorten(&name, MAX_NAME_LEN))
+}
+
+/// Appends `_` to a reserved name.
+fn unreserved(name: String) -> String {
+    if is_reserved(name.as_ref()) {
+        shorten(&name, MAX_NAME_LEN - 1) + "_"
+    } else {
+        name
+    }
 }
 
 /// Returns the name with a number, for a name that is taken: `f`, `f.1`, `f.2` …
@@ -139,6 +160,10 @@ mod tests {
         assert_name(".bashrc", ".bashrc");
         assert_name("a:b. ", "a:b.");
         assert_name("CON", "CON");
+        assert_name("f.part", "f.part_");
+        assert_name("f.PART.New", "f.PART.New_");
+        assert_name("f.part%2Ejson", "f.part.json_");
+        assert_name("f.part.gz", "f.part.gz");
     }
 
     #[test]
@@ -202,6 +227,9 @@ mod tests {
             ("-rf", Some("_-rf")),
             ("f. . ", Some("f")),
             ("100%25", Some("100%25")),
+            ("f.part", Some("f.part_")),
+            ("f.Part.JSON. ", Some("f.Part.JSON_")),
+            (".part", Some("_.part_")),
             (".", None),
             ("..", None),
             ("", None),
@@ -233,6 +261,7 @@ mod tests {
                 let is_safe = !name.is_empty()
                     && name.len() <= MAX_NAME_LEN
                     && !matches!(name.as_str(), "." | "..")
+                    && !is_reserved(name.as_ref())
                     && !name.starts_with('-')
                     && !name.contains(['/', '\\'])
                     && !name.contains(is_unsafe);

@@ -4,6 +4,7 @@ pub(crate) mod checksum;
 pub(crate) mod content_disposition;
 pub(crate) mod existing;
 pub(crate) mod filename;
+pub(crate) mod marker;
 pub(crate) mod names;
 pub(crate) mod part;
 pub(crate) mod part_file;

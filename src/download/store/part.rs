@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustix::fs::rename;
 use rustix::io::Errno;
 
+use crate::atomic_file::rename_to_free;
 use crate::download::config::OnConflict;
 use crate::download::error::Error;
 use crate::download::store::filename::{PART_SUFFIX, from_server, numbered_path};
-use crate::download::store::part_file::rename_to_free;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::store::used_paths::UsedPaths;

@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, rename, renameat_with};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use url::Url;
 
+use crate::download::store::marker::{Marker, MarkerLookup, Nonce};
 use crate::download::store::resume_state::{ResumeState, StateError, is_own_file};
 
 /// Returns whether a path exists: a file, a directory, or a symbolic link to anything.
@@ -16,18 +17,47 @@ pub(crate) fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Returns whether the file belongs to another program: a part with bytes has a resume state.
-pub(crate) fn is_foreign(path: &Path) -> bool {
-    let has_bytes = |data: fs::Metadata| data.is_file() && data.len() > 0;
-    fs::symlink_metadata(path).is_ok_and(has_bytes) && !ResumeState::exists(path)
+/// Part that is open and locked.
+#[derive(Debug)]
+pub(crate) struct OpenPart {
+    pub(crate) file: File,
+    /// Nonce that its resume state must contain; `None` without extended attributes.
+    pub(crate) nonce: Option<Nonce>,
+}
+
+/// Returns whether a part can be created at `path`: the names of the part and of its state do not
+/// exist, or are files of this program.
+pub(crate) fn is_available(path: &Path) -> bool {
+    let is_part_available = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.is_file() && is_own_part(MarkerLookup::of_path(path), path),
+        Err(_) => true,
+    };
+    is_part_available && ResumeState::is_name_available(path)
+}
+
+/// Returns whether a file at the path of a part was created by this program. Without extended
+/// attributes, only its resume state shows that.
+fn is_own_part(lookup: MarkerLookup, path: &Path) -> bool {
+    match lookup {
+        MarkerLookup::Found(Marker::Part(_)) => true,
+        // The program was killed before it renamed the complete part.
+        MarkerLookup::Found(Marker::Complete(marker)) => {
+            marker.nonce().is_some() && ResumeState::nonce_of(path) == marker.nonce()
+        }
+        MarkerLookup::Missing => false,
+        MarkerLookup::Unsupported => ResumeState::exists(path),
+    }
 }
 
 /// Creates and locks the part at `path`. Returns `None` if another transfer or program has it.
-pub(crate) fn open_part(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn create_part(path: &Path) -> io::Result<Option<OpenPart>> {
     let mut created_dir = false;
     loop {
         match create(path) {
-            Ok(file) if lock_new(&file) => return Ok(Some(file)),
+            Ok(file) if lock_new(&file) => {
+                let nonce = Nonce::mark(&file);
+                return Ok(Some(OpenPart { file, nonce }));
+            }
             // Another process removed it as abandoned before it was locked.
             Ok(_) => {}
             Err(Errno::EXIST) if remove_abandoned(path) => {}
@@ -57,19 +87,30 @@ fn lock_new(file: &File) -> bool {
 }
 
 /// Opens and locks the part that an earlier run left at `path`. Returns it with its length and
-/// state, or `None` if it is locked or does not belong to this user.
+/// state, or `None` if it is locked or was not created by this user and program.
 pub(crate) fn reopen_part(
     path: &Path,
     url: &Url,
-) -> Option<Result<(File, u64, ResumeState), StateError>> {
+) -> Option<Result<(OpenPart, u64, ResumeState), StateError>> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty()).ok()?);
     // Without locks, a part that is in use cannot be recognised.
     if !is_own_file(&file).ok()? || file.try_lock().is_err() || !is_same(&file, path) {
         return None;
     }
+    let nonce = match MarkerLookup::of_file(&file) {
+        MarkerLookup::Found(Marker::Part(nonce)) => Some(nonce),
+        MarkerLookup::Found(Marker::Complete(marker)) => Some(marker.nonce()?),
+        MarkerLookup::Unsupported => None,
+        MarkerLookup::Missing => return None,
+    };
     let length = file.metadata().ok()?.len();
-    Some(ResumeState::load(path, url).map(|state| (file, length, state)))
+    let state = match ResumeState::load(path, url) {
+        Ok(state) if state.nonce != nonce => return Some(Err(StateError::OtherPart)),
+        Ok(state) => state,
+        Err(error) => return Some(Err(error)),
+    };
+    Some(Ok((OpenPart { file, nonce }, length, state)))
 }
 
 /// Removes the part at `path` if no transfer has locked it. Returns whether the name may be free.
@@ -87,22 +128,10 @@ fn remove_abandoned(path: &Path) -> bool {
     if !is_same(&file, path) {
         return true;
     }
-    // First, because the lock of the part covers the names beside it.
-    ResumeState::remove_unsaved(path);
-    fs::remove_file(path).is_ok()
+    is_own_part(MarkerLookup::of_file(&file), path) && fs::remove_file(path).is_ok()
 }
 
 fn is_same(file: &File, path: &Path) -> bool {
     let id = |data: &fs::Metadata| (data.dev(), data.ino());
     matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
-}
-
-/// Renames a file unless the new path exists.
-pub(crate) fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network file systems do not support an atomic rename to a free name.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if exists(to) => Err(Errno::EXIST),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename(from, to),
-        result => result,
-    }
 }

@@ -6,20 +6,22 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, open, rename};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::atomic_file::rename_to_free;
 use crate::download::http::redact_url;
 use crate::download::store::checksum::hex;
+use crate::download::store::marker::Nonce;
 use crate::download::store::range_set::RangeSet;
 use crate::download::transfer::resume::Validators;
 
 /// Version of the format. Other versions are not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Maximum length of a state file that is read.
 const MAX_STATE_LEN: u64 = 256 * 1024;
@@ -36,6 +38,8 @@ pub(crate) struct ResumeState {
     ranges: Vec<(u64, u64)>,
     /// Checksum, as `ALGORITHM=HEX`, that must verify bytes of several sources.
     pub(crate) required_checksum: Option<String>,
+    /// Nonce of the part; `None` without extended attributes.
+    pub(crate) nonce: Option<Nonce>,
 }
 
 /// Format of the state file. Only created when a state is saved: most downloads need none. It
@@ -50,8 +54,9 @@ struct Record<'a> {
     #[serde(flatten)]
     validators: Cow<'a, Validators>,
     ranges: Cow<'a, [(u64, u64)]>,
-    #[serde(default, alias = "held_to", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     required_checksum: Option<Cow<'a, str>>,
+    nonce: Option<Nonce>,
 }
 
 /// Failure to load a resume state.
@@ -61,6 +66,8 @@ pub(crate) enum StateError {
     Missing,
     #[error("it belongs to another URL")]
     OtherUrl,
+    #[error("its resume state belongs to another file")]
+    OtherPart,
     #[error("its resume state is damaged")]
     Damaged,
     #[error("its resume state has an unsupported version")]
@@ -76,6 +83,7 @@ impl ResumeState {
             validators,
             ranges: vec![(0, 0)],
             required_checksum: None,
+            nonce: None,
         }
     }
 
@@ -96,11 +104,10 @@ impl ResumeState {
         }
     }
 
-    /// Loads the state of the part at the path `part`, which must belong to `url`.
+    /// Loads the state of the part at the path `part`, which must belong to `url`. The caller
+    /// compares the nonce with that of the part.
     pub(crate) fn load(part: &Path, url: &Url) -> Result<Self, StateError> {
-        let text = read(&beside(part, ".json")).map_err(|_| StateError::Damaged)?;
-        let text = text.ok_or(StateError::Missing)?;
-        let record: Record<'_> = serde_json::from_slice(&text).map_err(|_| StateError::Damaged)?;
+        let record = Record::read(&state_path(part))?;
         if record.version != VERSION {
             return Err(StateError::UnsupportedVersion);
         }
@@ -116,12 +123,25 @@ impl ResumeState {
             validators: record.validators.into_owned(),
             ranges: record.ranges.into_owned(),
             required_checksum: record.required_checksum.map(Cow::into_owned),
+            nonce: record.nonce,
         })
     }
 
-    /// Returns whether the part at the path `part` has a state file, valid or not.
+    /// Returns whether a state can be saved for a part at the path `part`: no file has its name,
+    /// or only a state of this program.
+    pub(crate) fn is_name_available(part: &Path) -> bool {
+        let path = state_path(part);
+        fs::symlink_metadata(&path).is_err() || Record::read(&path).is_ok()
+    }
+
+    /// Returns whether the part at the path `part` has a state of this program.
     pub(crate) fn exists(part: &Path) -> bool {
-        fs::symlink_metadata(beside(part, ".json")).is_ok()
+        Record::read(&state_path(part)).is_ok()
+    }
+
+    /// Returns the nonce in the state of the part at the path `part`.
+    pub(crate) fn nonce_of(part: &Path) -> Option<Nonce> {
+        Record::read(&state_path(part)).ok()?.nonce
     }
 
     fn to_record(&self) -> Record<'_> {
@@ -133,47 +153,69 @@ impl ResumeState {
             validators: Cow::Borrowed(&self.validators),
             ranges: Cow::Borrowed(&self.ranges),
             required_checksum: self.required_checksum.as_deref().map(Cow::Borrowed),
+            nonce: self.nonce,
         }
     }
 
-    /// Saves the state of the part at the path `part`. The old state is replaced atomically.
-    pub(crate) fn save(&self, part: &Path) -> io::Result<()> {
+    /// Saves the state of the part at the path `part`. With `replace`, the saved state is replaced
+    /// atomically; without, a file of the same name is an error.
+    pub(crate) fn save(&self, part: &Path, replace: bool) -> io::Result<()> {
         let text = serde_json::to_vec(&self.to_record())?;
-        let new = beside(part, ".new");
-        let path = beside(part, ".json");
-        // The lock of the part covers these names. A file that a killed run left is overwritten.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = open(&new, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
-        let saved = File::from(file)
-            .write_all(&text)
-            .and_then(|()| fs::rename(&new, path));
+        let dir = part.parent().unwrap_or(Path::new(""));
+        let (file, temporary) = create_temporary(dir)?;
+        let path = state_path(part);
+        let saved = write_all(file, &text).and_then(|()| {
+            if replace {
+                Ok(rename(&temporary, &path)?)
+            } else {
+                Ok(rename_to_free(&temporary, &path)?)
+            }
+        });
         // On a full disk, an incomplete state file would only take space.
-        saved.inspect_err(|_| drop(fs::remove_file(&new)))
+        saved.inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
 
-    /// Removes the state of the part at the path `part`, if there is one.
+    /// Removes the state of the part at the path `part`, if it is a state of this program.
     pub(crate) fn remove(part: &Path) {
-        Self::remove_saved(part);
-        Self::remove_unsaved(part);
-    }
-
-    /// Removes the saved state, but not an unfinished new one.
-    pub(crate) fn remove_saved(part: &Path) {
-        // A state that cannot be removed fits no later part, so it is ignored.
-        let _ = fs::remove_file(beside(part, ".json"));
-    }
-
-    /// Removes the unfinished state that a run left that was killed while saving.
-    pub(crate) fn remove_unsaved(part: &Path) {
-        let _ = fs::remove_file(beside(part, ".new"));
+        let path = state_path(part);
+        if Record::read(&path).is_ok() {
+            // A state that cannot be removed fits no later part, so it is ignored.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
-/// Returns the path of a file beside the part: `f.part.json` of `f.part`.
-fn beside(part: &Path, suffix: &str) -> PathBuf {
+impl Record<'_> {
+    /// Reads the file at `path`.
+    fn read(path: &Path) -> Result<Self, StateError> {
+        let text = read(path).map_err(|_| StateError::Damaged)?;
+        let text = text.ok_or(StateError::Missing)?;
+        serde_json::from_slice(&text).map_err(|_| StateError::Damaged)
+    }
+}
+
+/// Returns the path of the state: `f.part.json` of `f.part`.
+fn state_path(part: &Path) -> PathBuf {
     let mut path = part.as_os_str().to_owned();
-    path.push(suffix);
+    path.push(".json");
     path.into()
+}
+
+/// Creates a file with a random name.
+fn create_temporary(dir: &Path) -> io::Result<(File, PathBuf)> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    loop {
+        let path = dir.join(format!(".myapp-{:016x}.tmp", fastrand::u64(..)));
+        match open(&path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600)) {
+            Ok(file) => return Ok((file.into(), path)),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn write_all(mut file: File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)
 }
 
 /// Reads a file that belongs to this user. Returns `None` if it does not exist.
@@ -234,7 +276,7 @@ mod tests {
         let part = dir.path().join("f.part");
         let first = url("http://user:secret@a/f?x=secret#y");
         let saved = state(first.as_str());
-        saved.save(&part).unwrap();
+        saved.save(&part, true).unwrap();
         let loaded = ResumeState::load(&part, &url("http://a/f?x=secret")).unwrap();
         assert_eq!(
             (&loaded.validators, &loaded.ranges),
@@ -258,7 +300,7 @@ mod tests {
         let part = dir.path().join("f.part");
         let load = || ResumeState::load(&part, &url("http://a/f")).unwrap_err();
         assert!(matches!(load(), StateError::Missing));
-        state("http://a/f").save(&part).unwrap();
+        state("http://a/f").save(&part, true).unwrap();
         let path = dir.path().join("f.part.json");
         let good = fs::read_to_string(&path).unwrap();
         for (text, damaged) in [
@@ -267,7 +309,7 @@ mod tests {
             ("{}".to_owned(), true),
             (good.replace("[[0,7]]", "[[0,5],[3,7]]"), true),
             (good.replace("[[0,7]]", "[[1,7]]"), true),
-            (good.replace("\"version\":1", "\"version\":2"), false),
+            (good.replace("\"version\":2", "\"version\":1"), false),
         ] {
             assert_ne!(text, good);
             fs::write(&path, &text).unwrap();

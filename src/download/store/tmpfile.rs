@@ -108,6 +108,12 @@ impl AnonymousFile {
         let mut number = 0;
         loop {
             let name = part_name(&self.name, number);
+            let mut state_name = name.clone();
+            state_name.push(".json");
+            if self.dir.contains(&state_name) {
+                number += 1;
+                continue;
+            }
             match self.dir.link(file, &name) {
                 Ok(()) => return Ok(self.dir.path.join(name)),
                 Err(Errno::EXIST) => number += 1,

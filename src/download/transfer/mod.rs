@@ -31,7 +31,7 @@ use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
 use crate::download::request::send::RequestContext;
 use crate::download::store::checksum::{Checksum, hex};
-use crate::download::store::existing::{ExistingFile, store_etag};
+use crate::download::store::existing::ExistingFile;
 use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::sink::FileSink;
@@ -108,7 +108,14 @@ pub(crate) async fn download(
         Output::Part(part) => {
             let is_renamed = is_named && context.config.output.server_names;
             let skip_if = skip_condition(context, &part, is_renamed);
-            let outcome = transfer(part.sink(), skip_if).await?;
+            let outcome = transfer(part.sink(), skip_if).await;
+            if outcome.is_err() {
+                // Saved here because it may wait for the disk. Dropping the part saves it
+                // otherwise, if the future is dropped.
+                let sink = part.sink();
+                smol::unblock(move || sink.save_for_resume()).await;
+            }
+            let outcome = outcome?;
             let skipped = matches!(outcome, Outcome::Skipped { .. });
             let (path, bytes) = finish_part(context, part, is_renamed, outcome).await?;
             Ok(saved(Some(path), bytes, skipped))
@@ -237,7 +244,7 @@ async fn from_source(
     Ok(Outcome::Complete { bytes, validators })
 }
 
-/// Stores the ETag and the modification time with the file and syncs it, as configured.
+/// Sets the modification time, marks the file as complete and syncs it, as configured.
 async fn set_metadata(
     context: &Context,
     sink: &FileSink,
@@ -246,17 +253,14 @@ async fn set_metadata(
     let Some(file) = sink.file() else {
         return Ok(());
     };
-    if updates(context)
-        && let Some(etag) = &validators.etag
-    {
-        store_etag(&file, etag);
-    }
     if (context.config.output.remote_time || updates(context))
         && let Some(modified) = validators.modified()
     {
         file.set_modified(modified)
             .map_err(|error| sink.write_error(error))?;
     }
+    sink.mark_complete(validators.etag.as_deref())
+        .map_err(|error| sink.write_error(error))?;
     if context.config.output.fsync {
         smol::unblock(move || file.sync_all())
             .await

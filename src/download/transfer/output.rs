@@ -60,6 +60,9 @@ impl Output {
                 Ok(Self::Writer(Arc::new(FileSink::writer(Box::new(file)))))
             }
             Err(_) if path.file_name().is_none() => invalid(io::ErrorKind::InvalidFilename),
+            _ if filename::is_reserved(path.file_name().unwrap_or_default()) => {
+                Err(Error::ReservedName { path })
+            }
             _ => Self::allocate(context, path, url),
         }
     }

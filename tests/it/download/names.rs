@@ -68,11 +68,16 @@ fn existing_path_is_never_replaced() {
     fs::create_dir(folder.path("folder")).unwrap();
     symlink(&target, folder.path("link")).unwrap();
     symlink(&target, folder.path("f.part")).unwrap();
-    for name in ["file", "folder", "link", "f"] {
+    for (name, saved) in [
+        ("file", "file.1"),
+        ("folder", "folder.1"),
+        ("link", "link.1"),
+        ("f", "f"),
+    ] {
         fetch(&folder, [&server.url(&format!("/{name}"))])
             .code(0)
-            .says(&format!("{name}.1: "));
-        assert_eq!(folder.read(&format!("{name}.1")), b"good");
+            .says(&format!("saved {saved}: "));
+        assert_eq!(folder.read(saved), b"good");
     }
     assert_eq!(
         (folder.read("target"), folder.read("file")),
@@ -83,9 +88,11 @@ fn existing_path_is_never_replaced() {
 #[test]
 fn part_of_a_killed_run_is_restarted() {
     let folder = Folder::new();
+    let large = Response::body(seeded(1, LARGE)).truncated_at(LARGE / 2);
+    let broken = Server::start(move |_| large.clone());
+    fetch(&folder, ["--retry=0", &broken.url("/f")]).code(4);
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
     let server = Server::start(|_| ok());
-    folder.write("f.part", "old and longer than the new one");
-    folder.write("f.part.json", "{}");
     fetch(&folder, [&server.url("/f")]).code(0);
     assert_eq!(
         (folder.names(), folder.read("f")),
@@ -105,7 +112,7 @@ fn foreign_part_file_is_never_removed() {
         let own = server.url("/f");
         let line = [&["download"], options, &[&part, &whole, &own]].concat();
         folder.myapp(line).run().code(0);
-        for name in ["f", "g", "g.part"] {
+        for name in ["f", "g", "g.part_"] {
             assert_eq!(folder.read(name), b"good", "{name} with {options:?}");
             fs::remove_file(folder.path(name)).unwrap();
         }

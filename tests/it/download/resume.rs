@@ -387,11 +387,11 @@ fn file_length_overrides_the_recorded_offset() {
 #[test]
 fn invalid_resume_state_warns_and_restarts() {
     let body = seeded(1, 100_000);
-    for (state, says) in [
-        (Some("{"), "damaged"),
-        (Some(""), "damaged"),
-        (None, "has no resume state"),
-        (Some("other"), "another URL"),
+    for (state, says, is_own_state) in [
+        (Some("{"), "damaged", false),
+        (Some(""), "damaged", false),
+        (None, "has no resume state", true),
+        (Some("other"), "another URL", true),
     ] {
         let (folder, server) = with_part(&body, &seeded(9, 1000));
         let good = String::from_utf8(folder.read("f.part.json")).unwrap();
@@ -409,10 +409,11 @@ fn invalid_resume_state_warns_and_restarts() {
             None => fs::remove_file(folder.path("f.part.json")).unwrap(),
         }
         fetch(&folder, &server, &["-c"]).code(0).says(says);
-        if state.is_none() {
-            // It may belong to another program.
+        if !is_own_state {
+            // The file may belong to another program, so neither name is reused.
             assert_eq!(folder.read("f.part"), seeded(9, 1000));
             fs::remove_file(folder.path("f.part")).unwrap();
+            fs::remove_file(folder.path("f.part.json")).unwrap();
         }
         assert_exact(&folder, &body);
         assert_eq!(range_starts(&server), [None, None]);

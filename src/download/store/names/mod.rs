@@ -23,7 +23,7 @@ use crate::download::config::{Config, OnConflict};
 use crate::download::error::Error;
 use crate::download::store::filename::{numbered_path, part_path};
 use crate::download::store::part::Part;
-use crate::download::store::part_file::{exists, is_foreign, open_part, reopen_part};
+use crate::download::store::part_file::{create_part, exists, is_available, reopen_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::store::tmpfile::DirCache;
@@ -145,12 +145,12 @@ impl PathAllocator {
                 return Err(Error::file("replace", &target, error));
             }
             if self.is_free(&target, config)
-                && let Some(file) =
-                    open_part(&path).map_err(|error| Error::file("create", &path, error))?
+                && let Some(part) =
+                    create_part(&path).map_err(|error| Error::file("create", &path, error))?
             {
                 self.cache_number(&requested, number);
-                ResumeState::remove_saved(&path);
-                let sink = FileSink::part(file, path.clone(), 0, None);
+                ResumeState::remove(&path);
+                let sink = FileSink::part(part, path.clone(), 0, None);
                 return Ok(self.part(sink, Some(path), &requested, number, config));
             }
             number += 1;
@@ -163,13 +163,13 @@ impl PathAllocator {
         !is_used && (config.output.on_conflict.replaces() || !exists(target))
     }
 
-    /// Returns the path of the part for the final path of this number. It skips files of other
-    /// programs, which use the same suffix.
+    /// Returns the path of the part for the final path of this number. Files of other programs and
+    /// users with the same suffix are skipped.
     fn own_part_path(&self, requested: &Path, number: u32) -> PathBuf {
         let mut number = number;
         loop {
             let path = part_path(&numbered_path(requested, number));
-            if !self.used.contains(&path) && !is_foreign(&path) {
+            if !self.used.contains(&path) && is_available(&path) {
                 return path;
             }
             number += 1;
@@ -194,7 +194,7 @@ impl PathAllocator {
                 continue;
             }
             match reopen_part(&path, url) {
-                Some(Ok((file, len, state))) => {
+                Some(Ok((part, len, state))) => {
                     // The part may have a higher number than its final path, because files of
                     // other programs had the paths of the first parts.
                     let owns_part = |number: &u32| {
@@ -202,7 +202,7 @@ impl PathAllocator {
                             && self.own_part_path(requested, *number) == path
                     };
                     let number = (0..number).find(owns_part).unwrap_or(number);
-                    let sink = FileSink::part(file, path.clone(), len, Some(state));
+                    let sink = FileSink::part(part, path.clone(), len, Some(state));
                     return Some(self.part(sink, Some(path), requested, number, config));
                 }
                 Some(Err(error)) if number == 0 => unusable = Some((path, error)),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::download::config::OutputPolicy;
 use crate::download::transfer::resume::Validators;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 
 struct Dir(tempfile::TempDir, PathAllocator);
@@ -155,7 +155,7 @@ fn dropped_part_with_bytes_is_resumed_if_configured() {
 fn state_beside_a_complete_file_is_removed() {
     let dir = Dir::new();
     fs::write(dir.path("f"), "complete").unwrap();
-    state().save(&dir.path("f.part")).unwrap();
+    state().save(&dir.path("f.part"), true).unwrap();
     assert!(matches!(
         dir.allocate_with("f", &resume()),
         Ok(Allocation::Existing(_))
@@ -163,16 +163,107 @@ fn state_beside_a_complete_file_is_removed() {
     assert_eq!(dir.names(), ["f"]);
 }
 
+/// Creates a part of three bytes with its state, as an interrupted run leaves it.
+fn leave_part(dir: &Dir) {
+    let part = dir.allocate("f");
+    part.sink().restart(state()).unwrap();
+    part.sink().write_with_checkpoint(b"abc").unwrap();
+}
+
 #[test]
 fn part_with_another_hard_link_is_not_resumed() {
     let dir = Dir::new();
-    state().save(&dir.path("f.part")).unwrap();
-    fs::write(dir.path("f.part"), "old").unwrap();
-    fs::write(dir.path("f.part.json"), "").unwrap();
+    leave_part(&dir);
     fs::hard_link(dir.path("f.part"), dir.path("other")).unwrap();
+    let dir = Dir(dir.0, PathAllocator::default());
     let part = part(dir.allocate_with("f", &resume()));
     assert_eq!(part.sink().prefix_len(), 0);
-    assert_eq!(fs::read(dir.path("other")).unwrap(), b"old");
+    assert_eq!(fs::read(dir.path("other")).unwrap(), b"abc");
+}
+
+#[test]
+fn planted_part_is_neither_resumed_nor_removed() {
+    let dir = Dir::new();
+    leave_part(&dir);
+    // A server can choose names and contents, but no extended attributes.
+    for name in ["f.part", "f.part.json"] {
+        let planted = fs::read(dir.path(name)).unwrap();
+        fs::remove_file(dir.path(name)).unwrap();
+        fs::write(dir.path(name), planted).unwrap();
+    }
+    let dir = Dir(dir.0, PathAllocator::default());
+    let part = part(dir.allocate_with("f", &resume()));
+    assert_eq!(part.sink().prefix_len(), 0);
+    write_start(&part);
+    assert_eq!(part.finish(None).unwrap(), dir.path("f"));
+    assert_eq!(dir.names(), ["f", "f.part", "f.part.json"]);
+    assert_eq!(fs::read(dir.path("f.part")).unwrap(), b"abc");
+}
+
+#[test]
+fn part_with_the_state_of_another_is_replaced() {
+    let dir = Dir::new();
+    leave_part(&dir);
+    let other = Dir::new();
+    leave_part(&other);
+    fs::copy(other.path("f.part.json"), dir.path("f.part.json")).unwrap();
+    let dir = Dir(dir.0, PathAllocator::default());
+    let part = part(dir.allocate_with("f", &resume()));
+    assert_eq!(part.sink().prefix_len(), 0);
+    assert_eq!(part.finish(None).unwrap(), dir.path("f"));
+    assert_eq!(dir.names(), ["f"]);
+}
+
+#[test]
+fn complete_part_of_a_killed_run_is_resumed() {
+    let dir = Dir::new();
+    let killed = dir.allocate("f");
+    killed.sink().restart(state()).unwrap();
+    killed.sink().write_with_checkpoint(b"abc").unwrap();
+    killed.sink().mark_complete(None).unwrap();
+    drop(killed);
+    let dir = Dir(dir.0, PathAllocator::default());
+    let part = part(dir.allocate_with("f", &resume()));
+    assert_eq!(part.sink().prefix_len(), 3);
+}
+
+#[test]
+fn files_beside_a_part_stay_unchanged() {
+    let dir = Dir::new();
+    fs::write(dir.path("victim"), "precious").unwrap();
+    for name in ["f.part.json", "f.part.new", "f.part"] {
+        fs::hard_link(dir.path("victim"), dir.path(name)).unwrap();
+    }
+    for config in [
+        Config::default(),
+        resume(),
+        on_conflict(OnConflict::Overwrite),
+    ] {
+        let allocation = PathAllocator::default().allocate(dir.path("f"), &url(), &config);
+        let part = part(allocation);
+        write_start(&part);
+        part.finish(None).unwrap();
+        for name in ["victim", "f.part.json", "f.part.new", "f.part"] {
+            assert_eq!(fs::read(dir.path(name)).unwrap(), b"precious", "{name}");
+        }
+        fs::remove_file(dir.path("f")).unwrap();
+    }
+}
+
+#[test]
+fn fifos_beside_a_part_do_not_block() {
+    let dir = Dir::new();
+    for name in ["f.part.json", "f.part.new", "f.part"] {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path(name), kind, mode, 0).unwrap();
+    }
+    for config in [Config::default(), resume()] {
+        let part = part(dir.allocate_with("f", &config));
+        write_start(&part);
+        assert_eq!(part.finish(None).unwrap(), dir.path("f"));
+        fs::remove_file(dir.path("f")).unwrap();
+    }
 }
 
 #[test]
@@ -242,8 +333,12 @@ fn existing_paths_of_any_type_are_skipped() {
     symlink("nowhere", dir.path("link")).unwrap();
     symlink("nowhere", dir.path("f.part")).unwrap();
     fs::create_dir(dir.path("g.part")).unwrap();
-    for name in ["file", "folder", "link", "f", "g"] {
+    for name in ["file", "folder", "link"] {
         dir.assert_allocated(name, &format!("{name}.1"));
+    }
+    // The final name is free; the part gets another one.
+    for name in ["f", "g"] {
+        dir.assert_allocated(name, name);
     }
     assert_eq!(dir.names(), ["f.part", "file", "folder", "g.part", "link"]);
 }
@@ -270,19 +365,22 @@ fn final_name_does_not_replace_another_part() {
 #[test]
 fn unlocked_part_is_replaced_but_its_hard_links_stay() {
     let dir = Dir::new();
-    fs::write(dir.path("f.part"), "old").unwrap();
-    fs::write(dir.path("f.part.json"), "").unwrap();
+    leave_part(&dir);
     fs::hard_link(dir.path("f.part"), dir.path("other")).unwrap();
+    let dir = Dir(dir.0, PathAllocator::default());
     dir.allocate("f").finish(None).unwrap();
+    assert_eq!(dir.names(), ["f", "other"]);
     assert_eq!(fs::read(dir.path("f")).unwrap(), b"");
-    assert_eq!(fs::read(dir.path("other")).unwrap(), b"old");
+    assert_eq!(fs::read(dir.path("other")).unwrap(), b"abc");
 }
 
 #[test]
 fn locked_part_is_skipped() {
     let dir = Dir::new();
-    let locked = File::create(dir.path("f.part")).unwrap();
-    locked.lock().unwrap();
+    let other_run = PathAllocator::default();
+    let overwrite = on_conflict(OnConflict::Overwrite);
+    let locked = part(other_run.allocate(dir.path("f"), &url(), &overwrite));
+    assert_eq!(locked.target(), dir.path("f"));
     dir.assert_allocated("f", "f.1");
 }
 

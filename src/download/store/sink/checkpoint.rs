@@ -17,8 +17,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Checkpoint {
     state: Option<ResumeState>,
     saved_at: Option<Instant>,
-    /// Whether a state file exists or may exist.
+    /// Whether the state file exists.
     is_saved: bool,
+    /// Layout in the state file, if it was saved in this run.
+    saved_layout: Option<Layout>,
 }
 
 impl Checkpoint {
@@ -28,6 +30,7 @@ impl Checkpoint {
             is_saved: state.is_some(),
             state,
             saved_at: None,
+            saved_layout: None,
         }
     }
 
@@ -43,10 +46,24 @@ impl Checkpoint {
     pub(super) fn set_state(&mut self, state: ResumeState) {
         self.state = Some(state);
         self.saved_at = None;
+        self.saved_layout = None;
     }
 
     pub(super) fn is_saved(&self) -> bool {
         self.is_saved
+    }
+
+    /// Saves the state if it has changed.
+    pub(super) fn save_if_changed(&mut self, destination: &mut Destination, layout: &Layout) {
+        if self.saved_layout.as_ref() != Some(layout) {
+            self.save(destination, layout);
+        }
+    }
+
+    /// Makes the state due, so that it is saved before the next write.
+    pub(super) fn set_due(&mut self) {
+        self.saved_at = None;
+        self.saved_layout = None;
     }
 
     /// Saves the state if the last one is old.
@@ -64,7 +81,17 @@ impl Checkpoint {
         let Some(state) = &mut self.state else {
             return false;
         };
-        let part = match destination.link_part() {
+        // The bytes must be on the disk before a state that claims them: the length of a file with
+        // gaps does not show which bytes were written.
+        if layout.allows_gaps()
+            && !layout.is_empty()
+            && let Some(file) = destination.file()
+            && let Err(error) = file.sync_data()
+        {
+            debug!(error = %ErrorChain(&error), "part file cannot be synced");
+            return false;
+        }
+        let (part, nonce) = match destination.link_part() {
             Ok(Some(part)) => part,
             Ok(None) => return false,
             Err(error) => {
@@ -73,8 +100,10 @@ impl Checkpoint {
             }
         };
         state.set_written(layout.prefix_len(), layout.ranges());
-        self.is_saved = true;
-        let saved = state.save(part);
+        state.nonce = nonce;
+        let saved = state.save(part, self.is_saved);
+        self.is_saved |= saved.is_ok();
+        self.saved_layout = saved.is_ok().then(|| layout.clone());
         if let Err(error) = &saved {
             debug!(error = %ErrorChain(error), "resume state cannot be saved");
         }

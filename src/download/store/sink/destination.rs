@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::download::error::Error;
+use crate::download::store::marker::{CompleteMarker, Nonce};
 use crate::download::store::tmpfile::AnonymousFile;
 
 /// File or writer that receives the bytes.
@@ -20,6 +21,8 @@ pub(super) enum Destination {
         /// Path of the part, which an anonymous file gets later.
         path: PathBuf,
         anonymous: Option<AnonymousFile>,
+        /// Nonce of the part; `None` without extended attributes.
+        nonce: Option<Nonce>,
     },
     /// Writer, whose bytes cannot be undone.
     Writer(Box<dyn Write + Send>),
@@ -45,20 +48,22 @@ impl Destination {
         }
     }
 
-    /// Returns the path of the part, as which an anonymous file is linked first. Returns `None`
-    /// of a writer.
-    pub(super) fn link_part(&mut self) -> rustix::io::Result<Option<&Path>> {
+    /// Returns the path and the nonce of the part, as which an anonymous file is linked first.
+    /// Returns `None` of a writer.
+    pub(super) fn link_part(&mut self) -> rustix::io::Result<Option<(&Path, Option<Nonce>)>> {
         match self {
             Self::File {
                 file,
                 path,
                 anonymous,
+                nonce,
             } => {
                 if let Some(unlinked) = anonymous {
+                    *nonce = Nonce::mark(file);
                     *path = unlinked.link_part(file)?;
                     *anonymous = None;
                 }
-                Ok(Some(path))
+                Ok(Some((path, *nonce)))
             }
             Self::Writer(_) => Ok(None),
         }
@@ -73,6 +78,14 @@ impl Destination {
                 ..
             } => anonymous.link_final(file, name),
             Self::File { .. } | Self::Writer(_) => Err(Errno::INVAL),
+        }
+    }
+
+    /// Marks a file as complete.
+    pub(super) fn mark_complete(&self, etag: Option<&str>) -> io::Result<()> {
+        match self {
+            Self::File { file, nonce, .. } => CompleteMarker::mark(file, *nonce, etag),
+            Self::Writer(_) => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use crate::download::body::pipe::Pipe;
 use crate::download::error::Error;
 use crate::download::store::checksum::{Algorithm, Hasher};
+use crate::download::store::part_file::OpenPart;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::tmpfile::AnonymousFile;
 use crate::download::transfer::resume::Validators;
@@ -58,12 +59,18 @@ struct RunningDigest {
 /// Construction and final name.
 impl FileSink {
     /// Creates a sink for a part of `len` bytes, with its state if it was loaded.
-    pub(crate) fn part(file: File, path: PathBuf, len: u64, state: Option<ResumeState>) -> Self {
+    pub(crate) fn part(
+        part: OpenPart,
+        path: PathBuf,
+        len: u64,
+        state: Option<ResumeState>,
+    ) -> Self {
         let layout = Layout::new(len, state.as_ref().and_then(ResumeState::ranges));
         let destination = Destination::File {
-            file: Arc::new(file),
+            file: Arc::new(part.file),
             path,
             anonymous: None,
+            nonce: part.nonce,
         };
         Self::new(destination, layout, state)
     }
@@ -74,6 +81,7 @@ impl FileSink {
             file: Arc::new(file),
             path: anonymous.part_path(),
             anonymous: Some(anonymous),
+            nonce: None,
         };
         Self::new(destination, Layout::default(), None)
     }
@@ -134,7 +142,7 @@ impl FileSink {
         self.lock().checkpoint.state().cloned()
     }
 
-    /// Returns whether a state file exists or may exist.
+    /// Returns whether a state file exists.
     pub(crate) fn has_saved_state(&self) -> bool {
         self.lock().checkpoint.is_saved()
     }
@@ -146,19 +154,19 @@ impl FileSink {
         state.is_some_and(|state| state.required_checksum.is_some())
     }
 
-    /// Replaces the validators of the file and saves the state.
+    /// Replaces the validators of the file. The state is saved before the next write.
     pub(crate) fn update_validators(&self, validators: Validators) {
         let mut inner = self.lock();
         if let Some(state) = inner.checkpoint.state_mut()
             && state.validators != validators
         {
             state.validators = validators;
-            inner.save_state();
+            inner.checkpoint.set_due();
         }
     }
 
     /// Records that the bytes come from several sources, so that only this checksum can verify
-    /// them, also in a later run.
+    /// them, also in a later run. The state is saved before the next write.
     pub(crate) fn require_checksum(&self, checksum: &str) {
         let mut inner = self.lock();
         let has_bytes = inner.layout.prefix_len() > 0 || inner.layout.allows_gaps();
@@ -167,11 +175,12 @@ impl FileSink {
             && state.required_checksum.is_none()
         {
             state.required_checksum = Some(checksum.to_owned());
-            inner.save_state();
+            inner.checkpoint.set_due();
         }
     }
 
-    /// Saves the state for a later run. Returns whether there are bytes to resume from.
+    /// Saves the state for a later run, unless it is saved. Returns whether there are bytes to
+    /// resume from. Waits for the disk if the file has gaps.
     pub(crate) fn save_for_resume(&self) -> bool {
         // During a write, the last checkpoint has to suffice.
         let Ok(mut inner) = self.0.try_lock() else {
@@ -179,7 +188,13 @@ impl FileSink {
         };
         let has_bytes = !inner.layout.is_empty();
         if has_bytes {
-            inner.save_state();
+            let Inner {
+                destination,
+                layout,
+                checkpoint,
+                ..
+            } = &mut *inner;
+            checkpoint.save_if_changed(destination, layout);
         }
         has_bytes
     }
@@ -336,6 +351,11 @@ impl FileSink {
                 .map_err(|error| inner.destination.write_error(error))?;
         }
         Ok(len)
+    }
+
+    /// Marks the file as complete, with its current length and modification time.
+    pub(crate) fn mark_complete(&self, etag: Option<&str>) -> io::Result<()> {
+        self.lock().destination.mark_complete(etag)
     }
 
     /// Returns the error of a failed write.

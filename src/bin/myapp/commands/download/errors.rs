@@ -90,6 +90,7 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => {
             ExitCode::Checksum
         }
+        DownloadError::ReservedName { .. } => ExitCode::LocalFile,
         DownloadError::TooLarge { .. } => ExitCode::TooLarge,
         DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,
         DownloadError::CannotRestartOutput | DownloadError::EmptyRangeResponse => ExitCode::Network,
