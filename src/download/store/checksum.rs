@@ -1,11 +1,17 @@
 //! Checksums of files and lists of checksums.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use sha2::Digest as _;
 use url::Url;
+
+/// Length of the buffer for files that are read.
+const READ_BUFFER_LEN: usize = 256 * 1024;
 
 /// Algorithm of a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +213,21 @@ fn parse_hex(digits: &str) -> Option<Vec<u8>> {
 /// Returns lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Computes the digest of the file at `path`.
+pub(crate) fn digest_file(path: &Path, algorithm: Algorithm) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; READ_BUFFER_LEN];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// State of a digest computation.

@@ -31,10 +31,24 @@ pub(crate) struct Part {
     pub(super) used: Arc<UsedPaths>,
     /// Set that contains the final path of an anonymous file.
     pub(super) reserved: Option<Arc<UsedPaths>>,
+    /// Existing file under the requested name that may be the same file.
+    pub(super) foreign: Option<ForeignFile>,
     pub(super) is_finished: bool,
 }
 
+/// Existing file that this program did not complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForeignFile {
+    pub(crate) path: PathBuf,
+    pub(crate) len: u64,
+}
+
 impl Part {
+    /// Returns the existing file under the requested name that may be the same file.
+    pub(crate) fn foreign(&self) -> Option<&ForeignFile> {
+        self.foreign.as_ref()
+    }
+
     /// Returns the sink for the bytes.
     pub(crate) fn sink(&self) -> Arc<FileSink> {
         Arc::clone(&self.sink)

@@ -30,12 +30,13 @@ use crate::download::http::redact_url;
 use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
 use crate::download::request::send::RequestContext;
-use crate::download::store::checksum::{Checksum, hex};
+use crate::download::store::checksum::{Checksum, digest_file, hex};
 use crate::download::store::existing::ExistingFile;
 use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::sink::FileSink;
 use crate::error_chain::ErrorChain;
+use crate::escape::Escaped;
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -73,6 +74,7 @@ pub(crate) async fn download(
     let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
     let is_named = matches!(item.target, Target::Named);
     let output = Output::open(context, url, &item.dir, item.target).await?;
+    let output = verify_existing(context, url, output, checksum.as_ref()).await?;
     on_event(Event::Started {
         url,
         path: output.path().as_deref(),
@@ -107,7 +109,7 @@ pub(crate) async fn download(
     match output {
         Output::Part(part) => {
             let is_renamed = is_named && context.config.output.server_names;
-            let skip_if = skip_condition(context, &part, is_renamed);
+            let skip_if = skip_condition(context, &part, is_renamed, checksum.as_ref()).await?;
             let outcome = transfer(part.sink(), skip_if).await;
             if outcome.is_err() {
                 // Saved here because it may wait for the disk. Dropping the part saves it
@@ -125,6 +127,61 @@ pub(crate) async fn download(
             Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
         },
         Output::Existing(path) => Ok(saved(Some(path), 0, true)),
+    }
+}
+
+/// Verifies an existing file with the checksum, if one is given. A file that is to be kept in any
+/// case must match; another one that matches is kept, and otherwise the next free path is used.
+async fn verify_existing(
+    context: &Context,
+    url: &Url,
+    output: Output,
+    checksum: Option<&Checksum>,
+) -> Result<Output, Error> {
+    let Some(checksum) = checksum else {
+        return Ok(output);
+    };
+    let path = match &output {
+        Output::Existing(path) => path.clone(),
+        Output::Part(part) => match part.foreign() {
+            Some(file) => file.path.clone(),
+            None => return Ok(output),
+        },
+        Output::Writer(_) => return Ok(output),
+    };
+    let found = file_digest(&path, checksum).await?;
+    if checksum.matches(&found) {
+        return Ok(Output::Existing(path));
+    }
+    let mismatch = checksum_mismatch(checksum, &found);
+    if context.config.output.on_conflict == OnConflict::Skip {
+        return Err(mismatch);
+    }
+    let cause = ErrorChain(&mismatch);
+    let shown = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
+    warn!(
+        path = shown,
+        "existing file kept, downloading again: {cause}"
+    );
+    match output {
+        Output::Existing(path) => Output::allocate(context, path, url),
+        output => Ok(output),
+    }
+}
+
+/// Computes the digest of a file on the blocking pool.
+async fn file_digest(path: &Path, checksum: &Checksum) -> Result<Vec<u8>, Error> {
+    let algorithm = checksum.algorithm();
+    let read = path.to_owned();
+    let digest = smol::unblock(move || digest_file(&read, algorithm)).await;
+    digest.map_err(|error| Error::file("read", path, error))
+}
+
+fn checksum_mismatch(checksum: &Checksum, found: &[u8]) -> Error {
+    Error::ChecksumMismatch {
+        algorithm: checksum.algorithm(),
+        expected: checksum.hex(),
+        found: hex(found),
     }
 }
 
@@ -170,14 +227,34 @@ fn expected_checksum(
 }
 
 /// Returns the responses after which the download is skipped.
-fn skip_condition<'a>(context: &Context, part: &'a Part, is_renamed: bool) -> SkipIf<'a> {
+async fn skip_condition<'a>(
+    context: &Context,
+    part: &'a Part,
+    is_renamed: bool,
+    checksum: Option<&Checksum>,
+) -> Result<SkipIf<'a>, Error> {
+    if let Some(file) = part.foreign()
+        && checksum.is_none()
+    {
+        return Ok(SkipIf::SameLength(file));
+    }
     if updates(context) {
-        ExistingFile::read(&part.target()).map_or(SkipIf::Never, SkipIf::Unchanged)
-    } else if is_renamed {
+        let target = part.target();
+        let Some(file) = ExistingFile::read(&target) else {
+            return Ok(SkipIf::Never);
+        };
+        return Ok(match checksum {
+            Some(checksum) if !checksum.matches(&file_digest(&target, checksum).await?) => {
+                SkipIf::Never
+            }
+            _ => SkipIf::Unchanged(file),
+        });
+    }
+    Ok(if is_renamed {
         SkipIf::Finished(part)
     } else {
         SkipIf::Never
-    }
+    })
 }
 
 fn updates(context: &Context) -> bool {
@@ -321,11 +398,7 @@ async fn verify(sink: &Arc<FileSink>, checksum: &Checksum) -> Result<(), Error> 
         .await
         .map_err(|error| sink.write_error(error))?;
     match digest {
-        Some(digest) if !checksum.matches(&digest) => Err(Error::ChecksumMismatch {
-            algorithm: checksum.algorithm(),
-            expected: checksum.hex(),
-            found: hex(&digest),
-        }),
+        Some(digest) if !checksum.matches(&digest) => Err(checksum_mismatch(checksum, &digest)),
         _ => Ok(()),
     }
 }

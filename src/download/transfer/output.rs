@@ -39,7 +39,8 @@ impl Output {
         }
     }
 
-    fn allocate(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
+    /// Allocates a path for a download that requests `path`.
+    pub(super) fn allocate(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
         Ok(match context.paths.allocate(path, url, &context.config)? {
             Allocation::Part(part) => Self::Part(part),
             Allocation::Existing(path) => Self::Existing(path),

@@ -31,7 +31,7 @@ fn old_and_new() -> (Folder, Server) {
 
 #[test]
 fn existing_file_is_skipped_on_request() {
-    for option in ["--no-clobber", "--skip-existing", "-c"] {
+    for option in ["--no-clobber", "--skip-existing"] {
         let (folder, server) = old_and_new();
         let server = server.may_be_idle();
         fetch(&folder, &[option, &server.url("/f")])

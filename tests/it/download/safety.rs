@@ -77,3 +77,86 @@ fn state_with_gaps_is_saved_after_its_data() {
     }
     assert!(states > 2, "{trace}");
 }
+
+/// SHA-256 of `abc`.
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// Regression: any file under the requested name was taken for complete.
+#[test]
+fn resume_keeps_only_complete_files_of_other_programs() {
+    let server = Server::with_paths([("/f", Response::body("abc"))]);
+    for (content, says, names) in [
+        ("ab", "existing file differs", &["f", "f.1"][..]),
+        ("", "existing file differs", &["f", "f.1"]),
+        ("abc and more", "existing file differs", &["f", "f.1"]),
+        ("abc", "kept, not verified", &["f"]),
+    ] {
+        let folder = Folder::new();
+        folder.write("f", content);
+        fetch(&folder, ["-c", &server.url("/f")]).code(0).says(says);
+        assert_eq!(folder.names(), names, "{content:?}");
+        assert_eq!(folder.read("f"), content.as_bytes());
+        if names.len() > 1 {
+            assert_eq!(folder.read("f.1"), b"abc");
+        }
+    }
+}
+
+#[test]
+fn resume_recognises_its_complete_file_without_a_request() {
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", Response::body("abc"))]);
+    let url = server.url("/f");
+    fetch(&folder, [&url]).code(0);
+    fetch(&folder, ["-c", &url]).code(0).says("kept f");
+    assert_eq!(server.requests().len(), 1);
+    // A change is noticed, also one that keeps the length.
+    folder.write("f", "xyz");
+    fetch(&folder, ["-c", &url])
+        .code(0)
+        .says("kept, not verified");
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(folder.names(), ["f"]);
+}
+
+/// Regression: an existing file was kept without comparing its checksum.
+#[test]
+fn existing_file_is_verified_by_its_checksum() {
+    let server = Server::with_paths([("/f", Response::body("abc"))]);
+    let checksum = format!("sha256={ABC}");
+    for (content, option, code, names) in [
+        ("abc", "-c", 0, &["f"][..]),
+        ("abc", "--no-clobber", 0, &["f"]),
+        ("abc", "-N", 0, &["f"]),
+        ("xyz", "-c", 0, &["f", "f.1"]),
+        ("xyz", "--no-clobber", 9, &["f"]),
+        ("xyz", "-N", 0, &["f"]),
+        ("xyz", "--overwrite", 0, &["f"]),
+    ] {
+        let folder = Folder::new();
+        folder.write("f", content);
+        fetch(
+            &folder,
+            [option, "--checksum", &checksum, &server.url("/f")],
+        )
+        .code(code);
+        assert_eq!(folder.names(), names, "{option} {content}");
+        let is_replaced = matches!(option, "-N" | "--overwrite");
+        let expected = if is_replaced { "abc" } else { content };
+        assert_eq!(folder.read("f"), expected.as_bytes(), "{option} {content}");
+        if names.len() > 1 {
+            assert_eq!(folder.read("f.1"), b"abc");
+        }
+    }
+}
+
+#[test]
+fn resume_over_a_special_file_fails() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok()).may_be_idle();
+    fs::create_dir(folder.path("f")).unwrap();
+    fetch(&folder, ["-c", &server.url("/f")])
+        .code(3)
+        .says("resume f: not a regular file");
+    assert!(server.requests().is_empty());
+}

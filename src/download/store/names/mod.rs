@@ -12,6 +12,7 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,8 @@ use url::Url;
 use crate::download::config::{Config, OnConflict};
 use crate::download::error::Error;
 use crate::download::store::filename::{numbered_path, part_path};
-use crate::download::store::part::Part;
+use crate::download::store::marker::{Marker, MarkerLookup};
+use crate::download::store::part::{ForeignFile, Part};
 use crate::download::store::part_file::{create_part, exists, is_available, reopen_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
@@ -53,6 +55,14 @@ pub(crate) enum Allocation {
     Existing(PathBuf),
 }
 
+/// Existing file under a requested name.
+enum ExistingPath {
+    /// The file is kept, and nothing is requested.
+    Kept(PathBuf),
+    /// The file was not completed by this program, or it was changed since.
+    Foreign(ForeignFile),
+}
+
 impl PathAllocator {
     /// Opens the part of the first path from `requested` on (`f`, `f.1`, `f.2` …) that neither
     /// exists nor belongs to another transfer; or finds that an existing file is to be kept.
@@ -68,13 +78,16 @@ impl PathAllocator {
         {
             return Ok(Allocation::Part(part));
         }
-        if let Some(path) = self.existing_file(&requested, config) {
-            return Ok(Allocation::Existing(path));
-        }
+        let foreign = match self.existing_file(&requested, config)? {
+            Some(ExistingPath::Kept(path)) => return Ok(Allocation::Existing(path)),
+            Some(ExistingPath::Foreign(file)) => Some(file),
+            None => None,
+        };
         if let Some(part) = self.create_anonymous(&requested, config) {
             return Ok(Allocation::Part(part));
         }
-        let part = self.create_part(requested, config)?;
+        let mut part = self.create_part(requested, config)?;
+        part.foreign = foreign;
         if config.output.resume || config.output.on_conflict != OnConflict::Rename {
             self.used.insert(&part.target());
         }
@@ -85,7 +98,9 @@ impl PathAllocator {
     /// would keep an existing file. Reserves the path, but creates nothing.
     pub(crate) fn plan(&self, requested: PathBuf, config: &Config) -> (PathBuf, bool) {
         let resumes = config.output.resume && exists(&part_path(&requested));
-        if !resumes && let Some(path) = self.existing_file(&requested, config) {
+        if !resumes
+            && let Ok(Some(ExistingPath::Kept(path))) = self.existing_file(&requested, config)
+        {
             return (path, true);
         }
         let is_free = |path: &Path| {
@@ -102,19 +117,40 @@ impl PathAllocator {
         (path, false)
     }
 
-    /// Returns the existing file that makes the download unnecessary. Each run assigns the same
+    /// Returns the existing file that may make the download unnecessary. Each run assigns the same
     /// numbers to the downloads of a list, so the file at a number is the one that was saved for
     /// that download.
-    fn existing_file(&self, requested: &Path, config: &Config) -> Option<PathBuf> {
-        match config.output.on_conflict {
+    fn existing_file(
+        &self,
+        requested: &Path,
+        config: &Config,
+    ) -> Result<Option<ExistingPath>, Error> {
+        let path = match config.output.on_conflict {
             OnConflict::Skip if exists(requested) && !self.used.contains(requested) => {
-                Some(requested.to_owned())
+                return Ok(Some(ExistingPath::Kept(requested.to_owned())));
             }
             OnConflict::Rename if config.output.resume => {
                 self.used.insert_existing(requested, |_| true)
             }
             _ => None,
+        };
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        let metadata = fs::metadata(&path).map_err(|error| Error::file("open", &path, error))?;
+        if !metadata.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(Error::file("resume", &path, error));
         }
+        Ok(Some(match MarkerLookup::of_path(&path) {
+            MarkerLookup::Found(Marker::Complete(marker)) if marker.matches(&metadata) => {
+                ExistingPath::Kept(path)
+            }
+            _ => ExistingPath::Foreign(ForeignFile {
+                path,
+                len: metadata.len(),
+            }),
+        }))
     }
 
     /// Creates a file without a name. Returns `None` if that is not possible, or if it could
@@ -241,6 +277,7 @@ impl PathAllocator {
             keeps_existing,
             used: Arc::clone(&self.used),
             reserved,
+            foreign: None,
             is_finished: false,
         }
     }

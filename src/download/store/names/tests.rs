@@ -1,5 +1,6 @@
 use super::*;
 use crate::download::config::OutputPolicy;
+use crate::download::store::marker::CompleteMarker;
 use crate::download::transfer::resume::Validators;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -155,6 +156,8 @@ fn dropped_part_with_bytes_is_resumed_if_configured() {
 fn state_beside_a_complete_file_is_removed() {
     let dir = Dir::new();
     fs::write(dir.path("f"), "complete").unwrap();
+    let file = fs::File::open(dir.path("f")).unwrap();
+    CompleteMarker::mark(&file, None, None).unwrap();
     state().save(&dir.path("f.part"), true).unwrap();
     assert!(matches!(
         dir.allocate_with("f", &resume()),
@@ -270,12 +273,9 @@ fn fifos_beside_a_part_do_not_block() {
 fn existing_file_is_kept_or_replaced_as_configured() {
     let dir = Dir::new();
     fs::write(dir.path("f"), "mine").unwrap();
-    for config in [on_conflict(OnConflict::Skip), resume()] {
-        let allocation = PathAllocator::default()
-            .allocate(dir.path("f"), &url(), &config)
-            .unwrap();
-        assert!(matches!(allocation, Allocation::Existing(path) if path == dir.path("f")));
-    }
+    let skip = on_conflict(OnConflict::Skip);
+    let allocation = dir.allocate_with("f", &skip).unwrap();
+    assert!(matches!(allocation, Allocation::Existing(path) if path == dir.path("f")));
     let replace = on_conflict(OnConflict::Overwrite);
     let first = part(dir.allocate_with("f", &replace));
     assert_eq!(fs::read(dir.path("f")).unwrap(), b"mine");
@@ -287,12 +287,51 @@ fn existing_file_is_kept_or_replaced_as_configured() {
 }
 
 #[test]
+fn file_of_another_program_is_not_taken_for_complete() {
+    let dir = Dir::new();
+    fs::write(dir.path("f"), "truncated").unwrap();
+    let part = part(dir.allocate_with("f", &resume()));
+    let foreign = ForeignFile {
+        path: dir.path("f"),
+        len: 9,
+    };
+    assert_eq!(part.foreign(), Some(&foreign));
+    assert_eq!(part.finish(None).unwrap(), dir.path("f.1"));
+}
+
+#[test]
+fn changed_file_is_not_taken_for_complete() {
+    let dir = Dir::new();
+    let complete = dir.allocate("f");
+    complete.sink().write(b"abc").unwrap();
+    complete.sink().mark_complete(None).unwrap();
+    complete.finish(None).unwrap();
+    let allocate = || PathAllocator::default().allocate(dir.path("f"), &url(), &resume());
+    assert!(matches!(allocate(), Ok(Allocation::Existing(_))));
+    fs::write(dir.path("f"), "longer").unwrap();
+    assert!(part(allocate()).foreign().is_some());
+}
+
+#[test]
+fn resuming_over_a_special_file_is_an_error() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("dir")).unwrap();
+    symlink("nowhere", dir.path("dangling")).unwrap();
+    for name in ["dir", "dangling"] {
+        let error = dir.allocate_with(name, &resume()).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
 fn downloads_of_one_name_are_matched_by_number() {
     let dir = Dir::new();
     let resume = resume();
     let allocate = || dir.allocate_with("f", &resume).unwrap();
     for name in ["f", "f.2"] {
         fs::write(dir.path(name), "complete").unwrap();
+        let file = fs::File::open(dir.path(name)).unwrap();
+        CompleteMarker::mark(&file, None, None).unwrap();
     }
     // The second of three has no file.
     assert!(matches!(allocate(), Allocation::Existing(path) if path == dir.path("f")));

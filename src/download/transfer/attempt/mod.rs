@@ -20,7 +20,7 @@ use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
 use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
-use crate::download::store::part::Part;
+use crate::download::store::part::{ForeignFile, Part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{
@@ -45,6 +45,8 @@ pub(crate) enum SkipIf<'a> {
     Unchanged(ExistingFile),
     /// The response names a file that an earlier run finished.
     Finished(&'a Part),
+    /// The response has the length of this file, which another program wrote.
+    SameLength(&'a ForeignFile),
 }
 
 /// Rank of the current source.
@@ -411,9 +413,29 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             SkipIf::Finished(part) if meta.status == 200 => {
                 Some(part.existing_with_server_name(&meta.validators)?)
             }
+            SkipIf::SameLength(file) if meta.status == 200 => Some(self.keep_foreign(file, meta)?),
             _ => return None,
         };
         Some(AttemptOutcome::Skipped { existing })
+    }
+
+    /// Returns the path of an existing file of another program if it has the length of the response.
+    /// Its content cannot be verified without a checksum.
+    fn keep_foreign(&self, file: &ForeignFile, meta: &ResponseMeta) -> Option<PathBuf> {
+        let path = Escaped(file.path.as_os_str().as_encoded_bytes()).to_string();
+        if meta.validators.total == Some(file.len) {
+            warn!(path, "kept, not verified");
+            return Some(file.path.clone());
+        }
+        let bytes = file.len;
+        let total = meta.validators.total;
+        warn!(
+            path,
+            bytes,
+            ?total,
+            "existing file differs from the one of the server, kept"
+        );
+        None
     }
 
     fn restart(&self, mismatch: Mismatch) -> RangeRequest {
@@ -518,7 +540,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 let accept_encoding = self.request.context.config.compressed.then(accept_encoding);
                 let condition = match &self.skip_if {
                     SkipIf::Unchanged(file) => Some(file.condition()),
-                    SkipIf::Never | SkipIf::Finished(_) => None,
+                    SkipIf::Never | SkipIf::Finished(_) | SkipIf::SameLength(_) => None,
                 };
                 condition.into_iter().chain(accept_encoding).collect()
             }
