@@ -1,6 +1,7 @@
 //! Names and states that a server or another program could abuse, and the order of writes.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use super::*;
@@ -159,4 +160,33 @@ fn resume_over_a_special_file_fails() {
         .code(3)
         .says("resume f: not a regular file");
     assert!(server.requests().is_empty());
+}
+
+/// Returns a response of 1 MiB whose header announces `length` bytes.
+fn announced(length: &str) -> Response {
+    Response::body(seeded(1, 1 << 20))
+        .close_delimited()
+        .header("Content-Length", length)
+}
+
+/// Regression: the space for the complete file stayed allocated to a failed part.
+#[test]
+fn failed_part_occupies_only_its_bytes() {
+    let folder = Folder::new();
+    let server = Server::start(|_| announced("300000000"));
+    fetch(&folder, ["--retry=0", &server.url("/f")]).code(4);
+    let part = fs::metadata(folder.path("f.part")).unwrap();
+    assert_eq!(part.len(), 1 << 20);
+    assert!(part.blocks() * 512 <= 2 << 20, "{} blocks", part.blocks());
+}
+
+#[test]
+fn file_larger_than_the_disk_fails_at_once() {
+    let folder = Folder::new();
+    let server = Server::start(|_| announced("1152921504606846976"));
+    fetch(&folder, [&server.url("/f")])
+        .code(3)
+        .says("No space left on device");
+    assert_eq!(server.requests().len(), 1);
+    assert!(folder.names().is_empty());
 }

@@ -10,6 +10,7 @@
 mod checkpoint;
 mod destination;
 mod layout;
+mod reservation;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,9 +18,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 
 use crate::download::body::pipe::Pipe;
 use crate::download::error::Error;
@@ -30,6 +28,7 @@ use crate::download::store::tmpfile::AnonymousFile;
 use crate::download::transfer::resume::Validators;
 use checkpoint::Checkpoint;
 use destination::Destination;
+use reservation::Reservation;
 
 pub(crate) use layout::Layout;
 
@@ -46,6 +45,7 @@ struct Inner {
     layout: Layout,
     checkpoint: Checkpoint,
     digest: Option<RunningDigest>,
+    reservation: Option<Reservation>,
 }
 
 /// Digest of the first `count` bytes.
@@ -97,6 +97,7 @@ impl FileSink {
             layout,
             checkpoint: Checkpoint::new(state),
             digest: None,
+            reservation: None,
         }))
     }
 
@@ -186,6 +187,7 @@ impl FileSink {
         let Ok(mut inner) = self.0.try_lock() else {
             return true;
         };
+        inner.release_reservation();
         let has_bytes = !inner.layout.is_empty();
         if has_bytes {
             let Inner {
@@ -288,17 +290,15 @@ impl FileSink {
         inner.layout.allows_gaps()
     }
 
-    /// Allocates space for a file of `len` bytes: a full disk fails at once, and the file is
-    /// less fragmented.
+    /// Checks that the disk has space for a file of `len` bytes, so that a full disk fails at
+    /// once, and allocates it in windows ahead of the position.
     pub(crate) fn reserve(&self, len: u64) -> io::Result<()> {
-        let Some(file) = self.file() else {
-            return Ok(());
-        };
-        match fallocate(file, FallocateFlags::KEEP_SIZE, 0, len) {
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno.into()),
-            // Not every file system supports it.
-            _ => Ok(()),
+        let mut inner = self.lock();
+        let position = inner.layout.position();
+        if let Some(file) = inner.destination.file() {
+            inner.reservation = Some(Reservation::new(file, position, len)?);
         }
+        Ok(())
     }
 
     /// Returns whether the next bytes may be moved into the file without being read.
@@ -311,6 +311,7 @@ impl FileSink {
     pub(crate) fn splice_from(&self, pipe: &Pipe, count: usize) -> io::Result<()> {
         let mut inner = self.lock();
         inner.save_state_if_due();
+        inner.extend_reservation()?;
         let Some(file) = inner.destination.file() else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -366,6 +367,7 @@ impl FileSink {
 
 impl Inner {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend_reservation()?;
         self.write_at(self.layout.position(), bytes)?;
         self.layout.record_next(bytes.len() as u64);
         Ok(())
@@ -381,6 +383,25 @@ impl Inner {
             digest.update(position, bytes);
         }
         Ok(())
+    }
+
+    fn extend_reservation(&mut self) -> io::Result<()> {
+        if let (Some(reservation), Some(file)) = (&mut self.reservation, self.destination.file()) {
+            reservation.extend(file, self.layout.position())?;
+        }
+        Ok(())
+    }
+
+    /// Frees the space that is allocated behind the last byte.
+    fn release_reservation(&mut self) {
+        if self.reservation.take().is_some()
+            && let Some(file) = self.destination.file()
+            && let Ok(metadata) = file.metadata()
+        {
+            // Truncating to the same length frees the blocks behind it. Nothing is lost if it
+            // fails.
+            let _ = file.set_len(metadata.len());
+        }
     }
 
     fn save_state(&mut self) -> bool {
