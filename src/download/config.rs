@@ -96,8 +96,20 @@ pub struct RetryPolicy {
     /// Upper bound of the delay before the first retry. It doubles with each retry, up to one
     /// minute. Default: 1 second.
     pub base_delay: Duration,
-    /// Maximum time between the start of a download and a retry. Default: unlimited.
+    /// Maximum time between the start of a download and a retry, or a request that a
+    /// `Retry-After` delays. Default: unlimited, but a single delay of `Retry-After` is at most 10
+    /// minutes.
     pub max_elapsed: Option<Duration>,
+}
+
+impl RetryPolicy {
+    /// Maximum delay by `Retry-After` without `max_elapsed`.
+    pub(crate) const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+
+    /// Returns the maximum delay that a server can request.
+    pub(crate) fn max_retry_after(&self) -> Duration {
+        self.max_elapsed.unwrap_or(Self::DEFAULT_MAX_RETRY_AFTER)
+    }
 }
 
 /// Handling of redirects.

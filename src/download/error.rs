@@ -62,15 +62,23 @@ pub enum Error {
         /// The cause.
         source: Box<Error>,
     },
-    /// The server responded with an error status.
+    /// The server responded with a status that does not give the file.
     #[error("{}HTTP status {status}", url_prefix(.url))]
     Status {
-        /// The status, 400 or above.
+        /// The status: 202, 204, 205, 300, 305, 306, or 400 and above.
         status: u16,
         /// URL that responded, if a redirect led to it.
         url: Option<String>,
         /// Delay requested by `Retry-After`.
         retry_after: Option<Duration>,
+    },
+    /// The host requested a delay that exceeds the time limit for retries. No request was sent.
+    #[error("host requested a delay: {:?} remaining, time left {:?}", to_millis(*wait), to_millis(*left))]
+    HostDelay {
+        /// Remaining delay.
+        wait: Duration,
+        /// Time left.
+        left: Duration,
     },
     /// The download exceeded its time limit.
     #[error("not complete after {limit:?}")]
@@ -133,7 +141,7 @@ pub enum Error {
     /// The server announced a range and sent no byte of it.
     #[error("empty response to a range request")]
     EmptyRangeResponse,
-    /// The status does not announce a complete file, and is not an error status.
+    /// The status is not a valid response to the request.
     #[error("unexpected HTTP status {status}")]
     UnexpectedStatus {
         /// The status.
@@ -192,7 +200,11 @@ impl Error {
         match self {
             Self::Http(error) => error.is_transient(),
             Self::Redirected { source, .. } => source.is_transient(),
-            Self::Status { status, .. } => status::is_transient(*status),
+            Self::Status {
+                status,
+                retry_after,
+                ..
+            } => status::is_transient(*status, retry_after.is_some()),
             Self::EmptyRangeResponse | Self::TooSlow { .. } => true,
             _ => false,
         }
@@ -209,6 +221,7 @@ impl Error {
                 source.depends_on_source()
             }
             Self::Status { .. }
+            | Self::HostDelay { .. }
             | Self::TooSlow { .. }
             | Self::CorruptEncoding { .. }
             | Self::ChecksumMismatch { .. }

@@ -3,20 +3,37 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smol::Timer;
+use tracing::warn;
 use url::{Position, Url};
 
+use crate::download::config::RetryPolicy;
+use crate::download::error::Error;
 use crate::limits::semaphore::{JobSlot, Permit, Semaphore};
 
 /// Maximum number of tracked hosts. A host beyond that is contacted before its back-off is over.
 const MAX_HOSTS: usize = 1024;
 
+/// Longest back-off that is recorded. It only matters for the arithmetic of times.
+const MAX_BACK_OFF: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
+/// Back-off of one host.
+#[derive(Debug, Clone, Copy)]
+struct BackOff {
+    /// End of the delay that the host requested.
+    until: Instant,
+    /// Time from which requests are sent again, even if `until` is later.
+    expires: Instant,
+    /// Whether a wait for the end was logged.
+    is_logged: bool,
+}
+
 /// Connection limits and back-off times, keyed by host and port.
 #[derive(Debug, Default)]
 pub(crate) struct HostLimiter {
-    blocked: Mutex<HashMap<String, Instant>>,
+    blocked: Mutex<HashMap<String, BackOff>>,
     /// Maximum number of connections per host.
     limit: Option<NonZeroUsize>,
     semaphores: Mutex<HashMap<String, Semaphore>>,
@@ -40,21 +57,32 @@ impl HostLimiter {
     /// Waits until a request to the host of `url` is allowed and returns a permit for it, or
     /// `None` without a limit. The job slot is released while waiting.
     ///
+    /// # Errors
+    ///
+    /// Those of [`HostLimiter::wait`].
+    ///
     /// # Cancel safety
     ///
     /// That of [`JobSlot::release_while`].
-    pub(crate) async fn acquire(&self, url: &Url, slot: &JobSlot) -> Option<Permit> {
+    pub(crate) async fn acquire(
+        &self,
+        url: &Url,
+        slot: &JobSlot,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Permit>, Error> {
         loop {
-            self.wait(url, Some(slot)).await;
-            let semaphore = self.semaphore(url)?;
+            self.wait(url, Some(slot), deadline).await?;
+            let Some(semaphore) = self.semaphore(url) else {
+                return Ok(None);
+            };
             let mut permit = semaphore.try_acquire();
             if permit.is_none() {
                 slot.release_while(async { permit = Some(semaphore.acquire().await) })
                     .await;
             }
             // A back-off may have started while this waited for the permit.
-            if self.blocked_until(url).is_none() {
-                return permit;
+            if self.blocked_until(url, deadline)?.is_none() {
+                return Ok(permit);
             }
         }
     }
@@ -83,27 +111,43 @@ impl HostLimiter {
         Some(semaphore.clone())
     }
 
-    /// Blocks requests to the host of `url` until the given time. An earlier call with a later
-    /// time stays in effect.
-    pub(crate) fn back_off(&self, url: &Url, until: Instant) {
+    /// Delays requests to the host of `url`, for at most `max_delay`. An earlier call with a later
+    /// end stays in effect.
+    pub(crate) fn back_off(&self, url: &Url, delay: Duration, max_delay: Duration) {
         let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        blocked.retain(|_, until| *until > now);
-        if blocked.len() < MAX_HOSTS {
-            let host = host_and_port(url);
-            let until = until.max(blocked.get(host).copied().unwrap_or(until));
-            blocked.insert(host.to_owned(), until);
+        let delay = delay.min(MAX_BACK_OFF);
+        let new = BackOff {
+            until: now + delay,
+            expires: now + delay.min(max_delay),
+            is_logged: false,
+        };
+        blocked.retain(|_, back_off| back_off.expires > now);
+        let host = host_and_port(url);
+        let earlier = blocked.get(host);
+        if blocked.len() < MAX_HOSTS && earlier.is_none_or(|earlier| earlier.until < new.until) {
+            blocked.insert(host.to_owned(), new);
         }
     }
 
     /// Waits until the back-off of the host of `url` is over. The job slot is released while
     /// waiting.
     ///
+    /// # Errors
+    ///
+    /// [`Error::HostDelay`] if the wait would end after `deadline`, or without one, if it would
+    /// exceed the default limit.
+    ///
     /// # Cancel safety
     ///
     /// That of [`JobSlot::release_while`].
-    pub(crate) async fn wait(&self, url: &Url, slot: Option<&JobSlot>) {
-        while let Some(until) = self.blocked_until(url) {
+    pub(crate) async fn wait(
+        &self,
+        url: &Url,
+        slot: Option<&JobSlot>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
+        while let Some(until) = self.blocked_until(url, deadline)? {
             let timer = async {
                 Timer::at(until).await;
             };
@@ -112,17 +156,41 @@ impl HostLimiter {
                 None => timer.await,
             }
         }
+        Ok(())
     }
 
-    fn blocked_until(&self, url: &Url) -> Option<Instant> {
-        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the end of the back-off of the host of `url`, which must not be after `deadline`.
+    /// The first wait for an end is logged, not each one.
+    fn blocked_until(
+        &self,
+        url: &Url,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Instant>, Error> {
+        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         if blocked.is_empty() {
-            return None;
+            return Ok(None);
         }
-        blocked
-            .get(host_and_port(url))
-            .copied()
-            .filter(|until| *until > Instant::now())
+        let host = host_and_port(url);
+        let now = Instant::now();
+        let Some(back_off) = blocked.get_mut(host) else {
+            return Ok(None);
+        };
+        if back_off.expires <= now {
+            return Ok(None);
+        }
+        let wait = back_off.until.saturating_duration_since(now);
+        let left = deadline.map_or(RetryPolicy::DEFAULT_MAX_RETRY_AFTER, |deadline| {
+            deadline.saturating_duration_since(now)
+        });
+        if wait > left {
+            return Err(Error::HostDelay { wait, left });
+        }
+        if !back_off.is_logged {
+            back_off.is_logged = true;
+            let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            warn!(%host, ?wait, "waiting for the host: it sent Retry-After");
+        }
+        Ok(Some(back_off.until))
     }
 }
 
@@ -133,29 +201,49 @@ fn host_and_port(url: &Url) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    /// Returns the remaining back-off, rounded up to minutes.
+    fn minutes_left(hosts: &HostLimiter, text: &str) -> Option<u64> {
+        let until = hosts.blocked_until(&url(text), None).unwrap()?;
+        let left = until.saturating_duration_since(Instant::now());
+        Some(left.as_secs().div_ceil(60))
+    }
 
     #[test]
     fn back_off_applies_to_host_and_port() {
         let hosts = HostLimiter::default();
-        let url = |text: &str| text.parse::<Url>().unwrap();
-        let now = Instant::now();
-        let minute = Duration::from_secs(60);
-        hosts.back_off(&url("http://a:1/f"), now + 2 * minute);
-        hosts.back_off(&url("http://a:1/g"), now + minute);
-        assert_eq!(
-            hosts.blocked_until(&url("http://user@a:1/h?x")),
-            Some(now + 2 * minute)
-        );
-        assert_eq!(hosts.blocked_until(&url("http://a:2/f")), None);
-        assert_eq!(hosts.blocked_until(&url("http://b:1/f")), None);
+        hosts.back_off(&url("http://a:1/f"), 2 * MINUTE, 10 * MINUTE);
+        hosts.back_off(&url("http://a:1/g"), MINUTE, 10 * MINUTE);
+        assert_eq!(minutes_left(&hosts, "http://user@a:1/h?x"), Some(2));
+        assert_eq!(minutes_left(&hosts, "http://a:2/f"), None);
+        assert_eq!(minutes_left(&hosts, "http://b:1/f"), None);
     }
 
     #[test]
     fn expired_back_off_blocks_nothing() {
         let hosts = HostLimiter::default();
-        let url = "http://a/".parse().unwrap();
-        hosts.back_off(&url, Instant::now());
-        assert_eq!(hosts.blocked_until(&url), None);
+        hosts.back_off(&url("http://a/"), Duration::ZERO, MINUTE);
+        hosts.back_off(&url("http://b/"), Duration::MAX, Duration::ZERO);
+        assert_eq!(minutes_left(&hosts, "http://a/"), None);
+        assert_eq!(minutes_left(&hosts, "http://b/"), None);
+    }
+
+    #[test]
+    fn wait_beyond_the_deadline_is_an_error() {
+        let hosts = HostLimiter::default();
+        let a = url("http://a/");
+        hosts.back_off(&a, 2 * MINUTE, 10 * MINUTE);
+        let deadline = |limit| Some(Instant::now() + limit);
+        assert!(hosts.blocked_until(&a, deadline(3 * MINUTE)).is_ok());
+        assert!(hosts.blocked_until(&a, deadline(MINUTE)).is_err());
+        assert!(hosts.blocked_until(&a, None).is_ok());
+        hosts.back_off(&a, Duration::MAX, 10 * MINUTE);
+        assert!(hosts.blocked_until(&a, None).is_err());
     }
 }

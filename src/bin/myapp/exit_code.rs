@@ -23,7 +23,7 @@ pub(crate) enum ExitCode {
     Credentials = 6,
     /// Protocol: invalid framing, redirect loop, refused redirect.
     Protocol = 7,
-    /// HTTP status 400 or above.
+    /// An HTTP response that does not give the file.
     Status = 8,
     /// Checksum mismatch, or missing checksum.
     Checksum = 9,

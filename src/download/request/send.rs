@@ -12,7 +12,7 @@ use crate::download::http::{Response, redact_url};
 use crate::download::input::item::Source;
 use crate::download::request::headers::Header;
 use crate::download::request::redirect::RedirectChain;
-use crate::download::request::status::{is_redirect, retry_after};
+use crate::download::request::status::{delays_host, is_redirect, retry_after};
 use crate::limits::rate::{RateLimitHandle, SharedRateLimiter};
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -39,6 +39,20 @@ pub(crate) struct RequestContext<'a> {
 }
 
 impl RequestContext<'_> {
+    /// Waits until the host of the first URL accepts requests.
+    pub(crate) async fn wait_for_host(&self) -> Result<(), Error> {
+        let hosts = &self.context.hosts;
+        hosts
+            .wait(&self.source.url, self.slot, self.deadline())
+            .await
+    }
+
+    /// Returns the latest time for a request that the host delays.
+    fn deadline(&self) -> Option<Instant> {
+        let limit = self.context.config.retry.max_elapsed?;
+        self.start.checked_add(limit)
+    }
+
     /// Sends a request and follows redirects until the final response. Each call starts at the
     /// first URL, because the target of a redirect may have expired.
     pub(crate) async fn send(
@@ -55,8 +69,11 @@ impl RequestContext<'_> {
         loop {
             // Further connections of a file already have their permits.
             match self.slot {
-                Some(slot) => chain.hold_permit(hosts.acquire(chain.url(), slot).await),
-                None => hosts.wait(chain.url(), None).await,
+                Some(slot) => {
+                    let permit = hosts.acquire(chain.url(), slot, self.deadline()).await?;
+                    chain.hold_permit(permit);
+                }
+                None => hosts.wait(chain.url(), None, self.deadline()).await?,
             }
             let fields = merge_fields(chain.headers(), fields);
             let response = client
@@ -97,18 +114,22 @@ impl RequestContext<'_> {
             .collect()
     }
 
-    /// Returns the error of a response that is not a file (RFC 9110 section 15) and applies its
-    /// `Retry-After` to the host.
+    /// Returns the error of a response that is not a file (RFC 9110 section 15). The `Retry-After`
+    /// of a response that is retried delays all requests to the host.
     pub(crate) async fn status_error(&self, response: Response, chain: &RedirectChain) -> Error {
         let status = response.status();
-        if status < 400 {
+        // Only a response to a range request or a conditional request can have these.
+        if matches!(status, 206 | 304) {
             return Error::UnexpectedStatus { status };
         }
         let delay = response
             .header("retry-after")
             .and_then(|value| retry_after(value, response.header("date")));
-        if let Some(until) = delay.and_then(|delay| Instant::now().checked_add(delay)) {
-            self.context.hosts.back_off(chain.url(), until);
+        if let Some(delay) = delay
+            && delays_host(status)
+        {
+            let max_delay = self.context.config.retry.max_retry_after();
+            self.context.hosts.back_off(chain.url(), delay, max_delay);
         }
         Box::pin(drain_body(response)).await;
         let url = chain.is_redirected().then(|| redact_url(chain.url()));

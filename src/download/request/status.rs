@@ -9,10 +9,23 @@ pub(crate) fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// Returns whether a retry may get another status (RFC 9110 sections 15.5.9 and 15.6, RFC 8470
-/// section 5.2, RFC 6585 section 4).
-pub(crate) fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+/// Returns whether a retry may get another status (RFC 9110 sections 15.3.3, 15.5.9 and 15.6, RFC
+/// 4918 section 11.3, RFC 6585 section 4, RFC 8470 section 5.2). Content delivery networks use
+/// 509, 520 to 530 and 598 for errors between them and the origin server. 403 and 413 are
+/// temporary only if `Retry-After` says so.
+pub(crate) fn is_transient(status: u16, has_retry_after: bool) -> bool {
+    match status {
+        202 | 408 | 423 | 425 | 429 | 500 | 502 | 503 | 504 | 509 | 520..=530 | 598 => true,
+        403 | 413 => has_retry_after,
+        _ => false,
+    }
+}
+
+/// Returns whether `Retry-After` of a response of this status applies to all requests to the host:
+/// only a response that is retried delays others. 202 concerns one resource (RFC 9110 section
+/// 15.3.3).
+pub(crate) fn delays_host(status: u16) -> bool {
+    status != 202 && is_transient(status, true)
 }
 
 /// Parses `Retry-After` (RFC 9110 section 10.2.3): a number of seconds, or an HTTP date. A date is
@@ -43,8 +56,33 @@ mod tests {
 
     #[test]
     fn transient_statuses_are_exactly_these() {
-        let transient: Vec<_> = (100..=999).filter(|status| is_transient(*status)).collect();
-        assert_eq!(transient, [408, 425, 429, 500, 502, 503, 504]);
+        let list = |has_retry_after| -> Vec<_> {
+            (100..=999)
+                .filter(|status| is_transient(*status, has_retry_after))
+                .collect()
+        };
+        assert_eq!(
+            list(false),
+            [
+                202, 408, 423, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 525,
+                526, 527, 528, 529, 530, 598
+            ]
+        );
+        let added: Vec<_> = list(true)
+            .into_iter()
+            .filter(|status| !is_transient(*status, false))
+            .collect();
+        assert_eq!(added, [403, 413]);
+    }
+
+    #[test]
+    fn final_statuses_do_not_delay_a_host() {
+        for status in [202, 300, 400, 401, 404, 407, 410, 416, 501] {
+            assert!(!delays_host(status), "{status}");
+        }
+        for status in [403, 413, 423, 429, 503] {
+            assert!(delays_host(status), "{status}");
+        }
     }
 
     #[test]

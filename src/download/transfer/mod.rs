@@ -67,18 +67,7 @@ pub(crate) async fn download(
     slot: &JobSlot,
     on_event: impl Fn(Event<'_>) + Sync,
 ) -> Result<Saved, Error> {
-    context.hosts.wait(&item.source.url, Some(slot)).await;
     let start = Instant::now();
-    let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
-    let url = &item.source.url;
-    let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
-    let is_named = matches!(item.target, Target::Named);
-    let output = Output::open(context, url, &item.dir, item.target).await?;
-    let output = verify_existing(context, url, output, checksum.as_ref()).await?;
-    on_event(Event::Started {
-        url,
-        path: output.path().as_deref(),
-    });
     let rate = context
         .config
         .limits
@@ -92,11 +81,23 @@ pub(crate) async fn download(
         rate: rate.as_ref(),
         start,
     };
+    // No file is created before the host accepts requests.
+    with_time_limit(context, start, request.wait_for_host()).await?;
+    let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
+    let url = &item.source.url;
+    let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
+    let is_named = matches!(item.target, Target::Named);
+    let output = Output::open(context, url, &item.dir, item.target).await?;
+    let output = verify_existing(context, url, output, checksum.as_ref()).await?;
+    on_event(Event::Started {
+        url,
+        path: output.path().as_deref(),
+    });
     let transfer = |sink: Arc<FileSink>, skip_if| {
         let checksum = checksum.as_ref();
         let attempt = Attempt::new(request, &mirrors, sink, skip_if, checksum, &on_event);
         let work = for_each_source(context, attempt, checksum, start);
-        with_time_limit(context, work)
+        with_time_limit(context, start, work)
     };
     let saved = |path: Option<PathBuf>, bytes: u64, skipped: bool| Saved {
         url: url.clone(),
@@ -111,13 +112,7 @@ pub(crate) async fn download(
             let is_renamed = is_named && context.config.output.server_names;
             let skip_if = skip_condition(context, &part, is_renamed, checksum.as_ref()).await?;
             let outcome = transfer(part.sink(), skip_if).await;
-            if outcome.is_err() {
-                // Saved here because it may wait for the disk. Dropping the part saves it
-                // otherwise, if the future is dropped.
-                let sink = part.sink();
-                smol::unblock(move || sink.save_for_resume()).await;
-            }
-            let outcome = outcome?;
+            let outcome = save_on_error(&part, outcome).await?;
             let skipped = matches!(outcome, Outcome::Skipped { .. });
             let (path, bytes) = finish_part(context, part, is_renamed, outcome).await?;
             Ok(saved(Some(path), bytes, skipped))
@@ -128,6 +123,16 @@ pub(crate) async fn download(
         },
         Output::Existing(path) => Ok(saved(Some(path), 0, true)),
     }
+}
+
+/// Saves the state of a part on the blocking pool if its transfer failed, because that may wait for
+/// the disk. If the future is dropped, dropping the part saves it.
+async fn save_on_error<T>(part: &Part, outcome: Result<T, Error>) -> Result<T, Error> {
+    if outcome.is_err() {
+        let sink = part.sink();
+        smol::unblock(move || sink.save_for_resume()).await;
+    }
+    outcome
 }
 
 /// Verifies an existing file with the checksum, if one is given. A file that is to be kept in any
@@ -261,8 +266,10 @@ fn updates(context: &Context) -> bool {
     context.config.output.on_conflict == OnConflict::IfModified
 }
 
+/// Runs `work` until the time limit of the file, which began at `start`.
 async fn with_time_limit<T>(
     context: &Context,
+    start: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let limit = context.config.limits.max_time;
@@ -272,7 +279,8 @@ async fn with_time_limit<T>(
     let timed_out = |_| Error::Timeout {
         limit: limit.unwrap_or_default(),
     };
-    timeout(limit, work).await.map_err(timed_out)?
+    let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+    timeout(left, work).await.map_err(timed_out)?
 }
 
 /// Transfers a file from the first source that succeeds.

@@ -222,11 +222,14 @@ pub(crate) fn classify(
     let (RangeRequest::From { offset, if_range }, Some(validators)) = (request, validators) else {
         return match response.status {
             // An unrequested 206 would be mistaken for the complete file.
-            200..=205 | 207..=299 => Action::Replace { changed: false },
+            202 | 204..=206 => Action::Reject,
+            200..300 => Action::Replace { changed: false },
             _ => Action::Reject,
         };
     };
     match response.status {
+        // These never have the file (RFC 9110 sections 15.3.3, 15.3.5 and 15.3.6).
+        202 | 204 | 205 => Action::Reject,
         206 => match check_partial(validators, *offset, response) {
             Ok((count, total)) => Action::Append { count, total },
             Err(mismatch) => Action::Restart(mismatch),
@@ -586,6 +589,9 @@ mod tests {
         for (status, action) in [
             (200, begin.clone()),
             (203, begin),
+            (202, Action::Reject),
+            (204, Action::Reject),
+            (205, Action::Reject),
             (206, Action::Reject),
             (304, Action::Reject),
             (404, Action::Reject),
@@ -596,6 +602,9 @@ mod tests {
                 action,
                 "{status}"
             );
+        }
+        for status in [202, 204, 205] {
+            assert_classified(status, &[ETAG], Action::Reject);
         }
         assert_classified(404, &[], Action::Reject);
         assert_classified(304, &[], Action::Reject);

@@ -8,9 +8,6 @@ use crate::limits::backoff::Backoff;
 /// Maximum delay between two attempts, unless the server requests a longer one.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Maximum delay that a server can request, regardless of the policy.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Decision after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryDecision {
@@ -27,7 +24,7 @@ pub(crate) enum RetryDecision {
 pub(crate) struct RetryState {
     retries_left: u32,
     backoff: Backoff,
-    max_elapsed: Option<Duration>,
+    policy: RetryPolicy,
 }
 
 impl RetryState {
@@ -35,7 +32,7 @@ impl RetryState {
         Self {
             retries_left: policy.max_retries,
             backoff: Backoff::new(policy.base_delay, MAX_DELAY.max(policy.base_delay)),
-            max_elapsed: policy.max_elapsed,
+            policy: policy.clone(),
         }
     }
 
@@ -51,13 +48,13 @@ impl RetryState {
             return RetryDecision::GiveUp;
         }
         self.retries_left -= 1;
-        let wait = self
-            .backoff
-            .next_delay()
-            .max(retry_after.unwrap_or_default());
-        let left = self.max_elapsed.map_or(MAX_RETRY_AFTER, |limit| {
-            limit.saturating_sub(elapsed).min(MAX_RETRY_AFTER)
-        });
+        let delay = self.backoff.next_delay();
+        let wait = delay.max(retry_after.unwrap_or_default());
+        let left = match self.policy.max_elapsed {
+            Some(limit) => limit.saturating_sub(elapsed),
+            // Applies to the server, not to the delay of the user.
+            None => self.policy.max_retry_after().max(delay),
+        };
         if wait > left {
             RetryDecision::DeadlineExceeded { wait, left }
         } else {
@@ -112,6 +109,6 @@ mod tests {
         assert_eq!(after(2 * SECOND), exceeded(wait, 8 * SECOND));
         assert_eq!(after(20 * SECOND), exceeded(wait, Duration::ZERO));
         let decision = state(1, None).after_failure(true, Some(Duration::MAX), SECOND);
-        assert_eq!(decision, exceeded(Duration::MAX, MAX_RETRY_AFTER));
+        assert_eq!(decision, exceeded(Duration::MAX, 600 * SECOND));
     }
 }

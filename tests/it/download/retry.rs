@@ -27,14 +27,16 @@ fn respond_first(count: usize, response: Response) -> Server {
 
 #[test]
 fn transient_failures_are_retried() {
-    for response in [408, 425, 429, 500, 502, 503, 504]
-        .map(Response::status)
-        .into_iter()
-        .chain([
-            Response::body("good").truncated_at(2),
-            Response::body("good").chunked().truncated_at(0),
-        ])
-    {
+    for response in [
+        202, 408, 423, 425, 429, 500, 502, 503, 504, 509, 520, 530, 598,
+    ]
+    .map(Response::status)
+    .into_iter()
+    .chain([403, 413].map(|status| Response::status(status).header("Retry-After", "0")))
+    .chain([
+        Response::body("good").truncated_at(2),
+        Response::body("good").chunked().truncated_at(0),
+    ]) {
         let folder = Folder::new();
         let server = respond_first(2, response);
         fetch(&folder, &[&server.url("/f")])
@@ -232,9 +234,113 @@ fn retry_after_beyond_the_deadline_fails_at_once() {
     assert_eq!(server.requests().len(), 1);
 }
 
+/// 126 years, the longest delay that a server was seen to request.
+const FOREVER: &str = "4000000000";
+
+#[test]
+fn retry_after_of_a_final_status_delays_no_file() {
+    for (status, code) in [(401, 6), (404, 8), (410, 8), (400, 8), (501, 8)] {
+        let folder = Folder::new();
+        let server = respond_first(1, Response::status(status).header("Retry-After", FOREVER));
+        let line = [
+            "-j1",
+            "--max-time=20s",
+            &server.url("/a"),
+            &server.url("/b"),
+        ];
+        fetch(&folder, &line).code(code).says("1 of 2 files saved");
+        assert_eq!(folder.read("b"), b"good", "{status}");
+        assert_eq!(server.requests().len(), 2, "{status}");
+    }
+}
+
+#[test]
+fn excessive_retry_after_fails_the_files_of_its_host() {
+    for status in [403, 413, 429, 503] {
+        let folder = Folder::new();
+        let busy = Response::status(status).header("Retry-After", FOREVER);
+        let server = respond_first(1, busy);
+        let other = Server::start(|_| Response::body("good"));
+        let start = Instant::now();
+        let urls = [server.url("/a"), server.url("/b"), other.url("/c")];
+        let line = ["-j1", "--max-time=20s", &urls[0], &urls[1], &urls[2]];
+        fetch(&folder, &line)
+            .code(8)
+            .says("1 of 3 files saved")
+            .says("not retried: delay 4000000000s, time left 600s: HTTP status")
+            .says("/b: host requested a delay: ")
+            .says("time left 600s");
+        assert!(start.elapsed() < Duration::from_secs(10), "{status}");
+        assert_eq!(server.requests().len(), 1, "{status}");
+        assert_eq!(folder.names(), ["c"], "{status}");
+    }
+}
+
+#[test]
+fn host_is_delayed_at_most_by_the_retry_deadline() {
+    let folder = Folder::new();
+    let server = respond_first(1, Response::status(503).header("Retry-After", FOREVER));
+    let mut running = folder
+        .myapp(["download", "-j1", "--retry-max-time", "1s", "-"])
+        .hold_stdin()
+        .start();
+    running.write(format!("{}\n", server.url("/a")));
+    server.wait_for(1);
+    let mut number = 0;
+    until(|| {
+        number += 1;
+        running.write(format!("{}\n", server.url(&format!("/{number}"))));
+        server.requests().len() > 1
+    });
+    running.close_stdin();
+    running.wait().code(8).says("host requested a delay");
+    assert!(number > 1 && !folder.names().is_empty());
+}
+
+#[test]
+fn host_delay_counts_towards_the_time_limits() {
+    for (option, code, says) in [
+        ("--max-time=1s", 10, "not complete after 1s"),
+        ("--retry-max-time=1s", 8, "time left"),
+    ] {
+        let folder = Folder::new();
+        let server = respond_first(1, Response::status(503).header("Retry-After", "30"));
+        let start = Instant::now();
+        fetch(
+            &folder,
+            &["-j1", option, &server.url("/a"), &server.url("/b")],
+        )
+        .code(code)
+        .says(says)
+        .says("0 of 2 files saved");
+        assert!(start.elapsed() < Duration::from_secs(15), "{option}");
+        assert_eq!(server.requests().len(), 1, "{option}");
+    }
+}
+
+#[test]
+fn host_delay_is_logged_once_with_its_length() {
+    let folder = Folder::new();
+    let server = respond_first(1, Response::status(503).header("Retry-After", "1"));
+    let urls: Vec<_> = (0..5).map(|name| server.url(&format!("/{name}"))).collect();
+    let line = ["-j1"].into_iter().chain(urls.iter().map(String::as_str));
+    let ran = fetch(&folder, &line.collect::<Vec<_>>()).code(0);
+    let lines: Vec<_> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("waiting for the host"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{}", ran.stderr);
+    let host = server.url("").split_off("http://".len());
+    assert!(
+        lines[0].contains(&format!("host={host} wait=")),
+        "{lines:?}"
+    );
+}
+
 #[test]
 fn signal_ends_a_retry_delay() {
-    let busy = Response::status(503).header("Retry-After", "3600");
+    let busy = Response::status(503).header("Retry-After", "300");
     let folder = Folder::new();
     let server = respond_first(1, busy);
     let running = folder.myapp(["download", &server.url("/f")]).start();

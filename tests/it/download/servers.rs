@@ -18,6 +18,28 @@ fn error_pages_are_never_saved() {
 }
 
 #[test]
+fn success_statuses_without_a_file_are_errors() {
+    for response in [
+        Response::status(202),
+        Response::empty(204).truncated_at(0),
+        Response::status(205),
+        Response::status(300),
+    ] {
+        assert_fails(response, &[], 8, "HTTP status ");
+    }
+}
+
+#[test]
+fn accepted_request_is_retried_until_the_file_is_ready() {
+    let folder = Folder::new();
+    let server = Server::start(|_| Response::status(202).header("Retry-After", "0"));
+    let line = ["--retry=2", "--retry-delay=10ms", &server.url("/f")];
+    fetch(&folder, line).code(8).says("HTTP status 202");
+    assert_eq!(server.requests().len(), 3);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
 fn unreachable_host_is_reported_with_its_cause() {
     let port = RefusingPort::new();
     let closed = port.address();

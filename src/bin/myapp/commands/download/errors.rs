@@ -48,6 +48,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             source: RedirectError::Downgrade(_),
             ..
         } => "--allow-http-redirect allows it",
+        DownloadError::HostDelay { .. } | DownloadError::RetryDeadline { .. } => {
+            "--retry-max-time DUR allows longer delays"
+        }
         DownloadError::ChecksumMismatch { .. } => {
             "the data is in the .part file; -c accepts it if given the right checksum"
         }
@@ -83,7 +86,7 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::Status {
             status: 401 | 407, ..
         } => ExitCode::Credentials,
-        DownloadError::Status { .. } => ExitCode::Status,
+        DownloadError::Status { .. } | DownloadError::HostDelay { .. } => ExitCode::Status,
         DownloadError::RetryDeadline { source, .. }
         | DownloadError::Mirror { source, .. }
         | DownloadError::Redirected { source, .. } => code(source),

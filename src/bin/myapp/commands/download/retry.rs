@@ -15,7 +15,7 @@ pub(super) struct RetryOptions {
     /// Maximum delay before the first retry; doubles up to a minute
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "1s")]
     retry_delay: Duration,
-    /// Stop retrying a file after this long [default: unlimited]
+    /// Stop retrying a file after this long [default: unlimited; Retry-After: 10m]
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     retry_max_time: Option<Duration>,
     /// Maximum time per file [default: unlimited]
