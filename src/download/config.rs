@@ -91,7 +91,8 @@ pub struct LowSpeedLimit {
 /// Retries of a failed transfer.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// Maximum number of retries per file. Default: 5.
+    /// Maximum number of retries of a file since its last progress: 64 KiB or 1 % of the missing
+    /// bytes. Default: 5.
     pub max_retries: u32,
     /// Upper bound of the delay before the first retry. It doubles with each retry, up to one
     /// minute. Default: 1 second.

@@ -141,6 +141,12 @@ pub enum Error {
     /// The server announced a range and sent no byte of it.
     #[error("empty response to a range request")]
     EmptyRangeResponse,
+    /// The response to a range request was too short to count as progress.
+    #[error("response to a range request has only {count} byte{}", plural(*count))]
+    ShortRangeResponse {
+        /// Number of bytes that were added.
+        count: u64,
+    },
     /// The status is not a valid response to the request.
     #[error("unexpected HTTP status {status}")]
     UnexpectedStatus {
@@ -205,7 +211,9 @@ impl Error {
                 retry_after,
                 ..
             } => status::is_transient(*status, retry_after.is_some()),
-            Self::EmptyRangeResponse | Self::TooSlow { .. } => true,
+            Self::EmptyRangeResponse | Self::ShortRangeResponse { .. } | Self::TooSlow { .. } => {
+                true
+            }
             _ => false,
         }
     }
@@ -226,6 +234,7 @@ impl Error {
             | Self::CorruptEncoding { .. }
             | Self::ChecksumMismatch { .. }
             | Self::EmptyRangeResponse
+            | Self::ShortRangeResponse { .. }
             | Self::UnexpectedStatus { .. }
             | Self::Redirect { .. } => true,
             _ => false,
@@ -329,6 +338,10 @@ fn to_millis(time: Duration) -> Duration {
     time.saturating_sub(Duration::from_nanos(
         (time.subsec_nanos() % 1_000_000).into(),
     ))
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn url_prefix(url: &Option<String>) -> String {

@@ -374,13 +374,14 @@ async fn with_retries(
     attempt: &mut Attempt<'_, impl Fn(Event<'_>) + Sync>,
     start: Instant,
 ) -> Result<AttemptOutcome, Error> {
-    let mut retry = RetryState::new(&context.config.retry);
+    let mut retry = RetryState::with_stored(&context.config.retry, attempt.stored_bytes());
     loop {
         let error = match attempt.until_complete().await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
         let is_retryable = error.is_transient() && attempt.can_continue();
+        retry.record(attempt.stored_bytes());
         match retry.after_failure(is_retryable, error.retry_after(), start.elapsed()) {
             RetryDecision::GiveUp => return Err(error),
             RetryDecision::DeadlineExceeded { wait, left } => {

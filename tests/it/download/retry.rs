@@ -339,6 +339,66 @@ fn host_delay_is_logged_once_with_its_length() {
 }
 
 #[test]
+fn retries_count_since_the_last_progress() {
+    const MIB: usize = 1 << 20;
+    let body = seeded(1, 10 * MIB);
+    let folder = Folder::new();
+    let whole = body.clone();
+    let server = Server::start(move |request| {
+        let response = request.respond_with(&whole, "\"a\"");
+        let left = whole.len() - request.range_start().unwrap_or(0);
+        if left > MIB {
+            response.truncated_at(MIB)
+        } else {
+            response
+        }
+    });
+    fetch(&folder, &["--retry", "2", &server.url("/f")]).code(0);
+    assert!(folder.read("f") == body);
+    assert_eq!(server.requests().len(), 10);
+}
+
+#[test]
+fn restart_from_the_beginning_is_no_progress() {
+    let body = seeded(1, 1 << 20);
+    for etag in [None, Some("same"), Some("new")] {
+        let folder = Folder::new();
+        let whole = body.clone();
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |_| {
+            let number = count.fetch_add(1, SeqCst);
+            let response = Response::body(&whole[..]).truncated_at(300_000 + number);
+            match etag {
+                None => response,
+                Some("same") => response.header("ETag", "\"a\""),
+                Some(_) => response.header("ETag", &format!("\"{number}\"")),
+            }
+        });
+        fetch(&folder, &["--retry", "2", &server.url("/f")]).code(4);
+        let requests = server.requests().len();
+        assert!((3..=6).contains(&requests), "{etag:?}: {requests} requests");
+    }
+}
+
+#[test]
+fn tiny_partial_responses_exhaust_the_retries() {
+    let body = seeded(1, 1 << 20);
+    let folder = Folder::new();
+    let server = Server::start(move |request| match request.range_start() {
+        None => request.respond_with(&body, "\"a\"").truncated_at(1000),
+        Some(first) => Response::part(&body, first, first + 1).header("ETag", "\"a\""),
+    });
+    fetch(
+        &folder,
+        &["--retry", "3", "--max-time=20s", &server.url("/f")],
+    )
+    .code(4)
+    .says("retrying: response to a range request has only 1 byte");
+    assert_eq!(server.requests().len(), 4);
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+}
+
+#[test]
 fn signal_ends_a_retry_delay() {
     let busy = Response::status(503).header("Retry-After", "300");
     let folder = Folder::new();

@@ -1,5 +1,6 @@
 //! Attempts to transfer a file, or its missing part, from one source at a time.
 
+mod bytes;
 mod receive;
 
 use std::path::PathBuf;
@@ -118,6 +119,8 @@ pub(crate) struct Attempt<'a, F> {
     skip_if: SkipIf<'a>,
     /// Expected checksum, as `ALGORITHM=HEX`.
     checksum: Option<String>,
+    /// Number of times that bytes were discarded.
+    restarts: u32,
 }
 
 impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
@@ -153,6 +156,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             resume_proof,
             skip_if,
             checksum,
+            restarts: 0,
         }
     }
 
@@ -256,11 +260,21 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         self.sink.is_file() || have == 0 || request != RangeRequest::Full
     }
 
-    /// Sends requests until the file is complete or one fails.
+    /// Sends requests until the file is complete or one fails. A request without progress is a
+    /// failure, which bounds the number of requests.
     pub(crate) async fn until_complete(&mut self) -> Result<AttemptOutcome, Error> {
         loop {
+            let before = self.stored_bytes();
+            let range_support = self.source.range_support;
             if let Some(outcome) = self.fetch_missing().await? {
                 return Ok(outcome);
+            }
+            let after = self.stored_bytes();
+            // The end of segments is no failure. It happens once per source.
+            let has_segments_ended = self.source.range_support != range_support;
+            if !after.is_progress_since(&before) && !has_segments_ended {
+                let count = after.count.saturating_sub(before.count);
+                return Err(Error::ShortRangeResponse { count });
             }
         }
     }
@@ -460,6 +474,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         }
         let persistent = self.persistent(validators.clone());
         let state = ResumeState::new(self.first_url, chain.url(), persistent);
+        if self.stored_bytes().count > 0 {
+            self.restarts += 1;
+        }
         self.sink.restart(state)?;
         self.validators = Some(validators);
         self.resume_proof = ResumeProof::Overlap;

@@ -96,7 +96,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::ReservedName { .. } => ExitCode::LocalFile,
         DownloadError::TooLarge { .. } => ExitCode::TooLarge,
         DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,
-        DownloadError::CannotRestartOutput | DownloadError::EmptyRangeResponse => ExitCode::Network,
+        DownloadError::CannotRestartOutput
+        | DownloadError::EmptyRangeResponse
+        | DownloadError::ShortRangeResponse { .. } => ExitCode::Network,
         DownloadError::UnexpectedStatus { .. }
         | DownloadError::Redirect { .. }
         | DownloadError::CorruptEncoding { .. } => ExitCode::Protocol,

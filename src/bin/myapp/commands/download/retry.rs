@@ -9,7 +9,7 @@ use myapp::units::{parse_duration, parse_size};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct RetryOptions {
-    /// Retries per file; each resumes where the previous one failed
+    /// Retries per file since its last progress; each resumes where it failed
     #[arg(long, value_name = "N", default_value = "5")]
     retry: u32,
     /// Maximum delay before the first retry; doubles up to a minute
