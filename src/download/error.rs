@@ -80,6 +80,14 @@ pub enum Error {
         /// Time left.
         left: Duration,
     },
+    /// The response has another media type than the bytes that are present, which are kept.
+    #[error("media type {received} instead of {expected}, partial file kept")]
+    MediaType {
+        /// Media type of the bytes that are present.
+        expected: String,
+        /// Media type of the response.
+        received: String,
+    },
     /// The download exceeded its time limit.
     #[error("not complete after {limit:?}")]
     Timeout {
@@ -211,9 +219,10 @@ impl Error {
                 retry_after,
                 ..
             } => status::is_transient(*status, retry_after.is_some()),
-            Self::EmptyRangeResponse | Self::ShortRangeResponse { .. } | Self::TooSlow { .. } => {
-                true
-            }
+            Self::EmptyRangeResponse
+            | Self::ShortRangeResponse { .. }
+            | Self::TooSlow { .. }
+            | Self::MediaType { .. } => true,
             _ => false,
         }
     }
@@ -230,6 +239,7 @@ impl Error {
             }
             Self::Status { .. }
             | Self::HostDelay { .. }
+            | Self::MediaType { .. }
             | Self::TooSlow { .. }
             | Self::CorruptEncoding { .. }
             | Self::ChecksumMismatch { .. }

@@ -11,6 +11,7 @@ mod limits;
 mod lists;
 mod machine;
 mod many;
+mod media_types;
 mod messages;
 mod mirrors;
 mod names;

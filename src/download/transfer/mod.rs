@@ -375,12 +375,17 @@ async fn with_retries(
     start: Instant,
 ) -> Result<AttemptOutcome, Error> {
     let mut retry = RetryState::with_stored(&context.config.retry, attempt.stored_bytes());
+    let mut had_other_media_type = false;
     loop {
         let error = match attempt.until_complete().await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
-        let is_retryable = error.is_transient() && attempt.can_continue();
+        // A login page does not change with time, so one retry is enough.
+        let has_other_media_type = matches!(error, Error::MediaType { .. });
+        let is_final = has_other_media_type && had_other_media_type;
+        had_other_media_type |= has_other_media_type;
+        let is_retryable = error.is_transient() && !is_final && attempt.can_continue();
         retry.record(attempt.stored_bytes());
         match retry.after_failure(is_retryable, error.retry_after(), start.elapsed()) {
             RetryDecision::GiveUp => return Err(error),

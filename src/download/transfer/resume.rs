@@ -21,6 +21,9 @@ pub(crate) const OVERLAP_LEN: u64 = 32 * 1024;
 /// version. Within the resolution of a date there may be two versions.
 const MIN_DATE_AGE: u64 = 60;
 
+/// Maximum length of a type or a subtype (RFC 6838 section 4.2).
+const MAX_MEDIA_TYPE_LEN: usize = 127;
+
 /// Validator fields and other metadata of the first response (RFC 9110 section 8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Validators {
@@ -32,6 +35,9 @@ pub(crate) struct Validators {
     pub(crate) encoding: Option<String>,
     /// File name in `Content-Disposition`.
     pub(crate) name: Option<String>,
+    /// `Content-Type` in lower case, without parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) media_type: Option<String>,
 }
 
 /// Metadata of a response.
@@ -103,6 +109,8 @@ pub(crate) enum Mismatch {
     Date,
     #[error("different Content-Encoding")]
     Encoding,
+    #[error("different media type")]
+    MediaType,
     #[error("416 Range Not Satisfiable, but the local part is not the complete file")]
     Surplus,
     #[error("local bytes differ from those of the server")]
@@ -116,6 +124,7 @@ impl Validators {
         Self {
             name: self.name,
             last_modified: self.last_modified,
+            media_type: self.media_type,
             ..Self::default()
         }
     }
@@ -129,10 +138,21 @@ impl Validators {
             return Some(Self {
                 etag: None,
                 date: None,
+                media_type: None,
                 ..self
             });
         }
         self.etag.as_deref().is_some_and(is_strong).then_some(self)
+    }
+
+    /// Returns the media types of this and a response, if they differ. An equal strong ETag proves
+    /// that the bytes are the same anyway.
+    pub(crate) fn other_media_type<'a>(&'a self, response: &'a Self) -> Option<(&'a str, &'a str)> {
+        let expected = self.media_type.as_deref()?;
+        let received = response.media_type.as_deref()?;
+        let has_equal_etag =
+            self.etag == response.etag && self.etag.as_deref().is_some_and(is_strong);
+        (expected != received && !has_equal_etag).then_some((expected, received))
     }
 
     /// Returns the modification time.
@@ -172,6 +192,7 @@ impl ResponseMeta {
             date: text("date"),
             name: field("content-disposition").and_then(file_name),
             encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
+            media_type: field("content-type").and_then(media_type),
         };
         // A multipart response has its ranges inside the body (RFC 9110 section 14.6).
         let is_multipart = field("content-type").is_some_and(|kind| {
@@ -276,6 +297,9 @@ fn check_partial(
     if validators.encoding != response.validators.encoding {
         return Err(Mismatch::Encoding);
     }
+    if validators.other_media_type(&response.validators).is_some() {
+        return Err(Mismatch::MediaType);
+    }
     Ok((count, validators.total.or(total)))
 }
 
@@ -304,6 +328,19 @@ fn classify_unsatisfiable(validators: &Validators, have: u64, response: &Respons
         Some(ContentRange::None { total }) if total == have && is_same => Action::Complete,
         _ => Action::Restart(Mismatch::Surplus),
     }
+}
+
+/// Returns type and subtype of a `Content-Type` in lower case, without parameters (RFC 9110 section
+/// 8.3.1). Returns `None` if it is invalid.
+fn media_type(value: &[u8]) -> Option<String> {
+    let essence = std::str::from_utf8(value).ok()?.split(';').next()?.trim();
+    let is_token = |text: &str| {
+        let is_valid =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !text.is_empty() && text.len() <= MAX_MEDIA_TYPE_LEN && text.bytes().all(is_valid)
+    };
+    let (kind, subtype) = essence.split_once('/')?;
+    (is_token(kind) && is_token(subtype)).then(|| essence.to_ascii_lowercase())
 }
 
 /// Returns whether an ETag is strong, that is, promises identical bytes (RFC 9110 section 8.8.3).
@@ -608,6 +645,52 @@ mod tests {
         }
         assert_classified(404, &[], Action::Reject);
         assert_classified(304, &[], Action::Reject);
+    }
+
+    #[test]
+    fn media_type_has_no_parameters_and_is_in_lower_case() {
+        for (value, found) in [
+            ("text/html", Some("text/html")),
+            (" Text/HTML ; charset=utf-8", Some("text/html")),
+            ("application/vnd.a+zip;q", Some("application/vnd.a+zip")),
+            ("text", None),
+            ("text/", None),
+            ("/html", None),
+            ("a b/c", None),
+            ("a/b/c", None),
+            ("a/\u{1b}", None),
+            ("", None),
+        ] {
+            assert_eq!(media_type(value.as_bytes()).as_deref(), found, "{value:?}");
+        }
+        assert_eq!(
+            media_type(format!("a/{}", "b".repeat(128)).as_bytes()),
+            None
+        );
+    }
+
+    #[test]
+    fn partial_response_of_another_media_type_needs_an_equal_etag() {
+        let zip = ("content-type", "application/zip");
+        let html = ("content-type", "text/html");
+        let range = ("content-range", "bytes 40-99/100");
+        let request = RangeRequest::From {
+            offset: 40,
+            if_range: None,
+        };
+        for (etag, other, is_accepted) in [
+            (("etag", "\"a\""), html, true),
+            (("etag", "W/\"a\""), html, false),
+            (("etag", ""), html, false),
+            (("etag", ""), zip, true),
+            (("etag", ""), ("x", "y"), true),
+        ] {
+            let known = known(&[("content-length", "100"), etag, zip]);
+            let response = response(206, &[range, etag, other]);
+            let action = classify(Some(&known), 40, &request, &response);
+            let is_append = matches!(action, Action::Append { .. });
+            assert_eq!(is_append, is_accepted, "{etag:?} {other:?} {action:?}");
+        }
     }
 
     /// Server with correct bodies and ranges that changes versions and ignores conditions at random.

@@ -1,7 +1,9 @@
-//! Number of the bytes that are present.
+//! Bytes that are present: their number and their media type.
 
-use super::Attempt;
+use super::{Attempt, MediaTypeChange};
+use crate::download::error::Error;
 use crate::download::event::Event;
+use crate::download::transfer::resume::{Action, Mismatch, ResponseMeta, Validators};
 use crate::download::transfer::retry::StoredBytes;
 
 impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
@@ -22,5 +24,40 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
             total,
             restarts: self.restarts,
         }
+    }
+
+    /// Returns the validators that a response must match. A checksum verifies the file, whatever
+    /// the media type.
+    pub(super) fn validators_to_match(&self) -> Option<Validators> {
+        let mut validators = self.validators.clone();
+        if self.checksum.is_some()
+            && let Some(validators) = &mut validators
+        {
+            validators.media_type = None;
+        }
+        validators
+    }
+
+    /// Returns the error of a response that would replace or continue bytes of another media type.
+    /// It is often a login page or an error page, and the bytes are worth more.
+    pub(super) fn media_type_error(&self, action: &Action, meta: &ResponseMeta) -> Option<Error> {
+        let is_concerned = matches!(
+            action,
+            Action::Replace { .. } | Action::Restart(Mismatch::MediaType)
+        );
+        // Bytes that were written to a stream cannot be discarded anyway.
+        let is_allowed = self.checksum.is_some()
+            || self.media_type_change == MediaTypeChange::Accept
+            || !self.sink.is_file();
+        if !is_concerned || is_allowed || self.stored_bytes().count == 0 {
+            return None;
+        }
+        // Not the validators of this source: it may be a mirror that has none in common.
+        let state = self.sink.state()?;
+        let (expected, received) = state.validators.other_media_type(&meta.validators)?;
+        Some(Error::MediaType {
+            expected: expected.to_owned(),
+            received: received.to_owned(),
+        })
     }
 }

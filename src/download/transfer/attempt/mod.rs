@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
+use crate::download::config::OnConflict;
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::http::{HttpError, Response, redact_url};
@@ -82,6 +83,15 @@ enum MirrorUse {
     Fallback,
 }
 
+/// Handling of a response of another media type than the bytes that are present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MediaTypeChange {
+    /// It never replaces them.
+    Refuse,
+    /// It replaces them: they are of an earlier run, and the user overwrites files.
+    Accept,
+}
+
 /// State of the current source.
 #[derive(Debug)]
 struct SourceState {
@@ -119,6 +129,7 @@ pub(crate) struct Attempt<'a, F> {
     skip_if: SkipIf<'a>,
     /// Expected checksum, as `ALGORITHM=HEX`.
     checksum: Option<String>,
+    media_type_change: MediaTypeChange,
     /// Number of times that bytes were discarded.
     restarts: u32,
 }
@@ -144,6 +155,12 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         } else {
             ResumeProof::Validator
         };
+        let overwrites = request.context.config.output.on_conflict == OnConflict::Overwrite;
+        let media_type_change = if overwrites {
+            MediaTypeChange::Accept
+        } else {
+            MediaTypeChange::Refuse
+        };
         Self {
             request,
             first_url: &request.source.url,
@@ -156,6 +173,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             resume_proof,
             skip_if,
             checksum,
+            media_type_change,
             restarts: 0,
         }
     }
@@ -317,13 +335,18 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             let meta = ResponseMeta::new(response.status(), response.length(), |name| {
                 response.header(name)
             });
-            let action = classify(self.validators.as_ref(), have, &request, &meta);
+            let validators = self.validators_to_match();
+            let action = classify(validators.as_ref(), have, &request, &meta);
             debug!(url = %redact_url(self.url()), have, ?request, ?action, "response classified");
             if request == RangeRequest::Full
                 && let Some(outcome) = self.skipped(&meta)
             {
                 Box::pin(drain_body(response)).await;
                 return Ok(Some(outcome));
+            }
+            if let Some(error) = self.media_type_error(&action, &meta) {
+                Box::pin(drain_body(response)).await;
+                return Err(error);
             }
             match (action, &request) {
                 (Action::Replace { changed }, _) => {
@@ -478,6 +501,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             self.restarts += 1;
         }
         self.sink.restart(state)?;
+        self.media_type_change = MediaTypeChange::Refuse;
         self.validators = Some(validators);
         self.resume_proof = ResumeProof::Overlap;
         Ok(())

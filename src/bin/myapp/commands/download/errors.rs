@@ -48,6 +48,10 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             source: RedirectError::Downgrade(_),
             ..
         } => "--allow-http-redirect allows it",
+        DownloadError::MediaType { .. } => {
+            "it may be a login or error page; to discard the partial file, add --overwrite or \
+             delete the .part file"
+        }
         DownloadError::HostDelay { .. } | DownloadError::RetryDeadline { .. } => {
             "--retry-max-time DUR allows longer delays"
         }
@@ -86,7 +90,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::Status {
             status: 401 | 407, ..
         } => ExitCode::Credentials,
-        DownloadError::Status { .. } | DownloadError::HostDelay { .. } => ExitCode::Status,
+        DownloadError::Status { .. }
+        | DownloadError::HostDelay { .. }
+        | DownloadError::MediaType { .. } => ExitCode::Status,
         DownloadError::RetryDeadline { source, .. }
         | DownloadError::Mirror { source, .. }
         | DownloadError::Redirected { source, .. } => code(source),
