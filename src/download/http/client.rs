@@ -1,6 +1,7 @@
 //! Public client: a surf client on top of our transport.
 
 use std::io;
+use std::time::Instant;
 
 use surf::http::{Method, Response as HttpTypesResponse};
 use url::Url;
@@ -48,6 +49,7 @@ impl Client {
         url: &Url,
         headers: &[(String, String)],
     ) -> Result<Response, HttpError> {
+        let start = Instant::now();
         let mut request = surf::Request::new(Method::Get, url.clone());
         request.set_ext(RawRequest(headers.to_vec()));
         let sent = self.surf.send(request).await;
@@ -59,8 +61,11 @@ impl Client {
                 })
             })?
             .into();
-        response.ext_mut().remove().ok_or_else(|| HttpError::Io {
+        let response = response.ext_mut().remove();
+        let mut response: Response = response.ok_or_else(|| HttpError::Io {
             source: io::Error::other("response without extension"),
-        })
+        })?;
+        response.response_time = start.elapsed();
+        Ok(response)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_lite::AsyncRead;
 
@@ -21,6 +22,8 @@ pub struct Response {
     pub(super) head: ResponseHead,
     pub(super) length: Option<u64>,
     pub(super) body: Body,
+    /// Time from the start of the request to the end of the response head.
+    pub(super) response_time: Duration,
 }
 
 impl Response {
@@ -42,6 +45,11 @@ impl Response {
     /// Returns the length of the complete body in bytes, if `Content-Length` gives it.
     pub fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Returns the time that the server took to respond, including that of a new connection.
+    pub(in crate::download) fn response_time(&self) -> Duration {
+        self.response_time
     }
 
     /// Splices at most `max_len` bytes of the body from the socket into a pipe with free space.

@@ -335,6 +335,7 @@ impl Transport {
             head,
             length,
             body: Body::new(connection, body_length, key, pool),
+            response_time: Duration::ZERO,
         })
     }
 
@@ -416,7 +417,9 @@ fn is_idempotent(method: Method) -> bool {
 
 /// Converts a response to http-types.
 fn into_http_types(response: Response) -> HttpTypesResponse {
-    let Response { head, length, body } = response;
+    let Response {
+        head, length, body, ..
+    } = response;
     let mut converted = HttpTypesResponse::new(status_code(head.status()));
     converted.set_version(Some(if head.is_http_10() {
         Version::Http1_0

@@ -5,6 +5,7 @@
 //! nothing is missing, and one request follows its redirects.
 
 pub(crate) mod attempt;
+pub(crate) mod changes;
 pub(crate) mod content_range;
 pub(crate) mod output;
 pub(crate) mod parallel;

@@ -5,10 +5,12 @@
 //! take another one when they are done. They use the current source and its mirrors round robin.
 //! Segments of a failed connection are released to the others, and a connection whose source
 //! fails switches to the next one. If no source serves ranges of this version, the first
-//! connection continues alone to the end.
+//! connection continues alone to the end. A connection without work takes over the segment of
+//! one that has not received a byte in time.
 
 use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt as _, future};
 use smol::channel::{Sender, bounded};
@@ -24,15 +26,23 @@ use crate::download::host_limits::ConnectionPermit;
 use crate::download::http::redact_url;
 use crate::download::request::send::range_headers;
 use crate::download::store::sink::FileSink;
+use crate::download::transfer::changes::Changes;
 use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Validators, classify};
 use crate::download::transfer::retry::{RetryDecision, RetryState};
-use crate::download::transfer::segment_queue::{Assignment, SegmentQueue};
+use crate::download::transfer::segment_queue::{Assignment, LateSegment, SegmentQueue};
 use crate::download::transfer::sources::SourceSet;
 use crate::error_chain::ErrorChain;
 use crate::limits::rate::RateLimitHandle;
 
 /// Length of the buffer of each connection.
 const BUFFER_LEN: usize = 256 * 1024;
+
+/// Minimum time without a byte after which another connection may take a segment. Opening a
+/// connection and reading an uncached range take longer than the first response of a fast server.
+const MIN_LATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The same time in units of the first response time, for slow servers.
+const LATE_RESPONSE_TIMES: u32 = 4;
 
 /// Transfer of one file over several connections.
 pub(crate) struct ParallelTransfer<'a, F> {
@@ -43,6 +53,10 @@ pub(crate) struct ParallelTransfer<'a, F> {
     sink: &'a Arc<FileSink>,
     on_event: &'a F,
     queue: Mutex<SegmentQueue>,
+    /// Changes after which a connection without work may find some.
+    changes: Changes,
+    /// Time without a byte after which another connection may take a segment.
+    late_timeout: Duration,
     /// Number of connections at the start.
     connections: usize,
     /// Final error of a connection to the current source.
@@ -62,13 +76,28 @@ struct Connection {
     /// Index of its source.
     source: usize,
     retry: RetryState,
-    _permit: Option<ConnectionPermit>,
+    permit: HeldPermit,
+    /// Whether another connection has taken a segment from this one.
+    has_lost: bool,
+}
+
+/// Permit of a connection.
+enum HeldPermit {
+    /// The caller holds the permit of the first connection.
+    ByCaller,
+    Own {
+        _permit: ConnectionPermit,
+    },
+    /// Released while the connection has no work.
+    Released,
 }
 
 /// Failure of a connection to receive its segment.
 enum SegmentError {
     /// The source does not serve a range of this version.
     NoRange(String),
+    /// Another connection has taken the segment.
+    Taken,
     Failed(Error),
 }
 
@@ -77,6 +106,18 @@ enum SegmentError {
 enum Next {
     Continue,
     Stop,
+}
+
+impl HeldPermit {
+    fn own(permit: ConnectionPermit) -> Self {
+        Self::Own { _permit: permit }
+    }
+
+    fn release(&mut self) {
+        if let Self::Own { .. } = self {
+            *self = Self::Released;
+        }
+    }
 }
 
 impl From<Error> for SegmentError {
@@ -93,6 +134,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         checksum: Option<&'a str>,
         validators: &'a Validators,
         sink: &'a Arc<FileSink>,
+        first_response_time: Duration,
         on_event: &'a F,
     ) -> Option<Self> {
         let total = validators.total?;
@@ -108,6 +150,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
             sink,
             on_event,
             queue: Mutex::new(queue),
+            changes: Changes::default(),
+            late_timeout: MIN_LATE_TIMEOUT.max(first_response_time * LATE_RESPONSE_TIMES),
             connections: 1,
             source_error: Mutex::default(),
         })
@@ -195,18 +239,19 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         let next = || {
             let (source, permit) = self.sources.next(last)?;
             last = source;
-            Some(self.connection(source, Some(permit)))
+            Some(self.connection(source, HeldPermit::own(permit)))
         };
         iter::from_fn(next)
             .take(self.config().limits.connections_per_file.get() - 1)
             .collect()
     }
 
-    fn connection(&self, source: usize, permit: Option<ConnectionPermit>) -> Connection {
+    fn connection(&self, source: usize, permit: HeldPermit) -> Connection {
         Connection {
             source,
             retry: RetryState::new(&self.config().retry),
-            _permit: permit,
+            permit,
+            has_lost: false,
         }
     }
 
@@ -221,9 +266,12 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         let Some(segment) = first else {
             return Ok(());
         };
-        let mut connection = self.connection(0, None);
-        let result = self.copy(segment, body, complete).await;
-        let result = result.map_err(SegmentError::Failed);
+        let mut connection = self.connection(0, HeldPermit::ByCaller);
+        let copied = async {
+            let copied = self.copy(segment, body, complete).await;
+            copied.map_err(SegmentError::Failed)
+        };
+        let result = future::or(copied, self.taken(segment)).await;
         match self.finish(segment.id, result, &mut connection).await? {
             Next::Continue => self.run_connection(connection, complete).await,
             Next::Stop => Ok(()),
@@ -236,15 +284,61 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         mut connection: Connection,
         complete: &Sender<()>,
     ) -> Result<(), Error> {
-        loop {
-            let acquired = self.queue().acquire();
-            let Some(segment) = acquired else {
-                return Ok(());
-            };
-            let result = self.fetch(segment, connection.source, complete).await;
+        while let Some(segment) = self.next_segment(&mut connection).await {
+            let fetched = self.fetch(segment, connection.source, complete);
+            let result = future::or(fetched, self.taken(segment)).await;
             if self.finish(segment.id, result, &mut connection).await? == Next::Stop {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Returns the next segment of a connection. Waits while all segments are received by other
+    /// connections. Returns `None` if there will be none for this connection.
+    async fn next_segment(&self, connection: &mut Connection) -> Option<Assignment> {
+        loop {
+            let seen = self.changes.count();
+            let acquired = self.queue().acquire();
+            if acquired.is_some() || self.queue().is_exhausted() {
+                return acquired;
+            }
+            connection.permit.release();
+            self.changes.wait_after(seen).await;
+            // A segment with a final error is not tried by each idle connection.
+            if self.source_error().is_some() || !self.regain_permit(connection) {
+                return None;
+            }
+        }
+    }
+
+    /// Acquires the permit again that was released while the connection had no work. Returns
+    /// whether there is one.
+    fn regain_permit(&self, connection: &mut Connection) -> bool {
+        if matches!(connection.permit, HeldPermit::Released) {
+            let Some(permit) = self.sources.try_acquire(connection.source) else {
+                return false;
+            };
+            connection.permit = HeldPermit::own(permit);
+        }
+        true
+    }
+
+    /// Waits until another connection has taken a segment whose first byte is late. Never returns
+    /// if a byte is received first.
+    async fn taken(&self, segment: Assignment) -> Result<(), SegmentError> {
+        Timer::after(self.late_timeout).await;
+        let mut is_announced = false;
+        loop {
+            let seen = self.changes.count();
+            let state = self.queue().mark_late(segment.id);
+            match state {
+                LateSegment::Started => return future::pending().await,
+                LateSegment::Taken => return Err(SegmentError::Taken),
+                LateSegment::Available if is_announced => self.changes.wait_after(seen).await,
+                LateSegment::Available => self.changes.notify(),
+            }
+            is_announced = true;
         }
     }
 
@@ -257,6 +351,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         connection: &mut Connection,
     ) -> Result<Next, Error> {
         self.queue().release(segment);
+        self.changes.notify();
         let request = &self.sources.get(connection.source).request;
         let url = redact_url(&request.source.url);
         let error = match result {
@@ -265,6 +360,10 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
                 debug!(%url, "source removed: {reason}");
                 self.sources.remove(connection.source);
                 return Ok(self.switch_source(connection));
+            }
+            Err(SegmentError::Taken) => {
+                debug!(%url, "no response to a range request in time, segment taken over");
+                return Ok(self.replace_late(connection));
             }
             Err(SegmentError::Failed(error @ Error::File { .. })) => return Err(error),
             Err(SegmentError::Failed(error)) => error,
@@ -293,15 +392,31 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         }
     }
 
+    /// Decides whether a connection continues that did not receive a byte in time. It may use
+    /// another source, once: two sources without a response would take segments from each other
+    /// without end.
+    fn replace_late(&self, connection: &mut Connection) -> Next {
+        if connection.has_lost {
+            return Next::Stop;
+        }
+        let next = self.switch_source(connection);
+        connection.has_lost = true;
+        next
+    }
+
     /// Switches to another source, if one is left and has a permit available.
     fn switch_source(&self, connection: &mut Connection) -> Next {
         if self.sources.is_empty() {
             self.queue().close();
+            self.changes.notify();
         }
         let Some((source, permit)) = self.sources.next_other(connection.source) else {
             return Next::Stop;
         };
-        *connection = self.connection(source, Some(permit));
+        *connection = Connection {
+            has_lost: connection.has_lost,
+            ..self.connection(source, HeldPermit::own(permit))
+        };
         Next::Continue
     }
 
@@ -352,13 +467,18 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
         body: impl AsyncRead + Unpin,
         complete: &Sender<()>,
     ) -> Result<(), Error> {
+        let rate_limits = self.rate_limits();
+        if !rate_limits.is_empty() {
+            // The first read may be delayed by the rate limit instead of the server.
+            self.queue().record_start(segment.id);
+        }
         let on_progress = |position| {
             self.queue().record_received(segment.id, position);
             (self.on_event)(Event::Progress {
                 downloaded: self.total - self.queue().missing(),
             });
         };
-        let body = Throttled::new(body, self.low_speed_limit(), self.rate_limits());
+        let body = Throttled::new(body, self.low_speed_limit(), rate_limits);
         let mut body = BodyCopy::new(body, segment.start, on_progress);
         let mut buffer = vec![0; BUFFER_LEN];
         let mut copied = 0;

@@ -22,6 +22,27 @@ struct Segment {
     received: u64,
     /// End of the body that fills the segment, while there is one.
     body_end: Option<u64>,
+    response: ResponseState,
+}
+
+/// State of the response that fills a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ResponseState {
+    Awaited,
+    /// Late: another connection may take the segment.
+    Late,
+    Started,
+}
+
+/// Result of marking a segment as late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LateSegment {
+    /// The first byte has been received: it is not late.
+    Started,
+    /// Another connection may take it.
+    Available,
+    /// Another connection has taken it.
+    Taken,
 }
 
 /// Segment assigned to a connection.
@@ -55,6 +76,7 @@ impl SegmentQueue {
             end: gap.end,
             received: gap.start,
             body_end: None,
+            response: ResponseState::Awaited,
         };
         Self {
             segments: (0..).zip(gaps).map(segment).collect(),
@@ -77,8 +99,8 @@ impl SegmentQueue {
         Some(segment.assignment())
     }
 
-    /// Acquires an available segment, or else the second half of the largest one. Returns `None`
-    /// if the halves would be too small, or if the queue is closed.
+    /// Acquires an available segment, or else a late one, or else the second half of the largest
+    /// one. Returns `None` if the halves would be too small, or if the queue is closed.
     pub(crate) fn acquire(&mut self) -> Option<Assignment> {
         if self.is_closed {
             return None;
@@ -86,11 +108,43 @@ impl SegmentQueue {
         let is_available = |segment: &Segment| segment.body_end.is_none();
         let index = match self.segments.iter().position(is_available) {
             Some(index) => index,
-            None => self.split_largest()?,
+            None => match self.take_late() {
+                Some(index) => index,
+                None => self.split_largest()?,
+            },
         };
         let segment = &mut self.segments[index];
         segment.body_end = Some(segment.end);
+        segment.response = ResponseState::Awaited;
         Some(segment.assignment())
+    }
+
+    /// Takes a late segment from its connection, which no longer finds it under the old ID.
+    fn take_late(&mut self) -> Option<usize> {
+        let is_late = |segment: &Segment| segment.response == ResponseState::Late;
+        let index = self.segments.iter().position(is_late)?;
+        self.segments[index].id = self.next_id;
+        self.next_id += 1;
+        Some(index)
+    }
+
+    /// Marks a segment as late, unless its response has started.
+    pub(crate) fn mark_late(&mut self, id: u64) -> LateSegment {
+        match self.segments.iter_mut().find(|segment| segment.id == id) {
+            None => LateSegment::Taken,
+            Some(segment) if segment.response == ResponseState::Started => LateSegment::Started,
+            Some(segment) => {
+                segment.response = ResponseState::Late;
+                LateSegment::Available
+            }
+        }
+    }
+
+    /// Records that the response of a segment has started.
+    pub(crate) fn record_start(&mut self, id: u64) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
+            segment.response = ResponseState::Started;
+        }
     }
 
     fn split_largest(&mut self) -> Option<usize> {
@@ -113,6 +167,7 @@ impl SegmentQueue {
             end,
             received: start,
             body_end: None,
+            response: ResponseState::Awaited,
         };
         self.next_id += 1;
         self.segments.insert(largest + 1, second);
@@ -131,6 +186,7 @@ impl SegmentQueue {
     pub(crate) fn record_received(&mut self, id: u64, position: u64) {
         if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
             segment.received = position.clamp(segment.received, segment.end);
+            segment.response = ResponseState::Started;
         }
     }
 
@@ -153,6 +209,7 @@ impl SegmentQueue {
         if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
             segment.body_end = None;
             segment.received = segment.start;
+            segment.response = ResponseState::Awaited;
         }
         self.segments
             .retain(|segment| segment.start < segment.end || segment.body_end.is_some());
@@ -173,6 +230,11 @@ impl SegmentQueue {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Returns whether no segment will ever be available.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.is_closed || self.segments.is_empty()
     }
 
     /// Returns the number of bytes that were not received.
@@ -265,6 +327,43 @@ mod tests {
     }
 
     #[test]
+    fn late_segment_is_taken_completely() {
+        let mut queue = queue(100);
+        queue.record_received(0, 50);
+        let late = queue.acquire().unwrap();
+        assert_eq!(
+            late,
+            Assignment {
+                id: 1,
+                start: 400,
+                end: 800
+            }
+        );
+        assert_eq!(queue.mark_late(0), LateSegment::Started);
+        assert_eq!(queue.mark_late(late.id), LateSegment::Available);
+        assert_eq!(queue.acquire(), assignment(2, 400, 800));
+        assert_eq!(queue.mark_late(late.id), LateSegment::Taken);
+        assert_eq!(
+            (queue.remaining(late.id), queue.commit(late.id, 9)),
+            (0, (0, 0))
+        );
+        // The late connection changes nothing for the new one.
+        queue.record_received(late.id, 500);
+        queue.release(late.id);
+        assert_eq!((queue.remaining(2), queue.missing()), (400, 750));
+    }
+
+    #[test]
+    fn late_segment_that_starts_is_kept() {
+        let mut queue = queue(400);
+        let late = queue.acquire().unwrap();
+        queue.mark_late(late.id);
+        queue.record_start(late.id);
+        assert_eq!(queue.mark_late(late.id), LateSegment::Started);
+        assert_eq!(queue.acquire(), None);
+    }
+
+    #[test]
     fn released_segments_merge_in_any_order() {
         for order in [[1, 2, 3], [3, 2, 1], [2, 1, 3]] {
             let mut queue = queue(100);
@@ -290,6 +389,11 @@ mod tests {
             let mut active = vec![];
             active.extend(queue.acquire_first(99).map(|segment| segment.id));
             while queue.missing() > 0 {
+                if let Some(&id) = random.choice(&active)
+                    && random.u8(..8) == 0
+                {
+                    queue.mark_late(id);
+                }
                 if active.is_empty() || random.u8(..4) == 0 {
                     active.extend(queue.acquire().map(|segment| segment.id));
                 }

@@ -108,17 +108,20 @@ impl<'a> SourceSet<'a> {
         self.find(index, self.0.len() - 1)
     }
 
+    /// Returns a permit for a connection to the source `index`, if the source is in use and a
+    /// permit is available.
+    pub(crate) fn try_acquire(&self, index: usize) -> Option<ConnectionPermit> {
+        let source = &self.0[index];
+        if source.is_removed.load(Ordering::Relaxed) {
+            return None;
+        }
+        source.request.context.hosts.try_acquire(source.server)
+    }
+
     fn find(&self, index: usize, count: usize) -> Option<(usize, ConnectionPermit)> {
         (1..=count)
             .map(|step| (index + step) % self.0.len())
-            .find_map(|next| {
-                let source = &self.0[next];
-                if source.is_removed.load(Ordering::Relaxed) {
-                    return None;
-                }
-                let hosts = &source.request.context.hosts;
-                Some((next, hosts.try_acquire(source.server)?))
-            })
+            .find_map(|next| Some((next, self.try_acquire(next)?)))
     }
 
     /// Removes a source; it is not used again.

@@ -168,7 +168,9 @@ fn server_without_ranges_uses_the_first_connection() {
             .header("ETag", ETAG)
             .throttled(64 << 10, PAUSE),
     });
-    // Each other connection is tried with If-Range and without it.
+    // Each other connection is tried once. If the first one has received its segment before they
+    // are answered, it tries one range too, and the file is requested again, with If-Range and
+    // without it.
     assert!(server.requests().len() <= 7, "{}", server.requests().len());
 }
 
@@ -298,6 +300,41 @@ fn interrupted_segment_resumes() {
         });
         assert!(server.requests().len() >= 5, "{broken}");
     }
+}
+
+#[test]
+fn silent_segments_are_taken_over() {
+    let body = seeded(1, LARGE);
+    for retry in ["--retry=0", "--retry=5"] {
+        let folder = Folder::new();
+        // The seven further connections are accepted, but not answered.
+        let server = serve(&body, |number, _, response| match number {
+            1..8 => response.delayed(Duration::from_secs(90)),
+            _ => response,
+        });
+        let start = Instant::now();
+        split(&folder, &server, &["-s8", retry]).code(0).prints("");
+        let elapsed = start.elapsed();
+        assert_exact(&folder, &body);
+        assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+        // Each of their segments is requested again, without further attempts on them.
+        let requests = server.requests().len();
+        assert!((9..40).contains(&requests), "{requests}");
+    }
+}
+
+#[test]
+fn slow_first_byte_is_awaited_if_no_connection_is_idle() {
+    let body = seeded(1, LARGE);
+    let folder = Folder::new();
+    // The first connection is busy when the other one starts, after the time limit.
+    let server = serve(&body, |number, _, response| match number {
+        0 => response.throttled(LARGE / 100, Duration::from_millis(100)),
+        _ => response.delayed(Duration::from_millis(3500)),
+    });
+    split(&folder, &server, &["-s2"]).code(0).prints("");
+    assert_exact(&folder, &body);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]

@@ -100,6 +100,8 @@ struct SourceState {
     expired_redirect: ExpiredRedirect,
     /// URL of the last response.
     server: Option<Url>,
+    /// Time that the last response took.
+    response_time: Duration,
 }
 
 impl SourceState {
@@ -109,6 +111,7 @@ impl SourceState {
             range_support: RangeSupport::Assumed,
             expired_redirect: ExpiredRedirect::NotSeen,
             server: None,
+            response_time: Duration::ZERO,
         }
     }
 }
@@ -332,6 +335,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 status: response.status(),
             });
             self.source.server = Some(chain.url().clone());
+            self.source.response_time = response.response_time();
             let meta = ResponseMeta::new(response.status(), response.length(), |name| {
                 response.header(name)
             });

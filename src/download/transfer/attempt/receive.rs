@@ -67,7 +67,14 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
             mirrors,
             checksum.is_some(),
         );
-        ParallelTransfer::new(sources, checksum, validators, &self.sink, &self.on_event)
+        ParallelTransfer::new(
+            sources,
+            checksum,
+            validators,
+            &self.sink,
+            self.source.response_time,
+            &self.on_event,
+        )
     }
 
     /// Returns whether segments can be written at their offsets.
