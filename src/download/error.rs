@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::download::http::{BasicAuthError, HttpError};
+use crate::download::http::{BasicAuthError, HttpError, redact_query};
 use crate::download::request::headers::HeaderError;
 use crate::download::request::status;
 use crate::download::store::checksum::{Algorithm, ChecksumError};
@@ -13,9 +13,10 @@ use crate::escape::Escaped;
 
 /// Item that was not downloaded.
 #[derive(Debug, thiserror::Error)]
-#[error("download {}", Escaped(url.as_bytes()))]
+#[error("download {}", Escaped(redact_query(url).as_bytes()))]
 pub struct FailedItem {
-    /// The first URL, or the text that is not a URL. Passwords are masked.
+    /// The first URL, or the text that is not a URL. Passwords are masked. The query, which may be
+    /// secret, is complete here and omitted from the error text.
     pub url: String,
     /// The cause.
     pub source: Error,

@@ -57,6 +57,7 @@ pub use config::{
 };
 pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
 pub use event::{Event, Observer};
+pub use http::redact_query;
 pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};

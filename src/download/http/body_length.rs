@@ -4,6 +4,7 @@ use super::chunked::ChunkedDecoder;
 use super::error::ProtocolError;
 use super::response_head::ResponseHead;
 use crate::escape::Escaped;
+use crate::units::parse_digits;
 
 /// Remaining length of a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,14 +138,6 @@ fn content_length(head: &ResponseHead) -> Result<Option<u64>, ProtocolError> {
         }
     }
     Ok(length)
-}
-
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    // `parse` accepts a leading `+`, which is invalid here.
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -84,19 +84,18 @@ async fn tunnel(
 }
 
 fn request(proxy: &Proxy, to: &Endpoint) -> String {
-    let basic_auth = proxy.basic_auth.as_ref();
-    let basic_auth =
-        basic_auth.map(|basic_auth| format!("Proxy-Authorization: {}\r\n", basic_auth.to_basic()));
+    let authorization = proxy.authorization();
+    let authorization = authorization.map(|value| format!("Proxy-Authorization: {value}\r\n"));
     format!(
         "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n",
-        basic_auth.unwrap_or_default()
+        authorization.unwrap_or_default()
     )
 }
 
 impl Proxy {
     /// Returns the error for a proxy that requires authentication.
     pub(super) fn auth_error(&self) -> ProxyError {
-        match self.basic_auth {
+        match self.authorization() {
             None => ProxyError::AuthRequired,
             Some(_) => ProxyError::AuthRejected,
         }

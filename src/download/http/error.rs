@@ -1,5 +1,6 @@
 //! Errors of requests, proxies and the HTTP protocol.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -339,6 +340,16 @@ pub(in crate::download) fn redact_url(url: &Url) -> String {
     format!("{}{query}", Escaped(plain.concat().as_bytes()))
 }
 
+/// Returns the text of a URL without its fragment, and with an ellipsis instead of its query: that
+/// of a signed link is a secret. The text need not be a valid URL.
+pub fn redact_query(url: &str) -> Cow<'_, str> {
+    match url.find(['?', '#']) {
+        Some(at) if url[at..].starts_with('?') => format!("{}?…", &url[..at]).into(),
+        Some(at) => url[..at].into(),
+        None => url.into(),
+    }
+}
+
 impl From<HttpError> for io::Error {
     fn from(error: HttpError) -> Self {
         let kind = match &error {
@@ -405,6 +416,14 @@ mod tests {
             ("http://[::1]:1/x?token=secret#part", "http://[::1]:1/x?…"),
         ] {
             assert_eq!(redact_url(&url.parse().unwrap()), text);
+        }
+        for (text, redacted) in [
+            ("http://h/x?token=secret#secret", "http://h/x?…"),
+            ("http://h/x#secret?secret", "http://h/x"),
+            ("no URL?secret", "no URL?…"),
+            ("http://h/x", "http://h/x"),
+        ] {
+            assert_eq!(redact_query(text), redacted);
         }
         let long = format!("http://h/{}", "x".repeat(1000));
         assert!(redact_url(&long.parse().unwrap()).len() < 300);

@@ -44,8 +44,9 @@ pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use client::Client;
 pub use config::ClientConfig;
 pub(super) use error::redact_url;
-pub use error::{HttpError, ProtocolError, ProxyError};
+pub use error::{HttpError, ProtocolError, ProxyError, redact_query};
 pub use proxy::{NoProxy, ParseProxyError, Proxies, Proxy};
+pub(super) use request::is_token;
 pub use response::Response;
 /// The version of surf whose clients use [`Transport`].
 pub use surf;

@@ -12,6 +12,9 @@ use crate::escape::Escaped;
 /// Length from which a body is announced with `Expect: 100-continue`, as in curl.
 const MIN_EXPECT_LEN: u64 = 1024 * 1024;
 
+/// Field with the credentials for a proxy (RFC 9110 section 11.7.2).
+pub(super) const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
+
 /// Framing of a request body (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestLength {
@@ -83,7 +86,7 @@ struct Given {
 impl RequestParts<'_> {
     /// Encodes the head. `Host`, `User-Agent`, `Accept` and `Accept-Encoding` are added unless
     /// given; user and password in the URL are not sent. A request to a proxy uses the absolute
-    /// form (RFC 9112 section 3.2.2) and `Proxy-Authorization`.
+    /// form (RFC 9112 section 3.2.2) and `Proxy-Authorization`, which no other request contains.
     ///
     /// `Content-Length`, `Transfer-Encoding` and `Expect` are derived from the body. Given ones
     /// must agree with it: a server that reads another length takes a part of the body for the
@@ -115,12 +118,13 @@ impl RequestParts<'_> {
             }
         }
         for (name, value) in self.fields {
-            if !is_derived(name) {
+            // That of the proxy is written below; an origin must not receive it.
+            if !is_derived(name) && !name.eq_ignore_ascii_case(PROXY_AUTHORIZATION) {
                 write_field(&mut head, name, value);
             }
         }
-        if let Some(basic_auth) = self.proxy.and_then(|proxy| proxy.basic_auth.as_ref()) {
-            write_field(&mut head, "Proxy-Authorization", &basic_auth.to_basic());
+        if let Some(authorization) = self.proxy.and_then(Proxy::authorization) {
+            write_field(&mut head, PROXY_AUTHORIZATION, &authorization);
         }
         match self.length {
             RequestLength::NoBody => {}
@@ -274,15 +278,19 @@ fn invalid(name: &str, problem: &'static str) -> HttpError {
     }
 }
 
+/// Returns whether a byte is a token character (RFC 9110 section 5.6.2).
+pub(in crate::download) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Validates the syntax of a header (RFC 9110 sections 5.1 and 5.5).
 ///
 /// # Errors
 ///
 /// [`HttpError::InvalidHeader`] if it is invalid.
 pub(super) fn validate_header(name: &str, value: &str) -> Result<(), HttpError> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
-    if name.is_empty() || !name.bytes().all(token) {
+    if name.is_empty() || !name.bytes().all(is_token) {
         Err(invalid(name, "invalid header name"))
     } else if value.bytes().any(control) {
         Err(invalid(name, "control character in the value"))

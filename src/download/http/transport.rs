@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_client::http_types::headers::HeaderValue;
+use http_client::http_types::headers::{HeaderValue, HeaderValues};
 use http_client::http_types::{Method, StatusCode, Version};
 use http_client::{Body as HttpTypesBody, Config, Error, HttpClient, async_trait};
 use http_client::{Request, Response as HttpTypesResponse};
@@ -19,7 +19,9 @@ use super::connection::{Connection, Stream};
 use super::error::{HttpError, ProxyError, RoundTripError};
 use super::pool::{Origin, Pool, PoolKey};
 use super::proxy::{Kind, Proxy};
-use super::request::{Expectation, RequestHead, RequestLength, RequestParts, validate_header};
+use super::request::{
+    Expectation, PROXY_AUTHORIZATION, RequestHead, RequestLength, RequestParts, validate_header,
+};
 use super::request_body::RequestBody;
 use super::response::Response;
 use super::round_trip::{ConnectionWithHead, Upload, round_trip, upload};
@@ -69,7 +71,7 @@ pub(super) struct RawRequest(pub(super) Vec<(String, String)>);
 /// - Methods: all of http-types except CONNECT (RFC 9110 section 9.3.6) and PRI.
 /// - Headers: those of the request in alphabetical order, after `Host`, `User-Agent`, `Accept` and
 ///   `Accept-Encoding: identity`, which are added unless given. User and password in the URL are
-///   not sent.
+///   not sent. `Proxy-Authorization` is sent to an HTTP proxy only, instead of its credentials.
 /// - Body: `Content-Length` if its length is known, otherwise chunked (RFC 9112 section 6). A body
 ///   shorter than its length is an error; http-types cuts a longer one. Trailers are not sent.
 /// - `Content-Length` and `Transfer-Encoding` headers must agree with the body, `Connection` may
@@ -187,6 +189,9 @@ impl Transport {
         let url = request.url();
         let origin = origin_of(url).ok_or(HttpError::UnsupportedUrl)?;
         let proxy = self.config.proxies.for_url(url).cloned();
+        // Part of the key: a connection is not reused with other credentials for the proxy.
+        let authorization = given_proxy_authorization(&request);
+        let proxy = proxy.map(|proxy| proxy.with_authorization(authorization));
         let key = PoolKey { origin, proxy };
         let length = RequestLength::new(request.method(), request.len());
         let head = self.encode(&request, &key, length, Expectation::Auto)?;
@@ -437,6 +442,18 @@ fn into_http_types(response: Response) -> HttpTypesResponse {
     }
     converted.ext_mut().insert(head);
     converted
+}
+
+/// Returns the value of `Proxy-Authorization` in the fields of a request.
+fn given_proxy_authorization(request: &Request) -> Option<&str> {
+    let raw = request.ext().get::<RawRequest>();
+    let mut raw = raw.iter().flat_map(|RawRequest(fields)| fields);
+    match raw.find(|(name, _)| name.eq_ignore_ascii_case(PROXY_AUTHORIZATION)) {
+        Some((_, value)) => Some(value),
+        None => request
+            .header(PROXY_AUTHORIZATION)
+            .map(|values: &HeaderValues| values.last().as_str()),
+    }
 }
 
 fn failed(proxy: &Proxy, source: ProxyError) -> HttpError {

@@ -147,7 +147,7 @@ fn after_scheme(text: &str) -> usize {
 }
 
 /// Replaces the user name and password of a text by `***`, even if it is not a URL.
-fn mask_userinfo(text: &str) -> String {
+pub(crate) fn mask_userinfo(text: &str) -> String {
     let (scheme, rest) = text.split_at(after_scheme(text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rfind('@') {

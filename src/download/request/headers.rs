@@ -3,6 +3,8 @@
 
 use std::str::FromStr;
 
+use crate::download::http::is_token;
+
 /// Fields that control message framing or the requested range. The downloader sets them itself,
 /// and would misinterpret the response to other values.
 const RESERVED: [&str; 8] = [
@@ -65,11 +67,12 @@ impl Header {
     }
 }
 
-/// Returns whether a field of this name contains a credential. Such fields are only sent to the
-/// first origin.
+/// Returns whether a field of this name contains a credential for an origin. Such fields are only
+/// sent to the first origin.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    // It is sent to the proxy only, for requests to any origin.
+    name != "proxy-authorization" && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 impl FromStr for Header {
@@ -106,11 +109,6 @@ impl std::fmt::Debug for Header {
 
 pub(crate) fn is_value(text: &str) -> bool {
     !text.chars().any(|c| c.is_ascii_control() && c != '\t')
-}
-
-/// Returns whether a byte is a token character (RFC 9110 section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -156,7 +154,6 @@ mod tests {
             "Authorization",
             "cookie",
             "Cookie2",
-            "Proxy-Authorization",
             "X-Api-Key",
             "PRIVATE-TOKEN",
             "X-Amz-Security-Token",
@@ -170,6 +167,8 @@ mod tests {
             "User-Agent",
             "X-Trace-Id",
             "Host",
+            // For the proxy, not for an origin.
+            "Proxy-Authorization",
         ] {
             assert!(!is_secret(name), "{name}");
         }

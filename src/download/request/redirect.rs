@@ -5,8 +5,8 @@ use url::Url;
 
 use crate::download::config::{Config, HttpsDowngrade};
 use crate::download::error::{Error, RedirectError};
-use crate::download::http::{BasicAuth, redact_url};
-use crate::download::input::item::Source;
+use crate::download::http::{BasicAuth, redact_query, redact_url};
+use crate::download::input::item::{Source, mask_userinfo};
 use crate::download::request::credentials::Scope;
 use crate::download::request::headers::{Header, is_secret};
 use crate::escape::Escaped;
@@ -121,7 +121,8 @@ impl RedirectChain {
         let location = location.ok_or(RedirectError::NoLocation)?;
         // Some servers send unescaped non-ASCII bytes.
         let location = percent_encode(location, CONTROLS).to_string();
-        let shortened = || Escaped(location.as_bytes()).to_string();
+        let redacted = mask_userinfo(&location);
+        let shortened = || Escaped(redact_query(&redacted).as_bytes()).to_string();
         let mut next = self
             .url
             .join(&location)

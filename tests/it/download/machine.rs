@@ -204,7 +204,7 @@ fn dry_run_prints_paths_and_creates_nothing() {
         "127.0.0.1:1/a?q",
     ];
     folder.myapp(line).run().code(0).silent().prints(
-        "http://127.0.0.1:1/a -> d/a.1\nhttps://127.0.0.1:1/a?q -> d/a.2\n\
+        "http://127.0.0.1:1/a -> d/a.1\nhttps://127.0.0.1:1/a?… -> d/a.2\n\
          http://127.0.0.1:1/b -> d/x/y\nhttp://127.0.0.1:1/c -> d/z/c\n",
     );
     assert_eq!(folder.names(), ["d", "list"]);

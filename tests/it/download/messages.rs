@@ -110,6 +110,57 @@ fn control_characters_of_servers_are_escaped() {
 }
 
 #[test]
+fn queries_of_urls_are_hidden() {
+    let folder = Folder::new();
+    let server = Server::with_paths([
+        ("/f?secret", Response::body("f")),
+        (
+            "/r?secret",
+            Response::redirect(302, "ftp://a/?secret#secret"),
+        ),
+        ("/l?secret", Response::redirect(302, "http://[/?secret")),
+    ]);
+    let [f, r, l, missing] =
+        ["/f", "/r", "/l", "/missing"].map(|path| server.url(path) + "?secret#secret");
+    let checksums = server.url("/f?secret");
+    let bad = "http://127.0.0.1:x/?secret#secret";
+    let urls = [&f, &r, &l, &missing, bad, "http://127.0.0.1:1/#secret"];
+    for arguments in [
+        &[][..],
+        &["-vv"],
+        &["--dry-run"],
+        &["-o-", "-j1"],
+        &["--checksums", &checksums],
+    ] {
+        let urls = if arguments.contains(&"-o-") {
+            &urls[3..4]
+        } else {
+            &urls[..]
+        };
+        let line = [&["download", "--retry", "0"], arguments, urls].concat();
+        let ran = folder.myapp(line).env("MYAPP_LOG", "trace").run();
+        for output in [&ran.text(), &ran.stderr] {
+            assert!(!output.contains("secret"), "{arguments:?}: {output}");
+        }
+        if arguments.is_empty() {
+            ran.says(&format!("download {}?…", server.url("/missing")))
+                .says(&format!("  {}?…: HTTP status 404", server.url("/missing")));
+        } else if arguments == ["--dry-run"] {
+            let planned = format!("{}?… -> missing\n", server.url("/missing"));
+            assert!(ran.text().contains(&planned), "{}", ran.text());
+        }
+    }
+    // Machines need the complete URL.
+    let line = ["download", "--json", "--retry", "0", &missing];
+    let ran = folder.myapp(line).run();
+    assert!(
+        ran.text().contains("/missing?secret#secret"),
+        "{}",
+        ran.text()
+    );
+}
+
+#[test]
 fn events_are_consistent_after_failures() {
     let folder = Folder::new();
     let server = Server::with_paths([

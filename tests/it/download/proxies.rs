@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::https;
-use crate::harness::http::{Response, Server};
+use crate::harness::http::{Certificate, Response, Server};
 use crate::harness::ports::RefusingPort;
 use crate::harness::{Folder, Program, RunOutput};
 
@@ -180,6 +180,75 @@ fn https_uses_a_connect_tunnel() {
         *head,
         format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{AUTHORIZATION}\r\n\r\n")
     );
+}
+
+/// Starts a proxy that redirects requests for `a.invalid` to `b.invalid`.
+fn redirecting_proxy() -> Proxy {
+    Proxy::serve(|mut stream, record| {
+        while let Some(head) = read_head(&mut stream) {
+            record(head.clone());
+            let is_first = head.contains("http://a.invalid/");
+            let response: &[u8] = if is_first {
+                b"HTTP/1.1 302 Found\r\nLocation: http://b.invalid/\r\nContent-Length: 0\r\n\r\n"
+            } else {
+                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+            };
+            stream.write_all(response).ok()?;
+        }
+        Some(())
+    })
+}
+
+#[test]
+fn proxy_authorization_header_goes_to_the_proxy_only() {
+    // Also after a redirect to another origin, and instead of the password in the URL.
+    let proxy = redirecting_proxy();
+    for login in ["//", "//other:password@"] {
+        let named = proxy.url("http").replace("//", login);
+        let line = ["--proxy", &named, "-H", AUTHORIZATION, "http://a.invalid/"];
+        fetch(&line).code(0).prints("good");
+    }
+    let heads = proxy.requests();
+    assert_eq!(heads.len(), 4);
+    for head in heads {
+        assert_eq!(head.matches("Proxy-Authorization").count(), 1, "{head}");
+        assert!(head.contains(AUTHORIZATION), "{head}");
+    }
+
+    let folder = Folder::new();
+    let proxy = http_proxy();
+    let named = proxy.url("http");
+    let certificate = Certificate::of(&["127.0.0.1"]);
+    folder.write("ca.pem", &certificate.pem);
+    let server = Server::start_tls(&certificate, |_| ok());
+    let url = server.url("/f");
+    let line = ["--cacert", "ca.pem", "--proxy", &named, "-H", AUTHORIZATION];
+    let run = program(&folder, &[&line[..], &[&url]].concat()).run();
+    run.code(0).prints("good");
+    let [head] = &proxy.requests()[..] else {
+        panic!("{:?}", proxy.requests())
+    };
+    assert!(head.starts_with("CONNECT ") && head.contains(AUTHORIZATION));
+    assert_eq!(server.requests()[0].field("Proxy-Authorization"), None);
+}
+
+#[test]
+fn origin_never_receives_proxy_authorization() {
+    let socks = socks_proxy();
+    let named = socks.url("socks5").replace("//", "//user:secret@");
+    let target = Server::with_paths([("/g", ok())]);
+    let server = Server::with_paths([
+        ("/e", Response::redirect(302, "/f")),
+        ("/f", Response::redirect(302, target.url("/g"))),
+    ]);
+    let url = server.url("/e");
+    for line in [&[][..], &["--location-trusted"], &["--proxy", &named]] {
+        let line = [&["-H", AUTHORIZATION], line, &[&url]].concat();
+        fetch(&line).code(0).prints("good");
+    }
+    for request in [server.requests(), target.requests()].concat() {
+        assert_eq!(request.field("Proxy-Authorization"), None, "{request:?}");
+    }
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Proxy {
     pub(super) kind: Kind,
     pub(super) address: Endpoint,
     pub(super) basic_auth: Option<BasicAuth>,
+    /// Value of `Proxy-Authorization` in the fields of a request.
+    given_authorization: Option<String>,
 }
 
 /// Proxy protocol.
@@ -79,6 +81,26 @@ pub enum ParseProxyError {
     /// The user name or password exceeds the SOCKS5 limit of 255 bytes (RFC 1929 section 2).
     #[error("a user name or password for SOCKS5 is longer than 255 bytes")]
     TooLong,
+}
+
+impl Proxy {
+    /// Returns the proxy with a value of `Proxy-Authorization` that replaces the own credentials.
+    /// SOCKS has no such field.
+    pub(super) fn with_authorization(self, given: Option<&str>) -> Self {
+        match self.kind {
+            Kind::Http => Self {
+                given_authorization: given.map(str::to_owned),
+                ..self
+            },
+            Kind::Socks5 | Kind::Socks5h => self,
+        }
+    }
+
+    /// Returns the value of `Proxy-Authorization`.
+    pub(super) fn authorization(&self) -> Option<String> {
+        let own = || self.basic_auth.as_ref().map(BasicAuth::to_basic);
+        self.given_authorization.clone().or_else(own)
+    }
 }
 
 impl FromStr for Proxy {
@@ -114,6 +136,7 @@ impl FromStr for Proxy {
             kind,
             address,
             basic_auth,
+            given_authorization: None,
         })
     }
 }
@@ -131,12 +154,8 @@ impl fmt::Display for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let basic_auth = if self.basic_auth.is_some() {
-            " ***"
-        } else {
-            ""
-        };
-        write!(f, "{self}{basic_auth}")
+        let has_secret = self.basic_auth.is_some() || self.given_authorization.is_some();
+        write!(f, "{self}{}", if has_secret { " ***" } else { "" })
     }
 }
 
@@ -166,6 +185,9 @@ mod tests {
                 "{text}"
             );
         }
+        let given = Proxy::from_str("h").unwrap();
+        let given = given.with_authorization(Some("secret"));
+        assert_eq!(format!("{given:?}"), "http://h:1080 ***");
         let secret: Proxy = "http://secret:secret@h".parse().unwrap();
         assert_eq!(format!("{secret:?}"), "http://h:1080 ***");
     }

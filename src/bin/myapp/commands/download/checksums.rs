@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::anyhow;
 use clap::Args;
 use futures_lite::{future, stream};
-use myapp::download::{Checksum, ChecksumList, Config, Downloader, Item, Limits, Target};
+use myapp::download::{
+    Checksum, ChecksumList, Config, Downloader, Item, Limits, Source, Target, redact_query,
+};
 use myapp::escape::Escaped;
 use myapp::runtime;
 
@@ -34,8 +36,16 @@ impl ChecksumOptions {
         let Some(location) = &self.checksums else {
             return Ok(config);
         };
-        let context = || format!("read checksums from {}", Escaped(location.as_bytes()));
-        let text = if location.contains("://") {
+        let is_url = location.contains("://");
+        let context = || {
+            let shown = if is_url {
+                shown_url(location)
+            } else {
+                location.clone()
+            };
+            format!("read checksums from {}", Escaped(shown.as_bytes()))
+        };
+        let text = if is_url {
             fetch(location, &config)?
         } else {
             fs::read(location).map_err(|error| {
@@ -56,6 +66,14 @@ impl ChecksumOptions {
             checksums: Some(list),
             ..config
         })
+    }
+}
+
+/// Returns a URL without credentials and query.
+fn shown_url(url: &str) -> String {
+    match Source::parse(url) {
+        Ok(source) => redact_query(source.url.as_str()).into_owned(),
+        Err(failed) => redact_query(&failed.url).into_owned(),
     }
 }
 

@@ -27,7 +27,7 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::http::ClientConfig;
 use myapp::download::{
     Config, Downloader, Event, FailedItem, Header, HttpsDowngrade, Item, Limits, OutputPolicy,
-    PlannedDownload, RedirectPolicy, Report, Saved, Target,
+    PlannedDownload, RedirectPolicy, Report, Saved, Target, redact_query,
 };
 use myapp::escape::Escaped;
 use myapp::limits::shutdown;
@@ -378,7 +378,8 @@ async fn plan(
 
 fn planned_line(planned: &PlannedDownload) -> String {
     let PlannedDownload { url, path, skipped } = planned;
-    let url = Escaped(url.as_str().as_bytes());
+    let url = redact_query(url.as_str());
+    let url = Escaped(url.as_bytes());
     let path = path
         .as_deref()
         .map_or_else(|| "stdout".to_owned(), stderr::path);
@@ -391,7 +392,7 @@ fn show(progress: &Progress, number: u64, event: Event<'_>) {
     match event {
         Event::Started { url, path } => match path.and_then(Path::file_name) {
             Some(name) => progress.start_file(number, name.as_bytes()),
-            None => progress.start_file(number, url.as_str().as_bytes()),
+            None => progress.start_file(number, redact_query(url.as_str()).as_bytes()),
         },
         Event::BodyStarted { offset, total } => progress.start_body(number, offset, total),
         Event::Progress { downloaded } => progress.set_position(number, downloaded),
@@ -441,7 +442,8 @@ fn summary(report: &Report, interrupted: bool) -> String {
         text += "hint: -c resumes partial downloads\n";
     }
     for failed in report.failures.iter().take(MAX_FAILURES_LISTED) {
-        let url = Escaped(failed.url.as_bytes());
+        let url = redact_query(&failed.url);
+        let url = Escaped(url.as_bytes());
         text += &format!("  {url}: {}\n", failed.cause());
     }
     if report.failed > MAX_FAILURES_LISTED as u64 {
