@@ -311,6 +311,18 @@ pub enum LineError {
     /// The option is unknown.
     #[error("unknown option: an indented line is out=, dir=, checksum= or header=")]
     UnknownOption,
+    /// The URL has more options than the limit.
+    #[error("more than {limit} options for one URL")]
+    TooManyOptions {
+        /// The maximum number of options.
+        limit: usize,
+    },
+    /// The options of the URL are too long together.
+    #[error("more than {limit} bytes of options for one URL")]
+    OptionsTooLong {
+        /// The maximum total length in bytes.
+        limit: usize,
+    },
     /// The path leaves the output directory, starts with a hyphen or contains control characters.
     #[error("{0}= is not a plain path inside the output directory")]
     InvalidPath(&'static str),

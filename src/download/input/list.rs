@@ -42,6 +42,14 @@ pub struct List {
     shard: Option<Shard>,
     line: u64,
     last: Last,
+    options: OptionsSize,
+}
+
+/// Size of the options of one item.
+#[derive(Debug, Default)]
+struct OptionsSize {
+    count: usize,
+    len: usize,
 }
 
 /// Last parsed item.
@@ -60,6 +68,13 @@ impl List {
     /// Maximum length of a line in bytes, without its end.
     pub const MAX_LINE_LEN: usize = 64 * 1024;
 
+    /// Maximum number of options of one item.
+    pub const MAX_OPTIONS: usize = 1000;
+
+    /// Maximum length of the options of one item in bytes, together. No common server accepts a
+    /// head of that length.
+    pub const MAX_OPTIONS_LEN: usize = 256 * 1024;
+
     /// Creates an empty list. Errors contain its name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -67,6 +82,7 @@ impl List {
             shard: None,
             line: 0,
             last: Last::None,
+            options: OptionsSize::default(),
         }
     }
 
@@ -93,6 +109,7 @@ impl List {
             Some(b' ' | b'\t') => self.option(line),
             Some(_) => {
                 let before = self.flush();
+                self.options = OptionsSize::default();
                 let item = self.item(line).map(Box::new);
                 self.last = item.map_or(Last::OtherShard, Last::Open);
                 before
@@ -158,9 +175,11 @@ impl List {
                 late
             }
             Last::Open(item) => {
+                let fits = self.options.add(line.len());
                 let item = item.and_then(|item| {
                     let url = item.source.url.to_string();
-                    let item = text(line).and_then(|text| with_option(item, text.trim_start()));
+                    let text = fits.and_then(|()| text(line));
+                    let item = text.and_then(|text| with_option(item, text.trim_start()));
                     item.map_err(|error| self.wrong(&url, error))
                 });
                 self.last = Last::Open(Box::new(item));
@@ -183,6 +202,25 @@ impl List {
             url: url.to_owned(),
             source,
         }
+    }
+}
+
+impl OptionsSize {
+    /// Adds an option. Each one is kept in memory until the item is complete.
+    fn add(&mut self, len: usize) -> Result<(), LineError> {
+        self.count += 1;
+        self.len += len;
+        if self.count > List::MAX_OPTIONS {
+            return Err(LineError::TooManyOptions {
+                limit: List::MAX_OPTIONS,
+            });
+        }
+        if self.len > List::MAX_OPTIONS_LEN {
+            return Err(LineError::OptionsTooLong {
+                limit: List::MAX_OPTIONS_LEN,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -444,6 +482,26 @@ mod tests {
             b" out=a\nhttp://a/",
             "line 1: option without a preceding URL",
         );
+    }
+
+    #[test]
+    fn options_of_one_item_are_bounded() {
+        let option = b" header=A: b\n";
+        let most = [&b"http://a/\n"[..], &option.repeat(List::MAX_OPTIONS)].concat();
+        assert!(read(&most)[0].is_ok());
+        // The limits apply to each item, and a failed item does not keep its options.
+        let twice = [&most[..], &most, option, option, b" out\nhttp://c/"].concat();
+        fails(
+            &twice,
+            "download http://a/: l, line 2003: more than 1000 options",
+        );
+        let items = read(&twice);
+        assert!(items.len() == 3 && items[0].is_ok() && items[2].is_ok());
+        let long = format!(
+            "http://a/\n{}",
+            format!(" header=A: {}\n", "b".repeat(60_000)).repeat(5)
+        );
+        fails(long.as_bytes(), "line 6: more than 262144 bytes of options");
     }
 
     #[test]

@@ -394,7 +394,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
 
     /// Decides whether a connection continues that did not receive a byte in time. It may use
     /// another source, once: two sources without a response would take segments from each other
-    /// without end.
+    /// again and again.
     fn replace_late(&self, connection: &mut Connection) -> Next {
         if connection.has_lost {
             return Next::Stop;

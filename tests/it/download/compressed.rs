@@ -93,6 +93,21 @@ fn decompression_bomb_stops_at_max_filesize() {
 }
 
 #[test]
+fn stacked_codings_without_output_stop_early() {
+    // 64 MB of empty gzip members.
+    let members = gzip(&gzip(b"").repeat(64_000_000 / gzip(b"").len()));
+    let (folder, ran) = fetch_f(encoded(members, "gzip, gzip"), &["--compressed"]);
+    ran.code(7)
+        .says("decompress: codings expand to too many bytes between them");
+    assert!(!folder.path("f").exists());
+    // Three codings are not decoded at all.
+    let body = gzip(&gzip(&gzip(b"text")));
+    let (folder, ran) = fetch_f(encoded(body.clone(), "gzip, gzip, gzip"), &["--compressed"]);
+    ran.code(0).says("saved undecoded");
+    assert_eq!(folder.read("f"), body);
+}
+
+#[test]
 fn corrupt_compressed_body_is_never_saved() {
     let whole = gzip(&seeded(2, LARGE));
     let mut flipped = whole.clone();

@@ -7,7 +7,7 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::http::{Response, Server};
-use crate::harness::{Folder, Running};
+use crate::harness::{Folder, Running, until};
 
 fn hex(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
@@ -185,6 +185,28 @@ fn long_list_is_streamed_in_bounded_memory() {
     running.close_stdin();
     running.wait().code(2).says("1 of 25001 files saved");
     assert!(peak < 32 << 10, "{peak} KiB");
+}
+
+#[test]
+fn endless_options_of_one_url_use_bounded_memory() {
+    let folder = Folder::new();
+    let server = server();
+    let mut running = folder.myapp(["download", "-i", "-"]).hold_stdin().start();
+    let option = format!(" header=X-Option: {}\n", "x".repeat(1000));
+    let options = option.repeat(64_000);
+    // One write: after a pause the URL would be fetched without the later options.
+    running.write(format!(
+        "{}\n{options}{}\n",
+        server.url("/a"),
+        server.url("/b")
+    ));
+    until(|| folder.path("b").exists());
+    let memory = running.peak_memory();
+    running.close_stdin();
+    running.wait().code(2).says("bytes of options for one URL");
+    assert!(memory < 40 << 20, "{memory} bytes");
+    assert_eq!(folder.names(), ["b"]);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
