@@ -28,7 +28,7 @@ use crate::download::request::send::range_headers;
 use crate::download::store::sink::FileSink;
 use crate::download::transfer::changes::Changes;
 use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Validators, classify};
-use crate::download::transfer::retry::{RetryDecision, RetryState};
+use crate::download::transfer::retry::{RetryDecision, RetryState, StoredBytes};
 use crate::download::transfer::segment_queue::{Assignment, LateSegment, SegmentQueue};
 use crate::download::transfer::sources::SourceSet;
 use crate::error_chain::ErrorChain;
@@ -506,11 +506,27 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
             }
             match end {
                 None => {}
-                Some(Ok(())) if copied == 0 => return Err(Error::EmptyRangeResponse),
-                Some(Ok(())) => return Ok(()),
+                Some(Ok(())) => return self.check_progress(segment, copied),
                 Some(Err(error)) => return Err(CopyError::Read(error).into_error(self.sink)),
             }
         }
+    }
+
+    /// Returns an error if the body of a segment was too short to count as progress, which bounds
+    /// the number of requests.
+    fn check_progress(&self, segment: Assignment, copied: u64) -> Result<(), Error> {
+        let stored = |count| StoredBytes {
+            count,
+            total: Some(segment.end - segment.start),
+            restarts: 0,
+        };
+        if self.queue().remaining(segment.id) == 0 || stored(copied).is_progress_since(&stored(0)) {
+            return Ok(());
+        }
+        Err(match copied {
+            0 => Error::EmptyRangeResponse,
+            count => Error::ShortRangeResponse { count },
+        })
     }
 
     /// Returns the limit for one connection: the configured one applies to their sum.

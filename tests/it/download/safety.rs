@@ -190,3 +190,33 @@ fn file_larger_than_the_disk_fails_at_once() {
     assert_eq!(server.requests().len(), 1);
     assert!(folder.names().is_empty());
 }
+
+/// Regression: one-byte responses caused an unlimited number of requests.
+#[test]
+fn one_byte_responses_to_segments_are_bounded() {
+    let folder = Folder::new();
+    let body = seeded(1, LARGE);
+    let server = Server::start(move |request| match request.range_start() {
+        Some(start) => Response::part(&body, start, start + 1).header("ETag", "\"a\""),
+        None => request
+            .respond_with(&body, "\"a\"")
+            .throttled(64 << 10, Duration::from_millis(20))
+            .truncated_at(LARGE / 4),
+    });
+    let options = [
+        "-s",
+        "4",
+        "-k",
+        "1M",
+        "--retry",
+        "2",
+        "--retry-delay",
+        "1ms",
+    ];
+    let url = server.url("/f");
+    let line = [&["download"], &options[..], &[&url]].concat();
+    folder.myapp(line).run().code(4);
+    let requests = server.requests().len();
+    assert!(requests < 40, "{requests} requests");
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+}
