@@ -46,4 +46,4 @@ pub use load::udp_in_flight::MIN_DATAGRAM_LEN;
 pub use message::{MAX_MESSAGE_LEN, Message, MessageError, Reply, trim_newline};
 pub use payload::Payload;
 pub use report::{Failures, LoadReport, PingReport};
-pub use warnings::Warning;
+pub use warnings::{RateLimit, Warning};

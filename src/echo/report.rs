@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use crate::echo::error::{Error, Mismatch, Phase};
+use crate::echo::load::schedule::{DueMessages, Unsent};
 use crate::measure::latency::LatencyHistogram;
 use crate::measure::timeline::Timeline;
 
@@ -53,20 +54,37 @@ impl PingReport {
 pub struct LoadReport {
     /// Duration of the measurement.
     pub elapsed: Duration,
-    /// Number of messages sent.
+    /// Number of messages sent: `answered`, `mismatched`, `timeouts`, `lost` or `failed`.
     pub sent: u64,
+    /// Number of messages with a complete reply.
+    pub answered: u64,
+    /// Number of messages whose reply differs from them.
+    pub mismatched: u64,
+    /// Number of messages over a stream whose reply did not arrive in time.
+    pub timeouts: u64,
+    /// Number of messages over UDP whose reply did not arrive in time.
+    pub lost: u64,
+    /// Number of messages in flight when their connection ended, or whose own connection could not
+    /// be opened.
+    pub failed: u64,
+    /// Number of messages that were due and were not sent, because the run ended or their
+    /// connection was given up.
+    pub unsent: u64,
     /// Number of messages sent more than a millisecond later than possible.
     pub late_sends: u64,
     /// Connection setup times.
     pub connect: LatencyHistogram,
-    /// Times from the due time of each message to the end of its reply.
+    /// Times from the due time of each message to the end of its reply; without a reply, to its
+    /// timeout, the end of its connection or the end of the run.
     pub response: LatencyHistogram,
     /// Times from the sending of each message to the end of its reply.
     pub service: LatencyHistogram,
     /// Replies and failures over time.
     pub timeline: Timeline,
-    /// Number of messages over UDP whose reply did not arrive in time.
-    pub lost: u64,
+    /// Number of connections that replaced another one.
+    pub reconnects: u64,
+    /// Number of connections that failed and were not replaced.
+    pub given_up: u64,
     /// Number of duplicate replies over UDP.
     pub duplicates: u64,
     /// Number of replies over UDP that arrived after that of a later message.
@@ -80,6 +98,8 @@ pub struct LoadReport {
     /// Whether the sending threads slept while they waited.
     pub(crate) sender_slept: bool,
     pub(crate) last_reply: Option<Instant>,
+    /// Messages not sent when their connection was done.
+    pub(crate) leftovers: Vec<Unsent>,
     /// Time at which the last connection became inactive.
     pub(crate) ended: Option<Instant>,
 }
@@ -116,7 +136,15 @@ impl LoadReport {
     pub(crate) fn merge(&mut self, other: Self) {
         self.sent += other.sent;
         self.late_sends += other.late_sends;
+        self.answered += other.answered;
+        self.mismatched += other.mismatched;
+        self.timeouts += other.timeouts;
         self.lost += other.lost;
+        self.failed += other.failed;
+        self.unsent += other.unsent;
+        self.reconnects += other.reconnects;
+        self.given_up += other.given_up;
+        self.leftovers.extend(other.leftovers);
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
         self.connect.merge(&other.connect);
@@ -136,16 +164,36 @@ impl LoadReport {
         self.ended = self.ended.max(other.ended);
     }
 
-    /// Returns the number of answered messages.
-    pub fn answered(&self) -> u64 {
-        self.response.count()
+    /// Records messages that were due until the run ended at `stop`, and were not sent.
+    pub(crate) fn record_unsent(
+        &mut self,
+        measured_from: Instant,
+        due: DueMessages,
+        stop: Instant,
+    ) {
+        let DueMessages {
+            first,
+            interval,
+            count,
+        } = due;
+        self.unsent += count;
+        let others = Duration::from_secs_f64((count - 1) as f64 * interval / 1e9);
+        let shortest = stop.saturating_duration_since(first).saturating_sub(others);
+        self.response.record_evenly(shortest, interval, count);
+        let moment = first.saturating_duration_since(measured_from);
+        self.timeline.unsent_evenly(moment, interval, count);
+    }
+
+    /// Returns the number of messages that were due.
+    pub fn due(&self) -> u64 {
+        self.sent + self.unsent
     }
 
     /// Returns the number of answered messages per second.
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         if seconds > 0.0 {
-            self.answered() as f64 / seconds
+            self.answered as f64 / seconds
         } else {
             0.0
         }

@@ -27,7 +27,15 @@ pub enum Warning {
         requested: f64,
         /// Messages per second.
         reached: f64,
+        /// The probable cause.
+        cause: RateLimit,
     },
+    /// Number of messages that were due and were not sent.
+    Unsent(u64),
+    /// Number of messages over a stream whose reply did not arrive in time.
+    Timeouts(u64),
+    /// Number of connections that failed and were not replaced.
+    GivenUp(u64),
     /// This share of the messages, more than 1 %, was sent late by the client.
     LateSends(f64),
     /// The sending threads were busy for this share of their time, more than 90 %.
@@ -46,11 +54,25 @@ pub enum Warning {
     },
 }
 
+/// Probable cause of a rate that was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Connections failed or were given up.
+    Connections,
+    /// The sending threads sent late or had no time left.
+    Sender,
+    /// All connections waited for replies.
+    Replies,
+}
+
 impl Warning {
     /// Returns the stable identifier of the kind of warning, in snake case.
     pub fn code(&self) -> &'static str {
         match self {
             Self::RateNotReached { .. } => "rate_not_reached",
+            Self::Unsent(_) => "unsent",
+            Self::Timeouts(_) => "timeouts",
+            Self::GivenUp(_) => "connections_given_up",
             Self::LateSends(_) => "late_sends",
             Self::SenderBusy(_) => "sender_busy",
             Self::WakeupLatency => "wakeup_latency",
@@ -62,10 +84,23 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RateNotReached { requested, reached } => {
+            Self::RateNotReached {
+                requested, reached, ..
+            } => {
                 let missing = 100.0 * (1.0 - reached / requested);
                 write!(f, "rate not reached: {reached:.1} of {requested} ")?;
                 write!(f, "messages per second, {missing:.1}% below")
+            }
+            Self::Unsent(count) => {
+                write!(f, "{count} messages were due and were not sent; ")?;
+                f.write_str("their response times count until the end of the run")
+            }
+            Self::Timeouts(count) => {
+                write!(f, "{count} messages timed out; ")?;
+                f.write_str("their response times are at least the time limit")
+            }
+            Self::GivenUp(count) => {
+                write!(f, "{count} connections failed and were not replaced")
             }
             Self::LateSends(share) => {
                 let percent = 100.0 * share;
@@ -102,13 +137,29 @@ impl LoadReport {
         if let Some(requested) = requested
             && reached < MIN_RATE_SHARE * requested
         {
-            warnings.push(Warning::RateNotReached { requested, reached });
+            warnings.push(Warning::RateNotReached {
+                requested,
+                reached,
+                cause: self.rate_limit(),
+            });
         }
-        let late = self.late_sends as f64 / self.sent.max(1) as f64;
+        let counts = [
+            Warning::Unsent(self.unsent),
+            Warning::Timeouts(self.timeouts),
+            Warning::GivenUp(self.given_up),
+        ];
+        let is_some = |warning: &Warning| {
+            !matches!(
+                warning,
+                Warning::Unsent(0) | Warning::Timeouts(0) | Warning::GivenUp(0)
+            )
+        };
+        warnings.extend(counts.into_iter().filter(is_some));
+        let late = self.late_share();
         if late > MAX_LATE_SHARE {
             warnings.push(Warning::LateSends(late));
         }
-        if self.sender_cpu > MAX_SENDER_CPU && self.answered() > 0 {
+        if self.sender_cpu > MAX_SENDER_CPU && self.answered > 0 {
             warnings.push(Warning::SenderBusy(self.sender_cpu));
         }
         if self.has_wakeup_latency() {
@@ -116,6 +167,22 @@ impl LoadReport {
         }
         warnings.extend(self.too_few_replies());
         warnings
+    }
+
+    /// Returns the share of the messages that were sent late.
+    fn late_share(&self) -> f64 {
+        self.late_sends as f64 / self.sent.max(1) as f64
+    }
+
+    /// Returns the probable cause of a rate that was not reached.
+    fn rate_limit(&self) -> RateLimit {
+        if self.given_up > 0 || self.failed > 0 || self.reconnects > 0 {
+            RateLimit::Connections
+        } else if self.late_share() > MAX_LATE_SHARE || self.sender_cpu > MAX_SENDER_CPU {
+            RateLimit::Sender
+        } else {
+            RateLimit::Replies
+        }
     }
 
     /// Returns whether wake-ups are a considerable part of the times. A busy thread is already
@@ -131,7 +198,7 @@ impl LoadReport {
     }
 
     fn too_few_replies(&self) -> Option<Warning> {
-        let replies = self.answered();
+        let replies = self.answered;
         [("p90", 100), ("p99", 1_000), ("p99.9", 10_000)]
             .into_iter()
             .find(|(_, required)| (1..*required).contains(&replies))
@@ -151,6 +218,7 @@ mod tests {
         let elapsed = Duration::from_secs(seconds);
         let mut report = LoadReport {
             sent: answered,
+            answered,
             elapsed,
             ..LoadReport::default()
         };
@@ -174,7 +242,32 @@ mod tests {
         let requested = 2000.0;
         let slow = report(10_000, 10).warnings(Some(requested));
         let reached = 1000.0;
-        assert_eq!(slow, [Warning::RateNotReached { requested, reached }]);
+        let not_reached = |cause| Warning::RateNotReached {
+            requested,
+            reached,
+            cause,
+        };
+        assert_eq!(slow, [not_reached(RateLimit::Replies)]);
+        let down = LoadReport {
+            unsent: 3,
+            timeouts: 2,
+            given_up: 1,
+            ..report(10_000, 10)
+        };
+        let counts = [
+            Warning::Unsent(3),
+            Warning::Timeouts(2),
+            Warning::GivenUp(1),
+        ];
+        assert_eq!(down.warnings(None), counts);
+        let first = down.warnings(Some(requested))[0];
+        assert_eq!(first, not_reached(RateLimit::Connections));
+        let behind = LoadReport {
+            sender_cpu: 0.95,
+            ..report(10_000, 10)
+        };
+        let first = behind.warnings(Some(requested))[0];
+        assert_eq!(first, not_reached(RateLimit::Sender));
         let late = LoadReport {
             late_sends: 101,
             ..report(10_000, 10)
@@ -202,6 +295,7 @@ mod tests {
         let rate = Warning::RateNotReached {
             requested: 2000.0,
             reached: 1000.0,
+            cause: RateLimit::Replies,
         };
         assert_eq!(
             rate.to_string(),
@@ -214,6 +308,9 @@ mod tests {
         };
         for warning in [
             rate,
+            Warning::Unsent(1),
+            Warning::Timeouts(1),
+            Warning::GivenUp(1),
             Warning::LateSends(0.5),
             Warning::SenderBusy(0.95),
             Warning::WakeupLatency,

@@ -41,6 +41,26 @@ impl LatencyHistogram {
         self.0.saturating_record(nanos(duration));
     }
 
+    /// Records `count` durations: the shortest one, and each next one longer by `interval`
+    /// nanoseconds. The effort does not depend on the count.
+    pub(crate) fn record_evenly(&mut self, shortest: Duration, interval: f64, count: u64) {
+        let shortest = nanos(shortest);
+        let longest = nanos(MAX_DURATION);
+        let mut recorded = 0;
+        while recorded < count {
+            let value = (shortest as f64 + recorded as f64 * interval) as u64;
+            let value = value.min(longest);
+            let until = if value == longest {
+                count
+            } else {
+                let next = self.0.next_non_equivalent(value) - shortest;
+                ((next as f64 / interval).ceil() as u64).clamp(recorded + 1, count)
+            };
+            self.0.saturating_record_n(value, until - recorded);
+            recorded = until;
+        }
+    }
+
     /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.0.len()
@@ -213,6 +233,32 @@ mod tests {
             (merged.count(), merged.percentiles()),
             (3000, whole.percentiles())
         );
+    }
+
+    #[test]
+    fn evenly_spaced_durations_equal_single_ones() {
+        for (shortest, interval, count) in [
+            (0_u64, 1e6, 3000_u64),
+            (0, 0.3, 100_000),
+            (1_000_000, 12_345.678, 50_000),
+            (3_599_000_000_000, 1e6, 5000),
+            (7, 1.0, 1),
+            (7, 1.0, 0),
+        ] {
+            let mut single = LatencyHistogram::default();
+            for number in 0..count {
+                let nanos = (shortest as f64 + number as f64 * interval) as u64;
+                single.record(Duration::from_nanos(nanos));
+            }
+            let mut evenly = LatencyHistogram::default();
+            evenly.record_evenly(Duration::from_nanos(shortest), interval, count);
+            let values = |latency: &LatencyHistogram| (latency.count(), latency.percentiles());
+            assert_eq!(values(&evenly), values(&single), "{shortest}, {interval}");
+        }
+        let mut many = LatencyHistogram::default();
+        many.record_evenly(Duration::ZERO, 1e-9, u64::MAX);
+        many.record_evenly(Duration::from_secs(1), f64::MIN_POSITIVE, u64::MAX);
+        assert_eq!(many.count(), u64::MAX);
     }
 
     #[test]

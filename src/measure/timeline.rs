@@ -27,6 +27,10 @@ pub struct Bucket {
     pub failed: u64,
     /// The number of lost messages.
     pub lost: u64,
+    /// The number of messages that were due and were not sent.
+    pub unsent: u64,
+    /// The number of latencies of messages without a reply.
+    unanswered: u64,
     times: Histogram<u32>,
 }
 
@@ -51,6 +55,24 @@ impl Timeline {
             self.buckets.resize_with(index + 1, Bucket::default);
         }
         &mut self.buckets[index]
+    }
+
+    /// Counts `count` messages as unsent that were due from `first` on, `interval` nanoseconds
+    /// apart. The effort does not depend on the count.
+    pub(crate) fn unsent_evenly(&mut self, first: Duration, interval: f64, count: u64) {
+        let first = first.as_nanos() as f64;
+        let mut counted = 0;
+        while counted < count {
+            let nanos = (first + counted as f64 * interval) as u64;
+            // May double the width.
+            self.at(Duration::from_nanos(nanos));
+            let width = self.width.as_nanos() as f64;
+            let end = ((nanos as f64 / width).floor() + 1.0) * width;
+            let until = ((end - first) / interval).ceil() as u64;
+            let until = until.clamp(counted + 1, count);
+            self.at(Duration::from_nanos(nanos)).unsent += until - counted;
+            counted = until;
+        }
     }
 
     /// Adds the time series of another part of the same run.
@@ -102,6 +124,8 @@ impl Default for Bucket {
         Self {
             failed: 0,
             lost: 0,
+            unsent: 0,
+            unanswered: 0,
             times: times.expect("one digit"),
         }
     }
@@ -113,12 +137,18 @@ impl Bucket {
         self.times.saturating_record(nanos(time));
     }
 
-    /// Returns the number of replies.
-    pub fn count(&self) -> u64 {
-        self.times.len()
+    /// Records a message without a reply with the time that has passed.
+    pub fn unanswered(&mut self, time: Duration) {
+        self.answered(time);
+        self.unanswered += 1;
     }
 
-    /// Returns the latency at a quantile from 0 to 1, or `None` without replies.
+    /// Returns the number of replies.
+    pub fn count(&self) -> u64 {
+        self.times.len() - self.unanswered
+    }
+
+    /// Returns the latency at a quantile from 0 to 1, or `None` without any.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let nanos = self.times.value_at_quantile(share);
         (!self.times.is_empty()).then(|| Duration::from_nanos(self.times.median_equivalent(nanos)))
@@ -128,6 +158,8 @@ impl Bucket {
     pub fn merge(&mut self, other: &Self) {
         self.failed += other.failed;
         self.lost += other.lost;
+        self.unsent += other.unsent;
+        self.unanswered += other.unanswered;
         // Cannot fail: both have the same bounds.
         let _ = self.times.add(&other.times);
     }
@@ -136,6 +168,8 @@ impl Bucket {
     pub fn clear(&mut self) {
         self.failed = 0;
         self.lost = 0;
+        self.unsent = 0;
+        self.unanswered = 0;
         self.times.reset();
     }
 }
@@ -167,6 +201,21 @@ mod tests {
         }
         assert_eq!(counts(&timeline).iter().sum::<u64>(), 4);
         timeline.at(Duration::MAX).failed += 1;
+        assert!(timeline.buckets().len() <= MAX_BUCKETS);
+    }
+
+    #[test]
+    fn unsent_messages_are_counted_when_they_were_due() {
+        let mut timeline = Timeline::default();
+        timeline.unsent_evenly(5 * MILLI, 1e6, 12);
+        timeline.unsent_evenly(Duration::ZERO, 1e6, 5);
+        let unsent = |timeline: &Timeline| -> Vec<_> {
+            let buckets = timeline.buckets().iter();
+            buckets.map(|bucket| bucket.unsent).collect()
+        };
+        assert_eq!(unsent(&timeline), [10, 7]);
+        timeline.unsent_evenly(Duration::ZERO, 1e3, 10_000_000);
+        assert_eq!(unsent(&timeline).iter().sum::<u64>(), 10_000_017);
         assert!(timeline.buckets().len() <= MAX_BUCKETS);
     }
 

@@ -1,5 +1,6 @@
 //! `myapp echo`: messages.
 
+mod accounting;
 mod load;
 mod ping;
 mod raw;

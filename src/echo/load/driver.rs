@@ -40,6 +40,19 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
 }
 
+/// Reason why a message has no valid reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The reply differs.
+    Mismatched,
+    /// The reply did not arrive in time, over a stream.
+    TimedOut,
+    /// The reply did not arrive in time, over UDP.
+    Lost,
+    /// The connection ended.
+    Failed,
+}
+
 /// Progress of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Event {

@@ -83,6 +83,11 @@ impl<'a> InFlight<'a> {
         self.queue.oldest.as_ref()
     }
 
+    /// Removes the oldest message in flight.
+    pub(crate) fn take_oldest(&mut self) -> Option<Sent> {
+        self.queue.pop()
+    }
+
     /// Returns whether a complete reply has been received.
     pub(crate) fn has_received_reply(&self) -> bool {
         self.read >= self.payload.size()

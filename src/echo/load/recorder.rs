@@ -1,13 +1,17 @@
 //! Recorder of the statistics of one load thread.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::driver::Event;
+use super::driver::{Event, Sent, Unanswered};
+use super::schedule::{RunTimes, Unsent};
 use crate::echo::error::Error;
 use crate::echo::report::LoadReport;
 use crate::error_chain::ErrorChain;
+use crate::measure::latency::LatencyHistogram;
 use crate::measure::live::LiveStats;
 use crate::measure::timeline::Bucket;
 
@@ -18,9 +22,18 @@ const LIVE_UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Recorder {
     measured_from: Instant,
+    /// Whether the schedule has started.
+    started: bool,
+    /// Whether connections opened before `measured_from` count.
+    counts_early_connects: bool,
     /// Whether messages are sent when they are due, so that response and service times are equal.
     sends_when_due: bool,
+    /// Its response times are those of the replies.
     report: LoadReport,
+    /// Response times of messages without a valid reply.
+    unanswered: LatencyHistogram,
+    /// Whether any thread of the run has received a reply, with a delay.
+    has_replies: Arc<AtomicBool>,
     live: LiveStats,
     /// Counts not yet added to `live`.
     pending: Bucket,
@@ -28,16 +41,31 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Creates a recorder of messages due from `measured_from` on.
-    pub(crate) fn new(measured_from: Instant, sends_when_due: bool, live: LiveStats) -> Self {
+    /// Creates a recorder.
+    pub(crate) fn new(
+        counts_early_connects: bool,
+        sends_when_due: bool,
+        has_replies: Arc<AtomicBool>,
+        live: LiveStats,
+    ) -> Self {
         Self {
-            measured_from,
+            measured_from: Instant::now(),
+            started: false,
+            counts_early_connects,
             sends_when_due,
             report: LoadReport::default(),
+            unanswered: LatencyHistogram::default(),
+            has_replies,
             live,
             pending: Bucket::default(),
             last_update: Instant::now(),
         }
+    }
+
+    /// Sets the time from which messages are recorded.
+    pub(crate) fn start(&mut self, times: &RunTimes) {
+        self.started = true;
+        self.measured_from = times.measured_from;
     }
 
     /// Records the progress of a message.
@@ -62,10 +90,7 @@ impl Recorder {
                 self.pending.answered(response);
                 self.update_live(now);
             }
-            Event::Lost { sent, now } if sent.due >= self.measured_from => {
-                report.lost += 1;
-                report.timeline.at(now - self.measured_from).lost += 1;
-            }
+            Event::Lost { sent, now } => self.record_unanswered(sent, Unanswered::Lost, now),
             Event::OutOfOrder { sent } if sent.due >= self.measured_from => {
                 report.out_of_order += 1;
             }
@@ -74,9 +99,55 @@ impl Recorder {
         }
     }
 
+    /// Records a message without a valid reply, with the time that has passed.
+    pub(crate) fn record_unanswered(&mut self, sent: Sent, reason: Unanswered, now: Instant) {
+        if sent.due < self.measured_from {
+            return;
+        }
+        let report = &mut self.report;
+        let bucket = report.timeline.at(now - self.measured_from);
+        let response = now - sent.due;
+        self.unanswered.record(response);
+        bucket.unanswered(response);
+        match reason {
+            Unanswered::Mismatched => report.mismatched += 1,
+            Unanswered::TimedOut => report.timeouts += 1,
+            Unanswered::Failed => report.failed += 1,
+            Unanswered::Lost => {
+                report.lost += 1;
+                bucket.lost += 1;
+            }
+        }
+    }
+
+    /// Records a message that failed before it was sent, because its own connection could not be
+    /// opened.
+    pub(crate) fn record_skipped(&mut self, sent: Sent, now: Instant) {
+        self.report.sent += u64::from(sent.due >= self.measured_from);
+        self.record_unanswered(sent, Unanswered::Failed, now);
+    }
+
+    /// Records the messages not sent when their connection was done.
+    pub(crate) fn record_leftover(&mut self, unsent: Unsent) {
+        if unsent.count > 0 {
+            self.report.leftovers.push(unsent);
+        }
+    }
+
+    /// Records a connection that failed and is not replaced.
+    pub(crate) fn record_given_up(&mut self) {
+        self.report.given_up += 1;
+    }
+
+    /// Returns whether the run has received a reply. Those of other threads count with a delay.
+    pub(crate) fn has_replies(&self) -> bool {
+        self.report.response.count() > 0 || self.has_replies.load(Ordering::Relaxed)
+    }
+
     /// Records a connection that was opened from `start` until now.
-    pub(crate) fn record_connect(&mut self, start: Instant) {
-        if start >= self.measured_from {
+    pub(crate) fn record_connect(&mut self, start: Instant, is_replacement: bool) {
+        self.report.reconnects += u64::from(is_replacement);
+        if self.counts_early_connects || (self.started && start >= self.measured_from) {
             self.report.connect.record(start.elapsed());
         }
     }
@@ -85,7 +156,12 @@ impl Recorder {
     pub(crate) fn record_failure(&mut self, error: Error) {
         debug!(target: "myapp::traffic", error = %ErrorChain(&error), "failed");
         let now = Instant::now();
-        if let Some(moment) = now.checked_duration_since(self.measured_from) {
+        let moment = if self.started {
+            now.checked_duration_since(self.measured_from)
+        } else {
+            Some(Duration::ZERO)
+        };
+        if let Some(moment) = moment {
             self.report.timeline.at(moment).failed += 1;
         }
         self.report.record_failure(error);
@@ -95,6 +171,9 @@ impl Recorder {
 
     fn update_live(&mut self, now: Instant) {
         if now.saturating_duration_since(self.last_update) >= LIVE_UPDATE_INTERVAL {
+            if self.pending.count() > 0 {
+                self.has_replies.store(true, Ordering::Relaxed);
+            }
             self.live.add(&self.pending);
             self.pending.clear();
             self.last_update = now;
@@ -108,24 +187,32 @@ impl Recorder {
 
     /// Returns the report, without its `elapsed` time.
     pub(crate) fn into_report(mut self) -> LoadReport {
+        self.report.answered = self.report.response.count();
         if self.sends_when_due {
             self.report.service = self.report.response.clone();
         }
+        self.report.response.merge(&self.unanswered);
         self.report
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::driver::Sent;
     use super::*;
     use crate::net::address::Address;
+
+    fn recorder(start: Instant, sends_when_due: bool, live: LiveStats) -> Recorder {
+        let mut recorder = Recorder::new(true, sends_when_due, Arc::default(), live);
+        recorder.started = true;
+        recorder.measured_from = start;
+        recorder
+    }
 
     #[test]
     fn messages_due_during_warmup_are_not_recorded() {
         let start = Instant::now();
         let measured_from = start + Duration::from_secs(1);
-        let mut recorder = Recorder::new(measured_from, false, LiveStats::default());
+        let mut recorder = recorder(measured_from, false, LiveStats::default());
         for (due, answered) in [(0, 0), (900, 1200), (1000, 1500), (2000, 4000)] {
             let after = |millis| start + Duration::from_millis(millis);
             recorder.record(Event::Sent {
@@ -142,7 +229,7 @@ mod tests {
             });
         }
         let report = recorder.into_report();
-        let counts = (report.sent, report.late_sends, report.answered());
+        let counts = (report.sent, report.late_sends, report.answered);
         assert_eq!(counts, (2, 2, 2));
         let buckets = (0..).zip(report.timeline.buckets());
         let busy = buckets.filter(|(_, bucket)| bucket.count() > 0);
@@ -151,10 +238,44 @@ mod tests {
     }
 
     #[test]
+    fn every_message_counts_once_in_the_response_times() {
+        let start = Instant::now();
+        let mut recorder = recorder(start, true, LiveStats::default());
+        let sent = Sent {
+            due: start,
+            at: start,
+        };
+        let now = start + Duration::from_millis(500);
+        recorder.record(Event::Answered { sent, now });
+        recorder.record(Event::Lost { sent, now });
+        for reason in [
+            Unanswered::Mismatched,
+            Unanswered::TimedOut,
+            Unanswered::Failed,
+        ] {
+            recorder.record_unanswered(sent, reason, now);
+        }
+        let report = recorder.into_report();
+        let counts = [
+            report.answered,
+            report.lost,
+            report.mismatched,
+            report.timeouts,
+            report.failed,
+        ];
+        assert_eq!(counts, [1; 5]);
+        assert_eq!((report.response.count(), report.service.count()), (5, 1));
+        let times = report.response.percentiles().unwrap();
+        assert!(times.min >= Duration::from_millis(499), "{times:?}");
+        let replies: u64 = report.timeline.buckets().iter().map(Bucket::count).sum();
+        assert_eq!(replies, 1);
+    }
+
+    #[test]
     fn live_statistics_are_updated_after_the_interval() {
         let start = Instant::now() - LIVE_UPDATE_INTERVAL;
         let live = LiveStats::default();
-        let mut recorder = Recorder::new(start, true, live.clone());
+        let mut recorder = recorder(start, true, live.clone());
         recorder.last_update = start;
         let sent = Sent {
             due: start,

@@ -66,8 +66,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> StreamDriver<'a, S> {
         self.in_flight.has_received_reply()
     }
 
-    /// Converts a failure, and reads the bytes that classify a mismatch. Messages in flight are
-    /// lost.
+    /// Returns the time limit of a reply.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.target.timeout
+    }
+
+    /// Removes a message in flight, oldest first.
+    pub(crate) fn take_in_flight(&mut self) -> Option<Sent> {
+        self.in_flight.take_oldest()
+    }
+
+    /// Converts a failure, and reads the bytes that classify a mismatch.
     pub(crate) async fn diagnose(
         &mut self,
         mut error: DriverError,

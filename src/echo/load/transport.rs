@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::time::Instant;
 
-use super::driver::{Buffers, Event, LoadOptions};
+use super::driver::{Buffers, Event, LoadOptions, Sent, Unanswered};
 use super::schedule::Schedule;
 use super::stream::StreamDriver;
 use super::udp::UdpDriver;
@@ -34,7 +35,7 @@ impl<'a> Transport<'a> {
     ///
     /// # Errors
     ///
-    /// The first failure; the messages in flight are lost.
+    /// The first failure.
     pub(crate) async fn run(
         &mut self,
         schedule: &mut Schedule<'_>,
@@ -65,6 +66,42 @@ impl<'a> Transport<'a> {
                     Err(error) => Box::pin(driver.recover(error, buffers)).await?,
                 }
             },
+        }
+    }
+
+    /// Removes the messages in flight when the connection ended, with `error` or by the end of the
+    /// run, and passes each with its reason to `record`.
+    pub(crate) fn take_unanswered(
+        &mut self,
+        error: Option<&Error>,
+        now: Instant,
+        mut record: impl FnMut(Sent, Unanswered),
+    ) {
+        match self {
+            Self::Stream(driver) => {
+                let timeout = driver.timeout();
+                let is_expired = |sent: &Sent| now.saturating_duration_since(sent.at) >= timeout;
+                let timed_out = matches!(error, Some(Error::ReplyTimeout { .. }));
+                let mut mismatched = matches!(error, Some(Error::StreamCorruption { .. }));
+                while let Some(sent) = driver.take_in_flight() {
+                    let reason = if std::mem::take(&mut mismatched) {
+                        Unanswered::Mismatched
+                    } else if timed_out && is_expired(&sent) {
+                        Unanswered::TimedOut
+                    } else {
+                        Unanswered::Failed
+                    };
+                    record(sent, reason);
+                }
+            }
+            Self::Udp(driver) => {
+                if let Some(sent) = driver.take_mismatched() {
+                    record(sent, Unanswered::Mismatched);
+                }
+                while let Some(sent) = driver.take_in_flight() {
+                    record(sent, Unanswered::Failed);
+                }
+            }
         }
     }
 

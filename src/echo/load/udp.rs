@@ -60,11 +60,21 @@ impl<'a> UdpDriver<'a> {
         self.in_flight.has_received_reply()
     }
 
+    /// Removes the message whose reply differs.
+    pub(crate) fn take_mismatched(&mut self) -> Option<Sent> {
+        self.in_flight.take_mismatched()
+    }
+
+    /// Removes a message in flight, oldest first.
+    pub(crate) fn take_in_flight(&mut self) -> Option<Sent> {
+        self.in_flight.abandon_oldest()
+    }
+
     /// Recovers from a failure if possible.
     ///
     /// # Errors
     ///
-    /// The failure; messages in flight are not counted.
+    /// The failure.
     pub(crate) async fn recover(
         &mut self,
         error: DriverError,

@@ -21,6 +21,8 @@ pub(crate) struct UdpInFlight<'a> {
     seed: u64,
     verify: bool,
     in_flight: BTreeMap<u64, Sent>,
+    /// Message whose reply differs. The box keeps the struct small.
+    mismatched: Option<Box<Sent>>,
     /// Sequence number of the next message.
     next: u64,
     /// One more than the highest sequence number that has a reply.
@@ -46,6 +48,7 @@ impl<'a> UdpInFlight<'a> {
             seed,
             verify,
             in_flight: BTreeMap::new(),
+            mismatched: None,
             next: 0,
             highest_acked: 0,
             replies: ReplyBitmap::new(),
@@ -88,6 +91,11 @@ impl<'a> UdpInFlight<'a> {
         self.next += 1;
     }
 
+    /// Removes the message whose reply differs.
+    pub(crate) fn take_mismatched(&mut self) -> Option<Sent> {
+        self.mismatched.take().map(|sent| *sent)
+    }
+
     /// Removes the oldest message, whose reply counts as lost.
     pub(crate) fn abandon_oldest(&mut self) -> Option<Sent> {
         self.in_flight.pop_first().map(|(_, sent)| sent)
@@ -112,8 +120,10 @@ impl<'a> UdpInFlight<'a> {
         let sent = self.in_flight.remove(&number);
         if self.verify {
             let start = number.wrapping_mul(self.payload.size());
-            self.check(number, datagram, expected)
-                .map_err(|(offset, mismatch)| (start + offset as u64, mismatch))?;
+            if let Err((offset, mismatch)) = self.check(number, datagram, expected) {
+                self.mismatched = sent.map(Box::new);
+                return Err((start + offset as u64, mismatch));
+            }
         }
         let Some(sent) = sent else {
             return Ok(if self.replies.contains(number) {

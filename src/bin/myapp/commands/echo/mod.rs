@@ -139,7 +139,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitC
     print_report(text, ending).await?;
     written?;
     let reporter = ErrorReporter::new(false, options.connect.is_none());
-    let answered = report.answered();
+    let answered = report.answered;
     let lost = report.lost;
     for failures in report.errors.into_values() {
         reporter.report_phase(failures);

@@ -33,7 +33,9 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
         return Ok(NO_REPLIES.into());
     };
     // Beyond the share of half a message there is only the maximum.
-    let end = (2.0 * report.answered() as f64).log10().clamp(1.0, 8.0);
+    let end = (2.0 * report.response.count() as f64)
+        .log10()
+        .clamp(1.0, 8.0);
     let place = |share: f64| (-(1.0 - share).max(1e-12).log10()).min(end);
     let marks: Vec<_> = MARKS
         .iter()

@@ -64,7 +64,7 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
         ),
         tile(
             "",
-            &grouped(report.answered()),
+            &grouped(report.answered),
             &format!("answered in {}", Elapsed(report.elapsed)),
         ),
     ];
@@ -246,6 +246,7 @@ mod tests {
         let elapsed = answered * MILLI;
         let mut report = LoadReport::default();
         report.sent = answered.into();
+        report.answered = answered.into();
         report.elapsed = elapsed;
         for number in 0..answered {
             let time = MILLI + number * MILLI / 100;

@@ -37,7 +37,7 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
     let mut timeline = report.timeline.clone();
     // Replies received after the end belong to the last sample.
     let count = |timeline: &Timeline| (elapsed / timeline.width().as_secs_f64()).ceil() as usize;
-    let sparse = |count: usize| report.answered() < MIN_REPLIES * count as u64;
+    let sparse = |count: usize| report.answered < MIN_REPLIES * count as u64;
     while count(&timeline) > MAX_SAMPLES
         || (sparse(count(&timeline)) && count(&timeline) >= 2 * MIN_SAMPLES)
     {
@@ -92,6 +92,7 @@ mod tests {
         for moment in (0..elapsed.as_micros() as u64).step_by(every as usize) {
             let time = Duration::from_millis(1);
             report.response.record(time);
+            report.answered += 1;
             report
                 .timeline
                 .at(Duration::from_micros(moment))

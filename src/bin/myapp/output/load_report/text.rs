@@ -17,7 +17,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
     text += &format!(
         "{} sent, {} answered in {}\n{:.1} messages per second{}, {bytes}/s each direction\n",
         report.sent,
-        report.answered(),
+        report.answered,
         Elapsed(report.elapsed),
         report.rate(),
         config
@@ -25,6 +25,7 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
             .map(|rate| format!(" of {rate} requested"))
             .unwrap_or_default(),
     );
+    text += &missing_line(report);
     text += &datagrams_line(config, report);
     for (phase, failures) in &report.errors {
         text += &format!(
@@ -42,6 +43,27 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         text += &format!("warning: {warning}; {}\n", hint(&warning));
     }
     text
+}
+
+/// Formats the numbers of messages without a valid reply over a stream, and of failed connections,
+/// if there are any.
+fn missing_line(report: &LoadReport) -> String {
+    let counts = [
+        (report.unsent, "unsent"),
+        (report.timeouts, "timed out"),
+        (report.mismatched, "mismatched"),
+        (report.failed, "failed with their connection"),
+        (report.reconnects, "reconnects"),
+        (report.given_up, "connections given up"),
+    ];
+    let some = counts.iter().filter(|(count, _)| *count > 0);
+    let texts: Vec<_> = some
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    if texts.is_empty() {
+        return String::new();
+    }
+    texts.join(", ") + "\n"
 }
 
 /// Formats the counters of UDP.
@@ -131,5 +153,6 @@ fn latency_table(report: &LoadReport) -> String {
         format!("{name:<8}{}\n", times.concat())
     };
     let table: String = rows.into_iter().map(line).collect();
-    table + "response: from the due time of each message; service: from its sending\n"
+    table
+        + "response: from the due time of each message, with or without a reply;\nservice: from the sending of each answered message\n"
 }
