@@ -37,7 +37,7 @@ mod tls;
 mod warnings;
 
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
-pub use client::{pipe, run, send};
+pub use client::{pipe, run, send, wait_ready};
 pub use config::{Config, ConnectionMode, LoadConfig, PingConfig, RunLimit, Target};
 pub use error::{Error, Mismatch, Phase};
 pub use load::load;

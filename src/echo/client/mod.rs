@@ -6,8 +6,11 @@ mod pipe;
 mod udp;
 mod verify;
 
+use std::time::{Duration, Instant};
+
 use futures_lite::{AsyncRead, AsyncWrite, Stream, StreamExt, future, pin};
 use smol::Executor;
+use smol::Timer;
 use smol::channel::bounded;
 use smol::lock::Mutex;
 use tracing::{Instrument, info_span};
@@ -22,6 +25,9 @@ use crate::net::address::Address;
 use crate::net::connect::{TcpOrUnix, connect};
 use line::LineClient;
 use udp::UdpClient;
+
+/// Time between attempts to connect to a server that is not ready.
+const READY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sends a message over a new connection and waits for the reply: the first line received.
 /// Anything the server sends after that line is not read.
@@ -127,6 +133,31 @@ pub async fn pipe(
     .await
 }
 
+/// Waits until the server accepts a connection, at most for `limit`. Nothing is sent. Over UDP there
+/// is no connection, so this returns at once.
+///
+/// # Errors
+///
+/// The last error.
+///
+/// # Cancel safety
+///
+/// Cancel safe.
+pub async fn wait_ready(target: &Target, limit: Duration) -> Result<(), Error> {
+    if let Address::Udp(_) = target.address {
+        return Ok(());
+    }
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        match connect(&target.address, left.min(target.timeout)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if left <= READY_INTERVAL => return Err(error.into()),
+            Err(_) => _ = Timer::after(READY_INTERVAL).await,
+        }
+    }
+}
+
 /// A connection or UDP socket that the next message can use.
 #[derive(Debug)]
 enum ReusableConnection {
@@ -194,10 +225,8 @@ async fn open(target: &Target, tls: &TlsUpgrade) -> Result<MaybeTls<TcpOrUnix>, 
 mod tests {
     use super::*;
     use futures_lite::stream::repeat_with;
-    use smol::Timer;
     use std::cell::Cell;
     use std::num::NonZeroUsize;
-    use std::time::Duration;
 
     #[test]
     fn endless_input_is_read_within_the_reply_window() {

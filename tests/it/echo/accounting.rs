@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::echo;
-use crate::harness::{Peer, RunOutput, raw_peer, schema, until};
+use crate::harness::ports::RefusingPort;
+use crate::harness::{Peer, RunOutput, myapp, raw_peer, schema, until};
 
 /// Length of a generated message.
 const SIZE: usize = 64;
@@ -195,4 +196,82 @@ fn messages_of_a_refused_connection_stay_with_it() {
     let others = count(&report, "failed") + count(&report, "unsent");
     assert_eq!(others, 50, "{report}");
     assert!(count(&report, "reconnects") > 0, "{report}");
+}
+
+#[test]
+fn server_that_is_away_is_reconnected_until_the_end() {
+    // After 20 messages the server closes all connections for longer than ten failures take.
+    let away_until = Mutex::new(None);
+    let served = Arc::new(AtomicU64::new(0));
+    let counted = served.clone();
+    let peer = Peer::start(move |mut stream| {
+        let mut message = [0; SIZE];
+        loop {
+            if counted.load(SeqCst) == 20 {
+                let away = Duration::from_secs(5);
+                let mut until = away_until.lock().unwrap();
+                if Instant::now() < *until.get_or_insert_with(|| Instant::now() + away) {
+                    return Ok(());
+                }
+            }
+            stream.read_exact(&mut message)?;
+            stream.write_all(&message)?;
+            counted.fetch_add(1, SeqCst);
+        }
+    });
+    let (_, report) = load(&peer, "--rate 100 --duration 10s --timeout 20s", 4);
+    assert_eq!(count(&report, "due"), 1000, "{report}");
+    assert_eq!(count(&report, "answered"), served.load(SeqCst), "{report}");
+    assert!(count(&report, "answered") > 900, "{report}");
+    assert_eq!(count(&report, "given_up"), 0, "{report}");
+    assert!(count(&report, "reconnects") > 5, "{report}");
+    assert!(response(&report, "max") >= 4.0, "{report}");
+}
+
+#[test]
+fn useless_connections_are_given_up_with_a_warning() {
+    let peer = Peer::start(raw_peer::close_first);
+    let (_, report) = load(&peer, "--connections 2 --rate 100 --duration 1h", 4);
+    assert_eq!(count(&report, "given_up"), 2, "{report}");
+    assert!(count(&report, "unsent") > 0, "{report}");
+    assert_warning(&report, "connections_given_up");
+}
+
+#[test]
+fn wait_ready_waits_for_the_server() {
+    let port = RefusingPort::new();
+    let address = port.address().to_string();
+    let refused = ["echo", "-c", &address, "--wait-ready", "300ms", "hola"];
+    let start = Instant::now();
+    myapp(refused).run().code(4).says("Connection refused");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    let arguments = [
+        "echo",
+        "-q",
+        "-c",
+        &address,
+        "--wait-ready",
+        "1m",
+        "-n",
+        "3",
+    ];
+    let running = myapp(arguments.into_iter().chain(["--connections", "1"])).start();
+    until(|| running.sleeps());
+    let peer = Peer::on(port.listen(), raw_peer::echo);
+    running.wait().code(0);
+    assert_eq!(peer.connections(), 2, "the first one is the attempt");
+    let arguments = [
+        "echo",
+        "-q",
+        "-c",
+        "127.0.0.1:1",
+        "--wait-ready",
+        "1h",
+        "-n",
+        "3",
+    ];
+    let running = myapp(arguments).start();
+    until(|| running.catches(Signal::INT) && running.sleeps());
+    running.signal(Signal::INT);
+    running.wait().code(130);
 }

@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// Retries of a failed connection or a lost datagram
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
+    /// First wait for up to TIME until the server accepts connections
+    #[arg(long, value_name = "TIME", value_parser = some_time, help_heading = "Server")]
+    pub(super) wait_ready: Option<Duration>,
     /// Concurrent connections, one per message
     #[arg(
         short,

@@ -48,6 +48,9 @@ pub(crate) fn run(
     let mut ending =
         Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
     runtime::block_on(async {
+        if let Some(code) = wait_ready(&options, &mut ending).await? {
+            return Ok(code);
+        }
         if options.is_load() {
             return load(&options, log, &mut ending).await;
         }
@@ -63,6 +66,23 @@ pub(crate) fn run(
         };
         future::or(async { Ok(ending.next().await) }, work).await
     })
+}
+
+/// Waits for the server if requested. Returns the exit code of a signal.
+async fn wait_ready(
+    options: &Options,
+    ending: &mut Ending,
+) -> Result<Option<ExitCode>, CommandError> {
+    let Some(limit) = options.wait_ready else {
+        return Ok(None);
+    };
+    let target = options.to_target();
+    let work = async {
+        let ready = echo::wait_ready(&target, limit).await;
+        ready.map_err(|error| to_command_error(error, options.connect.is_none()))
+    };
+    let stopped = async { Ok(Some(ending.next().await)) };
+    future::or(stopped, async { work.await.map(|()| None) }).await
 }
 
 async fn pipe(options: &Options) -> Result<ExitCode, CommandError> {
