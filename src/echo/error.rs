@@ -81,6 +81,12 @@ pub enum Error {
         /// Maximum length of a reply.
         limit: usize,
     },
+    /// The server rejected a message as too long.
+    #[error("send to {address}: the server rejected a line as too long")]
+    LineRejected {
+        /// The server.
+        address: Address,
+    },
     /// The reply differs from its message.
     #[error("reply from {address} differs from its message at offset {offset}")]
     ReplyMismatch {
@@ -238,7 +244,7 @@ impl Error {
             Self::Connect(ConnectError::Resolve(_)) => Phase::Resolve,
             Self::Connect(_) | Self::SpawnThread { .. } => Phase::Connect,
             Self::TlsSetup(_) | Self::Tls { .. } | Self::TlsTimeout { .. } => Phase::Tls,
-            Self::Send { .. } | Self::Input { .. } => Phase::Write,
+            Self::Send { .. } | Self::Input { .. } | Self::LineRejected { .. } => Phase::Write,
             Self::Receive { .. } | Self::Output { .. } => Phase::Read,
             Self::UnexpectedEof { .. } | Self::ClosedBeforeEof { .. } => Phase::UnexpectedEof,
             Self::ReplyMismatch { .. }

@@ -313,6 +313,8 @@ fn conflicting_options_are_usage_errors() {
         ("--timeout 0", "--timeout"),
         ("--timeout soon", "--timeout"),
         ("-j 0", "--jobs"),
+        ("-j 18446744073709551615", "--jobs"),
+        ("-j 1000001", "--jobs"),
         ("-c localhost", "--connect"),
         ("--no-such-flag", "--no-such-flag"),
         ("-n 3 -j 3", "--jobs"),
@@ -359,12 +361,14 @@ fn failed_connection_is_retried() {
 #[test]
 fn log_has_escaped_messages() {
     let peer = Peer::start(raw_peer::answer(b"\x1b]0;x\x07\n"));
-    let ran = myapp(["echo", "-c", &peer.address(), "hola"]).run().code(0);
-    let ran = ran.prints("\x1b]0;x\x07\n");
+    let quiet = myapp(["echo", "-c", &peer.address(), "hola"]).run();
+    quiet.code(0).prints("\x1b]0;x\x07\n").silent();
+    let ran = myapp(["echo", "-v", "-c", &peer.address(), "hola"]).run();
+    let ran = ran.code(0).prints("\x1b]0;x\x07\n");
     let lines: Vec<_> = ran
         .stderr
         .lines()
-        .filter_map(|line| Some(line.split_once("INFO ")?.1))
+        .filter_map(|line| Some(line.split_once("DEBUG ")?.1))
         .collect();
     let lines: Vec<_> = lines.iter().map(|line| line.trim_start()).collect();
     assert_eq!(

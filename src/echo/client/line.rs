@@ -4,7 +4,7 @@ use std::io;
 
 use futures_lite::io::{ReadHalf, WriteHalf, split};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tracing::info;
+use tracing::debug;
 
 use super::duplex::duplex;
 use super::verify::verify;
@@ -53,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
 
     /// Sends a message and waits for the line in reply.
     pub(crate) async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
-        info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
+        debug!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
         // Cleared first, so that a connection is not reused after a cancelled exchange.
         self.intact = false;
         // With verification, a reply longer than its message is already known to be wrong.
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
         self.intact = received.is_ok() && matches!(sent, Some(Ok(())));
         match received {
             Ok(bytes) => {
-                info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
+                debug!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
                 let outcome = verify(message, &bytes, config);
                 Reply { bytes, outcome }
             }
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
 
 impl<S> Drop for LineClient<S> {
     fn drop(&mut self) {
-        info!(target: "myapp::traffic", "closed");
+        debug!(target: "myapp::traffic", "closed");
     }
 }
 

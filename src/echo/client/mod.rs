@@ -26,6 +26,9 @@ use crate::net::connect::{TcpOrUnix, connect};
 use line::LineClient;
 use udp::UdpClient;
 
+/// Maximum number of replies that wait for an earlier one; the channel allocates room for all.
+const MAX_WINDOW: usize = 1 << 16;
+
 /// Time between attempts to connect to a server that is not ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,7 +71,7 @@ pub async fn run<E>(
     let tls = &TlsUpgrade::default();
     // Declared last, because its tasks borrow the values above.
     let executor = &Executor::new();
-    let (started, window) = bounded(max_concurrent.get());
+    let (started, window) = bounded(max_concurrent.get().min(MAX_WINDOW));
     let feed = async move {
         pin!(messages);
         let mut number = 0_u64;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use smol::Async;
-use tracing::info;
+use tracing::{debug, warn};
 
 use super::verify::verify;
 use crate::echo::config::{Config, Target};
@@ -82,6 +82,19 @@ fn connect_socket(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
     Async::new_nonblocking(connect(peer)?)
 }
 
+/// Discards late and duplicate replies to earlier messages: one would be taken for the reply to the
+/// next message.
+fn discard_pending(socket: &Async<UdpSocket>) {
+    let mut datagrams = 0_u64;
+    // The socket is non-blocking. An error is reported by the next send or receive.
+    while socket.get_ref().recv(&mut [0]).is_ok() {
+        datagrams += 1;
+    }
+    if datagrams > 0 {
+        warn!(target: "myapp::traffic", datagrams, "late or duplicate replies discarded");
+    }
+}
+
 /// Sends a message once and waits for the reply.
 async fn attempt(
     socket: &Async<UdpSocket>,
@@ -93,7 +106,8 @@ async fn attempt(
         timeout: limit,
         ..
     } = target;
-    info!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
+    discard_pending(socket);
+    debug!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
     let sent = socket.send(message.bytes()).await;
     sent.map_err(|source| Error::Send {
         address: address.clone(),
@@ -113,6 +127,6 @@ async fn attempt(
             source,
         })?;
     bytes.truncate(length);
-    info!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
+    debug!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
     Ok(bytes)
 }

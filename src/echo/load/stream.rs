@@ -310,6 +310,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> StreamDriver<'a, S> {
                 limit: self.options.target.timeout,
                 received,
             },
+            DriverError::Mismatch(divergence) if divergence.is_line_rejection() => {
+                Error::LineRejected { address }
+            }
             DriverError::Mismatch(divergence) => Error::StreamCorruption {
                 address,
                 connection: self.in_flight.seed(),

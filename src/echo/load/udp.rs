@@ -15,6 +15,10 @@ use crate::echo::error::{Error, Mismatch};
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 
+/// Maximum number of datagrams sent or received before the other direction is served: more would
+/// fill the receive buffer of the client itself.
+const MAX_BURST: usize = 16;
+
 /// A socket with its messages in flight.
 #[derive(Debug)]
 pub(crate) struct UdpDriver<'a> {
@@ -133,7 +137,8 @@ impl<'a> UdpDriver<'a> {
             if next == Some(Next::Done) && self.in_flight.len() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            if self.receive(cx, buffers, on_event)? {
+            let received = self.receive_burst(cx, buffers, on_event)?;
+            if received || matches!(next, Some(Next::SendNow(_))) {
                 continue;
             }
             let due = if let Some(Next::WaitUntil(due)) = next {
@@ -167,18 +172,23 @@ impl<'a> UdpDriver<'a> {
             .checked_add(self.options.target.timeout)
     }
 
-    /// Sends the messages that are due, as far as the in-flight limit and the kernel permit.
-    /// Returns the next step of the schedule if the limit permits another message.
+    /// Sends the messages that are due, as far as the in-flight limit, the length of a burst and
+    /// the kernel permit. Returns the next step of the schedule if the in-flight limit and the
+    /// kernel permit another message.
     fn send(
         &mut self,
         cx: &mut Context<'_>,
-        now: Instant,
+        mut now: Instant,
         schedule: &mut Schedule<'_>,
         max_messages: &mut u64,
         buffers: &mut Buffers,
         on_event: &mut impl FnMut(Event),
     ) -> Result<Option<Next>, DriverError> {
+        let mut sent = 0;
         while self.in_flight.len() < self.options.in_flight {
+            if sent > 0 {
+                now = Instant::now();
+            }
             let next = if *max_messages == 0 {
                 Next::Done
             } else {
@@ -187,6 +197,9 @@ impl<'a> UdpDriver<'a> {
             let Next::SendNow(due) = next else {
                 return Ok(Some(next));
             };
+            if sent == MAX_BURST {
+                return Ok(Some(next));
+            }
             let len = self.in_flight.fill_next(&mut buffers.expected);
             match self.socket.poll_send(cx, &buffers.expected[..len]) {
                 Poll::Pending => break,
@@ -195,6 +208,7 @@ impl<'a> UdpDriver<'a> {
             }
             schedule.advance();
             *max_messages -= 1;
+            sent += 1;
             self.in_flight.push(Sent { due, at: now });
             on_event(Event::Sent {
                 due,
@@ -202,6 +216,22 @@ impl<'a> UdpDriver<'a> {
             });
         }
         Ok(None)
+    }
+
+    /// Receives the datagrams that have arrived, at most as many as are sent before, and one more so
+    /// that receiving keeps up. Returns whether there was one.
+    fn receive_burst(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut Buffers,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<bool, DriverError> {
+        for received in 0..=MAX_BURST {
+            if !self.receive(cx, buffers, on_event)? {
+                return Ok(received > 0);
+            }
+        }
+        Ok(true)
     }
 
     /// Receives one datagram and returns whether there was one.

@@ -44,6 +44,13 @@ impl Divergence {
             .extend_from_slice(&received[..received.len().min(missing)]);
     }
 
+    /// Returns whether the received bytes are the error line of `myapp serve` for a message that is
+    /// too long. Its first bytes may equal those of the message by chance.
+    pub(crate) fn is_line_rejection(&self) -> bool {
+        const START: &[u8] = b"error: line longer than ";
+        (0..8).any(|skipped| self.received == START[skipped..skipped + DECISIVE_LEN])
+    }
+
     /// Returns whether further bytes cannot change the classification.
     pub(crate) fn is_decided(&self) -> bool {
         self.received.len() == DECISIVE_LEN
@@ -146,6 +153,17 @@ mod tests {
         }
         assert_kind(&[SENT, b"x"].concat(), SENT.len(), Added);
         assert_kind(&[SENT, b"and more"].concat(), SENT.len(), Added);
+    }
+
+    #[test]
+    fn error_line_is_recognized() {
+        for skipped in 0..3 {
+            let line = &b"error: line longer than 100 bytes\n"[skipped..];
+            let expected = &SENT[..Divergence::EXPECTED_LEN];
+            assert!(Divergence::new(0, line, expected).is_line_rejection());
+        }
+        assert!(!Divergence::new(0, b"error: other things", SENT).is_line_rejection());
+        assert!(!Divergence::new(0, b"error", SENT).is_line_rejection());
     }
 
     #[test]

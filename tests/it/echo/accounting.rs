@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::echo;
 use crate::harness::ports::RefusingPort;
-use crate::harness::{Peer, RunOutput, myapp, raw_peer, schema, until};
+use crate::harness::{Peer, RunOutput, Server, myapp, raw_peer, schema, until};
 
 /// Length of a generated message.
 const SIZE: usize = 64;
@@ -33,7 +33,7 @@ fn response(report: &Value, name: &str) -> f64 {
 
 /// Asserts that the counts of a report add up.
 #[track_caller]
-fn assert_adds_up(report: &Value) {
+pub(super) fn assert_adds_up(report: &Value) {
     let sent = ["answered", "mismatched", "timeouts", "lost", "failed"];
     let sent: u64 = sent.iter().map(|name| count(report, name)).sum();
     assert_eq!(count(report, "sent"), sent, "{report}");
@@ -235,6 +235,33 @@ fn useless_connections_are_given_up_with_a_warning() {
     assert_eq!(count(&report, "given_up"), 2, "{report}");
     assert!(count(&report, "unsent") > 0, "{report}");
     assert_warning(&report, "connections_given_up");
+}
+
+#[test]
+fn messages_of_a_corrupted_connection_are_counted() {
+    let peer = Peer::start(raw_peer::echo_changed(|offset, mut piece| {
+        if offset + piece.len() as u64 > 64 * 100 {
+            piece[0] ^= 1;
+        }
+        piece
+    }));
+    let (_, report) = load(&peer, "--in-flight 20 -n 500", 1);
+    assert_eq!(count(&report, "due"), 500, "{report}");
+    assert!(count(&report, "mismatched") > 0, "{report}");
+    assert!(count(&report, "failed") > 0, "{report}");
+}
+
+#[test]
+fn rejected_line_is_named() {
+    let server = Server::start(&["-q", "--max-line", "100"]);
+    let address = server.address().to_string();
+    for more in ["--connections 1 -n 3", "-n 1"] {
+        let arguments = ["echo", "-q", "-c", &address, "--size", "200"];
+        let ran = myapp(arguments.into_iter().chain(more.split(' '))).run();
+        ran.code(11)
+            .says("the server rejected a line as too long")
+            .says("hint: send shorter messages");
+    }
 }
 
 #[test]

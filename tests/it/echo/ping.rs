@@ -120,7 +120,8 @@ fn ping_continues_after_a_failure() {
 #[test]
 fn signal_ends_the_ping_with_a_summary() {
     let peer = Peer::start(raw_peer::echo);
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    // Ctrl-C is the normal end of an endless ping.
+    for (signal, code) in [(Signal::INT, 0), (Signal::TERM, 143)] {
         let mut running = echo(&peer, &["--interval", "1h"]).start();
         assert!(running.line().starts_with("64 bytes from "));
         running.signal(signal);
@@ -130,6 +131,15 @@ fn signal_ends_the_ping_with_a_summary() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn signal_interrupts_a_counted_ping() {
+    let peer = Peer::start(raw_peer::echo);
+    let mut running = echo(&peer, &["--interval", "1h", "-n", "2"]).start();
+    assert!(running.line().starts_with("64 bytes from "));
+    running.signal(Signal::INT);
+    running.wait().code(130);
 }
 
 #[test]

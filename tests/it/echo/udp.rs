@@ -1,16 +1,19 @@
-//! `myapp echo` stop UDP.
+//! `myapp echo` over UDP.
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use super::accounting::assert_adds_up;
 use crate::harness::ports::refusing_udp;
-use crate::harness::{Program, myapp, schema};
+use crate::harness::{Program, myapp, schema, until};
 
 /// A UDP server with scripted replies, stopped on drop.
 struct Peer {
@@ -85,7 +88,9 @@ fn echo(peer: &Peer, arguments: &[&str]) -> Program {
 fn report(peer: &Peer, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--json", "--connections", "1"]].concat();
     let ran = echo(peer, &arguments).run().code(0).silent();
-    schema::json("echo", ran.text().trim_end())
+    let report = schema::json("echo", ran.text().trim_end());
+    assert_adds_up(&report);
+    report
 }
 
 /// Returns counters of a report.
@@ -389,4 +394,69 @@ fn client_and_server_agree_on_loss() {
     assert!((50..150).contains(&lost) && out_of_order > 0, "{report}");
     let errors = report["errors"].as_object().unwrap();
     assert!(errors.values().all(|count| *count == 0), "{report}");
+}
+
+/// Returns whether a socket connected to this port has an unread datagram.
+fn has_unread_datagram_from(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/udp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let from = fields[2].ends_with(&format!(":{port:04X}"));
+        from && !fields[4].ends_with(":00000000")
+    })
+}
+
+#[test]
+fn duplicate_reply_is_not_taken_for_the_next_one() {
+    let peer = Peer::start(|_, datagram| vec![datagram.clone(), datagram]);
+    let address = format!("udp://{}", peer.address);
+    let arguments = ["echo", "--one-connection", "-c", &address];
+    let mut running = myapp(arguments).hold_stdin().start();
+    for number in 1..=3 {
+        running.write(format!("message {number}\n"));
+        assert_eq!(running.line(), format!("message {number}"));
+        until(|| has_unread_datagram_from(peer.address.port()));
+    }
+    running.close_stdin();
+    running
+        .wait()
+        .code(0)
+        .says("late or duplicate replies discarded");
+}
+
+#[test]
+fn load_with_many_in_flight_receives_and_ends() {
+    let peer = Peer::start(same);
+    let arguments = ["--in-flight", "1000000", "--timeout", "300ms"];
+    let bounded = [&arguments[..], &["--duration", "300ms"]].concat();
+    let report = report(&peer, &bounded);
+    let [answered] = counted(&report, ["answered"]);
+    assert!(answered > 1000, "{report}");
+    let endless = [&arguments[..], &["--duration", "1h", "--json"]].concat();
+    let received = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&received);
+    let peer = Peer::start(move |number, datagram| {
+        count.store(number, SeqCst);
+        vec![datagram]
+    });
+    let running = echo(&peer, &endless).start();
+    until(|| received.load(SeqCst) > 1000);
+    running.signal(Signal::INT);
+    let report = schema::json("echo", running.wait().code(130).text().trim_end());
+    assert_adds_up(&report);
+}
+
+#[test]
+fn messages_of_a_corrupted_socket_are_counted() {
+    let peer = Peer::start(|number, mut datagram| {
+        datagram[20] ^= u8::from(number % 50 == 49);
+        vec![datagram]
+    });
+    let arguments = "--json --connections 1 --in-flight 10 -n 1000 --timeout 1s";
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let ran = echo(&peer, &arguments).run().code(1);
+    let report = schema::json("echo", ran.text().trim_end());
+    assert_adds_up(&report);
+    let [due, mismatched] = counted(&report, ["due", "mismatched"]);
+    assert_eq!((due, mismatched > 0), (1000, true), "{report}");
 }

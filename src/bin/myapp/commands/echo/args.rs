@@ -36,8 +36,8 @@ Replies are printed in the order of the messages. On a terminal, control
 characters are escaped, except with --raw.
 
 Exit code: 0 success, 1 a reply differed, 2 usage, 3 local file, 4 network,
-5 TLS, 10 timeout, 11 reply too long; of several failures the lowest code of 3
-or above.";
+5 TLS, 10 timeout, 11 message or reply too long; of several failures the lowest
+code of 3 or above.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -69,7 +69,7 @@ pub(crate) struct Options {
         default_value = "8",
         group = "one-by-one"
     )]
-    #[arg(value_parser = number::<NonZeroUsize>, help_heading = "Messages")]
+    #[arg(value_parser = jobs, help_heading = "Messages")]
     jobs: NonZeroUsize,
     /// Send all messages in order over one connection
     #[arg(
@@ -165,6 +165,18 @@ pub(crate) struct Options {
     pub(super) report: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsOptions,
+}
+
+/// Maximum number of concurrent connections of messages: more than ports of an address.
+const MAX_JOBS: usize = 1_000_000;
+
+/// Parses a number of concurrent connections.
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let jobs = number::<NonZeroUsize>(text)?;
+    if jobs.get() > MAX_JOBS {
+        return Err(format!("at most {MAX_JOBS}"));
+    }
+    Ok(jobs)
 }
 
 /// Parses a duration above zero.

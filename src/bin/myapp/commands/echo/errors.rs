@@ -107,7 +107,7 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
         | Error::StreamCorruption { .. }
         | Error::SpawnThread { .. } => ExitCode::Failure,
         Error::Connect(ConnectError::Resolve(ResolveError::Zone { .. })) => ExitCode::Usage,
-        Error::ReplyTooLong { .. } => ExitCode::TooLarge,
+        Error::ReplyTooLong { .. } | Error::LineRejected { .. } => ExitCode::TooLarge,
         Error::TlsSetup(_) => ExitCode::LocalFile,
         Error::Tls { .. } => ExitCode::Tls,
         error if error.is_timeout() => ExitCode::Timeout,
@@ -115,6 +115,9 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
     };
     let hint = match &error {
         Error::Tls { source, .. } => tls::hint(source),
+        Error::LineRejected { .. } => {
+            Some("send shorter messages, or raise --max-line of the server".into())
+        }
         error if default_address && error.is_refused() => {
             Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here".into())
         }

@@ -127,7 +127,12 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<ExitCode, Comman
     let answered = report.times.count();
     let lost = report.sent - answered - reporter.failures();
     reporter.report_total_loss(answered, lost, &config.target);
-    Ok(ended.get().unwrap_or(reporter.code()))
+    let code = match ended.get() {
+        // The normal end of an endless ping.
+        Some(ExitCode::Interrupted) if config.count.is_none() && answered > 0 => None,
+        code => code,
+    };
+    Ok(code.unwrap_or(reporter.code()))
 }
 
 async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitCode, CommandError> {
