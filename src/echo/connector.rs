@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use crate::echo::config::Target;
 use crate::echo::error::Error;
@@ -14,6 +15,9 @@ use crate::net::resolver::DnsCache;
 use crate::net::stream::Stream;
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::Timer;
+
+/// Time between attempts to connect while all local ports are in use.
+const PORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An established connection or UDP socket.
 #[derive(Debug)]
@@ -61,9 +65,20 @@ impl Connector {
             address: address.clone(),
             limit: *limit,
         };
-        let connected = race(Timer::after(*limit), self.connect_once())
-            .await
-            .unwrap_or(Err(timed_out));
+        // The last error, if the time limit is reached while no local port is free.
+        let mut no_port = None;
+        let connecting = async {
+            loop {
+                match self.connect_once().await {
+                    Err(error) if is_without_port(&error) => no_port = Some(error),
+                    connected => return connected,
+                }
+                // Ports of closed connections become free again.
+                Timer::after(PORT_INTERVAL).await;
+            }
+        };
+        let connected = race(Timer::after(*limit), connecting).await;
+        let connected = connected.unwrap_or_else(|_| Err(no_port.unwrap_or(timed_out)));
         if let (Err(_), Some(endpoint)) = (&connected, address.endpoint()) {
             self.dns.invalidate(endpoint);
         }
@@ -97,5 +112,14 @@ impl Connector {
                     .map_err(to_error)
             }
         }
+    }
+}
+
+/// Returns whether all local ports for this server are in use.
+fn is_without_port(error: &ConnectError) -> bool {
+    if let ConnectError::Connect { source, .. } = error {
+        source.kind() == ErrorKind::AddrNotAvailable
+    } else {
+        false
     }
 }

@@ -274,6 +274,15 @@ impl Error {
         )
     }
 
+    /// Returns whether all local ports for the server were in use.
+    pub fn is_without_port(&self) -> bool {
+        if let Self::Connect(ConnectError::Connect { source, .. }) = self {
+            source.kind() == io::ErrorKind::AddrNotAvailable
+        } else {
+            false
+        }
+    }
+
     /// Returns whether the server refused the connection or datagram.
     pub fn is_refused(&self) -> bool {
         let source = match self {

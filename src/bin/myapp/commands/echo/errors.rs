@@ -118,6 +118,9 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
         Error::LineRejected { .. } => {
             Some("send shorter messages, or raise --max-line of the server".into())
         }
+        error if error.is_without_port() => Some(
+            "all local ports are in use: keep connections open, or wait for closed ones".into(),
+        ),
         error if default_address && error.is_refused() => {
             Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here".into())
         }

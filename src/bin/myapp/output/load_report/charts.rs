@@ -96,9 +96,12 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
     let answered = most(|sample| sample.answered);
     let failed = most(|sample| sample.failed);
     let lost = most(|sample| sample.lost);
+    let unsent = most(|sample| sample.unsent);
     // A requested rate far above the reached one would flatten the chart.
     let requested = config.rate.filter(|requested| *requested <= 2.0 * answered);
-    let high = answered.max(failed).max(lost).max(requested.unwrap_or(0.0));
+    let high = [failed, lost, unsent, requested.unwrap_or(0.0)]
+        .into_iter()
+        .fold(answered, f64::max);
     if high == 0.0 {
         return Ok(NO_REPLIES.into());
     }
@@ -114,6 +117,7 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
                     .map(move |s| (s.from, s.to, s.rate(count(s))))
             };
             chart.columns(Ink::A, columns(|sample| sample.answered))?;
+            chart.columns(Ink::C, columns(|sample| sample.unsent))?;
             chart.columns(Ink::B, columns(|sample| sample.lost))?;
             chart.columns(Ink::Bad, columns(|sample| sample.failed))?;
             samples
@@ -123,6 +127,7 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
         })
     })?;
     let mut areas = vec![("a", "answered per second")];
+    areas.extend((unsent > 0.0).then_some(("c", "unsent per second")));
     areas.extend((lost > 0.0).then_some(("b", "lost per second")));
     areas.extend((failed > 0.0).then_some(("bad", "failed per second")));
     let level = requested.map(|requested| format!("{} requested", number(requested)));
@@ -134,7 +139,12 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
 fn sample_text(sample: &Sample) -> String {
     let rate = number(sample.rate(sample.answered));
     let mut text = format!("{}: {rate} answered per second", span(sample));
-    for (count, what) in [(sample.lost, "lost"), (sample.failed, "failed")] {
+    let counts = [
+        (sample.unsent, "unsent"),
+        (sample.lost, "lost"),
+        (sample.failed, "failed"),
+    ];
+    for (count, what) in counts {
         if count > 0 {
             text += &format!(", {} {what}", grouped(count));
         }

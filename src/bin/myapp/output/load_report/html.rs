@@ -80,7 +80,21 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
         );
     }
     let class = if failed > 0 { "bad" } else { "" };
-    tiles.push(tile(class, &grouped(failed), "failed"));
+    tiles.push(tile(class, &grouped(failed), "errors"));
+    for (count, name) in [
+        (report.unsent, "unsent"),
+        (report.timeouts, "timed out"),
+        (report.reconnects, "reconnects"),
+        (report.given_up, "connections given up"),
+    ] {
+        if count > 0 {
+            tiles.push(tile("bad", &grouped(count), name));
+        }
+    }
+    if config.rate.is_some() {
+        let share = 100.0 * report.late_sends as f64 / report.sent.max(1) as f64;
+        tiles.push(tile("", &format!("{share:.1}%"), "sent over 1 ms late"));
+    }
     if let Address::Udp(_) = config.target.address {
         let class = if report.lost > 0 { "bad" } else { "" };
         tiles.push(tile(class, &grouped(report.lost), "lost"));
@@ -112,7 +126,9 @@ fn warnings(config: &LoadConfig, report: &LoadReport) -> String {
     // Marked as code, so that a flag does not wrap after its dashes.
     let word = |word: &str| {
         if word.starts_with("--") {
-            format!("<code>{}</code>", escape(word))
+            let flag = word.trim_end_matches([',', ';', ':']);
+            let rest = &word[flag.len()..];
+            format!("<code>{}</code>{}", escape(flag), escape(rest))
         } else {
             escape(word)
         }
@@ -165,7 +181,8 @@ fn statistics(report: &LoadReport) -> String {
     ];
     format!(
         "<table>\n{}</table>\n<p class=\"note\">connect: connection setup; response: from the \
-         due time of each message; service: from its sending. Times have three significant \
+         due time of each message, with or without a reply; service: from the sending of each \
+         answered message. Times have three significant \
          digits.</p>\n",
         rows.concat()
     )
@@ -247,6 +264,8 @@ mod tests {
         let mut report = LoadReport::default();
         report.sent = answered.into();
         report.answered = answered.into();
+        report.timeline.at(elapsed).unsent = 3;
+        report.unsent = 3;
         report.elapsed = elapsed;
         for number in 0..answered {
             let time = MILLI + number * MILLI / 100;
@@ -269,6 +288,10 @@ mod tests {
             "myapp echo &#39;&lt;/pre&gt;&lt;script&gt;&#39;",
             "a &amp; b",
             "rate not reached: ",
+            "<code>--in-flight</code>, or lower <code>--rate</code></li>",
+            "<b>3</b><span>unsent</span>",
+            "unsent per second",
+            "sent over 1 ms late",
             "<th>response</th><th>service</th>",
             "<title>99%: response ",
         ] {

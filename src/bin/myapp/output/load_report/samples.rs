@@ -20,6 +20,7 @@ pub(crate) struct Sample {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
     pub(crate) lost: u64,
+    pub(crate) unsent: u64,
     /// Median, 99th percentile and maximum of the response times.
     pub(crate) times: Option<[f64; 3]>,
 }
@@ -73,6 +74,7 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
             answered: bucket.count(),
             failed: bucket.failed,
             lost: bucket.lost,
+            unsent: bucket.unsent,
             times,
         }
     };
