@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::limits::throttle::LogThrottle;
 use crate::net::stream::Peer;
@@ -41,8 +41,8 @@ pub(super) enum Refusal {
 impl AccessControl {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            allow: config.allow.clone(),
-            deny: config.deny.clone(),
+            allow: config.allow.iter().map(canonical_network).collect(),
+            deny: config.deny.iter().map(canonical_network).collect(),
             max_per_ip: config.max_per_ip,
             active_per_ip: Mutex::default(),
             accept_error_log: LogThrottle::new(ERROR_LOG_INTERVAL),
@@ -97,10 +97,28 @@ impl AccessControl {
     }
 }
 
+/// Length in bits of the prefix of IPv4-mapped addresses (RFC 4291 section 2.5.5.2).
+const MAPPED_PREFIX_LEN: u8 = 96;
+
+/// Converts a network of IPv4-mapped addresses to IPv4, as addresses are compared in this form.
+fn canonical_network(network: &IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return *network;
+    };
+    let mapped = v6.addr().to_ipv4_mapped();
+    let prefix_len = v6.prefix_len().checked_sub(MAPPED_PREFIX_LEN);
+    let (Some(ip), Some(prefix_len)) = (mapped, prefix_len) else {
+        return *network;
+    };
+    Ipv4Net::new(ip, prefix_len).map_or(*network, IpNet::V4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use fastrand::Rng;
 
     fn networks(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -143,6 +161,92 @@ mod tests {
     fn mapped_ipv4_address_matches_ipv4_networks() {
         assert_allowed(&["10.0.0.0/8"], &[], "::ffff:10.0.0.1", true);
         assert_allowed(&[], &["10.0.0.0/8"], "::ffff:10.0.0.1", false);
+    }
+
+    #[test]
+    fn mapped_ipv4_network_matches_ipv4_addresses() {
+        for network in [
+            "::ffff:127.0.0.1/128",
+            "::ffff:127.0.0.0/104",
+            "::ffff:0:0/96",
+        ] {
+            for ip in ["127.0.0.1", "::ffff:127.0.0.1"] {
+                assert_allowed(&[], &[network], ip, false);
+                assert_allowed(&[network], &[], ip, true);
+            }
+            assert_allowed(&[], &[network], "::1", true);
+            assert_allowed(&[], &[network], "::127.0.0.1", true);
+        }
+        assert_allowed(&[], &["::ffff:127.0.0.0/104"], "128.0.0.1", true);
+        // Shorter prefixes are IPv6 networks.
+        assert_allowed(&[], &["::/0"], "127.0.0.1", true);
+        assert_allowed(&[], &["::/0"], "::1", false);
+    }
+
+    /// Returns spellings of an IPv6 address: each group with and without leading zeros, in lower
+    /// and upper case, compressed, and with the last 32 bits as IPv4.
+    fn spellings_v6(ip: Ipv6Addr) -> Vec<String> {
+        let groups = ip.segments();
+        let short = groups.map(|group| format!("{group:x}")).join(":");
+        let long = groups.map(|group| format!("{group:04x}")).join(":");
+        let bytes = ip.octets();
+        let v4 = Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]);
+        let head = groups[..6].iter().map(|group| format!("{group:x}"));
+        let dotted = format!("{}:{v4}", head.collect::<Vec<_>>().join(":"));
+        let mut all = vec![ip.to_string(), short, long, dotted];
+        if groups[..5] == [0; 5] {
+            all.push(format!("::{:x}:{v4}", groups[5]));
+            all.push(format!("::{:x}:{:x}:{:x}", groups[5], groups[6], groups[7]));
+        }
+        let upper: Vec<_> = all.iter().map(|text| text.to_uppercase()).collect();
+        all.extend(upper);
+        all
+    }
+
+    /// Returns spellings of an address, with the number of bits to add to its prefix lengths.
+    fn spellings(ip: IpAddr) -> Vec<(String, u8)> {
+        match ip {
+            IpAddr::V4(v4) => {
+                let mapped = spellings_v6(v4.to_ipv6_mapped());
+                let mapped = mapped.into_iter().map(|text| (text, MAPPED_PREFIX_LEN));
+                mapped.chain([(v4.to_string(), 0)]).collect()
+            }
+            IpAddr::V6(v6) => spellings_v6(v6).into_iter().map(|text| (text, 0)).collect(),
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_network_matches_the_same() {
+        let mut rng = Rng::with_seed(1);
+        for _ in 0..60 {
+            let ip: IpAddr = if rng.bool() {
+                Ipv4Addr::from_bits(rng.u32(..)).into()
+            } else {
+                Ipv6Addr::from_bits(rng.u128(..) >> rng.u32(0..128)).into()
+            };
+            // The random address above may be a mapped one.
+            let ip = ip.to_canonical();
+            let bits = if ip.is_ipv4() { 32 } else { 128 };
+            let prefix_len = rng.u8(1..=bits);
+            let outside = flip_bit(ip, prefix_len - 1);
+            for (network, added) in spellings(ip) {
+                let network = format!("{network}/{}", prefix_len + added);
+                for (inside, _) in spellings(ip) {
+                    assert_allowed(&[], &[&network], &inside, false);
+                }
+                for (outside, _) in spellings(outside) {
+                    assert_allowed(&[], &[&network], &outside, true);
+                }
+            }
+        }
+    }
+
+    /// Returns the address with one bit flipped, counted from the most significant.
+    fn flip_bit(ip: IpAddr, index: u8) -> IpAddr {
+        match ip {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() ^ (1 << (31 - index))).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() ^ (1 << (127 - index))).into(),
+        }
     }
 
     #[test]

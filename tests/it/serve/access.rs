@@ -83,6 +83,22 @@ fn dual_stack_socket_matches_ipv4_networks() {
 }
 
 #[test]
+fn mapped_ipv4_network_applies_to_ipv4_clients() {
+    for network in [
+        "::ffff:127.0.0.2",
+        "::FFFF:7f00:2/127",
+        "::ffff:127.0.0.2/128",
+    ] {
+        for address in ["127.0.0.1:0", ":0"] {
+            let server = Server::of(myapp(["serve", address, "--deny", network]), 1);
+            is_closed(from([127, 0, 0, 2], &server));
+            assert_eq!(ask(&from([127, 0, 0, 1], &server), b"hello\n"), b"hello\n");
+            server.stop().says("refused_acl=1");
+        }
+    }
+}
+
+#[test]
 fn invalid_network_is_a_usage_error() {
     for text in [
         "10.0.0.0/33",
