@@ -32,6 +32,10 @@ pub const MAX_DATAGRAM_LEN: usize = 65_527;
 /// datagrams are dropped.
 const RECEIVE_BUFFER_LEN: usize = 4 << 20;
 
+/// Maximum hop limit of a reply. A spoofed datagram has any hop limit, and would otherwise start a
+/// reply loop of up to 254 rounds between two servers.
+const MAX_REPLY_HOPS: u8 = 32;
+
 /// Bound, non-blocking UDP socket that does not belong to a thread yet.
 #[derive(Debug)]
 pub(crate) struct BoundUdp {
@@ -280,8 +284,8 @@ impl UdpServerSocket {
     }
 
     /// Sends a reply in one datagram from the destination address of the request. Returns its
-    /// length. Its hop limit is one less than the remaining limit of the request, so that replies
-    /// between two servers die out.
+    /// length. Its hop limit is less than the remaining limit of the request and at most
+    /// [`MAX_REPLY_HOPS`], so that replies between two servers die out.
     ///
     /// # Errors
     ///
@@ -297,7 +301,7 @@ impl UdpServerSocket {
             local_ip,
             hops,
         } = *origin;
-        let hops = hops.map(|hops| c_int::from(hops.saturating_sub(1)));
+        let hops = hops.map(|hops| c_int::from(hops.saturating_sub(1).min(MAX_REPLY_HOPS)));
         let hops = hops.as_ref().map(|hops| match peer.ip().to_canonical() {
             IpAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
             IpAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
@@ -486,6 +490,48 @@ mod tests {
         reports_local_ip("[::1]:0", "::1", None);
         // A broadcast comes to an address of ours, too.
         reports_local_ip("0.0.0.0:0", "127.255.255.255", Some("127.0.0.1"));
+    }
+
+    /// Returns the hop limit of the reply to a datagram with this hop limit.
+    fn reply_hops(at: &str, hops: u8) -> Option<u8> {
+        let exchange = async {
+            let [mut server, mut client] =
+                [(); 2].map(|()| UdpServerSocket::new(bind(at, 1).unwrap().remove(0)).unwrap());
+            let request = PacketInfo {
+                peer: server.local_addr(),
+                local_ip: None,
+                hops: None,
+            };
+            let socket = client.socket.get_ref();
+            match request.peer {
+                SocketAddr::V4(_) => sockopt::set_ip_ttl(socket, hops.into()),
+                SocketAddr::V6(_) => sockopt::set_ipv6_unicast_hops(socket, Some(hops)),
+            }
+            .unwrap();
+            let mut buffer = [0; 1];
+            let pieces = [IoSlice::new(b"x")];
+            poll_fn(|cx| client.poll_send(cx, &pieces, &request))
+                .await
+                .unwrap();
+            let receive = poll_fn(|cx| server.poll_receive(cx, &mut buffer));
+            let (_, origin) = receive.await.unwrap();
+            assert_eq!(origin.hops, Some(hops));
+            poll_fn(|cx| server.poll_send(cx, &pieces, &origin))
+                .await
+                .unwrap();
+            let receive = poll_fn(|cx| client.poll_receive(cx, &mut buffer));
+            receive.await.unwrap().1.hops
+        };
+        Driver::new().unwrap().run(|| exchange).unwrap()
+    }
+
+    #[test]
+    fn hop_limit_of_replies_decreases_and_is_bounded() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            for (received, sent) in [(2, 1), (32, 31), (33, 32), (34, 32), (64, 32), (255, 32)] {
+                assert_eq!(reply_hops(at, received), Some(sent), "{received} at {at}");
+            }
+        }
     }
 
     #[test]

@@ -125,7 +125,8 @@ pub struct Datagrams {
     /// Datagrams dropped because of their address.
     pub refused_acl: u64,
     /// Datagrams dropped to prevent a reply loop: from a port of a service that replies to
-    /// everything, from this server itself, or with an exhausted TTL.
+    /// everything, from this server itself, with an exhausted TTL, or beginning with the prefix of
+    /// the replies.
     pub loops_suppressed: u64,
     /// Datagrams dropped because of their length
     /// ([`Config::max_datagram`](crate::serve::Config)).

@@ -197,13 +197,26 @@ impl UdpResponder {
     fn admit(&self, length: usize, origin: &PacketInfo) -> Result<(), Refusal> {
         if !self.context.access.is_allowed(origin.peer.ip()) {
             Err(Refusal::Acl)
-        } else if origin.ttl_exhausted() || self.loop_guard.refuses(origin.peer) {
+        } else if origin.ttl_exhausted()
+            || self.loop_guard.refuses(origin.peer)
+            || self.is_own_reply(&self.buffer[..length])
+        {
             Err(Refusal::Loop)
         } else if length > self.context.max_datagram {
             Err(Refusal::TooLong)
         } else {
             Ok(())
         }
+    }
+
+    /// Returns whether a datagram begins with the prefix of the replies. Another server with the
+    /// same prefix would send it back, longer each time.
+    fn is_own_reply(&self, message: &[u8]) -> bool {
+        let prefix = match &self.context.faults {
+            Some((_, prefix)) => prefix,
+            None => self.context.framing.prefix(),
+        };
+        !prefix.is_empty() && self.context.framing.replies() && message.starts_with(prefix)
     }
 
     fn refuse(&self, refusal: Refusal, bytes: usize, origin: &PacketInfo) {
@@ -282,9 +295,10 @@ fn is_icmp_error(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::net::{SocketAddr, UdpSocket};
     use std::num::NonZeroUsize;
 
+    use rustix::net::sockopt;
     use smol::LocalExecutor;
 
     use crate::limits::semaphore::Semaphore;
@@ -292,16 +306,16 @@ mod tests {
     use crate::net::address::Address;
     use crate::runtime::Driver;
     use crate::serve::access::AccessControl;
-    use crate::serve::config::Config;
+    use crate::serve::config::{Config, FaultInjection};
     use crate::serve::stats::{Datagrams, ServerStats};
 
     fn responder(
         socket: UdpSocket,
+        config: Config,
         own: &[Address],
         stats: &Arc<ServerStats>,
         draining: &Shutdown,
     ) -> UdpResponder {
-        let config = Config::default();
         let access = Arc::new(AccessControl::new(&config));
         let permits = Semaphore::new(NonZeroUsize::MIN);
         let traffic = stats.traffic().next().unwrap();
@@ -313,8 +327,9 @@ mod tests {
     }
 
     /// Starts a reply loop between two servers with a spoofed datagram, and returns the counters
-    /// once it is suppressed. The servers know only their own addresses, or those of both.
-    fn run_loop(at: &str, shared_addresses: bool) -> Datagrams {
+    /// once it is suppressed. The datagram has the maximum hop limit. The servers know only their
+    /// own addresses, or those of both.
+    fn run_loop(at: &str, config: &Config, shared_addresses: bool) -> Datagrams {
         let sockets = [(); 2].map(|()| UdpSocket::bind(at).unwrap());
         let addresses = sockets
             .each_ref()
@@ -332,10 +347,10 @@ mod tests {
                     &own[index..=index]
                 };
                 executor
-                    .spawn(responder(socket, own, &stats, &draining).run())
+                    .spawn(responder(socket, config.clone(), own, &stats, &draining).run())
                     .detach();
             }
-            spoofed.send_to(b"loop", addresses[1]).unwrap();
+            send_with_max_hops(&spoofed, b"loop", addresses[1]);
             let suppressed = async {
                 while stats.datagrams.loops_suppressed.load(Relaxed) == 0 {
                     Timer::after(Duration::from_millis(1)).await;
@@ -350,6 +365,15 @@ mod tests {
         stats.summary().datagrams
     }
 
+    fn send_with_max_hops(socket: &UdpSocket, message: &[u8], to: SocketAddr) {
+        if to.is_ipv4() {
+            sockopt::set_ip_ttl(socket, 255).unwrap();
+        } else {
+            sockopt::set_ipv6_unicast_hops(socket, Some(255)).unwrap();
+        }
+        socket.send_to(message, to).unwrap();
+    }
+
     #[test]
     fn addresses_of_one_server_do_not_loop() {
         for at in ["127.0.0.1:0", "[::1]:0"] {
@@ -357,16 +381,39 @@ mod tests {
                 loops_suppressed: 1,
                 ..Datagrams::default()
             };
-            assert_eq!(run_loop(at, true), expected);
+            assert_eq!(run_loop(at, &Config::default(), true), expected);
         }
     }
 
     #[test]
     fn loop_between_two_servers_is_suppressed() {
         for at in ["127.0.0.1:0", "[::1]:0"] {
-            let counted = run_loop(at, false);
+            let counted = run_loop(at, &Config::default(), false);
             assert_eq!((counted.loops_suppressed, counted.send_errors), (1, 0));
-            assert!((1..255).contains(&counted.received), "{counted:?}");
+            // The datagram itself, and replies with hop limits from 32 to 2.
+            assert_eq!(counted.received, 32);
+        }
+    }
+
+    #[test]
+    fn reply_with_own_prefix_gets_no_reply() {
+        let prefix = b"> ".to_vec();
+        let plain = Config {
+            prefix: prefix.clone(),
+            ..Config::default()
+        };
+        let faulty = Config {
+            fault_injection: Some(FaultInjection::default()),
+            ..plain.clone()
+        };
+        for config in [plain, faulty] {
+            let counted = run_loop("127.0.0.1:0", &config, false);
+            let expected = Datagrams {
+                received: 1,
+                loops_suppressed: 1,
+                ..Datagrams::default()
+            };
+            assert_eq!(counted, expected);
         }
     }
 }

@@ -108,6 +108,25 @@ fn datagram_is_one_message_with_one_prefix() {
 }
 
 #[test]
+fn datagram_with_the_own_prefix_gets_no_reply() {
+    for faults in [&[] as &[_], &["--delay", "1ms"]] {
+        let server = serve(&[&["--prefix", "> "], faults].concat(), "127.0.0.1:0");
+        let client = client(server.address());
+        client.send(b"> looks like a reply").unwrap();
+        assert_eq!(exchange(&client, b">no"), b"> >no");
+        let ran = server.stop().says("datagrams_received=1");
+        ran.says("reason=\"loops_suppressed\"");
+        assert_eq!(come(&client), [b""; 0]);
+    }
+    // Without replies there is no loop.
+    let server = serve(&["--mode", "discard"], "127.0.0.1:0");
+    client(server.address()).send(b"> ").unwrap();
+    server
+        .stop()
+        .says("datagrams_received=1 datagrams_unanswered=0");
+}
+
+#[test]
 fn discard_mode_sends_no_datagrams() {
     let server = serve(&["--mode", "discard"], "127.0.0.1:0");
     let client = client(server.address());
