@@ -1,5 +1,8 @@
 //! Connections over TCP and Unix sockets, bound to a worker thread.
 
+#[cfg(target_os = "linux")]
+mod tcp_info;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -154,8 +157,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Streams that can be closed with a reset.
-pub(crate) trait ResetOnClose {
+/// Control of the socket below a stream.
+pub(crate) trait SocketControl {
     /// Makes the close discard unsent data and send a reset (RFC 9293 section 3.10.5). A Unix
     /// socket is simply closed.
     ///
@@ -163,20 +166,46 @@ pub(crate) trait ResetOnClose {
     ///
     /// Those of `setsockopt(2)`.
     fn set_reset_on_close(&self) -> io::Result<()>;
+
+    /// Returns the delivery state of what was sent. A Unix socket delivers immediately.
+    fn delivery(&self) -> Delivery;
 }
 
-impl<S: ResetOnClose> ResetOnClose for Box<AcceptedStream<S>> {
+/// Delivery state of what was sent over a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    /// Whether the kernel holds bytes that the peer has not acknowledged.
+    pub(crate) outstanding: bool,
+    /// Smoothed round-trip time; zero if unknown.
+    pub(crate) round_trip: Duration,
+}
+
+impl<S: SocketControl> SocketControl for Box<AcceptedStream<S>> {
     fn set_reset_on_close(&self) -> io::Result<()> {
         self.get_ref().0.get_ref().set_reset_on_close()
     }
+
+    fn delivery(&self) -> Delivery {
+        self.get_ref().0.get_ref().delivery()
+    }
 }
 
-impl ResetOnClose for Stream {
+impl SocketControl for Stream {
     fn set_reset_on_close(&self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(
             self.0.get_ref(),
             Some(Duration::ZERO),
         )?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn delivery(&self) -> Delivery {
+        tcp_info::delivery(self.0.get_ref())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn delivery(&self) -> Delivery {
+        Delivery::default()
     }
 }
 

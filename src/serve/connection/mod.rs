@@ -6,6 +6,7 @@
 //! nothing more is read.
 
 mod buffer;
+mod drain;
 pub(super) mod guard;
 pub(super) mod linger;
 pub(super) mod table;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use tracing::{Level, enabled, info};
 
-use crate::net::stream::ResetOnClose;
+use crate::net::stream::SocketControl;
 use crate::runtime::yield_to_reactor;
 use crate::serve::connection::buffer::PendingBuffer;
 use crate::serve::connection::guard::ConnectionGuard;
@@ -58,7 +59,7 @@ pub(super) enum ConnectionTask<S, D> {
 
 impl<S, D> Future for ConnectionTask<S, D>
 where
-    S: AsyncRead + AsyncWrite + ResetOnClose + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + SocketControl + Unpin + 'static,
     D: DelayPolicy,
 {
     type Output = ();
@@ -83,6 +84,8 @@ enum State {
     Init,
     /// Reads and replies.
     Open,
+    /// Reads and replies until no input is left.
+    Draining,
     /// About to send the error reply to a line longer than this many bytes.
     LineTooLong(u32),
     /// Writes the pending replies.
@@ -93,6 +96,8 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EndReason {
     EndOfInput,
+    /// The server stops; what has been received may lack a reply.
+    Shutdown,
     /// The server stops, and everything received has been replied to.
     Drained,
     LineTooLong,
@@ -102,7 +107,7 @@ enum EndReason {
     Failed(ErrorKind),
 }
 
-impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connection<S, D> {
+impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connection<S, D> {
     pub(super) fn new(guard: ConnectionGuard, stream: S, delay: D) -> Self {
         guard.context.connections.record_activity(guard.id, 0);
         Self {
@@ -127,6 +132,11 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
     }
 
     async fn close(mut self, end: EndReason) {
+        let end = if end == EndReason::Shutdown {
+            self.drain().await
+        } else {
+            end
+        };
         self.state = State::Closed(end);
         match end {
             EndReason::Drained | EndReason::LineTooLong => {
@@ -138,7 +148,10 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
                 // An idle peer must not delay the close.
                 let _ = future::poll_once(close).await;
             }
-            EndReason::EndOfInput | EndReason::FaultReset | EndReason::Failed(_) => {}
+            EndReason::EndOfInput
+            | EndReason::Shutdown
+            | EndReason::FaultReset
+            | EndReason::Failed(_) => {}
         }
     }
 
@@ -160,8 +173,13 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
             Some(CloseReason::IdleTimeout) => {
                 return Poll::Ready(Ok(Some(EndReason::IdleTimeout)));
             }
-            Some(CloseReason::BufferLimit) if matches!(self.state, State::Open) => {
+            Some(CloseReason::BufferLimit)
+                if matches!(self.state, State::Open | State::Draining) =>
+            {
                 self.discard_partial_line();
+            }
+            Some(CloseReason::Shutdown) if matches!(self.state, State::Init | State::Open) => {
+                return Poll::Ready(Ok(Some(EndReason::Shutdown)));
             }
             _ => {}
         }
@@ -180,6 +198,10 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
                 self.state = State::Open;
             }
             State::Open => ready!(self.poll_read(cx))?,
+            State::Draining => match self.poll_read(cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Poll::Ready(Ok(Some(EndReason::Drained))),
+            },
             State::LineTooLong(limit) => {
                 let reply = PendingBuffer::line_too_long(&self.guard.context.framing, limit);
                 self.pending = Some(reply);
@@ -240,7 +262,8 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
         if Pin::new(&mut delayed.timer).poll(cx).is_ready() {
             return Poll::Ready(Ok(Break(None)));
         }
-        let may_read = matches!(self.state, State::Open) && !delayed.queue.is_full();
+        let may_read =
+            matches!(self.state, State::Open | State::Draining) && !delayed.queue.is_full();
         if may_read {
             Poll::Ready(Ok(Continue(())))
         } else {
@@ -271,13 +294,9 @@ impl<S: AsyncRead + AsyncWrite + ResetOnClose + Unpin, D: DelayPolicy> Connectio
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let context = Rc::clone(&self.guard.context);
         let mut buffer = context.buffer.borrow_mut();
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending if context.connections.is_draining() => self.finish(EndReason::Drained),
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(count) => match count? {
-                0 => self.finish(EndReason::EndOfInput),
-                count => self.process_input(cx, &context, &buffer[..count])?,
-            },
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))? {
+            0 => self.finish(EndReason::EndOfInput),
+            count => self.process_input(cx, &context, &buffer[..count])?,
         }
         Poll::Ready(Ok(()))
     }

@@ -13,6 +13,8 @@ pub(super) enum CloseReason {
     IdleTimeout,
     /// The incomplete lines together exceed the limit, and this one is the longest.
     BufferLimit,
+    /// The server drains.
+    Shutdown,
 }
 
 /// Index of a connection in the table of its worker.
@@ -30,7 +32,7 @@ pub(in crate::serve) struct ConnectionTable {
     track_idle: bool,
     max_buffered_bytes: usize,
     partial: Cell<usize>,
-    /// Number of connections with a close reason.
+    /// Number of connections with a close reason of their own, plus one if the server drains.
     closing: Cell<usize>,
     tick: Cell<u16>,
     draining: Cell<bool>,
@@ -97,7 +99,8 @@ impl ConnectionTable {
         if self.closing.get() == 0 {
             None
         } else {
-            self.open.borrow()[id.0 as usize].close_reason
+            let own = self.open.borrow()[id.0 as usize].close_reason;
+            own.or(self.draining.get().then_some(CloseReason::Shutdown))
         }
     }
 
@@ -157,15 +160,12 @@ impl ConnectionTable {
 
     /// Notifies all connections that the server drains.
     pub(in crate::serve) fn drain(&self) {
-        self.draining.set(true);
+        if !self.draining.replace(true) {
+            self.closing.set(self.closing.get() + 1);
+        }
         for (_, entry) in self.open.borrow().iter() {
             entry.waker.iter().for_each(Waker::wake_by_ref);
         }
-    }
-
-    /// Returns whether the server drains.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.get()
     }
 }
 
@@ -305,11 +305,19 @@ mod tests {
     fn drain_wakes_all_connections() {
         let connections = ConnectionTable::new(100, true);
         let wakes = Arc::new(WakeCounter::default());
-        for _ in 0..3 {
-            connections.register_waker(connections.insert(), &wakes.clone().into());
+        let open = [(); 3].map(|()| connections.insert());
+        for id in open {
+            connections.register_waker(id, &wakes.clone().into());
         }
+        connections.record_activity(open[0], 101);
         connections.drain();
-        assert!(connections.is_draining());
-        assert_eq!(wakes.0.load(Relaxed), 3);
+        let later = connections.insert();
+        let reasons = [open[0], open[1], later].map(|id| connections.close_reason(id));
+        let shutdown = Some(CloseReason::Shutdown);
+        assert_eq!(
+            reasons,
+            [Some(CloseReason::BufferLimit), shutdown, shutdown]
+        );
+        assert_eq!(wakes.0.load(Relaxed), 4, "one for the buffer limit");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::limits::semaphore::Semaphore;
-use crate::net::stream::{Peer, Stream};
+use crate::net::stream::{Delivery, Peer, Stream};
 use crate::serve::access::AccessControl;
 use crate::serve::config::{Config, FaultInjection, Mode};
 use crate::serve::fault::stream::{DelayedReplies, NoDelay};
@@ -92,9 +92,13 @@ impl AsyncWrite for FlakyStream {
     }
 }
 
-impl ResetOnClose for FlakyStream {
+impl SocketControl for FlakyStream {
     fn set_reset_on_close(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::default()
     }
 }
 

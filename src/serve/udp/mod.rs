@@ -34,9 +34,12 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Delay after a receive error that does not concern a single datagram.
 const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Time limit for the datagrams queued in the kernel when the server drains. A flood would never
-/// end by itself.
+/// Time limit for receiving when the server drains. A flood would never end by itself; later
+/// datagrams are treated as sent to a closed socket.
 const DRAIN_RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time without datagrams after which a burst has ended, when the server drains.
+const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
 /// Task that replies to the datagrams of one socket.
 #[derive(Debug)]
@@ -102,10 +105,43 @@ impl UdpResponder {
                 Event::Drain => break,
             }
         }
-        let queued = async { while self.receive_batch().await {} };
-        // Datagrams after the timeout are treated as sent to a closed socket.
-        let _ = race(Timer::after(DRAIN_RECEIVE_TIMEOUT), queued).await;
-        while let Some(due) = self.next_due() {
+        self.drain().await;
+    }
+
+    /// Replies to the datagrams queued in the kernel. If they were more than a batch, more may be
+    /// on their way.
+    async fn drain(&mut self) {
+        let mut time_left = DRAIN_RECEIVE_TIMEOUT;
+        let mut quiet_period = Duration::ZERO;
+        while !time_left.is_zero() {
+            let start = Instant::now();
+            if self.receive_batch().await {
+                quiet_period = QUIET_PERIOD;
+            } else if self.is_full() {
+                // Only receiving is limited: delays may be longer.
+                self.send_next().await;
+                continue;
+            } else if !self.readable_within(quiet_period).await {
+                break;
+            }
+            time_left = time_left.saturating_sub(start.elapsed());
+        }
+        while self.next_due().is_some() {
+            self.send_next().await;
+        }
+    }
+
+    async fn readable_within(&self, limit: Duration) -> bool {
+        if limit.is_zero() {
+            return false;
+        }
+        let readable = race(Timer::after(limit), self.socket.readable());
+        matches!(readable.await, Ok(Ok(())))
+    }
+
+    /// Waits until the next delayed replies are due, and sends some of them.
+    async fn send_next(&mut self) {
+        if let Some(due) = self.next_due() {
             Timer::at(due).await;
             self.send_due().await;
         }

@@ -128,6 +128,83 @@ fn input_before_the_signal_always_gets_a_reply() {
     }
 }
 
+/// Sends until the client's kernel accepts no more, stops the server, and returns the bytes sent
+/// and received.
+fn drain_with_full_windows(arguments: &[&str]) -> (usize, usize) {
+    let server = Server::start(&[&["-q", "--drain", "60s"], arguments].concat());
+    let mut client = server.connect();
+    client
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let sent = fill(&client, 64 << 20);
+    server.signal(Signal::TERM);
+    // The server drains once new connections are refused.
+    until(|| TcpStream::connect(server.address()).is_err());
+    // Not for synchronization: the client reads late, as a busy one does.
+    thread::sleep(Duration::from_millis(300));
+    let mut received = 0;
+    let mut buffer = vec![0; 100_000];
+    loop {
+        match client.read(&mut buffer).expect("read a reply") {
+            0 => break,
+            count => received += count,
+        }
+    }
+    drop(client);
+    server.wait().code(0);
+    (sent, received)
+}
+
+#[test]
+fn drain_with_full_windows_loses_no_byte() {
+    thread::scope(|scope| {
+        for arguments in [
+            &["--mode", "chunk"] as &[_],
+            &["--mode", "chunk", "--threads", "2"],
+            &["--max-line", "1G"],
+            &["--mode", "chunk", "--delay", "1ms"],
+        ] {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let (sent, received) = drain_with_full_windows(arguments);
+                    assert!(sent > 1 << 20, "{sent} bytes fill no window");
+                    assert_eq!(received, sent, "{arguments:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn ping_pong_client_does_not_delay_the_drain() {
+    let drain = || {
+        let server = Server::start(&["--drain", "60s"]);
+        let mut client = server.connect();
+        ask(&client, b"warm\n");
+        let start = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                while client.write_all(b"ping\n").is_ok() {
+                    if client.read(&mut [0; 5]).is_ok_and(|count| count == 5) {
+                        thread::sleep(Duration::from_millis(10));
+                    } else {
+                        break;
+                    }
+                }
+                drop(client);
+            });
+            let start = Instant::now();
+            server.signal(Signal::TERM);
+            sender.join().unwrap();
+            start
+        });
+        server.wait().code(0).says("reason=\"drained\"");
+        start.elapsed()
+    };
+    // The best of several: the machine may be busy.
+    let best = (0..10).map(|_| drain()).min().unwrap();
+    assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
 #[test]
 fn idle_client_delays_shutdown_by_a_second_at_most() {
     let server = Server::start(&[]);

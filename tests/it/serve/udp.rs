@@ -275,6 +275,37 @@ fn shutdown_replies_to_queued_datagrams() {
 }
 
 #[test]
+fn shutdown_replies_while_the_delay_queue_is_full() {
+    const LEN: usize = 60_000;
+    // The queue takes 4 MiB; the last datagrams stay in the kernel.
+    const QUEUED: usize = (4 << 20) / LEN + 1;
+    const ALL: usize = QUEUED + 2;
+    let mut server = Server::of(
+        myapp(["serve", "-q", "--delay=5s", "--metrics=0", "udp://0"]),
+        1,
+    );
+    let line = server.line();
+    let metrics = line.split("http://").nth(1).unwrap();
+    let metrics = metrics.split('/').next().unwrap().parse().unwrap();
+    let client = client(server.address());
+    for number in 1..=QUEUED {
+        client.send(&random_bytes(LEN)).unwrap();
+        until(
+            metrics,
+            &[&format!("myapp_datagrams_received_total {number}")],
+        );
+    }
+    for _ in QUEUED..ALL {
+        client.send(&random_bytes(LEN)).unwrap();
+    }
+    server.signal(Signal::TERM);
+    for number in 0..ALL {
+        assert_eq!(receive(&client).len(), LEN, "reply {number}");
+    }
+    server.wait().code(0);
+}
+
+#[test]
 fn connections_and_datagrams_are_served_together() {
     let server = Server::of(myapp(["serve", "0", "udp://0"]), 2);
     let [tcp, udp] = server.addresses() else {

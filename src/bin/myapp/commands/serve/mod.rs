@@ -15,7 +15,7 @@ use myapp::error_chain::ErrorChain;
 use myapp::limits::timeout::race;
 use myapp::limits::{nofile, shutdown};
 use myapp::net::address::Address;
-use myapp::serve::{Config, Server, ServerStats};
+use myapp::serve::{Config, Server, ServerStats, Summary};
 use smol::Timer;
 use tracing::{info, warn};
 
@@ -85,6 +85,8 @@ async fn serve(
     };
     systemd::notify_ready();
     let stats = server.stats();
+    // Before the server runs: the first interval includes its first messages.
+    let before = stats.summary();
     let (trigger, shutdown) = shutdown::channel();
     let running = async {
         server.run(shutdown.wait()).await;
@@ -105,7 +107,7 @@ async fn serve(
         future::or(running, signals).await;
         Ok(())
     };
-    future::or(end, report_stats(options.stats, &stats, events)).await?;
+    future::or(end, report_stats(options.stats, &stats, before, events)).await?;
     let summary = stats.summary();
     match race(Timer::after(STDOUT_TIMEOUT), events.summary(&summary)).await {
         Ok(result) => result?,
@@ -142,13 +144,13 @@ async fn announce(
 async fn report_stats(
     interval: Option<Duration>,
     stats: &ServerStats,
+    mut last: Summary,
     events: Events,
 ) -> Result<(), CommandError> {
     let Some(interval) = interval else {
         return future::pending().await;
     };
     let mut ticks = Timer::interval(interval);
-    let mut last = stats.summary();
     while ticks.next().await.is_some() {
         let now = stats.summary();
         events.stats(&last, &now).await?;
