@@ -1,6 +1,8 @@
 //! Fault injection: delayed, dropped and truncated replies. Decisions and bytes only; the caller
 //! passes the time.
 
+#[cfg(test)]
+mod random_tests;
 pub(super) mod stream;
 pub(super) mod udp;
 
@@ -29,8 +31,8 @@ impl FaultRng {
     /// Creates the generator of the connection, or the datagram, with this number. The same seed
     /// and number give the same decisions.
     fn new(faults: &FaultInjection, number: u64) -> Self {
-        // Adjacent seeds must not give adjacent connections the same faults.
-        let seed = Rng::with_seed(faults.seed).u64(..).wrapping_add(number);
+        // The first numbers of generators with adjacent seeds are correlated.
+        let seed = mix(mix(faults.seed).wrapping_add(number.wrapping_mul(GOLDEN_RATIO)));
         Self {
             faults: faults.clone(),
             rng: Rng::with_seed(seed),
@@ -44,6 +46,17 @@ impl FaultRng {
         let jitter = self.faults.jitter.mul_f64(self.rng.f64());
         (!dropped).then(|| self.faults.delay.saturating_add(jitter).min(MAX_DELAY))
     }
+}
+
+/// Increment of SplitMix64: 2^64 divided by the golden ratio.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Returns the output of SplitMix64 for a state: each bit depends on all bits of the state.
+fn mix(state: u64) -> u64 {
+    let state = state.wrapping_add(GOLDEN_RATIO);
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
 }
 
 /// The delayed replies of one connection, in order.
