@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -258,6 +259,16 @@ fn progress_of(folder: &Folder, server: &Server, connections: usize) -> (Vec<u64
     (from.into_inner().unwrap(), positions.into_inner().unwrap())
 }
 
+/// Waits until a part of this process is unlocked: until its `exec`, a child that another test has
+/// just forked shares the lock, and another run would choose another name.
+#[track_caller]
+fn wait_until_unlocked(part: &Path) {
+    let file = fs::File::open(part).unwrap();
+    until(|| file.try_lock().is_ok());
+    // Closing the file does not unlock it while such a child has a copy.
+    file.unlock().unwrap();
+}
+
 #[test]
 fn segment_progress_is_monotonic_and_bounded() {
     for connections in [1, 4] {
@@ -269,6 +280,7 @@ fn segment_progress_is_monotonic_and_bounded() {
         });
         let (from, positions) = progress_of(&folder, &server, 4);
         assert_eq!((&from[..], *positions.last().unwrap()), (&[0][..], 4 << 20));
+        wait_until_unlocked(&folder.path("f.part"));
         let (from, positions) = progress_of(&folder, &server, connections);
         assert_eq!(from[0], 4 << 20);
         assert!(positions.is_sorted(), "{positions:?}");
