@@ -290,7 +290,11 @@ fn mirror_of_equal_length_shares_segments_with_a_checksum() {
     let second = slow(&body, "\"b\"", cut_once);
     fetch_split(&folder, [&first, &second], &checksum(&body), &["-x1"]).code(0);
     assert_exact(&folder, &body);
-    assert_eq!([first.max_concurrent(), second.max_concurrent()], [1, 1]);
+    // A connection that was closed before the end of its body is active at the server until that
+    // notices it.
+    for server in [&first, &second] {
+        assert!(server.max_concurrent() <= 2, "{}", server.max_concurrent());
+    }
     let requested = second.requests();
     assert_eq!(requested[0].field("If-Range"), None);
     assert!(
