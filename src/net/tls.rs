@@ -24,7 +24,9 @@ use verify::{PinnedOrNone, WebPki};
 pub use error::{TlsError, TlsSetupError};
 pub use files::Identity;
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use server::{AcceptError, AcceptedStream, ServerIdentity, TlsServer, TlsServerConfig};
+pub use server::{
+    AcceptError, AcceptedStream, ServerIdentity, TlsReload, TlsServer, TlsServerConfig,
+};
 
 /// TLS stream of a client.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;

@@ -55,7 +55,7 @@ pub use stats::{Datagrams, ServerStats, Summary, TlsFailures};
 pub struct Server {
     workers: Vec<WorkerThread<()>>,
     addresses: Vec<Address>,
-    fingerprint: Option<Fingerprint>,
+    tls: Option<TlsServer>,
     metrics: Option<(WorkerThread<()>, Address)>,
     stats: Arc<ServerStats>,
     start_trigger: Trigger,
@@ -115,7 +115,7 @@ impl Server {
         Ok(Self {
             workers: start_workers(listeners, &config, &stats, &started, &shutdown)?,
             addresses,
-            fingerprint: tls.map(|tls| tls.fingerprint()),
+            tls,
             metrics,
             stats,
             start_trigger,
@@ -131,7 +131,13 @@ impl Server {
 
     /// Returns the fingerprint of the certificate that the server presents over TLS.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint
+        self.tls.as_ref().map(TlsServer::fingerprint)
+    }
+
+    /// Returns the TLS part of the server, through which its files can be
+    /// [reloaded](TlsServer::reload) while it runs.
+    pub fn tls(&self) -> Option<&TlsServer> {
+        self.tls.as_ref()
     }
 
     /// Returns the bound address of [`Config::metrics`]. It is served until [`run`](Self::run)

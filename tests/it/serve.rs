@@ -10,6 +10,7 @@ mod library;
 mod limits;
 mod long_lines;
 mod metrics;
+mod reload;
 mod replies;
 mod shutdown;
 mod systemd;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, for commands that end in an orderly way.
+//! SIGINT and SIGTERM, for commands that end in an orderly way; SIGHUP, for servers.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,29 @@ use crate::exit_code::ExitCode;
 /// The signals that ask the program to end, from now on caught.
 #[derive(Debug)]
 pub(crate) struct Ending(Signals);
+
+/// SIGHUP, which asks a server to reload its files.
+#[derive(Debug)]
+pub(crate) struct ReloadSignal(Signals);
+
+impl ReloadSignal {
+    /// Catches the signal: from here on it no longer ends the process.
+    pub(crate) fn catch() -> io::Result<Self> {
+        Signals::new([Signal::Hup]).map(Self)
+    }
+
+    /// Waits for the next signal. Several that arrive together may count as one.
+    ///
+    /// # Cancel safety
+    ///
+    /// No signal is lost when this is dropped halfway.
+    pub(crate) async fn next(&mut self) {
+        if !matches!(self.0.next().await, Some(Ok(_))) {
+            // The stream has no end, and no error after it has been opened.
+            future::pending().await
+        }
+    }
+}
 
 impl Ending {
     /// Catches the signals: from here on they no longer end the process by themselves.

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsAcceptor;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{Error, ServerConfig};
+use rustls::{Error, RootCertStore, ServerConfig};
 
 use super::error::TlsSetupError;
 use super::files::{Identity, Loaded, load_identity, load_roots};
@@ -44,9 +44,32 @@ pub enum ServerIdentity {
 
 /// TLS server: its certificate and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
-pub struct TlsServer {
+pub struct TlsServer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: TlsServerConfig,
+    current: Mutex<Current>,
+}
+
+/// Configuration of the next handshakes.
+#[derive(Debug, Clone)]
+struct Current {
     config: Arc<ServerConfig>,
     fingerprint: Fingerprint,
+    /// Roots of client certificates.
+    client_roots: Option<Arc<RootCertStore>>,
+}
+
+/// Effect of [`TlsServer::reload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsReload {
+    /// Fingerprint of the certificate that is presented now.
+    pub fingerprint: Fingerprint,
+    /// Whether this is another certificate than before.
+    pub certificate_changed: bool,
+    /// Whether the roots of client certificates are others than before.
+    pub client_ca_changed: bool,
 }
 
 /// Error of a handshake with a client.
@@ -95,12 +118,63 @@ impl TlsServer {
     ///
     /// The files are read on the blocking pool, which continues if the future is dropped.
     pub async fn load(config: TlsServerConfig) -> Result<Self, TlsSetupError> {
-        smol::unblock(move || server_config(&config)).await
+        let load = move || {
+            let current = load_current(&config)?;
+            Ok(Self(Arc::new(Shared {
+                config,
+                current: Mutex::new(current),
+            })))
+        };
+        smol::unblock(load).await
+    }
+
+    /// Loads the files again, for later handshakes of all clones; open connections stay as they
+    /// are. A self-signed certificate is kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Self::load); nothing has changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// The reload continues on the blocking pool if the future is dropped.
+    pub async fn reload(&self) -> Result<TlsReload, TlsSetupError> {
+        let server = self.clone();
+        smol::unblock(move || server.reload_blocking()).await
+    }
+
+    fn reload_blocking(&self) -> Result<TlsReload, TlsSetupError> {
+        let Self(shared) = self;
+        let before = self.current();
+        if shared.config.identity == ServerIdentity::SelfSigned {
+            return Ok(TlsReload {
+                fingerprint: before.fingerprint,
+                certificate_changed: false,
+                client_ca_changed: false,
+            });
+        }
+        let new = load_current(&shared.config)?;
+        let roots = |current: &Current| current.client_roots.as_ref().map(|all| all.roots.clone());
+        let reload = TlsReload {
+            fingerprint: new.fingerprint,
+            certificate_changed: new.fingerprint != before.fingerprint,
+            client_ca_changed: roots(&new) != roots(&before),
+        };
+        *shared
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(reload)
+    }
+
+    fn current(&self) -> Current {
+        let current = self.0.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the fingerprint of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        self.current().fingerprint
     }
 
     /// Performs the handshake with a client.
@@ -116,7 +190,7 @@ impl TlsServer {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(self.config.clone());
+        let acceptor = TlsAcceptor::from(self.current().config);
         let accepted = acceptor
             .accept(PlaintextAlertWatch::new(stream))
             .into_fallible()
@@ -125,15 +199,18 @@ impl TlsServer {
     }
 }
 
-fn server_config(config: &TlsServerConfig) -> Result<TlsServer, TlsSetupError> {
+fn load_current(config: &TlsServerConfig) -> Result<Current, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Versions { source })?;
-    let builder = match &config.client_ca {
+    let client_roots = match &config.client_ca {
+        None => None,
+        Some(path) => Some(Arc::new(load_roots(Some(path))?)),
+    };
+    let builder = match config.client_ca.as_ref().zip(client_roots.clone()) {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = Arc::new(load_roots(Some(path))?);
+        Some((path, roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
             let unusable = |error| TlsSetupError::Read {
                 path: path.clone(),
@@ -160,9 +237,10 @@ fn server_config(config: &TlsServerConfig) -> Result<TlsServer, TlsSetupError> {
                 source: source.into(),
             },
         })?;
-    Ok(TlsServer {
+    Ok(Current {
         config: Arc::new(config),
         fingerprint,
+        client_roots,
     })
 }
 

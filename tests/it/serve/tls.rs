@@ -374,6 +374,34 @@ fn missing_close_notify_is_counted() {
 }
 
 #[test]
+fn hangup_reloads_certificate_and_keeps_connections() {
+    let arguments = ["--log-file", "log", "--tls-client-ca", "ca.pem"];
+    let server = Server::start(&arguments);
+    let logged = |text: &str| {
+        let log = server.folder.read("log");
+        String::from_utf8_lossy(&log).contains(text)
+    };
+    server.folder.write("key.pem", "no key");
+    server.running.signal(Signal::HUP);
+    until(|| logged("cannot reload the TLS files, keeping the current ones"));
+    let identity = server.authority.issue("client");
+    let mut open = server.connect(server.authority.client(&TLS13, Some(&identity)));
+    assert_eq!(ask(&mut open, b"old\n"), b"old\n");
+
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    server.folder.write("cert.pem", certificate);
+    server.folder.write("key.pem", key);
+    server.folder.write("ca.pem", &authority.pem);
+    server.running.signal(Signal::HUP);
+    until(|| logged("certificate_changed=true client_ca_changed=true"));
+    let identity = authority.issue("client");
+    let mut client = server.connect(authority.client(&TLS13, Some(&identity)));
+    assert_eq!(ask(&mut client, b"new\n"), b"new\n");
+    assert_eq!(ask(&mut open, b"open\n"), b"open\n");
+}
+
+#[test]
 fn server_sends_close_notify() {
     let server = Server::start(&["--json", "-q", "--idle-timeout", "200ms"]);
     let mut client = server.client();

@@ -39,7 +39,8 @@ of them are bound. SIZE is a number with an optional suffix K, M or G (powers of
 Unix sockets.
 
 SIGINT or SIGTERM stops accepting, replies to what has been received, and exits
-with code 0; a second signal exits immediately.";
+with code 0; a second signal exits immediately. SIGHUP reopens --log-file and
+reloads the TLS files.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

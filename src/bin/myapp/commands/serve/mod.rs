@@ -3,6 +3,7 @@
 mod args;
 mod errors;
 mod faults;
+mod reload;
 mod tls;
 mod values;
 
@@ -20,11 +21,12 @@ use smol::Timer;
 use tracing::{info, warn};
 
 use crate::commands::serve::errors::start_error;
+use crate::commands::serve::reload::reload_on_signal;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
 use crate::output::serve_events::Events;
 use crate::output::stderr;
-use crate::signals::Ending;
+use crate::signals::{Ending, ReloadSignal};
 use crate::systemd;
 
 pub(crate) use args::Options;
@@ -35,7 +37,7 @@ const STDOUT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn run(
     options: Options,
     fd_limit: io::Result<()>,
-    _log: &Log,
+    log: &Log,
 ) -> Result<ExitCode, CommandError> {
     let config = options.to_config()?;
     let sockets = systemd::sockets().map_err(|error| {
@@ -57,13 +59,14 @@ pub(crate) fn run(
     {
         info!(seed = faults.seed, "random faults; repeat them with --seed");
     }
-    myapp::runtime::block_on(serve(&options, sockets, config))
+    myapp::runtime::block_on(serve(&options, sockets, config, log))
 }
 
 async fn serve(
     options: &Options,
     sockets: Vec<OwnedFd>,
     config: Config,
+    log: &Log,
 ) -> Result<ExitCode, CommandError> {
     let addresses = match options.addresses.as_slice() {
         [] if sockets.is_empty() => vec![Address::loopback(8888)],
@@ -71,6 +74,8 @@ async fn serve(
     };
     let mut ending =
         Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+    let reload_signal =
+        ReloadSignal::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
     let server = Server::from_sockets(sockets, &addresses, config)
         .await
         .map_err(start_error)?;
@@ -87,6 +92,7 @@ async fn serve(
     let stats = server.stats();
     // Before the server runs: the first interval includes its first messages.
     let before = stats.summary();
+    let reload = reload_on_signal(reload_signal, log, server.tls().cloned());
     let (trigger, shutdown) = shutdown::channel();
     let running = async {
         server.run(shutdown.wait()).await;
@@ -107,7 +113,8 @@ async fn serve(
         future::or(running, signals).await;
         Ok(())
     };
-    future::or(end, report_stats(options.stats, &stats, before, events)).await?;
+    let report = report_stats(options.stats, &stats, before, events);
+    future::or(end, future::or(report, reload)).await?;
     let summary = stats.summary();
     match race(Timer::after(STDOUT_TIMEOUT), events.summary(&summary)).await {
         Ok(result) => result?,

@@ -138,6 +138,19 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Reopens the log file, such as after its rotation. Returns whether it is another file;
+    /// `None` if the log goes to stderr.
+    ///
+    /// # Cancel safety
+    ///
+    /// The file is opened on the blocking pool, which continues if the future is dropped.
+    pub(crate) async fn reopen(&self) -> Option<io::Result<bool>> {
+        let file = Arc::clone(self.file.as_ref()?);
+        Some(smol::unblock(move || file.reopen()).await)
+    }
+}
+
 /// Writer to stderr above the progress bars.
 struct AboveBars(MultiProgress);
 
