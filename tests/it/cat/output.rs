@@ -244,7 +244,8 @@ fn tee_writes_to_file_and_stdout() {
         .code(0)
         .prints("     1\ta\n");
     assert_eq!(folder.read("out"), b"     1\ta\n");
-    folder.write("big", vec![b'x'; 1 << 20]);
+    // Larger than a pipe, which holds up to 1 MiB.
+    folder.write("big", vec![b'x'; 4 << 20]);
     let output = shell(
         &folder,
         "$MYAPP cat --tee -o out big | true; echo ${PIPESTATUS[0]}",
