@@ -69,11 +69,8 @@ pub(crate) async fn download(
     on_event: impl Fn(Event<'_>) + Sync,
 ) -> Result<Saved, Error> {
     let start = Instant::now();
-    let rate = context
-        .config
-        .limits
-        .rate_per_file
-        .map(SharedRateLimiter::new);
+    let limits = &context.config.limits;
+    let rate = limits.rate_per_file.map(SharedRateLimiter::new);
     let request = RequestContext {
         context,
         source: &item.source,

@@ -173,10 +173,8 @@ fn events_are_consistent_after_failures() {
         let step = match event {
             Event::Started { .. } => Step::Started,
             Event::ResponseReceived { .. } => return,
-            Event::BodyStarted { total: length, .. } => Step::Length(length),
-            Event::Progress {
-                downloaded: position,
-            } => Step::Position(position),
+            Event::BodyStarted { total, .. } => Step::Length(total),
+            Event::Progress { downloaded } => Step::Position(downloaded),
             Event::Saved(saved) => Step::Saved(saved.bytes),
             Event::Failed(_) => Step::Failed,
             other => panic!("{other:?}"),
@@ -211,18 +209,20 @@ fn events_are_consistent_after_failures() {
         (&steps_by_file[1], None, Step::Saved(1000)),
         (&steps_by_file[2], Some(LARGE as u64), Step::Failed),
     ] {
-        assert_eq!(steps[..2], [Step::Started, Step::Length(length)]);
-        assert_eq!(*steps.last().unwrap(), last);
-        let positions = &steps[2..steps.len() - 1];
-        assert!(positions.is_sorted(), "{positions:?}");
-        assert!(
-            positions
-                .iter()
-                .all(|position| matches!(position, Step::Position(_)))
-        );
-        assert!(*positions.last().unwrap() <= Step::Position(LARGE as u64));
+        assert_steps(steps, length, &last);
     }
     assert_eq!(steps_by_file[3], [Step::Started, Step::Failed]);
+}
+
+#[track_caller]
+fn assert_steps(steps: &[Step], length: Option<u64>, last: &Step) {
+    assert_eq!(steps[..2], [Step::Started, Step::Length(length)]);
+    assert_eq!(steps.last(), Some(last));
+    let positions = &steps[2..steps.len() - 1];
+    assert!(positions.is_sorted(), "{positions:?}");
+    let is_position = |step: &Step| matches!(step, Step::Position(_));
+    assert!(positions.iter().all(is_position), "{positions:?}");
+    assert!(*positions.last().unwrap() <= Step::Position(LARGE as u64));
 }
 
 #[derive(Clone, Debug, PartialEq, PartialOrd)]

@@ -480,13 +480,8 @@ fn proxy_failure_names_proxy_and_cause() {
         ),
         (login, 4, "connection refused".into()),
     ] {
-        let line = [
-            "--connect-timeout",
-            "500ms",
-            "--proxy",
-            &proxy,
-            "https://127.0.0.1:1/f",
-        ];
+        let url = "https://127.0.0.1:1/f";
+        let line = ["--connect-timeout", "500ms", "--proxy", &proxy, url];
         let shown = proxy.replace("user:secret@", "");
         fetch(&line)
             .code(code)
