@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_in_one_line_without_numbers_and_repetition() {
+    fn causes_are_joined_without_errno_and_repetition() {
         let refused = || io::Error::from_raw_os_error(111);
         told(
             "connect to [::1]:1",

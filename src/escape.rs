@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_harmless_stays_as_it_is() {
+    fn harmless_text_is_unchanged() {
         shows(b"", "");
         shows(
             "¡Hola, servidor! \u{1f600}".as_bytes(),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_a_cursor_or_breaks_a_line_is_escaped() {
+    fn control_characters_are_escaped() {
         shows(b"\x1b]0;x\x07", r"\x1b]0;x\x07");
         shows(b"a\r\n\tb\\", r"a\r\n\tb\\");
         shows(b"\x00\x7f", r"\x00\x7f");
@@ -128,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_in_hex() {
+    fn invalid_utf8_is_shown_in_hex() {
         shows(b"a\xffb\xc3", r"a\xffb\xc3");
     }
 
     #[test]
-    fn a_long_text_is_cut_and_the_rest_counted() {
+    fn long_text_is_truncated_and_the_rest_counted() {
         let text = Escaped(&[b'x'; 1_000_000]).to_string();
         assert_eq!(text, format!("{}… (999800 bytes more)", "x".repeat(200)));
         shows(&[b'x'; 200], &"x".repeat(200));

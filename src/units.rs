@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_size_above_zero() {
+    fn rate_is_a_size_above_zero() {
         assert_eq!(parse_rate("1.5K").map(NonZeroU64::get), Ok(1536));
         for text in ["0", "", "-1", "1X"] {
             assert_eq!(parse_rate(text), Err(UnitError::Rate), "{text}");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_without_a_unit_is_in_seconds() {
+    fn duration_without_a_unit_is_in_seconds() {
         for (text, millis) in [
             ("0", 0),
             ("1", 1000),

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_descriptors_are_left_to_the_rest_of_the_program() {
+    fn some_descriptors_are_reserved() {
         for (limit, available) in [(1024, 992), (64, 32), (20, 10), (1, 1), (0, 1)] {
             assert_eq!(available_of(Some(limit)).get(), available, "{limit}");
         }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_system_makes_room_at_once() {
+    fn fd_table_is_preallocated() {
         raise_limit().unwrap();
         let many = available().get().min(3000);
         preallocate_fd_table(many).unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_raised_as_far_as_it_may_go() {
+    fn limit_is_raised_to_the_hard_limit() {
         raise_limit().unwrap();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);

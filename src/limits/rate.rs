@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_share_evenly_and_together_keep_the_rate_from_the_start() {
+    fn readers_share_the_rate_equally_from_the_start() {
         for millis in [500, 1000, 10_000] {
             let bytes = shares([usize::MAX; 4], millis);
             let all: usize = bytes.iter().sum();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_does_not_take_is_for_the_others() {
+    fn unused_share_is_available_to_other_readers() {
         let bytes = shares([10, usize::MAX, usize::MAX, usize::MAX], 10_000);
         let all: usize = bytes.iter().sum();
         assert!((1_000_000..1_010_000).contains(&all), "{bytes:?}");

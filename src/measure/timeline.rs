@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_any_length_has_a_bounded_number_of_slices() {
+    fn number_of_buckets_is_bounded() {
         let mut timeline = Timeline::default();
         for (seconds, buckets, width) in [(1, 100, 10), (2, 100, 20), (60, 94, 640), (86400, 66, 0)]
         {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_widened_keeps_its_place_and_its_count() {
+    fn coarsened_buckets_keep_times_and_counts() {
         let mut timeline = Timeline::default();
         for bucket in 0..5 {
             (0..=bucket).for_each(|_| timeline.at(bucket * MIN_WIDTH).answered(MILLI));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_run_come_to_what_the_whole_would() {
+    fn merged_timelines_equal_one() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut whole = Timeline::default();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_tells_its_durations_with_one_digit() {
+    fn bucket_durations_have_one_digit() {
         let mut bucket = Bucket::default();
         assert_eq!(bucket.quantile(0.5), None);
         (1..=1000).for_each(|millis| bucket.answered(millis * MILLI));

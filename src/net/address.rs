@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_endpoint_is_read_with_and_without_a_scheme() {
+    fn endpoints_parse_with_and_without_a_scheme() {
         let v4 = |ip: [u8; 4]| Host::Ip(IpAddr::from(ip));
         let name = |name: &str| Host::Name(name.into());
         reads("8888", v4([127, 0, 0, 1]), 8888);
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_read_as_it_is() {
+    fn path_is_parsed_unchanged() {
         for (text, path) in [
             ("unix:/run/echo.sock", "/run/echo.sock"),
             ("UNIX:echo.sock", "echo.sock"),
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_its_reason() {
+    fn invalid_addresses_are_rejected_with_a_reason() {
         let long = format!("unix:{}", "x".repeat(108));
         for (text, error) in [
             ("", AddressError::Port),
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() {
+    fn displayed_addresses_parse_back() {
         for (text, url) in [
             ("127.0.0.1:8888", "tcp://127.0.0.1:8888"),
             (":0", "tcp://:0"),
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn only_numbers_are_a_socket_address() {
+    fn only_numeric_addresses_are_socket_addresses() {
         let socket = |text: &str| text.parse::<Address>().unwrap().socket_addr();
         for text in ["1", "udp://1", "tls://1"] {
             assert_eq!(socket(text), Some(SocketAddr::from(([127, 0, 0, 1], 1))));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_shown_as_it_was_asked_for_or_by_its_number() {
+    fn zone_is_displayed_as_given_or_by_number() {
         let local = "[fe80::1%2]:7".parse::<SocketAddr>().unwrap();
         assert_eq!(Endpoint::from(local).to_string(), "[fe80::1%2]:7");
         for (asked, shown) in [

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_refuses_does_not_hide_one_that_answers() {
+    fn refusing_address_does_not_hide_a_working_one() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.2:0")
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_refuse_the_first_cause_is_told() {
+    fn first_cause_is_reported_if_all_addresses_fail() {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_resolved() {
+    fn host_name_is_resolved() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let named = |name: &str| {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_connected_to_and_bytes_go_both_ways() {
+    fn unix_socket_transfers_in_both_directions() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_is_waited_for_as_long_as_the_limit_says() {
+    fn full_backlog_is_retried_within_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_connection_over_udp() {
+    fn udp_address_is_not_connected() {
         let udp = "udp://127.0.0.1:1".parse().unwrap();
         let error = smol::block_on(connect(&udp, LIMIT)).unwrap_err();
         let ConnectError::Connect { source, .. } = &error else {

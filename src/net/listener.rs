@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn every_interface_means_both_families() {
+    fn wildcard_address_listens_on_both_families() {
         let port = listen_on(":0").map(|listener| {
             let port = address(&listener).port();
             Client::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_refused_by_name() {
+    fn address_in_use_is_named_in_the_error() {
         let first = listen_on("127.0.0.1:0").unwrap();
         let address = first.local_addr().to_string();
         let error = listen_on(&address).unwrap_err();
@@ -343,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_on_every_interface_does_not_fall_back_to_one_family() {
+    fn port_in_use_does_not_fall_back_to_one_family() {
         let first = listen_on(":0").unwrap();
         assert!(listen_on(&format!(":{}", address(&first).port())).is_err());
     }
 
     #[test]
-    fn several_sockets_share_a_port_but_not_with_those_of_another() {
+    fn reuseport_listeners_share_a_port_exclusively() {
         let listeners = shards("127.0.0.1:0", 3).unwrap();
         let address = address(&listeners[0]);
         let same = |listener: &Listener| listener.local_addr().socket_addr() == Some(address);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_listens_already_is_taken_over_and_not_inherited() {
+    fn inherited_listener_is_used_and_closed_on_exec() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let bound = tcp.local_addr().unwrap();
         fcntl_setfd(&tcp, FdFlags::empty()).unwrap();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_is_not_taken_over() {
+    fn inherited_socket_must_listen() {
         let (stream, _) = UnixStream::pair().unwrap();
         let file = tempfile::tempfile().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -256,7 +256,7 @@ mod tests {
     use futures_lite::future::{block_on, zip};
 
     #[test]
-    fn what_was_found_is_remembered_until_it_is_forgotten() {
+    fn resolved_name_is_cached_until_invalidated() {
         let names = DnsCache::default();
         let localhost = Endpoint {
             host: Host::Name("localhost".into()),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_is_a_host_a_port_and_an_address() {
+    fn static_host_is_host_port_and_address() {
         for (text, host, port, ip) in [
             (
                 "Example.org:443:127.0.0.1",
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_is_not_looked_up_and_only_the_family_that_counts_is_left() {
+    fn static_host_is_not_looked_up_and_filtered_by_family() {
         let fixed = [
             "a.invalid:1:127.0.0.1",
             "a.invalid:1:::1",
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_remembered() {
+    fn cache_size_is_bounded() {
         let names = DnsCache::default();
         for port in 1..=u16::try_from(MAX_NAMES).unwrap() + 1 {
             block_on(names.resolve(&Endpoint::loopback(port))).unwrap();

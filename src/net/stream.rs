@@ -283,7 +283,7 @@ mod tests {
     use crate::runtime::Driver;
 
     #[test]
-    fn who_connects_sends_and_receives() {
+    fn client_sends_and_receives() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let peer = std::thread::spawn(move || {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_the_cause_is_told() {
+    fn refused_connection_reports_the_cause() {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

@@ -524,7 +524,7 @@ mod tests {
     use futures_lite::future::poll_once;
 
     #[test]
-    fn after_a_short_read_nothing_is_tried_until_more_has_come() {
+    fn short_read_clears_readiness() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let tries = Cell::new(0);
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_has_come_a_short_read_is_followed_by_another() {
+    fn short_read_after_hang_up_keeps_readiness() {
         let mut source = Source::default();
         source.record_event(EventFlags::IN);
         assert!(source.is_ready(Direction::Read) && !source.more);
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_again_sees_what_has_not_been_told_yet() {
+    fn mark_all_readable_finds_unreported_data() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         Driver::new().unwrap().run(|| async {
@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn who_always_gives_way_keeps_no_socket_waiting() {
+    fn yielding_task_does_not_starve_sockets() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let turns = Rc::new(Cell::new(0));
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_socket_leaves_its_place() {
+    fn closed_socket_frees_its_slot() {
         Driver::new().unwrap().run(|| async {
             for _ in 0..3 {
                 let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -630,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn who_polls_busily_misses_neither_sockets_nor_wakes_nor_the_end() {
+    fn busy_polling_sees_sockets_wakes_and_the_end() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let (wake, woken) = smol::channel::bounded(1);
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_driver_there_is_no_socket() {
+    fn socket_without_a_driver_is_an_error() {
         assert!(Socket::new(UnixStream::pair().unwrap().0).is_err());
     }
 }

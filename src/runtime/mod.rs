@@ -123,7 +123,7 @@ mod tests {
                 }
 
                 #[test]
-                fn who_waits_for_input_is_woken_by_each_piece_and_by_the_end() {
+                fn reader_is_woken_by_data_and_by_the_end() {
                     let (ours, mut theirs) = pair();
                     let sender = thread::spawn(move || {
                         for piece in ["one", "exactly8", "and more than eight", ""] {
@@ -138,7 +138,7 @@ mod tests {
                 }
 
                 #[test]
-                fn data_and_end_that_come_together_are_both_seen() {
+                fn data_and_end_together_are_both_seen() {
                     for round in 0..200 {
                         let (ours, mut theirs) = pair();
                         let sender = thread::spawn(move || theirs.write_all(b"last").unwrap());
@@ -154,7 +154,7 @@ mod tests {
                 }
 
                 #[test]
-                fn urgent_data_makes_no_read_the_last_one() {
+                fn urgent_data_does_not_end_the_stream() {
                     let (ours, mut theirs) = tcp_pair();
                     sockopt::set_socket_oobinline(&ours, true).unwrap();
                     let sender = thread::spawn(move || {
@@ -172,7 +172,7 @@ mod tests {
                 }
 
                 #[test]
-                fn a_reset_is_seen_by_who_waits() {
+                fn reset_wakes_a_waiting_reader() {
                     let (ours, theirs) = tcp_pair();
                     let resetter = thread::spawn(move || {
                         thread::sleep(Duration::from_millis(10));
@@ -190,7 +190,7 @@ mod tests {
                 }
 
                 #[test]
-                fn a_descriptor_that_is_used_again_wakes_its_new_owner() {
+                fn reused_descriptor_wakes_its_new_owner() {
                     let driver = Driver::new().unwrap();
                     driver.run(|| async {
                         for round in 0..100 {
@@ -208,7 +208,7 @@ mod tests {
                 }
 
                 #[test]
-                fn who_waits_for_room_is_woken_when_there_is_some() {
+                fn writer_is_woken_when_writable() {
                     let (ours, mut theirs) = pair();
                     let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
                     let receiver = thread::spawn(move || {
@@ -223,7 +223,7 @@ mod tests {
                 }
 
                 #[test]
-                fn both_directions_are_waited_for_at_once() {
+                fn both_directions_wait_concurrently() {
                     let (ours, theirs) = pair();
                     let bytes = vec![7; 1_000_000];
                     let driver = Driver::new().unwrap();
@@ -246,7 +246,7 @@ mod tests {
                 }
 
                 #[test]
-                fn wakes_from_other_threads_are_never_lost() {
+                fn wakes_of_other_threads_are_not_lost() {
                     let (to, from) = bounded(1);
                     let (back, answers) = bounded(1);
                     let other = thread::spawn(move || {
@@ -269,7 +269,7 @@ mod tests {
                 }
 
                 #[test]
-                fn a_cancelled_run_drops_its_future() {
+                fn cancelled_run_drops_its_future() {
                     let driver = Driver::new().unwrap();
                     let unparker = driver.unparker();
                     let running = thread::spawn(|| driver.run(std::future::pending::<()>));
@@ -286,13 +286,13 @@ mod tests {
     tests_of!(portable);
 
     #[test]
-    fn a_worker_hands_over_what_its_future_returns() {
+    fn worker_returns_the_output_of_its_future() {
         let worker = WorkerThread::start("test", Duration::ZERO, || async { 7 }).unwrap();
         assert_eq!(smol::block_on(worker.finish()), Some(7));
     }
 
     #[test]
-    fn a_dropped_worker_has_dropped_its_future() {
+    fn dropped_worker_drops_its_future() {
         struct Flag(Arc<AtomicBool>);
         impl Drop for Flag {
             fn drop(&mut self) {

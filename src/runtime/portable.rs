@@ -189,7 +189,7 @@ mod tests {
     use futures_lite::future::poll_once;
 
     #[test]
-    fn a_timer_tells_the_moment_that_it_waits_for_until_it_is_done() {
+    fn timer_reports_its_deadline_until_it_fires() {
         let mut timer = Timer::after(Duration::from_secs(3600));
         let soon = Instant::now() + Duration::from_millis(1);
         assert!(timer.due().is_some_and(|due| due > soon));

@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn timers_are_done_in_the_order_of_their_moments() {
+    fn timers_fire_in_the_order_of_their_deadlines() {
         for busy_poll in [Duration::ZERO, MILLI, Duration::from_secs(3600)] {
             assert_eq!(order(busy_poll, &[30, 10, 0, 20]), [0, 10, 20, 30]);
         }
     }
 
     #[test]
-    fn what_is_dropped_or_set_anew_waits_no_more() {
+    fn dropped_and_reset_timers_do_not_fire() {
         Driver::new().unwrap().run(|| async {
             let soon = Instant::now() + MILLI;
             let mut set_anew = Timer::at(soon);

@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_without_their_ends() {
+    fn lines_are_split_without_their_ends() {
         splits("", &[]);
         splits("a\n\nb\r\n", &["a", "", "b\r"]);
         splits("a\nb", &["a", "b"]);
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_and_passed_over() {
+    fn too_long_line_is_an_error_and_skipped() {
         splits("abc\nabcd\nx\n", &["abc", "?", "x"]);
         splits("abc", &["abc"]);
         splits("abcdefgh", &["?"]);

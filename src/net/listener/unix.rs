@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_there_while_any_of_its_listeners_is() {
+    fn socket_file_exists_while_a_listener_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let mut listeners = listen(&path).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_socket_is_taken_over() {
+    fn stale_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_or_no_socket_stays() {
+    fn used_socket_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let _live = UnixListener::bind(path("live")).unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_anothers_by_now_stays() {
+    fn replaced_socket_file_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let ours = listen(&path).unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_are_those_asked_for_whatever_the_umask() {
+    fn permissions_are_independent_of_the_umask() {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o660, 0o666, 0o777, 0o000] {
             let path = folder.path().join(format!("{mode:o}"));

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_that_it_closes_has_closed() {
+    fn close_notify_in_the_clear_is_an_end() {
         ends(&[CLOSE, b"more"], true);
         ends(&[HELLO, CLOSE, b"more"], true);
         ends(&[WARNING, HELLO, CLOSE, HELLO], true);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encrypted_is_not_understood() {
+    fn encrypted_alert_is_ignored() {
         ends(&[HELLO, KEYS, CLOSE, b"more"], false);
         ends(
             &[HELLO, &[APPLICATION_DATA, 3, 3, 0, 1, 1], CLOSE, b"more"],

@@ -156,7 +156,7 @@ mod tests {
     const OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn a_fingerprint_is_the_sha_256_in_hex() {
+    fn fingerprint_is_the_sha_256_in_hex() {
         assert_eq!(Fingerprint::of(b"abc").to_string(), OF_ABC);
         let pairs: Vec<_> = OF_ABC
             .as_bytes()

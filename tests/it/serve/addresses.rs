@@ -36,7 +36,7 @@ fn every_address_is_announced_in_order_with_its_real_port() {
 }
 
 #[test]
-fn every_interface_means_both_families() {
+fn wildcard_address_listens_on_both_families() {
     for address in [":0", "[::]:0"] {
         let server = Server::of(myapp(["serve", address]), 1);
         let port = server.address().port();
