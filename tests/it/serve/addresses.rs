@@ -152,7 +152,8 @@ fn answers_as_announced(
     );
     assert_ne!(port, "0");
     let to = line.trim_end().strip_prefix("listening on ").unwrap();
-    let arguments = ["echo", "-q", "-c", to, "hello"].into_iter();
+    // A datagram may be lost on a busy machine.
+    let arguments = ["echo", "-q", "--retry", "2", "-c", to, "hello"].into_iter();
     let client = myapp(arguments.chain(over_tls.then_some("--insecure")));
     ask(client, server.id()).run().code(0).prints("hello\n");
     server.signal(Signal::TERM);
