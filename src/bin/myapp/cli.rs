@@ -3,6 +3,7 @@
 use std::env;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use myapp::runtime;
 
 use crate::commands::{cat, download, echo, serve};
 use crate::exit_code::{CommandError, ExitCode};
@@ -90,7 +91,10 @@ impl Cli {
                 let room = c.options.raise_fd_limit();
                 echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
-            Command::Download(c) => download::run(c.options, &Log::start(&c.log, c.verbose)?),
+            Command::Download(c) => {
+                runtime::start().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+                download::run(c.options, &Log::start(&c.log, c.verbose)?)
+            }
             Command::Cat(options) => cat::run(options),
         }
     }
