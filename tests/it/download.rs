@@ -4,6 +4,7 @@ mod bodies;
 mod checksum;
 mod compressed;
 mod credentials;
+mod faults;
 mod files;
 mod http_peers;
 mod https;
