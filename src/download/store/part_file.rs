@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use url::Url;
 
 use crate::download::store::marker::{Marker, MarkerLookup, Nonce};
@@ -73,7 +73,7 @@ pub(crate) fn create_part(path: &Path) -> io::Result<Option<OpenPart>> {
 
 fn create(path: &Path) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    open(path, flags, Mode::from_raw_mode(0o666)).map(File::from)
+    retry_on_intr(|| open(path, flags, Mode::from_raw_mode(0o666))).map(File::from)
 }
 
 /// Locks a file that was just created. Returns whether it still has its name.

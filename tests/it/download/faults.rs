@@ -197,6 +197,10 @@ impl Peer {
         let is_error = |line: &str| line.starts_with("myapp: ") && line.contains('/');
         match ran.status.code() {
             Some(0) => {}
+            // An interrupted call is repeated.
+            Some(_) if *errno == "EINTR" && !mode.is_truncated => {
+                return Err(context("no success"));
+            }
             Some(1..=11) if ran.stderr.lines().any(is_error) => {}
             _ => return Err(context("no clear error")),
         }
