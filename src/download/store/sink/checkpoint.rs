@@ -21,6 +21,8 @@ pub(super) struct Checkpoint {
     is_saved: bool,
     /// Layout in the state file, if it was saved in this run.
     saved_layout: Option<Layout>,
+    /// Whether the data could not be synced.
+    is_sync_failed: bool,
 }
 
 impl Checkpoint {
@@ -31,6 +33,7 @@ impl Checkpoint {
             state,
             saved_at: None,
             saved_layout: None,
+            is_sync_failed: false,
         }
     }
 
@@ -83,12 +86,17 @@ impl Checkpoint {
         };
         // The bytes must be on the disk before a state that claims them: the length of a file with
         // gaps does not show which bytes were written.
-        if layout.allows_gaps()
-            && !layout.is_empty()
+        let claims_gaps = layout.allows_gaps() && !layout.is_empty();
+        // The kernel reports a failed write once, so that the next sync would succeed.
+        if claims_gaps && self.is_sync_failed {
+            return false;
+        }
+        if claims_gaps
             && let Some(file) = destination.file()
             && let Err(error) = file.sync_data()
         {
             debug!(error = %ErrorChain(&error), "part file cannot be synced");
+            self.is_sync_failed = true;
             return false;
         }
         let (part, nonce) = match destination.link_part() {
