@@ -14,7 +14,7 @@ pub const CHUNK_LEN: usize = 64 << 10;
 ///
 /// # Errors
 ///
-/// Those of reading and writing; [`io::ErrorKind::InvalidData`] for corrupt or truncated data.
+/// The errors of reading and writing; [`io::ErrorKind::InvalidData`] for corrupt or truncated data.
 pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     copy(MultiGzDecoder::new(from), to).map_err(|error| map_decode_error("gzip", error))
 }
@@ -23,7 +23,7 @@ pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of [`gzip`].
+/// The errors of [`gzip`].
 pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     frames(from, to).map_err(|error| map_decode_error("zstd", error))
 }
@@ -32,7 +32,7 @@ pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of [`gzip`].
+/// The errors of [`gzip`].
 pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let mut stream = Decompressor::new(&mut from, CHUNK_LEN);
     copy(&mut stream, to).map_err(|error| map_decode_error("brotli", error))?;
@@ -95,7 +95,7 @@ fn frames(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of reading and writing.
+/// The errors of reading and writing.
 pub fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_LEN];
     loop {

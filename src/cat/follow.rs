@@ -24,7 +24,7 @@ pub(super) struct Follower {
 #[derive(Debug)]
 struct FollowedFile {
     path: PathBuf,
-    /// None until the path refers to a file.
+    /// `None` until the path refers to a file.
     input: Option<Input>,
 }
 

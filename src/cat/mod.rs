@@ -137,7 +137,7 @@ where
 ///
 /// # Errors
 ///
-/// Those of [`run`].
+/// The errors of [`run`].
 pub fn run_blocking(
     sources: impl IntoIterator<Item = Source>,
     config: &Config,

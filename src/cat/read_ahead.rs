@@ -30,7 +30,7 @@ pub(super) struct InputQueue<I> {
 #[derive(Debug)]
 struct Slot {
     source: Source,
-    /// None if the input could not be opened ahead, or is deferred.
+    /// `None` if the input could not be opened ahead, or is deferred.
     input: Option<Input>,
     /// Whether opening is deferred until another input of the same stream is finished.
     deferred: bool,

@@ -47,7 +47,7 @@ pub enum WriteMode {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) fd: OwnedFd,
-    /// None for a stream.
+    /// `None` for a stream.
     pub(super) path: Option<PathBuf>,
 }
 

@@ -59,7 +59,7 @@ impl HostLimiter {
     ///
     /// # Errors
     ///
-    /// Those of [`HostLimiter::wait`].
+    /// The errors of [`HostLimiter::wait`].
     ///
     /// # Cancel safety
     ///

@@ -22,7 +22,7 @@ const MAX_PREALLOCATED: usize = (1 << 16) - 1;
 ///
 /// # Errors
 ///
-/// Those of `setrlimit(2)`; the limit is unchanged then.
+/// The errors of `setrlimit(2)`; the limit is unchanged then.
 pub fn raise_limit() -> io::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -45,7 +45,7 @@ pub fn raise_limit() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of `socket(2)` and `fcntl(2)`; the table then grows on demand.
+/// The errors of `socket(2)` and `fcntl(2)`; the table then grows on demand.
 pub fn preallocate_fd_table(count: usize) -> io::Result<()> {
     let highest = count
         .saturating_add(RESERVE as usize)

@@ -153,7 +153,7 @@ async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
 ///
 /// # Errors
 ///
-/// Those of [`connect_to`].
+/// The errors of [`connect_to`].
 ///
 /// # Cancel safety
 ///

@@ -212,7 +212,7 @@ impl DnsCache {
     ///
     /// # Errors
     ///
-    /// Those of [`resolve`], also if no address has an accepted family.
+    /// The errors of [`resolve`], also if no address has an accepted family.
     ///
     /// # Cancel safety
     ///

@@ -60,7 +60,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)` and `connect(2)`; fails on a thread that the runtime does not drive.
+    /// The errors of `socket(2)` and `connect(2)`; also outside a thread of the runtime.
     ///
     /// # Cancel safety
     ///
@@ -80,7 +80,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect); `WouldBlock` if the backlog is full.
+    /// The errors of [`connect`](Self::connect); `WouldBlock` if the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
         let fd = Self::open(AddressFamily::UNIX)?;
         let address = SocketAddrUnix::new(path.as_ref())?;
@@ -164,7 +164,7 @@ pub(crate) trait SocketControl {
     ///
     /// # Errors
     ///
-    /// Those of `setsockopt(2)`.
+    /// The errors of `setsockopt(2)`.
     fn set_reset_on_close(&self) -> io::Result<()>;
 
     /// Returns the delivery state of what was sent. A Unix socket delivers immediately.
@@ -228,7 +228,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// Those of `getsockopt(2)`.
+    /// The errors of `getsockopt(2)`.
     pub(crate) fn new(socket: &OwnedFd, address: Option<SocketAddrAny>) -> io::Result<Self> {
         if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
             return Ok(address.into());

@@ -138,7 +138,7 @@ impl UdpPeerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `socket(2)` and `connect(2)`; fails on a thread that the runtime does not drive.
+    /// The errors of `socket(2)` and `connect(2)`; also outside a thread of the runtime.
     pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = connect(peer)?;
         sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_LEN)?;
@@ -149,7 +149,7 @@ impl UdpPeerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `send(2)`, also of earlier datagrams.
+    /// The errors of `send(2)`, also of earlier datagrams.
     pub(crate) fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -164,7 +164,7 @@ impl UdpPeerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `recv(2)`, mostly of datagrams that were sent earlier.
+    /// The errors of `recv(2)`, mostly of datagrams that were sent earlier.
     pub(crate) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -253,7 +253,7 @@ impl UdpServerSocket {
     ///
     /// # Errors
     ///
-    /// Those of the reactor.
+    /// The errors of the reactor.
     ///
     /// # Cancel safety
     ///
@@ -267,7 +267,7 @@ impl UdpServerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `recvmsg(2)`, mostly of datagrams that were sent earlier.
+    /// The errors of `recvmsg(2)`, mostly of datagrams that were sent earlier.
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -289,7 +289,7 @@ impl UdpServerSocket {
     ///
     /// # Errors
     ///
-    /// Those of `sendmsg(2)`.
+    /// The errors of `sendmsg(2)`.
     pub(crate) fn poll_send(
         &self,
         cx: &mut Context<'_>,

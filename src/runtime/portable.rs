@@ -88,7 +88,7 @@ impl<T: AsFd> Socket<T> {
     ///
     /// # Errors
     ///
-    /// Those of the reactor.
+    /// The errors of the reactor.
     pub(crate) fn new(io: T) -> io::Result<Self> {
         Ok(Self(Async::new_nonblocking(io)?))
     }

@@ -83,7 +83,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and an error for a socket of another type.
+    /// The errors of [`bind`](Self::bind), and an error for a socket of another type.
     ///
     /// # Cancel safety
     ///

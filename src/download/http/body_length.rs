@@ -49,7 +49,7 @@ impl BodyLength {
     ///
     /// # Errors
     ///
-    /// Those of [`ChunkedDecoder::advance`].
+    /// The errors of [`ChunkedDecoder::advance`].
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
         if let Self::Chunked(chunks) = self {
             chunks.advance(bytes)

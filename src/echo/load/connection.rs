@@ -26,7 +26,7 @@ const MAX_CONSECUTIVE_FAILURES: u32 = 10;
 struct Connection<'a> {
     thread: &'a LoadThread<'a>,
     index: u32,
-    /// None until the schedule starts.
+    /// `None` until the schedule starts.
     schedule: Option<Schedule<'a>>,
     transport: Option<Box<Transport<'a>>>,
     was_connected: bool,

@@ -62,7 +62,7 @@ impl AsyncListener {
     ///
     /// # Errors
     ///
-    /// Those of `accept(2)`: of this connection (`ECONNABORTED`), or of the process (`EMFILE`,
+    /// The errors of `accept(2)`: of this connection (`ECONNABORTED`), or of the process (`EMFILE`,
     /// `ENFILE`, `ENOBUFS`, `ENOMEM`), which are transient.
     ///
     /// # Cancel safety

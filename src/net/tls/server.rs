@@ -133,7 +133,7 @@ impl TlsServer {
     ///
     /// # Errors
     ///
-    /// Those of [`load`](Self::load); nothing has changed then.
+    /// The errors of [`load`](Self::load); nothing has changed then.
     ///
     /// # Cancel safety
     ///

@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 
+use super::resume::fetch;
+use crate::harness::Folder;
 use crate::harness::http::{Request, Response, Server, seeded};
-use crate::harness::{Folder, RunOutput};
 
 const LARGE: usize = (8 << 20) + 12_345;
 
@@ -40,14 +41,6 @@ fn cut_first(
             .truncated_at(CUT_LEN),
         _ => others(request, &whole),
     })
-}
-
-#[track_caller]
-fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> RunOutput {
-    let url = server.url("/f");
-    folder
-        .myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat())
-        .run()
 }
 
 #[track_caller]

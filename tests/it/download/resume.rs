@@ -30,7 +30,7 @@ fn serve(response: impl Fn(usize, &Request) -> Response + Send + Sync + 'static)
 }
 
 #[track_caller]
-fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> RunOutput {
+pub(super) fn fetch(folder: &Folder, server: &Server, arguments: &[&str]) -> RunOutput {
     let url = server.url("/f");
     folder
         .myapp([&["download", "--retry-delay", "10ms"], arguments, &[&url]].concat())

@@ -17,7 +17,7 @@ use crate::output::stderr;
 pub(super) struct StatusReporter {
     started_at: Instant,
     timing: bool,
-    /// None without `--progress`, or where it would not be visible.
+    /// `None` without `--progress`, or where it would not be visible.
     bar: Option<ProgressBar>,
     /// Whether to print a total line in place of the bar.
     total: bool,
