@@ -12,10 +12,12 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ports::RefusingPort;
 use crate::harness::program::Running;
@@ -433,6 +435,58 @@ fn ends(running: Running, signal: Signal, code: i32) {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn signal_ends_the_program_itself() {
+    let peer = Peer::start(raw_peer::say_nothing);
+    for (signal, arguments) in [
+        (Signal::INT, ["--timeout", "1m", "hola"]),
+        (Signal::TERM, ["--rate", "10", "--json"]),
+        (Signal::INT, ["-n", "1", "--json"]),
+    ] {
+        let before = peer.connections();
+        let running = echo(&peer, &arguments).start();
+        peer.wait_for_connections(before + 1);
+        running.signal(signal);
+        let status = running.wait().status;
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn ignored_signal_stays_ignored() {
+    let peer = Peer::start(raw_peer::echo);
+    let mut env = Command::new("env");
+    env.arg("--ignore-signal=INT");
+    let mut running = echo(&peer, &["--interval", "10ms"]).through(env).start();
+    assert!(running.line().contains(": seq=1 "));
+    assert!(running.catches(Signal::TERM) && !running.catches(Signal::INT));
+    running.signal(Signal::INT);
+    (0..5).for_each(|_| assert!(running.line().contains(": seq=")));
+    running.signal(Signal::TERM);
+    running.wait().code(143);
+}
+
+#[test]
+#[ignore = "peer: unshare"]
+fn signal_ends_the_first_process_of_a_container() {
+    let peer = Peer::start(raw_peer::echo);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--map-root-user", "--pid", "--fork"]);
+        let arguments = ["-n", "2", "--interval", "1h"];
+        let mut running = echo(&peer, &arguments).through(unshare).start();
+        assert!(running.line().contains(": seq=1 "));
+        let children = format!("/proc/{0}/task/{0}/children", running.id());
+        let child = fs::read_to_string(children)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
+        assert_eq!(running.wait().status.code(), Some(code));
+    }
 }
 
 #[test]

@@ -26,11 +26,13 @@ fn main() -> process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::stderr::report_usage(&error),
     };
-    match cli.run() {
-        Ok(code) => code.into(),
+    let code = match cli.run() {
+        Ok(code) => code,
         Err(failure) => {
             output::stderr::report(&failure);
-            failure.code.into()
+            failure.code
         }
-    }
+    };
+    signals::end_by_signal(code);
+    code.into()
 }

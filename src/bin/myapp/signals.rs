@@ -1,18 +1,24 @@
 //! SIGINT and SIGTERM, for commands that end in an orderly way; SIGHUP, for servers.
 
+use std::fs;
 use std::io;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
 use signal_hook::flag;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit_code::ExitCode;
 
 /// The signals that ask the program to end, from now on caught.
 #[derive(Debug)]
-pub(crate) struct Ending(Signals);
+pub(crate) struct Ending {
+    signals: Signals,
+    caught: Vec<Signal>,
+}
 
 /// SIGHUP, which asks a server to reload its files.
 #[derive(Debug)]
@@ -38,22 +44,30 @@ impl ReloadSignal {
 }
 
 impl Ending {
-    /// Catches the signals: from here on they no longer end the process by themselves.
+    /// Catches the signals: from here on they no longer end the process by themselves. A signal that
+    /// is ignored, as in a background job of a script, stays ignored.
     pub(crate) fn catch() -> io::Result<Self> {
-        Signals::new([Signal::Int, Signal::Term]).map(Self)
+        let ignored = ignored_signals();
+        let mut caught = vec![Signal::Int, Signal::Term];
+        caught.retain(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
+        let signals = Signals::new(&caught)?;
+        Ok(Self { signals, caught })
     }
 
     /// Lets the second signal end the process at once and without a word, also where the end that
     /// the first has asked for does not come: a disk or a reader of stderr may hang.
     pub(crate) fn second_ends_at_once(self) -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for (signal, code) in [
-            (Signal::Int, ExitCode::Interrupted),
-            (Signal::Term, ExitCode::Terminated),
-        ] {
+        for signal in &self.caught {
+            let number = *signal as i32;
             // In this order: the first signal finds that none has come before.
-            flag::register_conditional_shutdown(signal as i32, code as i32, Arc::clone(&asked))?;
-            flag::register(signal as i32, Arc::clone(&asked))?;
+            if is_init() {
+                let code = exit_code(*signal);
+                flag::register_conditional_shutdown(number, code as i32, Arc::clone(&asked))?;
+            } else {
+                flag::register_conditional_default(number, Arc::clone(&asked))?;
+            }
+            flag::register(number, Arc::clone(&asked))?;
         }
         Ok(self)
     }
@@ -64,11 +78,47 @@ impl Ending {
     ///
     /// No signal is lost when this is dropped halfway.
     pub(crate) async fn next(&mut self) -> ExitCode {
-        match self.0.next().await {
-            Some(Ok(Signal::Int)) => ExitCode::Interrupted,
-            Some(Ok(_)) => ExitCode::Terminated,
+        match self.signals.next().await {
+            Some(Ok(signal)) => exit_code(signal),
             // The stream has no end, and no error after it has been opened.
             Some(Err(_)) | None => future::pending().await,
         }
     }
+}
+
+/// Returns the exit code of a program that a signal ended.
+fn exit_code(signal: Signal) -> ExitCode {
+    match signal {
+        Signal::Int => ExitCode::Interrupted,
+        _ => ExitCode::Terminated,
+    }
+}
+
+/// Ends the process by the signal of this exit code, so that a shell ends its loop too. Returns if it
+/// has none, and for process 1, which has no default actions.
+pub(crate) fn end_by_signal(code: ExitCode) {
+    let signal = match code {
+        ExitCode::Interrupted => Signal::Int,
+        ExitCode::Terminated => Signal::Term,
+        _ => return,
+    };
+    if !is_init() {
+        // Does not return, because the signal is known.
+        let _ = emulate_default_handler(signal as i32);
+    }
+}
+
+/// Returns whether this is process 1, for example of a container: the kernel ignores signals to it
+/// that have no handler (pid_namespaces(7)).
+fn is_init() -> bool {
+    process::id() == 1
+}
+
+/// Returns a bit for each signal that is ignored, starting with signal 1 (proc_pid_status(5)). Without
+/// `/proc` no signal counts as ignored.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

@@ -18,7 +18,7 @@ fn follow(existing: &[&str], missing: &[&str]) -> (Folder, Running) {
         .iter()
         .for_each(|name| drop(folder.write(name, format!("{name}\n"))));
     let arguments = [&["cat", "-f"], existing, missing].concat();
-    let mut running = folder.myapp(arguments).with_default_signals().start();
+    let mut running = folder.myapp(arguments).start();
     existing
         .iter()
         .for_each(|name| assert_eq!(running.line(), *name));

@@ -303,7 +303,7 @@ fn signal_ends_a_wait_for_a_fifo() {
     let folder = Folder::new();
     make_fifo(&folder, "f");
     for (signal, number) in [(Signal::INT, 2), (Signal::TERM, 15)] {
-        let running = folder.myapp(["cat", "f"]).with_default_signals().start();
+        let running = folder.myapp(["cat", "f"]).start();
         wait_until("the FIFO is open", || running.has_open(&folder.path("f")));
         running.signal(signal);
         // Killed by the signal; a shell reports 130 and 143.

@@ -4,8 +4,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,14 +120,6 @@ impl Program {
         self.through(shell)
     }
 
-    /// Restores the default actions of SIGINT and SIGTERM. A shell starts its background jobs,
-    /// and so the tests, with SIGINT ignored.
-    pub fn with_default_signals(self) -> Self {
-        let mut env = Command::new("env");
-        env.arg("--default-signal=INT,TERM");
-        self.through(env)
-    }
-
     /// Appends stderr to a file instead of collecting it.
     pub fn stderr_to(self, path: &Path) -> Self {
         let mut shell = Command::new("sh");
@@ -166,6 +161,7 @@ impl Program {
     /// Starts the program. Its stdin is written by a thread, then closed unless it is held.
     #[track_caller]
     pub fn start(mut self) -> Running {
+        restore_interrupt();
         let command = self
             .command
             .stdin(Stdio::piped())
@@ -193,6 +189,23 @@ impl Program {
             stderr: Some(read_in_background(stderr)),
         }
     }
+}
+
+/// Makes programs start with the default action of SIGINT. A shell starts its background jobs, and so
+/// the tests, with SIGINT ignored, which children inherit; a handler is reset by execve(2).
+fn restore_interrupt() {
+    static RESTORED: OnceLock<()> = OnceLock::new();
+    RESTORED.get_or_init(|| {
+        if signal_mask(Path::new("/proc/self/status"), "SigIgn:") & 2 != 0 {
+            let received = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(Signal::INT.as_raw(), received).expect("catch SIGINT");
+        }
+    });
+}
+
+/// Returns a field of a `/proc/PID/status` file that has a bit for each signal.
+fn signal_mask(path: &Path, field: &str) -> u64 {
+    u64::from_str_radix(&status(path, field), 16).unwrap_or(0)
 }
 
 type ReaderThread = thread::JoinHandle<Vec<u8>>;
@@ -278,8 +291,7 @@ impl Running {
 
     /// Returns whether a handler for the signal is installed.
     pub fn catches(&self, signal: Signal) -> bool {
-        let caught = status(&self.proc("status"), "SigCgt:");
-        let mask = u64::from_str_radix(&caught, 16).unwrap_or(0);
+        let mask = signal_mask(&self.proc("status"), "SigCgt:");
         mask >> (signal.as_raw() - 1) & 1 == 1
     }
 
@@ -376,10 +388,12 @@ impl RunOutput {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Fails unless this is the exit code.
+    /// Fails unless this is the exit code; as in a shell, 128 + n if signal n ended the program.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
-        if self.status.code() != Some(code) {
+        let signal = self.status.signal();
+        let found = self.status.code().or(signal.map(|signal| 128 + signal));
+        if found != Some(code) {
             self.fail(&format!("exit code {code}"));
         }
         self
