@@ -1,5 +1,6 @@
 //! Configuration of the echo client.
 
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub struct Target {
     pub timeout: Duration,
     /// Number of retries of a failed connection or a lost datagram. Default: 0.
     pub retries: u32,
+    /// Local addresses of the connections, used in turn. TCP and UDP only. Default: none, the kernel
+    /// chooses.
+    pub bind: Vec<IpAddr>,
     /// Trusted certificates and client certificate for `tls://` addresses. Default: that of
     /// [`TlsConfig`].
     pub tls: TlsConfig,
@@ -132,6 +136,7 @@ impl Default for Target {
             address: Address::loopback(8888),
             timeout: Duration::from_secs(5),
             retries: 0,
+            bind: Vec::new(),
             tls: TlsConfig::default(),
             tls_name: None,
         }

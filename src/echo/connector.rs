@@ -2,22 +2,18 @@
 
 use std::future::ready;
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use crate::echo::config::Target;
 use crate::echo::error::Error;
 use crate::echo::retry::retry;
 use crate::echo::tls::{MaybeTls, TlsUpgrade};
-use crate::limits::timeout::race;
 use crate::net::address::Address;
-use crate::net::connect::{ConnectError, connect_local, retry_while_backlog_full};
+use crate::net::connect::{ConnectError, connect_local, connect_within, retry_while_backlog_full};
+use crate::net::local::LocalAddrs;
 use crate::net::resolver::DnsCache;
 use crate::net::stream::Stream;
 use crate::net::udp::{AddressIter, UdpPeerSocket};
 use crate::runtime::Timer;
-
-/// Time between attempts to connect while all local ports are in use.
-const PORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An established connection or UDP socket.
 #[derive(Debug)]
@@ -31,6 +27,7 @@ pub(crate) enum Connected<S = MaybeTls<Stream>> {
 #[derive(Debug)]
 pub(crate) struct Connector {
     target: Target,
+    local: LocalAddrs,
     dns: DnsCache,
     tls: TlsUpgrade,
 }
@@ -39,6 +36,7 @@ impl Connector {
     pub(crate) fn new(target: &Target) -> Self {
         Self {
             target: target.clone(),
+            local: LocalAddrs::new(&target.bind),
             dns: DnsCache::default(),
             tls: TlsUpgrade::default(),
         }
@@ -61,24 +59,8 @@ impl Connector {
             timeout: limit,
             ..
         } = &self.target;
-        let timed_out = ConnectError::TimedOut {
-            address: address.clone(),
-            limit: *limit,
-        };
-        // The last error, if the time limit is reached while no local port is free.
-        let mut no_port = None;
-        let connecting = async {
-            loop {
-                match self.connect_once().await {
-                    Err(error) if is_without_port(&error) => no_port = Some(error),
-                    connected => return connected,
-                }
-                // Ports of closed connections become free again.
-                Timer::after(PORT_INTERVAL).await;
-            }
-        };
-        let connected = race(Timer::after(*limit), connecting).await;
-        let connected = connected.unwrap_or_else(|_| Err(no_port.unwrap_or(timed_out)));
+        let attempt = || self.connect_once();
+        let connected = connect_within(address, *limit, Timer::after, attempt).await;
         if let (Err(_), Some(endpoint)) = (&connected, address.endpoint()) {
             self.dns.invalidate(endpoint);
         }
@@ -94,16 +76,21 @@ impl Connector {
         match address {
             Address::Tcp(endpoint) | Address::Tls(endpoint) => {
                 let resolved = self.dns.resolve(endpoint).await?;
-                connect_local(endpoint, resolved)
+                connect_local(endpoint, resolved, self.local.next())
                     .await
                     .map(Connected::Stream)
+            }
+            Address::Unix(_) if !self.local.is_empty() => {
+                Err(to_error(ErrorKind::Unsupported.into()))
             }
             Address::Unix(path) => {
                 let stream = retry_while_backlog_full(|| ready(Stream::connect_unix(path))).await;
                 stream.map(Connected::Stream).map_err(to_error)
             }
             Address::Udp(endpoint) => {
-                let mut alternatives = AddressIter::new(self.dns.resolve(endpoint).await?);
+                let found = self.dns.resolve(endpoint).await?;
+                let alternatives = AddressIter::new(found, self.local.next());
+                let mut alternatives = alternatives.map_err(to_error)?;
                 let socket = alternatives
                     .next(UdpPeerSocket::connect)
                     .unwrap_or_else(|| Err(ErrorKind::NotFound.into()));
@@ -112,14 +99,5 @@ impl Connector {
                     .map_err(to_error)
             }
         }
-    }
-}
-
-/// Returns whether all local ports for this server are in use.
-fn is_without_port(error: &ConnectError) -> bool {
-    if let ConnectError::Connect { source, .. } = error {
-        source.kind() == ErrorKind::AddrNotAvailable
-    } else {
-        false
     }
 }

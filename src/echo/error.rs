@@ -276,11 +276,12 @@ impl Error {
 
     /// Returns whether all local ports for the server were in use.
     pub fn is_without_port(&self) -> bool {
-        if let Self::Connect(ConnectError::Connect { source, .. }) = self {
-            source.kind() == io::ErrorKind::AddrNotAvailable
-        } else {
-            false
-        }
+        matches!(self, Self::Connect(error) if error.is_without_port())
+    }
+
+    /// Returns whether a local address cannot be used.
+    pub fn is_local_address(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_local())
     }
 
     /// Returns whether the server refused the connection or datagram.

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,13 +10,15 @@ use std::time::Duration;
 use async_net::TcpStream;
 use async_net::unix::UnixStream;
 use futures_lite::{AsyncRead, AsyncWrite};
-use smol::Timer;
+use rustix::io::Errno;
+use smol::{Async, Timer};
 
 use crate::limits::backoff::Backoff;
-use crate::limits::timeout::timeout;
+use crate::limits::timeout::{race, timeout};
 use crate::net::address::{Address, Endpoint};
+use crate::net::local::{BindError, LocalAddr, LocalAddrs};
 use crate::net::resolver::{ResolveError, resolve};
-use crate::net::stream::Stream;
+use crate::net::stream::{Stream, tcp_socket};
 
 /// The delay before the next address is tried (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -26,6 +28,9 @@ const MIN_BACKLOG_DELAY: Duration = Duration::from_millis(2);
 
 /// Maximum delay before later retries on a Unix socket with a full backlog.
 const MAX_BACKLOG_DELAY: Duration = Duration::from_millis(100);
+
+/// Time between attempts to connect while all local ports are in use.
+const PORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Error of connecting.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,29 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Returns whether all local ports for this server are in use.
+    pub fn is_without_port(&self) -> bool {
+        // An address of another machine has the same kind, but is wrapped.
+        let number = self.cause().and_then(io::Error::raw_os_error);
+        number == Some(Errno::ADDRNOTAVAIL.raw_os_error())
+    }
+
+    /// Returns whether a local address cannot be used.
+    pub fn is_local(&self) -> bool {
+        let inner = self.cause().and_then(io::Error::get_ref);
+        inner.is_some_and(|inner| inner.is::<BindError>())
+    }
+
+    fn cause(&self) -> Option<&io::Error> {
+        if let Self::Connect { source, .. } = self {
+            Some(source)
+        } else {
+            None
+        }
+    }
+}
+
 /// Stream of bytes over TCP or a Unix socket, without TLS.
 #[derive(Debug, Clone)]
 pub enum TcpOrUnix {
@@ -60,40 +88,80 @@ pub enum TcpOrUnix {
     Unix(UnixStream),
 }
 
-/// Connects to `address` within `limit`. A TCP address is resolved and connected to like
-/// [`connect_to`]; a Unix socket with a full backlog is retried. A TLS handshake is left to the
-/// caller.
+/// Connects to `address` within `limit`, from the next one of the local addresses. A TCP address is
+/// resolved and connected to like [`connect_to`]; a Unix socket with a full backlog is retried, and so
+/// is a server for which all local ports are in use. A TLS handshake is left to the caller.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]; if all addresses fail, the error of the first. `Unsupported` for UDP.
+/// [`ConnectError`]; if all addresses fail, the error of the first. `Unsupported` for UDP, and for a
+/// Unix socket with local addresses.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped, the sockets of all attempts are closed.
-pub async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, ConnectError> {
-    let work = async {
-        let failed = |source| ConnectError::Connect {
-            address: address.clone(),
-            source,
-        };
+pub async fn connect(
+    address: &Address,
+    local: &LocalAddrs,
+    limit: Duration,
+) -> Result<TcpOrUnix, ConnectError> {
+    let failed = |source| ConnectError::Connect {
+        address: address.clone(),
+        source,
+    };
+    let attempt = || async {
         match address {
             Address::Tcp(endpoint) | Address::Tls(endpoint) => {
                 let found = resolve(endpoint).await?;
-                dial(found).await.map(TcpOrUnix::Tcp).map_err(failed)
+                let stream = dial(found, local.next()).await;
+                stream.map(TcpOrUnix::Tcp).map_err(failed)
             }
-            Address::Unix(path) => {
+            Address::Unix(path) if local.is_empty() => {
                 let stream = retry_while_backlog_full(|| UnixStream::connect(path)).await;
                 stream.map(TcpOrUnix::Unix).map_err(failed)
             }
-            Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+            Address::Unix(_) | Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
     };
-    timeout(Some(limit), work).await.unwrap_or_else(|_| {
-        Err(ConnectError::TimedOut {
+    connect_within(address, limit, Timer::after, attempt).await
+}
+
+/// Runs an attempt to connect within `limit`, and again while all local ports for the server are in
+/// use: those of closed connections become free after a while.
+///
+/// # Errors
+///
+/// That of the attempt; [`ConnectError::TimedOut`].
+///
+/// # Cancel safety
+///
+/// Same as the attempt.
+pub(crate) async fn connect_within<T, F, A>(
+    address: &Address,
+    limit: Duration,
+    after: impl Fn(Duration) -> F,
+    attempt: impl Fn() -> A,
+) -> Result<T, ConnectError>
+where
+    F: Future,
+    A: Future<Output = Result<T, ConnectError>>,
+{
+    let mut no_port = None;
+    let work = async {
+        loop {
+            match attempt().await {
+                Err(error) if error.is_without_port() => no_port = Some(error),
+                connected => return connected,
+            }
+            after(PORT_INTERVAL).await;
+        }
+    };
+    let connected = race(after(limit), work).await;
+    connected.unwrap_or_else(|_| {
+        Err(no_port.unwrap_or_else(|| ConnectError::TimedOut {
             address: address.clone(),
             limit,
-        })
+        }))
     })
 }
 
@@ -135,17 +203,32 @@ pub async fn connect_to(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
-    dial(found).await.map_err(|source| {
+    let stream = dial(found, LocalAddr::default()).await;
+    stream.map_err(|source| {
         let address = Address::Tcp(endpoint.clone());
         ConnectError::Connect { address, source }
     })
 }
 
-async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let stream = happy_eyeballs(found, TcpStream::connect).await;
-    let stream = stream.unwrap_or_else(|| Err(no_address()))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+async fn dial(found: Vec<SocketAddr>, local: LocalAddr) -> io::Result<TcpStream> {
+    let attempt = |peer| connect_tcp(peer, local.for_peer(peer));
+    let stream = happy_eyeballs(local.reachable(found)?, attempt).await;
+    stream.unwrap_or_else(|| Err(no_address()))
+}
+
+/// Connects to a peer, from a local address if there is one.
+async fn connect_tcp(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = tcp_socket(peer, local)?;
+    match rustix::net::connect(&socket, &peer) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = Async::new_nonblocking(std::net::TcpStream::from(socket))?;
+    stream.writable().await?;
+    match stream.get_ref().take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream.into()),
+    }
 }
 
 /// Connects to `endpoint`, which was resolved to `found`, with a stream of the current worker
@@ -161,14 +244,17 @@ async fn dial(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
 pub(crate) async fn connect_local(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
+    local: LocalAddr,
 ) -> Result<Stream, ConnectError> {
-    let stream = happy_eyeballs(found, Stream::connect).await;
-    stream
-        .unwrap_or_else(|| Err(no_address()))
-        .map_err(|source| {
-            let address = Address::Tcp(endpoint.clone());
-            ConnectError::Connect { address, source }
-        })
+    let work = async {
+        let attempt = |peer| Stream::connect(peer, local.for_peer(peer));
+        let stream = happy_eyeballs(local.reachable(found)?, attempt).await;
+        stream.unwrap_or_else(|| Err(no_address()))
+    };
+    work.await.map_err(|source| {
+        let address = Address::Tcp(endpoint.clone());
+        ConnectError::Connect { address, source }
+    })
 }
 
 /// Alternates the address families, starting with that of the first address (RFC 8305 section 4).
@@ -307,6 +393,10 @@ mod tests {
     use crate::net::address::{Host, UnixPath};
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn connect(address: &Address, limit: Duration) -> Result<TcpOrUnix, ConnectError> {
+        super::connect(address, &LocalAddrs::default(), limit).await
+    }
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()

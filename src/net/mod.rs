@@ -1,10 +1,11 @@
 //! Networking: addresses ([`address`]), name resolution ([`resolver`]), outgoing connections
-//! ([`connect`]), listeners ([`listener`]) and accepted connections (`stream`), UDP (`udp`), TLS
+//! ([`connect`]) and their local addresses ([`local`]), listeners ([`listener`]) and accepted connections (`stream`), UDP (`udp`), TLS
 //! ([`tls`]).
 
 pub mod address;
 pub mod connect;
 pub mod listener;
+pub mod local;
 pub mod resolver;
 pub(crate) mod stream;
 pub mod tls;

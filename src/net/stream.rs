@@ -18,11 +18,12 @@ use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
-    SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, sendmsg, shutdown, socket_with,
-    sockopt,
+    SocketAddrUnix, SocketFlags, SocketType, bind, connect, recv, send, sendmsg, shutdown,
+    socket_with, sockopt,
 };
 
 use crate::net::address::UnixPath;
+use crate::net::local::bind_error;
 use crate::net::tls::AcceptedStream;
 use crate::runtime::{Direction, Socket};
 
@@ -56,23 +57,17 @@ impl Stream {
         Ok(Self(Socket::new(fd)?))
     }
 
-    /// Connects to an address, with `TCP_NODELAY`.
+    /// Connects to an address, from a local address if there is one, with `TCP_NODELAY`.
     ///
     /// # Errors
     ///
-    /// The errors of `socket(2)` and `connect(2)`; also outside a thread of the runtime.
+    /// The errors of [`tcp_socket`] and `connect(2)`; also outside a thread of the runtime.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the socket is closed.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        let fd = Self::open(family)?;
-        sockopt::set_tcp_nodelay(&fd, true)?;
+    pub(crate) async fn connect(address: SocketAddr, local: Option<IpAddr>) -> io::Result<Self> {
+        let fd = tcp_socket(address, local)?;
         Self::connect_to(fd, &address).await
     }
 
@@ -82,15 +77,10 @@ impl Stream {
     ///
     /// The errors of [`connect`](Self::connect); `WouldBlock` if the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
-        let fd = Self::open(AddressFamily::UNIX)?;
+        let fd = open(AddressFamily::UNIX)?;
         let address = SocketAddrUnix::new(path.as_ref())?;
         connect(&fd, &address)?;
         Self::new(fd)
-    }
-
-    fn open(family: AddressFamily) -> io::Result<OwnedFd> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Ok(socket_with(family, SocketType::STREAM, flags, None)?)
     }
 
     async fn connect_to(fd: OwnedFd, address: &impl SocketAddrArg) -> io::Result<Self> {
@@ -155,6 +145,34 @@ impl AsyncWrite for Stream {
             result => Poll::Ready(Ok(result?)),
         }
     }
+}
+
+/// Creates a non-blocking socket with `TCP_NODELAY` for a connection to `peer`, bound to a local
+/// address if there is one. The port is chosen when it connects, so that connections to different
+/// servers can share it.
+///
+/// # Errors
+///
+/// The errors of `socket(2)`; [`BindError`](crate::net::local::BindError) as the inner error.
+pub(crate) fn tcp_socket(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let fd = open(if peer.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    })?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    if let Some(local) = local {
+        #[cfg(target_os = "linux")]
+        nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+        let bound = bind(&fd, &SocketAddr::new(local, 0));
+        bound.map_err(|error| bind_error(local, error.into()))?;
+    }
+    Ok(fd)
+}
+
+fn open(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 /// Control of the socket below a stream.
@@ -293,7 +311,7 @@ mod tests {
             stream.write_all(&all).unwrap();
         });
         let exchange = || async {
-            let mut stream = Stream::connect(address).await.unwrap();
+            let mut stream = Stream::connect(address, None).await.unwrap();
             stream.write_all(b"one way").await.unwrap();
             stream.close().await.unwrap();
             let mut back = String::new();
@@ -312,7 +330,7 @@ mod tests {
             .unwrap();
         let refused = Driver::new()
             .unwrap()
-            .run(|| Stream::connect(address))
+            .run(|| Stream::connect(address, None))
             .unwrap();
         assert_eq!(
             refused.unwrap_err().kind(),

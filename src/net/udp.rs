@@ -22,6 +22,7 @@ use rustix::net::{SocketType, sockopt};
 
 use crate::net::address::{Address, Endpoint};
 use crate::net::listener::{ListenError, bind_first, bind_together, socket_for};
+use crate::net::local::{LocalAddr, bind_error};
 use crate::runtime::{Direction, Socket};
 
 /// The longest datagram, that of IPv6 without jumbograms: a buffer of this size never truncates
@@ -138,9 +139,9 @@ impl UdpPeerSocket {
     ///
     /// # Errors
     ///
-    /// The errors of `socket(2)` and `connect(2)`; also outside a thread of the runtime.
-    pub(crate) fn connect(peer: SocketAddr) -> io::Result<Self> {
-        let socket = connect(peer)?;
+    /// The errors of [`connect`]; also outside a thread of the runtime.
+    pub(crate) fn connect(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<Self> {
+        let socket = connect(peer, local)?;
         sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_LEN)?;
         Ok(Self(Socket::new(socket)?))
     }
@@ -178,11 +179,20 @@ impl UdpPeerSocket {
 /// Addresses of a server. The next one is tried if one refuses, which UDP reports only after a
 /// datagram was sent.
 #[derive(Debug)]
-pub(crate) struct AddressIter(vec::IntoIter<SocketAddr>);
+pub(crate) struct AddressIter {
+    peers: vec::IntoIter<SocketAddr>,
+    local: LocalAddr,
+}
 
 impl AddressIter {
-    pub(crate) fn new(found: Vec<SocketAddr>) -> Self {
-        Self(found.into_iter())
+    /// Creates an iterator over the addresses that can be reached from the local one.
+    ///
+    /// # Errors
+    ///
+    /// No address can be reached.
+    pub(crate) fn new(found: Vec<SocketAddr>, local: LocalAddr) -> io::Result<Self> {
+        let peers = local.reachable(found)?.into_iter();
+        Ok(Self { peers, local })
     }
 
     /// Opens a socket to the next address that has a route. Returns `None` if there is no other
@@ -193,11 +203,11 @@ impl AddressIter {
     /// If no address has a route, the error of the first.
     pub(crate) fn next<T>(
         &mut self,
-        open: impl Fn(SocketAddr) -> io::Result<T>,
+        open: impl Fn(SocketAddr, Option<IpAddr>) -> io::Result<T>,
     ) -> Option<io::Result<T>> {
         let mut failed = None;
-        for peer in &mut self.0 {
-            match open(peer) {
+        for peer in &mut self.peers {
+            match open(peer, self.local.for_peer(peer)) {
                 Ok(opened) => return Some(Ok(opened)),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -206,13 +216,21 @@ impl AddressIter {
     }
 }
 
-/// Creates a non-blocking socket that is connected to `peer`.
-pub(crate) fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+/// Creates a non-blocking socket that is connected to `peer`, from a local address if there is one.
+///
+/// # Errors
+///
+/// The errors of `socket(2)` and `connect(2)`; [`BindError`](crate::net::local::BindError) as the
+/// inner error.
+pub(crate) fn connect(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<UdpSocket> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = match local {
+        Some(local) => UdpSocket::bind((local, 0)).map_err(|error| bind_error(local, error)),
+        None => UdpSocket::bind((any, 0)),
+    }?;
     socket.connect(peer)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

@@ -1,6 +1,7 @@
 //! `myapp echo`: messages.
 
 mod accounting;
+mod bind;
 mod load;
 mod ping;
 mod raw;

@@ -23,6 +23,7 @@ use crate::echo::tls::{MaybeTls, TlsUpgrade};
 use crate::limits::semaphore::Semaphore;
 use crate::net::address::Address;
 use crate::net::connect::{TcpOrUnix, connect};
+use crate::net::local::LocalAddrs;
 use line::LineClient;
 use udp::UdpClient;
 
@@ -42,7 +43,8 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// Dropping the future closes the connection.
 pub async fn send(message: &Message, config: &Config) -> Reply {
-    exchange(&mut None, message, config, &TlsUpgrade::default()).await
+    let opener = Opener::new(&config.target);
+    exchange(&mut None, message, config, &opener).await
 }
 
 /// Sends a stream of messages and passes each reply with its number, counted from 1, to `sink`
@@ -68,7 +70,7 @@ pub async fn run<E>(
     let max_concurrent = config.connection_mode.max_concurrent();
     let permits = Semaphore::new(max_concurrent);
     let reusable = &Mutex::new(None);
-    let tls = &TlsUpgrade::default();
+    let opener = &Opener::new(&config.target);
     // Declared last, because its tasks borrow the values above.
     let executor = &Executor::new();
     let (started, window) = bounded(max_concurrent.get().min(MAX_WINDOW));
@@ -85,10 +87,10 @@ pub async fn run<E>(
                 let _permit = permit;
                 match config.connection_mode {
                     ConnectionMode::PerMessage { .. } => {
-                        exchange(&mut None, &message, config, tls).await
+                        exchange(&mut None, &message, config, opener).await
                     }
                     ConnectionMode::Single => {
-                        exchange(&mut *reusable.lock().await, &message, config, tls).await
+                        exchange(&mut *reusable.lock().await, &message, config, opener).await
                     }
                 }
             };
@@ -127,13 +129,8 @@ pub async fn pipe(
     output: impl AsyncWrite + Unpin,
     target: &Target,
 ) -> Result<(), Error> {
-    pipe::run(
-        open(target, &TlsUpgrade::default()).await?,
-        input,
-        output,
-        target,
-    )
-    .await
+    let stream = Opener::new(target).open_stream(target).await?;
+    pipe::run(stream, input, output, target).await
 }
 
 /// Waits until the server accepts a connection, at most for `limit`. Nothing is sent. Over UDP there
@@ -150,10 +147,11 @@ pub async fn wait_ready(target: &Target, limit: Duration) -> Result<(), Error> {
     if let Address::Udp(_) = target.address {
         return Ok(());
     }
+    let local = LocalAddrs::new(&target.bind);
     let start = Instant::now();
     loop {
         let left = limit.saturating_sub(start.elapsed());
-        match connect(&target.address, left.min(target.timeout)).await {
+        match connect(&target.address, &local, left.min(target.timeout)).await {
             Ok(_) => return Ok(()),
             Err(error) if left <= READY_INTERVAL => return Err(error.into()),
             Err(_) => _ = Timer::after(READY_INTERVAL).await,
@@ -169,15 +167,6 @@ enum ReusableConnection {
 }
 
 impl ReusableConnection {
-    async fn open(target: &Target, tls: &TlsUpgrade) -> Result<Self, Error> {
-        match &target.address {
-            Address::Udp(endpoint) => Ok(Self::Udp(UdpClient::open(endpoint).await?)),
-            _ => open(target, tls)
-                .await
-                .map(|stream| Self::Line(LineClient::new(stream))),
-        }
-    }
-
     async fn exchange(&mut self, message: &Message, config: &Config) -> Reply {
         match self {
             Self::Line(client) => client.exchange(message, config).await,
@@ -199,11 +188,11 @@ async fn exchange(
     reusable: &mut Option<ReusableConnection>,
     message: &Message,
     config: &Config,
-    tls: &TlsUpgrade,
+    opener: &Opener,
 ) -> Reply {
     let mut connection = match reusable.take() {
         Some(connection) => connection,
-        None => match ReusableConnection::open(&config.target, tls).await {
+        None => match opener.open(&config.target).await {
             Ok(connection) => connection,
             Err(error) => {
                 return Reply {
@@ -218,10 +207,36 @@ async fn exchange(
     reply
 }
 
-/// Connects, with the retries of `target`, and performs the TLS handshake if required.
-async fn open(target: &Target, tls: &TlsUpgrade) -> Result<MaybeTls<TcpOrUnix>, Error> {
-    let stream = retry(target, || connect(&target.address, target.timeout)).await?;
-    tls.upgrade(target, stream).await
+/// Opens connections to one server.
+#[derive(Debug)]
+struct Opener {
+    local: LocalAddrs,
+    tls: TlsUpgrade,
+}
+
+impl Opener {
+    fn new(target: &Target) -> Self {
+        Self {
+            local: LocalAddrs::new(&target.bind),
+            tls: TlsUpgrade::default(),
+        }
+    }
+
+    async fn open(&self, target: &Target) -> Result<ReusableConnection, Error> {
+        Ok(match &target.address {
+            Address::Udp(endpoint) => {
+                ReusableConnection::Udp(UdpClient::open(endpoint, self.local.next()).await?)
+            }
+            _ => ReusableConnection::Line(LineClient::new(self.open_stream(target).await?)),
+        })
+    }
+
+    /// Connects, with the retries of `target`, and performs the TLS handshake if required.
+    async fn open_stream(&self, target: &Target) -> Result<MaybeTls<TcpOrUnix>, Error> {
+        let attempt = || connect(&target.address, &self.local, target.timeout);
+        let stream = retry(target, attempt).await?;
+        self.tls.upgrade(target, stream).await
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! UDP client: one datagram per message and per reply.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use smol::Async;
 use tracing::{debug, warn};
@@ -15,6 +15,7 @@ use crate::escape::Escaped;
 use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint};
 use crate::net::connect::ConnectError;
+use crate::net::local::LocalAddr;
 use crate::net::resolver::resolve;
 use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
 
@@ -29,15 +30,17 @@ pub(crate) struct UdpClient {
 
 impl UdpClient {
     /// Opens a socket that sends to `endpoint`.
-    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let mut alternatives = AddressIter::new(resolve(endpoint).await?);
+    pub(crate) async fn open(endpoint: &Endpoint, local: LocalAddr) -> Result<Self, ConnectError> {
+        let failed = |source| ConnectError::Connect {
+            address: Address::Udp(endpoint.clone()),
+            source,
+        };
+        let alternatives = AddressIter::new(resolve(endpoint).await?, local);
+        let mut alternatives = alternatives.map_err(failed)?;
         let opened = alternatives
             .next(connect_socket)
             .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-        let socket = opened.map_err(|source| ConnectError::Connect {
-            address: Address::Udp(endpoint.clone()),
-            source,
-        })?;
+        let socket = opened.map_err(failed)?;
         Ok(Self {
             socket,
             alternatives,
@@ -78,8 +81,8 @@ impl UdpClient {
     }
 }
 
-fn connect_socket(peer: SocketAddr) -> io::Result<Async<UdpSocket>> {
-    Async::new_nonblocking(connect(peer)?)
+fn connect_socket(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<Async<UdpSocket>> {
+    Async::new_nonblocking(connect(peer, local)?)
 }
 
 /// Discards late and duplicate replies to earlier messages: one would be taken for the reply to the

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
@@ -58,6 +59,14 @@ pub(crate) struct Options {
     /// Retries of a failed connection or a lost datagram
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
     retry: u32,
+    /// Local addresses of the connections, used in turn
+    #[arg(
+        long,
+        value_name = "ADDR,...",
+        value_delimiter = ',',
+        help_heading = "Server"
+    )]
+    bind: Vec<IpAddr>,
     /// First wait for up to TIME until the server accepts connections
     #[arg(long, value_name = "TIME", value_parser = some_time, help_heading = "Server")]
     pub(super) wait_ready: Option<Duration>,
@@ -214,6 +223,7 @@ impl Options {
             address: self.connect.clone().unwrap_or(Target::default().address),
             timeout: self.timeout,
             retries: self.retry,
+            bind: self.bind.clone(),
             tls: self.tls.to_config(),
             tls_name: self.tls.tls_name.clone(),
         }
@@ -232,8 +242,12 @@ impl Options {
         }
     }
 
-    /// Rejects TLS options for an address without TLS.
+    /// Rejects options that do not apply to the address.
     pub(super) fn check(&self) -> Result<(), CommandError> {
+        if let (Some(Address::Unix(_)), [_, ..]) = (&self.connect, self.bind.as_slice()) {
+            let failure = CommandError::usage("--bind requires TCP or UDP, not a Unix socket");
+            return Err(failure);
+        }
         match (self.tls.given(), &self.connect) {
             (None, _) | (_, Some(Address::Tls(_))) => Ok(()),
             (Some(name), _) => {

@@ -119,8 +119,12 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
             Some("send shorter messages, or raise --max-line of the server".into())
         }
         error if error.is_without_port() => Some(
-            "all local ports are in use: keep connections open, or wait for closed ones".into(),
+            "all local ports are in use: keep connections open, or use several addresses with --bind"
+                .into(),
         ),
+        error if error.is_local_address() => {
+            Some("use an address of this machine with --bind; 'ip address' lists them".into())
+        }
         error if default_address && error.is_refused() => {
             Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here".into())
         }
