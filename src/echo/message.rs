@@ -55,6 +55,16 @@ impl Message {
         let same = self.0.iter().zip(reply).take_while(|(a, b)| a == b).count();
         (same < self.0.len() || same < reply.len()).then_some(same)
     }
+
+    /// Returns whether a reply is the error line of `myapp serve` that rejects this message as too
+    /// long.
+    pub(crate) fn is_rejected_by(&self, reply: &[u8]) -> bool {
+        let limit = reply.strip_prefix(b"error: line longer than ".as_slice());
+        let limit = limit.and_then(|rest| rest.strip_suffix(b" bytes\n"));
+        let limit = limit.and_then(|limit| str::from_utf8(limit).ok());
+        let limit = limit.and_then(|limit| limit.parse::<usize>().ok());
+        limit.is_some_and(|limit| self.0.len() > limit)
+    }
 }
 
 /// Result of one message.
@@ -64,6 +74,9 @@ pub struct Reply {
     pub bytes: Vec<u8>,
     /// Whether the reply is complete and, if verified, equal to its message.
     pub outcome: Result<(), Error>,
+    /// Number of late and duplicate datagrams that had arrived before the message was sent, and were
+    /// discarded. UDP only.
+    pub discarded: u64,
 }
 
 /// Removes the `\n` at the end of a line, if there is one.
@@ -149,6 +162,22 @@ mod tests {
         differs("hola", "hola!\n", Some(4));
         differs("hola", "hola\n\n", Some(5));
         differs("hola", "", Some(0));
+    }
+
+    #[test]
+    fn error_line_rejects_only_longer_messages() {
+        let error = "error: line longer than 40 bytes\n";
+        let long = Message::new("x".repeat(40)).unwrap();
+        assert!(long.is_rejected_by(error.as_bytes()));
+        // The echo of a message with the same text.
+        let same = Message::new(trim_newline(error.as_bytes())).unwrap();
+        assert!(!same.is_rejected_by(error.as_bytes()));
+        for other in [
+            "error: line longer than 41 bytes\n",
+            "error: line longer than +1 byte\n",
+        ] {
+            assert!(!long.is_rejected_by(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct PingReport {
     pub mismatches: BTreeMap<Mismatch, u64>,
     /// Number of duplicate replies over UDP.
     pub duplicates: u64,
+    /// Number of replies over UDP that arrived after their time limit.
+    pub late_replies: u64,
     /// Duration of the run.
     pub elapsed: Duration,
 }
@@ -87,6 +89,11 @@ pub struct LoadReport {
     pub given_up: u64,
     /// Number of duplicate replies over UDP.
     pub duplicates: u64,
+    /// Number of replies over UDP that arrived after their message counted as lost.
+    pub late_replies: u64,
+    /// Number of datagrams that the kernel dropped because the receive buffer of the client was full.
+    /// Those after the last one received are unknown.
+    pub receive_drops: u64,
     /// Number of replies over UDP that arrived after that of a later message.
     pub out_of_order: u64,
     /// Errors by phase.
@@ -100,6 +107,8 @@ pub struct LoadReport {
     pub(crate) last_reply: Option<Instant>,
     /// Messages not sent when their connection was done.
     pub(crate) leftovers: Vec<Unsent>,
+    /// Since when connections that were not replaced are down.
+    pub(crate) down_since: Vec<Instant>,
     /// Time at which the last connection became inactive.
     pub(crate) ended: Option<Instant>,
 }
@@ -145,7 +154,10 @@ impl LoadReport {
         self.reconnects += other.reconnects;
         self.given_up += other.given_up;
         self.leftovers.extend(other.leftovers);
+        self.down_since.extend(other.down_since);
         self.duplicates += other.duplicates;
+        self.late_replies += other.late_replies;
+        self.receive_drops += other.receive_drops;
         self.out_of_order += other.out_of_order;
         self.connect.merge(&other.connect);
         self.response.merge(&other.response);
@@ -182,6 +194,12 @@ impl LoadReport {
         self.response.record_evenly(shortest, interval, count);
         let moment = first.saturating_duration_since(measured_from);
         self.timeline.unsent_evenly(moment, interval, count);
+    }
+
+    /// Records that a connection was down.
+    pub(crate) fn record_down(&mut self, measured_from: Instant, since: Instant, until: Instant) {
+        let moment = |at: Instant| at.saturating_duration_since(measured_from);
+        self.timeline.down(moment(since), moment(until));
     }
 
     /// Returns the number of messages that were due.

@@ -36,6 +36,8 @@ pub enum Warning {
     Timeouts(u64),
     /// Number of connections that failed and were not replaced.
     GivenUp(u64),
+    /// Number of datagrams dropped because the receive buffer of the client was full.
+    ReceiveDrops(u64),
     /// This share of the messages, more than 1 %, was sent late by the client.
     LateSends(f64),
     /// The sending threads were busy for this share of their time, more than 90 %.
@@ -73,6 +75,7 @@ impl Warning {
             Self::Unsent(_) => "unsent",
             Self::Timeouts(_) => "timeouts",
             Self::GivenUp(_) => "connections_given_up",
+            Self::ReceiveDrops(_) => "receive_drops",
             Self::LateSends(_) => "late_sends",
             Self::SenderBusy(_) => "sender_busy",
             Self::WakeupLatency => "wakeup_latency",
@@ -101,6 +104,10 @@ impl fmt::Display for Warning {
             }
             Self::GivenUp(count) => {
                 write!(f, "{count} connections failed and were not replaced")
+            }
+            Self::ReceiveDrops(count) => {
+                write!(f, "{count} datagrams were dropped because the receive ")?;
+                f.write_str("buffer of the client was full")
             }
             Self::LateSends(share) => {
                 let percent = 100.0 * share;
@@ -147,11 +154,15 @@ impl LoadReport {
             Warning::Unsent(self.unsent),
             Warning::Timeouts(self.timeouts),
             Warning::GivenUp(self.given_up),
+            Warning::ReceiveDrops(self.receive_drops),
         ];
         let is_some = |warning: &Warning| {
             !matches!(
                 warning,
-                Warning::Unsent(0) | Warning::Timeouts(0) | Warning::GivenUp(0)
+                Warning::Unsent(0)
+                    | Warning::Timeouts(0)
+                    | Warning::GivenUp(0)
+                    | Warning::ReceiveDrops(0)
             )
         };
         warnings.extend(counts.into_iter().filter(is_some));
@@ -252,12 +263,14 @@ mod tests {
             unsent: 3,
             timeouts: 2,
             given_up: 1,
+            receive_drops: 4,
             ..report(10_000, 10)
         };
         let counts = [
             Warning::Unsent(3),
             Warning::Timeouts(2),
             Warning::GivenUp(1),
+            Warning::ReceiveDrops(4),
         ];
         assert_eq!(down.warnings(None), counts);
         let first = down.warnings(Some(requested))[0];
@@ -311,6 +324,7 @@ mod tests {
             Warning::Unsent(1),
             Warning::Timeouts(1),
             Warning::GivenUp(1),
+            Warning::ReceiveDrops(1),
             Warning::LateSends(0.5),
             Warning::SenderBusy(0.95),
             Warning::WakeupLatency,

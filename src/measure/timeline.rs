@@ -29,6 +29,10 @@ pub struct Bucket {
     pub lost: u64,
     /// The number of messages that were due and were not sent.
     pub unsent: u64,
+    /// The number of connections that replaced another one.
+    pub reconnects: u64,
+    /// The time for which connections were down, summed over the connections.
+    pub downtime: Duration,
     /// The number of latencies of messages without a reply.
     unanswered: u64,
     times: Histogram<u32>,
@@ -72,6 +76,19 @@ impl Timeline {
             let until = until.clamp(counted + 1, count);
             self.at(Duration::from_nanos(nanos)).unsent += until - counted;
             counted = until;
+        }
+    }
+
+    /// Counts a connection as down for a span of time.
+    pub(crate) fn down(&mut self, from: Duration, until: Duration) {
+        // May double the width.
+        self.at(until);
+        let mut from = from;
+        while from < until {
+            let index = (from.as_nanos() / self.width.as_nanos()) as u32;
+            let end = (self.width * (index + 1)).min(until);
+            self.at(from).downtime += end - from;
+            from = end;
         }
     }
 
@@ -125,6 +142,8 @@ impl Default for Bucket {
             failed: 0,
             lost: 0,
             unsent: 0,
+            reconnects: 0,
+            downtime: Duration::ZERO,
             unanswered: 0,
             times: times.expect("one digit"),
         }
@@ -159,6 +178,8 @@ impl Bucket {
         self.failed += other.failed;
         self.lost += other.lost;
         self.unsent += other.unsent;
+        self.reconnects += other.reconnects;
+        self.downtime += other.downtime;
         self.unanswered += other.unanswered;
         // Cannot fail: both have the same bounds.
         let _ = self.times.add(&other.times);
@@ -169,6 +190,8 @@ impl Bucket {
         self.failed = 0;
         self.lost = 0;
         self.unsent = 0;
+        self.reconnects = 0;
+        self.downtime = Duration::ZERO;
         self.unanswered = 0;
         self.times.reset();
     }
@@ -217,6 +240,24 @@ mod tests {
         timeline.unsent_evenly(Duration::ZERO, 1e3, 10_000_000);
         assert_eq!(unsent(&timeline).iter().sum::<u64>(), 10_000_017);
         assert!(timeline.buckets().len() <= MAX_BUCKETS);
+    }
+
+    #[test]
+    fn downtime_is_distributed_over_the_buckets() {
+        let mut timeline = Timeline::default();
+        timeline.down(5 * MILLI, 23 * MILLI);
+        timeline.down(7 * MILLI, 9 * MILLI);
+        timeline.down(9 * MILLI, 9 * MILLI);
+        let downtime = |timeline: &Timeline| -> Vec<_> {
+            let buckets = timeline.buckets().iter();
+            buckets.map(|bucket| bucket.downtime).collect()
+        };
+        assert_eq!(downtime(&timeline), [7 * MILLI, 10 * MILLI, 3 * MILLI]);
+        let hour = Duration::from_secs(3600);
+        timeline.down(Duration::ZERO, hour);
+        assert!(timeline.buckets().len() <= MAX_BUCKETS);
+        let total: Duration = downtime(&timeline).iter().sum();
+        assert_eq!(total, hour + 20 * MILLI);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::vec;
 
 use nix::cmsg_space;
@@ -132,7 +132,21 @@ pub(crate) struct UdpServerSocket {
 
 /// UDP socket that is connected to one peer.
 #[derive(Debug)]
-pub(crate) struct UdpPeerSocket(Socket<UdpSocket>);
+pub(crate) struct UdpPeerSocket {
+    socket: Socket<UdpSocket>,
+    /// Buffer for one control message.
+    control: Box<[u8]>,
+    /// Last value of the kernel's counter of dropped datagrams, which wraps around.
+    dropped: u32,
+}
+
+/// A datagram that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReceivedDatagram {
+    pub(crate) len: usize,
+    /// Number of datagrams that were dropped before it, because the receive buffer was full.
+    pub(crate) dropped_before: u32,
+}
 
 impl UdpPeerSocket {
     /// Creates a socket that is connected to `peer`, so that ICMP errors are reported.
@@ -143,7 +157,13 @@ impl UdpPeerSocket {
     pub(crate) fn connect(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<Self> {
         let socket = connect(peer, local)?;
         sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_LEN)?;
-        Ok(Self(Socket::new(socket)?))
+        #[cfg(target_os = "linux")]
+        setsockopt(&socket, nix::sys::socket::sockopt::RxqOvfl, &1)?;
+        Ok(Self {
+            socket: Socket::new(socket)?,
+            control: cmsg_space!(u32).into(),
+            dropped: 0,
+        })
     }
 
     /// Sends a datagram.
@@ -156,24 +176,49 @@ impl UdpPeerSocket {
         cx: &mut Context<'_>,
         datagram: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0
+        self.socket
             .poll(Direction::Write, cx, |socket| socket.send(datagram))
     }
 
-    /// Receives a datagram into `buffer`, which should have [`MAX_DATAGRAM_LEN`] bytes. Returns its
-    /// length.
+    /// Receives a datagram into `buffer`, which should have [`MAX_DATAGRAM_LEN`] bytes.
     ///
     /// # Errors
     ///
-    /// The errors of `recv(2)`, mostly of datagrams that were sent earlier.
+    /// The errors of `recvmsg(2)`, mostly of datagrams that were sent earlier.
     pub(crate) fn poll_receive(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0
-            .poll(Direction::Read, cx, |socket| socket.recv(buffer))
+    ) -> Poll<io::Result<ReceivedDatagram>> {
+        let control = &mut self.control;
+        let received = self.socket.poll(Direction::Read, cx, |socket| {
+            let mut pieces = [IoSliceMut::new(buffer)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let fd = socket.as_raw_fd();
+            let message = recvmsg::<()>(fd, &mut pieces, Some(&mut **control), flags)?;
+            Ok((message.bytes, drop_count(&message)))
+        });
+        let (len, dropped) = ready!(received)?;
+        // Without a control message none was dropped so far.
+        let dropped = dropped.unwrap_or(self.dropped);
+        let dropped_before = dropped.wrapping_sub(self.dropped);
+        self.dropped = dropped;
+        Poll::Ready(Ok(ReceivedDatagram {
+            len,
+            dropped_before,
+        }))
     }
+}
+
+/// Returns the number of datagrams dropped before this one since the socket was created, if it is not
+/// zero (`SO_RXQ_OVFL`, socket(7)).
+fn drop_count<S>(message: &RecvMsg<'_, '_, S>) -> Option<u32> {
+    let mut messages = message.cmsgs().into_iter().flatten();
+    messages.find_map(|message| match message {
+        #[cfg(target_os = "linux")]
+        ControlMessageOwned::RxqOvfl(count) => Some(count),
+        _ => None,
+    })
 }
 
 /// Addresses of a server. The next one is tried if one refuses, which UDP reports only after a

@@ -68,16 +68,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LineClient<S> {
         let (sent, received) = finished.unwrap_or((None, Err(ReceiveError::Timeout)));
         self.intact = received.is_ok() && matches!(sent, Some(Ok(())));
         match received {
+            Ok(bytes) if message.is_rejected_by(&bytes) => {
+                // The server closes the connection.
+                self.intact = false;
+                let address = config.target.address.clone();
+                Reply {
+                    bytes: Vec::new(),
+                    outcome: Err(Error::LineRejected { address }),
+                    discarded: 0,
+                }
+            }
             Ok(bytes) => {
                 debug!(target: "myapp::traffic", text = %Escaped(trim_newline(&bytes)), "received");
                 let outcome = verify(message, &bytes, config);
-                Reply { bytes, outcome }
+                Reply {
+                    bytes,
+                    outcome,
+                    discarded: 0,
+                }
             }
             Err(error) => {
                 let bytes = self.buffer.take_all();
                 let send_error = sent.and_then(Result::err);
                 let outcome = Err(to_error(error, send_error, config, message, &bytes));
-                Reply { bytes, outcome }
+                Reply {
+                    bytes,
+                    outcome,
+                    discarded: 0,
+                }
             }
         }
     }

@@ -198,6 +198,7 @@ async fn exchange(
                 return Reply {
                     bytes: Vec::new(),
                     outcome: Err(error),
+                    discarded: 0,
                 };
             }
         },

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol::Async;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::verify::verify;
 use crate::echo::config::{Config, Target};
@@ -18,6 +19,10 @@ use crate::net::connect::ConnectError;
 use crate::net::local::LocalAddr;
 use crate::net::resolver::resolve;
 use crate::net::udp::{AddressIter, MAX_DATAGRAM_LEN, connect};
+
+/// Maximum number of datagrams discarded before a message: a server that never stops sending must not
+/// block the client. More than a receive buffer holds.
+const MAX_DISCARDED: u64 = 100_000;
 
 /// A socket connected to one server.
 #[derive(Debug)]
@@ -59,24 +64,34 @@ impl UdpClient {
         // Cleared first, so that a socket is not reused after a cancelled exchange.
         self.intact = false;
         let target = &config.target;
-        let mut result = retry(target, || attempt(&self.socket, message, target)).await;
+        let discarded = AtomicU64::new(0);
+        let attempt_on = async |socket: &Async<UdpSocket>| {
+            let attempt = || {
+                discarded.fetch_add(discard_pending(socket), Ordering::Relaxed);
+                attempt(socket, message, target)
+            };
+            retry(target, attempt).await
+        };
+        let mut result = attempt_on(&self.socket).await;
         while result.as_ref().is_err_and(Error::is_refused) {
             let Some(Ok(next)) = self.alternatives.next(connect_socket) else {
                 break;
             };
             self.socket = next;
-            result = retry(target, || attempt(&self.socket, message, target)).await;
+            result = attempt_on(&self.socket).await;
         }
-        match result {
+        let (bytes, outcome) = match result {
             Ok(bytes) => {
                 self.intact = true;
                 let outcome = verify(message, &bytes, config);
-                Reply { bytes, outcome }
+                (bytes, outcome)
             }
-            Err(error) => Reply {
-                bytes: Vec::new(),
-                outcome: Err(error),
-            },
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        Reply {
+            bytes,
+            outcome,
+            discarded: discarded.into_inner(),
         }
     }
 }
@@ -86,16 +101,14 @@ fn connect_socket(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<Async<U
 }
 
 /// Discards late and duplicate replies to earlier messages: one would be taken for the reply to the
-/// next message.
-fn discard_pending(socket: &Async<UdpSocket>) {
-    let mut datagrams = 0_u64;
+/// next message. Returns their number.
+fn discard_pending(socket: &Async<UdpSocket>) -> u64 {
+    let mut datagrams = 0;
     // The socket is non-blocking. An error is reported by the next send or receive.
-    while socket.get_ref().recv(&mut [0]).is_ok() {
+    while datagrams < MAX_DISCARDED && socket.get_ref().recv(&mut [0]).is_ok() {
         datagrams += 1;
     }
-    if datagrams > 0 {
-        warn!(target: "myapp::traffic", datagrams, "late or duplicate replies discarded");
-    }
+    datagrams
 }
 
 /// Sends a message once and waits for the reply.
@@ -109,7 +122,6 @@ async fn attempt(
         timeout: limit,
         ..
     } = target;
-    discard_pending(socket);
     debug!(target: "myapp::traffic", text = %Escaped(message.text()), "sending");
     let sent = socket.send(message.bytes()).await;
     sent.map_err(|source| Error::Send {

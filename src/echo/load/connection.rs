@@ -30,6 +30,8 @@ struct Connection<'a> {
     schedule: Option<Schedule<'a>>,
     transport: Option<Box<Transport<'a>>>,
     was_connected: bool,
+    /// Since when there is no connection, after a failure.
+    down_since: Option<Instant>,
     /// Consecutive failures.
     failures: u32,
 }
@@ -72,6 +74,7 @@ impl<'a> Connection<'a> {
             schedule: None,
             transport: None,
             was_connected: false,
+            down_since: None,
             failures: 0,
         }
     }
@@ -110,6 +113,10 @@ impl<'a> Connection<'a> {
     fn set_transport(&mut self, transport: Box<Transport<'a>>) {
         self.transport = Some(transport);
         self.was_connected = true;
+        if let Some(since) = self.down_since.take() {
+            let mut recorder = self.thread.recorder.borrow_mut();
+            recorder.record_down(since, Some(Instant::now()));
+        }
     }
 
     /// Opens the connection for the next message. Returns false if there is none, or if the
@@ -197,6 +204,9 @@ impl<'a> Connection<'a> {
         let useful = result.is_ok() || transport.has_received_reply();
         if let Err(error) = result {
             thread.recorder.borrow_mut().record_failure(error);
+            if !thread.is_per_message() {
+                self.down_since = Some(Instant::now());
+            }
         }
         drop(transport);
         if useful {
@@ -210,6 +220,9 @@ impl<'a> Connection<'a> {
     async fn fail(&mut self) -> AfterFailure {
         self.failures = self.failures.saturating_add(1);
         let thread = self.thread;
+        if !thread.is_per_message() {
+            self.down_since.get_or_insert_with(Instant::now);
+        }
         let plan = thread.plan;
         let has_duration = matches!(plan.config.limit, RunLimit::Duration(_));
         let persists = has_duration && thread.recorder.borrow().has_replies();
@@ -246,6 +259,9 @@ impl Drop for Connection<'_> {
         if let Some(schedule) = self.schedule.take() {
             let mut recorder = self.thread.recorder.borrow_mut();
             recorder.record_leftover(schedule.into_unsent());
+        }
+        if let Some(since) = self.down_since {
+            self.thread.recorder.borrow_mut().record_down(since, None);
         }
     }
 }

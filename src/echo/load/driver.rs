@@ -64,6 +64,10 @@ pub(crate) enum Event {
     OutOfOrder { sent: Sent },
     /// A reply arrived again.
     Duplicate,
+    /// A reply arrived after its message counted as lost.
+    Late,
+    /// The kernel dropped this number of datagrams, because the receive buffer was full.
+    Dropped(u32),
     /// Its reply did not arrive in time, over UDP.
     Lost { sent: Sent, now: Instant },
 }

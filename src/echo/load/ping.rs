@@ -62,10 +62,16 @@ pub async fn ping<E: From<Error>>(
     let worker = worker.map_err(|source| Error::SpawnThread { source })?;
     let work = async {
         let mut number = 0;
-        while let Ok(Outcome { time, duplicates }) = outcomes.recv().await {
+        while let Ok(outcome) = outcomes.recv().await {
+            let Outcome {
+                time,
+                duplicates,
+                late,
+            } = outcome;
             number += 1;
             report.count(&time);
             report.duplicates += duplicates;
+            report.late_replies += late;
             if let Some(time) = time.transpose() {
                 sink(number, time).await?;
             }
@@ -88,6 +94,8 @@ struct Outcome {
     time: Result<Option<Duration>, Error>,
     /// Number of duplicate replies received meanwhile.
     duplicates: u64,
+    /// Number of replies received meanwhile whose message was lost.
+    late: u64,
 }
 
 /// Sender of the messages, with the connection reused from one to the next.
@@ -129,13 +137,19 @@ impl<'a> Pinger<'a> {
     async fn ping_once(&mut self) -> Outcome {
         let mut answered = None;
         let mut duplicates = 0;
+        let mut late = 0;
         let on_event = |event| match event {
             Event::Answered { sent, now } => answered = Some(now - sent.at),
             Event::Duplicate => duplicates += 1,
+            Event::Late => late += 1,
             _ => {}
         };
         let time = self.exchange(on_event).await.map(|()| answered);
-        Outcome { time, duplicates }
+        Outcome {
+            time,
+            duplicates,
+            late,
+        }
     }
 
     /// Sends one message over the existing connection or a new one.

@@ -112,6 +112,9 @@ impl RunPlan {
         let until = report.last_reply.map_or(until, |last| last.max(until));
         report.elapsed = until.saturating_duration_since(times.measured_from);
 
+        for since in std::mem::take(&mut report.down_since) {
+            report.record_down(times.measured_from, since, until);
+        }
         let stop = times.send_until.map_or(ended, |until| until.min(ended));
         let due_until = times.end.map_or(stop, |end| end.min(stop));
         // Of a fixed number, those not due yet are missing too.

@@ -95,6 +95,8 @@ impl Recorder {
                 report.out_of_order += 1;
             }
             Event::Duplicate => report.duplicates += 1,
+            Event::Late => report.late_replies += 1,
+            Event::Dropped(count) => report.receive_drops += u64::from(count),
             _ => {}
         }
     }
@@ -139,6 +141,14 @@ impl Recorder {
         self.report.given_up += 1;
     }
 
+    /// Records that a connection is down since `since`, and was replaced `until` then if it was.
+    pub(crate) fn record_down(&mut self, since: Instant, until: Option<Instant>) {
+        match until {
+            Some(until) => self.report.record_down(self.measured_from, since, until),
+            None => self.report.down_since.push(since),
+        }
+    }
+
     /// Returns whether the run has received a reply. Those of other threads count with a delay.
     pub(crate) fn has_replies(&self) -> bool {
         self.report.response.count() > 0 || self.has_replies.load(Ordering::Relaxed)
@@ -146,9 +156,15 @@ impl Recorder {
 
     /// Records a connection that was opened from `start` until now.
     pub(crate) fn record_connect(&mut self, start: Instant, is_replacement: bool) {
-        self.report.reconnects += u64::from(is_replacement);
+        let now = Instant::now();
+        if is_replacement {
+            self.report.reconnects += 1;
+            if let Some(moment) = self.moment(now) {
+                self.report.timeline.at(moment).reconnects += 1;
+            }
+        }
         if self.counts_early_connects || (self.started && start >= self.measured_from) {
-            self.report.connect.record(start.elapsed());
+            self.report.connect.record(now - start);
         }
     }
 
@@ -156,17 +172,21 @@ impl Recorder {
     pub(crate) fn record_failure(&mut self, error: Error) {
         debug!(target: "myapp::traffic", error = %ErrorChain(&error), "failed");
         let now = Instant::now();
-        let moment = if self.started {
-            now.checked_duration_since(self.measured_from)
-        } else {
-            Some(Duration::ZERO)
-        };
-        if let Some(moment) = moment {
+        if let Some(moment) = self.moment(now) {
             self.report.timeline.at(moment).failed += 1;
         }
         self.report.record_failure(error);
         self.pending.failed += 1;
         self.update_live(now);
+    }
+
+    /// Returns the time since the start of the measurement; `None` during the warm-up.
+    fn moment(&self, now: Instant) -> Option<Duration> {
+        if self.started {
+            now.checked_duration_since(self.measured_from)
+        } else {
+            Some(Duration::ZERO)
+        }
     }
 
     fn update_live(&mut self, now: Instant) {

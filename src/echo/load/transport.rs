@@ -17,7 +17,8 @@ use crate::net::stream::Stream;
 #[derive(Debug)]
 pub(crate) enum Transport<'a> {
     Stream(StreamDriver<'a, MaybeTls<Stream>>),
-    Udp(UdpDriver<'a>),
+    /// The box keeps the state of a stream small.
+    Udp(Box<UdpDriver<'a>>),
 }
 
 impl<'a> Transport<'a> {
@@ -26,7 +27,8 @@ impl<'a> Transport<'a> {
         match connected {
             Connected::Stream(stream) => Self::Stream(StreamDriver::new(stream, options, number)),
             Connected::Udp(socket, alternatives) => {
-                Self::Udp(UdpDriver::new(socket, alternatives, options, number))
+                let driver = UdpDriver::new(socket, alternatives, options, number);
+                Self::Udp(Box::new(driver))
             }
         }
     }

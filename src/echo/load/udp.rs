@@ -12,7 +12,7 @@ use super::driver::{Buffers, Event, LoadOptions, MAX_READS_PER_POLL, Sent, is_la
 use super::schedule::{Next, Schedule};
 use super::udp_in_flight::{Received, UdpInFlight};
 use crate::echo::error::{Error, Mismatch};
-use crate::net::udp::{AddressIter, UdpPeerSocket};
+use crate::net::udp::{AddressIter, ReceivedDatagram, UdpPeerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 
 /// Maximum number of datagrams sent or received before the other direction is served: more would
@@ -242,10 +242,16 @@ impl<'a> UdpDriver<'a> {
         on_event: &mut impl FnMut(Event),
     ) -> Result<bool, DriverError> {
         let Buffers { received, expected } = buffers;
-        let len = match self.socket.poll_receive(cx, received) {
+        let ReceivedDatagram {
+            len,
+            dropped_before,
+        } = match self.socket.poll_receive(cx, received) {
             Poll::Pending => return Ok(false),
             Poll::Ready(result) => result.map_err(DriverError::Read)?,
         };
+        if dropped_before > 0 {
+            on_event(Event::Dropped(dropped_before));
+        }
         let now = Instant::now();
         if self.in_flight.len() == self.options.in_flight {
             self.slot_free_since = now;
@@ -259,7 +265,7 @@ impl<'a> UdpDriver<'a> {
                 }
             }
             Received::Duplicate => on_event(Event::Duplicate),
-            Received::Late => {}
+            Received::Late => on_event(Event::Late),
         }
         Ok(true)
     }

@@ -224,8 +224,28 @@ fn server_that_is_away_is_reconnected_until_the_end() {
     assert_eq!(count(&report, "answered"), served.load(SeqCst), "{report}");
     assert!(count(&report, "answered") > 900, "{report}");
     assert_eq!(count(&report, "given_up"), 0, "{report}");
-    assert!(count(&report, "reconnects") > 5, "{report}");
+    let reconnects = count(&report, "reconnects");
+    assert!(reconnects > 5, "{report}");
     assert!(response(&report, "max") >= 4.0, "{report}");
+    let samples = report["timeline"].as_array().unwrap();
+    let total: u64 = samples
+        .iter()
+        .map(|sample| count(sample, "reconnects"))
+        .sum();
+    assert_eq!(total, reconnects, "{report}");
+    let down = |sample: &Value| sample["connections_down"].as_f64().unwrap();
+    assert!(
+        samples
+            .iter()
+            .all(|sample| (0.0..1.001).contains(&down(sample))),
+        "{report}"
+    );
+    let width = |sample: &Value| sample["to"].as_f64().unwrap() - sample["from"].as_f64().unwrap();
+    let downtime: f64 = samples
+        .iter()
+        .map(|sample| down(sample) * width(sample))
+        .sum();
+    assert!((4.0..6.5).contains(&downtime), "{report}");
 }
 
 #[test]
@@ -235,6 +255,10 @@ fn useless_connections_are_given_up_with_a_warning() {
     assert_eq!(count(&report, "given_up"), 2, "{report}");
     assert!(count(&report, "unsent") > 0, "{report}");
     assert_warning(&report, "connections_given_up");
+    // Both are down until the end.
+    let last = report["timeline"].as_array().unwrap().last().unwrap();
+    let down = last["connections_down"].as_f64().unwrap();
+    assert!(down > 1.5, "{report}");
 }
 
 #[test]
@@ -261,6 +285,14 @@ fn rejected_line_is_named() {
         ran.code(11)
             .says("the server rejected a line as too long")
             .says("hint: send shorter messages");
+    }
+    let long = "x".repeat(200);
+    for mode in [["--one-connection"].as_slice(), &[], &["--verify"]] {
+        let arguments = ["echo", "-q", "-c", &address, "hola", &long, "adiós"];
+        let ran = myapp(arguments.iter().chain(mode)).run().code(11);
+        ran.prints("hola\nadiós\n")
+            .says("message 2: send to")
+            .says("the server rejected a line as too long");
     }
 }
 

@@ -421,7 +421,87 @@ fn duplicate_reply_is_not_taken_for_the_next_one() {
     running
         .wait()
         .code(0)
-        .says("late or duplicate replies discarded");
+        .says("late or duplicate replies discarded datagrams=2");
+}
+
+#[test]
+fn late_replies_are_counted() {
+    // Replies to each fifth message arrive with the next one, after its time limit.
+    let mut held = None;
+    let peer = Peer::start(move |number, datagram| {
+        if number % 5 == 3 {
+            held = Some(datagram);
+            return vec![];
+        }
+        held.take().into_iter().chain([datagram]).collect()
+    });
+    let report = report(
+        &peer,
+        &["-n", "100", "--timeout", "100ms", "--connections", "1"],
+    );
+    let [due, lost, late] = counted(&report, ["due", "lost", "late_replies"]);
+    // On a busy machine other replies can be late too.
+    assert!(due == 100 && lost >= 20 && late >= 20, "{report}");
+    assert_adds_up(&report);
+    let ping = ["-n", "10", "--interval", "0", "--timeout", "100ms"];
+    let ran = echo(&peer, &[&ping[..], &["--json"]].concat())
+        .run()
+        .code(0);
+    let report = schema::json("echo", ran.text().trim_end());
+    let [late] = counted(&report, ["late_replies"]);
+    assert!(late >= 2, "{report}");
+    let text = echo(&peer, &ping).run().code(0).text();
+    assert!(text.contains("late replies: "), "{text}");
+}
+
+#[test]
+fn datagrams_dropped_by_the_kernel_are_a_warning() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let address = format!("udp://{}", socket.local_addr().unwrap());
+    let arguments = ["echo", "-q", "-c", &address, "--connections", "1", "--json"];
+    let more = ["--size", "1400", "--duration", "1h", "--timeout", "1s"];
+    let running = myapp(arguments.iter().chain(&more)).start();
+    let mut datagram = [0; 1400];
+    let mut receive = || {
+        let (len, from) = socket.recv_from(&mut datagram).expect("a message");
+        (datagram[..len].to_vec(), from)
+    };
+    for _ in 0..50 {
+        let (reply, from) = receive();
+        socket.send_to(&reply, from).unwrap();
+    }
+    let (reply, from) = receive();
+    running.signal(Signal::STOP);
+    until(|| running.is_stopped());
+    // More than the receive buffer holds, even at 8 MiB.
+    for _ in 0..20_000 {
+        socket.send_to(&reply, from).unwrap();
+    }
+    running.signal(Signal::CONT);
+    for _ in 0..50 {
+        let (reply, from) = receive();
+        socket.send_to(&reply, from).unwrap();
+    }
+    running.signal(Signal::INT);
+    let report = schema::json("echo", running.wait().code(130).text().trim_end());
+    let names = ["receive_drops", "duplicates", "late_replies"];
+    let [drops, duplicates, late] = counted(&report, names);
+    // Later replies can be dropped too.
+    let copies = drops + duplicates + late;
+    assert!((19_999..20_100).contains(&copies), "{report}");
+    assert!(drops > 1000, "{report}");
+    let warnings = report["warnings"].as_array().unwrap();
+    let warning = warnings
+        .iter()
+        .find(|warning| warning["code"] == "receive_drops");
+    let message = warning.unwrap()["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(&format!("{drops} datagrams")),
+        "{message}"
+    );
 }
 
 #[test]

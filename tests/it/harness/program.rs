@@ -297,11 +297,21 @@ impl Running {
 
     /// Returns whether all threads are blocked.
     pub fn sleeps(&self) -> bool {
+        self.are_all('S')
+    }
+
+    /// Returns whether all threads are in a state (proc_pid_status(5)).
+    fn are_all(&self, expected: char) -> bool {
         let threads = fs::read_dir(self.proc("task")).expect("list the threads");
         let mut states = threads
             .flatten()
             .map(|thread| status(&thread.path().join("status"), "State:"));
-        states.all(|state| state.starts_with('S'))
+        states.all(|state| state.starts_with(expected))
+    }
+
+    /// Returns whether SIGSTOP has stopped all threads.
+    pub fn is_stopped(&self) -> bool {
+        self.are_all('T')
     }
 
     /// Returns whether a file of this name is open.

@@ -200,7 +200,9 @@ async fn messages(options: Options) -> Result<ExitCode, CommandError> {
     let config = options.to_config();
     let reporter = ErrorReporter::new(options.messages.len() != 1, options.connect.is_none());
     let on_terminal = io::stdout().is_terminal();
+    let discarded = Cell::new(0);
     let print = async |number, reply: Reply| {
+        discarded.update(|count| count + reply.discarded);
         let line = reply_line(reply.bytes, on_terminal);
         if !line.is_empty() {
             stdout::print(line).await?;
@@ -216,6 +218,12 @@ async fn messages(options: Options) -> Result<ExitCode, CommandError> {
         let messages = options.messages.into_iter().map(args::parse_message);
         let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
         echo::run(stream::iter(messages), &config, print).await?;
+    }
+    if discarded.get() > 0 {
+        warn!(
+            datagrams = discarded.get(),
+            "late or duplicate replies discarded"
+        );
     }
     Ok(reporter.code())
 }

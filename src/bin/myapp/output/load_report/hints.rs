@@ -15,6 +15,9 @@ pub(super) fn hint(warning: &Warning) -> &'static str {
         Warning::Unsent(_) => "increase --connections or --in-flight, or lower --rate",
         Warning::Timeouts(_) => "--timeout sets the time limit",
         Warning::GivenUp(_) => "see the errors",
+        Warning::ReceiveDrops(_) => {
+            "reduce --in-flight, use more --connections, or raise net.core.rmem_max"
+        }
         Warning::LateSends(_) => "increase --threads, lower --rate or use an idle machine",
         Warning::SenderBusy(_) => {
             "increase --threads, reduce --connections or use several machines"

@@ -7,6 +7,7 @@ use myapp::measure::latency::Percentiles;
 use serde_json::{Value, json};
 
 use super::format::latencies;
+use super::samples::{Sample, samples};
 
 /// Formats the report of a load. Times are in seconds, sizes in bytes, rates per second; see
 /// `schemas/echo.json`.
@@ -36,9 +37,12 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "mismatches": mismatches(&report.mismatches),
         "lost": report.lost,
         "duplicates": report.duplicates,
+        "late_replies": report.late_replies,
+        "receive_drops": report.receive_drops,
         "out_of_order": report.out_of_order,
         "sender_cpu": report.sender_cpu,
         "warnings": warnings,
+        "timeline": samples(report).iter().map(sample_json).collect::<Value>(),
     });
     for (name, latency) in latencies(report) {
         object[name] = latency.percentiles().map_or(Value::Null, percentiles_json);
@@ -58,6 +62,7 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
         "answered": report.times.count(),
         "loss": report.loss(),
         "duplicates": report.duplicates,
+        "late_replies": report.late_replies,
         "round_trip": report.times.percentiles().map_or(Value::Null, percentiles_json),
         "errors": errors(|phase| report.errors.get(&phase).copied().unwrap_or(0)),
         "mismatches": mismatches(&report.mismatches),
@@ -91,6 +96,26 @@ fn percentiles_json(percentiles: Percentiles) -> Value {
     let [min, mean, p50, p90, p99, p99_9, max] =
         [min, mean, p50, p90, p99, p99_9, max].map(|time| time.as_secs_f64());
     json!({ "min": min, "mean": mean, "p50": p50, "p90": p90, "p99": p99, "p99_9": p99_9, "max": max })
+}
+
+fn sample_json(sample: &Sample) -> Value {
+    let [p50, p99, max] = match sample.times {
+        Some(times) => times.map(Some),
+        None => [None; 3],
+    };
+    json!({
+        "from": sample.from,
+        "to": sample.to,
+        "answered": sample.answered,
+        "failed": sample.failed,
+        "lost": sample.lost,
+        "unsent": sample.unsent,
+        "reconnects": sample.reconnects,
+        "connections_down": sample.connections_down,
+        "p50": p50,
+        "p99": p99,
+        "max": max,
+    })
 }
 
 fn warning_json(warning: &Warning) -> Value {

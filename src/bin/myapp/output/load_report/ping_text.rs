@@ -21,6 +21,7 @@ pub(crate) fn summary(config: &PingConfig, report: &PingReport) -> String {
         sent,
         times,
         duplicates,
+        late_replies,
         elapsed,
         ..
     } = report;
@@ -32,6 +33,9 @@ pub(crate) fn summary(config: &PingConfig, report: &PingReport) -> String {
         format!("--- {address}: {sent} sent, {answered} answered, {lost:.2}% lost, in {elapsed}\n");
     if *duplicates > 0 {
         text += &format!("duplicates: {duplicates}\n");
+    }
+    if *late_replies > 0 {
+        text += &format!("late replies: {late_replies}\n");
     }
     if let Some(times) = times.percentiles() {
         let times = [times.min, times.mean, times.p99, times.max].map(|t| Elapsed(t).to_string());

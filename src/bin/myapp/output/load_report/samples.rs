@@ -21,6 +21,9 @@ pub(crate) struct Sample {
     pub(crate) failed: u64,
     pub(crate) lost: u64,
     pub(crate) unsent: u64,
+    pub(crate) reconnects: u64,
+    /// Mean number of connections that were down.
+    pub(crate) connections_down: f64,
     /// Median, 99th percentile and maximum of the response times.
     pub(crate) times: Option<[f64; 3]>,
 }
@@ -75,6 +78,8 @@ pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
             failed: bucket.failed,
             lost: bucket.lost,
             unsent: bucket.unsent,
+            reconnects: bucket.reconnects,
+            connections_down: bucket.downtime.as_secs_f64() / (to - index as f64 * width),
             times,
         }
     };

@@ -72,13 +72,14 @@ fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
         sent,
         lost,
         duplicates,
+        late_replies,
         out_of_order,
         ..
     } = report;
     let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
     match config.target.address {
         Address::Udp(_) => format!(
-            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {out_of_order} out of order\n"
+            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {out_of_order} out of order, {late_replies} late\n"
         ),
         _ => String::new(),
     }
