@@ -1,5 +1,6 @@
 //! Accept loop of one listening socket.
 
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 use crate::error_chain::ErrorChain;
 use crate::limits::semaphore::Permit;
 use crate::limits::shutdown::Shutdown;
+use crate::limits::timeout::race;
 use crate::net::listener::accept::AsyncListener;
 use crate::net::stream::{Peer, Stream};
 use crate::net::tls::TlsServer;
@@ -20,7 +22,8 @@ use crate::serve::access::Refusal;
 use crate::serve::connection::Connection;
 use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::context::WorkerContext;
-use crate::serve::fault::stream::{DelayedReplies, NoDelay};
+use crate::serve::fault::handle::WorkerFaults;
+use crate::serve::fault::stream::{InjectedFaults, NoFaults};
 use crate::serve::tls;
 use crate::serve::traffic_log::TRAFFIC;
 
@@ -87,24 +90,54 @@ impl Acceptor {
             return self.refuse(refusal, &peer);
         }
         let (guard, number) = ConnectionGuard::new(Rc::clone(&self.context), permit, peer);
-        match (self.tls.clone(), DelayedReplies::new(&self.context, number)) {
-            (None, None) => {
-                executor
-                    .spawn(Connection::new(guard, stream, NoDelay).run())
-                    .detach();
-            }
-            (None, delayed) => {
-                executor
-                    .spawn(Connection::new(guard, stream, delayed).run())
-                    .detach();
-            }
-            (Some(server), delayed) => {
-                let draining = self.draining.clone();
-                executor
-                    .spawn(tls::serve(server, stream, guard, delayed, draining))
-                    .detach();
-            }
+        if self.context.faults.is_some() {
+            self.spawn_faulty(&executor, stream, guard, number);
+        } else if let Some(server) = self.tls.clone() {
+            let draining = self.draining.clone();
+            let served = tls::serve(server, stream, guard, NoFaults, draining);
+            executor.spawn(served).detach();
+        } else {
+            let served = Connection::new(guard, stream, NoFaults).run();
+            executor.spawn(served).detach();
         }
+    }
+
+    /// Serves a connection with faults.
+    fn spawn_faulty(
+        &self,
+        executor: &LocalExecutor<'static>,
+        stream: Stream,
+        guard: ConnectionGuard,
+        number: u64,
+    ) {
+        let faults = InjectedFaults::new(number);
+        let draining = self.draining.clone();
+        if let Some(server) = self.tls.clone() {
+            let served = tls::serve(server, stream, guard, faults, draining);
+            self.spawn_delayed(executor, served);
+        } else {
+            self.spawn_delayed(executor, Connection::new(guard, stream, faults).run());
+        }
+    }
+
+    /// Starts a task after the accept delay, or when the server drains.
+    fn spawn_delayed(
+        &self,
+        executor: &LocalExecutor<'static>,
+        served: impl Future<Output = ()> + 'static,
+    ) {
+        let faults = self.context.faults.as_ref().and_then(WorkerFaults::active);
+        let delay = faults.map_or(Duration::ZERO, |faults| faults.accept_delay);
+        if delay.is_zero() {
+            return executor.spawn(served).detach();
+        }
+        let draining = self.draining.clone();
+        let delayed = async move {
+            // A timeout is the normal case.
+            let _ = race(Timer::after(delay), draining.wait()).await;
+            served.await;
+        };
+        executor.spawn(delayed).detach();
     }
 
     fn refuse(&self, refusal: Refusal, peer: &Peer) {

@@ -60,16 +60,17 @@ pub struct Config {
     /// Address of the HTTP/1.1 endpoint that serves `/metrics` in Prometheus' text format.
     /// Default: `None`.
     pub metrics: Option<Endpoint>,
-    /// Faults to inject into replies. Ignored in [`Mode::Discard`], which has no replies. Default:
-    /// `None`.
+    /// Faults to inject into replies. Ignored in [`Mode::Discard`], which has no replies. With
+    /// `Some`, also without any fault, they can be changed while the server runs
+    /// ([`Server::faults`](crate::serve::Server::faults)). Default: `None`, which costs nothing.
     pub fault_injection: Option<FaultInjection>,
 }
 
 /// Faults that a server injects on purpose, for testing clients.
 ///
-/// The faults of a message depend only on the seed, the number of connections accepted before its
-/// own, and the number of messages before it on that connection. The faults of a datagram depend
-/// on the seed and the number of datagrams before it.
+/// Each probability is a share from 0 to 1. The faults of a message depend only on the seed, the
+/// number of connections accepted before its own, and the number of messages before it on that
+/// connection. The faults of a datagram depend on the seed and the number of datagrams before it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FaultInjection {
     /// Delay of each reply. Reading pauses while 256 KiB of replies are queued on a connection, or
@@ -78,12 +79,58 @@ pub struct FaultInjection {
     /// Maximum random delay in addition. On a connection replies stay in order; datagrams may be
     /// reordered. Default: zero.
     pub jitter: Duration,
-    /// Share of replies to drop, from 0 to 1. Default: 0.
+    /// Share of replies to drop. Default: 0.
     pub drop_rate: f64,
+    /// Drops replies to datagrams in bursts. Default: `None`.
+    pub loss_burst: Option<LossBurst>,
+    /// Share of replies in which one random bit is flipped. Default: 0.
+    pub corrupt_rate: f64,
+    /// Share of replies to datagrams that are sent twice. Default: 0.
+    pub duplicate_rate: f64,
+    /// Share of replies to datagrams that are sent after the next reply to the same client, or
+    /// after 100 ms without one. Default: 0.
+    pub reorder_rate: f64,
+    /// Share of replies in place of which the connection is closed. Default: 0.
+    pub close_rate: f64,
+    /// Closes each connection at this age; queued replies are discarded. Default: `None`.
+    pub close_after: Option<Duration>,
     /// Resets a connection after this many bytes of replies. Default: `None`.
     pub reset_after: Option<NonZeroU64>,
+    /// Time after the accept in which a connection is not served. Default: zero.
+    pub accept_delay: Duration,
+    /// Maximum rate of the replies on each connection in bytes per second, without bursts.
+    /// Default: `None`.
+    pub bandwidth: Option<NonZeroU64>,
+    /// Maximum number of bytes per write on a connection. Default: `None`.
+    pub slice: Option<NonZeroUsize>,
     /// Seed of the random numbers; the same seed gives the same faults. Default: 0.
     pub seed: u64,
+}
+
+impl FaultInjection {
+    /// Returns whether there is any fault.
+    pub fn is_active(&self) -> bool {
+        let none = Self {
+            seed: self.seed,
+            ..Self::default()
+        };
+        *self != none
+    }
+}
+
+/// The Gilbert-Elliott model of losses in bursts: a good and a bad state, each with its loss. The
+/// parameters are those of `loss gemodel` in netem (tc-netem(8)).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossBurst {
+    /// Probability per datagram that a burst begins: netem's `p`.
+    pub begin: f64,
+    /// Probability per datagram that a burst ends: netem's `r`. A burst has 1 / `end` datagrams on
+    /// average.
+    pub end: f64,
+    /// Share of datagrams lost in a burst: netem's `1-h`.
+    pub loss_in_burst: f64,
+    /// Share of datagrams lost otherwise: netem's `1-k`.
+    pub loss_otherwise: f64,
 }
 
 /// Framing of messages.

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use crate::limits::semaphore::Semaphore;
 use crate::serve::access::AccessControl;
-use crate::serve::config::{Config, FaultInjection, Mode};
+use crate::serve::config::{Config, Mode};
 use crate::serve::connection::table::ConnectionTable;
+use crate::serve::fault::handle::{Faults, WorkerFaults};
 use crate::serve::framing::Framing;
 use crate::serve::stats::{ServerStats, Traffic};
 
@@ -21,9 +22,8 @@ pub(super) struct WorkerContext {
     pub(super) framing: Framing,
     /// Maximum length of a datagram that gets a reply.
     pub(super) max_datagram: usize,
-    /// Faults to inject, and the prefix of replies. Delayed replies get their prefix when they are
-    /// queued; `framing` has none in this case.
-    pub(super) faults: Option<(FaultInjection, Vec<u8>)>,
+    /// Faults to inject, if the server may have any.
+    pub(super) faults: Option<WorkerFaults>,
     pub(super) stats: Arc<ServerStats>,
     /// Counters of this worker alone.
     pub(super) traffic: Arc<Traffic>,
@@ -42,18 +42,20 @@ impl WorkerContext {
         traffic: Arc<Traffic>,
         access: Arc<AccessControl>,
         permits: Semaphore,
+        faults: Option<Faults>,
     ) -> Self {
         let buffer_len = match config.mode {
             Mode::Chunk => config.chunk.get().min(READ_BUFFER_LEN),
             Mode::Line | Mode::Discard => READ_BUFFER_LEN,
         };
-        let mut framing = Framing::new(config);
-        let faults = match config.mode {
-            Mode::Discard => None,
-            Mode::Line | Mode::Chunk => config.fault_injection.clone(),
+        let framing = Framing::new(config);
+        let faults = if framing.replies() {
+            faults.map(WorkerFaults::new)
+        } else {
+            None
         };
         Self {
-            faults: faults.map(|faults| (faults, framing.take_prefix())),
+            faults,
             framing,
             max_datagram: config.max_datagram,
             stats,

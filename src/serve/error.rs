@@ -5,6 +5,7 @@ use std::io;
 use crate::net::address::Address;
 use crate::net::listener::ListenError;
 use crate::net::tls::TlsSetupError;
+use crate::serve::fault::handle::InvalidFault;
 
 /// An error that prevents a server from starting. A running server ends only when it is stopped.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum Error {
         /// The address.
         address: Address,
     },
+    /// [`Config::fault_injection`](crate::serve::Config::fault_injection) is invalid.
+    #[error("fault injection")]
+    Fault(#[from] InvalidFault),
     /// A worker thread cannot be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),

@@ -45,11 +45,6 @@ impl Framing {
         &self.prefix
     }
 
-    /// Removes and returns the prefix, for replies that get it before they are written.
-    pub(super) fn take_prefix(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.prefix)
-    }
-
     /// Returns the maximum length of a line.
     pub(super) fn max_line(&self) -> usize {
         self.max_line

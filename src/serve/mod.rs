@@ -45,8 +45,9 @@ use crate::serve::udp::loop_guard::LoopGuard;
 use crate::serve::worker::Worker;
 
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
-pub use config::{Config, FaultInjection, Mode};
+pub use config::{Config, FaultInjection, LossBurst, Mode};
 pub use error::Error;
+pub use fault::handle::{Faults, InvalidFault};
 pub use ipnet::IpNet;
 pub use stats::{Datagrams, ServerStats, Summary, TlsFailures};
 
@@ -58,6 +59,7 @@ pub struct Server {
     tls: Option<TlsServer>,
     metrics: Option<(WorkerThread<()>, Address)>,
     stats: Arc<ServerStats>,
+    faults: Option<Faults>,
     start_trigger: Trigger,
     shutdown_trigger: Trigger,
 }
@@ -105,6 +107,10 @@ impl Server {
             listeners.bind(address, &config, tls.as_ref()).await?;
         }
         let stats = Arc::new(ServerStats::new(config.threads));
+        let faults = match &config.fault_injection {
+            Some(faults) => Some(Faults::new(faults.clone(), Arc::clone(&stats))?),
+            None => None,
+        };
         let metrics = match &config.metrics {
             Some(endpoint) => Some(start_metrics(endpoint, &stats).await?),
             None => None,
@@ -113,11 +119,19 @@ impl Server {
         let (start_trigger, started) = shutdown::channel();
         let (shutdown_trigger, shutdown) = shutdown::channel();
         Ok(Self {
-            workers: start_workers(listeners, &config, &stats, &started, &shutdown)?,
+            workers: start_workers(
+                listeners,
+                &config,
+                &stats,
+                faults.as_ref(),
+                &started,
+                &shutdown,
+            )?,
             addresses,
             tls,
             metrics,
             stats,
+            faults,
             start_trigger,
             shutdown_trigger,
         })
@@ -144,6 +158,12 @@ impl Server {
     /// has ended.
     pub fn metrics_addr(&self) -> Option<&Address> {
         self.metrics.as_ref().map(|(_, address)| address)
+    }
+
+    /// Returns the handle through which the faults can be changed while the server runs. `None`
+    /// without [`Config::fault_injection`].
+    pub fn faults(&self) -> Option<&Faults> {
+        self.faults.as_ref()
     }
 
     /// Returns the counters of this server, readable while it runs and afterwards.
@@ -174,6 +194,7 @@ fn start_workers(
     listeners: Listeners,
     config: &Config,
     stats: &Arc<ServerStats>,
+    faults: Option<&Faults>,
     started: &Shutdown,
     shutdown: &Shutdown,
 ) -> Result<Vec<WorkerThread<()>>, Error> {
@@ -191,6 +212,7 @@ fn start_workers(
             access: Arc::clone(&access),
             loop_guard: Arc::clone(&loop_guard),
             permits: permits.clone(),
+            faults: faults.cloned(),
             shutdown: shutdown.clone(),
         };
         let started = started.clone();

@@ -17,8 +17,7 @@ pub struct ServerStats {
     pub(super) line_too_long: AtomicU64,
     pub(super) refused_acl: AtomicU64,
     pub(super) refused_max_per_ip: AtomicU64,
-    pub(super) fault_dropped: AtomicU64,
-    pub(super) fault_reset: AtomicU64,
+    pub(super) faults: FaultCounters,
     pub(super) idle_timeouts: AtomicU64,
     pub(super) aborted_on_shutdown: AtomicU64,
     pub(super) tls: TlsCounters,
@@ -65,6 +64,20 @@ pub(super) struct TlsCounters {
     pub(super) missing_close_notify: AtomicU64,
 }
 
+/// Counters of injected faults.
+#[derive(Debug, Default)]
+pub(super) struct FaultCounters {
+    pub(super) dropped: AtomicU64,
+    pub(super) burst_dropped: AtomicU64,
+    pub(super) corrupted: AtomicU64,
+    pub(super) duplicated: AtomicU64,
+    pub(super) reordered: AtomicU64,
+    pub(super) closed: AtomicU64,
+    pub(super) closed_after: AtomicU64,
+    pub(super) reset: AtomicU64,
+    pub(super) changes: AtomicU64,
+}
+
 /// Counters of datagrams.
 #[derive(Debug, Default)]
 pub(super) struct DatagramCounters {
@@ -104,9 +117,25 @@ pub struct Summary {
     /// Replies dropped by fault injection
     /// ([`FaultInjection::drop_rate`](crate::serve::FaultInjection)).
     pub fault_dropped: u64,
+    /// Replies to datagrams dropped by [`LossBurst`](crate::serve::LossBurst).
+    pub fault_burst_dropped: u64,
+    /// Replies with a flipped bit.
+    pub fault_corrupted: u64,
+    /// Replies to datagrams sent twice.
+    pub fault_duplicated: u64,
+    /// Replies to datagrams overtaken by the next one.
+    pub fault_reordered: u64,
+    /// Connections closed in place of a reply
+    /// ([`FaultInjection::close_rate`](crate::serve::FaultInjection)).
+    pub fault_closed: u64,
+    /// Connections closed at their maximum age
+    /// ([`FaultInjection::close_after`](crate::serve::FaultInjection)).
+    pub fault_closed_after: u64,
     /// Connections reset by fault injection
     /// ([`FaultInjection::reset_after`](crate::serve::FaultInjection)).
     pub fault_reset: u64,
+    /// Changes of the faults while the server ran ([`Faults`](crate::serve::Faults)).
+    pub fault_changes: u64,
     /// Connections closed after the idle timeout.
     pub idle_timeouts: u64,
     /// Connections aborted because the server stopped.
@@ -205,8 +234,7 @@ impl ServerStats {
             line_too_long: AtomicU64::default(),
             refused_acl: AtomicU64::default(),
             refused_max_per_ip: AtomicU64::default(),
-            fault_dropped: AtomicU64::default(),
-            fault_reset: AtomicU64::default(),
+            faults: FaultCounters::default(),
             idle_timeouts: AtomicU64::default(),
             aborted_on_shutdown: AtomicU64::default(),
             tls: TlsCounters::default(),
@@ -243,8 +271,15 @@ impl ServerStats {
             line_too_long: self.line_too_long.load(Relaxed),
             refused_acl: self.refused_acl.load(Relaxed),
             refused_max_per_ip: self.refused_max_per_ip.load(Relaxed),
-            fault_dropped: self.fault_dropped.load(Relaxed),
-            fault_reset: self.fault_reset.load(Relaxed),
+            fault_dropped: self.faults.dropped.load(Relaxed),
+            fault_burst_dropped: self.faults.burst_dropped.load(Relaxed),
+            fault_corrupted: self.faults.corrupted.load(Relaxed),
+            fault_duplicated: self.faults.duplicated.load(Relaxed),
+            fault_reordered: self.faults.reordered.load(Relaxed),
+            fault_closed: self.faults.closed.load(Relaxed),
+            fault_closed_after: self.faults.closed_after.load(Relaxed),
+            fault_reset: self.faults.reset.load(Relaxed),
+            fault_changes: self.faults.changes.load(Relaxed),
             idle_timeouts: self.idle_timeouts.load(Relaxed),
             aborted_on_shutdown: self.aborted_on_shutdown.load(Relaxed),
             datagrams: self.datagrams.summary(),

@@ -17,7 +17,7 @@ use crate::runtime::Timer;
 use crate::serve::connection::Connection;
 use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::connection::linger::drain_input;
-use crate::serve::fault::stream::DelayedReplies;
+use crate::serve::fault::stream::FaultPolicy;
 use crate::serve::traffic_log::TRAFFIC;
 
 /// Time limit of the handshake.
@@ -31,16 +31,16 @@ const DRAIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Cancel safety
 ///
 /// Dropping the future aborts the connection.
-pub(super) async fn serve(
+pub(super) async fn serve<F: FaultPolicy>(
     tls: TlsServer,
     stream: Stream,
     guard: ConnectionGuard,
-    delayed: Option<Box<DelayedReplies>>,
+    faults: F,
     draining: Shutdown,
 ) {
     // Boxed, so that the state of the handshake takes no memory in each open connection.
     match Box::pin(handshake(&tls, stream, draining)).await {
-        Ok(stream) => Connection::new(guard, stream, delayed).run().await,
+        Ok(stream) => Connection::new(guard, stream, faults).run().await,
         Err(failure) => Box::pin(reject(failure, guard)).await,
     }
 }
@@ -99,7 +99,7 @@ async fn reject(failure: Failure, guard: ConnectionGuard) {
     counter.fetch_add(1, Relaxed);
     stats.failed.fetch_add(1, Relaxed);
     let peer = &guard.peer;
-    let seconds = guard.seconds();
+    let seconds = guard.age().as_secs_f64();
     info!(target: TRAFFIC, %peer, seconds, reason, "closed");
     if let Some(mut stream) = stream {
         // The connection has failed already: a second error is not reported.

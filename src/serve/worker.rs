@@ -19,6 +19,7 @@ use crate::serve::acceptor::Acceptor;
 use crate::serve::access::AccessControl;
 use crate::serve::config::Config;
 use crate::serve::context::WorkerContext;
+use crate::serve::fault::handle::Faults;
 use crate::serve::listeners::{BoundListener, WorkerSockets};
 use crate::serve::stats::{ServerStats, Traffic};
 use crate::serve::udp::UdpResponder;
@@ -41,6 +42,7 @@ pub(super) struct Worker {
     pub(super) access: Arc<AccessControl>,
     pub(super) loop_guard: Arc<LoopGuard>,
     pub(super) permits: Semaphore,
+    pub(super) faults: Option<Faults>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -59,9 +61,10 @@ impl Worker {
             access,
             loop_guard,
             permits,
+            faults,
             shutdown,
         } = self;
-        let context = WorkerContext::new(&config, stats, traffic, access, permits);
+        let context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
         let context = Rc::new(context);
         let executor = Rc::new(LocalExecutor::new());
         let (drain_trigger, draining) = shutdown::channel();

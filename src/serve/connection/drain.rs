@@ -10,7 +10,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use crate::net::stream::SocketControl;
 use crate::runtime::Timer;
 use crate::serve::connection::{Connection, EndReason, State};
-use crate::serve::fault::stream::DelayPolicy;
+use crate::serve::fault::stream::FaultPolicy;
 
 /// Minimum time without input after which a client is assumed to have sent everything.
 const MIN_QUIET_PERIOD: Duration = Duration::from_millis(250);
@@ -36,7 +36,7 @@ struct Drain {
     quiet_end: Timer,
 }
 
-impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connection<S, D> {
+impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connection<S, F> {
     /// Replies to the input that was sent before the shutdown, and shuts down the write side.
     ///
     /// # Cancel safety
@@ -70,11 +70,15 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
         }
     }
 
-    /// Returns whether the peer does not accept replies.
+    /// Returns whether replies are unsent, so that nothing is read.
     fn has_unsent_replies(&mut self, cx: &mut Context<'_>) -> bool {
         let pending = self.pending.as_deref();
         // TLS buffers what was written.
         pending.is_some_and(|pending| pending.complete_len > 0)
+            || self
+                .faults
+                .get()
+                .is_some_and(|faults| faults.queue.is_full())
             || Pin::new(&mut self.stream).poll_flush(cx).is_pending()
     }
 

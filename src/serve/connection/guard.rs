@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tracing::info;
 
@@ -43,9 +44,10 @@ impl ConnectionGuard {
         (guard, number)
     }
 
-    /// Returns the age of the connection in seconds.
-    pub(in crate::serve) fn seconds(&self) -> f64 {
-        f64::from(self.context.milliseconds().wrapping_sub(self.opened)) / 1000.0
+    /// Returns the age of the connection.
+    pub(in crate::serve) fn age(&self) -> Duration {
+        let milliseconds = self.context.milliseconds().wrapping_sub(self.opened);
+        Duration::from_millis(milliseconds.into())
     }
 }
 

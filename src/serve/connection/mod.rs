@@ -7,6 +7,7 @@
 
 mod buffer;
 mod drain;
+mod faults;
 pub(super) mod guard;
 pub(super) mod linger;
 pub(super) mod table;
@@ -14,12 +15,11 @@ pub(super) mod table;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::ops::ControlFlow::{self, Break, Continue};
+use std::ops::ControlFlow::Break;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use tracing::{Level, enabled, info};
@@ -31,17 +31,18 @@ use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::connection::linger::{MAX_READS_PER_POLL, drain_input};
 use crate::serve::connection::table::CloseReason;
 use crate::serve::context::WorkerContext;
-use crate::serve::fault::stream::DelayPolicy;
+use crate::serve::fault::replies::FaultEnd;
+use crate::serve::fault::stream::FaultPolicy;
 use crate::serve::framing::ReplyWriter;
 use crate::serve::traffic_log::{TRAFFIC, trim_newline};
 
 /// An open connection. Dropping it closes the connection and logs its end.
 #[derive(Debug)]
-pub(super) struct Connection<S, D> {
+pub(super) struct Connection<S, F> {
     stream: S,
     pending: Option<Box<PendingBuffer>>,
-    /// With fault injection, the replies to be sent later.
-    delay: D,
+    /// With fault injection, the queued replies.
+    faults: F,
     state: State,
     messages: u64,
     received: u64,
@@ -51,16 +52,16 @@ pub(super) struct Connection<S, D> {
 
 /// The future that serves a connection. It is no larger than the connection, as there is one for
 /// each open connection; the state of closing is boxed.
-pub(super) enum ConnectionTask<S, D> {
-    Open(Connection<S, D>),
+pub(super) enum ConnectionTask<S, F> {
+    Open(Connection<S, F>),
     Closing(Pin<Box<dyn Future<Output = ()>>>),
     Done,
 }
 
-impl<S, D> Future for ConnectionTask<S, D>
+impl<S, F> Future for ConnectionTask<S, F>
 where
     S: AsyncRead + AsyncWrite + SocketControl + Unpin + 'static,
-    D: DelayPolicy,
+    F: FaultPolicy,
 {
     type Output = ();
 
@@ -101,19 +102,20 @@ enum EndReason {
     /// The server stops, and everything received has been replied to.
     Drained,
     LineTooLong,
-    /// Reset by fault injection.
-    FaultReset,
+    Fault(FaultEnd),
     IdleTimeout,
     Failed(ErrorKind),
 }
 
-impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connection<S, D> {
-    pub(super) fn new(guard: ConnectionGuard, stream: S, delay: D) -> Self {
+impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connection<S, F> {
+    pub(super) fn new(guard: ConnectionGuard, stream: S, mut faults: F) -> Self {
         guard.context.connections.record_activity(guard.id, 0);
+        // Faults such as a maximum age apply before the first message.
+        faults.update(&guard.context, || guard.age(), 0);
         Self {
             stream,
             pending: None,
-            delay,
+            faults,
             state: State::Init,
             messages: 0,
             received: 0,
@@ -127,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
     /// # Cancel safety
     ///
     /// Dropping the future aborts the connection.
-    pub(super) fn run(self) -> ConnectionTask<S, D> {
+    pub(super) fn run(self) -> ConnectionTask<S, F> {
         ConnectionTask::Open(self)
     }
 
@@ -142,17 +144,23 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
             EndReason::Drained | EndReason::LineTooLong => {
                 drain_input(&mut self.stream, &self.guard.context).await;
             }
-            // Sends `close_notify` on TLS connections.
-            EndReason::IdleTimeout => {
-                let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
-                // An idle peer must not delay the close.
-                let _ = future::poll_once(close).await;
+            EndReason::IdleTimeout => self.try_close().await,
+            EndReason::Fault(FaultEnd::Closed | FaultEnd::ClosedAfter) => {
+                self.try_close().await;
+                drain_input(&mut self.stream, &self.guard.context).await;
             }
             EndReason::EndOfInput
             | EndReason::Shutdown
-            | EndReason::FaultReset
+            | EndReason::Fault(FaultEnd::Reset)
             | EndReason::Failed(_) => {}
         }
+    }
+
+    /// Sends an end of the replies, with `close_notify` on TLS connections. A peer that does not
+    /// read must not delay the close.
+    async fn try_close(&mut self) {
+        let close = poll_fn(|cx| Pin::new(&mut self.stream).poll_close(cx));
+        let _ = future::poll_once(close).await;
     }
 
     fn poll_bounded(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
@@ -183,10 +191,11 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
             }
             _ => {}
         }
-        ready!(self.poll_write_pending(cx))?;
-        // TLS may have buffered what was written.
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if let Break(end) = ready!(self.poll_delayed(cx))? {
+        if self.faults.get().is_none() {
+            ready!(self.poll_write_pending(cx))?;
+            // TLS may have buffered what was written.
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        } else if let Break(end) = ready!(self.poll_faults(cx))? {
             return Poll::Ready(Ok(end));
         }
         match self.state {
@@ -203,6 +212,8 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
                 Poll::Pending => return Poll::Ready(Ok(Some(EndReason::Drained))),
             },
             State::LineTooLong(limit) => {
+                // The last reply is sent without faults.
+                self.faults.clear();
                 let reply = PendingBuffer::line_too_long(&self.guard.context.framing, limit);
                 self.pending = Some(reply);
                 self.state = State::Closing(EndReason::LineTooLong);
@@ -237,59 +248,6 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
         result
     }
 
-    /// Moves the next due reply to the pending buffer and ends the step. Waits if no reply is due
-    /// and nothing may be read.
-    fn poll_delayed(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<ControlFlow<Option<EndReason>>>> {
-        let Some(delayed) = self.delay.delayed() else {
-            return Poll::Ready(Ok(Continue(())));
-        };
-        if let Some(bytes) = delayed.queue.pop_due(Instant::now()) {
-            let partial = self.pending.take().unwrap_or_default();
-            self.pending = PendingBuffer::new([&bytes, &[]], &partial.bytes, 0);
-            return Poll::Ready(Ok(Break(None)));
-        }
-        let Some(due) = delayed.queue.next_due() else {
-            if !delayed.queue.reset_pending() {
-                return Poll::Ready(Ok(Continue(())));
-            }
-            self.stream.set_reset_on_close()?;
-            return Poll::Ready(Ok(Break(Some(EndReason::FaultReset))));
-        };
-        delayed.timer.set_at(due);
-        if Pin::new(&mut delayed.timer).poll(cx).is_ready() {
-            return Poll::Ready(Ok(Break(None)));
-        }
-        let may_read =
-            matches!(self.state, State::Open | State::Draining) && !delayed.queue.is_full();
-        if may_read {
-            Poll::Ready(Ok(Continue(())))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Queues the replies to messages, except those that are dropped.
-    fn enqueue(&mut self, parts: [&[u8]; 2]) {
-        let context = &self.guard.context;
-        let (Some(delayed), Some((_, prefix))) = (self.delay.delayed(), &context.faults) else {
-            return;
-        };
-        let now = Instant::now();
-        let messages = parts
-            .into_iter()
-            .flat_map(|part| context.framing.messages(part));
-        let dropped = messages
-            .filter(|message| !delayed.queue.enqueue(now, prefix, message))
-            .count();
-        context
-            .stats
-            .fault_dropped
-            .fetch_add(dropped as u64, Relaxed);
-    }
-
     /// Reads input and replies as far as the peer accepts the replies.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let context = Rc::clone(&self.guard.context);
@@ -306,12 +264,9 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
         self.state = State::Closing(end);
         if let Some(mut pending) = self.pending.take() {
             self.record_messages(&pending.bytes);
-            if self.delay.delayed().is_some() {
-                self.enqueue([&pending.bytes, &[]]);
-            } else {
-                pending.complete_len = pending.bytes.len();
-                self.pending = Some(pending);
-            }
+            self.update_faults();
+            pending.complete_len = pending.bytes.len();
+            self.pending = Some(pending);
         }
     }
 
@@ -347,9 +302,9 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, D: DelayPolicy> Connecti
         if split.too_long {
             self.state = State::line_too_long(context.framing.max_line());
         }
-        if self.delay.delayed().is_some() {
-            self.enqueue([first, complete]);
-            self.pending = PendingBuffer::new([&[]; 2], partial, 0);
+        if self.update_faults() {
+            // The replies are queued from the pending buffer.
+            self.pending = PendingBuffer::new([first, complete], partial, 0);
             self.record_write(0);
             return Ok(());
         }
@@ -438,7 +393,7 @@ fn poll_write<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-impl<S, D> Drop for Connection<S, D> {
+impl<S, F> Drop for Connection<S, F> {
     fn drop(&mut self) {
         let stats = &self.guard.context.stats;
         let (counter, reason) = match self.state {
@@ -447,8 +402,9 @@ impl<S, D> Drop for Connection<S, D> {
             State::Closed(EndReason::LineTooLong) => {
                 (Some(&stats.line_too_long), "line too long".into())
             }
-            State::Closed(EndReason::FaultReset) => {
-                (Some(&stats.fault_reset), "fault reset".into())
+            State::Closed(EndReason::Fault(end)) => {
+                let (counter, reason) = end.counter(&stats.faults);
+                (Some(counter), reason.into())
             }
             State::Closed(EndReason::IdleTimeout) => {
                 (Some(&stats.idle_timeouts), "idle timeout".into())
@@ -482,7 +438,7 @@ impl<S, D> Drop for Connection<S, D> {
             ..
         } = self;
         let peer = &guard.peer;
-        let seconds = guard.seconds();
+        let seconds = guard.age().as_secs_f64();
         info!(target: TRAFFIC, %peer, messages, received, sent, seconds, reason, "closed");
     }
 }

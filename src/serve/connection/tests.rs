@@ -11,19 +11,24 @@ use crate::limits::semaphore::Semaphore;
 use crate::net::stream::{Delivery, Peer, Stream};
 use crate::serve::access::AccessControl;
 use crate::serve::config::{Config, FaultInjection, Mode};
-use crate::serve::fault::stream::{DelayedReplies, NoDelay};
+use crate::serve::fault::handle::Faults;
+use crate::serve::fault::stream::{InjectedFaults, NoFaults};
 use crate::serve::stats::ServerStats;
 
 #[test]
 fn idle_connection_is_small() {
-    let size = size_of::<ConnectionTask<Stream, NoDelay>>();
+    let size = size_of::<ConnectionTask<Stream, NoFaults>>();
     assert!(size <= 88, "{size} bytes for each open connection");
+    let size = size_of::<ConnectionTask<Stream, InjectedFaults>>();
+    assert!(size <= 104, "{size} bytes with faults at run time");
 }
 
-/// A stream with random partial writes and random pending results.
+/// A stream with random partial writes and random pending results. Reads change the faults of the
+/// server at random.
 #[derive(Debug)]
 struct FlakyStream {
     random: Rng,
+    faults: Option<Faults>,
     reads: VecDeque<Vec<u8>>,
     written: Rc<RefCell<Vec<u8>>>,
 }
@@ -46,6 +51,17 @@ impl AsyncRead for FlakyStream {
     ) -> Poll<io::Result<usize>> {
         if self.is_pending(cx) {
             return Poll::Pending;
+        }
+        if let Some(faults) = self.faults.clone() {
+            let faults_change = self.random.u8(..3) == 0;
+            if faults_change {
+                let slice = NonZeroUsize::new(self.random.usize(..5));
+                let slices = FaultInjection {
+                    slice,
+                    ..FaultInjection::default()
+                };
+                faults.set(slices).unwrap();
+            }
         }
         let read = self.reads.pop_front().unwrap_or_default();
         buffer[..read.len()].copy_from_slice(&read);
@@ -157,18 +173,22 @@ fn random_lines(random: &mut Rng) -> Vec<u8> {
     (0..300).map(|_| byte()).collect()
 }
 
-/// Serves a connection with a random configuration, input and write lengths, and checks the
-/// replies and counters.
-fn serve_at_random(seed: u64) {
-    let mut random = Rng::with_seed(seed);
-    let config = Config {
+fn random_config(random: &mut Rng) -> Config {
+    Config {
         mode: [Mode::Line, Mode::Line, Mode::Chunk, Mode::Discard][random.usize(..4)],
         prefix: b"> "[..random.usize(..3)].into(),
         max_line: random.usize(8..40),
         threads: NonZeroUsize::MIN,
         fault_injection: random.bool().then(FaultInjection::default),
         ..Config::default()
-    };
+    }
+}
+
+/// Serves a connection with a random configuration, input and write lengths, and checks the
+/// replies and counters.
+fn serve_at_random(seed: u64) {
+    let mut random = Rng::with_seed(seed);
+    let config = random_config(&mut random);
     let bytes = random_lines(&mut random);
     let reads = random_reads(&mut random, &bytes);
     let (messages, too_long) = messages(&config, &reads);
@@ -176,6 +196,8 @@ fn serve_at_random(seed: u64) {
 
     let stats = Arc::new(ServerStats::new(NonZeroUsize::MIN));
     let traffic = stats.traffic().next().unwrap();
+    let faults = config.fault_injection.clone();
+    let faults = faults.map(|faults| Faults::new(faults, Arc::clone(&stats)).unwrap());
     let access = AccessControl::new(&config);
     let permits = Semaphore::new(NonZeroUsize::MIN);
     let permit = permits.try_acquire().unwrap();
@@ -185,6 +207,7 @@ fn serve_at_random(seed: u64) {
         traffic,
         access.into(),
         permits.clone(),
+        faults.clone(),
     );
     let context = Rc::new(context);
     let peer = Peer::Unix {
@@ -192,15 +215,20 @@ fn serve_at_random(seed: u64) {
         user: 0,
     };
     let (guard, number) = ConnectionGuard::new(Rc::clone(&context), permit, peer);
-    let delay = DelayedReplies::new(&context, number);
     let written = Rc::default();
     let stream = FlakyStream {
         random,
+        faults: faults.clone(),
         reads: reads.clone().into(),
         written: Rc::clone(&written),
     };
     assert!(permits.try_acquire().is_none());
-    future::block_on(Connection::new(guard, stream, delay).run());
+    if faults.is_some() {
+        let faults = InjectedFaults::new(number);
+        future::block_on(Connection::new(guard, stream, faults).run());
+    } else {
+        future::block_on(Connection::new(guard, stream, NoFaults).run());
+    }
     assert!(permits.try_acquire().is_some(), "the permit is released");
 
     let actual = written.borrow().escape_ascii().to_string();

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::FaultRng;
-use crate::serve::config::FaultInjection;
+use super::draw::{Draw, is_burst_loss};
+use crate::serve::config::{FaultInjection, LossBurst};
 
 const COUNT: u64 = 2000;
 const DROP_RATE: f64 = 0.3;
@@ -39,9 +39,9 @@ fn seeds() -> impl Iterator<Item = u64> {
 /// Returns the faults of datagrams with consecutive numbers, which are also those of the first
 /// messages of consecutive connections, and those of consecutive messages of one connection.
 fn sequences(faults: &FaultInjection) -> [Vec<Option<Duration>>; 2] {
-    let neighbours = (0..COUNT).map(|number| FaultRng::new(faults, number).draw());
-    let mut connection = FaultRng::new(faults, 0);
-    let messages = (0..COUNT).map(|_| connection.draw());
+    let delay = |draw: Draw| (!draw.is_dropped).then_some(draw.delay);
+    let neighbours = (0..COUNT).map(|number| delay(Draw::new(faults, number, 0)));
+    let messages = (0..COUNT).map(|number| delay(Draw::new(faults, 0, number)));
     [neighbours.collect(), messages.collect()]
 }
 
@@ -141,5 +141,102 @@ fn adjacent_seeds_give_unrelated_losses() {
                 "common losses",
             );
         }
+    }
+}
+
+/// Returns which of consecutive datagrams or messages have each fault.
+fn faulty(draws: &[Draw]) -> [Vec<bool>; 5] {
+    let which = |has: fn(&Draw) -> bool| draws.iter().map(has).collect();
+    [
+        which(|draw| draw.is_dropped),
+        which(|draw| draw.corruption.is_some()),
+        which(|draw| draw.closes_connection),
+        which(|draw| draw.is_duplicated),
+        which(|draw| draw.is_reordered),
+    ]
+}
+
+#[test]
+fn each_fault_matches_its_rate_and_is_independent() {
+    let count = COUNT as f64;
+    let p = DROP_RATE;
+    for seed in seeds() {
+        let faults = FaultInjection {
+            corrupt_rate: p,
+            close_rate: p,
+            duplicate_rate: p,
+            reorder_rate: p,
+            ..faults(seed)
+        };
+        let datagrams: Vec<_> = (0..COUNT).map(|n| Draw::new(&faults, n, 0)).collect();
+        let messages: Vec<_> = (0..COUNT).map(|n| Draw::new(&faults, 5, n)).collect();
+        for draws in [datagrams, messages] {
+            let kinds = faulty(&draws);
+            for (index, kind) in kinds.iter().enumerate() {
+                let happened = kind.iter().filter(|happened| **happened).count() as f64;
+                assert_near(happened, count * p, count * p * (1.0 - p), "rate");
+                for other in &kinds[index + 1..] {
+                    let both = kind
+                        .iter()
+                        .zip(other)
+                        .filter(|(one, other)| **one && **other);
+                    let rate = p * p;
+                    let variance = count * rate * (1.0 - rate);
+                    assert_near(both.count() as f64, count * rate, variance, "both");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bursts_have_the_configured_loss_and_length() {
+    const DATAGRAMS: u64 = 50_000;
+    let burst = LossBurst {
+        begin: 0.02,
+        end: 0.2,
+        loss_in_burst: 1.0,
+        loss_otherwise: 0.0,
+    };
+    for seed in seeds() {
+        let lost: Vec<_> = (0..DATAGRAMS)
+            .map(|number| is_burst_loss(&burst, seed, number))
+            .collect();
+        let count = DATAGRAMS as f64;
+        // The stationary share of the bad state, with the variance of a correlated sequence.
+        let share = burst.begin / (burst.begin + burst.end);
+        let correlation = 1.0 - burst.begin - burst.end;
+        let variance = count * share * (1.0 - share) * (1.0 + correlation) / (1.0 - correlation);
+        let losses = lost.iter().filter(|lost| **lost).count() as f64;
+        assert_near(losses, count * share, variance, "losses");
+        // Lengths of bursts are geometric.
+        let bursts: Vec<_> = lost.chunk_by(PartialEq::eq).filter(|run| run[0]).collect();
+        let runs = bursts.len() as f64;
+        let variance = (1.0 - burst.end) / burst.end.powi(2) * runs;
+        assert_near(losses, runs / burst.end, variance, "length of bursts");
+        let single = bursts.iter().filter(|burst| burst.len() == 1).count() as f64;
+        let variance = runs * burst.end * (1.0 - burst.end);
+        assert_near(single, runs * burst.end, variance, "bursts of one");
+    }
+}
+
+#[test]
+fn partial_losses_follow_the_state() {
+    const DATAGRAMS: u64 = 50_000;
+    for seed in seeds() {
+        let burst = |loss_in_burst, loss_otherwise| LossBurst {
+            begin: 0.1,
+            end: 0.1,
+            loss_in_burst,
+            loss_otherwise,
+        };
+        let lost = |burst| (0..DATAGRAMS).filter(move |n| is_burst_loss(&burst, seed, *n));
+        let in_burst = lost(burst(1.0, 0.0)).count() as f64;
+        let otherwise = DATAGRAMS as f64 - in_burst;
+        let lost_in_burst = lost(burst(0.5, 0.0)).count() as f64;
+        assert_near(lost_in_burst, in_burst * 0.5, in_burst * 0.25, "in bursts");
+        let lost_otherwise = lost(burst(0.0, 0.1)).count() as f64;
+        let variance = otherwise * 0.1 * 0.9;
+        assert_near(lost_otherwise, otherwise * 0.1, variance, "otherwise");
     }
 }

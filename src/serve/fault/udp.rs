@@ -1,77 +1,139 @@
 //! Fault injection on datagrams: each reply has its own delay, so that replies may be reordered.
 //! The caller passes the time.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use crate::serve::config::FaultInjection;
-use crate::serve::fault::FaultRng;
+use crate::serve::fault::corrupt;
+use crate::serve::fault::draw::{Draw, is_burst_loss};
+use crate::serve::stats::FaultCounters;
 
 /// Memory in bytes of the queued replies above which reading pauses.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
 
-/// The delayed replies of one socket, each with its destination.
+/// Time after which a reply is sent that waits for the next one to the same client.
+const REORDER_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Due time of a reply; the number of its datagram, or of the one that overtakes it; whether it is
+/// overtaken.
+type Key = (Instant, u64, bool);
+
+/// The queued replies of one socket, each with its destination.
 #[derive(Debug)]
-pub(in crate::serve) struct UdpDelayQueue<T> {
-    faults: FaultInjection,
-    entries: BinaryHeap<Entry<T>>,
+pub(in crate::serve) struct DatagramQueue<T> {
+    entries: BTreeMap<Key, Entry<T>>,
+    /// The replies that wait for the next one to the same client; at most one for each.
+    waiting: HashMap<SocketAddr, Key>,
     memory: usize,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
-    /// Due time and number, reversed: the heap returns its maximum.
-    order: Reverse<(Instant, u64)>,
-    target: T,
-    reply: Vec<u8>,
+    reply: Reply<T>,
+    /// Number of times the reply is sent.
+    copies: u8,
 }
 
-impl<T> UdpDelayQueue<T> {
-    pub(in crate::serve) fn new(faults: &FaultInjection) -> Self {
+/// A reply to a datagram, and what the socket needs to send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::serve) struct Reply<T> {
+    pub(in crate::serve) peer: SocketAddr,
+    pub(in crate::serve) target: T,
+    pub(in crate::serve) bytes: Vec<u8>,
+}
+
+impl<T: Clone> DatagramQueue<T> {
+    pub(in crate::serve) fn new() -> Self {
         Self {
-            faults: faults.clone(),
-            entries: BinaryHeap::new(),
+            entries: BTreeMap::new(),
+            waiting: HashMap::new(),
             memory: 0,
         }
     }
 
-    /// Queues the reply to the message with this number, received at `now`. Returns `false` if it
-    /// is dropped. The same seed and number give the same decision.
+    /// Queues the reply to the datagram with this number, received at `now`, unless it is dropped.
+    /// The same seed and number give the same faults.
     pub(in crate::serve) fn enqueue(
         &mut self,
+        faults: &FaultInjection,
         now: Instant,
         number: u64,
-        target: T,
-        reply: Vec<u8>,
-    ) -> bool {
-        let Some(delay) = FaultRng::new(&self.faults, number).draw() else {
-            return false;
-        };
-        let due = now.checked_add(delay).unwrap_or(now);
-        let entry = Entry {
-            order: Reverse((due, number)),
-            target,
-            reply,
-        };
+        mut reply: Reply<T>,
+        counters: &FaultCounters,
+    ) {
+        let draw = Draw::new(faults, number, 0);
+        if draw.is_dropped {
+            counters.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        let is_lost = |burst| is_burst_loss(burst, faults.seed, number);
+        if faults.loss_burst.as_ref().is_some_and(is_lost) {
+            counters.burst_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        if let Some(random) = draw.corruption
+            && corrupt(&mut reply.bytes, random)
+        {
+            counters.corrupted.fetch_add(1, Relaxed);
+        }
+        let copies = 1 + u8::from(draw.is_duplicated);
+        counters
+            .duplicated
+            .fetch_add(u64::from(draw.is_duplicated), Relaxed);
+        let due = now.checked_add(draw.delay).unwrap_or(now);
+        let peer = reply.peer;
+        let entry = Entry { reply, copies };
+        if let Some(overtaken) = self.waiting.remove(&peer) {
+            self.insert((due, number, false), entry);
+            if let Some(entry) = self.remove(&overtaken) {
+                let own_due = overtaken.0 - REORDER_TIMEOUT;
+                self.insert((own_due.max(due), number, true), entry);
+                counters.reordered.fetch_add(1, Relaxed);
+            }
+        } else if draw.is_reordered {
+            let key = (due + REORDER_TIMEOUT, number, false);
+            self.waiting.insert(peer, key);
+            self.insert(key, entry);
+        } else {
+            self.insert((due, number, false), entry);
+        }
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry<T>) {
         self.memory += entry.memory();
-        self.entries.push(entry);
-        true
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
+        let entry = self.entries.remove(key)?;
+        self.memory -= entry.memory();
+        Some(entry)
     }
 
     /// Removes and returns the next reply, if it is due.
-    pub(in crate::serve) fn pop_due(&mut self, now: Instant) -> Option<(T, Vec<u8>)> {
-        if self.next_due()? > now {
+    pub(in crate::serve) fn pop_due(&mut self, now: Instant) -> Option<Reply<T>> {
+        let mut first = self.entries.first_entry()?;
+        if first.key().0 > now {
             return None;
         }
-        let entry = self.entries.pop()?;
-        self.memory -= entry.memory();
-        Some((entry.target, entry.reply))
+        if first.get().copies > 1 {
+            first.get_mut().copies -= 1;
+            return Some(first.get().reply.clone());
+        }
+        let key = *first.key();
+        let reply = self.remove(&key)?.reply;
+        if self.waiting.get(&reply.peer) == Some(&key) {
+            self.waiting.remove(&reply.peer);
+        }
+        Some(reply)
     }
 
     /// Returns when the next reply is due.
     pub(in crate::serve) fn next_due(&self) -> Option<Instant> {
-        self.entries.peek().map(|entry| entry.order.0.0)
+        self.entries.first_key_value().map(|(key, _)| key.0)
     }
 
     /// Returns whether reading has to pause.
@@ -82,47 +144,54 @@ impl<T> UdpDelayQueue<T> {
 
 impl<T> Entry<T> {
     fn memory(&self) -> usize {
-        self.reply.capacity() + size_of::<Self>()
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order.cmp(&other.order)
+        self.reply.bytes.capacity() + size_of::<Self>() + 2 * size_of::<(SocketAddr, Key)>()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Returns the order of the replies to messages with these numbers.
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Queues the replies to datagrams with these numbers, each from the client that `port`
+    /// returns.
+    fn queued(
+        faults: &FaultInjection,
+        now: Instant,
+        numbers: impl Iterator<Item = u64>,
+        port: fn(u64) -> u16,
+    ) -> (DatagramQueue<u64>, FaultCounters) {
+        let counters = FaultCounters::default();
+        let mut queue = DatagramQueue::new();
+        for number in numbers {
+            let reply = Reply {
+                peer: peer(port(number)),
+                target: number,
+                bytes: b"reply".into(),
+            };
+            queue.enqueue(faults, now, number, reply, &counters);
+        }
+        (queue, counters)
+    }
+
+    /// Returns the numbers of the replies that are due, in order.
+    fn due<T: Clone>(queue: &mut DatagramQueue<T>, now: Instant) -> Vec<T> {
+        let replies = std::iter::from_fn(|| queue.pop_due(now));
+        replies.map(|reply| reply.target).collect()
+    }
+
+    /// Returns the order of the replies to datagrams of one client.
     fn order(faults: &FaultInjection, numbers: impl Iterator<Item = u64>) -> Vec<u64> {
         let now = Instant::now();
-        let mut queue = UdpDelayQueue::new(faults);
-        for number in numbers {
-            queue.enqueue(now, number, number, Vec::new());
-        }
-        std::iter::from_fn(|| queue.pop_due(now + SECOND * 10))
-            .map(|(number, _)| number)
-            .collect()
+        let (mut queue, _) = queued(faults, now, numbers, |_| 1);
+        let all = due(&mut queue, now + SECOND * 10);
+        assert_eq!((queue.memory, queue.waiting.len()), (0, 0));
+        all
     }
 
     #[test]
@@ -153,28 +222,84 @@ mod tests {
         };
         assert!(order(&faults, 0..100).is_sorted());
         let now = Instant::now();
-        let mut queue = UdpDelayQueue::new(&faults);
-        assert!(queue.enqueue(now, 0, "peer", b"reply".into()));
-        assert_eq!(
-            (queue.next_due(), queue.pop_due(now)),
-            (Some(now + SECOND), None)
-        );
-        assert_eq!(queue.pop_due(now + SECOND), Some(("peer", b"reply".into())));
+        let (mut queue, _) = queued(&faults, now, 0..1, |_| 1);
+        assert_eq!(queue.next_due(), Some(now + SECOND));
+        assert_eq!(queue.pop_due(now), None);
+        assert_eq!(queue.pop_due(now + SECOND).unwrap().bytes, b"reply");
         assert_eq!((queue.next_due(), queue.memory), (None, 0));
     }
 
     #[test]
+    fn reordered_replies_are_overtaken_once() {
+        let always = FaultInjection {
+            reorder_rate: 1.0,
+            ..FaultInjection::default()
+        };
+        assert_eq!(order(&always, 0..7), [1, 0, 3, 2, 5, 4, 6]);
+        let now = Instant::now();
+        let (mut queue, counters) = queued(&always, now, 0..5, |_| 1);
+        // The last one waits for a successor.
+        assert_eq!(due(&mut queue, now), [1, 0, 3, 2]);
+        assert_eq!(counters.reordered.load(Relaxed), 2);
+        assert_eq!(due(&mut queue, now + REORDER_TIMEOUT / 2), [0; 0]);
+        assert_eq!(due(&mut queue, now + REORDER_TIMEOUT), [4]);
+    }
+
+    #[test]
+    fn replies_to_other_clients_do_not_overtake() {
+        let always = FaultInjection {
+            reorder_rate: 1.0,
+            duplicate_rate: 1.0,
+            ..FaultInjection::default()
+        };
+        let now = Instant::now();
+        let by_number = |number| (number % 3) as u16;
+        let (mut queue, counters) = queued(&always, now, 0..6, by_number);
+        let expected = [3, 3, 0, 0, 4, 4, 1, 1, 5, 5, 2, 2];
+        assert_eq!(due(&mut queue, now), expected);
+        assert_eq!(counters.duplicated.load(Relaxed), 6);
+    }
+
+    #[test]
+    fn waiting_replies_are_bounded() {
+        let always = FaultInjection {
+            reorder_rate: 1.0,
+            ..FaultInjection::default()
+        };
+        let counters = FaultCounters::default();
+        let mut queue = DatagramQueue::new();
+        let mut count = 0;
+        while !queue.is_full() {
+            let reply = Reply {
+                peer: peer(count),
+                target: (),
+                bytes: Vec::new(),
+            };
+            queue.enqueue(&always, Instant::now(), count.into(), reply, &counters);
+            count += 1;
+        }
+        assert_eq!(queue.waiting.len(), usize::from(count));
+    }
+
+    #[test]
     fn queue_is_full_at_its_memory_limit() {
-        for (length, max_count) in [(0, 100_000), (65_507, 65)] {
-            let mut queue = UdpDelayQueue::new(&FaultInjection {
-                delay: SECOND,
-                ..FaultInjection::default()
-            });
-            let count = (0..)
-                .take_while(|number| {
-                    queue.enqueue(Instant::now(), *number, (), vec![0; length]) && !queue.is_full()
-                })
-                .count();
+        let faults = FaultInjection {
+            delay: SECOND,
+            ..FaultInjection::default()
+        };
+        for (length, max_count) in [(0, 50_000), (65_507, 65)] {
+            let mut queue = DatagramQueue::new();
+            let mut count = 0;
+            while !queue.is_full() {
+                let reply = Reply {
+                    peer: peer(1),
+                    target: (),
+                    bytes: vec![0; length],
+                };
+                let counters = FaultCounters::default();
+                queue.enqueue(&faults, Instant::now(), count, reply, &counters);
+                count += 1;
+            }
             assert!(count < max_count, "{count} datagrams of {length} bytes");
         }
     }

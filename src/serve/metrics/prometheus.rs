@@ -44,7 +44,7 @@ const fn labeled(name: &'static str, help: &'static str, labels: Labels) -> Fami
 
 /// Label values are the names of the fields of [`Summary`], without the prefix that the name of
 /// the family says already (`refused_`, `fault_`).
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 12] = [
     Family {
         name: "connections_active",
         kind: "gauge",
@@ -128,9 +128,20 @@ const FAMILIES: [Family; 11] = [
             "kind",
             &[
                 ("dropped", |summary| summary.fault_dropped),
+                ("burst_dropped", |summary| summary.fault_burst_dropped),
+                ("corrupted", |summary| summary.fault_corrupted),
+                ("duplicated", |summary| summary.fault_duplicated),
+                ("reordered", |summary| summary.fault_reordered),
+                ("closed", |summary| summary.fault_closed),
+                ("closed_after", |summary| summary.fault_closed_after),
                 ("reset", |summary| summary.fault_reset),
             ],
         ),
+    ),
+    counter(
+        "fault_changes_total",
+        "Changes of the faults at run time.",
+        |summary| summary.fault_changes,
     ),
 ];
 

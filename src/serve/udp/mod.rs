@@ -21,7 +21,8 @@ use crate::net::stream::Peer;
 use crate::net::udp::{MAX_DATAGRAM_LEN, PacketInfo, UdpServerSocket};
 use crate::runtime::{Timer, yield_to_reactor};
 use crate::serve::context::WorkerContext;
-use crate::serve::fault::udp::UdpDelayQueue;
+use crate::serve::fault::handle::WorkerFaults;
+use crate::serve::fault::udp::{DatagramQueue, Reply};
 use crate::serve::traffic_log::{TRAFFIC, trim_newline};
 use crate::serve::udp::loop_guard::LoopGuard;
 
@@ -50,7 +51,7 @@ pub(super) struct UdpResponder {
     draining: Shutdown,
     buffer: Box<[u8]>,
     /// With fault injection, the replies to be sent later.
-    delayed: Option<UdpDelayQueue<PacketInfo>>,
+    queue: DatagramQueue<PacketInfo>,
 }
 
 /// Reason why a datagram is dropped.
@@ -78,17 +79,13 @@ impl UdpResponder {
         loop_guard: Arc<LoopGuard>,
         draining: Shutdown,
     ) -> Self {
-        let delayed = context
-            .faults
-            .as_ref()
-            .map(|(faults, _)| UdpDelayQueue::new(faults));
         Self {
             socket,
             context,
             loop_guard,
             draining,
             buffer: vec![0; MAX_DATAGRAM_LEN].into(),
-            delayed,
+            queue: DatagramQueue::new(),
         }
     }
 
@@ -117,7 +114,7 @@ impl UdpResponder {
             let start = Instant::now();
             if self.receive_batch().await {
                 quiet_period = QUIET_PERIOD;
-            } else if self.is_full() {
+            } else if self.queue.is_full() {
                 // Only receiving is limited: delays may be longer.
                 self.send_next().await;
                 continue;
@@ -126,7 +123,7 @@ impl UdpResponder {
             }
             time_left = time_left.saturating_sub(start.elapsed());
         }
-        while self.next_due().is_some() {
+        while self.queue.next_due().is_some() {
             self.send_next().await;
         }
     }
@@ -141,7 +138,7 @@ impl UdpResponder {
 
     /// Waits until the next delayed replies are due, and sends some of them.
     async fn send_next(&mut self) {
-        if let Some(due) = self.next_due() {
+        if let Some(due) = self.queue.next_due() {
             Timer::at(due).await;
             self.send_due().await;
         }
@@ -153,14 +150,14 @@ impl UdpResponder {
             Event::Drain
         };
         let reply_due = async {
-            match self.next_due() {
+            match self.queue.next_due() {
                 Some(due) => drop(Timer::at(due).await),
                 None => future::pending().await,
             }
             Event::ReplyDue
         };
         let readable = async {
-            if self.is_full() {
+            if self.queue.is_full() {
                 return future::pending().await;
             }
             // The next receive reports the error.
@@ -170,18 +167,10 @@ impl UdpResponder {
         future::or(drain, future::or(reply_due, readable)).await
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        self.delayed.as_ref().and_then(UdpDelayQueue::next_due)
-    }
-
-    fn is_full(&self) -> bool {
-        self.delayed.as_ref().is_some_and(UdpDelayQueue::is_full)
-    }
-
     /// Processes some datagrams, and returns whether there may be more.
     async fn receive_batch(&mut self) -> bool {
         for _ in 0..MAX_DATAGRAMS_PER_POLL {
-            if self.is_full() {
+            if self.queue.is_full() {
                 return false;
             }
             match self.receive().await {
@@ -218,15 +207,19 @@ impl UdpResponder {
             return self.refuse(refusal, length, &origin);
         }
         let number = self.record_message(length, &origin);
-        let message = &self.buffer[..length];
-        if let (Some(delayed), Some((_, prefix))) = (&mut self.delayed, &self.context.faults) {
-            let reply = [prefix, message].concat();
-            if !delayed.enqueue(Instant::now(), number, origin, reply) {
-                self.context.stats.fault_dropped.fetch_add(1, Relaxed);
-            }
+        let reply = [self.context.framing.prefix(), &self.buffer[..length]];
+        let faults = self.context.faults.as_ref();
+        if let Some(faults) = faults.and_then(WorkerFaults::active) {
+            let reply = Reply {
+                peer: origin.peer,
+                target: origin,
+                bytes: reply.concat(),
+            };
+            let counters = &self.context.stats.faults;
+            self.queue
+                .enqueue(&faults, Instant::now(), number, reply, counters);
         } else if self.context.framing.replies() {
-            self.send([self.context.framing.prefix(), message], &origin)
-                .await;
+            self.send(reply, &origin).await;
         }
     }
 
@@ -248,10 +241,7 @@ impl UdpResponder {
     /// Returns whether a datagram begins with the prefix of the replies. Another server with the
     /// same prefix would send it back, longer each time.
     fn is_own_reply(&self, message: &[u8]) -> bool {
-        let prefix = match &self.context.faults {
-            Some((_, prefix)) => prefix,
-            None => self.context.framing.prefix(),
-        };
+        let prefix = self.context.framing.prefix();
         !prefix.is_empty() && self.context.framing.replies() && message.starts_with(prefix)
     }
 
@@ -279,12 +269,10 @@ impl UdpResponder {
     /// Sends some of the delayed replies that are due.
     async fn send_due(&mut self) {
         for _ in 0..MAX_DATAGRAMS_PER_POLL {
-            let due = self
-                .delayed
-                .as_mut()
-                .and_then(|delayed| delayed.pop_due(Instant::now()));
-            let Some((origin, reply)) = due else { return };
-            self.send([&[], &reply], &origin).await;
+            let Some(reply) = self.queue.pop_due(Instant::now()) else {
+                return;
+            };
+            self.send([&[], &reply.bytes], &reply.target).await;
         }
         yield_to_other_sockets().await;
     }
@@ -343,6 +331,7 @@ mod tests {
     use crate::runtime::Driver;
     use crate::serve::access::AccessControl;
     use crate::serve::config::{Config, FaultInjection};
+    use crate::serve::fault::handle::Faults;
     use crate::serve::stats::{Datagrams, ServerStats};
 
     fn responder(
@@ -355,8 +344,11 @@ mod tests {
         let access = Arc::new(AccessControl::new(&config));
         let permits = Semaphore::new(NonZeroUsize::MIN);
         let traffic = stats.traffic().next().unwrap();
+        let faults = config.fault_injection.clone();
+        let faults = faults.map(|faults| Faults::new(faults, Arc::clone(stats)).unwrap());
         let stats = Arc::clone(stats);
-        let context = Rc::new(WorkerContext::new(&config, stats, traffic, access, permits));
+        let context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
+        let context = Rc::new(context);
         let loop_guard = Arc::new(LoopGuard::new(own));
         let socket = UdpServerSocket::new(socket.try_into().unwrap()).unwrap();
         UdpResponder::new(socket, context, loop_guard, draining.clone())

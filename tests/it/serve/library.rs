@@ -1,12 +1,14 @@
 //! The server as a library.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use futures_lite::future;
+use myapp::error_chain::ErrorChain;
 use myapp::limits::shutdown;
-use myapp::net::address::Address;
+use myapp::net::address::{Address, Endpoint};
 use myapp::serve;
 
 use crate::harness::serve::{ask, ends};
@@ -98,4 +100,84 @@ fn dropped_run_aborts_all_connections() {
         (1, 0, 1)
     );
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn faults_change_while_connections_are_open() {
+    let config = serve::Config {
+        prefix: b"> ".into(),
+        fault_injection: Some(serve::FaultInjection::default()),
+        ..serve::Config::default()
+    };
+    let addresses = [Address::loopback(0), Address::Udp(Endpoint::loopback(0))];
+    let server = smol::block_on(serve::Server::bind(&addresses, config)).expect("listen");
+    let bound: Vec<_> = server
+        .local_addrs()
+        .iter()
+        .filter_map(Address::socket_addr)
+        .collect();
+    let faults = server.faults().expect("a handle").clone();
+    let stats = server.stats();
+    let (trigger, stop) = shutdown::channel();
+    let summary = thread::scope(|scope| {
+        let running = scope.spawn(move || smol::block_on(server.run(stop.wait())));
+        let client = TcpStream::connect(bound[0]).unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        datagrams.connect(bound[1]).unwrap();
+        datagrams
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let exchange = |message: &[u8]| {
+            datagrams.send(message).unwrap();
+            let mut reply = [0; 20];
+            let length = datagrams.recv(&mut reply).unwrap();
+            reply[..length].to_vec()
+        };
+        let replies = |message: &[u8]| {
+            (&client).write_all(message).unwrap();
+            let mut reply = vec![0; message.len() + 2];
+            (&client).read_exact(&mut reply).unwrap();
+            reply
+        };
+        assert_eq!(replies(b"one\n"), b"> one\n");
+        assert_eq!(exchange(b"one"), b"> one");
+
+        let dropping = serve::FaultInjection {
+            drop_rate: 1.0,
+            ..serve::FaultInjection::default()
+        };
+        assert_eq!(
+            faults.set(dropping.clone()).unwrap(),
+            serve::FaultInjection::default()
+        );
+        (&client).write_all(b"lost\n").unwrap();
+        datagrams.send(b"lost").unwrap();
+        until(|| stats.summary().fault_dropped == 2);
+        assert_eq!(faults.get(), dropping);
+
+        faults.set(serve::FaultInjection::default()).unwrap();
+        assert_eq!(replies(b"two\n"), b"> two\n");
+        assert_eq!(exchange(b"two"), b"> two");
+        drop(client);
+        trigger.trigger();
+        running.join().unwrap()
+    });
+    assert_eq!((summary.fault_changes, summary.fault_dropped), (2, 2));
+}
+
+#[test]
+fn invalid_faults_prevent_the_start() {
+    let config = serve::Config {
+        fault_injection: Some(serve::FaultInjection {
+            corrupt_rate: f64::NAN,
+            ..serve::FaultInjection::default()
+        }),
+        ..serve::Config::default()
+    };
+    let bound = smol::block_on(serve::Server::bind(&[Address::loopback(0)], config));
+    let error = bound.unwrap_err();
+    assert_eq!(
+        ErrorChain(&error).to_string(),
+        "fault injection: corrupt_rate: not a share from 0 to 1"
+    );
 }

@@ -20,14 +20,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts a server with these arguments on `udp://` and `address`.
 #[track_caller]
-fn serve(arguments: &[&str], address: &str) -> Server {
+pub(super) fn serve(arguments: &[&str], address: &str) -> Server {
     let address = format!("udp://{address}");
     Server::of(myapp([&["serve"], arguments, &[&address]].concat()), 1)
 }
 
 /// Returns a socket connected to `server`.
 #[track_caller]
-fn client(server: SocketAddr) -> UdpSocket {
+pub(super) fn client(server: SocketAddr) -> UdpSocket {
     let any = if server.is_ipv4() {
         "0.0.0.0:0"
     } else {
@@ -49,13 +49,13 @@ fn receive(client: &UdpSocket) -> Vec<u8> {
 
 /// Sends a datagram and returns the next reply.
 #[track_caller]
-fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
+pub(super) fn exchange(client: &UdpSocket, message: &[u8]) -> Vec<u8> {
     client.send(message).expect("send a datagram");
     receive(client)
 }
 
 /// Returns all replies received so far.
-fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
+pub(super) fn come(client: &UdpSocket) -> Vec<Vec<u8>> {
     client.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 16];
     std::iter::from_fn(|| {

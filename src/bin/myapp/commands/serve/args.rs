@@ -13,7 +13,7 @@ use myapp::units::parse_duration;
 
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
-use crate::commands::serve::values::{ModeName, wide_size};
+use crate::commands::serve::values::{ModeName, size};
 use crate::commands::{number, threads};
 use crate::exit_code::CommandError;
 
@@ -34,9 +34,9 @@ ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, [fe80::1%eth0]:PORT or
 :PORT (every interface), prefixed with udp:// for datagrams or tls:// for TLS;
 or unix:PATH. Port 0 lets the kernel choose. The addresses are printed once all
 of them are bound. SIZE is a number with an optional suffix K, M or G (powers of
-1024); DUR a number with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or
-2001:db8::/32, or an address. --allow, --deny and --max-per-ip do not apply to
-Unix sockets.
+1024), RATE a SIZE per second; DUR a number with ms, s, m or h; CIDR a network
+such as 10.0.0.0/8 or 2001:db8::/32, or an address; P a share such as 0.05 or
+5%. --allow, --deny and --max-per-ip do not apply to Unix sockets.
 
 SIGINT or SIGTERM stops accepting, replies to what has been received, and exits
 with code 0; a second signal exits immediately. SIGHUP reopens --log-file and
@@ -119,10 +119,6 @@ pub(crate) struct Options {
     /// Print events as JSON lines to stdout
     #[arg(long, help_heading = "Metrics")]
     pub(super) json: bool,
-}
-
-fn size(text: &str) -> Result<NonZeroUsize, String> {
-    wide_size(text)?.try_into().map_err(|_| "too large".into())
 }
 
 /// Parses the length of a datagram.
@@ -208,7 +204,8 @@ impl Options {
             ));
         }
         let is_udp = |address: &Address| matches!(address, Address::Udp(_));
-        if self.udp_max.is_some() && !self.addresses.iter().any(is_udp) {
+        let has_udp = self.addresses.iter().any(is_udp);
+        if self.udp_max.is_some() && !has_udp {
             return Err(CommandError::usage(
                 "--udp-max has no effect without a udp:// address",
             ));
@@ -231,7 +228,7 @@ impl Options {
             ));
         }
         self.tls.check(&self.addresses)?;
-        self.faults.check(self.mode)
+        self.faults.check(self.mode, has_udp)
     }
 }
 
@@ -239,7 +236,7 @@ impl Options {
 mod tests {
     use super::*;
     use clap::Parser;
-    use myapp::serve::FaultInjection;
+    use myapp::serve::{FaultInjection, LossBurst};
     use std::num::NonZeroU64;
     use std::thread::available_parallelism;
 
@@ -343,14 +340,39 @@ mod tests {
             "--delay=1s",
             "--jitter=2s",
             "--drop-rate=5%",
+            "--loss-burst=1%,0.1,90%,0.1%",
+            "--corrupt-rate=1%",
+            "--duplicate-rate=2%",
+            "--reorder-rate=3%",
+            "--close-rate=4%",
+            "--close-after=3s",
             "--reset-after=6G",
+            "--accept-delay=4s",
+            "--bandwidth=1M",
+            "--slice=100",
             "--seed=7",
+            "udp://1",
         ];
+        let loss_burst = LossBurst {
+            begin: 0.01,
+            end: 0.1,
+            loss_in_burst: 0.9,
+            loss_otherwise: 0.001,
+        };
         let expected = FaultInjection {
             delay: Duration::from_secs(1),
             jitter: Duration::from_secs(2),
             drop_rate: 0.05,
+            loss_burst: Some(loss_burst),
+            corrupt_rate: 0.01,
+            duplicate_rate: 0.02,
+            reorder_rate: 0.03,
+            close_rate: 0.04,
+            close_after: Some(Duration::from_secs(3)),
             reset_after: NonZeroU64::new(6 << 30),
+            accept_delay: Duration::from_secs(4),
+            bandwidth: NonZeroU64::new(1 << 20),
+            slice: NonZeroUsize::new(100),
             seed: 7,
         };
         let fault_injection = config(&arguments).unwrap().fault_injection;
@@ -367,6 +389,10 @@ mod tests {
             &["--stats", "0"],
             &["--seed", "7", "--delay", "1s"],
             &["--mode", "discard", "--reset-after", "1"],
+            &["--mode", "discard", "--slice", "1"],
+            &["--loss-burst", "1%"],
+            &["--duplicate-rate", "1%"],
+            &["tcp://1", "--reorder-rate", "1%"],
         ] {
             assert_eq!(
                 config(arguments).unwrap_err().code,

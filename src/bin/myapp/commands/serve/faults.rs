@@ -1,14 +1,14 @@
 //! Fault injection options of `myapp serve`.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::Args;
-use myapp::serve::FaultInjection;
-use myapp::units::parse_duration;
+use myapp::serve::{FaultInjection, LossBurst};
+use myapp::units::{parse_duration, parse_rate};
 
 use crate::commands::number;
-use crate::commands::serve::values::{ModeName, wide_size};
+use crate::commands::serve::values::{ModeName, size, wide_size};
 use crate::exit_code::CommandError;
 
 // A doc comment would replace that of the command.
@@ -24,48 +24,93 @@ pub(super) struct FaultOptions {
     /// Drop this share of replies (0.05 or 5%)
     #[arg(long, value_name = "P", value_parser = share)]
     drop_rate: Option<f64>,
+    /// Drop datagrams in bursts: P[,R[,BAD[,GOOD]]]
+    #[arg(long, value_name = "P", value_parser = loss_burst)]
+    loss_burst: Option<LossBurst>,
+    /// Flip a random bit in this share of replies
+    #[arg(long, value_name = "P", value_parser = share)]
+    corrupt_rate: Option<f64>,
+    /// Send this share of datagrams twice
+    #[arg(long, value_name = "P", value_parser = share)]
+    duplicate_rate: Option<f64>,
+    /// Send this share of datagrams after the next one
+    #[arg(long, value_name = "P", value_parser = share)]
+    reorder_rate: Option<f64>,
+    /// Close connections in place of this share of replies
+    #[arg(long, value_name = "P", value_parser = share)]
+    close_rate: Option<f64>,
+    /// Close each connection after DUR
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    close_after: Option<Duration>,
     /// Reset connections after this many bytes of replies
     #[arg(long, value_name = "SIZE", value_parser = wide_size)]
     reset_after: Option<NonZeroU64>,
+    /// Serve each connection only after DUR
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    accept_delay: Option<Duration>,
+    /// Pace the replies of each connection
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    bandwidth: Option<NonZeroU64>,
+    /// Write replies in pieces of at most SIZE
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    slice: Option<NonZeroUsize>,
     /// Seed of the random faults [default: random]
     #[arg(long, value_name = "N", value_parser = number::<u64>)]
     seed: Option<u64>,
 }
 
 impl FaultOptions {
+    /// Returns the faults, if there are any.
     pub(super) fn to_config(&self) -> Option<FaultInjection> {
-        let Self {
-            delay,
-            jitter,
-            drop_rate,
-            reset_after,
-            seed,
-        } = *self;
-        self.are_enabled().then(|| FaultInjection {
-            delay: delay.unwrap_or_default(),
-            jitter: jitter.unwrap_or_default(),
-            drop_rate: drop_rate.unwrap_or_default(),
-            reset_after,
-            seed: seed.unwrap_or_else(|| fastrand::u64(..)),
-        })
-    }
-
-    fn are_enabled(&self) -> bool {
-        self.are_random() || self.delay.is_some() || self.reset_after.is_some()
+        let faults = FaultInjection {
+            delay: self.delay.unwrap_or_default(),
+            jitter: self.jitter.unwrap_or_default(),
+            drop_rate: self.drop_rate.unwrap_or_default(),
+            loss_burst: self.loss_burst,
+            corrupt_rate: self.corrupt_rate.unwrap_or_default(),
+            duplicate_rate: self.duplicate_rate.unwrap_or_default(),
+            reorder_rate: self.reorder_rate.unwrap_or_default(),
+            close_rate: self.close_rate.unwrap_or_default(),
+            close_after: self.close_after,
+            reset_after: self.reset_after,
+            accept_delay: self.accept_delay.unwrap_or_default(),
+            bandwidth: self.bandwidth,
+            slice: self.slice,
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+        };
+        faults.is_active().then_some(faults)
     }
 
     pub(super) fn are_random(&self) -> bool {
-        self.jitter.is_some() || self.drop_rate.is_some()
+        self.jitter.is_some()
+            || self.drop_rate.is_some()
+            || self.loss_burst.is_some()
+            || self.corrupt_rate.is_some()
+            || self.duplicate_rate.is_some()
+            || self.reorder_rate.is_some()
+            || self.close_rate.is_some()
     }
 
     /// Rejects options without effect.
-    pub(super) fn check(&self, mode: ModeName) -> Result<(), CommandError> {
+    pub(super) fn check(&self, mode: ModeName, has_udp: bool) -> Result<(), CommandError> {
+        let of_datagrams = [
+            ("--loss-burst", self.loss_burst.is_some()),
+            ("--duplicate-rate", self.duplicate_rate.is_some()),
+            ("--reorder-rate", self.reorder_rate.is_some()),
+        ];
+        if let Some((flag, _)) = of_datagrams.iter().find(|(_, is_given)| *is_given)
+            && !has_udp
+        {
+            return Err(CommandError::usage(format!(
+                "{flag} has no effect without a udp:// address"
+            )));
+        }
         if self.seed.is_some() && !self.are_random() {
             return Err(CommandError::usage(
-                "--seed has no effect without --jitter or --drop-rate",
+                "--seed has no effect without a random fault such as --jitter or --drop-rate",
             ));
         }
-        if self.are_enabled() && mode == ModeName::Discard {
+        if self.to_config().is_some() && mode == ModeName::Discard {
             let failure = CommandError::usage("faults have no effect with --mode discard");
             return Err(failure.hint("discard mode sends no replies"));
         }
@@ -82,4 +127,23 @@ fn share(text: &str) -> Result<f64, &'static str> {
     share
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or("not a share from 0 to 1 (or 0% to 100%)")
+}
+
+/// Parses the parameters of the Gilbert-Elliott model.
+fn loss_burst(text: &str) -> Result<LossBurst, &'static str> {
+    let shares: Result<Vec<_>, _> = text.split(',').map(share).collect();
+    let shares = shares?;
+    let [begin, rest @ ..] = shares.as_slice() else {
+        return Err("no share");
+    };
+    if rest.len() > 3 {
+        return Err("not up to four shares: P[,R[,BAD[,GOOD]]]");
+    }
+    let or = |index: usize, default| rest.get(index).copied().unwrap_or(default);
+    Ok(LossBurst {
+        begin: *begin,
+        end: or(0, 0.25),
+        loss_in_burst: or(1, 1.0),
+        loss_otherwise: or(2, 0.0),
+    })
 }

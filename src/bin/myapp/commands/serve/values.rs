@@ -1,6 +1,6 @@
 //! Values of several option groups of `myapp serve`.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use clap::ValueEnum;
 use myapp::units::parse_size;
@@ -10,6 +10,11 @@ pub(super) enum ModeName {
     Line,
     Chunk,
     Discard,
+}
+
+/// Parses a size greater than 0 that fits into memory.
+pub(super) fn size(text: &str) -> Result<NonZeroUsize, String> {
+    wide_size(text)?.try_into().map_err(|_| "too large".into())
 }
 
 /// Parses a size greater than 0.
