@@ -40,12 +40,8 @@ fn main() -> Result<()> {
 
         println!("4. cat: all of them, in order, into one file");
         let name = |n| cat::Source::Path(folder.path().join(format!("{n}.txt")));
-        let sink = cat::Sink::File {
-            path: folder.path().join("all.txt"),
-            mode: cat::WriteMode::Replace,
-            fsync: false,
-            tee: None,
-        };
+        let all = folder.path().join("all.txt");
+        let sink = cat::Sink::File(cat::FileSink::new(all, cat::WriteMode::Replace));
         let report = cat::run(
             (0..12).map(name).collect::<Vec<_>>(),
             Default::default(),

@@ -161,7 +161,8 @@ impl<I: Iterator<Item = Source>> CopyEngine<I> {
                 Err(CopyError::Output(error)) => return Err(error),
                 Err(CopyError::Input(error)) => {
                     self.fail_input(error)?;
-                    return Ok(Step::More);
+                    let has_output = self.output.close_incomplete();
+                    return Ok(if has_output { Step::More } else { Step::Done });
                 }
             }
         }

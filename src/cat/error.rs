@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::source::Source;
+use crate::atomic_file::{Attribute, InPlaceError, Obstacle};
 use crate::escape::Escaped;
 
 /// Error of an input or of the output.
@@ -54,6 +55,38 @@ pub enum Error {
         path: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// The output file cannot be replaced by a rename.
+    #[error("replace {}: {obstacle}", escaped(path))]
+    NotReplaceable {
+        /// Path of the output.
+        path: PathBuf,
+        /// The reason.
+        obstacle: Obstacle,
+    },
+    /// The new file cannot have an attribute of the old one.
+    #[error("keep {attribute} of {}", escaped(path))]
+    AttributeNotKept {
+        /// Path of the output.
+        path: PathBuf,
+        /// The attribute.
+        attribute: Attribute,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The complete new content cannot be copied into the old file.
+    #[error("write {} in place", escaped(path))]
+    WriteInPlace {
+        /// Path of the output.
+        path: PathBuf,
+        /// The cause, with the path of the new content.
+        source: InPlaceError,
+    },
+    /// An input failed, so that the output file was not replaced, or not appended to any further.
+    #[error("{}: not written completely, as an input failed", escaped(path))]
+    Incomplete {
+        /// Path of the output.
+        path: PathBuf,
     },
     /// Waiting for an input failed.
     #[error("wait for input")]

@@ -6,12 +6,11 @@
 //! does not occupy a thread of the pool.
 //!
 //! ```no_run
-//! use myapp::cat::{self, Config, Sink, Source, WriteMode};
+//! use myapp::cat::{self, Config, FileSink, Sink, Source, WriteMode};
 //!
 //! # fn main() -> Result<(), cat::Error> {
 //! let sources = ["a.txt", "b.txt"].map(|name| Source::Path(name.into()));
-//! let path = "both.txt".into();
-//! let sink = Sink::File { path, mode: WriteMode::Replace, fsync: false, tee: None };
+//! let sink = Sink::File(FileSink::new("both.txt", WriteMode::Replace));
 //! let report = smol::block_on(cat::run(sources, Config::default(), sink, |_event| {}))?;
 //! println!("{} bytes", report.written);
 //! # Ok(())
@@ -38,6 +37,7 @@
 
 mod config;
 mod decompress;
+mod descriptor;
 mod engine;
 mod error;
 mod follow;
@@ -65,12 +65,12 @@ use smol::{Async, Timer};
 pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
 pub use report::{Event, FileDone, Report};
-pub use sink::{Sink, WriteMode};
+pub use sink::{FileSink, Sink, WriteMode};
 pub use source::Source;
 
 use engine::{CopyEngine, Step, Wait};
 use output::Output;
-use sink::Target;
+use sink::{Finish, Target};
 use throttle::Throttle;
 
 /// Copies `sources` to `sink` in order, and calls `on_event` for progress and for each input that
@@ -82,13 +82,15 @@ use throttle::Throttle;
 /// # Errors
 ///
 /// [`Error`] of the output, which ends the run. Errors of inputs are reported as
-/// [`Event::Failed`], and the run continues with the next input.
+/// [`Event::Failed`], and the run continues with the next input, unless all outputs need all
+/// inputs: then it ends with [`Error::Incomplete`].
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped halfway, a running step is completed, and its bytes stay written to
-/// a stream. A file to be replaced is unchanged, and no temporary file is left. A thread that
-/// waits for a reader of an output FIFO continues to wait.
+/// a stream. A file to be replaced is unchanged, and no temporary file is left: it is replaced at
+/// the end by the thread that polls, without an interruption. A thread that waits for a reader of
+/// an output FIFO continues to wait.
 pub async fn run<S>(
     sources: S,
     config: Config,
@@ -101,14 +103,17 @@ where
 {
     let sources = sources.into_iter();
     // A temporary file is created here and not on the pool, so that it never outlives this future.
+    let is_endless = config.follow;
     let opened = if sink.open_may_block() {
-        unblock(|| sink.open()).await
+        // A device or FIFO has no attributes to be kept, and so no events.
+        unblock(move || sink.open(is_endless, &mut |_| {})).await
     } else {
-        sink.open()
+        sink.open(is_endless, &mut on_event)
     };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let mut engine = CopyEngine::new(sources, &config, open_output(targets, &config)?);
+    let output = open_output(targets, &finish, &config)?;
+    let mut engine = CopyEngine::new(sources, &config, output);
     loop {
         let step;
         (engine, step) = unblock(move || {
@@ -128,6 +133,7 @@ where
         }
     }
     let (output, report) = engine.into_parts();
+    check_complete(&finish, &report)?;
     unblock(move || output.close(fsync)).await?;
     finish.commit()?;
     Ok(report)
@@ -144,8 +150,8 @@ pub fn run_blocking(
     sink: Sink,
     mut on_event: impl FnMut(Event),
 ) -> Result<Report, Error> {
-    let (targets, finish) = sink.open()?;
-    let output = open_output(targets, config)?;
+    let (targets, finish) = sink.open(config.follow, &mut on_event)?;
+    let output = open_output(targets, &finish, config)?;
     let mut engine = CopyEngine::new(sources.into_iter(), config, output);
     loop {
         let step = engine.step();
@@ -159,14 +165,23 @@ pub fn run_blocking(
         }
     }
     let (output, report) = engine.into_parts();
+    check_complete(&finish, &report)?;
     output.close(finish.fsync)?;
     finish.commit()?;
     Ok(report)
 }
 
-fn open_output(targets: Vec<Target>, config: &Config) -> Result<Output, Error> {
+fn open_output(targets: Vec<Target>, finish: &Finish, config: &Config) -> Result<Output, Error> {
     let throttle = Throttle::new(config.delay, config.rate, Instant::now());
-    Output::new(targets, throttle)
+    Output::new(targets, throttle, finish.all_or_nothing().is_some())
+}
+
+/// Fails if an input failed and the output file needs all of them.
+fn check_complete(finish: &Finish, report: &Report) -> Result<(), Error> {
+    match finish.all_or_nothing() {
+        Some(path) if report.failed > 0 => Err(Error::Incomplete { path: path.into() }),
+        _ => Ok(()),
+    }
 }
 
 /// Waits in the reactor until one of `fds` is readable or the deadline of `wait` has passed.

@@ -28,6 +28,8 @@ pub(super) struct Output {
     throttle: Throttle,
     /// Whether an output is a terminal: nothing is buffered then.
     is_terminal: bool,
+    /// Whether the first file is written only if no input fails.
+    is_all_or_nothing: bool,
     bytes_written: u64,
 }
 
@@ -42,7 +44,11 @@ struct OutputFile {
 }
 
 impl Output {
-    pub(super) fn new(targets: Vec<Target>, throttle: Throttle) -> Result<Self, Error> {
+    pub(super) fn new(
+        targets: Vec<Target>,
+        throttle: Throttle,
+        is_all_or_nothing: bool,
+    ) -> Result<Self, Error> {
         let files = targets
             .into_iter()
             .map(OutputFile::new)
@@ -56,6 +62,7 @@ impl Output {
             relay: None,
             throttle,
             is_terminal,
+            is_all_or_nothing,
             bytes_written: 0,
         })
     }
@@ -125,6 +132,14 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    /// Closes a file that needs all inputs, as one has failed. Returns whether an output is left.
+    pub(super) fn close_incomplete(&mut self) -> bool {
+        if std::mem::take(&mut self.is_all_or_nothing) {
+            self.files.remove(0);
+        }
+        !self.files.is_empty()
     }
 
     /// Returns the number of bytes written so far.

@@ -13,6 +13,8 @@ pub enum Event {
     Progress(u64),
     /// An input could not be read to its end; the run continues with the next one.
     Failed(Error),
+    /// Something that the caller should know and that does not fail the run.
+    Warning(Error),
     /// An input was read to its end.
     FileDone(FileDone),
 }

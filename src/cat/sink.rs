@@ -1,6 +1,6 @@
 //! Destination of the bytes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::descriptor;
 use super::error::Error;
-use crate::atomic_file::AtomicFile;
+use super::report::Event;
+use crate::atomic_file::{AtomicFile, InPlaceFile, Obstacle};
 
 /// Destination of the bytes.
 #[derive(Debug)]
@@ -18,28 +20,64 @@ pub enum Sink {
     /// An open descriptor, such as standard output.
     Stream(OwnedFd),
     /// A file.
-    File {
-        /// Path of the file. Symbolic links are followed.
-        path: PathBuf,
-        /// Whether existing content is replaced or appended to.
-        mode: WriteMode,
-        /// Whether the file is written to disk before the run ends.
-        fsync: bool,
-        /// A stream to which all bytes are written as well.
-        tee: Option<OwnedFd>,
-    },
+    File(FileSink),
+}
+
+/// Output file.
+///
+/// Devices, FIFOs and descriptors (`/dev/fd/N`) are written into in every mode.
+#[derive(Debug)]
+pub struct FileSink {
+    /// Path of the file. Symbolic links are followed.
+    pub path: PathBuf,
+    /// Effect on existing content.
+    pub mode: WriteMode,
+    /// Whether the file is replaced or appended to although an input failed, and replaced although
+    /// an attribute cannot be kept. Implied by [`Config::follow`](super::Config::follow), which
+    /// waits for missing files. Default: no.
+    pub partial: bool,
+    /// Whether a file is replaced that is not writable for this user. Default: no.
+    pub force: bool,
+    /// Whether the file is written to disk before the run ends. Default: no.
+    pub fsync: bool,
+    /// A stream to which all bytes are written as well. Default: none.
+    pub tee: Option<OwnedFd>,
+}
+
+impl FileSink {
+    /// Returns a sink with the defaults of all other fields.
+    pub fn new(path: impl Into<PathBuf>, mode: WriteMode) -> Self {
+        Self {
+            path: path.into(),
+            mode,
+            partial: false,
+            force: false,
+            fsync: false,
+            tee: None,
+        }
+    }
 }
 
 /// Effect on existing content of a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum WriteMode {
     /// A regular file is replaced atomically: a new file is written in the same folder and renamed
-    /// when all inputs have been processed, including those that failed. If the run fails, the old
-    /// file stays. The new file gets the mode and, where permitted, the owner of the old one;
-    /// other hard links keep the old content. Devices and FIFOs are written into.
+    /// when all inputs have been read to their end. Otherwise the old file stays. The new file gets
+    /// owner (or else the group alone), mode, ACL and extended attributes of the old one; other
+    /// hard links keep the old content. If that is not possible, the run fails before anything is
+    /// read.
     #[default]
     Replace,
-    /// The bytes are appended.
+    /// The new content is collected in an unlinked file beside the old one, and copied into the old
+    /// file when all inputs have been read to their end. This works for mounted files, in
+    /// directories without write permission, and keeps hard links, but is not atomic. If copying
+    /// fails, the error names a file with the new content. A missing file is created as by
+    /// [`WriteMode::Replace`].
+    InPlace {
+        /// Directory for the new content if that of the file is not writable.
+        spool_dir: PathBuf,
+    },
+    /// The bytes are appended, up to the first input that fails.
     Append,
 }
 
@@ -55,7 +93,19 @@ pub(super) struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Finish {
     pub(super) fsync: bool,
-    replacement: Option<AtomicFile>,
+    replacement: Replacement,
+    /// Path of the file that is written only if no input fails.
+    all_or_nothing: Option<PathBuf>,
+}
+
+/// Way in which the new content takes the place of the old one.
+#[derive(Debug, Default)]
+enum Replacement {
+    /// It has been written already.
+    #[default]
+    None,
+    Rename(AtomicFile),
+    Copy(InPlaceFile),
 }
 
 impl Sink {
@@ -63,35 +113,119 @@ impl Sink {
     pub(super) fn open_may_block(&self) -> bool {
         match self {
             Self::Stream(_) => false,
-            Self::File { path, .. } => fs::metadata(path).is_ok_and(|file| !file.is_file()),
+            Self::File(sink) => fs::metadata(&sink.path).is_ok_and(|file| !file.is_file()),
         }
     }
 
-    /// Opens all outputs.
-    pub(super) fn open(self) -> Result<(Vec<Target>, Finish), Error> {
-        let (path, mode, fsync, tee) = match self {
+    /// Opens all outputs. Calls `on_event` for attributes of an old file that cannot be kept.
+    pub(super) fn open(
+        self,
+        is_endless: bool,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<(Vec<Target>, Finish), Error> {
+        let mut sink = match self {
             Self::Stream(fd) => return Ok((vec![Target { fd, path: None }], Finish::default())),
-            Self::File {
-                path,
-                mode,
-                fsync,
-                tee,
-            } => (path, mode, fsync, tee),
+            Self::File(sink) => sink,
         };
-        let opened = match mode {
-            WriteMode::Append => open_append(&path).map(|fd| (fd, None)),
-            WriteMode::Replace => open_replace(&path),
-        };
-        let (fd, replacement) = opened.map_err(|source| Error::Create {
-            path: path.clone(),
-            source,
-        })?;
+        sink.partial |= is_endless;
+        let (fd, replacement) = sink.open(on_event)?;
         let mut targets = vec![Target {
             fd,
-            path: Some(path),
+            path: Some(sink.path.clone()),
         }];
-        targets.extend(tee.map(|fd| Target { fd, path: None }));
-        Ok((targets, Finish { fsync, replacement }))
+        targets.extend(sink.tee.map(|fd| Target { fd, path: None }));
+        let finish = Finish {
+            fsync: sink.fsync,
+            replacement,
+            all_or_nothing: (!sink.partial).then_some(sink.path),
+        };
+        Ok((targets, finish))
+    }
+}
+
+impl FileSink {
+    fn open(&self, on_event: &mut impl FnMut(Event)) -> Result<(OwnedFd, Replacement), Error> {
+        let path = &self.path;
+        let written_into = match descriptor::open(path) {
+            Some(fd) => Some(fd),
+            None => self.open_into().transpose(),
+        };
+        if let Some(fd) = written_into {
+            return Ok((
+                fd.map_err(|error| self.create_error(error))?,
+                Replacement::None,
+            ));
+        }
+        let old = fs::metadata(path).ok();
+        match (&self.mode, &old) {
+            (WriteMode::InPlace { spool_dir }, Some(_)) => {
+                let (file, in_place) = InPlaceFile::create(path, spool_dir)
+                    .map_err(|error| self.create_error(error))?;
+                Ok((file.into(), Replacement::Copy(in_place)))
+            }
+            _ => {
+                if let Some(old) = &old {
+                    self.check_replaceable(old)?;
+                }
+                let created = AtomicFile::create(path, old.as_ref());
+                let (file, mut new) = created.map_err(|error| self.create_error(error))?;
+                self.report_unkept(&mut new, on_event)?;
+                Ok((file.into(), Replacement::Rename(new)))
+            }
+        }
+    }
+
+    /// Opens a file that is written into directly; none for one to be replaced.
+    fn open_into(&self) -> io::Result<Option<OwnedFd>> {
+        let mut options = OpenOptions::new();
+        match fs::metadata(&self.path) {
+            _ if self.mode == WriteMode::Append => options.append(true).create(true),
+            // Neither created nor truncated: a regular file may have taken its place since.
+            Ok(file) if !file.is_file() => options
+                .write(true)
+                .custom_flags(OFlags::NOCTTY.bits() as i32),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(None),
+        };
+        Ok(Some(options.open(&self.path)?.into()))
+    }
+
+    fn check_replaceable(&self, old: &Metadata) -> Result<(), Error> {
+        match Obstacle::find(&self.path, old) {
+            None => Ok(()),
+            Some(Obstacle::ReadOnly) if self.force => Ok(()),
+            Some(obstacle) => Err(Error::NotReplaceable {
+                path: self.path.clone(),
+                obstacle,
+            }),
+        }
+    }
+
+    fn report_unkept(
+        &self,
+        new: &mut AtomicFile,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<(), Error> {
+        for unkept in new.unkept() {
+            let is_fatal = !self.partial && !unkept.is_unsupported();
+            let error = Error::AttributeNotKept {
+                path: self.path.clone(),
+                attribute: unkept.attribute,
+                source: unkept.source,
+            };
+            if is_fatal {
+                return Err(error);
+            }
+            on_event(Event::Warning(error));
+        }
+        Ok(())
+    }
+
+    fn create_error(&self, source: io::Error) -> Error {
+        Error::Create {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -123,40 +257,25 @@ impl Target {
 }
 
 impl Finish {
+    /// Returns the path of the file that is written only if no input fails.
+    pub(super) fn all_or_nothing(&self) -> Option<&Path> {
+        self.all_or_nothing.as_deref()
+    }
+
     /// Replaces the old file with the new one, if a file is to be replaced.
     pub(super) fn commit(self) -> Result<(), Error> {
-        let Some(replacement) = self.replacement else {
-            return Ok(());
-        };
-        let path = replacement.path().to_owned();
-        replacement
-            .commit(self.fsync)
-            .map_err(|source| Error::Replace { path, source })
-    }
-}
-
-fn open_append(path: &Path) -> io::Result<OwnedFd> {
-    Ok(OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)?
-        .into())
-}
-
-fn open_replace(path: &Path) -> io::Result<(OwnedFd, Option<AtomicFile>)> {
-    let old = match fs::metadata(path) {
-        Ok(old) if !old.is_file() => {
-            // Neither created nor truncated: a regular file may have taken its place since.
-            let device = OpenOptions::new()
-                .write(true)
-                .custom_flags(OFlags::NOCTTY.bits() as i32)
-                .open(path)?;
-            return Ok((device.into(), None));
+        match self.replacement {
+            Replacement::None => Ok(()),
+            Replacement::Rename(new) => {
+                let path = new.path().to_owned();
+                new.commit(self.fsync)
+                    .map_err(|source| Error::Replace { path, source })
+            }
+            Replacement::Copy(new) => {
+                let path = new.path().to_owned();
+                new.commit(self.fsync)
+                    .map_err(|source| Error::WriteInPlace { path, source })
+            }
         }
-        Ok(old) => Some(old),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    let (file, replacement) = AtomicFile::create(path, old.as_ref())?;
-    Ok((file.into(), Some(replacement)))
+    }
 }

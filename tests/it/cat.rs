@@ -7,6 +7,7 @@ mod errors;
 mod follow;
 mod output;
 mod reading;
+mod replace;
 mod status;
 mod throttle;
 
@@ -20,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use myapp::cat::{self, Config, Report, Sink, Source, WriteMode};
+use myapp::cat::{self, Config, FileSink, Report, Sink, Source, WriteMode};
 use rustix::process::Signal;
 
 use crate::harness::{Folder, RunOutput, Running};
@@ -121,6 +122,11 @@ fn conflicting_options_are_usage_errors() {
         &["cat", "-o", "-", "a"],
         &["cat", "--limit-rate", "0", "a"],
         &["cat", "--follow", "-o", "out", "a"],
+        &["cat", "--partial", "a"],
+        &["cat", "--in-place", "a"],
+        &["cat", "--force", "a"],
+        &["cat", "--in-place", "-a", "-o", "out", "a"],
+        &["cat", "--force", "-a", "-o", "out", "a"],
         &["cat", "--as-completed", "--sequential", "a"],
         &["cat", "--limit-rate", "fast", "a"],
     ] {
@@ -169,13 +175,7 @@ async fn run(folder: &Folder, sources: &[&str]) -> Result<Report, cat::Error> {
         .iter()
         .map(|name| Source::Path(folder.path(name)))
         .collect();
-    let path = folder.path("out");
-    let sink = Sink::File {
-        path,
-        mode: WriteMode::Replace,
-        fsync: false,
-        tee: None,
-    };
+    let sink = Sink::File(FileSink::new(folder.path("out"), WriteMode::Replace));
     cat::run(sources, Config::default(), sink, |_| {}).await
 }
 
@@ -225,6 +225,12 @@ fn dropped_run_keeps_the_old_file() {
 fn report_counts_failed_inputs() {
     let folder = Folder::new();
     folder.write("a", "a");
-    let report = future::block_on(run(&folder, &["a", "missing", "a"])).unwrap();
+    let sources = ["a", "missing", "a"].map(|name| Source::Path(folder.path(name)));
+    let sink = Sink::File(FileSink {
+        partial: true,
+        ..FileSink::new(folder.path("out"), WriteMode::Replace)
+    });
+    let run = cat::run(sources, Config::default(), sink, |_| {});
+    let report = future::block_on(run).unwrap();
     assert_eq!((report.files, report.failed, report.written), (2, 1, 2));
 }

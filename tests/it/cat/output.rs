@@ -43,7 +43,8 @@ fn input_that_is_also_output_does_not_loop() {
         ("$MYAPP cat a >> a", "a", "aaa\n", 1),
         ("$MYAPP cat b a >> a", "a", "aaa\nb\n", 1),
         ("$MYAPP cat a b >> a", "a", "aaa\nb\n", 1),
-        ("$MYAPP cat -a -o a a b", "a", "aaa\nb\n", 1),
+        ("$MYAPP cat -a -o a a b", "a", "aaa\n", 1),
+        ("$MYAPP cat --partial -a -o a a b", "a", "aaa\nb\n", 1),
         (
             "ln a hard; ln -s hard soft; $MYAPP cat soft b >> a",
             "a",

@@ -42,7 +42,7 @@ fn progress_is_a_bar_on_a_terminal_else_a_line() {
         .code(0)
         .silent();
     // `script` provides a terminal for stderr.
-    let line = "$MYAPP cat --progress --limit-rate 50K -o out a no a; echo $? > code";
+    let line = "$MYAPP cat --progress --limit-rate 50K --partial -o out a no a; echo $? > code";
     let output = shell(
         &folder,
         &format!("script -qc '{line}' /dev/null < /dev/null"),

@@ -1,7 +1,8 @@
 //! Options of `myapp cat`.
 
+use std::env;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
-use myapp::cat::{Config, Display, Numbers, Order, Sink, Source, WriteMode};
+use myapp::cat::{Config, Display, FileSink, Numbers, Order, Sink, Source, WriteMode};
 use myapp::units;
 
-use super::errors::{follow_replaces_file, output_is_stdout};
+use super::errors::{follow_replaces_file, no_input, output_is_stdout};
 use crate::commands::number;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::LogOptions;
@@ -124,6 +125,15 @@ pub(super) struct OutputOptions {
     /// Append to FILE
     #[arg(short, long, requires = "output")]
     append: bool,
+    /// Replace FILE, or append to it, although an input failed
+    #[arg(long, requires = "output")]
+    partial: bool,
+    /// Copy the complete output into the existing FILE
+    #[arg(long, requires = "output", conflicts_with = "append")]
+    in_place: bool,
+    /// Replace a read-only FILE
+    #[arg(long, requires = "output", conflicts_with_all = ["append", "in_place"])]
+    force: bool,
     /// Also write to stdout
     #[arg(long, requires = "output")]
     tee: bool,
@@ -137,6 +147,9 @@ impl Options {
     pub(super) fn check(&self) -> Result<(), CommandError> {
         if self.reading.follow && self.output.path.is_some() && !self.output.append {
             return Err(follow_replaces_file());
+        }
+        if self.files.is_empty() && self.output.path.is_some() && io::stdin().is_terminal() {
+            return Err(no_input());
         }
         Ok(())
     }
@@ -229,16 +242,19 @@ impl OutputOptions {
         }
         let mode = if self.append {
             WriteMode::Append
+        } else if self.in_place {
+            let spool_dir = env::temp_dir();
+            WriteMode::InPlace { spool_dir }
         } else {
             WriteMode::Replace
         };
-        let tee = if self.tee { Some(stdout()?) } else { None };
-        Ok(Sink::File {
-            path,
-            mode,
+        Ok(Sink::File(FileSink {
+            partial: self.partial,
+            force: self.force,
             fsync: self.fsync,
-            tee,
-        })
+            tee: if self.tee { Some(stdout()?) } else { None },
+            ..FileSink::new(path, mode)
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Exit codes of `myapp cat`.
 
+use myapp::atomic_file::Obstacle;
 use myapp::cat::Error;
 
 use crate::exit_code::{CommandError, ExitCode};
@@ -11,7 +12,29 @@ pub(super) fn to_command_error(error: Error) -> CommandError {
     } else {
         ExitCode::Failure
     };
-    CommandError::new(code, error)
+    let hint = hint(&error);
+    let failure = CommandError::new(code, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn hint(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Incomplete { .. } => Some("--partial writes what could be read"),
+        Error::AttributeNotKept { .. } => {
+            Some("--partial replaces FILE without it, --in-place writes into FILE")
+        }
+        Error::NotReplaceable { obstacle, .. } => match obstacle {
+            Obstacle::ReadOnly => Some("--force replaces FILE"),
+            Obstacle::MountPoint | Obstacle::StickyDirectory | Obstacle::UnwritableDirectory => {
+                Some("--in-place writes into FILE")
+            }
+            Obstacle::Immutable => None,
+        },
+        _ => None,
+    }
 }
 
 /// Replaces the exit code of a failure other than a usage error with 1, the only code for failures
@@ -23,6 +46,12 @@ pub(super) fn without_special_code(failure: CommandError) -> CommandError {
         ExitCode::Failure
     };
     CommandError { code, ..failure }
+}
+
+/// Returns the usage error of `-o` with a terminal as the only input.
+pub(super) fn no_input() -> CommandError {
+    CommandError::usage("no input for FILE of -o: stdin is a terminal")
+        .hint("name the inputs, or give - to type the input")
 }
 
 /// Returns the usage error of `-o -`.

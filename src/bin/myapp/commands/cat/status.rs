@@ -48,6 +48,9 @@ impl StatusReporter {
                 }
             }
             Event::Failed(error) => self.print_line(&ErrorChain(&error).to_string()),
+            Event::Warning(warning) => {
+                self.print_line(&format!("warning: {}", ErrorChain(&warning)));
+            }
             Event::FileDone(file) if self.timing => self.print_line(&self.timing(&file)),
             Event::FileDone(_) => {}
         }

@@ -1,15 +1,14 @@
-//! Atomic replacement of a file: the new file is written in the same directory, without a name
-//! where the file system supports that (`O_TMPFILE`), and replaces the old one by a rename.
+//! New file beside another one, with or without a temporary name.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, OFlags, RenameFlags, Uid, linkat, rename, renameat_with};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, linkat, rename, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
@@ -20,69 +19,24 @@ const MAX_SYMLINKS: usize = 40;
 /// must not exceed 255 bytes.
 const MAX_STEM_LEN: usize = 240;
 
-/// New file that replaces another one when it is complete. It is removed if it is dropped.
-#[derive(Debug)]
-pub struct AtomicFile {
-    temporary: TemporaryFile,
-    path: PathBuf,
-}
-
 /// A file that is not complete yet.
 #[derive(Debug)]
-enum TemporaryFile {
+pub(super) enum TemporaryFile {
     /// Without a name, so that nothing is left even if the process is killed.
     Anonymous(File),
     /// With a name, on file systems without `O_TMPFILE`.
     Named(TempPath),
 }
 
-impl AtomicFile {
-    /// Creates a new file for `path`, which may be a symbolic link. It gets the mode and, where
-    /// permitted, the owner of `old`, the existing file, or else the permissions of any new file.
-    ///
-    /// # Errors
-    ///
-    /// The I/O error of creating the file beside `path` or of copying the mode.
-    pub fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
-        let path = std::path::absolute(resolve_symlinks(path)?)?;
-        if path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(Errno::ISDIR.into());
-        }
-        let (file, temporary) = TemporaryFile::create_beside(&path, old.is_none())?;
-        if let Some(old) = old {
-            copy_mode_and_owner(&file, old)?;
-        }
-        Ok((file, Self { temporary, path }))
-    }
-
-    /// Returns the absolute path of the file to be replaced.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Replaces the old file, and writes the rename to disk if `fsync`. Other processes open
-    /// either the complete old file or the complete new one.
-    ///
-    /// # Errors
-    ///
-    /// The I/O error of linking, renaming or syncing. Before the rename, the old file is unchanged.
-    pub fn commit(self, fsync: bool) -> io::Result<()> {
-        self.temporary.rename_to(&self.path)?;
-        if fsync {
-            File::open(parent(&self.path)?)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
-
 impl TemporaryFile {
-    /// Creates a file in the directory of `path`, with the permissions of any new file if `public`.
-    fn create_beside(path: &Path, public: bool) -> io::Result<(File, Self)> {
-        Self::create_anonymous(path, public).or_else(|_| Self::create_named(path, public))
+    /// Creates a file in the directory of `path`.
+    pub(super) fn create_beside(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options))
     }
 
-    fn create_anonymous(path: &Path, public: bool) -> io::Result<(File, Self)> {
-        let file = write_options(public)
+    fn create_anonymous(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        let file = options
+            .clone()
             .custom_flags(OFlags::TMPFILE.bits() as i32)
             .open(parent(path)?)?;
         // Fails without /proc, which is needed to name the file later.
@@ -90,22 +44,35 @@ impl TemporaryFile {
         Ok((file.try_clone()?, Self::Anonymous(file)))
     }
 
-    fn create_named(path: &Path, public: bool) -> io::Result<(File, Self)> {
-        let create = |name: &Path| write_options(public).create_new(true).open(name);
+    fn create_named(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        let create = |name: &Path| options.clone().create_new(true).open(name);
         let (file, name) = with_temporary_name(path, create)?;
         Ok((file, Self::Named(name)))
     }
 
-    /// Renames the file to `path`. An anonymous file gets a temporary name first, as `linkat`
-    /// cannot replace a file.
-    fn rename_to(self, path: &Path) -> io::Result<()> {
-        let name = match self {
-            Self::Named(name) => name,
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let mode = Permissions::from_mode(mode);
+        match self {
+            Self::Anonymous(file) => file.set_permissions(mode),
+            Self::Named(name) => fs::set_permissions(name, mode),
+        }
+    }
+
+    /// Gives the file a temporary name beside `path`, unless it has one.
+    pub(super) fn into_named(self, path: &Path) -> io::Result<TempPath> {
+        match self {
+            Self::Named(name) => Ok(name),
             Self::Anonymous(file) => {
                 let link = |name: &Path| Ok(link_anonymous(&file, CWD, name)?);
-                with_temporary_name(path, link)?.1
+                Ok(with_temporary_name(path, link)?.1)
             }
-        };
+        }
+    }
+
+    /// Renames the file to `path`. An anonymous file gets a temporary name first, as `linkat`
+    /// cannot replace a file.
+    pub(super) fn rename_to(self, path: &Path) -> io::Result<()> {
+        let name = self.into_named(path)?;
         name.persist(path).map_err(|error| error.error)
     }
 }
@@ -138,7 +105,7 @@ pub(crate) fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
     }
 }
 
-fn write_options(public: bool) -> OpenOptions {
+pub(super) fn write_options(public: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(if public { 0o666 } else { 0o600 });
     options
@@ -170,19 +137,13 @@ fn with_temporary_name<T>(
     }
 }
 
-/// Gives the new file the mode and, where permitted, the owner of the old one.
-fn copy_mode_and_owner(file: &File, old: &Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    let mut mode = old.mode() & 0o7777;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-        let owner = Uid::from_raw(old.uid());
-        let group = Gid::from_raw(old.gid());
-        if rustix::fs::fchown(file, Some(owner), Some(group)).is_err() {
-            // With another owner, the set-user-ID bit would grant other rights.
-            mode &= 0o777;
-        }
+/// Returns the absolute path of the file that `path` refers to, which may not exist yet.
+pub(super) fn absolute_target(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(resolve_symlinks(path)?)?;
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Errno::ISDIR.into());
     }
-    file.set_permissions(Permissions::from_mode(mode))
+    Ok(path)
 }
 
 /// Follows symbolic links; the last one may be dangling.
@@ -198,7 +159,7 @@ fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Returns the directory of an absolute path.
-fn parent(path: &Path) -> io::Result<&Path> {
+pub(super) fn parent(path: &Path) -> io::Result<&Path> {
     Ok(path.parent().ok_or(Errno::ISDIR)?)
 }
 
@@ -214,7 +175,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("n".repeat(255));
             fs::write(&path, "old").unwrap();
-            let (mut file, temporary) = create(&path, false).unwrap();
+            let (mut file, temporary) = create(&path, &write_options(false)).unwrap();
             file.write_all(b"new").unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"old");
             temporary.rename_to(&path).unwrap();
@@ -224,18 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn path_of_a_directory_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("missing/");
-        let error = AtomicFile::create(&path, None).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
-    }
-
-    #[test]
     fn dropped_temporary_file_is_removed() {
         for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
             let folder = tempfile::tempdir().unwrap();
-            drop(create(&folder.path().join("f"), true).unwrap());
+            drop(create(&folder.path().join("f"), &write_options(true)).unwrap());
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }
