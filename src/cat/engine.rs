@@ -130,6 +130,7 @@ impl<I: Iterator<Item = Source>> CopyEngine<I> {
     /// Copies until something has to be waited for, an input has failed, or the length of a step
     /// is reached.
     pub(super) fn step(&mut self) -> Result<Step, Error> {
+        self.inputs.advance();
         self.inputs.fill();
         let with_current = self.copied.is_none() && self.order == Order::AsCompleted;
         self.inputs.read_ahead(with_current).map_err(Error::Wait)?;
@@ -150,6 +151,7 @@ impl<I: Iterator<Item = Source>> CopyEngine<I> {
                     }));
                 }
                 Ok(Progress::Eof) => {
+                    self.output.end_input()?;
                     self.finish_input();
                     done += FILE_COST;
                 }
@@ -211,6 +213,9 @@ impl<I: Iterator<Item = Source>> CopyEngine<I> {
         if !has_current && self.order == Order::AsCompleted && !self.inputs.promote_ready() {
             return Ok(Progress::NotReady);
         }
+        if !has_current {
+            self.inputs.close_outdated();
+        }
         let Some((source, input)) = self.inputs.current() else {
             return Ok(Progress::Done);
         };
@@ -241,6 +246,9 @@ impl<I: Iterator<Item = Source>> CopyEngine<I> {
             })
         })?;
         let may_block = input.may_block();
+        if may_block {
+            self.inputs.advance();
+        }
         match result {
             ReadResult::NotReady => Ok(Progress::NotReady),
             ReadResult::Eof => Ok(Progress::Eof),

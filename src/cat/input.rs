@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::decompress::{DecompressThread, Format};
@@ -53,6 +53,8 @@ pub(super) struct Input {
     fd: OwnedFd,
     pub(super) id: FileId,
     file_type: FileType,
+    /// Time of the last change before it was opened.
+    modified_at: (i64, u64),
     kind: InputKind,
     /// Whether the kernel may move the bytes directly to the output.
     zero_copy: bool,
@@ -86,6 +88,7 @@ impl Input {
             fd,
             id: FileId::from_stat(&stat),
             file_type,
+            modified_at: modified_at(&stat),
             kind,
             zero_copy: kind == InputKind::Stream || stat.st_size as u64 >= MIN_ZERO_COPY_LEN,
             opened_at: Instant::now(),
@@ -115,6 +118,15 @@ impl Input {
             decompressor: Some(decompressor),
             ..self
         })
+    }
+
+    /// Returns whether `path` refers to another file than this regular file, which was opened by
+    /// that name, or the file has been changed since.
+    pub(super) fn is_outdated(&self, path: &Path) -> bool {
+        self.file_type == FileType::RegularFile
+            && rustix::fs::stat(path).map_or(true, |stat| {
+                FileId::from_stat(&stat) != self.id || modified_at(&stat) != self.modified_at
+            })
     }
 
     fn is_compressed(&self) -> io::Result<bool> {
@@ -261,12 +273,32 @@ impl Input {
         Ok(self.zero_copy.then_some(ReadResult::Bytes(count)))
     }
 
+    /// Returns whether a regular file has become shorter than what was read of it.
+    pub(super) fn is_truncated(&self) -> bool {
+        let size = rustix::fs::fstat(&self.fd).map(|stat| stat.st_size as u64);
+        let position = rustix::fs::tell(&self.fd);
+        matches!((size, position), (Ok(size), Ok(position)) if size < position)
+    }
+
+    /// Moves the position back by `count` bytes, which are then read without zero-copy.
+    pub(super) fn rewind(&mut self, count: usize) -> io::Result<()> {
+        self.zero_copy = false;
+        rustix::fs::seek(&self.fd, SeekFrom::Current(-(count as i64)))?;
+        Ok(())
+    }
+
     /// Returns whether a read would return at once. Checked before each read, since a FIFO without
     /// a first writer would report its end.
     fn is_readable(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         Ok(retry_on_intr(|| rustix::event::poll(&mut fds, Some(&Timespec::default())))? > 0)
     }
+}
+
+// The types of the fields differ between platforms.
+#[allow(clippy::unnecessary_cast)]
+fn modified_at(stat: &Stat) -> (i64, u64) {
+    (stat.st_mtime as i64, stat.st_mtime_nsec as u64)
 }
 
 /// Opens a file for reading. A FIFO is opened at once, even without a writer.

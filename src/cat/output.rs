@@ -7,6 +7,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SocketType, sockopt};
 
 use super::error::Error;
 use super::input::{Input, ReadResult};
@@ -41,6 +42,8 @@ struct OutputFile {
     is_append: bool,
     /// Whether it is a pipe whose capacity has not been increased.
     is_small_pipe: bool,
+    /// Whether it is a socket that preserves the limits of messages: each write is a message.
+    is_message_socket: bool,
 }
 
 impl Output {
@@ -121,6 +124,16 @@ impl Output {
         }
     }
 
+    /// Writes the buffer at the end of an input where two inputs must not share a message.
+    pub(super) fn end_input(&mut self) -> Result<(), Error> {
+        let has_messages = self.files.iter().any(|file| file.is_message_socket);
+        if has_messages && self.throttle.is_unlimited() {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
     /// Fails if an output pipe has no reader any more. Without this check, only the next write
     /// would fail.
     pub(super) fn check_readers(&self) -> Result<(), Error> {
@@ -171,14 +184,28 @@ impl Output {
         let target = &self.files[0].target;
         let to = target.fd.as_fd();
         let result = input.transfer(syscall, relay.map_or(to, PipeRelay::writer));
-        if let Ok(Some(ReadResult::Bytes(count))) = result {
-            let forwarded = match relay {
-                Some(relay) => relay.forward(count, to, &mut self.buffer),
-                None => Ok(count),
-            };
-            self.bytes_written += forwarded.map_err(|error| target.write_error(error))? as u64;
+        let Ok(Some(ReadResult::Bytes(count))) = result else {
+            return Ok(result.transpose());
+        };
+        let forwarded = match relay {
+            Some(relay) => {
+                let is_intact = || !input.is_truncated();
+                relay.forward(count, to, is_intact, &mut self.buffer)
+            }
+            None => Ok(count),
+        };
+        let forwarded = forwarded.map_err(|error| target.write_error(error))?;
+        self.bytes_written += forwarded as u64;
+        let sent = forwarded + self.buffer.len();
+        if sent < count {
+            // The rest in the pipe may have been cleared: it is read again.
+            self.relay = None;
+            return Ok(input
+                .rewind(count - sent)
+                .map(|()| (sent > 0).then_some(ReadResult::Bytes(sent)))
+                .transpose());
         }
-        Ok(result.transpose())
+        Ok(Some(Ok(ReadResult::Bytes(count))))
     }
 
     /// Returns the system call that moves the next bytes of `input`, if there is only one output
@@ -187,7 +214,7 @@ impl Output {
         let [file] = &self.files[..] else {
             return None;
         };
-        if self.is_terminal || !self.throttle.is_unlimited() {
+        if self.is_terminal || file.is_message_socket || !self.throttle.is_unlimited() {
             return None;
         }
         input.syscall_to(file.file_type)
@@ -226,12 +253,15 @@ impl OutputFile {
         let flags = rustix::fs::fcntl_getfl(&target.fd);
         let flags = flags.map_err(|error| target.write_error(error.into()))?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
+        let is_message_socket = file_type == FileType::Socket
+            && sockopt::socket_type(&target.fd).is_ok_and(|found| found != SocketType::STREAM);
         Ok(Self {
             target,
             id: FileId::from_stat(&stat),
             file_type,
             is_append: flags.contains(OFlags::APPEND),
             is_small_pipe: file_type == FileType::Fifo,
+            is_message_socket,
         })
     }
 

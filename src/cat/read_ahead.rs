@@ -25,6 +25,9 @@ pub(super) struct InputQueue<I> {
     decompress: bool,
     /// Whether an input that may block has been opened.
     has_blocking: bool,
+    /// Incremented when time has passed, or when something was read that may follow a change to a
+    /// file that is open already.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -34,6 +37,8 @@ struct Slot {
     input: Option<Input>,
     /// Whether opening is deferred until another input of the same stream is finished.
     deferred: bool,
+    /// Generation of the queue in which the input was opened; none if it must not be opened again.
+    opened_in: Option<u64>,
 }
 
 impl Slot {
@@ -60,6 +65,7 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
             max_open: config.jobs.get().min(max),
             decompress: config.decompress,
             has_blocking: false,
+            generation: 0,
         }
     }
 
@@ -91,6 +97,7 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
                 source,
                 input,
                 deferred,
+                opened_in: Some(self.generation),
             });
         }
     }
@@ -101,6 +108,7 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
             source,
             input: Some(input),
             deferred: false,
+            opened_in: None,
         });
     }
 
@@ -168,6 +176,30 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
             self.slots.push_front(slot);
         }
         true
+    }
+
+    /// Starts a generation.
+    pub(super) fn advance(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Closes the current input if it is a regular file that was opened in an earlier generation,
+    /// and its name refers to other content by now: it is opened again.
+    pub(super) fn close_outdated(&mut self) {
+        let Some(slot) = self.slots.front_mut() else {
+            return;
+        };
+        if slot
+            .opened_in
+            .is_none_or(|opened_in| opened_in == self.generation)
+        {
+            return;
+        }
+        if let (Source::Path(path), Some(input)) = (&slot.source, &slot.input)
+            && input.is_outdated(path)
+        {
+            slot.input = None;
+        }
     }
 
     /// Returns the current input, opening it if necessary; none at the end of the queue.

@@ -3,8 +3,9 @@
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::SpliceFlags;
 
 /// Maximum number of bytes moved by one call: large, but done soon.
@@ -21,7 +22,8 @@ const PIPE_CAPACITY: usize = 1 << 20;
 /// the input or the output.
 ///
 /// Pages are passed on, not copied: a change to a file also changes its bytes that are still in
-/// a pipe.
+/// a pipe, and truncating it may clear them. This is detected as long as they are in the
+/// [`PipeRelay`]; the reader of the output may see it in the bytes of the output pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Syscall {
     /// Moves pages; one side is a pipe.
@@ -95,21 +97,31 @@ impl PipeRelay {
     }
 
     /// Moves `count` bytes from the pipe to `to` and returns how many were moved. After a failure
-    /// the others are appended to `unsent`; writing them will return the error.
+    /// the others are appended to `unsent`; writing them will return the error. If the bytes are
+    /// not intact any more, the others are left in the pipe, which must then not be used again.
     pub(super) fn forward(
         &self,
         count: usize,
         to: BorrowedFd<'_>,
+        is_intact: impl Fn() -> bool,
         unsent: &mut Vec<u8>,
     ) -> io::Result<usize> {
         let mut forwarded = 0;
-        while forwarded < count
-            && let Ok(moved @ 1..) = retry_on_intr(|| {
-                let len = count - forwarded;
-                rustix::pipe::splice(&self.reader, None, to, None, len, SpliceFlags::empty())
-            })
-        {
-            forwarded += moved;
+        while forwarded < count {
+            // Also after each wait for the reader of the output.
+            if !is_intact() {
+                return Ok(forwarded);
+            }
+            let len = count - forwarded;
+            let flags = SpliceFlags::NONBLOCK;
+            match retry_on_intr(|| rustix::pipe::splice(&self.reader, None, to, None, len, flags)) {
+                Ok(moved @ 1..) => forwarded += moved,
+                Err(Errno::AGAIN) => {
+                    let mut fds = [PollFd::new(&to, PollFlags::OUT)];
+                    retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+                }
+                Ok(_) | Err(_) => break,
+            }
         }
         (&self.reader)
             .take((count - forwarded) as u64)

@@ -137,6 +137,33 @@ fn conflicting_options_are_usage_errors() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_an_error() {
+    let folder = Folder::new();
+    for (arguments, code) in [
+        ("--help", 3),
+        ("--version", 3),
+        ("serve --help", 3),
+        ("echo --help", 3),
+        ("download --help", 3),
+        ("help download", 3),
+        ("cat --help", 1),
+        ("cat --version", 1),
+    ] {
+        let output = shell(&folder, &format!("$MYAPP {arguments} > /dev/full"));
+        let text = String::from_utf8_lossy(&output.stderr);
+        let expected = "myapp: write standard output: No space left on device\n";
+        assert_eq!(
+            (output.status.code(), &*text),
+            (Some(code), expected),
+            "{arguments}"
+        );
+        let output = shell(&folder, &format!("$MYAPP {arguments}"));
+        assert_eq!(output.status.code(), Some(0), "{arguments}");
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
 fn log_is_written_only_on_request() {
     let folder = Folder::new();
     folder.write("a", "a");

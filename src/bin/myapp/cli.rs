@@ -64,13 +64,19 @@ impl Cli {
     /// Reads the command line. That of a plain `cat` is read without clap, which would take
     /// longer than all else at such a start, and a quarter of the time of thousands of small files.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        match cat::Options::from_plain_args(env::args_os().skip(1)) {
-            Some(options) => Ok(Self {
+        if let Some(options) = cat::Options::from_plain_args(env::args_os().skip(1)) {
+            return Ok(Self {
                 command: Some(Command::Cat(options)),
                 generate: None,
-            }),
-            None => Self::try_parse(),
+            });
         }
+        if env::args_os()
+            .nth(1)
+            .is_some_and(|command| command == "cat")
+        {
+            return Self::try_parse_from(cat::expand_long_options(env::args_os())?);
+        }
+        Self::try_parse()
     }
 
     /// Runs the command to its end.

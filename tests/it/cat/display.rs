@@ -231,6 +231,42 @@ fn long_options_equal_short_ones() {
 }
 
 #[test]
+fn abbreviated_long_options_equal_gnu() {
+    let folder = Folder::new();
+    folder.write("a", b"a\t\x01\r\n\n\n\xff");
+    for option in [
+        "--show-a",
+        "--number-",
+        "--show-e",
+        "--sq",
+        "--show-t",
+        "--show-n",
+    ] {
+        let expected = gnu_output(&folder, &[option, "a"]);
+        let ran = folder.myapp(["cat", option, "a"]).run();
+        ran.code(0).prints(expected).silent();
+    }
+    for option in ["--num", "--n", "--s", "--show"] {
+        let ran = folder.myapp(["cat", option, "a"]).run().code(2).prints("");
+        ran.says(&format!(
+            "myapp: option '{option}' is ambiguous; possibilities: --"
+        ));
+    }
+    let version = folder.myapp(["--version"]).run().code(0).text();
+    for option in ["--version", "--v", "--ver"] {
+        let ran = folder.myapp(["cat", option]).run().code(0).silent();
+        assert_eq!(ran.text(), version.replace("myapp", "myapp cat"));
+    }
+    // Options of our own, where GNU has none.
+    folder.myapp(["cat", "--seq", "a"]).run().code(0).silent();
+    folder
+        .myapp(["cat", "--", "--sq"])
+        .run()
+        .code(1)
+        .says("open --sq: ");
+}
+
+#[test]
 fn line_numbers_continue_across_files() {
     let folder = Folder::new();
     folder.write("a", "a\n\n\n".repeat(400_000));

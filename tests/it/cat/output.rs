@@ -1,5 +1,8 @@
 //! Outputs: replaced atomically, appended to, or written into.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
 use super::*;
 
 #[test]
@@ -341,6 +344,30 @@ fn large_files_are_copied_by_every_system_call() {
         "130072\n",
         "{output:?}"
     );
+}
+
+#[test]
+fn each_file_is_one_datagram() {
+    let folder = Folder::new();
+    folder.write("a", "a");
+    folder.write("b", "bb\n");
+    folder.write("large", vec![b'c'; 140_000]);
+    let (receiver, sender) = UnixDatagram::pair().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_myapp"));
+    command.args(["cat", "a", "b", "empty", "large", "b"]);
+    command
+        .current_dir(folder.path(""))
+        .stdout(OwnedFd::from(sender));
+    folder.write("empty", "");
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut buffer = vec![0; 300_000];
+    let lengths = [(); 4].map(|()| receiver.recv(&mut buffer).unwrap());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(lengths, [1, 3, 140_000, 3]);
 }
 
 #[test]

@@ -174,6 +174,58 @@ fn file_created_before_its_turn_is_read() {
 }
 
 #[test]
+fn file_changed_before_its_turn_is_read_as_it_is_then() {
+    for (change, expected, code) in [
+        ("echo new > t; mv t b", "head\nnew\n", 0),
+        ("echo new > b", "head\nnew\n", 0),
+        ("echo new >> b", "head\nold\nnew\n", 0),
+        ("rm b", "head\n", 1),
+        ("true", "head\nold\n", 0),
+    ] {
+        let folder = Folder::new();
+        folder.write("b", "old\n");
+        make_fifo(&folder, "f");
+        let running = folder.myapp(["cat", "f", "b"]).start();
+        let mut f = OpenOptions::new()
+            .write(true)
+            .open(folder.path("f"))
+            .unwrap();
+        wait_until("b is open", || {
+            let fds = fs::read_dir(format!("/proc/{}/fd", running.id())).unwrap();
+            let mut links = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+            links.any(|link| link == folder.path("b"))
+        });
+        assert!(shell(&folder, change).status.success());
+        f.write_all(b"head\n").unwrap();
+        drop(f);
+        running.wait().code(code).prints(expected);
+    }
+}
+
+#[test]
+fn truncated_file_gives_no_nul_bytes() {
+    let folder = Folder::new();
+    let path = folder.write("big", vec![b'x'; 8 << 20]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_myapp"));
+    command.arg("cat").arg(&path).stdout(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let unread = || rustix::io::ioctl_fionread(&reader).unwrap();
+    let capacity = || rustix::pipe::fcntl_getpipe_size(&reader).unwrap() as u64;
+    wait_until("the pipe is full", || unread() == capacity());
+    let in_pipe = unread() as usize;
+    // A truncation clears bytes in the pipe, but no others.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(in_pipe as u64 + 1000).unwrap();
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(all.len(), in_pipe + 1000);
+    assert!(all.iter().all(|byte| *byte == b'x'));
+}
+
+#[test]
 fn slow_pipe_is_not_buffered() {
     for flags in [&["cat"][..], &["cat", "-n"], &["cat", "-v"]] {
         let folder = Folder::new();

@@ -13,6 +13,7 @@ use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit_code::{CommandError, ExitCode};
+use crate::output::stdout;
 use crate::suggestions;
 
 /// Prints the error that ended a command. A closed stdout pipe is not reported: its reader closed
@@ -49,8 +50,19 @@ pub(crate) fn report_usage(error: &clap::Error) -> process::ExitCode {
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
         Some(text) => write(&format!("myapp: {text}")),
-        // If stdout is closed, nothing can be reported.
-        None => drop(error.print()),
+        None => {
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            if let Err(write_error) = printed
+                && !error.use_stderr()
+            {
+                let mut failure = stdout::write_error(write_error);
+                if command == "cat" && failure.code != ExitCode::BrokenPipe {
+                    failure.code = ExitCode::Failure;
+                }
+                report(&failure);
+                return failure.code.into();
+            }
+        }
     }
     if error.use_stderr() {
         ExitCode::Usage.into()

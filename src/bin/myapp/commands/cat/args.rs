@@ -30,11 +30,15 @@ Files that cannot be read are reported on stderr and skipped; the exit code is
 then 1.";
 
 #[derive(Debug, Default, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, infer_long_args = true)]
+#[command(display_name = "myapp cat", version, disable_version_flag = true)]
 pub(crate) struct Options {
     /// Files to read; - for stdin, which is the default
     #[arg(value_name = "FILE")]
     pub(super) files: Vec<OsString>,
+    /// Print version
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
     pub(super) display: DisplayOptions,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod errors;
+mod long_options;
 mod plain_args;
 mod status;
 
@@ -17,6 +18,7 @@ use errors::{to_command_error, without_special_code};
 use status::StatusReporter;
 
 pub(crate) use args::Options;
+pub(crate) use long_options::expand as expand_long_options;
 
 /// Runs the command until it is done or a signal ends it.
 pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
