@@ -340,9 +340,6 @@ pub enum RedirectError {
     /// The limit of redirects is exceeded.
     #[error("more than {0} redirects")]
     TooMany(usize),
-    /// The target was visited before.
-    #[error("redirect loop to {0}")]
-    Loop(String),
     /// The scheme of the target is neither http nor https.
     #[error("unsupported scheme: {0}")]
     Scheme(String),

@@ -62,6 +62,7 @@ pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};
 pub use report::{Report, Saved};
+pub use request::cookies::{CookieFileError, CookieJar};
 pub use request::credentials::{
     Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError,
 };

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use url::Url;
 
 use crate::download::http::BasicAuth;
+use crate::download::request::cookies::CookieJar;
 use crate::download::request::headers::is_value;
 use crate::download::request::netrc::Netrc;
 
@@ -16,6 +17,8 @@ pub struct Credentials {
     pub authorization: Option<Authorization>,
     /// Cookies. Default: none.
     pub cookies: Vec<Cookie>,
+    /// Cookies set by servers. Default: empty.
+    pub jar: CookieJar,
     /// Credentials by host name, also used after a redirect. The `default` entry applies to the
     /// first origin only. Default: none.
     pub netrc: Option<Netrc>,
@@ -225,7 +228,7 @@ mod tests {
             authorization: Some(Authorization::Bearer("secret".parse().unwrap())),
             cookies: vec!["secret=secret".parse().unwrap()],
             netrc: "machine secret login secret password secret".parse().ok(),
-            scope: Scope::EveryOrigin,
+            ..Credentials::default()
         };
         assert!(!format!("{all:?}").contains("secret"), "{all:?}");
     }

@@ -1,5 +1,6 @@
 //! Requests: header fields, credentials, redirects and sending.
 
+pub(crate) mod cookies;
 pub(crate) mod credentials;
 pub(crate) mod headers;
 pub(crate) mod netrc;

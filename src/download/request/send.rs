@@ -80,6 +80,10 @@ impl RequestContext<'_> {
                 .get(chain.url(), &fields)
                 .await
                 .map_err(|error| self.failed(Some(chain.url()), error))?;
+            config
+                .credentials
+                .jar
+                .store(chain.url(), response.headers("set-cookie"));
             if !is_redirect(response.status()) {
                 return Ok((response, chain));
             }

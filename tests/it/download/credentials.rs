@@ -169,9 +169,9 @@ fn usage_errors_do_not_reveal_secrets() {
             "invalid value for '--bearer <TOKEN>': token",
         ),
         (
-            &["-b", "secret.txt"],
+            &["-b", "=secret"],
             2,
-            "invalid value for '--cookie <NAME=VALUE>': not of the form",
+            "invalid value for '--cookie <COOKIE>': not of the form",
         ),
         (
             &["-H", "Authorization secret"],

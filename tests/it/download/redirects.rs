@@ -1,5 +1,7 @@
 //! Redirect policy, and the headers of redirected requests.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 use crate::harness::http::Certificate;
 
@@ -37,7 +39,7 @@ fn redirects_are_limited_to_twenty() {
 #[test]
 fn invalid_redirects_are_refused() {
     for (location, says) in [
-        ("/f", "redirect loop to http://127.0.0.1:"),
+        ("/f", "more than 20 redirects"),
         (
             "file:///etc/passwd",
             "unsupported scheme: file:///etc/passwd",
@@ -54,6 +56,79 @@ fn invalid_redirects_are_refused() {
         7,
         "more than 0 redirects",
     );
+}
+
+#[test]
+fn cookie_of_a_redirect_is_sent_to_the_same_url() {
+    let server = Server::start(|request| match request.field("Cookie") {
+        Some("session=1") => ok(),
+        _ => Response::redirect(302, "/f").header("Set-Cookie", "session=1; HttpOnly"),
+    });
+    let folder = Folder::new();
+    let line = ["--save-cookies", "cookies.txt", &server.url("/f")];
+    fetch(&folder, line).code(0);
+    assert_eq!(server.requests().len(), 2);
+    let saved = folder.path("cookies.txt").metadata().unwrap();
+    assert_eq!(saved.permissions().mode() & 0o777, 0o600);
+    let saved = folder.read("cookies.txt");
+    let line = "#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\t1\n";
+    assert!(saved.ends_with(line.as_bytes()), "{saved:?}");
+    // Another run starts without them, unless the file is given.
+    for (option, requests) in [("-b", 3), ("--load-cookies", 4)] {
+        let line = [option, "cookies.txt", "--overwrite", &server.url("/f")];
+        fetch(&folder, line).code(0);
+        assert_eq!(server.requests().len(), requests);
+    }
+}
+
+#[test]
+fn cookies_of_a_server_are_not_sent_to_others() {
+    let other = Server::with_paths([("/g", ok())]);
+    // Cookies do not distinguish ports (RFC 6265 section 8.5), hosts they do.
+    let place = other.url("/g").replace("127.0.0.1", "localhost");
+    let first = Server::with_paths([(
+        "/f",
+        Response::redirect(302, &place).header("Set-Cookie", "session=1"),
+    )]);
+    let pin = format!(
+        "{}:127.0.0.1",
+        &place["http://".len()..place.len() - "/g".len()]
+    );
+    fetch(&Folder::new(), ["--resolve", &pin, &first.url("/f")]).code(0);
+    assert_eq!(other.requests()[0].field("Cookie"), None);
+}
+
+#[test]
+fn cookies_are_saved_after_a_failure() {
+    let failure = Response::status(404).header("Set-Cookie", "c=d; Max-Age=600");
+    let server = Server::with_paths([("/f", failure)]);
+    let folder = Folder::new();
+    let line = ["-b", "e=f", "--save-cookies", "c", &server.url("/f")];
+    fetch(&folder, line).code(8);
+    let saved = String::from_utf8(folder.read("c")).unwrap();
+    assert!(saved.contains("\tc\td\n"), "{saved}");
+    assert!(!saved.contains("\te\tf\n"), "{saved}");
+}
+
+#[test]
+fn unusable_cookie_files_end_the_run_before_a_request() {
+    let server = Server::with_paths([("/f", ok())]).may_be_idle();
+    let folder = Folder::new();
+    folder.write("json", "{\"cookies\": []}");
+    let url = server.url("/f");
+    for (option, path, says) in [
+        ("-b", "missing", "read cookie file missing: No such file"),
+        (
+            "-b",
+            "json",
+            "read cookie file json: not a Netscape cookie file",
+        ),
+        ("--load-cookies", "json", "not a Netscape cookie file"),
+        ("--save-cookies", "no/c", "create no/c: No such file"),
+    ] {
+        fetch(&folder, [option, path, &url]).code(3).says(says);
+    }
+    assert!(server.requests().is_empty());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Output file that is opened before a run and written after it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use myapp::atomic_file::AtomicFile;
@@ -29,6 +30,17 @@ impl ReportFile {
             file,
             replacement,
         })
+    }
+
+    /// Does the same for a file that only the owner may read.
+    pub(crate) fn create_private(path: &Path) -> Result<Self, CommandError> {
+        let file = Self::create(path)?;
+        if file.replacement.is_some() {
+            let private = Permissions::from_mode(0o600);
+            let restricted = file.file.set_permissions(private);
+            restricted.map_err(|error| failed("restrict", path, error))?;
+        }
+        Ok(file)
     }
 
     /// Writes all bytes and replaces the old file.

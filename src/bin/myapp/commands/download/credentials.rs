@@ -8,15 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use myapp::download::http::BasicAuth;
-use myapp::download::{Authorization, Config, Cookie, Credentials, Header, Netrc, Scope, Token};
+use myapp::download::{
+    Authorization, Config, Cookie, CookieError, CookieJar, Credentials, Header, Netrc, Scope, Token,
+};
 use url::Url;
 
 use crate::exit_code::{CommandError, ExitCode};
+use crate::output::report_file::ReportFile;
 use crate::output::stderr;
 use crate::redacted_arg::secret;
 
-/// Maximum size of a netrc file.
-const MAX_NETRC_LEN: u64 = 1024 * 1024;
+/// Maximum size of a netrc or cookie file.
+const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Credentials (sent to the first origin only)")]
@@ -27,9 +30,15 @@ pub(super) struct CredentialOptions {
     /// Bearer token
     #[arg(long, value_name = "TOKEN", value_parser = secret::<Token>())]
     bearer: Option<Token>,
-    /// Cookie (repeatable)
-    #[arg(short = 'b', long, value_name = "NAME=VALUE", value_parser = secret::<Cookie>())]
-    cookie: Vec<Cookie>,
+    /// NAME=VALUE, or a Netscape cookie file to read (repeatable)
+    #[arg(short = 'b', long, value_name = "COOKIE", value_parser = secret::<CookieOrFile>())]
+    cookie: Vec<CookieOrFile>,
+    /// Read cookies from a Netscape file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    load_cookies: Vec<PathBuf>,
+    /// Write all cookies to a Netscape file at the end
+    #[arg(long, value_name = "FILE")]
+    save_cookies: Option<PathBuf>,
     /// Read user names and passwords from ~/.netrc, per origin
     #[arg(long)]
     netrc: bool,
@@ -50,7 +59,7 @@ impl CredentialOptions {
         for (field, option, given) in [
             ("Authorization", "-u", self.user.is_some()),
             ("Authorization", "--bearer", self.bearer.is_some()),
-            ("Cookie", "-b", !self.cookie.is_empty()),
+            ("Cookie", "-b", self.cookies().next().is_some()),
             ("Referer", "--referer", self.referer.is_some()),
         ] {
             let twice = |header: &Header| header.name().eq_ignore_ascii_case(field);
@@ -63,13 +72,18 @@ impl CredentialOptions {
             .netrc_path()?
             .map(|path| read_netrc(&path))
             .transpose()?;
+        let jar = CookieJar::default();
+        for path in self.cookie_files() {
+            jar.extend(&read_cookies(path)?);
+        }
         let user = self.user.clone().map(Authorization::Basic);
         config
             .headers
             .extend(self.referer.clone().map(|Referer(header)| header));
         config.credentials = Credentials {
             authorization: user.or(self.bearer.clone().map(Authorization::Bearer)),
-            cookies: self.cookie.clone(),
+            cookies: self.cookies().cloned().collect(),
+            jar,
             netrc,
             scope: if self.location_trusted {
                 Scope::EveryOrigin
@@ -78,6 +92,27 @@ impl CredentialOptions {
             },
         };
         Ok(())
+    }
+
+    /// Creates the file of `--save-cookies`, so that an error ends the run before it starts.
+    pub(super) fn create_cookie_file(&self) -> Result<Option<ReportFile>, CommandError> {
+        let path = self.save_cookies.as_deref();
+        path.map(ReportFile::create_private).transpose()
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = &Cookie> {
+        self.cookie.iter().filter_map(|given| match given {
+            CookieOrFile::Cookie(cookie) => Some(cookie),
+            CookieOrFile::File(_) => None,
+        })
+    }
+
+    fn cookie_files(&self) -> impl Iterator<Item = &Path> {
+        let given = self.cookie.iter().filter_map(|given| match given {
+            CookieOrFile::Cookie(_) => None,
+            CookieOrFile::File(path) => Some(path),
+        });
+        given.chain(&self.load_cookies).map(PathBuf::as_path)
     }
 
     fn netrc_path(&self) -> Result<Option<PathBuf>, CommandError> {
@@ -95,19 +130,48 @@ impl CredentialOptions {
 }
 
 fn read_netrc(path: &Path) -> Result<Netrc, CommandError> {
-    let read = || -> Result<Netrc, anyhow::Error> {
-        let mut text = String::new();
-        let length = File::open(path)?
-            .take(MAX_NETRC_LEN + 1)
-            .read_to_string(&mut text)?;
-        if length as u64 > MAX_NETRC_LEN {
-            return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
-        }
-        Ok(text.parse()?)
-    };
-    read()
-        .with_context(|| format!("read netrc file {}", stderr::path(path)))
+    let netrc = read_text(path).and_then(|text| Ok(text.parse()?));
+    in_file("netrc file", path, netrc)
+}
+
+fn read_cookies(path: &Path) -> Result<CookieJar, CommandError> {
+    let jar = read_text(path).and_then(|text| Ok(text.parse()?));
+    in_file("cookie file", path, jar)
+}
+
+fn read_text(path: &Path) -> Result<String, anyhow::Error> {
+    let mut text = String::new();
+    let length = File::open(path)?
+        .take(MAX_FILE_LEN + 1)
+        .read_to_string(&mut text)?;
+    if length as u64 > MAX_FILE_LEN {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
+    }
+    Ok(text)
+}
+
+fn in_file<T>(kind: &str, path: &Path, read: Result<T, anyhow::Error>) -> Result<T, CommandError> {
+    read.with_context(|| format!("read {kind} {}", stderr::path(path)))
         .map_err(|error| CommandError::new(ExitCode::LocalFile, error))
+}
+
+/// Argument of `--cookie`: as in curl, a text without an equals sign is a file.
+#[derive(Debug, Clone)]
+enum CookieOrFile {
+    Cookie(Cookie),
+    File(PathBuf),
+}
+
+impl std::str::FromStr for CookieOrFile {
+    type Err = CookieError;
+
+    fn from_str(text: &str) -> Result<Self, CookieError> {
+        if text.is_empty() || text.contains('=') {
+            text.parse().map(Self::Cookie)
+        } else {
+            Ok(Self::File(text.into()))
+        }
+    }
 }
 
 /// `Referer` header without userinfo and fragment (RFC 9110 section 10.1.3).

@@ -280,12 +280,18 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<ExitCode, CommandError>
     if !options.dry_run {
         config = options.checksums.read(config)?;
     }
+    let jar = config.credentials.jar.clone();
     let downloader =
         Downloader::new(config).map_err(|error| CommandError::new(code(&error), error))?;
     if options.dry_run {
         return runtime::block_on(plan(&downloader, items));
     }
-    download(&options, &downloader, items, log)
+    let cookie_file = options.credentials.create_cookie_file()?;
+    let ended = download(&options, &downloader, items, log);
+    if let Some(file) = cookie_file {
+        file.write(jar.to_netscape().as_bytes())?;
+    }
+    ended
 }
 
 /// Runs the downloads until the list or a signal ends them.
