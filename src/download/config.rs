@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::download::http::ClientConfig;
 use crate::download::request::credentials::Credentials;
 use crate::download::request::headers::Header;
+use crate::download::request::status::is_transient;
 use crate::download::store::checksum::ChecksumList;
 
 /// Configuration of a [`Downloader`](crate::download::Downloader).
@@ -97,6 +98,15 @@ pub struct RetryPolicy {
     /// Upper bound of the delay before the first retry. It doubles with each retry, up to one
     /// minute. Default: 1 second.
     pub base_delay: Duration,
+    /// Statuses of responses that are retried in addition to the default ones, such as 404.
+    /// Default: none.
+    pub http_statuses: Vec<u16>,
+    /// Whether all statuses from 400 on are retried. Default: `false`.
+    pub all_http_errors: bool,
+    /// Maximum time for which refused connections are retried to a server that has not responded
+    /// since the creation of the downloader: it may be starting, but more often the address is
+    /// wrong. `None` means the same as for other failures. Default: 2 seconds.
+    pub max_refused: Option<Duration>,
     /// Maximum time between the start of a download and a retry, or a request that a
     /// `Retry-After` delays. Default: unlimited, but a single delay of `Retry-After` is at most 10
     /// minutes.
@@ -106,6 +116,20 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// Maximum delay by `Retry-After` without `max_elapsed`.
     pub(crate) const DEFAULT_MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+
+    /// Returns whether the `Retry-After` of a response of this status applies to all requests to
+    /// the host: only a response that is retried delays others. 202 concerns one resource (RFC 9110
+    /// section 15.3.3).
+    pub(crate) fn delays_host(&self, status: u16) -> bool {
+        status != 202 && self.retries_status(status, true)
+    }
+
+    /// Returns whether a response of this status is retried.
+    pub(crate) fn retries_status(&self, status: u16, has_retry_after: bool) -> bool {
+        is_transient(status, has_retry_after)
+            || self.http_statuses.contains(&status)
+            || self.all_http_errors && status >= 400
+    }
 
     /// Returns the maximum delay that a server can request.
     pub(crate) fn max_retry_after(&self) -> Duration {
@@ -187,6 +211,9 @@ impl Default for RetryPolicy {
         Self {
             max_retries: 5,
             base_delay: Duration::from_secs(1),
+            http_statuses: Vec::new(),
+            all_http_errors: false,
+            max_refused: Some(Duration::from_secs(2)),
             max_elapsed: None,
         }
     }

@@ -210,7 +210,10 @@ impl Error {
         }
     }
 
-    /// Returns whether a retry of the same request may succeed.
+    /// Returns whether a retry of the same request may succeed. A [`RetryPolicy`] may name further
+    /// statuses.
+    ///
+    /// [`RetryPolicy`]: crate::download::RetryPolicy
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Http(error) => error.is_transient(),
@@ -224,6 +227,15 @@ impl Error {
             | Self::ShortRangeResponse { .. }
             | Self::TooSlow { .. }
             | Self::MediaType { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Returns whether nothing listens at the address of the server or the proxy.
+    pub(crate) fn is_refused(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_refused(),
+            Self::Redirected { source, .. } => source.is_refused(),
             _ => false,
         }
     }

@@ -1,6 +1,6 @@
 //! Per-host connection limits and back-off times.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use crate::download::config::RetryPolicy;
 use crate::download::error::Error;
 use crate::limits::semaphore::{JobSlot, Permit, Semaphore};
 
-/// Maximum number of tracked hosts. A host beyond that is contacted before its back-off is over.
+/// Maximum number of tracked hosts. A host beyond that is contacted before its back-off is over,
+/// and counts as one that has not responded.
 const MAX_HOSTS: usize = 1024;
 
 /// Longest back-off that is recorded. It only matters for the arithmetic of times.
@@ -37,6 +38,8 @@ pub(crate) struct HostLimiter {
     /// Maximum number of connections per host.
     limit: Option<NonZeroUsize>,
     semaphores: Mutex<HashMap<String, Semaphore>>,
+    /// Hosts that have responded.
+    responded: Mutex<HashSet<String>>,
 }
 
 /// Permit for one connection to a host.
@@ -109,6 +112,27 @@ impl HostLimiter {
             .entry(host_and_port(url).to_owned())
             .or_insert_with(|| Semaphore::new(limit));
         Some(semaphore.clone())
+    }
+
+    /// Records that the host of `url` has responded.
+    pub(crate) fn record_response(&self, url: &Url) {
+        let mut responded = self
+            .responded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let host = host_and_port(url);
+        if responded.len() < MAX_HOSTS && !responded.contains(host) {
+            responded.insert(host.to_owned());
+        }
+    }
+
+    /// Returns whether the host of `url` has responded.
+    pub(crate) fn has_responded(&self, url: &Url) -> bool {
+        let responded = self
+            .responded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        responded.contains(host_and_port(url))
     }
 
     /// Delays requests to the host of `url`, for at most `max_delay`. An earlier call with a later

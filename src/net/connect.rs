@@ -77,6 +77,20 @@ impl ConnectError {
             None
         }
     }
+
+    /// Returns whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Resolve(source) => source.is_transient(),
+            Self::Connect { .. } | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// Returns whether nothing listens at the address.
+    pub fn is_refused(&self) -> bool {
+        let kind = self.cause().map(io::Error::kind);
+        kind == Some(io::ErrorKind::ConnectionRefused)
+    }
 }
 
 /// Stream of bytes over TCP or a Unix socket, without TLS.

@@ -7,8 +7,10 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use nix::net::if_::if_nametoindex;
 use smol::lock::OnceCell;
+use smol::unblock;
 
 use crate::net::address::{AddressError, Endpoint, Host};
 
@@ -142,6 +144,16 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// Returns whether a later lookup may succeed: not if the name or the interface does not exist.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Name { source, .. } => source.kind() != io::ErrorKind::NotFound,
+            Self::Zone { .. } => false,
+        }
+    }
+}
+
 /// Resolves `endpoint` to socket addresses. A name is resolved off the executor.
 ///
 /// # Errors
@@ -173,16 +185,41 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveErro
         host: name.clone(),
         source,
     };
-    let found = async_net::resolve((name.as_str(), port))
-        .await
-        .map_err(failed)?;
+    let looked_up = name.clone();
+    let found = unblock(move || look_up(&looked_up)).await;
+    let mut found = found.map_err(failed)?;
     if found.is_empty() {
         return Err(failed(io::Error::new(
             io::ErrorKind::NotFound,
             "no address",
         )));
     }
+    for address in &mut found {
+        address.set_port(port);
+    }
     Ok(found)
+}
+
+/// Calls getaddrinfo(3). The error of a name that does not exist, or has no address, has the kind
+/// `NotFound`.
+fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let stream = AddrInfoHints {
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found = dns_lookup::getaddrinfo(Some(name), None, Some(stream)).map_err(|error| {
+        let is_missing = matches!(
+            error.kind(),
+            LookupErrorKind::NoName | LookupErrorKind::NoData
+        );
+        let error = io::Error::from(error);
+        if is_missing {
+            io::Error::new(io::ErrorKind::NotFound, error)
+        } else {
+            error
+        }
+    })?;
+    found.map(|found| Ok(found?.sockaddr)).collect()
 }
 
 /// Returns the index of an interface, given by name or index.

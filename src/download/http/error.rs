@@ -166,7 +166,8 @@ impl ProxyError {
 
     fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Closed | Self::TimedOut { .. } | Self::Io { .. } => true,
+            Self::Connect(source) => source.is_transient(),
+            Self::Closed | Self::TimedOut { .. } | Self::Io { .. } => true,
             Self::Refused { status } => matches!(status, 429 | 500 | 502..=504),
             Self::Socks { reply } => matches!(reply, 1 | 3..=6),
             _ => false,
@@ -271,8 +272,8 @@ impl HttpError {
     /// Returns whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_)
-            | Self::IncompleteBody { .. }
+            Self::Connect(source) => source.is_transient(),
+            Self::IncompleteBody { .. }
             | Self::TimedOut { .. }
             | Self::NoResponse { .. }
             | Self::Io { .. }
@@ -285,6 +286,18 @@ impl HttpError {
             | Self::RequestBody { .. }
             | Self::TlsSetup(_)
             | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// Returns whether nothing listens at the address of the server or the proxy.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Connect(source)
+            | Self::Proxy {
+                source: ProxyError::Connect(source),
+                ..
+            } => source.is_refused(),
+            _ => false,
         }
     }
 

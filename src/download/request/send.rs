@@ -12,7 +12,7 @@ use crate::download::http::{Response, redact_url};
 use crate::download::input::item::Source;
 use crate::download::request::headers::Header;
 use crate::download::request::redirect::RedirectChain;
-use crate::download::request::status::{delays_host, is_redirect, retry_after};
+use crate::download::request::status::{is_redirect, retry_after};
 use crate::limits::rate::{RateLimitHandle, SharedRateLimiter};
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -80,6 +80,7 @@ impl RequestContext<'_> {
                 .get(chain.url(), &fields)
                 .await
                 .map_err(|error| self.failed(Some(chain.url()), error))?;
+            hosts.record_response(chain.url());
             config
                 .credentials
                 .jar
@@ -130,7 +131,7 @@ impl RequestContext<'_> {
             .header("retry-after")
             .and_then(|value| retry_after(value, response.header("date")));
         if let Some(delay) = delay
-            && delays_host(status)
+            && self.context.config.retry.delays_host(status)
         {
             let max_delay = self.context.config.retry.max_retry_after();
             self.context.hosts.back_off(chain.url(), delay, max_delay);

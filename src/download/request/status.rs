@@ -21,13 +21,6 @@ pub(crate) fn is_transient(status: u16, has_retry_after: bool) -> bool {
     }
 }
 
-/// Returns whether `Retry-After` of a response of this status applies to all requests to the host:
-/// only a response that is retried delays others. 202 concerns one resource (RFC 9110 section
-/// 15.3.3).
-pub(crate) fn delays_host(status: u16) -> bool {
-    status != 202 && is_transient(status, true)
-}
-
 /// Parses `Retry-After` (RFC 9110 section 10.2.3): a number of seconds, or an HTTP date. A date is
 /// compared with the `Date` of the response, because the clocks may differ. Returns `None` for an
 /// invalid value, and for a date if the response has none.
@@ -73,16 +66,6 @@ mod tests {
             .filter(|status| !is_transient(*status, false))
             .collect();
         assert_eq!(added, [403, 413]);
-    }
-
-    #[test]
-    fn final_statuses_do_not_delay_a_host() {
-        for status in [202, 300, 400, 401, 404, 407, 410, 416, 501] {
-            assert!(!delays_host(status), "{status}");
-        }
-        for status in [403, 413, 423, 429, 503] {
-            assert!(delays_host(status), "{status}");
-        }
     }
 
     #[test]

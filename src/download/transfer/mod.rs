@@ -18,7 +18,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 use url::Url;
@@ -44,7 +44,7 @@ use crate::limits::timeout::timeout;
 use attempt::{Attempt, AttemptOutcome, SkipIf};
 use output::Output;
 use resume::Validators;
-use retry::{RetryDecision, RetryState};
+use retry::{RetryDecision, RetryState, is_retryable};
 use sources::Mirror;
 
 pub(crate) use output::plan;
@@ -383,7 +383,11 @@ async fn with_retries(
         let has_other_media_type = matches!(error, Error::MediaType { .. });
         let is_final = has_other_media_type && had_other_media_type;
         had_other_media_type |= has_other_media_type;
-        let is_retryable = error.is_transient() && !is_final && attempt.can_continue();
+        let max_wait = max_wait(context, &error, attempt.url(), start);
+        let is_retryable = is_retryable(&context.config.retry, &error)
+            && !is_final
+            && !max_wait.is_zero()
+            && attempt.can_continue();
         retry.record(attempt.stored_bytes());
         match retry.after_failure(is_retryable, error.retry_after(), start.elapsed()) {
             RetryDecision::GiveUp => return Err(error),
@@ -395,11 +399,23 @@ async fn with_retries(
                 });
             }
             RetryDecision::Retry(wait) => {
+                let wait = wait.min(max_wait);
                 let url = redact_url(attempt.url());
                 warn!(%url, ?wait, "retrying: {}", ErrorChain(&error));
                 attempt.pause(wait, &error).await;
             }
         }
+    }
+}
+
+/// Returns the maximum delay before a retry. It is limited for a refused connection to a server
+/// that has not responded yet, which rarely starts to listen just then.
+fn max_wait(context: &Context, error: &Error, url: &Url, start: Instant) -> Duration {
+    match context.config.retry.max_refused {
+        Some(limit) if error.is_refused() && !context.hosts.has_responded(url) => {
+            limit.saturating_sub(start.elapsed())
+        }
+        _ => Duration::MAX,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::download::request::send::range_headers;
 use crate::download::store::sink::FileSink;
 use crate::download::transfer::changes::Changes;
 use crate::download::transfer::resume::{Action, RangeRequest, ResponseMeta, Validators, classify};
-use crate::download::transfer::retry::{RetryDecision, RetryState, StoredBytes};
+use crate::download::transfer::retry::{RetryDecision, RetryState, StoredBytes, is_retryable};
 use crate::download::transfer::segment_queue::{Assignment, LateSegment, SegmentQueue};
 use crate::download::transfer::sources::SourceSet;
 use crate::error_chain::ErrorChain;
@@ -369,10 +369,10 @@ impl<'a, F: Fn(Event<'_>) + Sync> ParallelTransfer<'a, F> {
             Err(SegmentError::Failed(error)) => error,
         };
         let elapsed = request.start.elapsed();
-        let decision =
-            connection
-                .retry
-                .after_failure(error.is_transient(), error.retry_after(), elapsed);
+        let is_retryable = is_retryable(&request.context.config.retry, &error);
+        let decision = connection
+            .retry
+            .after_failure(is_retryable, error.retry_after(), elapsed);
         let cause = ErrorChain(&error).to_string();
         match decision {
             RetryDecision::Retry(wait) => {

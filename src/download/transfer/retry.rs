@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::download::config::RetryPolicy;
+use crate::download::error::Error;
 use crate::limits::backoff::Backoff;
 
 /// Maximum delay between two attempts, unless the server requests a longer one.
@@ -124,6 +125,18 @@ impl RetryState {
     }
 }
 
+/// Returns whether the policy retries a failed request.
+pub(crate) fn is_retryable(policy: &RetryPolicy, error: &Error) -> bool {
+    match error {
+        Error::Status {
+            status,
+            retry_after,
+            ..
+        } => policy.retries_status(*status, retry_after.is_some()),
+        _ => error.is_transient(),
+    }
+}
+
 fn backoff(policy: &RetryPolicy) -> Backoff {
     Backoff::new(policy.base_delay, MAX_DELAY.max(policy.base_delay))
 }
@@ -175,6 +188,54 @@ mod tests {
         assert_eq!(after(20 * SECOND), exceeded(wait, Duration::ZERO));
         let decision = state(1, None).after_failure(true, Some(Duration::MAX), SECOND);
         assert_eq!(decision, exceeded(Duration::MAX, 600 * SECOND));
+    }
+
+    #[test]
+    fn policy_adds_statuses() {
+        let is_retried = |policy: &RetryPolicy, status| {
+            let retry_after = None;
+            let url = None;
+            let error = Error::Status {
+                status,
+                url,
+                retry_after,
+            };
+            is_retryable(policy, &error)
+        };
+        let named = RetryPolicy {
+            http_statuses: vec![401, 404],
+            ..RetryPolicy::default()
+        };
+        let all = RetryPolicy {
+            all_http_errors: true,
+            ..RetryPolicy::default()
+        };
+        for (status, by_default, if_named, if_all) in [
+            (204, false, false, false),
+            (401, false, true, true),
+            (404, false, true, true),
+            (410, false, false, true),
+            (503, true, true, true),
+        ] {
+            for (policy, wanted) in [
+                (&RetryPolicy::default(), by_default),
+                (&named, if_named),
+                (&all, if_all),
+            ] {
+                assert_eq!(is_retried(policy, status), wanted, "{status} {policy:?}");
+                assert!(!wanted || policy.delays_host(status), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn final_statuses_do_not_delay_a_host() {
+        for status in [202, 300, 400, 401, 404, 407, 410, 416, 501] {
+            assert!(!RetryPolicy::default().delays_host(status), "{status}");
+        }
+        for status in [403, 413, 423, 429, 503] {
+            assert!(RetryPolicy::default().delays_host(status), "{status}");
+        }
     }
 
     fn stored(count: u64, total: Option<u64>) -> StoredBytes {

@@ -84,6 +84,99 @@ fn refused_connection_is_retried_as_configured() {
 }
 
 #[test]
+fn refused_connection_is_given_up_after_two_seconds() {
+    let port = RefusingPort::new();
+    let url = format!("http://{}/f", port.address());
+    let start = Instant::now();
+    let ran = Folder::new().myapp(["download", &url]).run().code(4);
+    // Five retries with the default delays take at least 4 s, on average 15.
+    let retries = ran.stderr.matches("retrying").count();
+    assert!((1..5).contains(&retries), "{}", ran.stderr);
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn refused_connection_of_a_known_server_is_retried() {
+    // The server responds to the first request with a truncated body and is gone afterwards.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/f", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello";
+        std::io::Write::write_all(&mut stream, head).unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).ok();
+    });
+    let folder = Folder::new();
+    let ran = fetch(&folder, &["-T", "100ms", &url]).code(4);
+    assert_eq!(ran.stderr.matches("retrying").count(), 5, "{}", ran.stderr);
+    server.join().unwrap();
+}
+
+#[test]
+fn named_statuses_are_retried() {
+    for (option, status) in [
+        ("--retry-on-http-error=401,404", 404),
+        ("--retry-on-http-error=400-403", 401),
+        ("--retry-all-errors", 410),
+    ] {
+        let folder = Folder::new();
+        let server = respond_first(2, Response::status(status));
+        fetch(&folder, &[option, &server.url("/f")]).code(0);
+        assert_eq!(server.requests().len(), 3);
+    }
+    for list in ["", "40", "399", "600", "404-", "500-400", "4xx", "+404"] {
+        let option = format!("--retry-on-http-error={list}");
+        fetch(&Folder::new(), &[&option, "http://127.0.0.1:1/"])
+            .code(2)
+            .says("not a list of statuses from 400 to 599");
+    }
+}
+
+/// Answers queries for names with `missing` with NXDOMAIN, others with SERVFAIL, and runs a command.
+const NAME_SERVER: &str = r#"
+import socket, subprocess, sys, threading
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+def answer():
+    while True:
+        query, peer = server.recvfrom(512)
+        code = 3 if b"missing" in query else 2
+        server.sendto(query[:2] + bytes([0x81, 0x80 | code]) + query[4:6] + bytes(6) + query[12:], peer)
+threading.Thread(target=answer, daemon=True).start()
+sys.exit(subprocess.run(sys.argv[1:]).returncode)
+"#;
+
+#[test]
+#[ignore = "peer: unshare, ip, python3"]
+fn only_temporary_name_errors_are_retried() {
+    for (host, retries) in [("missing.test", 0), ("busy.test", 2)] {
+        let folder = Folder::new();
+        folder.write("server.py", NAME_SERVER);
+        folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1\n");
+        let mut unshare = std::process::Command::new("unshare");
+        let network = "ip link set lo up && mount --bind resolv.conf /etc/resolv.conf \
+                       && exec python3 server.py \"$@\"";
+        unshare.args(["--user", "--map-root-user", "--net", "--mount"]);
+        unshare.args(["sh", "-c", network, "sh"]);
+        let url = format!("http://{host}/f");
+        let line = ["download", "--retry", "2", "--retry-delay", "1ms", &url];
+        let ran = folder.myapp(line).through(unshare).run();
+        let ran = ran.code(4).says(&format!("resolve {host}"));
+        assert_eq!(
+            ran.stderr.matches("retrying").count(),
+            retries,
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
 fn retry_log_line_names_url_and_cause() {
     let port = RefusingPort::new();
     let closed = port.address();

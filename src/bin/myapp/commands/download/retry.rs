@@ -1,5 +1,7 @@
 //! Transfer time limits and retries.
 
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,9 +11,16 @@ use myapp::units::{parse_duration, parse_size};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct RetryOptions {
-    /// Retries per file since its last progress; each resumes where it failed
-    #[arg(long, value_name = "N", default_value = "5")]
-    retry: u32,
+    /// Retries per file since its last progress; each resumes [default: 5]
+    // Given, it also applies to refused connections to a server that has not responded yet.
+    #[arg(long, value_name = "N")]
+    retry: Option<u32>,
+    /// HTTP statuses to retry in addition, such as 404,510-599
+    #[arg(long, value_name = "LIST")]
+    retry_on_http_error: Option<Statuses>,
+    /// Retry all HTTP statuses from 400 on
+    #[arg(long)]
+    retry_all_errors: bool,
     /// Maximum delay before the first retry; doubles up to a minute
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "1s")]
     retry_delay: Duration,
@@ -29,7 +38,39 @@ pub(super) struct RetryOptions {
     speed_time: Duration,
 }
 
+/// Ranges of HTTP statuses.
+#[derive(Debug, Clone)]
+struct Statuses(Vec<RangeInclusive<u16>>);
+
+impl FromStr for Statuses {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let status = |text: &str| {
+            let is_valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let status: u16 = text.parse().ok()?;
+            (is_valid && (400..600).contains(&status)).then_some(status)
+        };
+        let range = |item: &str| {
+            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            let range = status(first)?..=status(last)?;
+            (!range.is_empty()).then_some(range)
+        };
+        let ranges: Option<_> = text.split(',').map(range).collect();
+        ranges
+            .map(Self)
+            .ok_or("not a list of statuses from 400 to 599, such as 404,500-599")
+    }
+}
+
 impl RetryOptions {
+    fn http_statuses(&self) -> Vec<u16> {
+        let ranges = self.retry_on_http_error.iter();
+        ranges
+            .flat_map(|Statuses(all)| all.iter().cloned().flatten())
+            .collect()
+    }
+
     pub(super) fn apply(&self, config: Config) -> Config {
         Config {
             limits: Limits {
@@ -41,9 +82,15 @@ impl RetryOptions {
                 ..config.limits
             },
             retry: RetryPolicy {
-                max_retries: self.retry,
+                max_retries: self.retry.unwrap_or(config.retry.max_retries),
                 base_delay: self.retry_delay,
                 max_elapsed: self.retry_max_time,
+                http_statuses: self.http_statuses(),
+                all_http_errors: self.retry_all_errors,
+                max_refused: match self.retry {
+                    Some(_) => None,
+                    None => config.retry.max_refused,
+                },
             },
             ..config
         }
