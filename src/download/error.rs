@@ -52,6 +52,14 @@ pub enum Error {
         /// The cause.
         source: LineError,
     },
+    /// The netrc entry for the host cannot be sent.
+    #[error("netrc entry of {}", Escaped(host.as_bytes()))]
+    Netrc {
+        /// The host.
+        host: String,
+        /// The cause.
+        source: BasicAuthError,
+    },
     /// The request or the response failed.
     #[error(transparent)]
     Http(#[from] HttpError),

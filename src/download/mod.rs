@@ -67,7 +67,7 @@ pub use request::credentials::{
     Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError,
 };
 pub use request::headers::{Header, HeaderError};
-pub use request::netrc::{Netrc, NetrcError};
+pub use request::netrc::Netrc;
 pub use store::checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
 
 /// Maximum number of downloads that wait for their host with their job slot released. It bounds

@@ -176,6 +176,7 @@ impl Body {
         // Surplus bytes would be taken for the next response, so the connection is closed.
         if let (BodyState::Open(connection), Some(pool)) = (state, self.pool.take())
             && connection.buffered().is_empty()
+            && self.body_length.is_strict()
         {
             pool.put(self.key.clone(), connection);
         }

@@ -20,8 +20,9 @@ pub enum BodyLength {
 impl BodyLength {
     /// Determines the body length of a response to GET (RFC 9112 section 6.3).
     ///
-    /// `Transfer-Encoding: chunked` takes precedence over `Content-Length`. Other transfer codings
-    /// were not requested and are not supported.
+    /// `Transfer-Encoding: chunked` takes precedence over `Content-Length`; `identity` and a
+    /// repeated `chunked` are ignored. Other transfer codings were not requested and are not
+    /// supported.
     ///
     /// # Errors
     ///
@@ -30,8 +31,8 @@ impl BodyLength {
         if matches!(head.status(), 204 | 304) {
             return Ok(Self::ContentLength(0));
         }
-        if head.values("transfer-encoding").next().is_some() {
-            return is_chunked(head).map(|()| Self::Chunked(ChunkedDecoder::default()));
+        if is_chunked(head)? {
+            return Ok(Self::Chunked(ChunkedDecoder::default()));
         }
         Ok(content_length(head)?.map_or(Self::CloseDelimited, Self::ContentLength))
     }
@@ -77,6 +78,15 @@ impl BodyLength {
         }
     }
 
+    /// Returns whether the framing was as RFC 9112 requires, so that the end of the response is
+    /// certain.
+    pub fn is_strict(&self) -> bool {
+        match self {
+            Self::Chunked(chunks) => chunks.is_strict(),
+            Self::ContentLength(_) | Self::CloseDelimited => true,
+        }
+    }
+
     /// Returns whether the body has been read completely.
     pub fn is_complete(&self) -> bool {
         match self {
@@ -108,13 +118,25 @@ pub fn is_keep_alive(head: &ResponseHead) -> bool {
     } else {
         !says("close")
     };
-    open && !contradicts
+    let is_usual = matches!(
+        head.list("transfer-encoding").collect::<Vec<_>>()[..],
+        [] | [_]
+    );
+    open && !contradicts && is_usual && !head.is_repaired()
 }
 
-fn is_chunked(head: &ResponseHead) -> Result<(), ProtocolError> {
+/// Returns whether the transfer coding is chunked.
+fn is_chunked(head: &ResponseHead) -> Result<bool, ProtocolError> {
+    if head.values("transfer-encoding").next().is_none() {
+        return Ok(false);
+    }
     let codings: Vec<_> = head.list("transfer-encoding").collect();
-    if matches!(codings[..], [only] if only.eq_ignore_ascii_case(b"chunked")) {
-        return Ok(());
+    let mut others = codings
+        .iter()
+        .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if !codings.is_empty() && others.clone().all(|coding| is_chunked(coding)) {
+        return Ok(others.next().is_some());
     }
     let codings = codings.join(b", ".as_slice());
     Err(ProtocolError::TransferEncoding {
@@ -248,13 +270,15 @@ mod tests {
             "gzip",
             "gzip, chunked",
             "chunked, gzip",
-            "chunked, chunked",
+            "chunked, gzip, chunked",
+            "identity, gzip",
+            ",",
             "chunked;q=1",
         ] {
             let error =
                 BodyLength::from_head(&head("1.1 200 OK", &format!("Transfer-Encoding: {value}")));
             let wanted = ProtocolError::TransferEncoding {
-                value: value.into(),
+                value: value.trim_matches(',').into(),
             };
             assert_eq!(error, Err(wanted), "{value}");
         }
@@ -268,6 +292,24 @@ mod tests {
                 value: "a, b".into()
             })
         );
+    }
+
+    #[test]
+    fn identity_and_repeated_chunked_are_ignored() {
+        let chunked = BodyLength::Chunked(ChunkedDecoder::default());
+        for (value, length) in [
+            ("chunked, chunked", chunked.clone()),
+            ("chunked|Transfer-Encoding: Chunked", chunked.clone()),
+            ("identity, chunked", chunked),
+            ("identity", BodyLength::ContentLength(5)),
+        ] {
+            let fields = format!("Content-Length: 5|Transfer-Encoding: {value}");
+            let head = head("1.1 200 OK", &fields);
+            assert_eq!(BodyLength::from_head(&head), Ok(length), "{value}");
+            assert!(!is_keep_alive(&head), "{value}");
+        }
+        let twice = head("1.1 200 OK", "Transfer-Encoding: chunked, chunked");
+        assert!(!is_keep_alive(&twice));
     }
 
     #[test]

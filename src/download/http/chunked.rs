@@ -15,6 +15,8 @@ pub const MAX_TRAILERS_LEN: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkedDecoder {
     state: ChunkedState,
+    /// Whether all lines ended with CR LF.
+    is_strict: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl Default for ChunkedDecoder {
     fn default() -> Self {
         Self {
             state: ChunkedState::Size,
+            is_strict: true,
         }
     }
 }
@@ -46,8 +49,9 @@ impl ChunkedDecoder {
     /// rest of `bytes` is an incomplete line, to be passed again with more bytes appended. The
     /// rest is never longer than [`MAX_TRAILERS_LEN`].
     ///
-    /// Lines must end with CR LF and sizes must be hexadecimal digits: lenient parsing enables
-    /// request smuggling. Whitespace after the size is accepted because real servers send it.
+    /// Sizes must be hexadecimal digits. Whitespace after the size, and lines that end with LF
+    /// alone, are accepted because real servers send them; after the latter the body is not
+    /// [strict](Self::is_strict).
     /// Trailer fields are ignored (RFC 9110 section 6.5.1).
     ///
     /// # Errors
@@ -79,6 +83,12 @@ impl ChunkedDecoder {
         };
     }
 
+    /// Returns whether all lines ended with CR LF. Otherwise the server and a proxy may disagree
+    /// about the end of the body, and the connection must not be reused.
+    pub fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
     /// Returns whether the body and its trailers have been read completely.
     pub fn is_complete(&self) -> bool {
         self.state == ChunkedState::End
@@ -96,14 +106,16 @@ impl ChunkedDecoder {
     }
 
     fn read_size(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        let Some(line) = line(bytes, MAX_CHUNK_LINE_LEN, ProtocolError::chunk_size)? else {
+        let Some((line, length)) = line(bytes, MAX_CHUNK_LINE_LEN, ProtocolError::chunk_size)?
+        else {
             return Ok(None);
         };
+        self.is_strict &= length == line.len() + 2;
         self.state = match parse_size(line).ok_or_else(|| ProtocolError::chunk_size(line))? {
             0 => ChunkedState::Trailer(0),
             size => ChunkedState::Body(size),
         };
-        Ok(Some(line.len() + 2))
+        Ok(Some(length))
     }
 
     fn read_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
@@ -112,6 +124,11 @@ impl ChunkedDecoder {
             [b'\r', b'\n', ..] => {
                 self.state = ChunkedState::Size;
                 Ok(Some(2))
+            }
+            [b'\n', ..] => {
+                self.is_strict = false;
+                self.state = ChunkedState::Size;
+                Ok(Some(1))
             }
             _ => Err(ProtocolError::MissingChunkTerminator),
         }
@@ -122,16 +139,16 @@ impl ChunkedDecoder {
         bytes: &[u8],
         before: usize,
     ) -> Result<Option<usize>, ProtocolError> {
-        let Some(line) = line(bytes, MAX_TRAILERS_LEN - before, |_| {
+        let Some((line, length)) = line(bytes, MAX_TRAILERS_LEN - before, |_| {
             ProtocolError::Trailers
         })?
         else {
             return Ok(None);
         };
+        self.is_strict &= length == line.len() + 2;
         if line.contains(&b'\r') {
             return Err(ProtocolError::Trailers);
         }
-        let length = line.len() + 2;
         self.state = if line.is_empty() {
             ChunkedState::End
         } else {
@@ -141,19 +158,19 @@ impl ChunkedDecoder {
     }
 }
 
-/// Returns the first line without its CR LF, or `None` if it is incomplete. Fails if it does not
-/// end within `limit` bytes or ends with a bare LF.
+/// Returns the first line without its CR LF or LF, and its length with it, or `None` if it is
+/// incomplete. Fails if it does not end within `limit` bytes.
 fn line(
     bytes: &[u8],
     limit: usize,
     error: impl FnOnce(&[u8]) -> ProtocolError,
-) -> Result<Option<&[u8]>, ProtocolError> {
+) -> Result<Option<(&[u8], usize)>, ProtocolError> {
     let seen = &bytes[..bytes.len().min(limit)];
     match memchr(b'\n', seen) {
-        Some(at) => seen[..at]
-            .strip_suffix(b"\r")
-            .map(Some)
-            .ok_or_else(|| error(&seen[..at])),
+        Some(at) => {
+            let line = &seen[..at];
+            Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), at + 1)))
+        }
         None if seen.len() < limit => Ok(None),
         None => Err(error(seen)),
     }
@@ -277,14 +294,8 @@ mod tests {
             "",
             Err(size("400000000000000000")),
         );
-        reads(b"3\nabc\n0\n\n", "", Err(size("3")));
         reads(
             b"2\r\nabc\r\n0\r\n\r\n",
-            "ab",
-            Err(ProtocolError::MissingChunkTerminator),
-        );
-        reads(
-            b"2\r\nab\n0\r\n\r\n",
             "ab",
             Err(ProtocolError::MissingChunkTerminator),
         );
@@ -293,6 +304,29 @@ mod tests {
             "ab",
             Err(ProtocolError::MissingChunkTerminator),
         );
+    }
+
+    #[test]
+    fn lines_without_carriage_return_are_accepted_once() {
+        for bytes in [
+            b"3\nabc\n0\n\n".as_slice(),
+            b"3\nabc\r\n0\r\n\r\n",
+            b"3\r\nabc\n0\r\n\r\n",
+            b"3\r\nabc\r\n0\n\r\n",
+            b"3\r\nabc\r\n0\r\n\n",
+            b"3\r\nabc\r\n0\r\nT: u\n\r\n",
+        ] {
+            reads(bytes, "abc", Ok(Some(0)));
+            let mut chunks = ChunkedDecoder::default();
+            let mut rest = bytes;
+            while !chunks.is_complete() {
+                let used = chunks.advance(rest).unwrap();
+                let data = chunks.data_remaining();
+                chunks.consume_data(data);
+                rest = &rest[used + data as usize..];
+            }
+            assert!(!chunks.is_strict(), "{}", Escaped(bytes));
+        }
     }
 
     #[test]
@@ -314,7 +348,7 @@ mod tests {
             "",
             Err(ProtocolError::Trailers),
         );
-        for trailer in ["T: u\n", "T: u\r\r\n", "\r\r\n", "T: \ru\r\n"] {
+        for trailer in ["T: u\r\r\n", "\r\r\n", "T: \ru\r\n"] {
             let bytes = format!("0\r\n{trailer}\r\n");
             reads(bytes.as_bytes(), "", Err(ProtocolError::Trailers));
         }

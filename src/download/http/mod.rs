@@ -31,6 +31,7 @@ mod error;
 mod pool;
 mod proxy;
 mod read_timeout;
+mod repair;
 mod request;
 mod request_body;
 mod response;

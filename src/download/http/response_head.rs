@@ -8,7 +8,7 @@ use httparse::ParserConfig;
 use memchr::memchr_iter;
 
 use super::error::ProtocolError;
-use crate::escape::Escaped;
+use super::repair::{may_be_status_line, repair, status_line_error};
 
 /// Maximum length of a response head, in bytes.
 pub const MAX_HEAD_LEN: usize = 256 * 1024;
@@ -35,6 +35,7 @@ pub struct ResponseHead {
     minor: u8,
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    is_repaired: bool,
 }
 
 /// Byte ranges of a header's name and value in the head.
@@ -46,6 +47,10 @@ struct Field {
 
 impl ResponseHead {
     /// Parses a head that ends with its empty line, see [`find_end`].
+    ///
+    /// Malformed fields are skipped, and deviations of the status line accepted, as browsers and
+    /// curl do: a lower-case or later version, several blanks. A malformed `Content-Encoding`,
+    /// `Content-Length`, `Content-Range`, `Location` or `Transfer-Encoding` is an error.
     ///
     /// Line folding (RFC 9112 section 5.2) and control bytes other than HTAB (RFC 9110 section
     /// 5.5) are replaced by spaces, because real servers send them. In `Content-Length` and
@@ -61,16 +66,38 @@ impl ResponseHead {
         let mut bytes = raw.to_vec();
         unfold(&mut bytes);
         replace_controls(&mut bytes)?;
+        match Self::parse_strict(bytes, raw) {
+            Ok(head) => Ok(head),
+            Err((ProtocolError::StatusLine { .. } | ProtocolError::MalformedHeader, bytes)) => {
+                let repaired = repair(&bytes, raw)?;
+                let head = Self::parse_strict(repaired, raw).map_err(|(error, _)| error)?;
+                Ok(Self {
+                    is_repaired: true,
+                    ..head
+                })
+            }
+            Err((error, _)) => Err(error),
+        }
+    }
 
+    /// Parses a head without line folding and control bytes. An error contains the head; its text
+    /// is that of `raw`.
+    fn parse_strict(bytes: Vec<u8>, raw: &[u8]) -> Result<Self, (ProtocolError, Vec<u8>)> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
-        let end = ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields)
-            .map_err(|error| malformed(error, raw))?;
+        let end = ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            &bytes,
+            &mut fields,
+        );
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => return Err((malformed(error, raw), bytes)),
+        };
         // `find_end` and the parser must agree on the end, or the body would start elsewhere.
         let whole = end == httparse::Status::Complete(bytes.len());
         let (Some(status @ 100..), Some(minor), true) = (parsed.code, parsed.version, whole) else {
-            return Err(status_line(raw));
+            return Err((status_line_error(raw), bytes));
         };
         let within = |part: &[u8]| {
             let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
@@ -89,7 +116,13 @@ impl ResponseHead {
             minor,
             bytes,
             fields,
+            is_repaired: false,
         })
+    }
+
+    /// Returns whether malformed parts were skipped or replaced.
+    pub(super) fn is_repaired(&self) -> bool {
+        self.is_repaired
     }
 
     /// Returns the status code, 100 to 999.
@@ -165,14 +198,10 @@ pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
         .position(|byte| !b"\r\n".contains(byte))
         .unwrap_or(bytes.len());
     let start = &bytes[start..];
-    let known = start
-        .iter()
-        .zip(b"HTTP/1.")
-        .all(|(byte, wanted)| byte == wanted);
-    if known {
+    if may_be_status_line(start) {
         Ok(())
     } else {
-        Err(status_line(start))
+        Err(status_line_error(start))
     }
 }
 
@@ -223,24 +252,14 @@ fn malformed(error: httparse::Error, head: &[u8]) -> ProtocolError {
         httparse::Error::HeaderName | httparse::Error::HeaderValue => {
             ProtocolError::MalformedHeader
         }
-        _ => status_line(head),
-    }
-}
-
-fn status_line(head: &[u8]) -> ProtocolError {
-    let line = head
-        .split(|&byte| byte == b'\n')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii_end();
-    ProtocolError::StatusLine {
-        line: Escaped(line).to_string(),
+        _ => status_line_error(head),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::escape::Escaped;
 
     #[track_caller]
     fn parses(raw: &[u8]) -> ResponseHead {
@@ -316,22 +335,65 @@ mod tests {
     fn malformed_head_is_rejected() {
         refuses(b"SSH-2.0-x\x1b\r\n\r\n", not_http(r"SSH-2.0-x\x1b"));
         refuses(b"ICY 200 OK\r\n\r\n", not_http("ICY 200 OK"));
-        refuses(b"HTTP/2.0 200 OK\r\n\r\n", not_http("HTTP/2.0 200 OK"));
+        refuses(b"HTTP/4 200 OK\r\n\r\n", not_http("HTTP/4 200 OK"));
+        refuses(b"HTTP/1.1200 OK\r\n\r\n", not_http("HTTP/1.1200 OK"));
         refuses(b"HTTP/1.1 99 Low\r\n\r\n", not_http("HTTP/1.1 99 Low"));
         refuses(b"HTTP/1.1 099 Low\r\n\r\n", not_http("HTTP/1.1 099 Low"));
         refuses(b"HTTP/1.1 200 OK\r\nA: b\r\n", not_http("HTTP/1.1 200 OK"));
         refuses(b"\r\n\r\n", not_http(""));
+        for field in [
+            "Content-Length : 5",
+            "Content-Length[]: 5",
+            "content-length",
+            "A: b\rContent-Length: 5",
+            "Content-Range : bytes 0-1/2",
+            "Location: /a\rb",
+            "(Location): /a",
+            "Content-Encoding : gzip",
+        ] {
+            let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
+            refuses(raw.as_bytes(), ProtocolError::MalformedHeader);
+        }
+    }
+
+    #[test]
+    fn malformed_fields_are_skipped() {
         for field in [
             "A : b",
             "A",
             ": b",
             "A: b\rc",
             "\u{1}A: b",
-            "Content-Length : 5",
             "é: b",
+            "A[0]: b",
+            "A b: c",
         ] {
-            let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
-            refuses(raw.as_bytes(), ProtocolError::MalformedHeader);
+            let raw = format!("HTTP/1.1 200 OK\r\nX: 1\r\n{field}\r\nContent-Length: 5\r\n\r\n");
+            let head = parses(raw.as_bytes());
+            let names: Vec<_> = head.fields().map(|(name, _)| name).collect();
+            assert_eq!(names, ["X", "Content-Length"], "{field:?}");
+            assert!(head.is_repaired(), "{field:?}");
+        }
+        assert!(!parses(b"HTTP/1.1 200 OK\r\nX: \xff\x01\r\n\r\n").is_repaired());
+    }
+
+    #[test]
+    fn unusual_status_lines_are_accepted() {
+        for (line, is_http_10) in [
+            ("HTTP/1.1  200  OK", false),
+            ("HTTP/2 200", false),
+            ("HTTP/2.0 200 OK", false),
+            ("HTTP/3 200 OK", false),
+            ("http/1.1 200 OK", false),
+            ("Http/1.0 200 OK", true),
+        ] {
+            let head = parses(format!("{line}\r\nX: 1\r\n\r\n").as_bytes());
+            assert_eq!(
+                (head.status(), head.is_http_10()),
+                (200, is_http_10),
+                "{line}"
+            );
+            assert!(head.is_repaired(), "{line}");
         }
     }
 
@@ -342,6 +404,9 @@ mod tests {
             "\r\n",
             "H",
             "\nHTTP",
+            "hT",
+            "HTTP/2",
+            "HTTP/3 2",
             "HTTP/1.",
             "HTTP/1.1 200 OK\r\nA: b",
         ] {
@@ -351,8 +416,9 @@ mod tests {
             ("SSH-2.0-x\r\nmore", "SSH-2.0-x"),
             ("220 ready", "220 ready"),
             ("\x15\x03\x01", r"\x15\x03\x01"),
-            ("HTTP/2", "HTTP/2"),
-            ("hT", "hT"),
+            ("HTTP/4", "HTTP/4"),
+            ("HTTP/ 1", "HTTP/ 1"),
+            ("hTT1", "hTT1"),
         ] {
             assert_eq!(check_start(raw.as_bytes()), Err(not_http(line)), "{raw}");
         }

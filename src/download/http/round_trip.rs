@@ -12,7 +12,8 @@ use super::request_body::RequestBody;
 use super::response_head::{MAX_HEAD_LEN, ResponseHead, check_start, find_end};
 use crate::limits::timeout::timeout;
 
-/// Maximum number of informational responses (1xx) that are skipped.
+/// Maximum number of informational responses (1xx) that are skipped, other than 102 and 103, which
+/// a server may send while it works. Their total length is that of a head.
 const MAX_INFORMATIONAL: usize = 10;
 
 /// Time after which a body is sent although `100 Continue` was not received, as in curl. RFC 9110
@@ -124,6 +125,8 @@ struct HeadReader {
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
     informational: usize,
+    /// Total length of the informational responses.
+    informational_len: usize,
     is_continued: bool,
     has_data: bool,
 }
@@ -180,8 +183,11 @@ impl HeadReader {
                 101 => return Err(ProtocolError::UnexpectedUpgrade.into()),
                 status @ 100..200 => {
                     self.is_continued |= status == 100;
-                    self.informational += 1;
-                    if self.informational > MAX_INFORMATIONAL {
+                    self.informational += usize::from(!matches!(status, 102 | 103));
+                    self.informational_len += end;
+                    if self.informational > MAX_INFORMATIONAL
+                        || self.informational_len > MAX_HEAD_LEN
+                    {
                         return Err(ProtocolError::TooManyInformational.into());
                     }
                 }

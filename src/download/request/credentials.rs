@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::download::error::Error;
 use crate::download::http::BasicAuth;
 use crate::download::request::cookies::CookieJar;
 use crate::download::request::headers::is_value;
@@ -71,25 +72,41 @@ pub enum CookieError {
 
 impl Credentials {
     /// Returns the value of `Authorization` for `url`. A host that is not `trusted` only receives
-    /// its own netrc entry.
+    /// its own netrc entry. A user name without a password is looked up there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netrc`] if the entry for the host cannot be sent.
     pub(crate) fn authorization(
         &self,
         url: &Url,
         own: Option<&BasicAuth>,
         trusted: bool,
-    ) -> Option<String> {
-        let explicit = own
-            .map(BasicAuth::to_basic)
-            .or_else(|| Some(self.authorization.as_ref()?.value()));
-        if trusted && explicit.is_some() {
-            return explicit;
+    ) -> Result<Option<String>, Error> {
+        let failed = |source| Error::Netrc {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            source,
+        };
+        if trusted && let Some(own) = own {
+            let found = match &self.netrc {
+                Some(netrc) if own.password().is_empty() => netrc.of_url(url, Some(own.user())),
+                _ => Ok(None),
+            };
+            let login = found.map_err(failed)?;
+            return Ok(Some(login.as_ref().unwrap_or(own).to_basic()));
         }
-        let netrc = self.netrc.as_ref()?;
-        let host = url.host_str()?.trim_matches(['[', ']']);
-        let found = netrc.of_machine(host);
-        found
-            .or_else(|| if trusted { netrc.of_default() } else { None })
-            .map(BasicAuth::to_basic)
+        if trusted && let Some(authorization) = &self.authorization {
+            return Ok(Some(authorization.value()));
+        }
+        let Some(netrc) = &self.netrc else {
+            return Ok(None);
+        };
+        let found = match netrc.of_url(url, None) {
+            Ok(None) if trusted => netrc.of_default(),
+            found => found,
+        };
+        let login = found.map_err(failed)?;
+        Ok(login.as_ref().map(BasicAuth::to_basic))
     }
 
     /// Returns the value of `Cookie`.
@@ -183,10 +200,26 @@ mod tests {
         ] {
             let url = format!("http://{host}:1/").parse().unwrap();
             let found = credentials(given).authorization(&url, own, trusted);
-            assert_eq!(found, wanted, "{host} {trusted}");
+            assert_eq!(found.unwrap(), wanted, "{host} {trusted}");
         }
         let url = "http://a/".parse().unwrap();
-        assert_eq!(Credentials::default().authorization(&url, None, true), None);
+        let none = Credentials::default().authorization(&url, None, true);
+        assert_eq!(none.unwrap(), None);
+    }
+
+    #[test]
+    fn password_of_a_user_in_the_url_is_looked_up() {
+        let netrc = "machine a login x password y machine a login u password p";
+        let all = Credentials {
+            netrc: netrc.parse().ok(),
+            ..Credentials::default()
+        };
+        let url = "http://a/".parse().unwrap();
+        for (own, wanted) in [("u:", "u:p"), ("u:q", "u:q"), ("z:", "z:")] {
+            let own = own.parse().unwrap();
+            let found = all.authorization(&url, Some(&own), true);
+            assert_eq!(found.unwrap(), basic(wanted));
+        }
     }
 
     #[test]
@@ -197,7 +230,10 @@ mod tests {
             ..Credentials::default()
         };
         let url = "http://[::1]:8080/".parse().unwrap();
-        assert_eq!(found.authorization(&url, None, false), basic("a:b"));
+        assert_eq!(
+            found.authorization(&url, None, false).unwrap(),
+            basic("a:b")
+        );
     }
 
     #[test]

@@ -1,45 +1,121 @@
 //! Parser of netrc files, compatible with curl.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::download::http::BasicAuth;
+use url::Url;
+
+use crate::download::http::{BasicAuth, BasicAuthError};
 
 /// Entries of a netrc file. `Debug` prints only their number.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// The file may contain entries of many programs and hosts. Therefore no file is invalid: unknown
+/// words are skipped, and only the entry that a request needs is checked.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Netrc(Vec<Entry>);
 
-/// Syntax error in a netrc file. It contains only the line number, because words may be
-/// passwords.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}")]
-pub struct NetrcError {
-    line: usize,
-    problem: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Entry {
-    /// Host name; `None` for `default`.
+    /// Host name, with a port if the entry applies to that port only; `None` for `default`.
     machine: Option<String>,
-    login: BasicAuth,
+    user: String,
+    password: String,
 }
 
 impl Netrc {
-    /// Returns the credentials of the first entry for `host`, ignoring case.
-    pub(crate) fn of_machine(&self, host: &str) -> Option<&BasicAuth> {
-        self.find(|machine| machine.is_some_and(|machine| machine.eq_ignore_ascii_case(host)))
+    /// Parses a file in UTF-8, with or without a byte order mark, or else in ISO-8859-1.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::from_text(text),
+            Err(_) => Self::from_text(&bytes.iter().copied().map(char::from).collect::<String>()),
+        }
+    }
+
+    /// Parses `machine NAME` or `default`, followed by `login`, `password` and `account` with a
+    /// value each, separated by whitespace; the words may be in upper case. A value may be quoted
+    /// with `"…"`, where `\` escapes the next character. `#` before a word starts a comment.
+    /// Macros (`macdef`) are skipped.
+    fn from_text(text: &str) -> Self {
+        let mut words = Words {
+            lines: text.trim_start_matches('\u{feff}').lines(),
+            rest: "",
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(word) = words.keyword() {
+            let word = word.to_ascii_lowercase();
+            match word.as_str() {
+                "machine" => entries.push(Entry {
+                    machine: Some(words.value()),
+                    ..Entry::default()
+                }),
+                "default" => entries.push(Entry::default()),
+                "macdef" => words.skip_macro(),
+                "login" | "password" | "account" => {
+                    let value = words.value();
+                    match (word.as_str(), entries.last_mut()) {
+                        ("login", Some(entry)) => entry.user = value,
+                        ("password", Some(entry)) => entry.password = value,
+                        // `account` is only used by FTP.
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        Self(entries)
+    }
+
+    /// Returns the credentials of the first entry for the host of `url`, ignoring case, and for
+    /// its port if the entry has one. If `user` is given, the entry must have that login.
+    ///
+    /// # Errors
+    ///
+    /// [`BasicAuthError`] if they cannot be sent.
+    pub(crate) fn of_url(
+        &self,
+        url: &Url,
+        user: Option<&str>,
+    ) -> Result<Option<BasicAuth>, BasicAuthError> {
+        self.find(|entry| {
+            let machine = entry.machine.as_deref();
+            machine.is_some_and(|machine| is_host_of(machine, url))
+                && user.is_none_or(|user| user == entry.user)
+        })
     }
 
     /// Returns the credentials of the `default` entry.
-    pub(crate) fn of_default(&self) -> Option<&BasicAuth> {
-        self.find(|machine| machine.is_none())
+    ///
+    /// # Errors
+    ///
+    /// [`BasicAuthError`] if they cannot be sent.
+    pub(crate) fn of_default(&self) -> Result<Option<BasicAuth>, BasicAuthError> {
+        self.find(|entry| entry.machine.is_none())
     }
 
-    fn find(&self, wanted: impl Fn(Option<&str>) -> bool) -> Option<&BasicAuth> {
-        let found = self.0.iter().find(|entry| wanted(entry.machine.as_deref()));
-        found.map(|entry| &entry.login)
+    fn find(
+        &self,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<BasicAuth>, BasicAuthError> {
+        let found = self.0.iter().find(|entry| is_wanted(entry));
+        found
+            .map(|entry| BasicAuth::new(&entry.user, &entry.password))
+            .transpose()
     }
+}
+
+/// Returns whether `HOST` or `HOST:PORT` is that of `url`. IPv6 addresses have brackets only with a
+/// port.
+fn is_host_of(machine: &str, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let is_host = |name: &str| {
+        name.eq_ignore_ascii_case(host) || name.eq_ignore_ascii_case(host.trim_matches(['[', ']']))
+    };
+    let with_port = machine.rsplit_once(':').and_then(|(name, port)| {
+        let port: u16 = port.parse().ok()?;
+        Some(is_host(name) && url.port_or_known_default() == Some(port))
+    });
+    is_host(machine) || with_port == Some(true)
 }
 
 impl fmt::Debug for Netrc {
@@ -49,89 +125,16 @@ impl fmt::Debug for Netrc {
 }
 
 impl FromStr for Netrc {
-    type Err = NetrcError;
+    type Err = Infallible;
 
-    /// Parses `machine NAME` or `default`, followed by `login`, `password` and `account` with a
-    /// value each, separated by whitespace. A value may be quoted with `"…"`, where `\` escapes
-    /// the next character. `#` before a word starts a comment. Macros (`macdef`) are skipped.
-    fn from_str(text: &str) -> Result<Self, NetrcError> {
-        let mut words = Words {
-            lines: text.lines(),
-            rest: "",
-            line: 0,
-        };
-        let mut entries = Vec::new();
-        let mut open: Option<Draft> = None;
-        while let Some(word) = words.keyword() {
-            match word {
-                "machine" => {
-                    let machine = Some(words.value()?);
-                    entries.extend(close(open.replace(Draft::new(machine)), &words)?);
-                }
-                "default" => entries.extend(close(open.replace(Draft::new(None)), &words)?),
-                "macdef" => words.skip_macro(),
-                "login" | "password" | "account" => {
-                    let value = words.value()?;
-                    let draft = open
-                        .as_mut()
-                        .ok_or_else(|| words.error("no machine before this word"))?;
-                    draft.set(word, value);
-                }
-                _ => return Err(words.error("unknown keyword")),
-            }
-        }
-        entries.extend(close(open, &words)?);
-        Ok(Self(entries))
-    }
-}
-
-/// Incomplete entry.
-#[derive(Default)]
-struct Draft {
-    machine: Option<String>,
-    user: String,
-    password: String,
-}
-
-impl Draft {
-    fn new(machine: Option<String>) -> Self {
-        Self {
-            machine,
-            ..Self::default()
-        }
-    }
-
-    fn set(&mut self, word: &str, value: String) {
-        match word {
-            "login" => self.user = value,
-            "password" => self.password = value,
-            // `account` is only used by FTP.
-            _ => {}
-        }
-    }
-}
-
-fn close(draft: Option<Draft>, words: &Words<'_>) -> Result<Option<Entry>, NetrcError> {
-    let Some(Draft {
-        machine,
-        user,
-        password,
-    }) = draft
-    else {
-        return Ok(None);
-    };
-    match BasicAuth::new(&user, &password) {
-        Ok(login) => Ok(Some(Entry { machine, login })),
-        Err(_) => {
-            Err(words.error("the previous entry has a login or password that HTTP cannot send"))
-        }
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from_text(text))
     }
 }
 
 struct Words<'a> {
     lines: std::str::Lines<'a>,
     rest: &'a str,
-    line: usize,
 }
 
 impl<'a> Words<'a> {
@@ -143,7 +146,6 @@ impl<'a> Words<'a> {
                 return Some(self.rest);
             }
             self.rest = self.lines.next()?;
-            self.line += 1;
         }
     }
 
@@ -164,46 +166,37 @@ impl<'a> Words<'a> {
         word
     }
 
-    fn value(&mut self) -> Result<String, NetrcError> {
+    /// Returns the next value; empty at the end of the file.
+    fn value(&mut self) -> String {
         match self.start() {
-            None => Err(self.error("missing value")),
+            None => String::new(),
             Some(start) if start.starts_with('"') => self.quoted(),
-            Some(_) => Ok(self.plain().to_owned()),
+            Some(_) => self.plain().to_owned(),
         }
     }
 
-    fn quoted(&mut self) -> Result<String, NetrcError> {
+    /// Returns a quoted value. Without its end it is the rest of the line.
+    fn quoted(&mut self) -> String {
         let mut value = String::new();
         let mut chars = self.rest.char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
             match c {
                 '"' => {
                     self.rest = &self.rest[at + 1..];
-                    return Ok(value);
+                    return value;
                 }
                 '\\' => value.extend(chars.next().map(|(_, plain)| plain)),
                 c => value.push(c),
             }
         }
-        Err(self.error("unclosed quotation mark"))
+        self.rest = "";
+        value
     }
 
     /// Skips a macro, which ends with an empty line.
     fn skip_macro(&mut self) {
         self.rest = "";
-        for line in self.lines.by_ref() {
-            self.line += 1;
-            if line.is_empty() {
-                break;
-            }
-        }
-    }
-
-    fn error(&self, problem: &'static str) -> NetrcError {
-        NetrcError {
-            line: self.line,
-            problem,
-        }
+        self.lines.by_ref().find(|line| line.is_empty());
     }
 }
 
@@ -215,12 +208,17 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn of_machine(netrc: &Netrc, host: &str) -> Option<BasicAuth> {
+        let url = format!("http://{host}/").parse().unwrap();
+        netrc.of_url(&url, None).unwrap()
+    }
+
     #[track_caller]
     fn finds(text: &str, host: &str, wanted: &str) {
-        let netrc: Netrc = text.parse().unwrap();
+        let netrc = Netrc::from_text(text);
         assert_eq!(
-            netrc.of_machine(host),
-            Some(&login(wanted)),
+            of_machine(&netrc, host),
+            Some(login(wanted)),
             "{host} in {text:?}"
         );
     }
@@ -234,42 +232,72 @@ mod tests {
         finds(text, "a", "b:c");
         finds(text, "a.b", "d \" e:#1");
         finds(text, "E", ":f");
-        let netrc: Netrc = text.parse().unwrap();
-        assert_eq!(netrc.of_machine("bad"), None);
-        assert_eq!(netrc.of_default(), Some(&login("g:h")));
+        let netrc = Netrc::from_text(text);
+        assert_eq!(of_machine(&netrc, "bad"), None);
+        assert_eq!(netrc.of_default(), Ok(Some(login("g:h"))));
         assert_eq!(format!("{netrc:?}"), "Netrc(5 entries)");
     }
 
     #[test]
+    fn entry_with_a_port_applies_to_that_port() {
+        let text = "machine a:8080 login b password c machine a login d password e\n\
+                    machine ::1 login f password g machine [::1]:8 login h password i";
+        finds(text, "a:8080", "b:c");
+        finds(text, "a:8081", "d:e");
+        finds(text, "a", "d:e");
+        finds(text, "[::1]:9", "f:g");
+        finds("machine a:80 login b password c", "a", "b:c");
+        finds("machine [::1]:8 login h password i", "[::1]:8", "h:i");
+        let netrc = Netrc::from_text("machine a:8080 login b password c");
+        assert_eq!(of_machine(&netrc, "a"), None);
+    }
+
+    #[test]
+    fn entry_is_selected_by_its_login() {
+        let netrc = Netrc::from_text("machine a login b password c machine a login d password e");
+        let url: Url = "http://a/".parse().unwrap();
+        assert_eq!(netrc.of_url(&url, Some("d")), Ok(Some(login("d:e"))));
+        assert_eq!(netrc.of_url(&url, Some("x")), Ok(None));
+    }
+
+    #[test]
     fn file_without_entries_is_empty() {
-        for text in ["", "\n \n# only a comment", "macdef x\ny"] {
-            let netrc: Netrc = text.parse().unwrap();
-            assert_eq!(
-                (netrc.of_machine("a"), netrc.of_default()),
-                (None, None),
-                "{text:?}"
-            );
+        for text in [
+            "",
+            "\n \n# only a comment",
+            "macdef x\ny",
+            "login a",
+            "word",
+        ] {
+            let netrc = Netrc::from_text(text);
+            assert_eq!(netrc, Netrc::default(), "{text:?}");
         }
     }
 
     #[test]
-    fn syntax_error_has_a_line_and_no_secret() {
-        for (text, wanted) in [
-            ("login a", "line 1: no machine before this word"),
-            ("machine a\n\nsecret", "line 3: unknown keyword"),
-            ("machine a login", "line 1: missing value"),
-            (
-                "machine a password \"secret\n",
-                "line 1: unclosed quotation mark",
-            ),
-            (
-                "machine a login b:c\n",
-                "line 1: the previous entry has a login or password that",
-            ),
+    fn other_words_and_encodings_are_accepted() {
+        let good = "machine a login b password c";
+        for text in [
+            "\u{feff}machine a login b password c",
+            "MACHINE a Login b PASSWORD c",
+            "machine x method y machine a login b port 5 password c",
+            "login z machine a login b password \"c\nmachine d",
+            "protocol https\nmachine a\nsecret\nlogin b\npassword c\n",
         ] {
-            let error = text.parse::<Netrc>().unwrap_err().to_string();
-            assert!(error.starts_with(wanted), "{text:?}: {error}");
+            finds(text, "a", "b:c");
         }
+        let latin = Netrc::from_bytes(b"machine a login b password \xe9");
+        assert_eq!(of_machine(&latin, "a"), Some(login("b:é")));
+        let cut = Netrc::from_bytes(format!("{good} machine d login").as_bytes());
+        assert_eq!(of_machine(&cut, "d"), Some(login(":")));
+    }
+
+    #[test]
+    fn only_the_needed_entry_is_checked() {
+        let netrc = Netrc::from_text("machine a login b:c\nmachine d login e password f");
+        assert_eq!(of_machine(&netrc, "d"), Some(login("e:f")));
+        let error = netrc.of_url(&"http://a/".parse().unwrap(), None);
+        assert_eq!(error, Err(BasicAuthError::ColonInUser));
     }
 
     #[test]
@@ -301,15 +329,13 @@ mod tests {
                 text += if number % 2 == 0 { " account x" } else { "" };
                 entries.push((machine, BasicAuth::new(&user.0, &password.0).unwrap()));
             }
-            let netrc: Netrc = text
-                .parse()
-                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let netrc = Netrc::from_text(&text);
             for host in ["h0", "h1", "H2"] {
                 let first = entries
                     .iter()
                     .find(|(machine, _)| machine.eq_ignore_ascii_case(host));
-                let wanted = first.map(|(_, login)| login);
-                assert_eq!(netrc.of_machine(host), wanted, "seed {seed}: {text:?}");
+                let wanted = first.map(|(_, login)| login.clone());
+                assert_eq!(of_machine(&netrc, host), wanted, "seed {seed}: {text:?}");
             }
         }
     }

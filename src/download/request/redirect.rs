@@ -28,7 +28,11 @@ pub(crate) struct RedirectChain {
 
 impl RedirectChain {
     /// Creates the state for the first URL. `own` are the header fields of this item.
-    pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netrc`] if the netrc entry for the host cannot be sent.
+    pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Result<Self, Error> {
         let Source { url, login } = source;
         let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
         let common = config
@@ -45,8 +49,8 @@ impl RedirectChain {
             headers: Vec::new(),
             permit: None,
         };
-        route.headers = route.fields(config);
-        route
+        route.headers = route.fields(config)?;
+        Ok(route)
     }
 
     /// Returns the URL of the next request.
@@ -83,12 +87,12 @@ impl RedirectChain {
         self.permit = None;
         self.url = next;
         self.hops += 1;
-        self.headers = self.fields(config);
+        self.headers = self.fields(config)?;
         Ok(())
     }
 
     /// Returns the header fields for the current origin.
-    fn fields(&self, config: &Config) -> Vec<(String, String)> {
+    fn fields(&self, config: &Config) -> Result<Vec<(String, String)>, Error> {
         let trusted = !self.left_origin || config.credentials.scope == Scope::EveryOrigin;
         // `Host` is only valid for the first host.
         let fits = |name: &str| {
@@ -99,7 +103,7 @@ impl RedirectChain {
         let mut fields: Vec<_> = given
             .map(|header| (header.name().to_owned(), header.value().to_owned()))
             .collect();
-        let cookies = || {
+        if !has_field(&fields, "Cookie") {
             let given = if trusted {
                 config.credentials.cookie()
             } else {
@@ -107,16 +111,18 @@ impl RedirectChain {
             };
             let set = config.credentials.jar.field(&self.url);
             let all: Vec<_> = given.into_iter().chain(set).collect();
-            (!all.is_empty()).then(|| all.join("; "))
-        };
-        add(&mut fields, "Cookie", cookies);
-        let proof = || {
-            config
+            if !all.is_empty() {
+                fields.push(("Cookie".to_owned(), all.join("; ")));
+            }
+        }
+        if !has_field(&fields, "Authorization") {
+            let login = self.login.as_ref();
+            let value = config
                 .credentials
-                .authorization(&self.url, self.login.as_ref(), trusted)
-        };
-        add(&mut fields, "Authorization", proof);
-        fields
+                .authorization(&self.url, login, trusted)?;
+            fields.extend(value.map(|value| ("Authorization".to_owned(), value)));
+        }
+        Ok(fields)
     }
 
     fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
@@ -148,14 +154,10 @@ impl RedirectChain {
     }
 }
 
-/// Adds a field if none of that name is present.
-fn add(fields: &mut Vec<(String, String)>, name: &str, value: impl FnOnce() -> Option<String>) {
-    if !fields
+fn has_field(fields: &[(String, String)], name: &str) -> bool {
+    fields
         .iter()
         .any(|(given, _)| given.eq_ignore_ascii_case(name))
-    {
-        fields.extend(value().map(|value| (name.to_owned(), value)));
-    }
 }
 
 #[cfg(test)]
@@ -184,7 +186,7 @@ mod tests {
     }
 
     fn route(url: &str) -> RedirectChain {
-        RedirectChain::new(source(url), &[], &config())
+        RedirectChain::new(source(url), &[], &config()).unwrap()
     }
 
     fn names(route: &RedirectChain) -> Vec<&str> {
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn item_header_replaces_global_header() {
         let own = ["accept: x", "Cookie: y", "X-Own: z"].map(|header| header.parse().unwrap());
-        let mut route = RedirectChain::new(source("http://a/"), &own, &config());
+        let mut route = RedirectChain::new(source("http://a/"), &own, &config()).unwrap();
         assert_eq!(
             names(&route),
             [
@@ -349,7 +351,8 @@ mod tests {
             },
             &[],
             &config,
-        );
+        )
+        .unwrap();
         let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
         assert_eq!(route.headers(), all);
         route.follow(Some(b"http://b/"), &config).unwrap();
@@ -357,7 +360,7 @@ mod tests {
         route.follow(Some(b"http://c/"), &config).unwrap();
         assert!(route.headers().is_empty());
 
-        let route = RedirectChain::new(source("http://a/"), &[], &config);
+        let route = RedirectChain::new(source("http://a/"), &[], &config).unwrap();
         assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));
     }
 }

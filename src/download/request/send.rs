@@ -65,7 +65,7 @@ impl RequestContext<'_> {
             hosts,
             ..
         } = self.context;
-        let mut chain = RedirectChain::new(self.source.clone(), self.headers, config);
+        let mut chain = RedirectChain::new(self.source.clone(), self.headers, config)?;
         loop {
             // Further connections of a file already have their permits.
             match self.slot {

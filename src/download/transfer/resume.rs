@@ -242,7 +242,8 @@ pub(crate) fn classify(
 ) -> Action {
     let (RangeRequest::From { offset, if_range }, Some(validators)) = (request, validators) else {
         return match response.status {
-            // An unrequested 206 would be mistaken for the complete file.
+            // Any other unrequested 206 would be mistaken for the complete file.
+            206 if covers_file(response) => Action::Replace { changed: false },
             202 | 204..=206 => Action::Reject,
             200..300 => Action::Replace { changed: false },
             _ => Action::Reject,
@@ -259,6 +260,15 @@ pub(crate) fn classify(
         416 => classify_unsatisfiable(validators, have, response),
         _ => Action::Reject,
     }
+}
+
+/// Returns whether a 206 response has all bytes of the file, as some servers answer a request
+/// without a range.
+fn covers_file(response: &ResponseMeta) -> bool {
+    let Some(ContentRange::Part { first, last, total }) = response.range else {
+        return false;
+    };
+    first == 0 && total == last.checked_add(1) && response.length == total
 }
 
 /// Checks a 206 response. Returns the number of bytes in its body, and the length of the file.
@@ -617,6 +627,24 @@ mod tests {
                 action,
                 "{fields:?}"
             );
+        }
+    }
+
+    #[test]
+    fn full_request_accepts_a_206_of_all_bytes() {
+        for (range, length, is_accepted) in [
+            ("bytes 0-9/10", "10", true),
+            ("bytes 0-9/10", "9", false),
+            ("bytes 0-8/10", "9", false),
+            ("bytes 1-9/10", "9", false),
+            ("bytes 0-9/*", "10", false),
+            ("bytes */10", "10", false),
+        ] {
+            let fields = [("content-range", range), ("content-length", length)];
+            let action = classify(None, 0, &RangeRequest::Full, &response(206, &fields));
+            let begin = Action::Replace { changed: false };
+            let wanted = if is_accepted { begin } else { Action::Reject };
+            assert_eq!(action, wanted, "{range} {length}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! Body framing, complete and truncated bodies, malformed responses.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use super::*;
+use crate::harness::raw_peer::Peer;
 
 #[test]
 fn files_of_any_size_are_saved_completely() {
@@ -94,4 +97,56 @@ fn malformed_responses_are_refused() {
     ] {
         assert_fails(response, &[], 7, says);
     }
+}
+
+/// Starts a server that sends these bytes to each request.
+fn raw_server(response: &'static [u8]) -> Peer {
+    Peer::start(move |mut stream| {
+        for line in BufReader::new(stream).lines() {
+            if line?.is_empty() {
+                stream.write_all(response)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn unusual_responses_are_accepted_without_reusing_the_connection() {
+    for response in [
+        b"HTTP/2 200\r\nContent-Length: 4\r\n\r\ngood".as_slice(),
+        b"http/1.1  200  OK\r\nContent-Length: 4\r\n\r\ngood",
+        b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 4\r\n\r\ngood",
+        b"HTTP/1.1 200 OK\r\nX[\xc3\xa9]: y\rz\r\nContent-Length: 4\r\n\r\ngood",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\ngood\n0\n\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 4\r\n\r\ngood",
+    ] {
+        let folder = Folder::new();
+        let peer = raw_server(response);
+        let urls = ["f", "g"].map(|name| format!("http://{}/{name}", peer.address()));
+        fetch(&folder, ["-j1", &urls[0], &urls[1]]).code(0);
+        assert_eq!(folder.read("f"), b"good", "{}", response.escape_ascii());
+        assert_eq!(folder.read("g"), b"good", "{}", response.escape_ascii());
+        assert_eq!(peer.connections(), 2, "{}", response.escape_ascii());
+    }
+}
+
+#[test]
+fn partial_response_with_all_bytes_is_saved() {
+    let whole = Response::part(b"good", 0, 4);
+    assert_saved(whole, b"good");
+    assert_fails(Response::part(b"good", 0, 3), &[], 7, "206");
+}
+
+#[test]
+fn many_processing_responses_are_skipped() {
+    let bytes = [
+        b"HTTP/1.1 102 Processing\r\n\r\n".repeat(50),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood".to_vec(),
+    ];
+    let peer = raw_server(bytes.concat().leak());
+    let folder = Folder::new();
+    fetch(&folder, [&format!("http://{}/f", peer.address())]).code(0);
+    assert_eq!(folder.read("f"), b"good");
 }

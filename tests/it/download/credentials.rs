@@ -154,9 +154,27 @@ fn unauthorized_response_hints_at_credential_options() {
 }
 
 #[test]
+fn password_of_a_user_in_the_url_comes_from_netrc() {
+    let folder = Folder::new();
+    let server = requiring(BASIC);
+    let host = server.url("/f").replace("http://", "");
+    let port = host.split(['/', ':']).nth(1).unwrap();
+    folder.write(
+        "netrc",
+        format!(
+            "\u{feff}proto x\nmachine 127.0.0.1 login other password one\nmachine other login a:b\n\
+                 MACHINE 127.0.0.1:{port} LOGIN user PASSWORD secret\n"
+        ),
+    );
+    let url = format!("http://user@{host}");
+    fetch(&folder, &["--netrc-file", "netrc"], &url).code(0);
+    fetch(&folder, &["--netrc-file", "netrc"], &server.url("/f")).code(6);
+}
+
+#[test]
 fn usage_errors_do_not_reveal_secrets() {
     let folder = Folder::new();
-    folder.write("bad", "machine h login a\nsecret");
+    folder.write("bad", "machine 127.0.0.1 login a:b password secret");
     for (line, code, says) in [
         (
             &["-u", "secret"][..],
@@ -191,8 +209,8 @@ fn usage_errors_do_not_reveal_secrets() {
         ),
         (
             &["--netrc-file", "bad"],
-            3,
-            "netrc file bad: line 2: unknown keyword",
+            6,
+            "netrc entry of 127.0.0.1: colon in user name",
         ),
         (
             &["--netrc-file", "none"],

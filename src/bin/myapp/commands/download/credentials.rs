@@ -130,24 +130,24 @@ impl CredentialOptions {
 }
 
 fn read_netrc(path: &Path) -> Result<Netrc, CommandError> {
-    let netrc = read_text(path).and_then(|text| Ok(text.parse()?));
+    let netrc = read_file(path).map(|bytes| Netrc::from_bytes(&bytes));
     in_file("netrc file", path, netrc)
 }
 
 fn read_cookies(path: &Path) -> Result<CookieJar, CommandError> {
-    let jar = read_text(path).and_then(|text| Ok(text.parse()?));
+    let jar = read_file(path).and_then(|bytes| Ok(str::from_utf8(&bytes)?.parse()?));
     in_file("cookie file", path, jar)
 }
 
-fn read_text(path: &Path) -> Result<String, anyhow::Error> {
-    let mut text = String::new();
+fn read_file(path: &Path) -> Result<Vec<u8>, anyhow::Error> {
+    let mut bytes = Vec::new();
     let length = File::open(path)?
         .take(MAX_FILE_LEN + 1)
-        .read_to_string(&mut text)?;
+        .read_to_end(&mut bytes)?;
     if length as u64 > MAX_FILE_LEN {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 fn in_file<T>(kind: &str, path: &Path, read: Result<T, anyhow::Error>) -> Result<T, CommandError> {

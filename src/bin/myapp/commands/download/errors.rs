@@ -87,7 +87,8 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         | DownloadError::File { .. }
         | DownloadError::WriteOutput { .. } => ExitCode::LocalFile,
         DownloadError::Http(error) => http_code(error),
-        DownloadError::Status {
+        DownloadError::Netrc { .. }
+        | DownloadError::Status {
             status: 401 | 407, ..
         } => ExitCode::Credentials,
         DownloadError::Status { .. }
