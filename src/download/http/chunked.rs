@@ -17,6 +17,8 @@ pub struct ChunkedDecoder {
     state: ChunkedState,
     /// Whether all lines ended with CR LF.
     is_strict: bool,
+    /// Whether the last size line ended with CR LF.
+    has_cr: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Default for ChunkedDecoder {
         Self {
             state: ChunkedState::Size,
             is_strict: true,
+            has_cr: true,
         }
     }
 }
@@ -51,7 +54,7 @@ impl ChunkedDecoder {
     ///
     /// Sizes must be hexadecimal digits. Whitespace after the size, and lines that end with LF
     /// alone, are accepted because real servers send them; after the latter the body is not
-    /// [strict](Self::is_strict).
+    /// [strict](Self::is_strict). The line end after chunk data must be that of its size line.
     /// Trailer fields are ignored (RFC 9110 section 6.5.1).
     ///
     /// # Errors
@@ -110,7 +113,8 @@ impl ChunkedDecoder {
         else {
             return Ok(None);
         };
-        self.is_strict &= length == line.len() + 2;
+        self.has_cr = length == line.len() + 2;
+        self.is_strict &= self.has_cr;
         self.state = match parse_size(line).ok_or_else(|| ProtocolError::chunk_size(line))? {
             0 => ChunkedState::Trailer(0),
             size => ChunkedState::Body(size),
@@ -125,8 +129,8 @@ impl ChunkedDecoder {
                 self.state = ChunkedState::Size;
                 Ok(Some(2))
             }
-            [b'\n', ..] => {
-                self.is_strict = false;
+            // After a size line with CR, this is the rest of a chunk that is one byte too short.
+            [b'\n', ..] if !self.has_cr => {
                 self.state = ChunkedState::Size;
                 Ok(Some(1))
             }
@@ -300,6 +304,11 @@ mod tests {
             Err(ProtocolError::MissingChunkTerminator),
         );
         reads(
+            b"2\r\nab\n0\r\n\r\n",
+            "ab",
+            Err(ProtocolError::MissingChunkTerminator),
+        );
+        reads(
             b"2\r\nab\r\r0\r\n\r\n",
             "ab",
             Err(ProtocolError::MissingChunkTerminator),
@@ -311,7 +320,6 @@ mod tests {
         for bytes in [
             b"3\nabc\n0\n\n".as_slice(),
             b"3\nabc\r\n0\r\n\r\n",
-            b"3\r\nabc\n0\r\n\r\n",
             b"3\r\nabc\r\n0\n\r\n",
             b"3\r\nabc\r\n0\r\n\n",
             b"3\r\nabc\r\n0\r\nT: u\n\r\n",
