@@ -3,10 +3,13 @@
 mod accounting;
 mod bind;
 mod load;
+mod lossy;
 mod ping;
 mod raw;
 mod report;
+mod soak;
 mod tls;
+mod truth;
 mod udp;
 
 use std::fs;
