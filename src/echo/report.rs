@@ -103,7 +103,7 @@ pub struct LoadReport {
     /// Share of their time in which the sending threads were busy, from 0 to 1.
     pub sender_cpu: f64,
     /// Whether the sending threads slept while they waited.
-    pub(crate) sender_slept: bool,
+    pub sender_slept: bool,
     pub(crate) last_reply: Option<Instant>,
     /// Messages not sent when their connection was done.
     pub(crate) leftovers: Vec<Unsent>,
@@ -176,12 +176,26 @@ impl LoadReport {
         self.ended = self.ended.max(other.ended);
     }
 
-    /// Records messages that were due until the run ended at `stop`, and were not sent.
+    /// Adds the report of another run, such as that of another machine. The time of the
+    /// measurement is then from the first start to the last end, and `sender_cpu` is that of the
+    /// busiest run.
+    pub fn merge_run(&mut self, other: Self) {
+        let ends = [&*self, &other].map(|report| report.timeline.start() + report.elapsed);
+        let sender_cpu = self.sender_cpu.max(other.sender_cpu);
+        self.sender_slept |= other.sender_slept;
+        self.merge(other);
+        self.elapsed = ends[0].max(ends[1]).saturating_sub(self.timeline.start());
+        self.sender_cpu = sender_cpu;
+    }
+
+    /// Records messages that were due until the run ended at `stop`, and were not sent. Adds their
+    /// response times to `times`.
     pub(crate) fn record_unsent(
         &mut self,
         measured_from: Instant,
         due: DueMessages,
         stop: Instant,
+        times: &mut LatencyHistogram,
     ) {
         let DueMessages {
             first,
@@ -191,7 +205,7 @@ impl LoadReport {
         self.unsent += count;
         let others = Duration::from_secs_f64((count - 1) as f64 * interval / 1e9);
         let shortest = stop.saturating_duration_since(first).saturating_sub(others);
-        self.response.record_evenly(shortest, interval, count);
+        times.record_evenly(shortest, interval, count);
         let moment = first.saturating_duration_since(measured_from);
         self.timeline.unsent_evenly(moment, interval, count);
     }

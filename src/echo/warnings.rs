@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::echo::report::LoadReport;
+use crate::measure::percentile::{Percentile, PercentileList};
 
 /// Median service time below which a wake-up of the sending thread, which takes up to some ten
 /// microseconds, is a considerable part of the measurement.
@@ -47,8 +48,8 @@ pub enum Warning {
     WakeupLatency,
     /// Fewer than ten replies lie above the percentile.
     TooFewReplies {
-        /// The lowest such percentile.
-        percentile: &'static str,
+        /// The lowest such percentile of the report.
+        percentile: Percentile,
         /// Number of replies.
         replies: u64,
         /// Sufficient number of replies.
@@ -137,19 +138,11 @@ impl fmt::Display for Warning {
 }
 
 impl LoadReport {
-    /// Returns the reasons why the statistics may be misleading, given the requested rate.
-    pub fn warnings(&self, requested: Option<f64>) -> Vec<Warning> {
+    /// Returns the reasons why the statistics may be misleading, given the requested rate and the
+    /// percentiles to be reported.
+    pub fn warnings(&self, requested: Option<f64>, percentiles: &PercentileList) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let reached = self.rate();
-        if let Some(requested) = requested
-            && reached < MIN_RATE_SHARE * requested
-        {
-            warnings.push(Warning::RateNotReached {
-                requested,
-                reached,
-                cause: self.rate_limit(),
-            });
-        }
+        warnings.extend(requested.and_then(|rate| self.rate_warning(rate, self.rate())));
         let counts = [
             Warning::Unsent(self.unsent),
             Warning::Timeouts(self.timeouts),
@@ -176,8 +169,17 @@ impl LoadReport {
         if self.has_wakeup_latency() {
             warnings.push(Warning::WakeupLatency);
         }
-        warnings.extend(self.too_few_replies());
+        warnings.extend(self.too_few_replies(percentiles));
         warnings
+    }
+
+    /// Returns a warning if the reached rate is too far below the requested one.
+    pub fn rate_warning(&self, requested: f64, reached: f64) -> Option<Warning> {
+        (reached < MIN_RATE_SHARE * requested).then(|| Warning::RateNotReached {
+            requested,
+            reached,
+            cause: self.rate_limit(),
+        })
     }
 
     /// Returns the share of the messages that were sent late.
@@ -208,10 +210,11 @@ impl LoadReport {
             && median.is_some_and(|median| median < WAKEUP_SENSITIVE)
     }
 
-    fn too_few_replies(&self) -> Option<Warning> {
+    fn too_few_replies(&self, percentiles: &PercentileList) -> Option<Warning> {
         let replies = self.answered;
-        [("p90", 100), ("p99", 1_000), ("p99.9", 10_000)]
-            .into_iter()
+        percentiles
+            .iter()
+            .map(|percentile| (percentile, percentile.required_count()))
             .find(|(_, required)| (1..*required).contains(&replies))
             .map(|(percentile, required)| Warning::TooFewReplies {
                 percentile,
@@ -224,6 +227,10 @@ impl LoadReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn warnings(report: &LoadReport, requested: Option<f64>) -> Vec<Warning> {
+        report.warnings(requested, &PercentileList::default())
+    }
 
     fn report(answered: u64, seconds: u64) -> LoadReport {
         let elapsed = Duration::from_secs(seconds);
@@ -244,14 +251,14 @@ mod tests {
             late_sends: 100,
             ..report(10_000, 10)
         };
-        assert_eq!(sound.warnings(Some(1005.0)), []);
-        assert_eq!(sound.warnings(None), []);
+        assert_eq!(warnings(&sound, Some(1005.0)), []);
+        assert_eq!(warnings(&sound, None), []);
     }
 
     #[test]
     fn each_warning_has_its_condition() {
         let requested = 2000.0;
-        let slow = report(10_000, 10).warnings(Some(requested));
+        let slow = warnings(&report(10_000, 10), Some(requested));
         let reached = 1000.0;
         let not_reached = |cause| Warning::RateNotReached {
             requested,
@@ -272,35 +279,35 @@ mod tests {
             Warning::GivenUp(1),
             Warning::ReceiveDrops(4),
         ];
-        assert_eq!(down.warnings(None), counts);
-        let first = down.warnings(Some(requested))[0];
+        assert_eq!(warnings(&down, None), counts);
+        let first = warnings(&down, Some(requested))[0];
         assert_eq!(first, not_reached(RateLimit::Connections));
         let behind = LoadReport {
             sender_cpu: 0.95,
             ..report(10_000, 10)
         };
-        let first = behind.warnings(Some(requested))[0];
+        let first = warnings(&behind, Some(requested))[0];
         assert_eq!(first, not_reached(RateLimit::Sender));
         let late = LoadReport {
             late_sends: 101,
             ..report(10_000, 10)
         };
-        assert_eq!(late.warnings(None), [Warning::LateSends(0.0101)]);
+        assert_eq!(warnings(&late, None), [Warning::LateSends(0.0101)]);
         let mut fast = LoadReport {
             sender_slept: true,
             sender_cpu: 0.9,
             ..report(10_000, 10)
         };
-        assert_eq!(fast.warnings(None), [], "no service times are known");
+        assert_eq!(warnings(&fast, None), [], "no service times are known");
         fast.service.record(Duration::from_micros(299));
-        assert_eq!(fast.warnings(None), [Warning::WakeupLatency]);
+        assert_eq!(warnings(&fast, None), [Warning::WakeupLatency]);
         fast.sender_slept = false;
-        assert_eq!(fast.warnings(None), []);
+        assert_eq!(warnings(&fast, None), []);
         let busy = LoadReport {
             sender_cpu: 0.91,
             ..report(10_000, 10)
         };
-        assert_eq!(busy.warnings(None), [Warning::SenderBusy(0.91)]);
+        assert_eq!(warnings(&busy, None), [Warning::SenderBusy(0.91)]);
     }
 
     #[test]
@@ -315,7 +322,7 @@ mod tests {
             "rate not reached: 1000.0 of 2000 messages per second, 50.0% below"
         );
         let few = Warning::TooFewReplies {
-            percentile: "p99",
+            percentile: "99".parse().unwrap(),
             replies: 100,
             required: 1000,
         };
@@ -341,14 +348,16 @@ mod tests {
     fn percentile_needs_ten_replies_above_it() {
         for (replies, few) in [
             (0, None),
-            (99, Some(("p90", 100))),
-            (100, Some(("p99", 1000))),
-            (9_999, Some(("p99.9", 10_000))),
+            (9, Some(("50", 20))),
+            (99, Some(("90", 100))),
+            (100, Some(("95", 200))),
+            (200, Some(("99", 1000))),
+            (9_999, Some(("99.9", 10_000))),
             (10_000, None),
         ] {
-            let warnings = report(replies, 1).warnings(None);
+            let warnings = warnings(&report(replies, 1), None);
             let few = few.map(|(percentile, required)| Warning::TooFewReplies {
-                percentile,
+                percentile: percentile.parse().unwrap(),
                 replies,
                 required,
             });

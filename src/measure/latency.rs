@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::encoding::{self, DecodeError};
+
 /// The longest duration that is distinguished.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
 /// HDR histogram of durations from a nanosecond to an hour, with three significant digits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LatencyHistogram(Histogram<u64>);
 
 /// Percentiles of a histogram. `p99` is the duration that 99 of 100 recorded ones do not exceed.
@@ -72,6 +74,26 @@ impl LatencyHistogram {
         let _ = self.0.add(&other.0);
     }
 
+    /// Returns the histogram of nanoseconds.
+    pub(super) fn as_hdr(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
+    /// Returns all counts as text: the compressed HdrHistogram V2 format in Base64, with durations
+    /// in nanoseconds.
+    pub fn encode(&self) -> String {
+        encoding::encode(&self.0)
+    }
+
+    /// Adds the durations of an encoded histogram.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]; the histogram is then unchanged.
+    pub fn merge_encoded(&mut self, text: &str) -> Result<(), DecodeError> {
+        encoding::decode_into(text, &mut self.0)
+    }
+
     /// Returns the number of durations up to `bound`, at the precision of three digits.
     pub fn count_up_to(&self, bound: Duration) -> u64 {
         self.0.count_between(0, nanos(bound))
@@ -87,6 +109,13 @@ impl LatencyHistogram {
                 Duration::from_nanos(point.value_iterated_to()),
             )
         })
+    }
+
+    /// Returns the duration that a share of the recorded ones, from 0 to 1, does not exceed, or
+    /// `None` if nothing was recorded.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let nanos = self.0.value_at_quantile(share);
+        (!self.0.is_empty()).then(|| Duration::from_nanos(nanos))
     }
 
     /// Returns the percentiles, or `None` if nothing was recorded.

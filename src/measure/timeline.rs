@@ -4,24 +4,33 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::measure::encoding::{self, DecodeError};
 use crate::measure::latency::{MAX_DURATION, nanos};
 
 /// The maximum number of buckets; beyond it, pairs are merged into buckets of twice the width.
 const MAX_BUCKETS: usize = 128;
 
-/// The initial width of a bucket.
-const MIN_WIDTH: Duration = Duration::from_millis(10);
+/// The initial width of a bucket in nanoseconds. A second is a multiple of it, by a power of two.
+const MIN_WIDTH: u64 = 1_000_000_000 / 64;
 
 /// Time series of a run. All buckets have the same width, which doubles when the run exceeds their
 /// number, so that there are 64 to 128 of them after the first seconds.
-#[derive(Debug, Clone)]
+///
+/// Buckets start at multiples of their width since the Unix epoch, so that those of different
+/// machines can be added exactly. The first one may start before the run.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Timeline {
-    width: Duration,
+    /// Start of the run in nanoseconds since the Unix epoch; zero if it is not known.
+    start: u64,
+    /// Time in nanoseconds from the start of the first bucket to that of the run.
+    lead: u64,
+    /// Width of a bucket in nanoseconds.
+    width: u64,
     buckets: Vec<Bucket>,
 }
 
 /// Statistics of a span of time. Durations have one significant digit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     /// The number of failed messages.
     pub failed: u64,
@@ -41,6 +50,8 @@ pub struct Bucket {
 impl Default for Timeline {
     fn default() -> Self {
         Self {
+            start: 0,
+            lead: 0,
             width: MIN_WIDTH,
             buckets: Vec::new(),
         }
@@ -48,13 +59,59 @@ impl Default for Timeline {
 }
 
 impl Timeline {
+    /// Creates a time series of the buckets from the one that contains `start`, a time since the
+    /// Unix epoch. Returns `None` if the width is not that of a time series, or if there are too
+    /// many buckets.
+    pub fn from_buckets(start: Duration, width: Duration, buckets: Vec<Bucket>) -> Option<Self> {
+        let width = whole_nanos(width);
+        let factor = width / MIN_WIDTH;
+        let is_valid =
+            width == factor * MIN_WIDTH && factor.is_power_of_two() && buckets.len() <= MAX_BUCKETS;
+        let mut timeline = Self {
+            start: 0,
+            lead: 0,
+            width,
+            buckets,
+        };
+        if is_valid {
+            timeline.set_start(start);
+        }
+        is_valid.then_some(timeline)
+    }
+
+    /// Sets the start of the run since the Unix epoch. Buckets recorded so far move to it.
+    pub fn set_start(&mut self, start: Duration) {
+        self.start = whole_nanos(start);
+        self.lead = self.start % self.width;
+    }
+
+    /// Returns the start of the run since the Unix epoch; zero if it is not known.
+    pub fn start(&self) -> Duration {
+        Duration::from_nanos(self.start)
+    }
+
+    /// Returns the time from the start of the first bucket to that of the run.
+    pub fn lead(&self) -> Duration {
+        Duration::from_nanos(self.lead)
+    }
+
+    /// Returns the index of the bucket of a time since the start of the run.
+    fn index(&self, moment: Duration) -> u64 {
+        whole_nanos(moment).saturating_add(self.lead) / self.width
+    }
+
+    /// Returns the number of the first bucket, counted from the epoch.
+    fn first(&self) -> u64 {
+        self.start / self.width
+    }
+
     /// Returns the bucket of a time since the start of the run.
     pub fn at(&mut self, moment: Duration) -> &mut Bucket {
-        while moment.as_nanos() / self.width.as_nanos() >= MAX_BUCKETS as u128 {
+        while self.index(moment) >= MAX_BUCKETS as u64 {
             self.coarsen();
         }
         // Less than the number of buckets, by the loop above.
-        let index = (moment.as_nanos() / self.width.as_nanos()) as usize;
+        let index = self.index(moment) as usize;
         if self.buckets.len() <= index {
             self.buckets.resize_with(index + 1, Bucket::default);
         }
@@ -70,8 +127,9 @@ impl Timeline {
             let nanos = (first + counted as f64 * interval) as u64;
             // May double the width.
             self.at(Duration::from_nanos(nanos));
-            let width = self.width.as_nanos() as f64;
-            let end = ((nanos as f64 / width).floor() + 1.0) * width;
+            let width = self.width as f64;
+            let lead = self.lead as f64;
+            let end = (((nanos as f64 + lead) / width).floor() + 1.0) * width - lead;
             let until = ((end - first) / interval).ceil() as u64;
             let until = until.clamp(counted + 1, count);
             self.at(Duration::from_nanos(nanos)).unsent += until - counted;
@@ -85,32 +143,53 @@ impl Timeline {
         self.at(until);
         let mut from = from;
         while from < until {
-            let index = (from.as_nanos() / self.width.as_nanos()) as u32;
-            let end = (self.width * (index + 1)).min(until);
+            let end = Duration::from_nanos((self.index(from) + 1) * self.width - self.lead);
+            let end = end.min(until);
             self.at(from).downtime += end - from;
             from = end;
         }
     }
 
-    /// Adds the time series of another part of the same run.
+    /// Adds another time series. One without a known start is taken to have the same start.
     pub fn merge(&mut self, mut other: Self) {
+        if self.start == 0 {
+            self.set_start(other.start());
+        } else if other.start == 0 {
+            other.set_start(self.start());
+        }
         while self.width < other.width {
             self.coarsen();
         }
         while other.width < self.width {
             other.coarsen();
         }
-        for (index, bucket) in other.buckets.iter().enumerate() {
-            match self.buckets.get_mut(index) {
-                Some(own) => own.merge(bucket),
-                None => self.buckets.push(bucket.clone()),
-            }
+        let count = |one: &Self, other: &Self| {
+            let end = |timeline: &Self| timeline.first() + timeline.buckets.len() as u64;
+            end(one).max(end(other)) - one.first().min(other.first())
+        };
+        while count(self, &other) > MAX_BUCKETS as u64 {
+            self.coarsen();
+            other.coarsen();
         }
+        // Both less than the number of buckets, by the loop above.
+        let missing = self.first().saturating_sub(other.first()) as usize;
+        let offset = other.first().saturating_sub(self.first()) as usize;
+        self.buckets
+            .splice(0..0, (0..missing).map(|_| Bucket::default()));
+        let len = self.buckets.len().max(offset + other.buckets.len());
+        self.buckets.resize_with(len, Bucket::default);
+        let own = self.buckets[offset..].iter_mut();
+        own.zip(&other.buckets)
+            .for_each(|(own, bucket)| own.merge(bucket));
+        self.set_start(self.start().min(other.start()));
     }
 
     /// Merges pairs of buckets.
     pub fn coarsen(&mut self) {
+        // Widths are aligned to the epoch: an odd first bucket is the second half of its pair.
+        let single = (self.first() % 2) as usize;
         let mut old = std::mem::take(&mut self.buckets).into_iter();
+        self.buckets.extend(old.by_ref().take(single));
         while let Some(mut bucket) = old.next() {
             if let Some(next) = old.next() {
                 bucket.merge(&next);
@@ -118,17 +197,23 @@ impl Timeline {
             self.buckets.push(bucket);
         }
         self.width *= 2;
+        self.lead = self.start % self.width;
     }
 
     /// Returns the width of a bucket.
     pub fn width(&self) -> Duration {
-        self.width
+        Duration::from_nanos(self.width)
     }
 
-    /// Returns the buckets from the start to the last non-empty one.
+    /// Returns the buckets from the one of the start to the last non-empty one.
     pub fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
+}
+
+/// Returns a time in nanoseconds, at most the maximum.
+fn whole_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Default for Bucket {
@@ -164,7 +249,29 @@ impl Bucket {
 
     /// Returns the number of replies.
     pub fn count(&self) -> u64 {
-        self.times.len() - self.unanswered
+        self.times.len().saturating_sub(self.unanswered)
+    }
+
+    /// Returns the latencies as text, as those of a
+    /// [`LatencyHistogram`](super::latency::LatencyHistogram).
+    pub fn encode_times(&self) -> String {
+        encoding::encode(&self.times)
+    }
+
+    /// Adds encoded latencies, of which `unanswered` are of messages without a reply.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]; the bucket is then unchanged.
+    pub fn merge_encoded(&mut self, times: &str, unanswered: u64) -> Result<(), DecodeError> {
+        encoding::decode_into(times, &mut self.times)?;
+        self.unanswered += unanswered;
+        Ok(())
+    }
+
+    /// Returns the number of latencies of messages without a reply.
+    pub fn unanswered_count(&self) -> u64 {
+        self.unanswered
     }
 
     /// Returns the latency at a quantile from 0 to 1, or `None` without any.
@@ -210,17 +317,14 @@ mod tests {
     #[test]
     fn number_of_buckets_is_bounded() {
         let mut timeline = Timeline::default();
-        for (seconds, buckets, width) in [(1, 100, 10), (2, 100, 20), (60, 94, 640), (86400, 66, 0)]
+        for (seconds, buckets, width) in
+            [(1, 64, 1), (2, 128, 1), (60, 120, 32), (86400, 85, 65536)]
         {
             timeline
                 .at(Duration::from_secs(seconds) - MILLI)
                 .answered(MILLI);
             assert_eq!(timeline.buckets().len(), buckets, "{seconds} s");
-            assert!(
-                width == 0 || timeline.width() == width * MILLI,
-                "{:?}",
-                timeline.width()
-            );
+            assert_eq!(timeline.width, width * MIN_WIDTH);
         }
         assert_eq!(counts(&timeline).iter().sum::<u64>(), 4);
         timeline.at(Duration::MAX).failed += 1;
@@ -236,7 +340,7 @@ mod tests {
             let buckets = timeline.buckets().iter();
             buckets.map(|bucket| bucket.unsent).collect()
         };
-        assert_eq!(unsent(&timeline), [10, 7]);
+        assert_eq!(unsent(&timeline), [5 + 11, 1]);
         timeline.unsent_evenly(Duration::ZERO, 1e3, 10_000_000);
         assert_eq!(unsent(&timeline).iter().sum::<u64>(), 10_000_017);
         assert!(timeline.buckets().len() <= MAX_BUCKETS);
@@ -252,7 +356,8 @@ mod tests {
             let buckets = timeline.buckets().iter();
             buckets.map(|bucket| bucket.downtime).collect()
         };
-        assert_eq!(downtime(&timeline), [7 * MILLI, 10 * MILLI, 3 * MILLI]);
+        let micros = [12_625, 7_375].map(Duration::from_micros);
+        assert_eq!(downtime(&timeline), micros);
         let hour = Duration::from_secs(3600);
         timeline.down(Duration::ZERO, hour);
         assert!(timeline.buckets().len() <= MAX_BUCKETS);
@@ -264,8 +369,9 @@ mod tests {
     fn coarsened_buckets_keep_times_and_counts() {
         let mut timeline = Timeline::default();
         for bucket in 0..5 {
-            (0..=bucket).for_each(|_| timeline.at(bucket * MIN_WIDTH).answered(MILLI));
-            timeline.at(bucket * MIN_WIDTH).failed += 1;
+            let moment = Duration::from_nanos(bucket * MIN_WIDTH);
+            (0..=bucket).for_each(|_| timeline.at(moment).answered(MILLI));
+            timeline.at(moment).failed += 1;
         }
         timeline.coarsen();
         assert_eq!(counts(&timeline), [3, 7, 5]);
@@ -281,26 +387,99 @@ mod tests {
     fn merged_timelines_equal_one() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut whole = Timeline::default();
-        let mut parts: [Timeline; 3] = Default::default();
-        for number in 0..10_000 {
-            // The parts end at different times, and so have buckets of different widths.
-            let part = number % 3;
-            let moment = Duration::from_micros(random.u64(..1_000_000 << (4 * part)));
-            let time = Duration::from_micros(random.u64(1..1_000_000));
-            whole.at(moment).answered(time);
-            parts[part].at(moment).answered(time);
+        for round in 0..40 {
+            let case = format!("seed {seed}, round {round}");
+            let epoch = Duration::from_nanos(1_764_000_000_123_456_789);
+            let starts = [(); 4].map(|()| {
+                let bits = random.u8(0..32);
+                epoch + random.u32(..1 << bits) * MILLI
+            });
+            let first = starts.into_iter().min().unwrap();
+            let mut whole = Timeline::default();
+            whole.set_start(first);
+            let parts = starts.map(|start| {
+                let mut part = Timeline::default();
+                part.set_start(start);
+                // The runs end at different times, and so have buckets of different widths.
+                let bits = random.u8(10..34);
+                let length = random.u64(1..1 << bits);
+                for _ in 0..500 {
+                    let moment = Duration::from_micros(random.u64(..length));
+                    let time = Duration::from_micros(random.u64(1..1_000_000));
+                    let kind = random.u8(..);
+                    for (timeline, moment) in
+                        [(&mut part, moment), (&mut whole, start - first + moment)]
+                    {
+                        let bucket = timeline.at(moment);
+                        match kind {
+                            0..8 => bucket.failed += 1,
+                            8..16 => bucket.unsent += 1,
+                            16..24 => bucket.unanswered(time),
+                            _ => bucket.answered(time),
+                        }
+                    }
+                }
+                part
+            });
+            let mut merged = Timeline::default();
+            parts.into_iter().for_each(|part| merged.merge(part));
+            // Parts that end early do not widen the others.
+            while merged.width < whole.width {
+                merged.coarsen();
+            }
+            assert_eq!(merged.start(), first, "{case}");
+            assert!(merged == whole, "{case}: {merged:?}, {whole:?}");
         }
-        let [mut merged, second, third] = parts;
-        merged.merge(third);
-        merged.merge(second);
-        assert_eq!(
-            (merged.width(), counts(&merged)),
-            (whole.width(), counts(&whole)),
-            "seed {seed}"
-        );
-        for (merged, whole) in merged.buckets().iter().zip(whole.buckets()) {
-            assert_eq!(merged.quantile(0.99), whole.quantile(0.99), "seed {seed}");
+    }
+
+    #[test]
+    fn merged_timelines_are_aligned_to_the_epoch() {
+        let run = |start: u64, moments: &[u64]| {
+            let mut timeline = Timeline::default();
+            timeline.set_start(Duration::from_millis(start));
+            for moment in moments {
+                timeline.at(Duration::from_millis(*moment)).answered(MILLI);
+            }
+            timeline
+        };
+        let mut merged = run(99_900, &[0, 50, 150, 1050]);
+        merged.merge(run(101_500, &[0, 600, 3_700_000]));
+        while merged.width() < Duration::from_secs(64) {
+            merged.coarsen();
+        }
+        // From 64 s to 128 s, and from 3,776 s to 3,840 s.
+        let busy = counts(&merged).into_iter().enumerate();
+        let busy: Vec<_> = busy.filter(|(_, count)| *count > 0).collect();
+        assert_eq!(busy, [(0, 6), (58, 1)]);
+        assert_eq!(merged.lead(), Duration::from_millis(99_900 - 64_000));
+        // An unknown start, of a thread without messages.
+        merged.merge(Timeline::default());
+        assert_eq!(counts(&merged).iter().sum::<u64>(), 7);
+        assert_eq!(merged.start(), Duration::from_millis(99_900));
+    }
+
+    #[test]
+    fn encoded_buckets_equal_the_recorded_ones() {
+        let mut timeline = Timeline::default();
+        timeline.set_start(Duration::from_nanos(1_764_000_000_123_456_789));
+        for millis in 0..3000 {
+            timeline.at(millis * MILLI).answered(millis * MILLI);
+            timeline.at(millis * MILLI).unanswered(MILLI);
+        }
+        let buckets = timeline.buckets().iter().map(|bucket| {
+            let mut copy = Bucket::default();
+            let unanswered = bucket.unanswered_count();
+            copy.merge_encoded(&bucket.encode_times(), unanswered)
+                .unwrap();
+            copy
+        });
+        let buckets: Vec<_> = buckets.collect();
+        let copy = Timeline::from_buckets(timeline.start(), timeline.width(), buckets.clone());
+        assert_eq!(copy, Some(timeline));
+        for (nanos, count) in [(0, 1), (1, 1), (MIN_WIDTH * 3, 1), (MIN_WIDTH, 129)] {
+            let buckets = vec![Bucket::default(); count];
+            let width = Duration::from_nanos(nanos);
+            assert_eq!(Timeline::from_buckets(Duration::ZERO, width, buckets), None);
         }
     }
 

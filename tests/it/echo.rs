@@ -4,6 +4,7 @@ mod accounting;
 mod bind;
 mod load;
 mod lossy;
+mod merge;
 mod ping;
 mod raw;
 mod report;

@@ -88,7 +88,7 @@ pub async fn load(
         pending().await
     };
     let mut report = future::or(stopping, collect(workers)).await;
-    plan.complete(&mut report, interrupted.is_shutdown());
+    plan.complete(&mut report, interrupted.is_shutdown(), live);
     report.sender_slept = config.busy_poll.is_zero();
     Ok(report)
 }

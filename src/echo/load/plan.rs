@@ -10,6 +10,8 @@ use crate::echo::connector::Connector;
 use crate::echo::report::LoadReport;
 use crate::limits::shutdown::{self, Shutdown, Trigger};
 use crate::limits::timeout::race;
+use crate::measure::latency::LatencyHistogram;
+use crate::measure::live::LiveStats;
 use crate::runtime::Timer;
 
 /// State shared by all threads.
@@ -103,8 +105,8 @@ impl RunPlan {
         end.map_or(at, |end| end.min(at))
     }
 
-    /// Completes the merged report of all threads.
-    pub(crate) fn complete(&self, report: &mut LoadReport, interrupted: bool) {
+    /// Completes the merged report of all threads, and the intervals.
+    pub(crate) fn complete(&self, report: &mut LoadReport, interrupted: bool, live: &LiveStats) {
         let Some(times) = self.times() else { return };
         let ended = report.ended.unwrap_or(times.start);
         // Until the end or until all connections were inactive, and at least until the last reply.
@@ -119,15 +121,20 @@ impl RunPlan {
         let due_until = times.end.map_or(stop, |end| end.min(stop));
         // Of a fixed number, those not due yet are missing too.
         let all_count = !interrupted && matches!(self.config.limit, RunLimit::Messages(_));
+        let mut unsent_times = LatencyHistogram::default();
         for unsent in std::mem::take(&mut report.leftovers) {
             let due = unsent.due_within(times.measured_from, due_until);
             let counted = due.map_or(0, |due| due.count);
             if let Some(due) = due {
-                report.record_unsent(times.measured_from, due, stop);
+                report.record_unsent(times.measured_from, due, stop, &mut unsent_times);
             }
             if all_count {
                 report.unsent += unsent.count - counted;
             }
+        }
+        report.response.merge(&unsent_times);
+        if let Some(intervals) = live.interval_recorder() {
+            intervals.merge_unsent(stop, &unsent_times);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::schedule::{RunTimes, Unsent};
 use crate::echo::error::Error;
 use crate::echo::report::LoadReport;
 use crate::error_chain::ErrorChain;
+use crate::measure::intervals::IntervalRecorder;
 use crate::measure::latency::LatencyHistogram;
 use crate::measure::live::LiveStats;
 use crate::measure::timeline::Bucket;
@@ -35,6 +36,8 @@ pub(crate) struct Recorder {
     /// Whether any thread of the run has received a reply, with a delay.
     has_replies: Arc<AtomicBool>,
     live: LiveStats,
+    /// Times of each second, if requested.
+    intervals: Option<IntervalRecorder>,
     /// Counts not yet added to `live`.
     pending: Bucket,
     last_update: Instant,
@@ -56,6 +59,7 @@ impl Recorder {
             report: LoadReport::default(),
             unanswered: LatencyHistogram::default(),
             has_replies,
+            intervals: live.interval_recorder(),
             live,
             pending: Bucket::default(),
             last_update: Instant::now(),
@@ -66,6 +70,11 @@ impl Recorder {
     pub(crate) fn start(&mut self, times: &RunTimes) {
         self.started = true;
         self.measured_from = times.measured_from;
+        let start = self.live.clock().since_epoch(times.measured_from);
+        self.report.timeline.set_start(start);
+        if let Some(intervals) = &self.intervals {
+            intervals.start(times.measured_from);
+        }
     }
 
     /// Records the progress of a message.
@@ -78,9 +87,18 @@ impl Recorder {
             }
             Event::Answered { sent, now } if sent.due >= self.measured_from => {
                 let response = now - sent.due;
+                let service = now - sent.at;
                 report.response.record(response);
                 if !self.sends_when_due {
-                    report.service.record(now - sent.at);
+                    report.service.record(service);
+                }
+                if let Some(intervals) = &self.intervals {
+                    let service = if self.sends_when_due {
+                        response
+                    } else {
+                        service
+                    };
+                    intervals.record(now, response, Some(service));
                 }
                 report
                     .timeline
@@ -111,6 +129,9 @@ impl Recorder {
         let response = now - sent.due;
         self.unanswered.record(response);
         bucket.unanswered(response);
+        if let Some(intervals) = &self.intervals {
+            intervals.record(now, response, None);
+        }
         match reason {
             Unanswered::Mismatched => report.mismatched += 1,
             Unanswered::TimedOut => report.timeouts += 1,
@@ -254,7 +275,7 @@ mod tests {
         let buckets = (0..).zip(report.timeline.buckets());
         let busy = buckets.filter(|(_, bucket)| bucket.count() > 0);
         let moments: Vec<_> = busy.map(|(n, _)| n * report.timeline.width()).collect();
-        assert_eq!(moments, [480, 3000].map(Duration::from_millis));
+        assert_eq!(moments, [500, 3000].map(Duration::from_millis));
     }
 
     #[test]

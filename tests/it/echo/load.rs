@@ -51,7 +51,7 @@ fn load_reports_over_many_connections_as_json() {
     );
     assert_eq!(peer.connections(), 3);
     for times in ["connect", "response", "service"] {
-        let names = ["min", "p50", "p90", "p99", "p99_9", "max"];
+        let names = ["min", "p50", "p75", "p90", "p95", "p99", "p99_9", "max"];
         let times = names.map(|name| seconds(&report, &format!("/{times}/{name}")));
         assert!(times[0] > 0.0 && times.is_sorted(), "{report}");
     }
@@ -74,8 +74,9 @@ fn load_reports_as_text() {
     assert!(text.starts_with(&title), "{text}");
     for part in [
         "10 sent, 10 answered in ",
-        "\nresponse ",
-        "\nservice ",
+        "     connect    response     service\nmin  ",
+        "\np75 ",
+        "\np99.9 ",
         "\nwarning: 10 replies are",
     ] {
         assert!(text.contains(part), "{text}");

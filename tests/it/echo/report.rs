@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use rustix::process::Signal;
 
 use super::echo;
-use crate::harness::{Folder, Peer, Program, raw_peer};
+use crate::harness::{Folder, Peer, Program, raw_peer, schema};
 
 /// Returns `myapp echo` in a folder with a peer as its server.
 fn load(folder: &Folder, peer: &Peer, arguments: &[&str]) -> Program {
@@ -79,6 +79,52 @@ fn old_report_is_replaced_through_a_symlink() {
             .is_symlink()
     );
     assert_eq!(folder.names(), ["link.html", "old.html"]);
+}
+
+#[test]
+fn percentiles_of_a_report_are_selectable() {
+    let peer = Peer::start(raw_peer::echo);
+    let folder = Folder::new();
+    let options = ["-n", "20", "--in-flight", "2", "--percentiles", "99.99,50"];
+    let ran = load(
+        &folder,
+        &peer,
+        &[&options[..], &["--report", "a.html"]].concat(),
+    );
+    let text = ran.run().code(0).text();
+    assert!(
+        text.contains("\np50 ") && text.contains("\np99.99 "),
+        "{text}"
+    );
+    assert!(!text.contains("\np90 "), "{text}");
+    let warning = "warning: 20 replies are too few for p99.99 and above, which needs 100000";
+    assert!(text.contains(warning), "{text}");
+    let page = self::text(&folder, "a.html");
+    assert!(page.contains("<td>p99.99</td>") && !page.contains("<td>p90</td>"));
+    for mode in [&["--in-flight", "2"][..], &["--interval", "0"]] {
+        let options = ["-n", "20", "--json", "--percentiles", "99.99,50"];
+        let ran = load(&folder, &peer, &[&options[..], mode].concat());
+        let report = schema::json("echo", &ran.run().code(0).text());
+        let times = report.get("round_trip").unwrap_or(&report["response"]);
+        let names: Vec<_> = times.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["max", "mean", "min", "p50", "p99_99"]);
+    }
+    let options = ["-n", "2", "--interval", "0", "--percentiles", "50,90"];
+    let text = load(&folder, &peer, &options).run().code(0).text();
+    assert!(
+        text.contains("\nround trip min/avg/p50/p90/max = "),
+        "{text}"
+    );
+    for (list, value) in [("50,p99", "p99"), ("101", "101"), ("9,9", "9"), ("", "")] {
+        let ran = load(&folder, &peer, &["-n", "2", "--percentiles", list]);
+        let ran = ran.run().code(2).prints("");
+        let value = format!("for '--percentiles <LIST>': '{value}' ");
+        assert!(
+            list.is_empty() || ran.stderr.contains(&value),
+            "{}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Output file that is opened before a run and written after it.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -45,13 +45,39 @@ impl ReportFile {
 
     /// Writes all bytes and replaces the old file.
     pub(crate) fn write(mut self, bytes: &[u8]) -> Result<(), CommandError> {
-        let written = self.file.write_all(bytes);
-        let replaced = written.and_then(|()| match self.replacement {
+        match self.write_all(bytes) {
+            Ok(()) => self.commit(),
+            Err(error) => Err(write_error(&self.path, error)),
+        }
+    }
+
+    /// Replaces the old file by the bytes written so far.
+    pub(crate) fn commit(self) -> Result<(), CommandError> {
+        let replaced = match self.replacement {
             Some(replacement) => replacement.commit(false),
             None => Ok(()),
-        });
-        replaced.map_err(|error| failed("write", &self.path, error))
+        };
+        replaced.map_err(|error| write_error(&self.path, error))
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Write for ReportFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Wraps the error of a write.
+pub(crate) fn write_error(path: &Path, error: io::Error) -> CommandError {
+    failed("write", path, error)
 }
 
 fn open(path: &Path) -> io::Result<(File, Option<AtomicFile>)> {

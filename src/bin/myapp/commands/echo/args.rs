@@ -15,6 +15,7 @@ use myapp::echo::{
 };
 use myapp::escape::Escaped;
 use myapp::limits::nofile;
+use myapp::measure::percentile::PercentileList;
 use myapp::net::address::Address;
 use myapp::units;
 
@@ -32,6 +33,7 @@ Examples:
   myapp echo --interval 100ms --size 1K
   myapp echo --connections 50 --duration 30s --rate 10k --report report.html
   myapp echo -c udp://8888 -n 100 --interval 10ms --timeout 1s
+  myapp echo --merge a.json b.json --report report.html
 
 Replies are printed in the order of the messages. On a terminal, control
 characters are escaped, except with --raw.
@@ -124,6 +126,14 @@ pub(crate) struct Options {
     /// Print the report as one JSON object
     #[arg(long, help_heading = "Ping and load", requires = "repeat")]
     pub(super) json: bool,
+    /// Percentiles of the report [default: 50,75,90,95,99,99.9]
+    #[arg(
+        long,
+        value_name = "LIST",
+        help_heading = "Ping and load",
+        requires = "repeat"
+    )]
+    pub(super) percentiles: Option<PercentileList>,
     /// Spin for up to TIME before blocking: lower latency, one full core
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
     #[arg(help_heading = "Ping and load", requires = "repeat")]
@@ -172,9 +182,50 @@ pub(crate) struct Options {
         requires = "load"
     )]
     pub(super) report: Option<PathBuf>,
+    /// Also write the times of each second to an HdrHistogram interval log
+    #[arg(long, value_name = "FILE", help_heading = "Load", requires = "load")]
+    pub(super) hdr_log: Option<PathBuf>,
+    /// Merge JSON reports and interval logs of several runs into one report
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = "Load")]
+    #[arg(groups = ["repeat", "load"], conflicts_with_all = NOT_WITH_MERGE)]
+    pub(super) merge: Vec<PathBuf>,
     #[command(flatten)]
     tls: TlsOptions,
 }
+
+/// Options that concern a server or a run; `--merge` has neither.
+const NOT_WITH_MERGE: &[&str] = &[
+    "messages",
+    "connect",
+    "bind",
+    "timeout",
+    "retry",
+    "wait_ready",
+    "jobs",
+    "one_connection",
+    "verify",
+    "raw",
+    "count",
+    "interval",
+    "size",
+    "no_verify",
+    "busy_poll",
+    "connections",
+    "duration",
+    "rate",
+    "in_flight",
+    "warmup",
+    "ramp_up",
+    "threads",
+    "new_connections",
+    "hdr_log",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "tls_name",
+    "pinned_sha256",
+    "insecure",
+];
 
 /// Maximum number of concurrent connections of messages: more than ports of an address.
 const MAX_JOBS: usize = 1_000_000;
@@ -318,6 +369,17 @@ impl Options {
         })
     }
 
+    /// Returns the percentiles of the report.
+    pub(super) fn to_percentiles(&self) -> PercentileList {
+        self.percentiles.clone().unwrap_or_default()
+    }
+
+    /// Returns the percentiles of the summary line of a ping.
+    pub(super) fn to_ping_percentiles(&self) -> PercentileList {
+        let list = self.percentiles.clone();
+        list.or_else(|| "99".parse().ok()).unwrap_or_default()
+    }
+
     pub(super) fn is_over_udp(&self) -> bool {
         matches!(self.connect, Some(Address::Udp(_)))
     }
@@ -374,6 +436,7 @@ pub(super) fn parse_message(text: OsString) -> Result<Message, CommandError> {
 mod tests {
     use super::*;
     use clap::{CommandFactory as _, Parser};
+    use myapp::measure::percentile::DEFAULT_PERCENTILES;
 
     #[derive(Parser)]
     struct Echo {
@@ -398,15 +461,30 @@ mod tests {
     }
 
     #[test]
+    fn merge_accepts_only_options_of_the_report() {
+        let mut command = Echo::command();
+        command.build();
+        let arguments = || command.get_arguments();
+        let merge = arguments().find(|argument| *argument.get_id() == "merge");
+        let conflicts = command.get_arg_conflicts_with(merge.unwrap());
+        let allowed = ["json", "percentiles", "report", "merge", "help"];
+        for argument in arguments() {
+            let id = argument.get_id();
+            let conflicts = conflicts.iter().any(|other| other.get_id() == id);
+            assert_ne!(conflicts, allowed.contains(&id.as_str()), "{id}");
+        }
+    }
+
+    #[test]
     fn defaults_are_those_of_the_library() {
         let options = Echo::parse_from(["echo"]).options;
         assert_eq!(options.to_config(), Config::default());
         assert_eq!(options.to_ping().unwrap(), PingConfig::default());
         assert_eq!(options.to_load().unwrap(), LoadConfig::default());
         let help = Echo::command().render_help().to_string();
-        assert!(
-            help.contains(&format!("[default: {}]", Target::default().address)),
-            "{help}"
-        );
+        let percentiles = DEFAULT_PERCENTILES.map(|percentile| percentile.to_string());
+        for default in [Target::default().address.to_string(), percentiles.join(",")] {
+            assert!(help.contains(&format!("[default: {default}]")), "{help}");
+        }
     }
 }

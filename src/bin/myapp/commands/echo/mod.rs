@@ -2,10 +2,12 @@
 
 mod args;
 mod errors;
+mod merge;
 mod tls;
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::{Stream, StreamExt, future, stream};
@@ -14,13 +16,16 @@ use myapp::error_chain::ErrorChain;
 use myapp::escape::Escaped;
 use myapp::limits::nofile;
 use myapp::measure::live::LiveStats;
+use myapp::measure::percentile::PercentileList;
 use myapp::runtime;
-use smol::Unblock;
+use smol::{Unblock, unblock};
 use tracing::warn;
 
 use crate::exit_code::{CommandError, ExitCode};
+use crate::output::load_report::hdr_log::HdrLog;
 use crate::output::load_report::live::ProgressLine;
 use crate::output::load_report::run_info::RunInfo;
+use crate::output::load_report::summary::Summary;
 use crate::output::load_report::{html, json, ping_text, text};
 use crate::output::log::Log;
 use crate::output::report_file::ReportFile;
@@ -48,6 +53,9 @@ pub(crate) fn run(
     let mut ending =
         Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
     runtime::block_on(async {
+        if !options.merge.is_empty() {
+            return merge(options, &mut ending).await;
+        }
         if let Some(code) = wait_ready(&options, &mut ending).await? {
             return Ok(code);
         }
@@ -119,9 +127,9 @@ async fn ping(options: &Options, ending: &mut Ending) -> Result<ExitCode, Comman
     let stop = async { ended.set(Some(ending.next().await)) };
     let report = echo::ping(&config, stop, sink).await?;
     let text = if options.json {
-        json::ping(&config, &report)
+        json::ping(&config, &report, &options.to_percentiles())
     } else {
-        ping_text::summary(&config, &report)
+        ping_text::summary(&config, &report, &options.to_ping_percentiles())
     };
     print_report(text, ending).await?;
     let answered = report.times.count();
@@ -139,31 +147,28 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitC
     let config = options.to_load()?;
     check_descriptor_limit(&config)?;
     // Opened before the load, so that an error does not discard its report.
-    let html_file = options
-        .report
-        .as_deref()
-        .map(ReportFile::create)
-        .transpose()?;
+    let html_file = report_file(options.report.as_deref())?;
+    let log_file = report_file(options.hdr_log.as_deref())?;
     let ended = Cell::new(None);
     let stop = async { ended.set(Some(ending.next().await)) };
-    let live = LiveStats::default();
+    let live = match log_file {
+        Some(_) => LiveStats::with_intervals(),
+        None => LiveStats::default(),
+    };
+    let hdr_log = log_file.map(|file| HdrLog::start(file, live.clone()));
     let line = (!log.quiet).then(|| ProgressLine::start(&log.draw_target, &config, &live));
     let report = echo::load(&config, stop, &live).await;
     drop(line);
-    let report = report?;
-    let written = html_file.map_or(Ok(()), |file| {
-        let page = html::page(&config, &report, &RunInfo::current());
-        let page = page.map_err(|error| CommandError::new(ExitCode::Failure, error))?;
-        file.write(page.as_bytes())
-    });
-    let text = if options.json {
-        json::load(&config, &report)
-    } else {
-        text::load(&config, &report)
-    };
+    let summary = Summary::of_run(&config, report?);
+    let percentiles = options.to_percentiles();
+    let written = html_file.map_or(Ok(()), |file| write_page(file, &summary, &percentiles));
+    let logged = hdr_log.map_or(Ok(()), |log| log.finish(&summary));
+    let text = format_report(options, &summary, &percentiles);
     print_report(text, ending).await?;
     written?;
+    logged?;
     let reporter = ErrorReporter::new(false, options.connect.is_none());
+    let report = summary.report;
     let answered = report.answered;
     let lost = report.lost;
     for failures in report.errors.into_values() {
@@ -171,6 +176,48 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitC
     }
     reporter.report_total_loss(answered, lost, &config.target);
     Ok(ended.get().unwrap_or(reporter.code()))
+}
+
+/// Reports several runs as one.
+async fn merge(options: Options, ending: &mut Ending) -> Result<ExitCode, CommandError> {
+    let html_file = report_file(options.report.as_deref())?;
+    let files = options.merge.clone();
+    // A FIFO may block.
+    let work = async { Ok(unblock(move || merge::merge(&files)).await) };
+    let interrupted = async { Err(ending.next().await) };
+    let summary = match future::or(interrupted, work).await {
+        Ok(summary) => summary?,
+        Err(code) => return Ok(code),
+    };
+    let percentiles = options.to_percentiles();
+    let written = html_file.map_or(Ok(()), |file| write_page(file, &summary, &percentiles));
+    print_report(format_report(&options, &summary, &percentiles), ending).await?;
+    written.map(|()| ExitCode::Success)
+}
+
+/// Creates a file for a report, if one is requested.
+fn report_file(path: Option<&Path>) -> Result<Option<ReportFile>, CommandError> {
+    path.map(ReportFile::create).transpose()
+}
+
+/// Formats the report for standard output.
+fn format_report(options: &Options, summary: &Summary, percentiles: &PercentileList) -> String {
+    if options.json {
+        json::load(summary, percentiles)
+    } else {
+        text::load(summary, percentiles)
+    }
+}
+
+/// Writes the report as HTML.
+fn write_page(
+    file: ReportFile,
+    summary: &Summary,
+    percentiles: &PercentileList,
+) -> Result<(), CommandError> {
+    let page = html::page(summary, percentiles, &RunInfo::current());
+    let page = page.map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+    file.write(page.as_bytes())
 }
 
 /// Rejects more connections than the descriptor limit permits in addition to the threads.

@@ -1,6 +1,6 @@
 //! Charts of a load, each with its legend.
 
-use myapp::echo::{LoadConfig, LoadReport};
+use myapp::echo::LoadReport;
 use myapp::measure::latency::LatencyHistogram;
 
 use super::axis::{Axis, round_up};
@@ -86,7 +86,10 @@ pub(crate) fn latency_by_percentile(report: &LoadReport) -> anyhow::Result<Strin
 }
 
 /// Draws the replies and failures per second.
-pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Result<String> {
+pub(crate) fn throughput(
+    rate_requested: Option<f64>,
+    samples: &[Sample],
+) -> anyhow::Result<String> {
     let most = |count: fn(&Sample) -> u64| {
         samples
             .iter()
@@ -98,7 +101,7 @@ pub(crate) fn throughput(config: &LoadConfig, samples: &[Sample]) -> anyhow::Res
     let lost = most(|sample| sample.lost);
     let unsent = most(|sample| sample.unsent);
     // A requested rate far above the reached one would flatten the chart.
-    let requested = config.rate.filter(|requested| *requested <= 2.0 * answered);
+    let requested = rate_requested.filter(|requested| *requested <= 2.0 * answered);
     let high = [failed, lost, unsent, requested.unwrap_or(0.0)]
         .into_iter()
         .fold(answered, f64::max);

@@ -1,29 +1,28 @@
 //! Report of a load as a self-contained HTML file, without scripts or network access.
 
-use std::time::Duration;
-
-use myapp::echo::{LoadConfig, LoadReport, Warning};
-use myapp::error_chain::ErrorChain;
+use myapp::echo::{LoadReport, Warning};
 use myapp::measure::latency::Percentiles;
-use myapp::net::address::Address;
+use myapp::measure::percentile::PercentileList;
 use myapp::units::{Elapsed, Size};
 
 use super::charts::{latency_by_percentile, latency_over_time, throughput};
-use super::format::{escape, grouped, latencies, number, round};
+use super::format::{escape, grouped, latencies, number, round, times};
 use super::hints::hint;
 use super::run_info::RunInfo;
 use super::samples::samples;
+use super::summary::Summary;
 use super::text;
 
 const STYLE: &str = include_str!("html.css");
 
 /// Renders the page.
 pub(crate) fn page(
-    config: &LoadConfig,
-    report: &LoadReport,
+    summary: &Summary,
+    percentiles: &PercentileList,
     run_info: &RunInfo,
 ) -> anyhow::Result<String> {
-    let address = escape(&config.target.address.to_string());
+    let report = &summary.report;
+    let address = escape(&summary.address());
     let samples = samples(report);
     let parts = [
         format!(
@@ -33,15 +32,18 @@ pub(crate) fn page(
              content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
              <title>myapp echo: {address}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <header>\n<h1>Load on {address}</h1>\n<p class=\"faint\">{}</p>\n</header>\n",
-            escape(&text::parameters(config)),
+            escape(&summary.parameters),
         ),
-        tiles(config, report),
-        warnings(config, report),
+        tiles(summary),
+        warnings(summary, percentiles),
         section("Latency by percentile", &latency_by_percentile(report)?),
-        section("Throughput and errors", &throughput(config, &samples)?),
+        section(
+            "Throughput and errors",
+            &throughput(summary.rate_requested, &samples)?,
+        ),
         section("Response time", &latency_over_time(&samples)?),
-        section("Statistics", &statistics(report)),
-        failures(report),
+        section("Statistics", &statistics(report, percentiles)),
+        failures(summary),
         section("Command", &run_details(run_info)),
         "</body>\n</html>\n".into(),
     ];
@@ -49,13 +51,14 @@ pub(crate) fn page(
 }
 
 /// Renders the most important statistics.
-fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
-    let failed: u64 = report.errors.values().map(|failures| failures.count).sum();
+fn tiles(summary: &Summary) -> String {
+    let report = &summary.report;
+    let failed: u64 = summary.errors.values().map(|errors| errors.count).sum();
     let rate = report.rate();
-    let requested = config
-        .rate
+    let requested = summary
+        .rate_requested
         .map(|requested| format!(" of {} requested", rate_of(requested)));
-    let bytes = Size((rate * config.payload.size() as f64) as u64);
+    let bytes = Size(summary.bytes_rate as u64);
     let mut tiles = vec![
         tile(
             "",
@@ -91,11 +94,11 @@ fn tiles(config: &LoadConfig, report: &LoadReport) -> String {
             tiles.push(tile("bad", &grouped(count), name));
         }
     }
-    if config.rate.is_some() {
+    if summary.rate_requested.is_some() {
         let share = 100.0 * report.late_sends as f64 / report.sent.max(1) as f64;
         tiles.push(tile("", &format!("{share:.1}%"), "sent over 1 ms late"));
     }
-    if let Address::Udp(_) = config.target.address {
+    if summary.is_over_udp() {
         let class = if report.lost > 0 { "bad" } else { "" };
         tiles.push(tile(class, &grouped(report.lost), "lost"));
         tiles.push(tile("", &grouped(report.duplicates), "duplicates"));
@@ -118,8 +121,8 @@ fn tile(class: &str, value: &str, name: &str) -> String {
     )
 }
 
-fn warnings(config: &LoadConfig, report: &LoadReport) -> String {
-    let warnings = report.warnings(config.rate);
+fn warnings(summary: &Summary, percentiles: &PercentileList) -> String {
+    let warnings = summary.warnings(percentiles);
     if warnings.is_empty() {
         return String::new();
     }
@@ -147,44 +150,35 @@ fn section(title: &str, content: &str) -> String {
 }
 
 /// Renders a table with one column per histogram, so that it fits on a phone.
-fn statistics(report: &LoadReport) -> String {
+fn statistics(report: &LoadReport, percentiles: &PercentileList) -> String {
     let columns: Vec<_> = latencies(report)
         .into_iter()
-        .filter_map(|(name, latency)| Some((name, latency.count(), latency.percentiles()?)))
+        .filter_map(|(name, latency)| Some((name, latency.count(), times(latency, percentiles)?)))
         .collect();
-    if columns.is_empty() {
+    let Some((.., first)) = columns.first() else {
         return "<p class=\"faint\">No replies.</p>\n".into();
-    }
-    let line = |cell: &str, name: &str, text: &dyn Fn(&(&str, u64, Percentiles)) -> String| {
-        row(
-            cell,
-            [name.to_owned()]
-                .into_iter()
-                .chain(columns.iter().map(text)),
+    };
+    let line = |cell: &str, name: &str, texts: Vec<String>| {
+        row(cell, [name.to_owned()].into_iter().chain(texts))
+    };
+    let names = columns.iter().map(|(name, ..)| (*name).to_owned());
+    let counts = columns.iter().map(|(_, count, _)| grouped(*count));
+    let rows = first.iter().enumerate().map(|(index, (name, _))| {
+        let times = columns.iter().map(|(.., times)| times[index].1);
+        line(
+            "td",
+            name,
+            times.map(|time| Elapsed(time).to_string()).collect(),
         )
-    };
-    let time = |name, of: fn(&Percentiles) -> Duration| {
-        line("td", name, &|(.., percentiles)| {
-            Elapsed(of(percentiles)).to_string()
-        })
-    };
-    let rows = [
-        line("th", "", &|(name, ..)| (*name).to_owned()),
-        time("min", |percentiles| percentiles.min),
-        time("mean", |percentiles| percentiles.mean),
-        time("p50", |percentiles| percentiles.p50),
-        time("p90", |percentiles| percentiles.p90),
-        time("p99", |percentiles| percentiles.p99),
-        time("p99.9", |percentiles| percentiles.p99_9),
-        time("max", |percentiles| percentiles.max),
-        line("td", "count", &|(_, count, _)| grouped(*count)),
-    ];
+    });
     format!(
-        "<table>\n{}</table>\n<p class=\"note\">connect: connection setup; response: from the \
+        "<table>\n{}{}{}</table>\n<p class=\"note\">connect: connection setup; response: from the \
          due time of each message, with or without a reply; service: from the sending of each \
          answered message. Times have three significant \
          digits.</p>\n",
-        rows.concat()
+        line("th", "", names.collect()),
+        rows.collect::<String>(),
+        line("td", "count", counts.collect()),
     )
 }
 
@@ -193,8 +187,8 @@ fn row(cell: &str, texts: impl Iterator<Item = String>) -> String {
     format!("<tr>{}</tr>\n", cells.collect::<String>())
 }
 
-fn failures(report: &LoadReport) -> String {
-    if report.errors.is_empty() {
+fn failures(summary: &Summary) -> String {
+    if summary.errors.is_empty() {
         return String::new();
     }
     let mut rows = row(
@@ -203,13 +197,12 @@ fn failures(report: &LoadReport) -> String {
             .map(str::to_owned)
             .into_iter(),
     );
-    for (phase, failures) in &report.errors {
-        let first = ErrorChain(&failures.first).to_string();
+    for (phase, errors) in &summary.errors {
         rows += &format!(
             "<tr><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>\n",
-            text::phase_name(*phase, report),
-            grouped(failures.count),
-            escape(&first)
+            text::phase_name(*phase, &summary.report),
+            grouped(errors.count),
+            escape(&errors.first)
         );
     }
     section(
@@ -245,7 +238,9 @@ fn rate_of(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use myapp::echo::RunLimit;
+    use std::time::Duration;
+
+    use myapp::echo::{LoadConfig, RunLimit};
 
     const MILLI: Duration = Duration::from_millis(1);
 
@@ -276,13 +271,18 @@ mod tests {
         report
     }
 
+    fn rendered(config: &LoadConfig, report: LoadReport) -> String {
+        let summary = Summary::of_run(config, report);
+        page(&summary, &PercentileList::default(), &run_info()).unwrap()
+    }
+
     #[test]
     fn page_is_self_contained_and_complete() {
         let config = LoadConfig {
             rate: Some(1e4),
             ..LoadConfig::default()
         };
-        let page = page(&config, &report(1000), &run_info()).unwrap();
+        let page = rendered(&config, report(1000));
         for part in [
             "<title>myapp echo: 127.0.0.1:8888</title>",
             "myapp echo &#39;&lt;/pre&gt;&lt;script&gt;&#39;",
@@ -316,7 +316,7 @@ mod tests {
                     limit,
                     ..LoadConfig::default()
                 };
-                let page = page(&config, &report(answered), &run_info()).unwrap();
+                let page = rendered(&config, report(answered));
                 assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
                 assert!(page.ends_with("</html>\n") && page.len() < 300_000);
             }

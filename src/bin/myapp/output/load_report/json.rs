@@ -1,25 +1,50 @@
 //! Reports of ping and load as JSON.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use myapp::echo::{LoadConfig, LoadReport, Mismatch, Phase, PingConfig, PingReport, Warning};
-use myapp::measure::latency::Percentiles;
+use myapp::echo::{Mismatch, Phase, PingConfig, PingReport, Warning};
+use myapp::measure::latency::LatencyHistogram;
+use myapp::measure::percentile::PercentileList;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::format::latencies;
+use super::merge_data::MergeData;
 use super::samples::{Sample, samples};
+use super::summary::Summary;
 
 /// Formats the report of a load. Times are in seconds, sizes in bytes, rates per second; see
 /// `schemas/echo.json`.
-pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
-    let warnings = report.warnings(config.rate);
-    let warnings: Vec<_> = warnings.iter().map(warning_json).collect();
-    let mut object = json!({
+pub(crate) fn load(summary: &Summary, percentiles: &PercentileList) -> String {
+    let mut object = statistics(summary);
+    let warnings = summary.warnings(percentiles);
+    object["warnings"] = warnings.iter().map(warning_json).collect();
+    for (name, latency) in latencies(&summary.report) {
+        object[name] = times(latency, percentiles);
+    }
+    object["merge"] = json!(MergeData::of(summary).with_times(&summary.report));
+    format!("{object}\n")
+}
+
+/// Formats all that a report has in addition to its histograms of response and service times.
+pub(crate) fn without_times(summary: &Summary) -> String {
+    let mut object = statistics(summary);
+    object["merge"] = json!(MergeData::of(summary));
+    object.to_string()
+}
+
+/// Returns the counters, rates and parameters of a load.
+fn statistics(summary: &Summary) -> Value {
+    let report = &summary.report;
+    json!({
         "kind": "load",
-        "address": config.target.address.to_string(),
-        "connections": config.connections,
-        "in_flight": config.in_flight,
-        "size": config.payload.size(),
+        "address": summary.address(),
+        "connections": summary.connections,
+        "in_flight": summary.in_flight,
+        "size": summary.size,
+        "start": format_start(report.timeline.start()),
         "elapsed": report.elapsed.as_secs_f64(),
         "due": report.due(),
         "sent": report.sent,
@@ -28,12 +53,13 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "timeouts": report.timeouts,
         "failed": report.failed,
         "unsent": report.unsent,
+        "late_sends": report.late_sends,
         "reconnects": report.reconnects,
         "given_up": report.given_up,
-        "rate_requested": config.rate,
+        "rate_requested": summary.rate_requested,
         "rate": report.rate(),
-        "bytes_rate": report.rate() * config.payload.size() as f64,
-        "errors": errors(|phase| report.errors.get(&phase).map_or(0, |failures| failures.count)),
+        "bytes_rate": summary.bytes_rate,
+        "errors": errors(|phase| summary.errors.get(&phase).map_or(0, |errors| errors.count)),
         "mismatches": mismatches(&report.mismatches),
         "lost": report.lost,
         "duplicates": report.duplicates,
@@ -41,17 +67,16 @@ pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
         "receive_drops": report.receive_drops,
         "out_of_order": report.out_of_order,
         "sender_cpu": report.sender_cpu,
-        "warnings": warnings,
         "timeline": samples(report).iter().map(sample_json).collect::<Value>(),
-    });
-    for (name, latency) in latencies(report) {
-        object[name] = latency.percentiles().map_or(Value::Null, percentiles_json);
-    }
-    format!("{object}\n")
+    })
 }
 
 /// Formats the report of a ping.
-pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
+pub(crate) fn ping(
+    config: &PingConfig,
+    report: &PingReport,
+    percentiles: &PercentileList,
+) -> String {
     let object = json!({
         "kind": "ping",
         "address": config.target.address.to_string(),
@@ -63,11 +88,19 @@ pub(crate) fn ping(config: &PingConfig, report: &PingReport) -> String {
         "loss": report.loss(),
         "duplicates": report.duplicates,
         "late_replies": report.late_replies,
-        "round_trip": report.times.percentiles().map_or(Value::Null, percentiles_json),
+        "round_trip": times(&report.times, percentiles),
         "errors": errors(|phase| report.errors.get(&phase).copied().unwrap_or(0)),
         "mismatches": mismatches(&report.mismatches),
     });
     format!("{object}\n")
+}
+
+/// Formats the start of a measurement, given since the Unix epoch (RFC 3339).
+fn format_start(since_epoch: Duration) -> Option<String> {
+    let nanos = i128::try_from(since_epoch.as_nanos()).ok()?;
+    let date = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+    let known = !since_epoch.is_zero();
+    known.then(|| date.format(&Rfc3339).ok()).flatten()
 }
 
 /// Returns the number of errors by phase.
@@ -83,19 +116,16 @@ fn mismatches(counted: &BTreeMap<Mismatch, u64>) -> Value {
     Value::Object(kinds.into_iter().collect())
 }
 
-fn percentiles_json(percentiles: Percentiles) -> Value {
-    let Percentiles {
-        min,
-        mean,
-        p50,
-        p90,
-        p99,
-        p99_9,
-        max,
-    } = percentiles;
-    let [min, mean, p50, p90, p99, p99_9, max] =
-        [min, mean, p50, p90, p99, p99_9, max].map(|time| time.as_secs_f64());
-    json!({ "min": min, "mean": mean, "p50": p50, "p90": p90, "p99": p99, "p99_9": p99_9, "max": max })
+/// Returns minimum, mean, percentiles and maximum, or null without any times.
+fn times(latency: &LatencyHistogram, percentiles: &PercentileList) -> Value {
+    let Some(times) = super::format::times(latency, percentiles) else {
+        return Value::Null;
+    };
+    // 99.9 is a field name only with quotes in most languages.
+    let field = |(name, time): (String, Duration)| {
+        (name.replace('.', "_"), Value::from(time.as_secs_f64()))
+    };
+    Value::Object(times.into_iter().map(field).collect())
 }
 
 fn sample_json(sample: &Sample) -> Value {

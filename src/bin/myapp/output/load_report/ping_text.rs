@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use myapp::echo::{PingConfig, PingReport};
+use myapp::measure::percentile::PercentileList;
 use myapp::units::Elapsed;
 
 /// Formats the line of an answered message.
@@ -16,7 +17,11 @@ pub(crate) fn reply_line(config: &PingConfig, number: u64, time: Duration) -> St
 }
 
 /// Formats the summary of a ping.
-pub(crate) fn summary(config: &PingConfig, report: &PingReport) -> String {
+pub(crate) fn summary(
+    config: &PingConfig,
+    report: &PingReport,
+    percentiles: &PercentileList,
+) -> String {
     let PingReport {
         sent,
         times,
@@ -37,9 +42,12 @@ pub(crate) fn summary(config: &PingConfig, report: &PingReport) -> String {
     if *late_replies > 0 {
         text += &format!("late replies: {late_replies}\n");
     }
-    if let Some(times) = times.percentiles() {
-        let times = [times.min, times.mean, times.p99, times.max].map(|t| Elapsed(t).to_string());
-        text += &format!("round trip min/avg/p99/max = {}\n", times.join(" / "));
+    if let Some(times) = super::format::times(times, percentiles) {
+        let names = times.iter().map(|(name, _)| name.replace("mean", "avg"));
+        let names: Vec<_> = names.collect();
+        let times = times.iter().map(|(_, time)| Elapsed(*time).to_string());
+        let times: Vec<_> = times.collect();
+        text += &format!("round trip {} = {}\n", names.join("/"), times.join(" / "));
     }
     text
 }
@@ -58,6 +66,7 @@ mod tests {
                     sent,
                     ..PingReport::default()
                 },
+                &PercentileList::default(),
             );
             let wanted = format!("{sent} sent, 0 answered, {lost} lost, in 0.00 ns\n");
             assert_eq!(text, format!("--- 127.0.0.1:8888: {wanted}"));

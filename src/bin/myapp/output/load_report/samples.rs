@@ -29,6 +29,27 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    fn new(from: f64, to: f64, bucket: &Bucket) -> Self {
+        let time = |share| bucket.quantile(share).map(|time| time.as_secs_f64());
+        let times = [time(0.5), time(0.99), time(1.0)];
+        let times = if let [Some(a), Some(b), Some(c)] = times {
+            Some([a, b, c])
+        } else {
+            None
+        };
+        Self {
+            from,
+            to,
+            answered: bucket.count(),
+            failed: bucket.failed,
+            lost: bucket.lost,
+            unsent: bucket.unsent,
+            reconnects: bucket.reconnects,
+            connections_down: bucket.downtime.as_secs_f64() / (to - from),
+            times,
+        }
+    }
+
     /// Converts a count to a rate per second.
     pub(crate) fn rate(&self, count: u64) -> f64 {
         count as f64 / (self.to - self.from)
@@ -37,53 +58,43 @@ impl Sample {
 
 /// Returns the samples of a run, without gaps from start to end.
 pub(crate) fn samples(report: &LoadReport) -> Vec<Sample> {
+    if report.elapsed.is_zero() {
+        return Vec::new();
+    }
     let elapsed = report.elapsed.as_secs_f64();
     let mut timeline = report.timeline.clone();
-    // Replies received after the end belong to the last sample.
-    let count = |timeline: &Timeline| (elapsed / timeline.width().as_secs_f64()).ceil() as usize;
+    let count = |timeline: &Timeline| {
+        let time = elapsed + timeline.lead().as_secs_f64();
+        (time / timeline.width().as_secs_f64()).ceil() as usize
+    };
     let sparse = |count: usize| report.answered < MIN_REPLIES * count as u64;
     while count(&timeline) > MAX_SAMPLES
         || (sparse(count(&timeline)) && count(&timeline) >= 2 * MIN_SAMPLES)
     {
         timeline.coarsen();
     }
-    let width = timeline.width().as_secs_f64();
     let count = count(&timeline);
-    let mut buckets = timeline.buckets().to_vec();
-    buckets.resize_with(buckets.len().max(count), Bucket::default);
-    // A short last sample is merged into the one before.
-    let short = count >= 2 && elapsed < (count as f64 - 0.5) * width;
-    let count = if short { count - 1 } else { count };
-    let rest = buckets.split_off(count.min(buckets.len()));
-    if let Some(last) = buckets.last_mut() {
-        rest.iter().for_each(|bucket| last.merge(bucket));
+    let width = timeline.width().as_secs_f64();
+    let lead = timeline.lead().as_secs_f64();
+    let start = |bucket: usize| (bucket as f64 * width - lead).clamp(0.0, elapsed);
+    // Each sample starts with a bucket. Short first and last ones are merged with their neighbor.
+    let mut starts: Vec<_> = (0..=count).collect();
+    if starts.len() > 2 && start(count) - start(count - 1) < width / 2.0 {
+        starts.remove(count - 1);
     }
-    let sample = |(index, bucket): (usize, Bucket)| {
-        let to = if index + 1 == count {
-            elapsed
-        } else {
-            (index + 1) as f64 * width
-        };
-        let time = |share| bucket.quantile(share).map(|time| time.as_secs_f64());
-        let times = [time(0.5), time(0.99), time(1.0)];
-        let times = if let [Some(a), Some(b), Some(c)] = times {
-            Some([a, b, c])
-        } else {
-            None
-        };
-        Sample {
-            from: index as f64 * width,
-            to,
-            answered: bucket.count(),
-            failed: bucket.failed,
-            lost: bucket.lost,
-            unsent: bucket.unsent,
-            reconnects: bucket.reconnects,
-            connections_down: bucket.downtime.as_secs_f64() / (to - index as f64 * width),
-            times,
-        }
+    if starts.len() > 2 && start(1) < width / 2.0 {
+        starts.remove(1);
+    }
+    let sample = |bounds: &[usize]| {
+        let [from, to] = [bounds[0], bounds[1]];
+        let buckets = timeline.buckets().iter().skip(from);
+        // Replies received after the end belong to the last sample.
+        let number = if to == count { usize::MAX } else { to - from };
+        let mut sum = Bucket::default();
+        buckets.take(number).for_each(|bucket| sum.merge(bucket));
+        Sample::new(start(from), start(to), &sum)
     };
-    buckets.into_iter().enumerate().map(sample).collect()
+    starts.windows(2).map(sample).collect()
 }
 
 #[cfg(test)]
@@ -96,6 +107,8 @@ mod tests {
         let elapsed = Duration::from_millis(elapsed);
         let mut report = LoadReport::default();
         report.elapsed = elapsed;
+        let start = fastrand::u64(1 << 60..1 << 61);
+        report.timeline.set_start(Duration::from_nanos(start));
         for moment in (0..elapsed.as_micros() as u64).step_by(every as usize) {
             let time = Duration::from_millis(1);
             report.response.record(time);

@@ -1,45 +1,41 @@
 //! Report of a load as text for 80 columns.
 
-use myapp::echo::{LoadConfig, LoadReport, Phase, RunLimit};
-use myapp::measure::latency::Percentiles;
-use myapp::net::address::Address;
+use myapp::echo::{LoadReport, Phase};
+use myapp::measure::percentile::PercentileList;
 use myapp::units::{Elapsed, Size};
 
-use super::format::latencies;
+use super::format::{latencies, times};
 use super::hints::hint;
 use super::histogram::histogram;
+use super::summary::Summary;
 
 /// Formats the report of a load.
-pub(crate) fn load(config: &LoadConfig, report: &LoadReport) -> String {
-    let size = config.payload.size();
-    let bytes = Size((report.rate() * size as f64) as u64);
-    let mut text = format!("{}\n", title(config));
+pub(crate) fn load(summary: &Summary, percentiles: &PercentileList) -> String {
+    let report = &summary.report;
+    let bytes = Size(summary.bytes_rate as u64);
+    let mut text = format!("--- {}: {}\n", summary.address(), summary.parameters);
     text += &format!(
         "{} sent, {} answered in {}\n{:.1} messages per second{}, {bytes}/s each direction\n",
         report.sent,
         report.answered,
         Elapsed(report.elapsed),
         report.rate(),
-        config
-            .rate
+        summary
+            .rate_requested
             .map(|rate| format!(" of {rate} requested"))
             .unwrap_or_default(),
     );
     text += &missing_line(report);
-    text += &datagrams_line(config, report);
-    for (phase, failures) in &report.errors {
-        text += &format!(
-            "{} × {} failed\n",
-            failures.count,
-            phase_name(*phase, report)
-        );
+    text += &datagrams_line(summary);
+    for (phase, errors) in &summary.errors {
+        text += &format!("{} × {} failed\n", errors.count, phase_name(*phase, report));
     }
-    text += &latency_table(report);
+    text += &latency_table(report, percentiles);
     let rows = histogram(&report.response);
     if !rows.is_empty() {
         text += &format!("response times up to each bound:\n{rows}");
     }
-    for warning in report.warnings(config.rate) {
+    for warning in summary.warnings(percentiles) {
         text += &format!("warning: {warning}; {}\n", hint(&warning));
     }
     text
@@ -67,7 +63,7 @@ fn missing_line(report: &LoadReport) -> String {
 }
 
 /// Formats the counters of UDP.
-fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
+fn datagrams_line(summary: &Summary) -> String {
     let LoadReport {
         sent,
         lost,
@@ -75,14 +71,15 @@ fn datagrams_line(config: &LoadConfig, report: &LoadReport) -> String {
         late_replies,
         out_of_order,
         ..
-    } = report;
-    let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
-    match config.target.address {
-        Address::Udp(_) => format!(
-            "{lost} lost ({percent:.2}%), {duplicates} duplicates, {out_of_order} out of order, {late_replies} late\n"
-        ),
-        _ => String::new(),
+    } = &summary.report;
+    if !summary.is_over_udp() {
+        return String::new();
     }
+    let percent = 100.0 * *lost as f64 / (*sent).max(1) as f64;
+    format!(
+        "{lost} lost ({percent:.2}%), {duplicates} duplicates, {out_of_order} out of order, \
+         {late_replies} late\n"
+    )
 }
 
 /// Formats a phase, with the kinds of mismatches.
@@ -98,62 +95,23 @@ pub(crate) fn phase_name(phase: Phase, report: &LoadReport) -> String {
     }
 }
 
-/// Formats the address and the parameters.
-fn title(config: &LoadConfig) -> String {
-    format!("--- {}: {}", config.target.address, parameters(config))
-}
-
-/// Formats the parameters of a load.
-pub(crate) fn parameters(config: &LoadConfig) -> String {
-    let LoadConfig {
-        payload,
-        connections,
-        in_flight,
-        ..
-    } = config;
-    let limit = match config.limit {
-        RunLimit::Duration(time) => format!("for {}", Elapsed(time)),
-        RunLimit::Messages(count) => format!("{count} times"),
-    };
-    let mode = if config.new_connections {
-        "a new one per message".to_owned()
-    } else {
-        format!("{in_flight} in flight on each")
-    };
-    format!(
-        "{} {limit}, connections: {connections}, {mode}",
-        Size(payload.size())
-    )
-}
-
-fn latency_table(report: &LoadReport) -> String {
-    let header = ["", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
-    let mut rows = vec![header.map(str::to_owned)];
-    for (name, latency) in latencies(report) {
-        let Some(Percentiles {
-            min,
-            mean,
-            p50,
-            p90,
-            p99,
-            p99_9,
-            max,
-        }) = latency.percentiles()
-        else {
-            continue;
-        };
-        let [a, b, c, d, e, f, g] =
-            [min, mean, p50, p90, p99, p99_9, max].map(|time| Elapsed(time).to_string());
-        rows.push([name.to_owned(), a, b, c, d, e, f, g]);
-    }
-    if rows.len() == 1 {
+/// Formats a table with one column per histogram, because there may be many percentiles.
+fn latency_table(report: &LoadReport, percentiles: &PercentileList) -> String {
+    let columns: Vec<_> = latencies(report)
+        .into_iter()
+        .filter_map(|(name, latency)| Some((name, times(latency, percentiles)?)))
+        .collect();
+    let Some((_, first)) = columns.first() else {
         return "no replies\n".into();
-    }
-    let line = |[name, times @ ..]: [String; 8]| {
-        let times = times.map(|time| format!("{time:>9}"));
-        format!("{name:<8}{}\n", times.concat())
     };
-    let table: String = rows.into_iter().map(line).collect();
+    let heads = columns.iter().map(|(name, _)| format!("{name:>12}"));
+    let mut table = format!("{:12}{}\n", "", heads.collect::<String>());
+    for (row, (name, _)) in first.iter().enumerate() {
+        let cells = columns
+            .iter()
+            .map(|(_, times)| format!("{:>12}", Elapsed(times[row].1).to_string()));
+        table += &format!("{name:12}{}\n", cells.collect::<String>());
+    }
     table
         + "response: from the due time of each message, with or without a reply;\nservice: from the sending of each answered message\n"
 }
