@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::net::address::Endpoint;
+use crate::net::address::{Endpoint, UnixPath};
 use crate::net::tls::TlsServerConfig;
 use crate::runtime::default_threads;
 
@@ -60,9 +60,13 @@ pub struct Config {
     /// Address of the HTTP/1.1 endpoint that serves `/metrics` in Prometheus' text format.
     /// Default: `None`.
     pub metrics: Option<Endpoint>,
+    /// Path of the Unix socket of the admin endpoint, which only the owner may use: HTTP/1.1 that
+    /// reads and changes the faults at `/faults`. Default: `None`.
+    pub admin: Option<UnixPath>,
     /// Faults to inject into replies. Ignored in [`Mode::Discard`], which has no replies. With
     /// `Some`, also without any fault, they can be changed while the server runs
-    /// ([`Server::faults`](crate::serve::Server::faults)). Default: `None`, which costs nothing.
+    /// ([`Server::faults`](crate::serve::Server::faults)). Default: `None`, which costs nothing; no
+    /// fault with [`admin`](Self::admin).
     pub fault_injection: Option<FaultInjection>,
 }
 
@@ -133,6 +137,19 @@ pub struct LossBurst {
     pub loss_otherwise: f64,
 }
 
+impl LossBurst {
+    /// Creates the simple Gilbert model: bursts of four datagrams on average, all of which are
+    /// lost, and no other loss.
+    pub fn new(begin: f64) -> Self {
+        Self {
+            begin,
+            end: 0.25,
+            loss_in_burst: 1.0,
+            loss_otherwise: 0.0,
+        }
+    }
+}
+
 /// Framing of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -164,6 +181,7 @@ impl Default for Config {
             busy_poll: Duration::ZERO,
             tls: None,
             metrics: None,
+            admin: None,
             fault_injection: None,
         }
     }

@@ -17,6 +17,9 @@ pub enum Error {
     /// [`Config::metrics`](crate::serve::Config::metrics) cannot be bound.
     #[error("bind metrics endpoint")]
     Metrics(#[source] ListenError),
+    /// [`Config::admin`](crate::serve::Config::admin) cannot be bound.
+    #[error("bind admin endpoint")]
+    Admin(#[source] ListenError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),

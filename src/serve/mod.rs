@@ -13,12 +13,14 @@
 
 mod acceptor;
 mod access;
+mod admin;
 mod config;
 mod connection;
 mod context;
 mod error;
 mod fault;
 mod framing;
+mod http;
 mod listeners;
 mod metrics;
 mod stats;
@@ -35,11 +37,12 @@ use std::time::Duration;
 
 use crate::limits::semaphore::Semaphore;
 use crate::limits::shutdown::{self, Shutdown, Trigger};
-use crate::net::address::{Address, Endpoint};
+use crate::net::address::{Address, Endpoint, UnixPath};
 use crate::net::listener::Listener;
 use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::WorkerThread;
 use crate::serve::access::AccessControl;
+use crate::serve::admin::Admin;
 use crate::serve::listeners::Listeners;
 use crate::serve::udp::loop_guard::LoopGuard;
 use crate::serve::worker::Worker;
@@ -51,6 +54,9 @@ pub use fault::handle::{Faults, InvalidFault};
 pub use ipnet::IpNet;
 pub use stats::{Datagrams, ServerStats, Summary, TlsFailures};
 
+/// Permissions of the socket of the admin endpoint: only the owner may connect.
+const ADMIN_SOCKET_MODE: u32 = 0o600;
+
 /// A bound echo server. Until it runs, connections wait in the kernel's backlog.
 #[derive(Debug)]
 pub struct Server {
@@ -58,6 +64,8 @@ pub struct Server {
     addresses: Vec<Address>,
     tls: Option<TlsServer>,
     metrics: Option<(WorkerThread<()>, Address)>,
+    /// Serves until it is dropped.
+    _admin: Option<WorkerThread<()>>,
     stats: Arc<ServerStats>,
     faults: Option<Faults>,
     start_trigger: Trigger,
@@ -65,7 +73,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all `addresses` and [`Config::metrics`], and starts the worker threads.
+    /// Binds all `addresses`, [`Config::metrics`] and [`Config::admin`], and starts the worker threads.
     ///
     /// # Errors
     ///
@@ -108,8 +116,15 @@ impl Server {
         }
         let stats = Arc::new(ServerStats::new(config.threads));
         let faults = match &config.fault_injection {
-            Some(faults) => Some(Faults::new(faults.clone(), Arc::clone(&stats))?),
-            None => None,
+            Some(faults) => Some(faults.clone()),
+            // The endpoint can add faults later.
+            None => config.admin.is_some().then(FaultInjection::default),
+        };
+        let faults = faults.map(|faults| Faults::new(faults, Arc::clone(&stats)));
+        let faults = faults.transpose()?;
+        let admin = match (&config.admin, &faults) {
+            (Some(path), Some(faults)) => Some(start_admin(path, faults)?),
+            _ => None,
         };
         let metrics = match &config.metrics {
             Some(endpoint) => Some(start_metrics(endpoint, &stats).await?),
@@ -130,6 +145,7 @@ impl Server {
             addresses,
             tls,
             metrics,
+            _admin: admin,
             stats,
             faults,
             start_trigger,
@@ -161,7 +177,7 @@ impl Server {
     }
 
     /// Returns the handle through which the faults can be changed while the server runs. `None`
-    /// without [`Config::fault_injection`].
+    /// without [`Config::fault_injection`] and [`Config::admin`].
     pub fn faults(&self) -> Option<&Faults> {
         self.faults.as_ref()
     }
@@ -238,4 +254,18 @@ async fn start_metrics(
         metrics::http::serve(listener, stats)
     });
     Ok((worker.map_err(Error::Thread)?, address))
+}
+
+/// Starts the thread of the admin endpoint.
+fn start_admin(path: &UnixPath, faults: &Faults) -> Result<WorkerThread<()>, Error> {
+    let listeners = Listener::bind_unix(path, ADMIN_SOCKET_MODE, NonZeroUsize::MIN);
+    let listener = listeners.map_err(Error::Admin)?.remove(0);
+    let admin = Admin {
+        faults: faults.clone(),
+    };
+    let worker = WorkerThread::start("admin", Duration::ZERO, || {
+        let respond = async move |request| admin.respond(&request);
+        http::serve("admin", listener, respond)
+    });
+    worker.map_err(Error::Thread)
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod addresses;
+mod admin;
 mod clients;
 mod cost;
 mod fairness;

@@ -180,6 +180,7 @@ impl Options {
             busy_poll: self.busy_poll,
             tls: self.tls.to_config(),
             metrics: self.metrics.clone(),
+            admin: self.faults.admin(),
             fault_injection: self.faults.to_config(),
         })
     }

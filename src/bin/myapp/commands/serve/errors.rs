@@ -20,13 +20,15 @@ pub(super) fn start_error(error: Error) -> CommandError {
         Error::Listen(ListenError::Bind {
             address: Address::Unix(_),
             ..
-        }) => ExitCode::LocalFile,
+        })
+        | Error::Admin(_) => ExitCode::LocalFile,
         Error::Tls(TlsSetupError::Read { .. } | TlsSetupError::Key { .. }) => ExitCode::LocalFile,
         Error::Tls(_) => ExitCode::Tls,
         _ => ExitCode::Network,
     };
     let error = match error {
         Error::Metrics(error) => anyhow::Error::new(error).context("--metrics"),
+        Error::Admin(error) => anyhow::Error::new(error).context("--admin"),
         error => error.into(),
     };
     let failure = CommandError::new(code, error);
@@ -38,7 +40,7 @@ pub(super) fn start_error(error: Error) -> CommandError {
 
 /// Returns a hint for an address that cannot be bound.
 fn hint(error: &Error) -> Option<&'static str> {
-    let (Error::Listen(error) | Error::Metrics(error)) = error else {
+    let (Error::Listen(error) | Error::Metrics(error) | Error::Admin(error)) = error else {
         return None;
     };
     let ListenError::Bind { address, source } = error else {

@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::Args;
+use myapp::net::address::{Address, UnixPath};
 use myapp::serve::{FaultInjection, LossBurst};
 use myapp::units::{parse_duration, parse_rate};
 
@@ -57,10 +58,13 @@ pub(super) struct FaultOptions {
     /// Seed of the random faults [default: random]
     #[arg(long, value_name = "N", value_parser = number::<u64>)]
     seed: Option<u64>,
+    /// Read and change faults at run time: HTTP on a Unix socket
+    #[arg(long, value_name = "unix:PATH", value_parser = unix_path)]
+    admin: Option<UnixPath>,
 }
 
 impl FaultOptions {
-    /// Returns the faults, if there are any.
+    /// Returns the faults, if there are any or may be later.
     pub(super) fn to_config(&self) -> Option<FaultInjection> {
         let faults = FaultInjection {
             delay: self.delay.unwrap_or_default(),
@@ -78,11 +82,17 @@ impl FaultOptions {
             slice: self.slice,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
         };
-        faults.is_active().then_some(faults)
+        (faults.is_active() || self.admin.is_some()).then_some(faults)
+    }
+
+    /// Returns the socket of the admin endpoint.
+    pub(super) fn admin(&self) -> Option<UnixPath> {
+        self.admin.clone()
     }
 
     pub(super) fn are_random(&self) -> bool {
-        self.jitter.is_some()
+        self.admin.is_some()
+            || self.jitter.is_some()
             || self.drop_rate.is_some()
             || self.loss_burst.is_some()
             || self.corrupt_rate.is_some()
@@ -111,10 +121,20 @@ impl FaultOptions {
             ));
         }
         if self.to_config().is_some() && mode == ModeName::Discard {
-            let failure = CommandError::usage("faults have no effect with --mode discard");
+            let failure =
+                CommandError::usage("faults and --admin have no effect with --mode discard");
             return Err(failure.hint("discard mode sends no replies"));
         }
         Ok(())
+    }
+}
+
+/// Parses the path of a Unix socket.
+fn unix_path(text: &str) -> Result<UnixPath, String> {
+    match text.parse() {
+        Ok(Address::Unix(path)) => Ok(path),
+        Ok(_) => Err("not a Unix socket (unix:PATH)".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -139,11 +159,15 @@ fn loss_burst(text: &str) -> Result<LossBurst, &'static str> {
     if rest.len() > 3 {
         return Err("not up to four shares: P[,R[,BAD[,GOOD]]]");
     }
-    let or = |index: usize, default| rest.get(index).copied().unwrap_or(default);
-    Ok(LossBurst {
-        begin: *begin,
-        end: or(0, 0.25),
-        loss_in_burst: or(1, 1.0),
-        loss_otherwise: or(2, 0.0),
-    })
+    let mut burst = LossBurst::new(*begin);
+    let fields = [
+        &mut burst.end,
+        &mut burst.loss_in_burst,
+        &mut burst.loss_otherwise,
+    ];
+    fields
+        .into_iter()
+        .zip(rest)
+        .for_each(|(field, share)| *field = *share);
+    Ok(burst)
 }
