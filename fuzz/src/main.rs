@@ -1,4 +1,5 @@
-//! Feeds the downloader with responses that no conforming server sends.
+//! Feeds the downloader with responses that no conforming server sends, and the parsers with
+//! malformed text and headers.
 //!
 //! ```text
 //! cargo run --release --manifest-path fuzz/Cargo.toml -- --seed 7 --rounds 100000
@@ -12,6 +13,7 @@ mod files;
 mod grammar;
 mod hyper;
 mod outcome;
+mod proxy_protocol;
 mod rules;
 mod server;
 mod texts;
@@ -92,6 +94,7 @@ fn play(server: &Server, seed: u64, counts: &mut Counts) -> Result<(), String> {
         return catch_panic(|| transport::check_endless(server, &mut random));
     }
     catch_panic(|| texts::check(&mut random))?;
+    catch_panic(|| proxy_protocol::check(&mut random))?;
     match random.u32(..10) {
         0 | 1 => return catch_panic(|| files::check(server, &mut random)),
         2 => return catch_panic(|| files::check_name(server, &mut random)),

@@ -95,6 +95,21 @@ impl Stream {
         Ok(Self(socket))
     }
 
+    /// Reads bytes that the next read returns again.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `recv(2)`.
+    pub(crate) fn poll_peek(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Read, cx, |fd| {
+            Ok(recv(fd, &mut *buffer, RecvFlags::PEEK)?.0)
+        })
+    }
+
     fn poll_send(
         &self,
         cx: &mut Context<'_>,

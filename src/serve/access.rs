@@ -21,6 +21,8 @@ const ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct AccessControl {
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
+    /// Networks of the proxies, if there are any.
+    proxies: Option<Vec<IpNet>>,
     max_per_ip: Option<NonZeroUsize>,
     /// Open connections per address. Only used with a limit, so there are never more entries than
     /// connections.
@@ -40,9 +42,13 @@ pub(super) enum Refusal {
 
 impl AccessControl {
     pub(super) fn new(config: &Config) -> Self {
+        let canonical =
+            |networks: &Vec<IpNet>| networks.iter().map(canonical_network).collect::<Vec<_>>();
+        let proxies = config.proxy_protocol.as_ref();
         Self {
-            allow: config.allow.iter().map(canonical_network).collect(),
-            deny: config.deny.iter().map(canonical_network).collect(),
+            allow: canonical(&config.allow),
+            deny: canonical(&config.deny),
+            proxies: proxies.map(|proxies| canonical(&proxies.trusted)),
             max_per_ip: config.max_per_ip,
             active_per_ip: Mutex::default(),
             accept_error_log: LogThrottle::new(ERROR_LOG_INTERVAL),
@@ -73,10 +79,16 @@ impl AccessControl {
 
     /// Returns whether the address lists admit `ip`.
     pub(super) fn is_allowed(&self, ip: IpAddr) -> bool {
-        // A dual-stack socket reports IPv4 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
-        let ip = ip.to_canonical();
-        let in_any = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&ip));
-        !in_any(&self.deny) && (self.allow.is_empty() || in_any(&self.allow))
+        !is_in(&self.deny, ip) && (self.allow.is_empty() || is_in(&self.allow, ip))
+    }
+
+    /// Returns whether a connection has to begin with the header of a proxy. Only processes that
+    /// the permissions of the path admit are Unix peers, so these are proxies.
+    pub(super) fn expects_header(&self, peer: &Peer) -> bool {
+        let Some(proxies) = &self.proxies else {
+            return false;
+        };
+        peer.ip().is_none_or(|ip| is_in(proxies, ip))
     }
 
     /// Releases the slot of an admitted connection.
@@ -95,6 +107,13 @@ impl AccessControl {
             }
         }
     }
+}
+
+/// Returns whether an address is in one of the networks.
+fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+    // A dual-stack socket reports IPv4 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
 }
 
 /// Length in bits of the prefix of IPv4-mapped addresses (RFC 4291 section 2.5.5.2).

@@ -44,6 +44,9 @@ pub struct Config {
     /// Networks whose connections are refused, even if they match [`allow`](Self::allow). Default:
     /// empty.
     pub deny: Vec<IpNet>,
+    /// Proxies that announce their clients. Does not apply to UDP. Default: `None`, no connection
+    /// begins with a header.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Closes connections without any transfer for this long. Default: `None`.
     pub idle_timeout: Option<Duration>,
     /// Time limit for open connections to end after the shutdown. Default: 10 s.
@@ -68,6 +71,18 @@ pub struct Config {
     /// ([`Server::faults`](crate::serve::Server::faults)). Default: `None`, which costs nothing; no
     /// fault with [`admin`](Self::admin).
     pub fault_injection: Option<FaultInjection>,
+}
+
+/// Proxies that announce their clients with the PROXY protocol, version 1 or 2.
+///
+/// Their connections must begin with a [header](crate::net::proxy_protocol), which precedes TLS;
+/// others are closed. The announced client replaces the peer in access control, limits per address
+/// and the log. All other connections are served without looking for a header, which they could
+/// forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Networks of the proxies. All peers of Unix sockets are proxies as well.
+    pub trusted: Vec<IpNet>,
 }
 
 /// Faults that a server injects on purpose, for testing clients.
@@ -175,6 +190,7 @@ impl Default for Config {
             max_per_ip: None,
             allow: Vec::new(),
             deny: Vec::new(),
+            proxy_protocol: None,
             idle_timeout: None,
             drain_timeout: Duration::from_secs(10),
             unix_socket_mode: 0o600,

@@ -14,15 +14,18 @@
 mod acceptor;
 mod access;
 mod admin;
+mod admission;
 mod config;
 mod connection;
 mod context;
 mod error;
 mod fault;
 mod framing;
+mod handshake_timeout;
 mod http;
 mod listeners;
 mod metrics;
+mod proxy_protocol;
 mod stats;
 mod tls;
 mod traffic_log;
@@ -48,7 +51,7 @@ use crate::serve::udp::loop_guard::LoopGuard;
 use crate::serve::worker::Worker;
 
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
-pub use config::{Config, FaultInjection, LossBurst, Mode};
+pub use config::{Config, FaultInjection, LossBurst, Mode, ProxyProtocol};
 pub use error::Error;
 pub use fault::handle::{Faults, InvalidFault};
 pub use ipnet::IpNet;

@@ -17,6 +17,7 @@ pub struct ServerStats {
     pub(super) line_too_long: AtomicU64,
     pub(super) refused_acl: AtomicU64,
     pub(super) refused_max_per_ip: AtomicU64,
+    pub(super) refused_proxy_header: AtomicU64,
     pub(super) faults: FaultCounters,
     pub(super) idle_timeouts: AtomicU64,
     pub(super) aborted_on_shutdown: AtomicU64,
@@ -114,6 +115,9 @@ pub struct Summary {
     /// Connections refused because their address had reached its limit. They are not counted as
     /// accepted.
     pub refused_max_per_ip: u64,
+    /// Connections of proxies refused because of their header, or without one
+    /// ([`Config::proxy_protocol`](crate::serve::Config)). They are not counted as accepted.
+    pub refused_proxy_header: u64,
     /// Replies dropped by fault injection
     /// ([`FaultInjection::drop_rate`](crate::serve::FaultInjection)).
     pub fault_dropped: u64,
@@ -234,6 +238,7 @@ impl ServerStats {
             line_too_long: AtomicU64::default(),
             refused_acl: AtomicU64::default(),
             refused_max_per_ip: AtomicU64::default(),
+            refused_proxy_header: AtomicU64::default(),
             faults: FaultCounters::default(),
             idle_timeouts: AtomicU64::default(),
             aborted_on_shutdown: AtomicU64::default(),
@@ -271,6 +276,7 @@ impl ServerStats {
             line_too_long: self.line_too_long.load(Relaxed),
             refused_acl: self.refused_acl.load(Relaxed),
             refused_max_per_ip: self.refused_max_per_ip.load(Relaxed),
+            refused_proxy_header: self.refused_proxy_header.load(Relaxed),
             fault_dropped: self.faults.dropped.load(Relaxed),
             fault_burst_dropped: self.faults.burst_dropped.load(Relaxed),
             fault_corrupted: self.faults.corrupted.load(Relaxed),

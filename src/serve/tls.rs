@@ -6,25 +6,23 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use futures_lite::{AsyncWrite as _, future};
+use futures_lite::AsyncWrite as _;
 use tracing::info;
 
 use crate::error_chain::ErrorChain;
 use crate::limits::shutdown::Shutdown;
+use crate::limits::timeout::race;
 use crate::net::stream::Stream;
 use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
-use crate::runtime::Timer;
 use crate::serve::connection::Connection;
 use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::connection::linger::drain_input;
 use crate::serve::fault::stream::FaultPolicy;
+use crate::serve::handshake_timeout::handshake_timeout;
 use crate::serve::traffic_log::TRAFFIC;
 
 /// Time limit of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Time limit of handshakes in progress when the server drains.
-const DRAIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Performs the handshake and serves the connection.
 ///
@@ -62,18 +60,8 @@ async fn handshake(
             .map(Box::new)
             .map_err(|(error, stream)| Failure::Rejected(error, stream))
     };
-    let timeout = async {
-        let drained = async {
-            draining.wait().await;
-            Timer::after(DRAIN_HANDSHAKE_TIMEOUT).await;
-        };
-        let limit = async {
-            Timer::after(HANDSHAKE_TIMEOUT).await;
-        };
-        future::or(drained, limit).await;
-        Err(Failure::Timeout)
-    };
-    future::or(accept, timeout).await
+    let timeout = handshake_timeout(HANDSHAKE_TIMEOUT, &draining);
+    race(timeout, accept).await.unwrap_or(Err(Failure::Timeout))
 }
 
 /// Counts and logs a failed handshake, and closes so that the client receives the alert.

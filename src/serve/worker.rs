@@ -17,6 +17,7 @@ use crate::net::udp::{BoundUdp, UdpServerSocket};
 use crate::runtime::{Timer, mark_all_readable};
 use crate::serve::acceptor::Acceptor;
 use crate::serve::access::AccessControl;
+use crate::serve::admission::Admission;
 use crate::serve::config::Config;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::Faults;
@@ -106,10 +107,12 @@ fn spawn_acceptor(
         Ok(incoming) => {
             let acceptor = Acceptor {
                 incoming,
-                tls: bound.tls,
-                context: Rc::clone(context),
-                executor: Rc::downgrade(executor),
-                draining: draining.clone(),
+                admission: Admission {
+                    tls: bound.tls,
+                    context: Rc::clone(context),
+                    executor: Rc::downgrade(executor),
+                    draining: draining.clone(),
+                },
             };
             executor.spawn(acceptor.run()).detach();
         }

@@ -4,13 +4,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tracing::info;
-
 use crate::limits::semaphore::Permit;
 use crate::net::stream::Peer;
 use crate::serve::connection::table::ConnectionId;
 use crate::serve::context::WorkerContext;
-use crate::serve::traffic_log::TRAFFIC;
 
 /// Registration of an open connection. Dropping it updates the statistics and releases the permit.
 #[derive(Debug)]
@@ -29,7 +26,6 @@ impl ConnectionGuard {
         permit: Permit,
         peer: Peer,
     ) -> (Self, u64) {
-        info!(target: TRAFFIC, %peer, "opened");
         let number = context.stats.opened.fetch_add(1, Relaxed);
         let opened = context.milliseconds();
         let id = context.connections.insert();

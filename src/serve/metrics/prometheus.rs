@@ -62,6 +62,7 @@ const FAMILIES: [Family; 12] = [
             &[
                 ("acl", |summary| summary.refused_acl),
                 ("max_per_ip", |summary| summary.refused_max_per_ip),
+                ("proxy_header", |summary| summary.refused_proxy_header),
             ],
         ),
     ),

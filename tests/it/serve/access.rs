@@ -11,7 +11,7 @@ use crate::harness::{Server, myapp};
 
 /// Connects from a local address.
 #[track_caller]
-fn from(ip: [u8; 4], server: &Server) -> TcpStream {
+pub(super) fn from(ip: [u8; 4], server: &Server) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((Ipv4Addr::from(ip), 0))).unwrap();
     let port = server.address().port();
@@ -25,7 +25,7 @@ fn from(ip: [u8; 4], server: &Server) -> TcpStream {
 
 /// Fails unless the connection is closed without a reply.
 #[track_caller]
-fn is_closed(mut client: TcpStream) {
+pub(super) fn is_closed(mut client: TcpStream) {
     match client.read(&mut [0; 1]) {
         Ok(0) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}

@@ -21,10 +21,10 @@ use super::random_bytes;
 use crate::harness::serve::ends;
 use crate::harness::{Folder, Program, Running, until};
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// A certificate authority.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
@@ -54,7 +54,7 @@ impl Authority {
     }
 
     /// Returns a client that trusts this authority.
-    fn client(
+    pub(super) fn client(
         &self,
         version: &'static SupportedProtocolVersion,
         identity: Option<&(String, String)>,
@@ -82,16 +82,16 @@ impl Authority {
 }
 
 /// A TLS server, its authority and its files.
-struct Server {
-    running: Running,
+pub(super) struct Server {
+    pub(super) running: Running,
     address: SocketAddr,
-    authority: Authority,
+    pub(super) authority: Authority,
     folder: Folder,
 }
 
 impl Server {
     #[track_caller]
-    fn start(arguments: &[&str]) -> Self {
+    pub(super) fn start(arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let authority = Authority::new();
         let (certificate, key) = authority.issue("localhost");
@@ -109,7 +109,7 @@ impl Server {
         }
     }
 
-    fn plain(&self) -> TcpStream {
+    pub(super) fn plain(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -125,7 +125,7 @@ impl Server {
         StreamOwned::new(ClientConnection::new(config, name).unwrap(), self.plain())
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.connect(self.authority.client(&TLS13, None))
     }
 
@@ -157,7 +157,7 @@ fn begin(program: Program) -> (Running, SocketAddr) {
 
 /// Sends a message and reads a reply of the same length.
 #[track_caller]
-fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
+pub(super) fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
     client.write_all(message).unwrap();
     let mut answer = vec![0; message.len()];
     client.read_exact(&mut answer).unwrap();

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use myapp::limits::nofile;
 use myapp::net::address::{Address, Endpoint};
-use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, Mode};
+use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, Mode, ProxyProtocol};
 use myapp::units::parse_duration;
 
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
-use crate::commands::serve::values::{ModeName, size};
+use crate::commands::serve::values::{ModeName, ProxyHeader, size};
 use crate::commands::{number, threads};
 use crate::exit_code::CommandError;
 
@@ -86,6 +86,19 @@ pub(crate) struct Options {
     /// Refuse connections from this network (repeatable, overrides --allow)
     #[arg(long, value_name = "CIDR", value_parser = network, help_heading = "Limits")]
     deny: Vec<IpNet>,
+    /// Require the PROXY protocol (version 1 or 2) from proxies
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        requires = "proxy_from",
+        help_heading = "Limits"
+    )]
+    proxy_protocol: Option<ProxyHeader>,
+    /// Network of the proxies (repeatable); Unix peers always are proxies
+    #[arg(long, value_name = "CIDR", value_parser = network, requires = "proxy_protocol")]
+    #[arg(help_heading = "Limits")]
+    proxy_from: Vec<IpNet>,
     /// Close connections idle for this long [default: never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
     idle_timeout: Option<Duration>,
@@ -174,6 +187,11 @@ impl Options {
             max_per_ip: self.max_per_ip,
             allow: self.allow.clone(),
             deny: self.deny.clone(),
+            proxy_protocol: self
+                .proxy_protocol
+                .map(|ProxyHeader::Require| ProxyProtocol {
+                    trusted: self.proxy_from.clone(),
+                }),
             idle_timeout: self.idle_timeout,
             drain_timeout: self.drain,
             unix_socket_mode: self.unix_mode,
@@ -209,6 +227,12 @@ impl Options {
         if self.udp_max.is_some() && !has_udp {
             return Err(CommandError::usage(
                 "--udp-max has no effect without a udp:// address",
+            ));
+        }
+        let only_udp = !self.addresses.is_empty() && self.addresses.iter().all(is_udp);
+        if self.proxy_protocol.is_some() && only_udp {
+            return Err(CommandError::usage(
+                "--proxy-protocol has no effect on udp:// addresses",
             ));
         }
         if self.prefix.is_some() && self.mode == ModeName::Discard {
@@ -302,6 +326,9 @@ mod tests {
             "--allow=::1",
             "--deny=10.1.0.0/16",
             "--metrics=9100",
+            "--proxy-protocol=require",
+            "--proxy-from=10.2.0.0/16",
+            "--proxy-from=::2",
         ];
         let network = |text: &str| text.parse().unwrap();
         let expected = Config {
@@ -310,6 +337,9 @@ mod tests {
             allow: vec![network("10.0.0.0/8"), network("::1/128")],
             deny: vec![network("10.1.0.0/16")],
             metrics: Some(Endpoint::loopback(9100)),
+            proxy_protocol: Some(ProxyProtocol {
+                trusted: vec![network("10.2.0.0/16"), network("::2/128")],
+            }),
             ..Config::default()
         };
         assert_config(&arguments, expected);
@@ -389,6 +419,7 @@ mod tests {
             &["--idle-timeout", "0"],
             &["--stats", "0"],
             &["--seed", "7", "--delay", "1s"],
+            &["--proxy-protocol=require", "--proxy-from=::1", "udp://1"],
             &["--mode", "discard", "--reset-after", "1"],
             &["--mode", "discard", "--slice", "1"],
             &["--loss-burst", "1%"],

@@ -12,6 +12,13 @@ pub(super) enum ModeName {
     Discard,
 }
 
+/// Whether connections of proxies begin with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProxyHeader {
+    // A doc comment would make the help of all options longer.
+    Require,
+}
+
 /// Parses a size greater than 0 that fits into memory.
 pub(super) fn size(text: &str) -> Result<NonZeroUsize, String> {
     wide_size(text)?.try_into().map_err(|_| "too large".into())
