@@ -47,7 +47,7 @@ fn stable(bytes: &[u8]) -> Result<(), &'static str> {
         result = longer;
     }
     if bytes.len() >= MAX_HEADER_LEN && result == Ok(None) {
-        return Err("a header without end");
+        return Err("a header that stays incomplete");
     }
     Ok(())
 }

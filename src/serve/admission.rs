@@ -110,7 +110,7 @@ impl Admission {
         }
     }
 
-    /// Starts a task after [`FaultInjection::accept_delay`], or when the server drains.
+    /// Starts a task after the accept delay, or when the server drains.
     fn spawn_delayed(
         &self,
         executor: &LocalExecutor<'static>,

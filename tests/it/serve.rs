@@ -11,6 +11,7 @@ mod library;
 mod limits;
 mod long_lines;
 mod metrics;
+mod proxies;
 mod proxy_protocol;
 mod reload;
 mod replies;

@@ -26,11 +26,11 @@ pub(super) type Client = StreamOwned<ClientConnection, TcpStream>;
 /// A certificate authority.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // With equal names only the signatures would differ.
@@ -46,7 +46,7 @@ impl Authority {
     }
 
     /// Issues a certificate and its key.
-    fn issue(&self, name: &str) -> (String, String) {
+    pub(super) fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -84,7 +84,7 @@ impl Authority {
 /// A TLS server, its authority and its files.
 pub(super) struct Server {
     pub(super) running: Running,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) authority: Authority,
     folder: Folder,
 }
