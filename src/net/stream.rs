@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
-    SocketAddrUnix, SocketFlags, SocketType, bind, connect, recv, send, sendmsg, shutdown,
-    socket_with, sockopt,
+    SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, recv, send, sendmsg,
+    shutdown, socket_with, sockopt,
 };
 
 use crate::net::address::UnixPath;
@@ -93,6 +93,24 @@ impl Stream {
         };
         poll_fn(|cx| socket.poll(Direction::Write, cx, attempt)).await?;
         Ok(Self(socket))
+    }
+
+    /// Returns the local address, if it has one.
+    pub(crate) fn local_addr(&self) -> Option<LocalAddr> {
+        let address = getsockname(self.0.get_ref()).ok()?;
+        if let Ok(address) = SocketAddr::try_from(address.clone()) {
+            return Some(LocalAddr::Ip(address));
+        }
+        let address = SocketAddrUnix::try_from(address).ok()?;
+        let path = address.path_bytes().map(<[u8]>::to_vec);
+        let name = || address.abstract_name().map(|name| [b"\0", name].concat());
+        path.or_else(name).map(LocalAddr::Unix)
+    }
+
+    /// Returns the GID of the process at the other end of a Unix socket.
+    pub(crate) fn peer_group(&self) -> Option<u32> {
+        let credentials = getsockopt(self.0.get_ref(), PeerCredentials).ok()?;
+        Some(credentials.gid())
     }
 
     /// Reads bytes that the next read returns again.
@@ -188,6 +206,14 @@ pub(crate) fn tcp_socket(peer: SocketAddr, local: Option<IpAddr>) -> io::Result<
 fn open(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Local address of a connection.
+#[derive(Debug)]
+pub(crate) enum LocalAddr {
+    Ip(SocketAddr),
+    /// The path of a Unix socket, or its abstract name after a NUL.
+    Unix(Vec<u8>),
 }
 
 /// Control of the socket below a stream.

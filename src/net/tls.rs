@@ -5,6 +5,8 @@ mod files;
 mod fingerprint;
 mod plaintext_alert;
 mod server;
+mod session;
+mod subject;
 mod verify;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,6 +29,7 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use server::{
     AcceptError, AcceptedStream, ServerIdentity, TlsReload, TlsServer, TlsServerConfig,
 };
+pub(crate) use session::SessionInfo;
 
 /// TLS stream of a client.
 pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;

@@ -312,6 +312,12 @@ impl UdpServerSocket {
         self.local
     }
 
+    /// Returns the address to which a datagram was sent.
+    pub(crate) fn destination(&self, origin: &PacketInfo) -> SocketAddr {
+        let ip = origin.local_ip.unwrap_or(self.local.ip());
+        SocketAddr::new(ip, self.local.port())
+    }
+
     /// Waits until a datagram or an error may be available.
     ///
     /// # Errors

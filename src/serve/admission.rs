@@ -21,10 +21,11 @@ use crate::serve::connection::Connection;
 use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::WorkerFaults;
-use crate::serve::fault::stream::{InjectedFaults, NoFaults};
+use crate::serve::fault::stream::{FaultPolicy, InjectedFaults, NoFaults, WhoamiReplies};
 use crate::serve::proxy_protocol;
 use crate::serve::tls;
 use crate::serve::traffic_log::TRAFFIC;
+use crate::serve::whoami::Whoami;
 
 /// Admission of the connections of one listening socket.
 #[derive(Clone)]
@@ -69,19 +70,27 @@ impl Admission {
         let Some(executor) = self.executor.upgrade() else {
             return;
         };
-        let (peer, proxy) = match announced {
-            Some(Announced::Ip { source, .. }) => (source.into(), Some(peer)),
+        let (peer, proxy) = match &announced {
+            Some(Announced::Ip { source, .. }) => ((*source).into(), Some(peer)),
             // A path in another machine's file system is no address to judge by.
             Some(Announced::Unix { .. }) | None => (peer, None),
         };
-        let proxy = proxy.as_ref().map(field::display);
         if let Err(refusal) = self.context.access.admit(&peer) {
             return self.refuse(refusal, &peer);
         }
-        info!(target: TRAFFIC, %peer, proxy, "opened");
+        let shown_proxy = proxy.as_ref().map(field::display);
+        info!(target: TRAFFIC, %peer, proxy = shown_proxy, "opened");
         let (guard, number) = ConnectionGuard::new(Rc::clone(&self.context), permit, peer);
-        if self.context.faults.is_some() {
-            self.spawn_faulty(&executor, stream, guard, number);
+        if self.context.is_whoami {
+            let peer = proxy.as_ref().unwrap_or(&guard.peer);
+            let whoami = Whoami::of_connection(number, &stream, peer, announced.as_ref());
+            let replies = WhoamiReplies {
+                faults: InjectedFaults::new(number),
+                whoami: Box::new(whoami),
+            };
+            self.spawn_faulty(&executor, stream, guard, replies);
+        } else if self.context.faults.is_some() {
+            self.spawn_faulty(&executor, stream, guard, InjectedFaults::new(number));
         } else if let Some(server) = self.tls.clone() {
             let draining = self.draining.clone();
             let served = tls::serve(server, stream, guard, NoFaults, draining);
@@ -92,15 +101,14 @@ impl Admission {
         }
     }
 
-    /// Serves a connection with faults.
-    fn spawn_faulty(
+    /// Serves a connection that may have faults, or replies other than its messages.
+    fn spawn_faulty<F: FaultPolicy>(
         &self,
         executor: &LocalExecutor<'static>,
         stream: Stream,
         guard: ConnectionGuard,
-        number: u64,
+        faults: F,
     ) {
-        let faults = InjectedFaults::new(number);
         let draining = self.draining.clone();
         if let Some(server) = self.tls.clone() {
             let served = tls::serve(server, stream, guard, faults, draining);

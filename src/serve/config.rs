@@ -19,7 +19,7 @@ pub struct Config {
     /// In [`Mode::Chunk`], the maximum number of bytes per read, capped at the 64 KiB of the
     /// shared buffer. Default: 64 KiB.
     pub chunk: NonZeroUsize,
-    /// In [`Mode::Line`], the maximum number of bytes per line without its `\n`. Default: 1 MiB.
+    /// In [`Mode::Line`] and [`Mode::Whoami`], the maximum number of bytes per line without its `\n`. Default: 1 MiB.
     pub max_line: usize,
     /// Maximum number of bytes per datagram; longer ones are dropped and counted. Default: 65,507,
     /// the maximum of IPv4.
@@ -174,6 +174,9 @@ pub enum Mode {
     Chunk,
     /// Discards all input without replies (RFC 863).
     Discard,
+    /// Splits input like [`Line`](Self::Line), but replies with the properties of the connection,
+    /// one line of JSON per message.
+    Whoami,
 }
 
 impl Default for Config {

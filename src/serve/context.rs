@@ -16,10 +16,16 @@ use crate::serve::stats::{ServerStats, Traffic};
 /// be slower, because the data no longer fits into the processor's cache.
 const READ_BUFFER_LEN: usize = 64 << 10;
 
+/// Length of this buffer in [`Mode::Whoami`]: the reply to an empty line has hundreds of bytes, and
+/// the replies to one read are kept until the peer accepts them.
+const WHOAMI_READ_BUFFER_LEN: usize = 512;
+
 /// State that all connections and sockets of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext {
     pub(super) framing: Framing,
+    /// Whether the replies describe the connection ([`Mode::Whoami`]).
+    pub(super) is_whoami: bool,
     /// Maximum length of a datagram that gets a reply.
     pub(super) max_datagram: usize,
     /// Faults to inject, if the server may have any.
@@ -47,6 +53,7 @@ impl WorkerContext {
         let buffer_len = match config.mode {
             Mode::Chunk => config.chunk.get().min(READ_BUFFER_LEN),
             Mode::Line | Mode::Discard => READ_BUFFER_LEN,
+            Mode::Whoami => WHOAMI_READ_BUFFER_LEN,
         };
         let framing = Framing::new(config);
         let faults = if framing.replies() {
@@ -57,6 +64,7 @@ impl WorkerContext {
         Self {
             faults,
             framing,
+            is_whoami: config.mode == Mode::Whoami,
             max_datagram: config.max_datagram,
             stats,
             traffic,

@@ -30,7 +30,11 @@ pub(super) struct Split {
 impl Framing {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            mode: config.mode,
+            mode: match config.mode {
+                // Only the replies differ.
+                Mode::Whoami => Mode::Line,
+                mode => mode,
+            },
             prefix: config.prefix.clone(),
             max_line: config.max_line,
         }
@@ -104,7 +108,7 @@ impl Framing {
         // Usually there is one message: finding its end is cheaper than counting.
         let end = match self.mode {
             Mode::Line => memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
-            Mode::Chunk | Mode::Discard => bytes.len(),
+            Mode::Chunk | Mode::Discard | Mode::Whoami => bytes.len(),
         };
         let (first, more) = bytes.split_at(end);
         let has_partial = !more.is_empty() && !more.ends_with(b"\n");

@@ -30,6 +30,7 @@ mod stats;
 mod tls;
 mod traffic_log;
 mod udp;
+mod whoami;
 mod worker;
 
 use std::future::Future;

@@ -20,6 +20,7 @@ use crate::serve::connection::linger::drain_input;
 use crate::serve::fault::stream::FaultPolicy;
 use crate::serve::handshake_timeout::handshake_timeout;
 use crate::serve::traffic_log::TRAFFIC;
+use crate::serve::whoami::Whoami;
 
 /// Time limit of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,11 +34,11 @@ pub(super) async fn serve<F: FaultPolicy>(
     tls: TlsServer,
     stream: Stream,
     guard: ConnectionGuard,
-    faults: F,
+    mut faults: F,
     draining: Shutdown,
 ) {
     // Boxed, so that the state of the handshake takes no memory in each open connection.
-    match Box::pin(handshake(&tls, stream, draining)).await {
+    match Box::pin(handshake(&tls, stream, faults.whoami(), draining)).await {
         Ok(stream) => Connection::new(guard, stream, faults).run().await,
         Err(failure) => Box::pin(reject(failure, guard)).await,
     }
@@ -52,10 +53,20 @@ enum Failure {
 async fn handshake(
     tls: &TlsServer,
     stream: Stream,
+    whoami: Option<&mut Whoami>,
     draining: Shutdown,
 ) -> Result<Box<AcceptedStream<Stream>>, Failure> {
     let accept = async {
-        let accepted = tls.accept(stream).await;
+        let accepted = match whoami {
+            None => tls.accept(stream).await,
+            Some(whoami) => {
+                let described = tls.accept_described(stream).await;
+                described.map(|(stream, session)| {
+                    whoami.set_tls(session);
+                    stream
+                })
+            }
+        };
         accepted
             .map(Box::new)
             .map_err(|(error, stream)| Failure::Rejected(error, stream))

@@ -20,6 +20,7 @@ mod systemd;
 mod tls;
 mod udp;
 mod unix;
+mod whoami;
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;

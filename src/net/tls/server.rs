@@ -15,6 +15,7 @@ use super::error::TlsSetupError;
 use super::files::{Identity, Loaded, load_identity, load_roots};
 use super::fingerprint::Fingerprint;
 use super::plaintext_alert::PlaintextAlertWatch;
+use super::session::{AlpnRecorder, SessionInfo};
 
 /// The names in a self-signed certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -190,13 +191,38 @@ impl TlsServer {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(self.current().config);
-        let accepted = acceptor
-            .accept(PlaintextAlertWatch::new(stream))
-            .into_fallible()
-            .await;
-        accepted.map_err(|(error, stream)| (AcceptError::from(error), stream.into_inner()))
+        accept(self.current().config, stream).await
     }
+
+    /// Like [`accept`](Self::accept), but also describes the session.
+    pub(crate) async fn accept_described<S>(
+        &self,
+        stream: S,
+    ) -> Result<(AcceptedStream<S>, SessionInfo), (AcceptError, S)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut config = ServerConfig::clone(&self.current().config);
+        let recorder = Arc::new(AlpnRecorder::new(config.cert_resolver));
+        config.cert_resolver = recorder.clone();
+        let stream = accept(Arc::new(config), stream).await?;
+        let session = SessionInfo::new(stream.get_ref().1, recorder.take());
+        Ok((stream, session))
+    }
+}
+
+async fn accept<S>(
+    config: Arc<ServerConfig>,
+    stream: S,
+) -> Result<AcceptedStream<S>, (AcceptError, S)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let accepted = TlsAcceptor::from(config)
+        .accept(PlaintextAlertWatch::new(stream))
+        .into_fallible()
+        .await;
+    accepted.map_err(|(error, stream)| (AcceptError::from(error), stream.into_inner()))
 }
 
 fn load_current(config: &TlsServerConfig) -> Result<Current, TlsSetupError> {

@@ -265,6 +265,9 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connecti
         if let Some(mut pending) = self.pending.take() {
             self.record_messages(&pending.bytes);
             self.update_faults();
+            if let Some(whoami) = self.faults.whoami() {
+                pending.bytes = whoami.reply();
+            }
             pending.complete_len = pending.bytes.len();
             self.pending = Some(pending);
         }
@@ -298,17 +301,22 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connecti
         };
         self.record_messages(first);
         self.record_messages(complete);
+        let replies = self.whoami_replies(context, [first, complete]);
+        let parts = match &replies {
+            Some(replies) => [replies.as_slice(), &[]],
+            None => [first, complete],
+        };
         let partial = if split.too_long { &[] } else { partial };
         if split.too_long {
             self.state = State::line_too_long(context.framing.max_line());
         }
         if self.update_faults() {
             // The replies are queued from the pending buffer.
-            self.pending = PendingBuffer::new([first, complete], partial, 0);
+            self.pending = PendingBuffer::new(parts, partial, 0);
             self.record_write(0);
             return Ok(());
         }
-        let mut replies = ReplyWriter::new(&context.framing, [first, complete], 0);
+        let mut replies = ReplyWriter::new(&context.framing, parts, 0);
         let result = poll_write(&mut self.stream, cx, &mut replies);
         let (rest, written) = replies.rest();
         self.pending = PendingBuffer::new(rest, partial, written);
@@ -319,6 +327,14 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connecti
         } else {
             Ok(())
         }
+    }
+
+    /// Returns the replies to messages that are not echoed; each is one line.
+    fn whoami_replies(&mut self, context: &WorkerContext, parts: [&[u8]; 2]) -> Option<Vec<u8>> {
+        let whoami = self.faults.whoami()?;
+        let messages = parts.map(|part| context.framing.messages(part));
+        let messages = messages.into_iter().flatten();
+        Some(messages.flat_map(|_| whoami.reply()).collect())
     }
 
     /// Discards an incomplete line; the error reply follows.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::Timer;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::replies::ReplyQueue;
+use crate::serve::whoami::Whoami;
 
 /// The queued replies of one connection, and the timer of their next step.
 #[derive(Debug)]
@@ -14,11 +15,14 @@ pub(in crate::serve) struct ConnectionFaults {
     pub(in crate::serve) timer: Timer,
 }
 
-/// Whether a connection may have faults. Connections choose the type when they are opened, so that
-/// without fault injection it costs neither memory nor a branch.
+/// Whether a connection may have faults, or replies other than its messages. Connections choose the
+/// type when they are opened, so that without these it costs neither memory nor a branch.
 pub(in crate::serve) trait FaultPolicy: Unpin + 'static {
     /// Returns the faults of the connection, if it has any.
     fn get(&mut self) -> Option<&mut ConnectionFaults>;
+
+    /// Returns the source of the replies, if these are not the messages.
+    fn whoami(&mut self) -> Option<&mut Whoami>;
 
     /// Removes the faults of the connection, and what is queued.
     fn clear(&mut self);
@@ -39,6 +43,10 @@ pub(in crate::serve) struct NoFaults;
 
 impl FaultPolicy for NoFaults {
     fn get(&mut self) -> Option<&mut ConnectionFaults> {
+        None
+    }
+
+    fn whoami(&mut self) -> Option<&mut Whoami> {
         None
     }
 
@@ -78,6 +86,10 @@ impl FaultPolicy for InjectedFaults {
         self.active.as_deref_mut()
     }
 
+    fn whoami(&mut self) -> Option<&mut Whoami> {
+        None
+    }
+
     fn clear(&mut self) {
         self.active = None;
     }
@@ -110,5 +122,35 @@ impl FaultPolicy for InjectedFaults {
             }
         }
         self.active.as_deref_mut()
+    }
+}
+
+/// The policy with faults and with replies that describe the connection.
+#[derive(Debug)]
+pub(in crate::serve) struct WhoamiReplies {
+    pub(in crate::serve) faults: InjectedFaults,
+    pub(in crate::serve) whoami: Box<Whoami>,
+}
+
+impl FaultPolicy for WhoamiReplies {
+    fn get(&mut self) -> Option<&mut ConnectionFaults> {
+        self.faults.get()
+    }
+
+    fn whoami(&mut self) -> Option<&mut Whoami> {
+        Some(&mut self.whoami)
+    }
+
+    fn clear(&mut self) {
+        self.faults.clear();
+    }
+
+    fn update(
+        &mut self,
+        context: &WorkerContext,
+        age: impl FnOnce() -> Duration,
+        sent: u64,
+    ) -> Option<&mut ConnectionFaults> {
+        self.faults.update(context, age, sent)
     }
 }

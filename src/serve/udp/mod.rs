@@ -25,6 +25,7 @@ use crate::serve::fault::handle::WorkerFaults;
 use crate::serve::fault::udp::{DatagramQueue, Reply};
 use crate::serve::traffic_log::{TRAFFIC, trim_newline};
 use crate::serve::udp::loop_guard::LoopGuard;
+use crate::serve::whoami;
 
 /// Datagrams in a row before the socket yields to others.
 const MAX_DATAGRAMS_PER_POLL: usize = 16;
@@ -207,7 +208,12 @@ impl UdpResponder {
             return self.refuse(refusal, length, &origin);
         }
         let number = self.record_message(length, &origin);
-        let reply = [self.context.framing.prefix(), &self.buffer[..length]];
+        let whoami = self.context.is_whoami.then(|| {
+            let local = self.socket.destination(&origin);
+            whoami::datagram_reply(number, origin.peer, local)
+        });
+        let message = whoami.as_deref().unwrap_or(&self.buffer[..length]);
+        let reply = [self.context.framing.prefix(), message];
         let faults = self.context.faults.as_ref();
         if let Some(faults) = faults.and_then(WorkerFaults::active) {
             let reply = Reply {
@@ -238,10 +244,14 @@ impl UdpResponder {
         }
     }
 
-    /// Returns whether a datagram begins with the prefix of the replies. Another server with the
-    /// same prefix would send it back, longer each time.
+    /// Returns whether a datagram begins with the prefix of the replies, or like a reply that
+    /// describes a datagram. Another such server would send a reply, in the first case longer each
+    /// time.
     fn is_own_reply(&self, message: &[u8]) -> bool {
         let prefix = self.context.framing.prefix();
+        if self.context.is_whoami && whoami::is_datagram_reply(message) {
+            return true;
+        }
         !prefix.is_empty() && self.context.framing.replies() && message.starts_with(prefix)
     }
 

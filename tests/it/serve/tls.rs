@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use myapp::net::tls::Fingerprint;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -49,6 +51,16 @@ impl Authority {
     pub(super) fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Issues a certificate with this common name, and its key.
+    pub(super) fn issue_to(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
@@ -120,7 +132,7 @@ impl Server {
         stream
     }
 
-    fn connect(&self, config: Arc<ClientConfig>) -> Client {
+    pub(super) fn connect(&self, config: Arc<ClientConfig>) -> Client {
         let name = ServerName::try_from("localhost").unwrap();
         StreamOwned::new(ClientConnection::new(config, name).unwrap(), self.plain())
     }

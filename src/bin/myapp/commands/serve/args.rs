@@ -49,7 +49,7 @@ pub(crate) struct Options {
     #[arg(value_name = "ADDRESS")]
     pub(super) addresses: Vec<Address>,
 
-    /// Reply to lines, reply to chunks as received, or discard
+    /// Echo lines, echo chunks as received, discard, or describe the connection
     #[arg(long, value_enum, default_value = "line", help_heading = "Replies")]
     mode: ModeName,
     /// Prepend TEXT to each reply
@@ -176,6 +176,7 @@ impl Options {
                 ModeName::Line => Mode::Line,
                 ModeName::Chunk => Mode::Chunk,
                 ModeName::Discard => Mode::Discard,
+                ModeName::Whoami => Mode::Whoami,
             },
             prefix: self.prefix.clone().unwrap_or_default().into(),
             chunk: self.chunk.unwrap_or(default.chunk),
@@ -217,9 +218,10 @@ impl Options {
                 "--chunk has no effect without --mode chunk",
             ));
         }
-        if self.max_line.is_some() && self.mode != ModeName::Line {
+        let has_lines = matches!(self.mode, ModeName::Line | ModeName::Whoami);
+        if self.max_line.is_some() && !has_lines {
             return Err(CommandError::usage(
-                "--max-line has no effect without --mode line",
+                "--max-line has no effect without --mode line or whoami",
             ));
         }
         let is_udp = |address: &Address| matches!(address, Address::Udp(_));
@@ -315,6 +317,12 @@ mod tests {
         };
         assert_config(&["udp://1", "--udp-max=1K"], expected);
         assert_eq!(config(&["--mode", "discard"]).unwrap().mode, Mode::Discard);
+        let expected = Config {
+            mode: Mode::Whoami,
+            max_line: 9,
+            ..Config::default()
+        };
+        assert_config(&["--mode=whoami", "--max-line=9"], expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(super) enum ModeName {
     Line,
     Chunk,
     Discard,
+    Whoami,
 }
 
 /// Whether connections of proxies begin with a PROXY protocol header.
