@@ -6,6 +6,7 @@ mod compressed;
 mod credentials;
 mod faults;
 mod files;
+mod foreign;
 mod http_peers;
 mod https;
 mod limits;

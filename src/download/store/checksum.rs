@@ -110,6 +110,11 @@ impl Checksum {
         self.digest == digest
     }
 
+    /// Returns the checksum as `ALGORITHM=HEX`.
+    pub(crate) fn to_text(&self) -> String {
+        format!("{}={}", self.algorithm, self.hex())
+    }
+
     /// Returns the digest in hexadecimal digits.
     pub fn hex(&self) -> String {
         hex(&self.digest)

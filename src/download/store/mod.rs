@@ -3,7 +3,9 @@
 pub(crate) mod checksum;
 pub(crate) mod content_disposition;
 pub(crate) mod existing;
+pub(crate) mod file_version;
 pub(crate) mod filename;
+pub(crate) mod foreign;
 pub(crate) mod marker;
 pub(crate) mod names;
 pub(crate) mod part;

@@ -11,6 +11,8 @@ use crate::atomic_file::rename_to_free;
 use crate::download::config::OnConflict;
 use crate::download::error::Error;
 use crate::download::store::filename::{PART_SUFFIX, from_server, numbered_path};
+use crate::download::store::foreign::ForeignFile;
+use crate::download::store::marker::{Marker, MarkerLookup};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::store::used_paths::UsedPaths;
@@ -34,13 +36,6 @@ pub(crate) struct Part {
     /// Existing file under the requested name that may be the same file.
     pub(super) foreign: Option<ForeignFile>,
     pub(super) is_finished: bool,
-}
-
-/// Existing file that this program did not complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ForeignFile {
-    pub(crate) path: PathBuf,
-    pub(crate) len: u64,
 }
 
 impl Part {
@@ -76,9 +71,37 @@ impl Part {
             .insert_existing(&self.requested.with_file_name(name), has_length)
     }
 
+    /// Returns the next existing file of the requested name or one of its numbers that this run
+    /// has not used yet.
+    pub(crate) fn next_existing(&self) -> Option<PathBuf> {
+        self.used.insert_existing(&self.requested, |_| true)
+    }
+
+    /// Returns the file of this version that an earlier run completed under a further number of
+    /// the requested name. Without extended attributes, its length must suffice.
+    pub(crate) fn existing_copy(&self, validators: &Validators) -> Option<PathBuf> {
+        let is_copy = |path: &Path| {
+            let Ok(metadata) = fs::symlink_metadata(path) else {
+                return false;
+            };
+            let has_length = |total| total == metadata.len();
+            let is_complete = match MarkerLookup::of_path(path) {
+                MarkerLookup::Found(Marker::Complete(marker)) => {
+                    marker.matches(&metadata)
+                        && marker.into_etag() == validators.etag
+                        && validators.total.is_none_or(has_length)
+                }
+                MarkerLookup::Unsupported => validators.total.is_some_and(has_length),
+                MarkerLookup::Found(Marker::Part(_)) | MarkerLookup::Missing => false,
+            };
+            metadata.is_file() && is_complete
+        };
+        self.used.insert_existing(&self.requested, is_copy)
+    }
+
     /// Renames the file to its final path, which is returned: the requested one, or `name` in the
     /// same directory. An existing file stays, unless it is to be replaced: if the path was taken
-    /// meanwhile, the next free number is used.
+    /// meanwhile, the next free number is used. A file that the part continues is replaced.
     pub(crate) fn finish(mut self, name: Option<String>) -> Result<PathBuf, Error> {
         self.release_reservation();
         if let Some(name) = name {
@@ -115,6 +138,7 @@ impl Part {
         match (path, self.on_conflict) {
             (None, _) => self.sink.link_final(target.file_name().unwrap_or_default()),
             (Some(path), OnConflict::Overwrite | OnConflict::IfModified) => rename(path, target),
+            (Some(path), _) if self.sink.continues_file_at(target) => rename(path, target),
             (Some(path), OnConflict::Rename | OnConflict::Skip) => rename_to_free(path, target),
         }
     }

@@ -16,6 +16,7 @@ use url::Url;
 use crate::atomic_file::rename_to_free;
 use crate::download::http::redact_url;
 use crate::download::store::checksum::hex;
+use crate::download::store::file_version::FileVersion;
 use crate::download::store::marker::Nonce;
 use crate::download::store::range_set::RangeSet;
 use crate::download::transfer::resume::Validators;
@@ -40,6 +41,8 @@ pub(crate) struct ResumeState {
     pub(crate) required_checksum: Option<String>,
     /// Nonce of the part; `None` without extended attributes.
     pub(crate) nonce: Option<Nonce>,
+    /// Existing file whose bytes the part starts with, and which it replaces when it is complete.
+    pub(crate) continued: Option<FileVersion>,
 }
 
 /// Format of the state file. Only created when a state is saved: most downloads need none. It
@@ -57,6 +60,8 @@ struct Record<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     required_checksum: Option<Cow<'a, str>>,
     nonce: Option<Nonce>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    continued: Option<FileVersion>,
 }
 
 /// Failure to load a resume state.
@@ -84,6 +89,7 @@ impl ResumeState {
             ranges: vec![(0, 0)],
             required_checksum: None,
             nonce: None,
+            continued: None,
         }
     }
 
@@ -124,6 +130,7 @@ impl ResumeState {
             ranges: record.ranges.into_owned(),
             required_checksum: record.required_checksum.map(Cow::into_owned),
             nonce: record.nonce,
+            continued: record.continued,
         })
     }
 
@@ -154,6 +161,7 @@ impl ResumeState {
             ranges: Cow::Borrowed(&self.ranges),
             required_checksum: self.required_checksum.as_deref().map(Cow::Borrowed),
             nonce: self.nonce,
+            continued: self.continued,
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod segment_queue;
 pub(crate) mod sources;
+mod verify;
 
 use std::fs;
 use std::future::Future;
@@ -31,13 +32,12 @@ use crate::download::http::redact_url;
 use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
 use crate::download::request::send::RequestContext;
-use crate::download::store::checksum::{Checksum, digest_file, hex};
+use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
 use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::sink::FileSink;
 use crate::error_chain::ErrorChain;
-use crate::escape::Escaped;
 use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::JobSlot;
 use crate::limits::timeout::timeout;
@@ -46,6 +46,7 @@ use output::Output;
 use resume::Validators;
 use retry::{RetryDecision, RetryState, is_retryable};
 use sources::Mirror;
+use verify::{file_digest, verify, verify_existing};
 
 pub(crate) use output::plan;
 
@@ -119,7 +120,7 @@ pub(crate) async fn download(
             Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
             Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
         },
-        Output::Existing(path) => Ok(saved(Some(path), 0, true)),
+        Output::Existing { path, .. } => Ok(saved(Some(path), 0, true)),
     }
 }
 
@@ -131,61 +132,6 @@ async fn save_on_error<T>(part: &Part, outcome: Result<T, Error>) -> Result<T, E
         smol::unblock(move || sink.save_for_resume()).await;
     }
     outcome
-}
-
-/// Verifies an existing file with the checksum, if one is given. A file that is to be kept in any
-/// case must match; another one that matches is kept, and otherwise the next free path is used.
-async fn verify_existing(
-    context: &Context,
-    url: &Url,
-    output: Output,
-    checksum: Option<&Checksum>,
-) -> Result<Output, Error> {
-    let Some(checksum) = checksum else {
-        return Ok(output);
-    };
-    let path = match &output {
-        Output::Existing(path) => path.clone(),
-        Output::Part(part) => match part.foreign() {
-            Some(file) => file.path.clone(),
-            None => return Ok(output),
-        },
-        Output::Writer(_) => return Ok(output),
-    };
-    let found = file_digest(&path, checksum).await?;
-    if checksum.matches(&found) {
-        return Ok(Output::Existing(path));
-    }
-    let mismatch = checksum_mismatch(checksum, &found);
-    if context.config.output.on_conflict == OnConflict::Skip {
-        return Err(mismatch);
-    }
-    let cause = ErrorChain(&mismatch);
-    let shown = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
-    warn!(
-        path = shown,
-        "existing file kept, downloading again: {cause}"
-    );
-    match output {
-        Output::Existing(path) => Output::allocate(context, path, url),
-        output => Ok(output),
-    }
-}
-
-/// Computes the digest of a file on the blocking pool.
-async fn file_digest(path: &Path, checksum: &Checksum) -> Result<Vec<u8>, Error> {
-    let algorithm = checksum.algorithm();
-    let read = path.to_owned();
-    let digest = smol::unblock(move || digest_file(&read, algorithm)).await;
-    digest.map_err(|error| Error::file("read", path, error))
-}
-
-fn checksum_mismatch(checksum: &Checksum, found: &[u8]) -> Error {
-    Error::ChecksumMismatch {
-        algorithm: checksum.algorithm(),
-        expected: checksum.hex(),
-        found: hex(found),
-    }
 }
 
 /// Gives a complete part its final name. Returns the path and the number of bytes; of a skipped
@@ -236,10 +182,8 @@ async fn skip_condition<'a>(
     is_renamed: bool,
     checksum: Option<&Checksum>,
 ) -> Result<SkipIf<'a>, Error> {
-    if let Some(file) = part.foreign()
-        && checksum.is_none()
-    {
-        return Ok(SkipIf::SameLength(file));
+    if part.foreign().is_some() && checksum.is_none() {
+        return Ok(SkipIf::Foreign(part));
     }
     if updates(context) {
         let target = part.target();
@@ -299,7 +243,11 @@ async fn for_each_source(
         }
         let next = redact_url(attempt.url());
         let cause = ErrorChain(&error);
-        warn!(url = %failed, %next, "trying another source: {cause}");
+        if failed == next {
+            warn!(url = %failed, "restarting: {cause}");
+        } else {
+            warn!(url = %failed, %next, "trying another source: {cause}");
+        }
     }
 }
 
@@ -416,17 +364,5 @@ fn max_wait(context: &Context, error: &Error, url: &Url, start: Instant) -> Dura
             limit.saturating_sub(start.elapsed())
         }
         _ => Duration::MAX,
-    }
-}
-
-/// Compares the digest of the file with the expected one. Bytes of an earlier run are read again.
-async fn verify(sink: &Arc<FileSink>, checksum: &Checksum) -> Result<(), Error> {
-    let read = Arc::clone(sink);
-    let digest = smol::unblock(move || read.take_digest())
-        .await
-        .map_err(|error| sink.write_error(error))?;
-    match digest {
-        Some(digest) if !checksum.matches(&digest) => Err(checksum_mismatch(checksum, &digest)),
-        _ => Ok(()),
     }
 }

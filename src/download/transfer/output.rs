@@ -20,7 +20,11 @@ pub(crate) enum Output {
     Part(Part),
     Writer(Arc<FileSink>),
     /// The file exists and is kept.
-    Existing(PathBuf),
+    Existing {
+        path: PathBuf,
+        /// Path that was requested, of which the other may be a number.
+        requested: PathBuf,
+    },
 }
 
 impl Output {
@@ -39,11 +43,16 @@ impl Output {
         }
     }
 
-    /// Allocates a path for a download that requests `path`.
-    pub(super) fn allocate(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
-        Ok(match context.paths.allocate(path, url, &context.config)? {
+    /// Allocates a path for a download that requests `requested`.
+    pub(super) fn allocate(
+        context: &Context,
+        requested: PathBuf,
+        url: &Url,
+    ) -> Result<Self, Error> {
+        let allocation = context.paths.allocate(&requested, url, &context.config)?;
+        Ok(match allocation {
             Allocation::Part(part) => Self::Part(part),
-            Allocation::Existing(path) => Self::Existing(path),
+            Allocation::Existing(path) => Self::Existing { path, requested },
         })
     }
 
@@ -73,7 +82,7 @@ impl Output {
         match self {
             Self::Part(part) => Some(part.target()),
             Self::Writer(_) => None,
-            Self::Existing(path) => Some(path.clone()),
+            Self::Existing { path, .. } => Some(path.clone()),
         }
     }
 }

@@ -342,7 +342,7 @@ fn mismatching_segments_are_refetched_from_one_source() {
     let second = slow(&seeded(2, LARGE), "\"a\"", unchanged);
     fetch_split(&folder, [&first, &second], &checksum(&body), &[])
         .code(0)
-        .says("trying another source");
+        .says("restarting: ");
     assert_exact(&folder, &body);
     assert!(
         second

@@ -96,7 +96,7 @@ fn microsocks() -> Listening {
 }
 
 /// Returns a folder with the files that the servers serve.
-fn site() -> Folder {
+pub(super) fn site() -> Folder {
     let folder = Folder::new();
     fs::create_dir(folder.path("files")).unwrap();
     folder.write("files/small", "small");

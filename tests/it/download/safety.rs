@@ -87,9 +87,9 @@ const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2001
 fn resume_keeps_only_complete_files_of_other_programs() {
     let server = Server::with_paths([("/f", Response::body("abc"))]);
     for (content, says, names) in [
-        ("ab", "existing file differs", &["f", "f.1"][..]),
-        ("", "existing file differs", &["f", "f.1"]),
-        ("abc and more", "existing file differs", &["f", "f.1"]),
+        ("ab", "existing file kept", &["f", "f.1"][..]),
+        ("", "existing file kept", &["f", "f.1"]),
+        ("abc and more", "existing file kept", &["f", "f.1"]),
         ("abc", "kept, not verified", &["f"]),
     ] {
         let folder = Folder::new();

@@ -23,8 +23,9 @@ use url::Url;
 use crate::download::config::{Config, OnConflict};
 use crate::download::error::Error;
 use crate::download::store::filename::{numbered_path, part_path};
+use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
-use crate::download::store::part::{ForeignFile, Part};
+use crate::download::store::part::Part;
 use crate::download::store::part_file::{create_part, exists, is_available, reopen_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
@@ -69,25 +70,24 @@ impl PathAllocator {
     /// Creates missing directories.
     pub(crate) fn allocate(
         &self,
-        requested: PathBuf,
+        requested: &Path,
         url: &Url,
         config: &Config,
     ) -> Result<Allocation, Error> {
         if config.output.resume
-            && let Some(part) = self.part_of_earlier_run(&requested, url, config)
+            && let Some(part) = self.part_of_earlier_run(requested, url, config)
         {
             return Ok(Allocation::Part(part));
         }
-        let foreign = match self.existing_file(&requested, config)? {
+        let foreign = match self.existing_file(requested, config)? {
             Some(ExistingPath::Kept(path)) => return Ok(Allocation::Existing(path)),
             Some(ExistingPath::Foreign(file)) => Some(file),
             None => None,
         };
-        if let Some(part) = self.create_anonymous(&requested, config) {
+        if let Some(part) = self.create_anonymous(requested, config) {
             return Ok(Allocation::Part(part));
         }
-        let mut part = self.create_part(requested, config)?;
-        part.foreign = foreign;
+        let part = self.create_part(requested, foreign, config)?;
         if config.output.resume || config.output.on_conflict != OnConflict::Rename {
             self.used.insert(&part.target());
         }
@@ -146,9 +146,10 @@ impl PathAllocator {
             MarkerLookup::Found(Marker::Complete(marker)) if marker.matches(&metadata) => {
                 ExistingPath::Kept(path)
             }
-            _ => ExistingPath::Foreign(ForeignFile {
+            lookup => ExistingPath::Foreign(ForeignFile {
                 path,
                 len: metadata.len(),
+                can_be_marked: lookup != MarkerLookup::Unsupported,
             }),
         }))
     }
@@ -171,23 +172,36 @@ impl PathAllocator {
         Some(self.part(sink, None, requested, 0, config))
     }
 
-    fn create_part(&self, requested: PathBuf, config: &Config) -> Result<Part, Error> {
-        let mut number = self.first_number(&requested);
+    /// Creates a part for the first free path, or for that of an existing file, which it may
+    /// continue.
+    fn create_part(
+        &self,
+        requested: &Path,
+        foreign: Option<ForeignFile>,
+        config: &Config,
+    ) -> Result<Part, Error> {
+        let is_foreign = |target: &Path| foreign.as_ref().is_some_and(|file| file.path == target);
+        let mut number = match foreign {
+            Some(_) => 0,
+            None => self.first_number(requested),
+        };
         loop {
-            let target = numbered_path(&requested, number);
-            let path = self.own_part_path(&requested, number);
+            let target = numbered_path(requested, number);
+            let path = self.own_part_path(requested, number);
             if config.output.on_conflict.replaces() && target.is_dir() {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(Error::file("replace", &target, error));
             }
-            if self.is_free(&target, config)
+            if (is_foreign(&target) || self.is_free(&target, config))
                 && let Some(part) =
                     create_part(&path).map_err(|error| Error::file("create", &path, error))?
             {
-                self.cache_number(&requested, number);
+                self.cache_number(requested, number);
                 ResumeState::remove(&path);
                 let sink = FileSink::part(part, path.clone(), 0, None);
-                return Ok(self.part(sink, Some(path), &requested, number, config));
+                let mut part = self.part(sink, Some(path), requested, number, config);
+                part.foreign = foreign;
+                return Ok(part);
             }
             number += 1;
         }
@@ -237,7 +251,16 @@ impl PathAllocator {
                         self.is_free(&numbered_path(requested, *number), config)
                             && self.own_part_path(requested, *number) == path
                     };
-                    let number = (0..number).find(owns_part).unwrap_or(number);
+                    let continues = |number: &u32| {
+                        let target = numbered_path(requested, *number);
+                        state
+                            .continued
+                            .is_some_and(|version| version.is_at(&target))
+                    };
+                    let found = (0..=number).find(continues);
+                    let number = found
+                        .or_else(|| (0..number).find(owns_part))
+                        .unwrap_or(number);
                     let sink = FileSink::part(part, path.clone(), len, Some(state));
                     return Some(self.part(sink, Some(path), requested, number, config));
                 }

@@ -59,7 +59,7 @@ impl Dir {
     }
 
     fn allocate_with(&self, name: &str, config: &Config) -> Result<Allocation, Error> {
-        self.1.allocate(self.path(name), &url(), config)
+        self.1.allocate(&self.path(name), &url(), config)
     }
 
     #[track_caller]
@@ -242,7 +242,7 @@ fn files_beside_a_part_stay_unchanged() {
         resume(),
         on_conflict(OnConflict::Overwrite),
     ] {
-        let allocation = PathAllocator::default().allocate(dir.path("f"), &url(), &config);
+        let allocation = PathAllocator::default().allocate(&dir.path("f"), &url(), &config);
         let part = part(allocation);
         write_start(&part);
         part.finish(None).unwrap();
@@ -294,6 +294,7 @@ fn file_of_another_program_is_not_taken_for_complete() {
     let foreign = ForeignFile {
         path: dir.path("f"),
         len: 9,
+        can_be_marked: true,
     };
     assert_eq!(part.foreign(), Some(&foreign));
     assert_eq!(part.finish(None).unwrap(), dir.path("f.1"));
@@ -306,7 +307,7 @@ fn changed_file_is_not_taken_for_complete() {
     complete.sink().write(b"abc").unwrap();
     complete.sink().mark_complete(None).unwrap();
     complete.finish(None).unwrap();
-    let allocate = || PathAllocator::default().allocate(dir.path("f"), &url(), &resume());
+    let allocate = || PathAllocator::default().allocate(&dir.path("f"), &url(), &resume());
     assert!(matches!(allocate(), Ok(Allocation::Existing(_))));
     fs::write(dir.path("f"), "longer").unwrap();
     assert!(part(allocate()).foreign().is_some());
@@ -418,7 +419,7 @@ fn locked_part_is_skipped() {
     let dir = Dir::new();
     let other_run = PathAllocator::default();
     let overwrite = on_conflict(OnConflict::Overwrite);
-    let locked = part(other_run.allocate(dir.path("f"), &url(), &overwrite));
+    let locked = part(other_run.allocate(&dir.path("f"), &url(), &overwrite));
     assert_eq!(locked.target(), dir.path("f"));
     dir.assert_allocated("f", "f.1");
 }

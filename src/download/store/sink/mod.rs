@@ -155,6 +155,13 @@ impl FileSink {
         state.is_some_and(|state| state.required_checksum.is_some())
     }
 
+    /// Returns whether the file continues an existing one that is still at `path`.
+    pub(crate) fn continues_file_at(&self, path: &Path) -> bool {
+        let inner = self.lock();
+        let continued = inner.checkpoint.state().and_then(|state| state.continued);
+        continued.is_some_and(|version| version.is_at(path))
+    }
+
     /// Replaces the validators of the file. The state is saved before the next write.
     pub(crate) fn update_validators(&self, validators: Validators) {
         let mut inner = self.lock();
@@ -259,6 +266,15 @@ impl FileSink {
         inner.checkpoint.set_state(state);
         inner.restart_digest();
         Ok(())
+    }
+
+    /// Records the bytes of an existing file, which were copied to the start of this one. They
+    /// belong to `state`.
+    pub(crate) fn record_copied(&self, len: u64, state: ResumeState) {
+        let mut inner = self.lock();
+        inner.layout = Layout::new(len, None);
+        inner.checkpoint.set_state(state);
+        inner.save_state();
     }
 
     /// Moves the position to the first byte: the bytes that are present are written again.

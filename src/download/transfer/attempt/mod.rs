@@ -1,6 +1,7 @@
 //! Attempts to transfer a file, or its missing part, from one source at a time.
 
 mod bytes;
+pub(crate) mod foreign;
 mod receive;
 
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
 use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
-use crate::download::store::part::{ForeignFile, Part};
+use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{
@@ -47,8 +48,8 @@ pub(crate) enum SkipIf<'a> {
     Unchanged(ExistingFile),
     /// The response names a file that an earlier run finished.
     Finished(&'a Part),
-    /// The response has the length of this file, which another program wrote.
-    SameLength(&'a ForeignFile),
+    /// The server has the file beside this part, which another program wrote.
+    Foreign(&'a Part),
 }
 
 /// Rank of the current source.
@@ -147,7 +148,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         on_event: F,
     ) -> Self {
         let checksum = if sink.is_file() { checksum } else { None };
-        let checksum = checksum.map(|sum| format!("{}={}", sum.algorithm(), sum.hex()));
+        let checksum = checksum.map(Checksum::to_text);
         let is_usable = |state: &ResumeState| {
             state.required_checksum.is_none() || state.required_checksum == checksum
         };
@@ -284,6 +285,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Sends requests until the file is complete or one fails. A request without progress is a
     /// failure, which bounds the number of requests.
     pub(crate) async fn until_complete(&mut self) -> Result<AttemptOutcome, Error> {
+        if let SkipIf::Foreign(part) = self.skip_if
+            && let Some(outcome) = Box::pin(self.examine_foreign(part)).await?
+        {
+            return Ok(outcome);
+        }
         loop {
             let before = self.stored_bytes();
             let range_support = self.source.range_support;
@@ -330,15 +336,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         let mut request = self.first_request(have);
         loop {
             let (mut response, chain) = self.request.send(&self.fields(&request)).await?;
-            (self.on_event)(Event::ResponseReceived {
-                url: chain.url(),
-                status: response.status(),
-            });
-            self.source.server = Some(chain.url().clone());
-            self.source.response_time = response.response_time();
-            let meta = ResponseMeta::new(response.status(), response.length(), |name| {
-                response.header(name)
-            });
+            let meta = self.record_response(&response, &chain);
             let validators = self.validators_to_match();
             let action = classify(validators.as_ref(), have, &request, &meta);
             debug!(url = %redact_url(self.url()), have, ?request, ?action, "response classified");
@@ -378,6 +376,17 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 }
             }
         }
+    }
+
+    /// Records a response and returns its metadata.
+    fn record_response(&mut self, response: &Response, chain: &RedirectChain) -> ResponseMeta {
+        (self.on_event)(Event::ResponseReceived {
+            url: chain.url(),
+            status: response.status(),
+        });
+        self.source.server = Some(chain.url().clone());
+        self.source.response_time = response.response_time();
+        response_meta(response)
     }
 
     /// Returns the error of a rejected response, unless the target of a redirect has expired:
@@ -454,29 +463,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             SkipIf::Finished(part) if meta.status == 200 => {
                 Some(part.existing_with_server_name(&meta.validators)?)
             }
-            SkipIf::SameLength(file) if meta.status == 200 => Some(self.keep_foreign(file, meta)?),
             _ => return None,
         };
         Some(AttemptOutcome::Skipped { existing })
-    }
-
-    /// Returns the path of an existing file of another program if it has the length of the response.
-    /// Its content cannot be verified without a checksum.
-    fn keep_foreign(&self, file: &ForeignFile, meta: &ResponseMeta) -> Option<PathBuf> {
-        let path = Escaped(file.path.as_os_str().as_encoded_bytes()).to_string();
-        if meta.validators.total == Some(file.len) {
-            warn!(path, "kept, not verified");
-            return Some(file.path.clone());
-        }
-        let bytes = file.len;
-        let total = meta.validators.total;
-        warn!(
-            path,
-            bytes,
-            ?total,
-            "existing file differs from the one of the server, kept"
-        );
-        None
     }
 
     fn restart(&self, mismatch: Mismatch) -> RangeRequest {
@@ -522,13 +511,18 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             .sink
             .read_tail(count)
             .map_err(|error| self.sink.write_error(error))?;
-        let mut received = Vec::with_capacity(local.len());
+        self.starts_with(response, &local).await
+    }
+
+    /// Returns whether a response starts with these bytes.
+    async fn starts_with(&self, response: &mut Response, bytes: &[u8]) -> Result<bool, Error> {
+        let mut received = Vec::with_capacity(bytes.len());
         response
-            .take(local.len() as u64)
+            .take(bytes.len() as u64)
             .read_to_end(&mut received)
             .await
             .map_err(|error| self.failed(HttpError::from_io(error)))?;
-        Ok(local == received)
+        Ok(bytes == received)
     }
 
     async fn append(
@@ -585,7 +579,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 let accept_encoding = self.request.context.config.compressed.then(accept_encoding);
                 let condition = match &self.skip_if {
                     SkipIf::Unchanged(file) => Some(file.condition()),
-                    SkipIf::Never | SkipIf::Finished(_) | SkipIf::SameLength(_) => None,
+                    SkipIf::Never | SkipIf::Finished(_) | SkipIf::Foreign(_) => None,
                 };
                 condition.into_iter().chain(accept_encoding).collect()
             }
@@ -594,4 +588,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             }
         }
     }
+}
+
+/// Extracts the metadata of a response.
+fn response_meta(response: &Response) -> ResponseMeta {
+    ResponseMeta::new(response.status(), response.length(), |name| {
+        response.header(name)
+    })
 }
