@@ -237,7 +237,7 @@ fn slow(
     Server::start(move |request| {
         let response = request
             .respond_with(&body, etag)
-            .throttled(64 << 10, Duration::from_millis(2));
+            .throttled(64 << 10, Duration::from_millis(5));
         change(request, response)
     })
 }

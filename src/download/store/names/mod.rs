@@ -74,6 +74,9 @@ impl PathAllocator {
         url: &Url,
         config: &Config,
     ) -> Result<Allocation, Error> {
+        if let Some(part) = self.create_anonymous(requested, config) {
+            return Ok(Allocation::Part(part));
+        }
         if config.output.resume
             && let Some(part) = self.part_of_earlier_run(requested, url, config)
         {
@@ -84,9 +87,6 @@ impl PathAllocator {
             Some(ExistingPath::Foreign(file)) => Some(file),
             None => None,
         };
-        if let Some(part) = self.create_anonymous(requested, config) {
-            return Ok(Allocation::Part(part));
-        }
         let part = self.create_part(requested, foreign, config)?;
         if config.output.resume || config.output.on_conflict != OnConflict::Rename {
             self.used.insert(&part.target());
@@ -154,10 +154,11 @@ impl PathAllocator {
         }))
     }
 
-    /// Creates a file without a name. Returns `None` if that is not possible, or if it could
-    /// conflict with the file or the part of another transfer.
+    /// Creates a file without a name. Returns `None` if that is not possible, if a file or a part
+    /// of the name exists, or if it could conflict with the file of another transfer.
     fn create_anonymous(&self, requested: &Path, config: &Config) -> Option<Part> {
-        if config.output.on_conflict != OnConflict::Rename || config.output.resume {
+        // A link cannot replace a file.
+        if config.output.on_conflict.replaces() {
             return None;
         }
         let dir = self.dirs.open(requested.parent()?)?;
