@@ -9,5 +9,6 @@ mod harness;
 mod log;
 mod readme;
 mod serve;
+mod startup;
 mod surf;
 mod tidy;

@@ -3,9 +3,7 @@
 use std::env;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use myapp::runtime;
-
-use crate::commands::{cat, download, echo, serve};
+use crate::commands::{cat, download, echo, serve, start_runtime};
 use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::Generated;
 use crate::output::log::{Log, LogOptions};
@@ -91,14 +89,16 @@ impl Cli {
             // Before the log starts its thread: preallocation is faster in a single-threaded process.
             Command::Serve(c) => {
                 let room = c.options.raise_fd_limit();
+                start_runtime()?;
                 serve::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Echo(c) => {
                 let room = c.options.raise_fd_limit();
+                start_runtime()?;
                 echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Download(c) => {
-                runtime::start().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+                start_runtime()?;
                 download::run(c.options, &Log::start(&c.log, c.verbose)?)
             }
             Command::Cat(options) => cat::run(options),

@@ -11,7 +11,7 @@ use futures_lite::{StreamExt, future};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::exit_code::ExitCode;
+use crate::exit_code::{CommandError, ExitCode};
 
 /// The signals that ask the program to end, from now on caught.
 #[derive(Debug)]
@@ -26,8 +26,10 @@ pub(crate) struct ReloadSignal(Signals);
 
 impl ReloadSignal {
     /// Catches the signal: from here on it no longer ends the process.
-    pub(crate) fn catch() -> io::Result<Self> {
-        Signals::new([Signal::Hup]).map(Self)
+    pub(crate) fn catch() -> Result<Self, CommandError> {
+        Signals::new([Signal::Hup])
+            .map(Self)
+            .map_err(cannot_catch)
     }
 
     /// Waits for the next signal. Several that arrive together may count as one.
@@ -46,28 +48,30 @@ impl ReloadSignal {
 impl Ending {
     /// Catches the signals: from here on they no longer end the process by themselves. A signal that
     /// is ignored, as in a background job of a script, stays ignored.
-    pub(crate) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> Result<Self, CommandError> {
         let ignored = ignored_signals();
         let mut caught = vec![Signal::Int, Signal::Term];
         caught.retain(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
-        let signals = Signals::new(&caught)?;
+        let signals = Signals::new(&caught).map_err(cannot_catch)?;
         Ok(Self { signals, caught })
     }
 
     /// Lets the second signal end the process at once and without a word, also where the end that
     /// the first has asked for does not come: a disk or a reader of stderr may hang.
-    pub(crate) fn second_ends_at_once(self) -> io::Result<Self> {
+    pub(crate) fn second_ends_at_once(self) -> Result<Self, CommandError> {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in &self.caught {
             let number = *signal as i32;
             // In this order: the first signal finds that none has come before.
-            if is_init() {
+            let registered = if is_init() {
                 let code = exit_code(*signal);
-                flag::register_conditional_shutdown(number, code as i32, Arc::clone(&asked))?;
+                flag::register_conditional_shutdown(number, code as i32, Arc::clone(&asked))
             } else {
-                flag::register_conditional_default(number, Arc::clone(&asked))?;
-            }
-            flag::register(number, Arc::clone(&asked))?;
+                flag::register_conditional_default(number, Arc::clone(&asked))
+            };
+            registered
+                .and_then(|_| flag::register(number, Arc::clone(&asked)))
+                .map_err(cannot_catch)?;
         }
         Ok(self)
     }
@@ -121,4 +125,10 @@ fn ignored_signals() -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+/// Names the operation in an error of the set-up.
+fn cannot_catch(error: io::Error) -> CommandError {
+    let error = anyhow::Error::new(error).context("catch signals");
+    CommandError::new(ExitCode::Failure, error)
 }

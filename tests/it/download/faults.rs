@@ -347,39 +347,6 @@ fn failed_system_call_gives_no_wrong_file() {
     }
 }
 
-#[test]
-fn missing_descriptors_are_an_error_at_startup() {
-    let folder = Folder::new();
-    for limit in 5..10 {
-        let arguments = ["download", "http://127.0.0.1:9/f"];
-        let ran = folder.myapp(arguments).descriptors(limit).run().code(1);
-        let says = "myapp: open descriptors for events: Too many open files\n";
-        assert_eq!(ran.stderr, says, "{limit} descriptors");
-    }
-}
-
-/// Regression: without a thread, the program panicked, or the pool of threads tried forever.
-#[test]
-#[ignore = "peer: setpriv, prlimit, timeout"]
-fn missing_threads_are_an_error_at_startup() {
-    let folder = Folder::new();
-    for limit in 1..5 {
-        // The limit does not apply to root.
-        let uid = ["--reuid", "54321", "--regid", "54321", "--clear-groups"];
-        let is_root = rustix::process::geteuid().is_root();
-        let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", "10"]);
-        if is_root {
-            command.arg("setpriv").args(uid);
-        }
-        command.arg("prlimit").arg(format!("--nproc={limit}"));
-        let arguments = ["download", "http://127.0.0.1:9/f"];
-        let ran = folder.myapp(arguments).through(command).run().code(1);
-        let says = "myapp: start threads: Resource temporarily unavailable\n";
-        assert_eq!(ran.stderr, says, "{limit} threads");
-    }
-}
-
 /// Regression: the kernel reports a failed write once. The next sync succeeded, and the state then
 /// claimed the lost bytes.
 #[test]

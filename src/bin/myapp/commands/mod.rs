@@ -9,6 +9,15 @@ use std::num::{IntErrorKind, NonZeroUsize, ParseIntError};
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use myapp::runtime;
+
+use crate::exit_code::{CommandError, ExitCode};
+
+/// Starts the runtime, or fails if it would lack threads or descriptors.
+pub(crate) fn start_runtime() -> Result<(), CommandError> {
+    runtime::start().map_err(|error| CommandError::new(ExitCode::Failure, error))
+}
+
 /// A whole number, told what is wrong with it in the words of who typed it.
 fn number<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, &'static str> {
     text.parse()

@@ -6,11 +6,11 @@ mod long_options;
 mod plain_args;
 mod status;
 
-use anyhow::Context as _;
 use futures_lite::future;
 use myapp::cat;
 use myapp::runtime;
 
+use crate::commands::start_runtime;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
 use crate::signals::Ending;
@@ -22,6 +22,10 @@ pub(crate) use long_options::expand as expand_long_options;
 
 /// Runs the command until it is done or a signal ends it.
 pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
+    let needs_log = options.log.is_customized(options.verbose);
+    if needs_log || options.needs_runtime() {
+        start_runtime()?;
+    }
     let _log = start_log(&options)?;
     options.check()?;
     let config = options.to_config();
@@ -30,9 +34,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
     let (sources, sink) = options.into_sources_and_sink()?;
     let on_event = |event| status.report(event);
     let result = if needs_runtime {
-        let mut ending = Ending::catch()
-            .context("catch signals")
-            .map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+        let mut ending = Ending::catch()?;
         let copy = async { Ok(cat::run(sources, config, sink, on_event).await) };
         match runtime::block_on(future::or(async { Err(ending.next().await) }, copy)) {
             Ok(result) => result,

@@ -301,8 +301,7 @@ fn download(
     items: Boxed<Result<Item, FailedItem>>,
     log: &Log,
 ) -> Result<ExitCode, CommandError> {
-    let ending = Ending::catch().and_then(Ending::second_ends_at_once);
-    let mut ending = ending.map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+    let mut ending = Ending::catch()?.second_ends_at_once()?;
 
     let codes = Mutex::new(ExitCode::Success);
     let lines = options.json.then(JsonLines::start);

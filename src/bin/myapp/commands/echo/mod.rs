@@ -50,8 +50,7 @@ pub(crate) fn run(
     if let Err(error) = room {
         warn!(error = %ErrorChain(&error), "cannot raise the descriptor limit");
     }
-    let mut ending =
-        Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+    let mut ending = Ending::catch()?;
     runtime::block_on(async {
         if !options.merge.is_empty() {
             return merge(options, &mut ending).await;

@@ -72,10 +72,8 @@ async fn serve(
         [] if sockets.is_empty() => vec![Address::loopback(8888)],
         addresses => addresses.to_vec(),
     };
-    let mut ending =
-        Ending::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
-    let reload_signal =
-        ReloadSignal::catch().map_err(|error| CommandError::new(ExitCode::Failure, error))?;
+    let mut ending = Ending::catch()?;
+    let reload_signal = ReloadSignal::catch()?;
     let server = Server::from_sockets(sockets, &addresses, config)
         .await
         .map_err(start_error)?;
