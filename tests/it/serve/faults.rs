@@ -146,6 +146,34 @@ fn full_delay_queue_pauses_reading() {
     );
 }
 
+/// Regression: the replies to one read of empty lines took 62 MB.
+#[test]
+fn queued_replies_are_bounded_within_one_read() {
+    let prefix = "x".repeat(1000);
+    let arguments = ["-q", "--prefix", &prefix, "--delay", "1h", "--drain", "0"];
+    let server = Server::start(&arguments);
+    let before = server.memory();
+    let mut client = server.connect();
+    client.write_all(&[b'\n'; 64 << 10]).unwrap();
+    until(|| unread_to(server.address().port()) == 0 && server.sleeps());
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 2 * MIB, "grown by {grown} bytes");
+    server.stop();
+}
+
+#[test]
+fn replies_beyond_the_queue_are_complete_and_ordered() {
+    let prefix = "x".repeat(1000);
+    let server = Server::start(&["-q", "--prefix", &prefix, "--delay", "10ms"]);
+    let input = lines(3000) + "incomplete";
+    let expected: String = input
+        .split_inclusive('\n')
+        .map(|line| format!("{prefix}{line}"))
+        .collect();
+    assert!(server.exchange(input.as_bytes()) == expected.as_bytes());
+    server.stop();
+}
+
 #[test]
 fn line_error_follows_delayed_replies() {
     let server = Server::start(&["--delay", "100ms", "--max-line", "5"]);
