@@ -1,5 +1,5 @@
 //! Addresses in their textual form: `8888`, `localhost:8888`, `[::1]:8888`, `[fe80::1%eth0]:8888`,
-//! `:8888`, `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`.
+//! `:8888`, `tcp://localhost:8888`, `udp://…`, `tls://…`, `unix:/run/echo.sock`, `unix:@name`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub enum Address {
     Udp(Endpoint),
     /// TLS over TCP: `tls://HOST:PORT`.
     Tls(Endpoint),
-    /// Unix stream socket: `unix:PATH`.
+    /// Unix stream socket: `unix:PATH`, or `unix:@NAME` in the abstract namespace.
     Unix(UnixPath),
 }
 
@@ -62,7 +62,7 @@ pub enum Host {
     Name(String),
 }
 
-/// Path of a Unix socket, short enough for `sockaddr_un`.
+/// Path of a Unix socket, or `@` and its abstract name (unix(7)), short enough for `sockaddr_un`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnixPath(PathBuf);
 
@@ -101,8 +101,8 @@ pub enum AddressError {
 /// Error of an invalid Unix socket path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnixPathError {
-    /// The path is empty.
-    #[error("empty path")]
+    /// The path or name is empty.
+    #[error("empty path or name")]
     Empty,
     /// The path contains a NUL byte.
     #[error("path contains a NUL byte")]
@@ -195,11 +195,16 @@ impl UnixPath {
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, UnixPathError> {
         let path = path.into();
         match path.as_os_str().as_bytes() {
-            [] => Err(UnixPathError::Empty),
+            [] | [b'@'] => Err(UnixPathError::Empty),
             bytes if bytes.contains(&0) => Err(UnixPathError::Nul),
             bytes if bytes.len() > Self::LONGEST => Err(UnixPathError::Long(bytes.len())),
             _ => Ok(Self(path)),
         }
+    }
+
+    /// Returns the abstract name, or `None` for a path in the file system. `./@x` is such a path.
+    pub fn abstract_name(&self) -> Option<&[u8]> {
+        self.0.as_os_str().as_bytes().strip_prefix(b"@")
     }
 }
 
@@ -425,6 +430,18 @@ mod tests {
     }
 
     #[test]
+    fn abstract_name_begins_with_an_at_sign() {
+        let path = |text: &str| match text.parse() {
+            Ok(Address::Unix(path)) => path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(path("unix:@echo").abstract_name(), Some(&b"echo"[..]));
+        assert_eq!(path("unix:@/run/x").abstract_name(), Some(&b"/run/x"[..]));
+        assert_eq!(path("unix:./@echo").abstract_name(), None);
+        assert_eq!(path("unix:@echo").to_string(), "@echo");
+    }
+
+    #[test]
     fn invalid_addresses_are_rejected_with_a_reason() {
         let long = format!("unix:{}", "x".repeat(108));
         for (text, error) in [
@@ -448,6 +465,7 @@ mod tests {
             ("http://localhost:1", AddressError::Scheme),
             ("tls://localhost", AddressError::NoPort),
             ("unix:", AddressError::Path(UnixPathError::Empty)),
+            ("unix:@", AddressError::Path(UnixPathError::Empty)),
             ("unix:a\0b", AddressError::Path(UnixPathError::Nul)),
             ("unix://run/x", AddressError::Slashes),
             (&long, AddressError::Path(UnixPathError::Long(108))),

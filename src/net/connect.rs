@@ -1,8 +1,9 @@
 //! Outgoing connections.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::net::address::{Address, Endpoint};
 use crate::net::local::{BindError, LocalAddr, LocalAddrs};
 use crate::net::resolver::{ResolveError, resolve};
 use crate::net::stream::{Stream, tcp_socket};
+use crate::net::unix::connect_stream;
 
 /// The delay before the next address is tried (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -131,8 +133,13 @@ pub async fn connect(
                 stream.map(TcpOrUnix::Tcp).map_err(failed)
             }
             Address::Unix(path) if local.is_empty() => {
-                let stream = retry_while_backlog_full(|| UnixStream::connect(path)).await;
-                stream.map(TcpOrUnix::Unix).map_err(failed)
+                let connect = || ready(connect_stream(path));
+                let stream = retry_while_backlog_full(connect)
+                    .await
+                    .and_then(|socket| Async::new(StdUnixStream::from(socket)));
+                stream
+                    .map(|stream| TcpOrUnix::Unix(stream.into()))
+                    .map_err(failed)
             }
             Address::Unix(_) | Address::Udp(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
@@ -186,15 +193,8 @@ pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>
 ) -> io::Result<T> {
     let mut backoff = Backoff::new(MIN_BACKLOG_DELAY, MAX_BACKLOG_DELAY);
     loop {
-        // async-net treats EAGAIN as "in progress" and then finds the socket unconnected.
-        let is_full = |kind| {
-            matches!(
-                kind,
-                io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
-            )
-        };
         match attempt().await {
-            Err(error) if is_full(error.kind()) => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Timer::after(backoff.next_delay()).await;
             }
             result => return result,

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -15,13 +16,23 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
 };
 
+pub(super) use self::unix::SocketPathGuard;
 use crate::net::address::{Address, Endpoint, Host, UnixPath};
 use crate::net::resolver::{ResolveError, resolve};
-pub(super) use unix::SocketPathGuard;
+use crate::net::unix::{socket_addr, stream_socket};
 
 /// The backlog. The 128 of the standard library stall a burst of connections for a second. The
 /// kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Minimum and maximum of the kernel for the idle time of keepalive, in whole seconds.
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+/// Maximum idle time of keepalive.
+pub const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Interval of keepalive probes, and their number before the connection is aborted.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// Non-blocking listening socket, TCP or Unix.
 #[derive(Debug)]
@@ -91,9 +102,10 @@ impl Listener {
         })
     }
 
-    /// Binds a Unix socket at `path` for `count` accepting threads, with the permissions `mode`
+    /// Binds a Unix socket at `path`, or with an abstract name, for `count` accepting threads, with the permissions `mode`
     /// (`0o600`: only the owner may connect) regardless of the umask. The path never has more
-    /// permissions.
+    /// permissions. An abstract name has no permissions: every program in the network namespace may
+    /// connect.
     ///
     /// A stale socket is replaced; any other file is kept. Dropping the last listener removes the
     /// path, if it still belongs to this socket.
@@ -108,11 +120,16 @@ impl Listener {
     ) -> Result<Vec<Self>, ListenError> {
         let local = Address::Unix(path.clone());
         let bind = || {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            let path_guard = SocketPathGuard::bind(&socket, path, Mode::from_raw_mode(mode))?;
+            let socket = stream_socket()?;
+            let path_guard = if path.abstract_name().is_some() {
+                bind(&socket, &socket_addr(path)?)?;
+                None
+            } else {
+                let mode = Mode::from_raw_mode(mode);
+                Some(Arc::new(SocketPathGuard::bind(&socket, path, mode)?))
+            };
             listen(&socket, BACKLOG)?;
-            share(Some(Arc::new(path_guard)), socket, &local, count)
+            share(path_guard, socket, &local, count)
         };
         bind().map_err(|source| ListenError::Bind {
             address: local.clone(),
@@ -138,6 +155,28 @@ impl Listener {
             share(None, socket, &local, count)
         };
         adopt().map_err(|source| ListenError::Adopt { descriptor, source })
+    }
+
+    /// Makes the kernel probe the peers of accepted connections that are silent for `idle`, and
+    /// abort the connections of those that do not respond (RFC 9293 section 3.8.4); zero turns this
+    /// off. Has no effect on Unix sockets.
+    ///
+    /// # Errors
+    ///
+    /// The errors of setsockopt(2).
+    pub(crate) fn set_keepalive(&self, idle: Duration) -> io::Result<()> {
+        if !matches!(self.local, Address::Tcp(_)) {
+            return Ok(());
+        }
+        // Accepted sockets inherit the options.
+        sockopt::set_socket_keepalive(&self.socket, !idle.is_zero())?;
+        if !idle.is_zero() {
+            let idle = idle.clamp(MIN_KEEPALIVE, MAX_KEEPALIVE);
+            sockopt::set_tcp_keepidle(&self.socket, idle)?;
+            sockopt::set_tcp_keepintvl(&self.socket, idle.min(KEEPALIVE_INTERVAL))?;
+            sockopt::set_tcp_keepcnt(&self.socket, KEEPALIVE_PROBES)?;
+        }
+        Ok(())
     }
 
     /// Returns the bound address, with the assigned port where port 0 was requested.
@@ -211,7 +250,12 @@ pub(super) async fn bind_first<T>(
     };
     let mut failed = None;
     for candidate in candidates {
-        match bind(candidate) {
+        let bound = if candidate.ip().is_multicast() {
+            Err(multicast_refused())
+        } else {
+            bind(candidate)
+        };
+        match bound {
             Ok(bound) => return Ok(Ok(bound)),
             // An address in use must not make `:PORT` silently listen on IPv4 alone.
             Err(error) if endpoint.host == Host::Any && !lacks_ipv6(&error) => {
@@ -223,6 +267,12 @@ pub(super) async fn bind_first<T>(
     Ok(Err(
         failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     ))
+}
+
+/// A server cannot reply from the address of a group, and would have to join it.
+fn multicast_refused() -> io::Error {
+    let text = "multicast addresses are not supported";
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 /// Binds `count` sockets, created by `open`, to one address with `SO_REUSEPORT`. Returns the bound

@@ -12,3 +12,4 @@ pub mod resolver;
 pub(crate) mod stream;
 pub mod tls;
 pub(crate) mod udp;
+mod unix;

@@ -25,6 +25,7 @@ use rustix::net::{
 use crate::net::address::UnixPath;
 use crate::net::local::bind_error;
 use crate::net::tls::AcceptedStream;
+use crate::net::unix;
 use crate::runtime::{Direction, Socket};
 
 /// Connection over TCP or a Unix socket.
@@ -71,16 +72,13 @@ impl Stream {
         Self::connect_to(fd, &address).await
     }
 
-    /// Connects to the Unix socket at a path without waiting.
+    /// Connects to the Unix socket with a path or name without waiting.
     ///
     /// # Errors
     ///
     /// The errors of [`connect`](Self::connect); `WouldBlock` if the backlog is full.
     pub(crate) fn connect_unix(path: &UnixPath) -> io::Result<Self> {
-        let fd = open(AddressFamily::UNIX)?;
-        let address = SocketAddrUnix::new(path.as_ref())?;
-        connect(&fd, &address)?;
-        Self::new(fd)
+        Self::new(unix::connect_stream(path)?)
     }
 
     async fn connect_to(fd: OwnedFd, address: &impl SocketAddrArg) -> io::Result<Self> {

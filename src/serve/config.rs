@@ -47,9 +47,17 @@ pub struct Config {
     /// Proxies that announce their clients. Does not apply to UDP. Default: `None`, no connection
     /// begins with a header.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Idle time after which the kernel probes a TCP peer; connections of peers that are gone are
+    /// aborted about a minute later. At most [`MAX_KEEPALIVE`](crate::serve::MAX_KEEPALIVE); zero
+    /// turns it off. Default: 60 s.
+    pub keepalive: Duration,
     /// Closes connections without any transfer for this long. Default: `None`.
     pub idle_timeout: Option<Duration>,
-    /// Time limit for open connections to end after the shutdown. Default: 10 s.
+    /// Time between the shutdown signal and the drain, in which the server still accepts but is
+    /// [not ready](crate::serve::Health::is_ready): load balancers stop sending clients. Default:
+    /// zero.
+    pub shutdown_delay: Duration,
+    /// Time limit for open connections to end after the start of the drain. Default: 10 s.
     pub drain_timeout: Duration,
     /// Permissions of Unix socket paths, regardless of the umask. Default: `0o600`, only the owner
     /// may connect.
@@ -60,7 +68,10 @@ pub struct Config {
     /// Certificate of the server and verification of clients. Required for
     /// [`Address::Tls`](crate::net::address::Address::Tls). Default: `None`.
     pub tls: Option<TlsServerConfig>,
-    /// Address of the HTTP/1.1 endpoint that serves `/metrics` in Prometheus' text format.
+    /// Address of the HTTP/1.1 endpoint that serves `/metrics` in Prometheus' text format,
+    /// `/healthz` (whether the workers make progress) and `/readyz` ([`Health::is_ready`]).
+    ///
+    /// [`Health::is_ready`]: crate::serve::Health::is_ready
     /// Default: `None`.
     pub metrics: Option<Endpoint>,
     /// Path of the Unix socket of the admin endpoint, which only the owner may use: HTTP/1.1 that
@@ -194,7 +205,9 @@ impl Default for Config {
             allow: Vec::new(),
             deny: Vec::new(),
             proxy_protocol: None,
+            keepalive: Duration::from_secs(60),
             idle_timeout: None,
+            shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             unix_socket_mode: 0o600,
             busy_poll: Duration::ZERO,

@@ -10,6 +10,7 @@ use crate::serve::config::{Config, Mode};
 use crate::serve::connection::table::ConnectionTable;
 use crate::serve::fault::handle::{Faults, WorkerFaults};
 use crate::serve::framing::Framing;
+use crate::serve::handling_time::Sampler;
 use crate::serve::stats::{ServerStats, Traffic};
 
 /// Length of the buffer that all connections of a worker read into. Longer reads were measured to
@@ -38,6 +39,8 @@ pub(super) struct WorkerContext {
     pub(super) permits: Semaphore,
     pub(super) connections: ConnectionTable,
     pub(super) buffer: RefCell<Box<[u8]>>,
+    /// Selects the reads whose handling time is measured, for the metrics endpoint.
+    pub(super) sampler: Sampler,
     started: Instant,
 }
 
@@ -75,6 +78,7 @@ impl WorkerContext {
                 config.idle_timeout.is_some(),
             ),
             buffer: RefCell::new(vec![0; buffer_len].into()),
+            sampler: Sampler::new(config.metrics.is_some()),
             started: Instant::now(),
         }
     }

@@ -1,12 +1,13 @@
 //! Sockets of a server.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use crate::limits::nofile;
 use crate::net::address::{Address, Endpoint};
-use crate::net::listener::Listener;
+use crate::net::listener::{ListenError, Listener};
 use crate::net::tls::TlsServer;
 use crate::net::udp::{BoundUdp, is_datagram_socket};
 use crate::serve::config::Config;
@@ -17,6 +18,15 @@ use crate::serve::error::Error;
 pub(super) struct BoundListener {
     pub(super) listener: Listener,
     pub(super) tls: Option<TlsServer>,
+}
+
+/// Socket that another program has bound, such as a service manager.
+#[derive(Debug)]
+pub struct InheritedSocket {
+    /// A listening TCP or Unix socket, or a bound UDP socket.
+    pub socket: OwnedFd,
+    /// Whether the connections of a TCP socket use TLS, with [`Config::tls`].
+    pub tls: bool,
 }
 
 /// The sockets of one worker.
@@ -63,11 +73,12 @@ impl Listeners {
         let count = config.threads;
         match (address, tls) {
             (Address::Tcp(endpoint), _) => {
-                self.add(Listener::bind(endpoint, count).await?, None);
+                self.add(Listener::bind(endpoint, count).await?, None, config)?;
             }
             (Address::Tls(endpoint), Some(tls)) => {
                 let bound = Listener::bind(endpoint, count).await;
-                self.add(bound.map_err(|error| error.of(address))?, Some(tls));
+                let bound = bound.map_err(|error| error.of(address))?;
+                self.add(bound, Some(tls), config)?;
             }
             (Address::Tls(_), None) => {
                 return Err(Error::MissingCertificate {
@@ -76,7 +87,7 @@ impl Listeners {
             }
             (Address::Unix(path), _) => {
                 let listeners = Listener::bind_unix(path, config.unix_socket_mode, count)?;
-                self.add(listeners, None);
+                self.add(listeners, None, config)?;
             }
             (Address::Udp(endpoint), _) => {
                 self.add_udp(BoundUdp::bind(endpoint, count).await?, |local| {
@@ -88,13 +99,34 @@ impl Listeners {
     }
 
     /// Adds an inherited socket. A UDP socket is served by one worker.
-    pub(super) fn adopt(&mut self, socket: OwnedFd, config: &Config) -> Result<(), Error> {
-        if is_datagram_socket(&socket) {
+    pub(super) fn adopt(
+        &mut self,
+        InheritedSocket {
+            socket,
+            tls: is_tls,
+        }: InheritedSocket,
+        config: &Config,
+        tls: Option<&TlsServer>,
+    ) -> Result<(), Error> {
+        let descriptor = socket.as_raw_fd();
+        if !is_tls && is_datagram_socket(&socket) {
             self.add_udp(vec![BoundUdp::adopt(socket)?], Endpoint::from);
-        } else {
-            self.add(Listener::adopt(socket, config.threads)?, None);
+            return Ok(());
         }
-        Ok(())
+        let listeners = Listener::adopt(socket, config.threads)?;
+        if !is_tls {
+            return self.add(listeners, None, config);
+        }
+        match (listeners.first().map(Listener::local_addr), tls) {
+            (Some(Address::Tcp(_)), Some(tls)) => self.add(listeners, Some(tls), config),
+            (Some(Address::Tcp(endpoint)), None) => Err(Error::MissingCertificate {
+                address: Address::Tls(endpoint.clone()),
+            }),
+            _ => {
+                let source = io::Error::new(ErrorKind::InvalidInput, "TLS needs a TCP socket");
+                Err(ListenError::Adopt { descriptor, source }.into())
+            }
+        }
     }
 
     fn add_udp(&mut self, sockets: Vec<BoundUdp>, endpoint: impl Fn(SocketAddr) -> Endpoint) {
@@ -107,7 +139,12 @@ impl Listeners {
         }
     }
 
-    fn add(&mut self, listeners: Vec<Listener>, tls: Option<&TlsServer>) {
+    fn add(
+        &mut self,
+        listeners: Vec<Listener>,
+        tls: Option<&TlsServer>,
+        config: &Config,
+    ) -> Result<(), Error> {
         if let Some(first) = listeners.first() {
             let address = match (first.local_addr().clone(), tls) {
                 (Address::Tcp(endpoint), Some(_)) => Address::Tls(endpoint),
@@ -116,10 +153,15 @@ impl Listeners {
             self.addresses.push(address);
         }
         for (worker, listener) in self.workers.iter_mut().zip(listeners) {
+            listener.set_keepalive(config.keepalive).map_err(|source| {
+                let address = listener.local_addr().clone();
+                ListenError::Bind { address, source }
+            })?;
             worker.listeners.push(BoundListener {
                 listener,
                 tls: tls.cloned(),
             });
         }
+        Ok(())
     }
 }

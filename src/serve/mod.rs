@@ -18,10 +18,13 @@ mod admission;
 mod config;
 mod connection;
 mod context;
+mod counter;
 mod error;
 mod fault;
 mod framing;
+mod handling_time;
 mod handshake_timeout;
+mod health;
 mod http;
 mod listeners;
 mod metrics;
@@ -35,9 +38,10 @@ mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+use smol::Timer;
 
 use crate::limits::semaphore::Semaphore;
 use crate::limits::shutdown::{self, Shutdown, Trigger};
@@ -47,15 +51,20 @@ use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::WorkerThread;
 use crate::serve::access::AccessControl;
 use crate::serve::admin::Admin;
-use crate::serve::listeners::Listeners;
+use crate::serve::health::ProbeResponder;
+use crate::serve::listeners::{Listeners, WorkerSockets};
+use crate::serve::metrics::MetricsSource;
 use crate::serve::udp::loop_guard::LoopGuard;
 use crate::serve::worker::Worker;
 
+pub use crate::net::listener::MAX_KEEPALIVE;
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
 pub use config::{Config, FaultInjection, LossBurst, Mode, ProxyProtocol};
 pub use error::Error;
 pub use fault::handle::{Faults, InvalidFault};
+pub use health::Health;
 pub use ipnet::IpNet;
+pub use listeners::InheritedSocket;
 pub use stats::{Datagrams, ServerStats, Summary, TlsFailures};
 
 /// Permissions of the socket of the admin endpoint: only the owner may connect.
@@ -72,7 +81,10 @@ pub struct Server {
     _admin: Option<WorkerThread<()>>,
     stats: Arc<ServerStats>,
     faults: Option<Faults>,
+    health: Health,
+    shutdown_delay: Duration,
     start_trigger: Trigger,
+    stopping_trigger: Trigger,
     shutdown_trigger: Trigger,
 }
 
@@ -97,13 +109,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The errors of [`bind`](Self::bind), and an error for a socket of another type.
+    /// The errors of [`bind`](Self::bind), and an error for a socket of another type, or of TLS
+    /// without TCP.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes all sockets.
     pub async fn from_sockets(
-        sockets: Vec<OwnedFd>,
+        sockets: Vec<InheritedSocket>,
         addresses: &[Address],
         config: Config,
     ) -> Result<Self, Error> {
@@ -113,7 +126,7 @@ impl Server {
         };
         let mut listeners = Listeners::new(config.threads);
         for socket in sockets {
-            listeners.adopt(socket, &config)?;
+            listeners.adopt(socket, &config, tls.as_ref())?;
         }
         for address in addresses {
             listeners.bind(address, &config, tls.as_ref()).await?;
@@ -130,29 +143,46 @@ impl Server {
             (Some(path), Some(faults)) => Some(start_admin(path, faults)?),
             _ => None,
         };
+        let (start_trigger, started) = shutdown::channel();
+        let (stopping_trigger, stopping) = shutdown::channel();
+        let (shutdown_trigger, shutdown) = shutdown::channel();
+        let (health, responders) = Health::new(config.threads.get(), started.clone(), stopping);
+        let max_connections = config
+            .max_connections
+            .unwrap_or_else(|| listeners.available_connections());
         let metrics = match &config.metrics {
-            Some(endpoint) => Some(start_metrics(endpoint, &stats).await?),
+            Some(endpoint) => {
+                let source = MetricsSource {
+                    stats: Arc::clone(&stats),
+                    health: health.clone(),
+                    tls: tls.clone(),
+                    max_connections,
+                };
+                Some(start_metrics(endpoint, source).await?)
+            }
             None => None,
         };
-        let addresses = listeners.addresses.clone();
-        let (start_trigger, started) = shutdown::channel();
-        let (shutdown_trigger, shutdown) = shutdown::channel();
+        let shared = Shared {
+            stats: Arc::clone(&stats),
+            access: Arc::new(AccessControl::new(&config)),
+            loop_guard: Arc::new(LoopGuard::new(&listeners.addresses)),
+            permits: Semaphore::new(max_connections),
+            faults: faults.clone(),
+            started,
+            shutdown,
+        };
         Ok(Self {
-            workers: start_workers(
-                listeners,
-                &config,
-                &stats,
-                faults.as_ref(),
-                &started,
-                &shutdown,
-            )?,
-            addresses,
+            addresses: listeners.addresses,
+            workers: start_workers(listeners.workers, responders, &config, &shared)?,
             tls,
             metrics,
             _admin: admin,
             stats,
             faults,
+            health,
+            shutdown_delay: config.shutdown_delay,
             start_trigger,
+            stopping_trigger,
             shutdown_trigger,
         })
     }
@@ -191,7 +221,12 @@ impl Server {
         Arc::clone(&self.stats)
     }
 
-    /// Serves until `shutdown` completes, then drains: accepts the connections in the backlog,
+    /// Returns the health of this server.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Serves until `shutdown` completes, and for [`Config::shutdown_delay`] after that, then drains: accepts the connections in the backlog,
     /// closes the listening sockets, replies to what has been received, and closes each
     /// connection. Connections still open after [`Config::drain_timeout`] are aborted.
     ///
@@ -201,6 +236,10 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Summary {
         self.start_trigger.trigger();
         shutdown.await;
+        self.stopping_trigger.trigger();
+        if !self.shutdown_delay.is_zero() {
+            Timer::after(self.shutdown_delay).await;
+        }
         self.shutdown_trigger.trigger();
         for worker in self.workers {
             worker.finish().await;
@@ -209,33 +248,40 @@ impl Server {
     }
 }
 
-/// Starts a thread for each worker. They serve once `started` is triggered.
+/// State that all workers share.
+struct Shared {
+    stats: Arc<ServerStats>,
+    access: Arc<AccessControl>,
+    loop_guard: Arc<LoopGuard>,
+    permits: Semaphore,
+    faults: Option<Faults>,
+    started: Shutdown,
+    shutdown: Shutdown,
+}
+
+/// Starts a thread for each worker. They serve once the server has started.
 fn start_workers(
-    listeners: Listeners,
+    workers: Vec<WorkerSockets>,
+    responders: Vec<ProbeResponder>,
     config: &Config,
-    stats: &Arc<ServerStats>,
-    faults: Option<&Faults>,
-    started: &Shutdown,
-    shutdown: &Shutdown,
+    shared: &Shared,
 ) -> Result<Vec<WorkerThread<()>>, Error> {
-    let access = Arc::new(AccessControl::new(config));
-    let available = || listeners.available_connections();
-    let permits = Semaphore::new(config.max_connections.unwrap_or_else(available));
-    let loop_guard = Arc::new(LoopGuard::new(&listeners.addresses));
-    let workers = listeners.workers.into_iter().zip(stats.traffic());
-    let threads = workers.map(|(sockets, traffic)| {
+    let traffic = shared.stats.traffic();
+    let workers = workers.into_iter().zip(responders).zip(traffic);
+    let threads = workers.map(|((sockets, responder), traffic)| {
         let worker = Worker {
             sockets,
             config: config.clone(),
-            stats: Arc::clone(stats),
+            stats: Arc::clone(&shared.stats),
             traffic,
-            access: Arc::clone(&access),
-            loop_guard: Arc::clone(&loop_guard),
-            permits: permits.clone(),
-            faults: faults.cloned(),
-            shutdown: shutdown.clone(),
+            access: Arc::clone(&shared.access),
+            loop_guard: Arc::clone(&shared.loop_guard),
+            permits: shared.permits.clone(),
+            faults: shared.faults.clone(),
+            responder,
+            shutdown: shared.shutdown.clone(),
         };
-        let started = started.clone();
+        let started = shared.started.clone();
         WorkerThread::start("serve", config.busy_poll, || async move {
             started.wait().await;
             worker.run().await;
@@ -247,15 +293,14 @@ fn start_workers(
 /// Starts the thread of the metrics endpoint, and returns its bound address.
 async fn start_metrics(
     endpoint: &Endpoint,
-    stats: &Arc<ServerStats>,
+    source: MetricsSource,
 ) -> Result<(WorkerThread<()>, Address), Error> {
     let listeners = Listener::bind(endpoint, NonZeroUsize::MIN).await;
     let mut listeners = listeners.map_err(Error::Metrics)?;
     let listener = listeners.remove(0);
     let address = listener.local_addr().clone();
-    let stats = Arc::clone(stats);
     let worker = WorkerThread::start("metrics", Duration::ZERO, || {
-        metrics::http::serve(listener, stats)
+        metrics::http::serve(listener, source)
     });
     Ok((worker.map_err(Error::Thread)?, address))
 }

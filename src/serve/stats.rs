@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::serve::counter::add;
+use crate::serve::handling_time::{HandlingTimes, Histogram};
+
 /// The counters of a server, readable while it runs.
 #[derive(Debug)]
 pub struct ServerStats {
@@ -33,6 +36,7 @@ pub(super) struct Traffic {
     messages: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
+    pub(super) handling: HandlingTimes,
 }
 
 impl Traffic {
@@ -47,12 +51,6 @@ impl Traffic {
     pub(super) fn add_sent(&self, bytes: usize) {
         add(&self.sent, bytes as u64);
     }
-}
-
-/// Adds to a counter that only this thread writes. `fetch_add` would need a locked instruction for
-/// each message.
-fn add(counter: &AtomicU64, amount: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
 /// Counters of connections that ended because of TLS.
@@ -250,6 +248,11 @@ impl ServerStats {
     /// Returns the per-worker counters.
     pub(super) fn traffic(&self) -> impl Iterator<Item = Arc<Traffic>> {
         self.traffic.iter().map(Arc::clone)
+    }
+
+    /// Returns the times from a read to its replies.
+    pub(super) fn handling_times(&self) -> Histogram {
+        Histogram::sum(self.traffic.iter().map(|traffic| &traffic.handling))
     }
 
     /// Returns a snapshot of the counters. Each value is exact; while the server runs, different

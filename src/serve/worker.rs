@@ -21,6 +21,7 @@ use crate::serve::admission::Admission;
 use crate::serve::config::Config;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::Faults;
+use crate::serve::health::ProbeResponder;
 use crate::serve::listeners::{BoundListener, WorkerSockets};
 use crate::serve::stats::{ServerStats, Traffic};
 use crate::serve::udp::UdpResponder;
@@ -44,6 +45,7 @@ pub(super) struct Worker {
     pub(super) loop_guard: Arc<LoopGuard>,
     pub(super) permits: Semaphore,
     pub(super) faults: Option<Faults>,
+    pub(super) responder: ProbeResponder,
     pub(super) shutdown: Shutdown,
 }
 
@@ -63,6 +65,7 @@ impl Worker {
             loop_guard,
             permits,
             faults,
+            responder,
             shutdown,
         } = self;
         let context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
@@ -81,18 +84,26 @@ impl Worker {
         // A task has to wait for the shutdown, or the executor would not wake up.
         let waiting = shutdown.clone();
         executor.spawn(async move { waiting.wait().await }).detach();
+        let probes = responder.clone();
+        let answer_probes = executor.spawn(async move { probes.run().await });
         run_tasks(&executor, || shutdown.is_shutdown()).await;
+        // From here on without a task: the drain ends when there are none.
+        drop(answer_probes);
         drop(sweeper);
         // Input that has arrived is served, even if the reactor has not reported it yet.
         mark_all_readable();
         context.connections.drain();
         drain_trigger.trigger();
         // Connections that are open after the timeout are aborted when the executor is dropped.
-        let _ = race(
+        let drained = race(
             Timer::after(config.drain_timeout),
             run_tasks(&executor, || executor.is_empty()),
-        )
-        .await;
+        );
+        let answer_probes = async {
+            responder.run().await;
+            future::pending().await
+        };
+        let _ = future::or(drained, answer_probes).await;
     }
 }
 

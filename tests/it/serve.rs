@@ -7,6 +7,8 @@ mod clients;
 mod cost;
 mod fairness;
 mod faults;
+mod health;
+mod inherited;
 mod library;
 mod limits;
 mod long_lines;

@@ -2,11 +2,11 @@
 
 use std::env;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::commands::{cat, download, echo, serve, start_runtime};
 use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::Generated;
 use crate::output::log::{Log, LogOptions};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Echo server, echo client, parallel downloader and parallel cat.
 #[derive(Debug, Parser)]
@@ -88,9 +88,9 @@ impl Cli {
         {
             // Before the log starts its thread: preallocation is faster in a single-threaded process.
             Command::Serve(c) => {
-                let room = c.options.raise_fd_limit();
+                let setup = serve::set_up(&c.options);
                 start_runtime()?;
-                serve::run(c.options, room, &Log::start(&c.log, c.verbose)?)
+                serve::run(c.options, setup, &Log::start(&c.log, c.verbose)?)
             }
             Command::Echo(c) => {
                 let room = c.options.raise_fd_limit();

@@ -27,9 +27,7 @@ pub(crate) struct ReloadSignal(Signals);
 impl ReloadSignal {
     /// Catches the signal: from here on it no longer ends the process.
     pub(crate) fn catch() -> Result<Self, CommandError> {
-        Signals::new([Signal::Hup])
-            .map(Self)
-            .map_err(cannot_catch)
+        Signals::new([Signal::Hup]).map(Self).map_err(cannot_catch)
     }
 
     /// Waits for the next signal. Several that arrive together may count as one.

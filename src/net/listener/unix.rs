@@ -9,12 +9,10 @@ use std::path::{Path, PathBuf, absolute};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, chmodat, fchmod, lstat};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
-    socket_with,
-};
+use rustix::net::{SocketAddrAny, SocketAddrUnix, bind, connect};
 
 use crate::net::address::UnixPath;
+use crate::net::unix::{socket_addr, stream_socket};
 
 /// Path of a bound Unix socket. Dropping the guard removes the path, if it still belongs to the
 /// socket.
@@ -31,7 +29,7 @@ impl SocketPathGuard {
     pub(super) fn bind(socket: &OwnedFd, path: &UnixPath, mode: Mode) -> io::Result<Self> {
         // The file gets the permissions of the socket minus the umask: never too many.
         fchmod(socket, mode)?;
-        let address = SocketAddrUnix::new(path.as_ref())?;
+        let address = socket_addr(path)?;
         match bind(socket, &address) {
             Err(Errno::ADDRINUSE) => {
                 remove_stale(path.as_ref(), &address)?;
@@ -71,8 +69,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
         let text = "there is a file that is no socket";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let probe = stream_socket()?;
     match connect(&probe, address) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
         Err(error @ Errno::ACCESS) => Err(error.into()),

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsAcceptor;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::error::TlsSetupError;
 use super::files::{Identity, Loaded, load_identity, load_roots};
@@ -50,6 +51,8 @@ pub struct TlsServer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: TlsServerConfig,
+    /// The generated certificate of [`ServerIdentity::SelfSigned`].
+    self_signed: Option<Loaded>,
     current: Mutex<Current>,
 }
 
@@ -58,6 +61,7 @@ struct Shared {
 struct Current {
     config: Arc<ServerConfig>,
     fingerprint: Fingerprint,
+    certificates: Arc<[CertificateDer<'static>]>,
     /// Roots of client certificates.
     client_roots: Option<Arc<RootCertStore>>,
 }
@@ -67,7 +71,7 @@ struct Current {
 pub struct TlsReload {
     /// Fingerprint of the certificate that is presented now.
     pub fingerprint: Fingerprint,
-    /// Whether this is another certificate than before.
+    /// Whether the certificate or its chain is another one than before.
     pub certificate_changed: bool,
     /// Whether the roots of client certificates are others than before.
     pub client_ca_changed: bool,
@@ -120,9 +124,14 @@ impl TlsServer {
     /// The files are read on the blocking pool, which continues if the future is dropped.
     pub async fn load(config: TlsServerConfig) -> Result<Self, TlsSetupError> {
         let load = move || {
-            let current = load_current(&config)?;
+            let self_signed = match config.identity {
+                ServerIdentity::Files(_) => None,
+                ServerIdentity::SelfSigned => Some(make_identity()?),
+            };
+            let current = load_current(&config, self_signed.as_ref())?;
             Ok(Self(Arc::new(Shared {
                 config,
+                self_signed,
                 current: Mutex::new(current),
             })))
         };
@@ -130,7 +139,7 @@ impl TlsServer {
     }
 
     /// Loads the files again, for later handshakes of all clones; open connections stay as they
-    /// are. A self-signed certificate is kept.
+    /// are. A self-signed certificate is kept. Returns `None` if there are no files.
     ///
     /// # Errors
     ///
@@ -139,33 +148,29 @@ impl TlsServer {
     /// # Cancel safety
     ///
     /// The reload continues on the blocking pool if the future is dropped.
-    pub async fn reload(&self) -> Result<TlsReload, TlsSetupError> {
+    pub async fn reload(&self) -> Result<Option<TlsReload>, TlsSetupError> {
         let server = self.clone();
         smol::unblock(move || server.reload_blocking()).await
     }
 
-    fn reload_blocking(&self) -> Result<TlsReload, TlsSetupError> {
+    fn reload_blocking(&self) -> Result<Option<TlsReload>, TlsSetupError> {
         let Self(shared) = self;
-        let before = self.current();
-        if shared.config.identity == ServerIdentity::SelfSigned {
-            return Ok(TlsReload {
-                fingerprint: before.fingerprint,
-                certificate_changed: false,
-                client_ca_changed: false,
-            });
+        if shared.self_signed.is_some() && shared.config.client_ca.is_none() {
+            return Ok(None);
         }
-        let new = load_current(&shared.config)?;
+        let before = self.current();
+        let new = load_current(&shared.config, shared.self_signed.as_ref())?;
         let roots = |current: &Current| current.client_roots.as_ref().map(|all| all.roots.clone());
         let reload = TlsReload {
             fingerprint: new.fingerprint,
-            certificate_changed: new.fingerprint != before.fingerprint,
+            certificate_changed: new.certificates != before.certificates,
             client_ca_changed: roots(&new) != roots(&before),
         };
         *shared
             .current
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(reload)
+        Ok(Some(reload))
     }
 
     fn current(&self) -> Current {
@@ -176,6 +181,14 @@ impl TlsServer {
     /// Returns the fingerprint of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.current().fingerprint
+    }
+
+    /// Returns the expiry of the certificate in seconds since the epoch; `None` if it cannot be
+    /// parsed.
+    pub fn certificate_not_after(&self) -> Option<i64> {
+        let certificates = self.current().certificates;
+        let (_, parsed) = X509Certificate::from_der(certificates.first()?).ok()?;
+        Some(parsed.validity().not_after.timestamp())
     }
 
     /// Performs the handshake with a client.
@@ -225,7 +238,10 @@ where
     accepted.map_err(|(error, stream)| (AcceptError::from(error), stream.into_inner()))
 }
 
-fn load_current(config: &TlsServerConfig) -> Result<Current, TlsSetupError> {
+fn load_current(
+    config: &TlsServerConfig,
+    self_signed: Option<&Loaded>,
+) -> Result<Current, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -245,10 +261,12 @@ fn load_current(config: &TlsServerConfig) -> Result<Current, TlsSetupError> {
             builder.with_client_cert_verifier(verifier.map_err(unusable)?)
         }
     };
-    let (certificates, key) = match &config.identity {
-        ServerIdentity::Files(identity) => load_identity(identity)?,
-        ServerIdentity::SelfSigned => make_identity()?,
+    let (certificates, key) = match (&config.identity, self_signed) {
+        (_, Some((certificates, key))) => (certificates.clone(), key.clone_key()),
+        (ServerIdentity::Files(identity), None) => load_identity(identity)?,
+        (ServerIdentity::SelfSigned, None) => make_identity()?,
     };
+    let presented = certificates.as_slice().into();
     let fingerprint = Fingerprint::of(certificates.first().map_or(&[], |first| first));
     let config = builder
         .with_single_cert(certificates, key)
@@ -266,6 +284,7 @@ fn load_current(config: &TlsServerConfig) -> Result<Current, TlsSetupError> {
     Ok(Current {
         config: Arc::new(config),
         fingerprint,
+        certificates: presented,
         client_roots,
     })
 }

@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use tracing::{Level, enabled, info};
@@ -254,6 +255,9 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connecti
         let mut buffer = context.buffer.borrow_mut();
         match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))? {
             0 => self.finish(EndReason::EndOfInput),
+            count if context.sampler.is_due() => {
+                self.process_measured(cx, &context, &buffer[..count])?;
+            }
             count => self.process_input(cx, &context, &buffer[..count])?,
         }
         Poll::Ready(Ok(()))
@@ -271,6 +275,20 @@ impl<S: AsyncRead + AsyncWrite + SocketControl + Unpin, F: FaultPolicy> Connecti
             pending.complete_len = pending.bytes.len();
             self.pending = Some(pending);
         }
+    }
+
+    /// Processes input and records the time until its replies are written or queued.
+    #[cold]
+    fn process_measured(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &WorkerContext,
+        input: &[u8],
+    ) -> io::Result<()> {
+        let start = Instant::now();
+        let result = self.process_input(cx, context, input);
+        context.traffic.handling.record(start.elapsed());
+        result
     }
 
     fn process_input(

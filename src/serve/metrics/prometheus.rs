@@ -1,7 +1,11 @@
 //! Prometheus text exposition of the server's counters.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
+use crate::net::tls::TlsServer;
+use crate::serve::handling_time::{BUCKET_BOUNDS, Histogram};
+use crate::serve::metrics::MetricsSource;
+use crate::serve::metrics::process::process_metrics;
 use crate::serve::stats::Summary;
 
 /// The media type of Prometheus' text format, with its version.
@@ -153,14 +157,56 @@ fn other_failures(summary: &Summary) -> u64 {
         .saturating_sub(summary.reset_by_peer + summary.tls.sum())
 }
 
-/// Renders the counters in Prometheus' text format.
-pub(super) fn exposition(summary: &Summary) -> String {
+/// Renders all metrics in Prometheus' text format.
+pub(super) fn exposition(source: &MetricsSource) -> String {
+    let summary = source.stats.summary();
+    let mut text = counters(&summary);
+    let version = env!("CARGO_PKG_VERSION");
+    gauge(
+        &mut text,
+        "myapp_build_info",
+        &format!("{{version=\"{version}\"}}"),
+        "Version of the program; always 1.",
+        1,
+    );
+    gauge(
+        &mut text,
+        "myapp_connections_max",
+        "",
+        "Limit of open connections; more wait.",
+        source.max_connections,
+    );
+    let uptime = summary.elapsed.as_secs_f64();
+    let help = "Time since the server started.";
+    gauge(&mut text, "myapp_uptime_seconds", "", help, uptime);
+    let not_after = source
+        .tls
+        .as_ref()
+        .and_then(TlsServer::certificate_not_after);
+    if let Some(not_after) = not_after {
+        gauge(
+            &mut text,
+            "myapp_tls_certificate_not_after_timestamp_seconds",
+            "",
+            "Expiry of the certificate in seconds since the epoch.",
+            not_after,
+        );
+    }
+    text += &histogram(&source.stats.handling_times());
+    for (name, kind, help, value) in process_metrics() {
+        text += &header(name, kind, help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text
+}
+
+fn counters(summary: &Summary) -> String {
     let mut text = String::new();
     for family in &FAMILIES {
         let Family {
             name, kind, help, ..
         } = family;
-        text += &header(name, kind, help);
+        text += &header(&format!("myapp_{name}"), kind, help);
         match &family.samples {
             Samples::Single(value) => {
                 let _ = writeln!(text, "myapp_{name} {}", value(summary));
@@ -173,14 +219,33 @@ pub(super) fn exposition(summary: &Summary) -> String {
             }
         }
     }
-    let uptime = summary.elapsed.as_secs_f64();
-    text += &header("uptime_seconds", "gauge", "Time since the server started.");
-    let _ = writeln!(text, "myapp_uptime_seconds {uptime}");
     text
 }
 
+/// Renders the handling times with cumulative buckets.
+fn histogram(times: &Histogram) -> String {
+    let name = "myapp_handling_seconds";
+    let help = "Time from a read until its replies are written or queued; one read of 16.";
+    let mut text = header(name, "histogram", help);
+    let bounds = BUCKET_BOUNDS.map(|bound| bound.as_secs_f64().to_string());
+    let bounds = bounds.into_iter().chain(["+Inf".into()]);
+    let mut count = 0;
+    for (bound, bucket) in bounds.zip(times.buckets) {
+        count += bucket;
+        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let sum = times.sum.as_secs_f64();
+    let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {count}");
+    text
+}
+
+fn gauge(text: &mut String, name: &str, labels: &str, help: &str, value: impl Display) {
+    *text += &header(name, "gauge", help);
+    let _ = writeln!(text, "{name}{labels} {value}");
+}
+
 fn header(name: &str, kind: &str, help: &str) -> String {
-    format!("# HELP myapp_{name} {help}\n# TYPE myapp_{name} {kind}\n")
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
 }
 
 #[cfg(test)]
@@ -188,7 +253,9 @@ mod tests {
     use super::*;
     use std::num::NonZeroUsize;
     use std::sync::atomic::Ordering::Relaxed;
+    use std::time::Duration;
 
+    use crate::serve::handling_time::HandlingTimes;
     use crate::serve::stats::ServerStats;
 
     #[test]
@@ -197,11 +264,30 @@ mod tests {
         stats.failed.store(5, Relaxed);
         stats.reset_by_peer.store(3, Relaxed);
         stats.refused_acl.store(7, Relaxed);
-        let text = exposition(&stats.summary());
+        let text = counters(&stats.summary());
         for line in [
             "myapp_errors_total{kind=\"reset_by_peer\"} 3\n",
             "myapp_errors_total{kind=\"other\"} 2\n",
             "myapp_connections_refused_total{reason=\"acl\"} 7\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn histogram_buckets_are_cumulative() {
+        let times = HandlingTimes::default();
+        for micros in [3, 7, 7, 2_000_000] {
+            times.record(Duration::from_micros(micros));
+        }
+        let text = histogram(&Histogram::sum([&times].into_iter()));
+        for line in [
+            "myapp_handling_seconds_bucket{le=\"0.000005\"} 1\n",
+            "myapp_handling_seconds_bucket{le=\"0.00001\"} 3\n",
+            "myapp_handling_seconds_bucket{le=\"1\"} 3\n",
+            "myapp_handling_seconds_bucket{le=\"+Inf\"} 4\n",
+            "myapp_handling_seconds_sum 2.000017\n",
+            "myapp_handling_seconds_count 4\n",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

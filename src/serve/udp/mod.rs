@@ -208,6 +208,15 @@ impl UdpResponder {
             return self.refuse(refusal, length, &origin);
         }
         let number = self.record_message(length, &origin);
+        let start = self.context.sampler.is_due().then(Instant::now);
+        self.reply(length, origin, number).await;
+        if let Some(start) = start {
+            self.context.traffic.handling.record(start.elapsed());
+        }
+    }
+
+    /// Sends or queues the reply to the datagram in the buffer.
+    async fn reply(&mut self, length: usize, origin: PacketInfo, number: u64) {
         let whoami = self.context.is_whoami.then(|| {
             let local = self.socket.destination(&origin);
             whoami::datagram_reply(number, origin.peer, local)

@@ -47,6 +47,54 @@ fn wildcard_address_listens_on_both_families() {
     }
 }
 
+/// Returns the kernel's timer of the server's side of its only connection: the kind of
+/// `/proc/net/tcp` (2: keepalive) and the remaining seconds.
+fn timer(server: &Server) -> (u8, f64) {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{:04X}", server.address().port());
+    let mut open = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let fields = open.find(|fields| fields[1].ends_with(&local) && fields[3] == "01");
+    let fields = fields.expect("an established connection");
+    let (kind, ticks) = fields[5].split_once(':').unwrap();
+    let ticks = u64::from_str_radix(ticks, 16).unwrap();
+    (kind.parse().unwrap(), ticks as f64 / 100.0)
+}
+
+#[test]
+fn silent_tcp_peers_are_probed() {
+    for (arguments, seconds) in [
+        (&["-q"] as &[&str], 60.0),
+        (&["-q", "--keepalive", "7s"], 7.0),
+        (&["-q", "--keepalive", "0"], 0.0),
+    ] {
+        let server = Server::start(arguments);
+        let client = server.connect();
+        ask(&client, b"hello\n");
+        let (kind, remaining) = timer(&server);
+        let expected = if seconds == 0.0 { 0 } else { 2 };
+        assert_eq!(kind, expected, "{arguments:?}");
+        assert!(
+            (seconds - 5.0..=seconds).contains(&remaining),
+            "{remaining} s, {arguments:?}"
+        );
+    }
+    myapp(["serve", "--keepalive", "10h"])
+        .run()
+        .code(2)
+        .says("must be at most 32767s");
+}
+
+#[test]
+fn multicast_address_is_refused_with_a_reason() {
+    for address in ["udp://224.0.0.1:0", "udp://[ff02::1]:0", "239.1.2.3:0"] {
+        let says = format!("myapp: listen on {address}: multicast addresses are not supported\n");
+        let ran = myapp(["serve", address]).run().code(4).prints("");
+        assert_eq!(ran.stderr, says);
+    }
+}
+
 #[test]
 fn bind_error_names_address_and_cause() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

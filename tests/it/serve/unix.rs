@@ -43,6 +43,40 @@ fn exchange(path: &Path, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn abstract_socket_is_served() {
+    let folder = Folder::new();
+    let address = format!("unix:@myapp-test-{}", std::process::id());
+    let mut server = folder.myapp(["serve", &address]).start();
+    assert_eq!(server.line(), format!("listening on {address}"));
+    folder
+        .myapp(["echo", "-q", "-c", &address, "hello"])
+        .run()
+        .code(0)
+        .prints("hello\n");
+    let load = [
+        "echo",
+        "-q",
+        "-c",
+        &address,
+        "-n",
+        "100",
+        "--connections",
+        "3",
+    ];
+    folder.myapp(load).run().code(0);
+    let taken = folder.myapp(["serve", &address]).run().code(3);
+    taken.says(&format!("listen on {address}: Address already in use"));
+    assert!(folder.names().is_empty(), "there is no file");
+    server.signal(Signal::TERM);
+    server.wait().code(0).says("peer=unix");
+    folder
+        .myapp(["serve", "unix:@"])
+        .run()
+        .code(2)
+        .says("empty path or name");
+}
+
+#[test]
 fn unix_path_is_served_and_removed() {
     let folder = Folder::new();
     let server = serve(

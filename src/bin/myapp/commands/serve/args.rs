@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use myapp::limits::nofile;
 use myapp::net::address::{Address, Endpoint};
-use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, Mode, ProxyProtocol};
+use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, MAX_KEEPALIVE, Mode, ProxyProtocol};
 use myapp::units::parse_duration;
 
 use crate::commands::serve::faults::FaultOptions;
@@ -16,6 +16,7 @@ use crate::commands::serve::tls::TlsOptions;
 use crate::commands::serve::values::{ModeName, ProxyHeader, size};
 use crate::commands::{number, threads};
 use crate::exit_code::CommandError;
+use crate::systemd::PassedSocket;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,11 +33,12 @@ Examples:
 
 ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, [fe80::1%eth0]:PORT or
 :PORT (every interface), prefixed with udp:// for datagrams or tls:// for TLS;
-or unix:PATH. Port 0 lets the kernel choose. The addresses are printed once all
-of them are bound. SIZE is a number with an optional suffix K, M or G (powers of
-1024), RATE a SIZE per second; DUR a number with ms, s, m or h; CIDR a network
-such as 10.0.0.0/8 or 2001:db8::/32, or an address; P a share such as 0.05 or
-5%. --allow, --deny and --max-per-ip do not apply to Unix sockets.
+or unix:PATH, or unix:@NAME (abstract). Port 0 lets the kernel choose. The
+addresses are printed once all of them are bound. SIZE is a number with an
+optional suffix K, M or G (powers of 1024), RATE a SIZE per second; DUR a number
+with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an
+address; P a share such as 0.05 or 5%. --allow, --deny and --max-per-ip do not
+apply to Unix sockets.
 
 SIGINT or SIGTERM stops accepting, replies to what has been received, and exits
 with code 0; a second signal exits immediately. SIGHUP reopens --log-file and
@@ -99,9 +101,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "CIDR", value_parser = network, requires = "proxy_protocol")]
     #[arg(help_heading = "Limits")]
     proxy_from: Vec<IpNet>,
+    /// Probe TCP peers idle for this long; 0 turns it off [default: 60s]
+    #[arg(long, value_name = "DUR", value_parser = keepalive, help_heading = "Limits")]
+    keepalive: Option<Duration>,
     /// Close connections idle for this long [default: never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
     idle_timeout: Option<Duration>,
+    /// Keep accepting for DUR after a signal, while /readyz fails
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "0")]
+    #[arg(help_heading = "Limits")]
+    pub(super) shutdown_delay: Duration,
     /// Time limit for open connections after a signal
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "10s")]
     #[arg(help_heading = "Limits")]
@@ -126,7 +135,7 @@ pub(crate) struct Options {
     /// Log statistics at this interval
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Metrics")]
     pub(super) stats: Option<Duration>,
-    /// Serve /metrics over HTTP for Prometheus
+    /// Serve /metrics, /healthz and /readyz over HTTP
     #[arg(long, value_name = "ADDRESS", value_parser = tcp, help_heading = "Metrics")]
     metrics: Option<Endpoint>,
     /// Print events as JSON lines to stdout
@@ -141,6 +150,15 @@ fn datagram_size(text: &str) -> Result<usize, String> {
         return Err(format!("must be at most {MAX_DATAGRAM_LEN} bytes"));
     }
     Ok(size)
+}
+
+/// Parses the idle time of keepalive.
+fn keepalive(text: &str) -> Result<Duration, String> {
+    let idle = parse_duration(text).map_err(|error| error.to_string())?;
+    if idle > MAX_KEEPALIVE {
+        return Err(format!("must be at most {}s", MAX_KEEPALIVE.as_secs()));
+    }
+    Ok(idle)
 }
 
 /// Parses a network or a single address.
@@ -168,8 +186,9 @@ fn permissions(text: &str) -> Result<u32, &'static str> {
 }
 
 impl Options {
-    pub(super) fn to_config(&self) -> Result<Config, CommandError> {
-        self.check()?;
+    /// Returns the configuration of a server that also gets `sockets`.
+    pub(super) fn to_config(&self, sockets: &[PassedSocket]) -> Result<Config, CommandError> {
+        self.check(sockets)?;
         let default = Config::default();
         Ok(Config {
             mode: match self.mode {
@@ -193,7 +212,9 @@ impl Options {
                 .map(|ProxyHeader::Require| ProxyProtocol {
                     trusted: self.proxy_from.clone(),
                 }),
+            keepalive: self.keepalive.unwrap_or(default.keepalive),
             idle_timeout: self.idle_timeout,
+            shutdown_delay: self.shutdown_delay,
             drain_timeout: self.drain,
             unix_socket_mode: self.unix_mode,
             busy_poll: self.busy_poll,
@@ -206,13 +227,13 @@ impl Options {
 
     /// Raises the descriptor limit and preallocates the table for the maximum number of
     /// connections.
-    pub(crate) fn raise_fd_limit(&self) -> io::Result<()> {
+    pub(super) fn raise_fd_limit(&self) -> io::Result<()> {
         nofile::raise_limit()?;
         nofile::preallocate_fd_table(self.max_connections.unwrap_or_else(nofile::available).get())
     }
 
     /// Rejects options without effect.
-    fn check(&self) -> Result<(), CommandError> {
+    fn check(&self, sockets: &[PassedSocket]) -> Result<(), CommandError> {
         if self.chunk.is_some() && self.mode != ModeName::Chunk {
             return Err(CommandError::usage(
                 "--chunk has no effect without --mode chunk",
@@ -225,7 +246,8 @@ impl Options {
             ));
         }
         let is_udp = |address: &Address| matches!(address, Address::Udp(_));
-        let has_udp = self.addresses.iter().any(is_udp);
+        let has_udp =
+            self.addresses.iter().any(is_udp) || sockets.iter().any(|passed| passed.is_datagram);
         if self.udp_max.is_some() && !has_udp {
             return Err(CommandError::usage(
                 "--udp-max has no effect without a udp:// address",
@@ -254,7 +276,7 @@ impl Options {
                 "--busy-poll is only supported on Linux",
             ));
         }
-        self.tls.check(&self.addresses)?;
+        self.tls.check(&self.addresses, sockets)?;
         self.faults.check(self.mode, has_udp)
     }
 }
@@ -280,7 +302,7 @@ mod tests {
         Command::try_parse_from(arguments)
             .unwrap()
             .options
-            .to_config()
+            .to_config(&[])
     }
 
     #[test]

@@ -5,20 +5,20 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use crate::systemd;
+use crate::systemd::PassedSocket;
 
 /// Closes the inherited descriptors above the standard streams, so that the server keeps no file,
-/// pipe or port of its parent open. The sockets of `LISTEN_FDS` stay, as do descriptors that an
-/// argument names (`--log-file /dev/fd/9`).
+/// pipe or port of its parent open. Those in `sockets` stay, as do descriptors that an argument
+/// names (`--log-file /dev/fd/9`).
 ///
 /// Called before the program opens anything: later it could not tell its own descriptors apart.
-pub(crate) fn close_unused() -> io::Result<()> {
+pub(super) fn close_unused(sockets: &[PassedSocket]) -> io::Result<()> {
     let used: HashSet<_> = env::args_os()
         .filter_map(|argument| named_descriptor(&argument))
-        .chain(systemd::passed_descriptors())
+        .chain(sockets.iter().map(|passed| passed.socket.as_raw_fd()))
         .collect();
     // Collected first: closing while reading would also meet the descriptor of the directory.
     let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
@@ -53,7 +53,11 @@ mod tests {
             ("/dev/fd/9/x", None),
             ("unix:/run/echo.sock", None),
         ] {
-            assert_eq!(named_descriptor(argument.as_ref()), descriptor, "{argument}");
+            assert_eq!(
+                named_descriptor(argument.as_ref()),
+                descriptor,
+                "{argument}"
+            );
         }
     }
 }

@@ -3,12 +3,12 @@
 mod args;
 mod errors;
 mod faults;
+mod inherited;
 mod reload;
 mod tls;
 mod values;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_lite::{StreamExt as _, future};
@@ -16,35 +16,55 @@ use myapp::error_chain::ErrorChain;
 use myapp::limits::timeout::race;
 use myapp::limits::{nofile, shutdown};
 use myapp::net::address::Address;
-use myapp::serve::{Config, Server, ServerStats, Summary};
+use myapp::serve::{Config, Health, InheritedSocket, Server, ServerStats, Summary};
 use smol::Timer;
 use tracing::{info, warn};
 
 use crate::commands::serve::errors::start_error;
-use crate::commands::serve::reload::reload_on_signal;
+use crate::commands::serve::reload::{reload_on_signal, warn_of_expiry};
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
 use crate::output::serve_events::Events;
 use crate::output::stderr;
 use crate::signals::{Ending, ReloadSignal};
-use crate::systemd;
+use crate::systemd::{self, PassedSocket};
 
 pub(crate) use args::Options;
 
 /// Time limit for writes to stdout once a signal has been received.
 const STDOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(
-    options: Options,
-    fd_limit: io::Result<()>,
-    log: &Log,
-) -> Result<ExitCode, CommandError> {
-    let config = options.to_config()?;
-    let sockets = systemd::sockets().map_err(|error| {
+/// Descriptors of the process, arranged before the log and the runtime open theirs.
+pub(crate) struct Setup {
+    sockets: io::Result<Vec<PassedSocket>>,
+    unused_closed: io::Result<()>,
+    limit_raised: io::Result<()>,
+}
+
+/// Takes over the passed sockets, closes all other inherited descriptors and raises the limit.
+pub(crate) fn set_up(options: &Options) -> Setup {
+    let sockets = systemd::sockets();
+    Setup {
+        unused_closed: match &sockets {
+            Ok(sockets) => inherited::close_unused(sockets),
+            // The program ends soon.
+            Err(_) => Ok(()),
+        },
+        sockets,
+        limit_raised: options.raise_fd_limit(),
+    }
+}
+
+pub(crate) fn run(options: Options, setup: Setup, log: &Log) -> Result<ExitCode, CommandError> {
+    let sockets = setup.sockets.map_err(|error| {
         let error = anyhow::Error::new(error).context("inherit the sockets of LISTEN_FDS");
         CommandError::new(ExitCode::Usage, error)
     })?;
-    if let Err(error) = fd_limit {
+    let config = options.to_config(&sockets)?;
+    if let Err(error) = setup.unused_closed {
+        warn!(error = %ErrorChain(&error), "cannot close inherited descriptors");
+    }
+    if let Err(error) = setup.limit_raised {
         warn!(error = %ErrorChain(&error), "cannot raise the limit of open files");
     }
     let fds_per_worker = nofile::FDS_PER_WORKER + options.addresses.len().max(1);
@@ -64,24 +84,13 @@ pub(crate) fn run(
 
 async fn serve(
     options: &Options,
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<PassedSocket>,
     config: Config,
     log: &Log,
 ) -> Result<ExitCode, CommandError> {
-    let addresses = match options.addresses.as_slice() {
-        [] if sockets.is_empty() => vec![Address::loopback(8888)],
-        addresses => addresses.to_vec(),
-    };
     let mut ending = Ending::catch()?;
     let reload_signal = ReloadSignal::catch()?;
-    let server = Server::from_sockets(sockets, &addresses, config)
-        .await
-        .map_err(start_error)?;
-    if options.tls.tls_self_signed
-        && let Some(fingerprint) = server.fingerprint()
-    {
-        stderr::write(&format!("certificate SHA-256: {fingerprint}\n"));
-    }
+    let server = bind(options, sockets, config).await?;
     let events = Events { json: options.json };
     let Some(signal_received) = announce(&server, events, &mut ending).await? else {
         return Ok(ExitCode::Success);
@@ -91,6 +100,7 @@ async fn serve(
     // Before the server runs: the first interval includes its first messages.
     let before = stats.summary();
     let reload = reload_on_signal(reload_signal, log, server.tls().cloned());
+    let watchdog = feed_watchdog(server.health());
     let (trigger, shutdown) = shutdown::channel();
     let running = async {
         server.run(shutdown.wait()).await;
@@ -101,6 +111,7 @@ async fn serve(
         }
         info!(
             active = stats.summary().active,
+            delay = options.shutdown_delay.as_secs_f64(),
             "shutting down; a second signal exits immediately"
         );
         trigger.trigger();
@@ -112,13 +123,41 @@ async fn serve(
         Ok(())
     };
     let report = report_stats(options.stats, &stats, before, events);
-    future::or(end, future::or(report, reload)).await?;
+    future::or(end, future::or(report, future::or(reload, watchdog))).await?;
     let summary = stats.summary();
     match race(Timer::after(STDOUT_TIMEOUT), events.summary(&summary)).await {
         Ok(result) => result?,
         Err(_) => warn!("timeout while writing the summary to stdout"),
     }
     Ok(ExitCode::Success)
+}
+
+/// Binds the server and reports on its certificate.
+async fn bind(
+    options: &Options,
+    sockets: Vec<PassedSocket>,
+    config: Config,
+) -> Result<Server, CommandError> {
+    let addresses = match options.addresses.as_slice() {
+        [] if sockets.is_empty() => vec![Address::loopback(8888)],
+        addresses => addresses.to_vec(),
+    };
+    let sockets = sockets.into_iter().map(|passed| InheritedSocket {
+        socket: passed.socket,
+        tls: passed.is_tls,
+    });
+    let server = Server::from_sockets(sockets.collect(), &addresses, config)
+        .await
+        .map_err(start_error)?;
+    if options.tls.tls_self_signed
+        && let Some(fingerprint) = server.fingerprint()
+    {
+        stderr::write(&format!("certificate SHA-256: {fingerprint}\n"));
+    }
+    if let Some(tls) = server.tls() {
+        warn_of_expiry(tls);
+    }
+    Ok(server)
 }
 
 /// Prints the addresses, and returns whether a signal was received meanwhile: clients in the
@@ -143,6 +182,18 @@ async fn announce(
     };
     let printed = future::or(printed, timeout).await?;
     Ok(printed.map(|()| signal_received))
+}
+
+/// Notifies the service manager while the workers make progress. Never returns.
+async fn feed_watchdog<T>(health: Health) -> T {
+    let Some(interval) = systemd::watchdog_interval() else {
+        return future::pending().await;
+    };
+    loop {
+        health.wait_for_progress().await;
+        systemd::notify_watchdog();
+        Timer::after(interval).await;
+    }
 }
 
 /// Reports the statistics at this interval until stdout is closed; never without an interval.

@@ -1,5 +1,6 @@
 //! TLS options of `myapp serve`.
 
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use myapp::net::address::Address;
 use myapp::net::tls::{Identity, ServerIdentity, TlsServerConfig};
 
 use crate::exit_code::CommandError;
+use crate::systemd::PassedSocket;
 
 // A doc comment would replace that of the command.
 #[derive(Debug, Args)]
@@ -43,12 +45,21 @@ impl TlsOptions {
     }
 
     /// Rejects addresses without a certificate, and certificates without an address.
-    pub(super) fn check(&self, addresses: &[Address]) -> Result<(), CommandError> {
+    pub(super) fn check(
+        &self,
+        addresses: &[Address],
+        sockets: &[PassedSocket],
+    ) -> Result<(), CommandError> {
         let address = addresses
             .iter()
-            .find(|address| matches!(address, Address::Tls(_)));
+            .find(|address| matches!(address, Address::Tls(_)))
+            .map(Address::to_string);
+        let passed = sockets
+            .iter()
+            .find(|passed| passed.is_tls)
+            .map(|passed| format!("descriptor {} (tls)", passed.socket.as_raw_fd()));
         let has_identity = self.tls_self_signed || self.tls_cert.is_some();
-        match address {
+        match address.or(passed) {
             Some(address) if !has_identity => {
                 let failure =
                     CommandError::usage(format!("listen on {address}: missing certificate"));
@@ -56,7 +67,7 @@ impl TlsOptions {
                 Err(failure.hint(hint))
             }
             None if has_identity || self.tls_client_ca.is_some() => Err(CommandError::usage(
-                "the TLS options have no effect without a tls:// address",
+                "the TLS options have no effect without a tls:// address or a passed socket named tls",
             )),
             _ => Ok(()),
         }
