@@ -135,7 +135,7 @@ fn is_chunked(head: &ResponseHead) -> Result<bool, ProtocolError> {
         .iter()
         .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    if !codings.is_empty() && others.clone().all(|coding| is_chunked(coding)) {
+    if !codings.is_empty() && others.clone().all(is_chunked) {
         return Ok(others.next().is_some());
     }
     let codings = codings.join(b", ".as_slice());

@@ -155,7 +155,8 @@ fn queued_replies_are_bounded_within_one_read() {
     let before = server.memory();
     let mut client = server.connect();
     client.write_all(&[b'\n'; 64 << 10]).unwrap();
-    until(|| unread_to(server.address().port()) == 0 && server.sleeps());
+    // The server reads what has a place, which may be less than all.
+    until(|| unread_to(server.address().port()) < 64 << 10 && server.sleeps());
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 2 * MIB, "grown by {grown} bytes");
     server.stop();

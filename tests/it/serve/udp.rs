@@ -281,7 +281,15 @@ fn shutdown_replies_while_the_delay_queue_is_full() {
     const QUEUED: usize = (4 << 20) / LEN + 1;
     const ALL: usize = QUEUED + 2;
     let mut server = Server::of(
-        myapp(["serve", "-q", "--delay=5s", "--metrics=0", "udp://0"]),
+        // The last replies take two delays.
+        myapp([
+            "serve",
+            "-q",
+            "--delay=5s",
+            "--drain=60s",
+            "--metrics=0",
+            "udp://0",
+        ]),
         1,
     );
     let line = server.line();
