@@ -124,21 +124,9 @@ impl Server {
             Some(tls) => Some(TlsServer::load(tls).await?),
             None => None,
         };
-        let mut listeners = Listeners::new(config.threads);
-        for socket in sockets {
-            listeners.adopt(socket, &config, tls.as_ref())?;
-        }
-        for address in addresses {
-            listeners.bind(address, &config, tls.as_ref()).await?;
-        }
+        let listeners = open_listeners(sockets, addresses, &config, tls.as_ref()).await?;
         let stats = Arc::new(ServerStats::new(config.threads));
-        let faults = match &config.fault_injection {
-            Some(faults) => Some(faults.clone()),
-            // The endpoint can add faults later.
-            None => config.admin.is_some().then(FaultInjection::default),
-        };
-        let faults = faults.map(|faults| Faults::new(faults, Arc::clone(&stats)));
-        let faults = faults.transpose()?;
+        let faults = start_faults(&config, &stats)?;
         let admin = match (&config.admin, &faults) {
             (Some(path), Some(faults)) => Some(start_admin(path, faults)?),
             _ => None,
@@ -303,6 +291,33 @@ async fn start_metrics(
         metrics::http::serve(listener, source)
     });
     Ok((worker.map_err(Error::Thread)?, address))
+}
+
+/// Takes the sockets and binds the addresses.
+async fn open_listeners(
+    sockets: Vec<InheritedSocket>,
+    addresses: &[Address],
+    config: &Config,
+    tls: Option<&TlsServer>,
+) -> Result<Listeners, Error> {
+    let mut listeners = Listeners::new(config.threads);
+    for socket in sockets {
+        listeners.adopt(socket, config, tls)?;
+    }
+    for address in addresses {
+        listeners.bind(address, config, tls).await?;
+    }
+    Ok(listeners)
+}
+
+/// Returns the faults to inject, if there are any now or the admin endpoint can add some later.
+fn start_faults(config: &Config, stats: &Arc<ServerStats>) -> Result<Option<Faults>, InvalidFault> {
+    let faults = match &config.fault_injection {
+        Some(faults) => faults.clone(),
+        None if config.admin.is_some() => FaultInjection::default(),
+        None => return Ok(None),
+    };
+    Faults::new(faults, Arc::clone(stats)).map(Some)
 }
 
 /// Starts the thread of the admin endpoint.
