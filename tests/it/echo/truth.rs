@@ -132,18 +132,20 @@ fn serve(
         });
         let number = logs.lock().unwrap()[index].len() - 1;
         let action = behave(number);
+        let end = || log(&|log| log[number].ended = Some(Instant::now()));
         match action {
             Action::Reply(delay) => {
                 thread::sleep(delay);
+                // Before the write, after which the client may end and the log be read.
+                end();
                 stream.write_all(&message)?;
             }
             Action::Ignore => return stream.read_exact(&mut [0]).map(|()| None),
-            Action::GoAway(_) => drop(stream.shutdown(std::net::Shutdown::Both)),
-        }
-        let ended = Instant::now();
-        log(&|log| log[number].ended = Some(ended));
-        if let Action::GoAway(away) = action {
-            return Ok(Some(away));
+            Action::GoAway(away) => {
+                end();
+                drop(stream.shutdown(std::net::Shutdown::Both));
+                return Ok(Some(away));
+            }
         }
     }
 }
