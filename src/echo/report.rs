@@ -92,7 +92,7 @@ pub struct LoadReport {
     /// Number of replies over UDP that arrived after their message counted as lost.
     pub late_replies: u64,
     /// Number of datagrams that the kernel dropped because the receive buffer of the client was full.
-    /// Those after the last one received are unknown.
+    /// Drops after the last received datagram are unknown.
     pub receive_drops: u64,
     /// Number of replies over UDP that arrived after that of a later message.
     pub out_of_order: u64,

@@ -76,7 +76,7 @@ impl LocalAddr {
     ///
     /// # Errors
     ///
-    /// None has the family of a local address.
+    /// No address has the family of a local address.
     pub(crate) fn reachable(self, mut peers: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
         if self.v4.is_none() && self.v6.is_none() {
             return Ok(peers);

@@ -361,7 +361,9 @@ async fn with_retries(
 fn max_wait(context: &Context, error: &Error, url: &Url, start: Instant) -> Duration {
     match context.config.retry.max_refused {
         Some(limit) if error.is_refused() && !context.hosts.has_responded(url) => {
-            limit.saturating_sub(start.elapsed())
+            let left = limit.saturating_sub(start.elapsed());
+            // Whole milliseconds, as the other delays in the log.
+            Duration::from_millis(left.as_millis() as u64)
         }
         _ => Duration::MAX,
     }
