@@ -20,6 +20,12 @@
 //!
 //! A module imports only from those below it, and a tool never from another tool.
 //!
+//! # Features
+//!
+//! `serve`, `echo`, `download` and `cat` select the tools, `tls`, `cookies` and `decompress` what
+//! they support, `units` the module of that name. The default, `cli`, is all of them and the program.
+//! In a build without `tls`, `tls://` and `https://` are an error.
+//!
 //! # Invariants
 //!
 //! - Nothing here prints, reads the environment, handles signals, exits or panics on input.
@@ -34,6 +40,11 @@
 //! written on smol's blocking pool; all other sockets and timers use smol's reactor thread.
 
 #![warn(unreachable_pub)]
+// Shared modules contain what only some tools use. The complete build finds dead code.
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, unreachable_pub, unused_imports)
+)]
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -41,18 +52,29 @@
     clippy::print_stderr
 )]
 
+#[cfg(any(feature = "cat", feature = "download"))]
 pub mod atomic_file;
+#[cfg(feature = "cat")]
 pub mod cat;
+#[cfg(any(feature = "cat", feature = "download"))]
 pub mod decompress;
+#[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
+pub(crate) mod digits;
+#[cfg(feature = "download")]
 pub mod download;
+#[cfg(feature = "echo")]
 pub mod echo;
 pub mod error_chain;
 pub mod escape;
 pub mod limits;
+#[cfg(feature = "echo")]
 pub mod measure;
+#[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
 pub mod net;
 pub mod runtime;
+#[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "units")]
 pub mod units;
 
 /// Compiles and runs the examples of the README.

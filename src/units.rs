@@ -1,4 +1,4 @@
-//! Parsing and formatting of sizes, rates, durations and decimal numbers.
+//! Parsing and formatting of sizes, rates and durations.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -37,16 +37,6 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .with_byte_suffix(ByteSuffix::Allow)
         .parse_size(text)
         .map_err(|_| UnitError::Size)
-}
-
-/// Parses an unsigned number of decimal digits only, as RFC grammars define it. Returns `None` for
-/// an empty text, a sign, and a number that does not fit into 64 bits.
-pub(crate) fn parse_digits(text: &[u8]) -> Option<u64> {
-    // `u64::from_str` accepts a plus sign.
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Parses a rate in bytes per second: a size greater than zero.

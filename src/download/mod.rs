@@ -62,7 +62,9 @@ pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};
 pub use report::{Report, Saved};
-pub use request::cookies::{CookieFileError, CookieJar};
+#[cfg(feature = "cookies")]
+pub use request::cookies::CookieFileError;
+pub use request::cookies::CookieJar;
 pub use request::credentials::{
     Authorization, Cookie, CookieError, Credentials, Scope, Token, TokenError,
 };

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::units::parse_digits;
+use crate::digits::parse_digits;
 
 /// Address to listen on or to connect to, with its transport.
 ///

@@ -24,7 +24,7 @@ use rustix::net::{
 
 use crate::net::address::UnixPath;
 use crate::net::local::bind_error;
-use crate::net::tls::AcceptedStream;
+use crate::net::tls::{self, AcceptedStream};
 use crate::net::unix;
 use crate::runtime::{Direction, Socket};
 
@@ -239,11 +239,11 @@ pub(crate) struct Delivery {
 
 impl<S: SocketControl> SocketControl for Box<AcceptedStream<S>> {
     fn set_reset_on_close(&self) -> io::Result<()> {
-        self.get_ref().0.get_ref().set_reset_on_close()
+        tls::transport(self).set_reset_on_close()
     }
 
     fn delivery(&self) -> Delivery {
-        self.get_ref().0.get_ref().delivery()
+        tls::transport(self).delivery()
     }
 }
 

@@ -1,150 +1,41 @@
-//! TLS clients and servers on rustls.
+//! TLS clients and servers, by rustls. In a build without the feature `tls`, each setup is an error.
 
+#[cfg(feature = "tls")]
+mod client;
+mod config;
+#[cfg(not(feature = "tls"))]
+mod disabled;
+#[cfg(feature = "tls")]
 mod error;
+#[cfg(feature = "tls")]
 mod files;
 mod fingerprint;
+#[cfg(feature = "tls")]
 mod plaintext_alert;
+#[cfg(feature = "tls")]
 mod server;
+#[cfg(feature = "tls")]
 mod session;
+#[cfg(feature = "tls")]
 mod subject;
+#[cfg(feature = "tls")]
 mod verify;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use futures_lite::{AsyncRead, AsyncWrite};
-use futures_rustls::TlsConnector;
-use rustls::ClientConfig;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::ServerName;
-
-use super::address::Host;
-use files::load_identity;
-use verify::{PinnedOrNone, WebPki};
-
-pub use error::{TlsError, TlsSetupError};
-pub use files::Identity;
-pub use fingerprint::{Fingerprint, FingerprintError};
-pub use server::{
-    AcceptError, AcceptedStream, ServerIdentity, TlsReload, TlsServer, TlsServerConfig,
+#[cfg(feature = "tls")]
+pub use client::{TlsClient, TlsStream};
+pub use config::{Identity, ServerIdentity, TlsConfig, TlsReload, TlsServerConfig, Trust};
+#[cfg(not(feature = "tls"))]
+pub use disabled::{
+    AcceptError, AcceptedStream, TlsClient, TlsError, TlsServer, TlsSetupError, TlsStream,
 };
+#[cfg(not(feature = "tls"))]
+pub(crate) use disabled::{SessionInfo, transport};
+#[cfg(feature = "tls")]
+pub use error::{TlsError, TlsSetupError};
+pub use fingerprint::{Fingerprint, FingerprintError};
+#[cfg(feature = "tls")]
+pub(crate) use server::transport;
+#[cfg(feature = "tls")]
+pub use server::{AcceptError, AcceptedStream, TlsServer};
+#[cfg(feature = "tls")]
 pub(crate) use session::SessionInfo;
-
-/// TLS stream of a client.
-pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;
-
-/// TLS configuration of a client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// Trusted servers. Default: servers with a certificate of a system root.
-    pub trust: Trust,
-    /// The client certificate, presented on request. Default: none.
-    pub identity: Option<Identity>,
-}
-
-/// Trusted servers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Servers with a certificate for their name that chains to a system root. The roots are found
-    /// like by OpenSSL, including `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    #[default]
-    SystemRoots,
-    /// Servers with a certificate for their name that chains to a root in this PEM file.
-    RootCertificates(PathBuf),
-    /// Servers with this certificate. Issuer, names and dates are ignored.
-    PinnedSha256(Fingerprint),
-    /// All servers: anyone on the path can read and change everything.
-    DangerouslyAcceptAny,
-}
-
-/// TLS client: trust and resumable sessions, which clones share.
-#[derive(Debug, Clone)]
-pub struct TlsClient {
-    config: Arc<ClientConfig>,
-}
-
-impl TlsClient {
-    /// Creates a client for TLS 1.3 and 1.2 with one of `protocols` (ALPN, RFC 7301), such as
-    /// `http/1.1`.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsSetupError`] if a certificate or a root cannot be loaded.
-    ///
-    /// # Cancel safety
-    ///
-    /// The files are read on the blocking pool, which continues if the future is dropped.
-    pub async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
-        let mut config = smol::unblock(move || client_config(&config)).await?;
-        config.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
-        Ok(Self {
-            config: Arc::new(config),
-        })
-    }
-
-    /// Performs the handshake over `stream` with a server that proves to be `host`.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, the stream is closed.
-    pub async fn connect<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let connector = TlsConnector::from(self.config.clone());
-        connector
-            .connect(server_name(host)?, stream)
-            .await
-            .map_err(TlsError::from)
-    }
-}
-
-fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
-    // Explicit, because the program that uses this library may have installed another provider.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|source| TlsSetupError::Versions { source })?;
-    let verifier: Arc<dyn ServerCertVerifier> = match &config.trust {
-        Trust::SystemRoots => Arc::new(WebPki::load(None, provider)?),
-        Trust::RootCertificates(path) => Arc::new(WebPki::load(Some(path), provider)?),
-        Trust::PinnedSha256(pin) => Arc::new(PinnedOrNone::new(Some(*pin), provider)),
-        Trust::DangerouslyAcceptAny => Arc::new(PinnedOrNone::new(None, provider)),
-    };
-    let builder = builder
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    match &config.identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some(identity) => {
-            let (certificates, key) = load_identity(identity)?;
-            let path = || identity.certificates.clone();
-            builder
-                .with_client_auth_cert(certificates, key)
-                .map_err(|source| TlsSetupError::Identity {
-                    path: path(),
-                    source,
-                })
-        }
-    }
-}
-
-fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
-    match host {
-        Host::Any => Ok(ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST))),
-        Host::Ip(ip) => Ok(ServerName::from(*ip)),
-        // A zone is meaningful on this machine only.
-        Host::Zoned { ip, .. } => Ok(ServerName::from(IpAddr::from(*ip))),
-        Host::Name(name) => {
-            ServerName::try_from(name.clone()).map_err(|_| TlsError::InvalidServerName)
-        }
-    }
-}

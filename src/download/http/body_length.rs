@@ -3,8 +3,8 @@
 use super::chunked::ChunkedDecoder;
 use super::error::ProtocolError;
 use super::response_head::ResponseHead;
+use crate::digits::parse_digits;
 use crate::escape::Escaped;
-use crate::units::parse_digits;
 
 /// Remaining length of a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,9 @@
 //! Requests: header fields, credentials, redirects and sending.
 
+#[cfg(feature = "cookies")]
+pub(crate) mod cookies;
+#[cfg(not(feature = "cookies"))]
+#[path = "cookies_disabled.rs"]
 pub(crate) mod cookies;
 pub(crate) mod credentials;
 pub(crate) mod headers;

@@ -1,6 +1,6 @@
 //! Parser of `Content-Range` (RFC 9110 section 14.4).
 
-use crate::units::parse_digits;
+use crate::digits::parse_digits;
 
 /// `Content-Range` in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,22 +1,14 @@
 //! Certificates and keys from PEM files.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::config::Identity;
 use super::error::TlsSetupError;
-
-/// Certificate and private key, in PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate chain.
-    pub certificates: PathBuf,
-    /// The private key of the certificate, not encrypted.
-    pub key: PathBuf,
-}
 
 pub(super) type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+#[cfg(feature = "tls")]
+use rustls::{SupportedCipherSuite, crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256};
 
 /// SHA-256 of a certificate in DER. Displayed as 64 hex digits; parsed with or without colons
 /// between the pairs, as openssl prints them.
@@ -16,6 +16,7 @@ pub struct Fingerprint([u8; 32]);
 #[error("not the 64 hex digits of a SHA-256")]
 pub struct FingerprintError;
 
+#[cfg(feature = "tls")]
 impl Fingerprint {
     /// Returns the fingerprint of a certificate in DER.
     pub fn of(certificate: &[u8]) -> Self {

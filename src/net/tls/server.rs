@@ -1,7 +1,6 @@
 //! TLS of a server: its certificate, its clients, and the handshake.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -12,8 +11,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::config::{Identity, ServerIdentity, TlsReload, TlsServerConfig};
 use super::error::TlsSetupError;
-use super::files::{Identity, Loaded, load_identity, load_roots};
+use super::files::{Loaded, load_identity, load_roots};
 use super::fingerprint::Fingerprint;
 use super::plaintext_alert::PlaintextAlertWatch;
 use super::session::{AlpnRecorder, SessionInfo};
@@ -23,26 +23,6 @@ const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// TLS stream of a server.
 pub type AcceptedStream<S> = futures_rustls::server::TlsStream<PlaintextAlertWatch<S>>;
-
-/// TLS configuration of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsServerConfig {
-    /// The certificate that is presented.
-    pub identity: ServerIdentity,
-    /// A PEM file with the roots of client certificates. Default: `None`, client certificates are
-    /// not requested.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// Certificate of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerIdentity {
-    /// A certificate from files.
-    Files(Identity),
-    /// A self-signed certificate that is generated at the start; clients identify it by its
-    /// [`Fingerprint`].
-    SelfSigned,
-}
 
 /// TLS server: its certificate and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
@@ -66,15 +46,9 @@ struct Current {
     client_roots: Option<Arc<RootCertStore>>,
 }
 
-/// Effect of [`TlsServer::reload`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TlsReload {
-    /// Fingerprint of the certificate that is presented now.
-    pub fingerprint: Fingerprint,
-    /// Whether the certificate or its chain is another one than before.
-    pub certificate_changed: bool,
-    /// Whether the roots of client certificates are others than before.
-    pub client_ca_changed: bool,
+/// Returns the stream below the TLS of a server.
+pub(crate) fn transport<S>(stream: &AcceptedStream<S>) -> &S {
+    stream.get_ref().0.get_ref()
 }
 
 /// Error of a handshake with a client.
