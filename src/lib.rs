@@ -58,6 +58,8 @@ pub mod atomic_file;
 pub mod cat;
 #[cfg(any(feature = "cat", feature = "download"))]
 pub mod decompress;
+#[cfg(any(feature = "cat", feature = "download"))]
+mod descriptor;
 #[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
 pub(crate) mod digits;
 #[cfg(feature = "download")]

@@ -37,7 +37,6 @@
 
 mod config;
 mod decompress;
-mod descriptor;
 mod engine;
 mod error;
 mod follow;

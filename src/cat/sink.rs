@@ -3,16 +3,14 @@
 use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::descriptor;
 use super::error::Error;
 use super::report::Event;
 use crate::atomic_file::{AtomicFile, InPlaceFile, Obstacle};
+use crate::descriptor;
 
 /// Destination of the bytes.
 #[derive(Debug)]
@@ -180,10 +178,7 @@ impl FileSink {
         let mut options = OpenOptions::new();
         match fs::metadata(&self.path) {
             _ if self.mode == WriteMode::Append => options.append(true).create(true),
-            // Neither created nor truncated: a regular file may have taken its place since.
-            Ok(file) if !file.is_file() => options
-                .write(true)
-                .custom_flags(OFlags::NOCTTY.bits() as i32),
+            Ok(file) if !file.is_file() => return descriptor::open_special(&self.path).map(Some),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => return Ok(None),
         };

@@ -22,6 +22,7 @@ mod systemd;
 use std::process;
 
 fn main() -> process::ExitCode {
+    signals::survive_file_size_limit();
     let cli = match cli::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return output::stderr::report_usage(&error),

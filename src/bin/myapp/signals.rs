@@ -88,6 +88,12 @@ impl Ending {
     }
 }
 
+/// Catches SIGXFSZ, so that a write beyond the file size limit fails with an error (setrlimit(2)).
+pub(crate) fn survive_file_size_limit() {
+    // Without the handler, the signal ends the process, as it does by default.
+    let _ = flag::register(Signal::Xfsz as i32, Arc::default());
+}
+
 /// Returns the exit code of a program that a signal ended.
 fn exit_code(signal: Signal) -> ExitCode {
     match signal {

@@ -51,8 +51,8 @@ impl Pipe {
             ) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) | Err(Errno::INTR) => {}
-                // Not every file system supports it.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                // Not every file system supports it, nor does every sandbox permit it.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                     return self.copy(file, position, left);
                 }
                 Err(errno) => return Err(errno.into()),

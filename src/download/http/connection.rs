@@ -108,7 +108,7 @@ impl Connection {
         match &self.stream {
             Stream::Plain(stream) if self.start == self.end => {
                 let moved = poll_splice(stream, cx, pipe, most);
-                self.idle.check(moved, cx).map_ok(Some)
+                self.idle.check(moved, cx)
             }
             _ => Poll::Ready(Ok(None)),
         }
@@ -175,14 +175,18 @@ fn poll_splice(
     cx: &mut Context<'_>,
     pipe: BorrowedFd<'_>,
     most: usize,
-) -> Poll<io::Result<usize>> {
+) -> Poll<io::Result<Option<usize>>> {
     let socket = Arc::<Async<_>>::from(stream.clone());
     loop {
         match splice(stream, None, pipe, None, most, SpliceFlags::NONBLOCK) {
             // The socket is empty or the pipe is full; the latter causes one spurious wake-up.
             Err(Errno::AGAIN) => ready!(socket.poll_readable(cx))?,
             Err(Errno::INTR) => {}
-            moved => return Poll::Ready(Ok(moved?)),
+            // Not every kind of socket supports it, nor does every sandbox permit it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return Poll::Ready(Ok(None));
+            }
+            moved => return Poll::Ready(Ok(Some(moved?))),
         }
     }
 }

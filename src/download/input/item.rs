@@ -49,8 +49,9 @@ pub enum Target {
     /// [`OnConflict`](crate::download::OnConflict).
     Named,
     /// File of this path, relative to the directory. If the name is taken, see
-    /// [`OnConflict`](crate::download::OnConflict). A special file (`/dev/null`, a FIFO) is
-    /// written to.
+    /// [`OnConflict`](crate::download::OnConflict). A directory, or a path that ends with a slash,
+    /// is the directory of a file named after the URL. A device, a FIFO or a descriptor
+    /// (`/dev/fd/3`) is written into.
     File(PathBuf),
     /// Writer that receives the bytes in order.
     Writer(Box<dyn Write + Send>),

@@ -84,9 +84,10 @@ pub(crate) async fn download(
     with_time_limit(context, start, request.wait_for_host()).await?;
     let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
     let url = &item.source.url;
-    let checksum = expected_checksum(context, url, &item.target, item.checksum)?;
-    let is_named = matches!(item.target, Target::Named);
-    let output = Output::open(context, url, &item.dir, item.target).await?;
+    let (dir, target) = output::locate(context, &item.dir, item.target);
+    let checksum = expected_checksum(context, url, &target, item.checksum)?;
+    let is_named = matches!(target, Target::Named);
+    let output = Output::open(context, url, &dir, target).await?;
     let output = verify_existing(context, url, output, checksum.as_ref()).await?;
     on_event(Event::Started {
         url,
@@ -286,9 +287,13 @@ async fn set_metadata(
     };
     if (context.config.output.remote_time || updates(context))
         && let Some(modified) = validators.modified()
+        && let Err(error) = file.set_modified(modified)
     {
-        file.set_modified(modified)
-            .map_err(|error| sink.write_error(error))?;
+        // The file is complete. Some file systems and file owners do not permit it.
+        warn!(
+            "cannot set the modification time: {}",
+            ErrorChain(&sink.write_error(error))
+        );
     }
     sink.mark_complete(validators.etag.as_deref())
         .map_err(|error| sink.write_error(error))?;

@@ -1,12 +1,13 @@
 //! Output of a transfer, opened before the first request.
 
-use std::fs::{self, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
 
+use crate::descriptor;
 use crate::download::context::Context;
 use crate::download::error::Error;
 use crate::download::input::item::{Item, PlannedDownload, Target};
@@ -35,12 +36,40 @@ impl Output {
         dir: &Path,
         target: Target,
     ) -> Result<Self, Error> {
-        let dir = context.config.output.dir.join(dir);
-        match target {
-            Target::Named => Self::allocate(context, dir.join(filename::from_url(url)), url),
-            Target::File(path) => Self::open_path(context, dir.join(path), url).await,
-            Target::Writer(writer) => Ok(Self::Writer(Arc::new(FileSink::writer(writer)))),
+        let path = match target {
+            Target::Named => {
+                return Self::allocate(context, dir.join(filename::from_url(url)), url);
+            }
+            Target::File(path) => dir.join(path),
+            Target::Writer(writer) => {
+                return Ok(Self::Writer(Arc::new(FileSink::writer(writer, None))));
+            }
+        };
+        if descriptor::is_stream(&path) {
+            Self::open_stream(path).await
+        } else if path.file_name().is_none() {
+            let error = io::ErrorKind::InvalidFilename.into();
+            Err(Error::file("create", &path, error))
+        } else if filename::is_reserved(path.file_name().unwrap_or_default()) {
+            Err(Error::ReservedName { path })
+        } else {
+            Self::allocate(context, path, url)
         }
+    }
+
+    /// Opens a descriptor, a FIFO or a device.
+    async fn open_stream(path: PathBuf) -> Result<Self, Error> {
+        let stream = path.clone();
+        // Opening a FIFO blocks until it has a reader.
+        let open = smol::unblock(move || match descriptor::open(&stream) {
+            Some(fd) => fd.map(|fd| (fd, None)),
+            None => descriptor::open_special(&stream).map(|fd| (fd, Some(stream))),
+        });
+        let (fd, special) = open
+            .await
+            .map_err(|error| Error::file("open", &path, error))?;
+        let sink = FileSink::writer(Box::new(File::from(fd)), special);
+        Ok(Self::Writer(Arc::new(sink)))
     }
 
     /// Allocates a path for a download that requests `requested`.
@@ -56,27 +85,6 @@ impl Output {
         })
     }
 
-    async fn open_path(context: &Context, path: PathBuf, url: &Url) -> Result<Self, Error> {
-        let invalid = |kind: io::ErrorKind| Err(Error::file("create", &path, kind.into()));
-        match fs::metadata(&path) {
-            Ok(data) if data.is_dir() => invalid(io::ErrorKind::IsADirectory),
-            Ok(data) if !data.is_file() => {
-                // Opening a FIFO blocks until it has a reader.
-                let writer = path.clone();
-                let open = smol::unblock(move || OpenOptions::new().write(true).open(writer));
-                let file = open
-                    .await
-                    .map_err(|error| Error::file("open", &path, error))?;
-                Ok(Self::Writer(Arc::new(FileSink::writer(Box::new(file)))))
-            }
-            Err(_) if path.file_name().is_none() => invalid(io::ErrorKind::InvalidFilename),
-            _ if filename::is_reserved(path.file_name().unwrap_or_default()) => {
-                Err(Error::ReservedName { path })
-            }
-            _ => Self::allocate(context, path, url),
-        }
-    }
-
     /// Returns the final path, if the output is a file.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
@@ -87,18 +95,31 @@ impl Output {
     }
 }
 
+/// Returns the output directory of an item, and its target in there. A target that is a directory, or
+/// ends with a slash, is the directory of a file that is named after its URL.
+pub(super) fn locate(context: &Context, dir: &Path, target: Target) -> (PathBuf, Target) {
+    let dir = context.config.output.dir.join(dir);
+    match target {
+        Target::File(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            (dir.join(path), Target::Named)
+        }
+        Target::File(path) if !path.as_os_str().is_empty() && dir.join(&path).is_dir() => {
+            (dir.join(path), Target::Named)
+        }
+        target => (dir, target),
+    }
+}
+
 /// Returns the path that a download would use, and reserves it.
 pub(crate) fn plan(context: &Context, item: Item) -> PlannedDownload {
     let url = item.source.url;
-    let dir = context.config.output.dir.join(item.dir);
     let planned = |url, path, skipped| PlannedDownload { url, path, skipped };
-    let requested = match item.target {
-        Target::Named => dir.join(filename::from_url(&url)),
-        Target::File(path) => dir.join(path),
-        Target::Writer(_) => return planned(url, None, false),
+    let requested = match locate(context, &item.dir, item.target) {
+        (dir, Target::Named) => dir.join(filename::from_url(&url)),
+        (dir, Target::File(path)) => dir.join(path),
+        (_, Target::Writer(_)) => return planned(url, None, false),
     };
-    let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
-    if fs::metadata(&requested).is_ok_and(is_special) {
+    if descriptor::is_stream(&requested) {
         return planned(url, Some(requested), false);
     }
     let (path, skipped) = context.paths.plan(requested, &context.config);

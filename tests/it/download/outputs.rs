@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::*;
@@ -45,7 +46,7 @@ fn output_path_is_used_as_given() {
 }
 
 #[test]
-fn existing_output_is_kept_and_a_directory_refused() {
+fn existing_output_is_kept() {
     let folder = Folder::new();
     let server = Server::start(|_| ok());
     folder.write("name", "mine");
@@ -56,11 +57,28 @@ fn existing_output_is_kept_and_a_directory_refused() {
         (folder.read("name"), folder.read("name.1")),
         (b"mine".to_vec(), b"good".to_vec())
     );
-    let server = server.may_be_idle();
-    fetch(&folder, ["-o", ".", &server.url("/f")])
-        .code(3)
-        .says("hint: -d DIR");
-    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn directory_output_gets_the_name_of_the_url() {
+    for (option, file) in [
+        (["-o", "new/"], "new/f"),
+        (["-o", "old"], "old/f"),
+        (["-o", "."], "./f"),
+    ] {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("old")).unwrap();
+        let server = Server::start(|_| ok());
+        let url = server.url("/f");
+        let planned = fetch(&folder, ["--dry-run", option[0], option[1], &url]);
+        planned.code(0).prints(format!("{url} -> {file}\n"));
+        fetch(&folder, [option[0], option[1], &url]).code(0);
+        assert_eq!(folder.read(file), b"good", "{option:?}");
+    }
+    let named = ok().header("Content-Disposition", "attachment; filename=g");
+    let (folder, ran) = fetch_f(named, &["-J", "-o", "new/"]);
+    ran.code(0);
+    assert_eq!(folder.read("new/g"), b"good");
 }
 
 #[test]
@@ -68,6 +86,104 @@ fn device_output_is_written() {
     let (folder, ran) = fetch_f(Response::body(seeded(1, LARGE)), &["-o", "/dev/null"]);
     ran.code(0);
     assert!(folder.names().is_empty());
+    let (_, ran) = fetch_f(ok(), &["-o", "/dev/full"]);
+    ran.code(3).says("write /dev/full: No space left on device");
+}
+
+#[test]
+fn fifo_output_is_written() {
+    let folder = Folder::new();
+    let body = seeded(2, LARGE);
+    let server = Server::with_paths([("/f", Response::body(body.clone()))]);
+    let fifo = folder.path("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let running = folder
+        .myapp(["download", "-o", "fifo", &server.url("/f")])
+        .start();
+    assert!(fs::read(&fifo).unwrap() == body);
+    running.wait().code(0);
+    assert_eq!(folder.names(), ["fifo"]);
+}
+
+#[test]
+fn descriptor_output_is_written_at_its_position() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
+    for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        fetch(&folder, ["-o", path, &server.url("/f")])
+            .code(0)
+            .prints("good");
+        fetch(&folder, ["--json", "-o", path, &server.url("/f")])
+            .code(2)
+            .says("would both write to stdout");
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "{ echo before; \"$0\" \"$@\"; } 3>file"]);
+    let program = folder.myapp(["download", "-o", "/dev/fd/3", &server.url("/f")]);
+    program.through(shell).run().code(0).prints("before\n");
+    assert_eq!(folder.read("file"), b"good");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "{ echo before; \"$0\" \"$@\"; } >file"]);
+    let program = folder.myapp(["download", "-o", "/dev/stdout", &server.url("/f")]);
+    program.through(shell).run().code(0);
+    assert_eq!(folder.read("file"), b"before\ngood");
+    assert_eq!(folder.names(), ["file"]);
+}
+
+#[test]
+fn refused_modification_time_is_a_warning() {
+    let folder = Folder::new();
+    let dated = ok().header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT");
+    let server = Server::with_paths([("/f", dated)]);
+    let program = folder.myapp(["download", "--remote-time", &server.url("/f")]);
+    let ran = program.refuse_syscall("utimensat", Errno::PERM).run();
+    ran.code(0)
+        .says("WARN")
+        .says("cannot set the modification time")
+        .says("saved f");
+    assert_eq!(folder.read("f"), b"good");
+}
+
+#[test]
+fn refused_splice_falls_back_to_copying() {
+    let body = seeded(3, LARGE);
+    for errno in [Errno::PERM, Errno::INVAL] {
+        let folder = Folder::new();
+        let server = Server::with_paths([("/f", Response::body(body.clone()))]);
+        let program = folder.myapp(["download", &server.url("/f")]);
+        program.refuse_syscall("splice", errno).run().code(0);
+        assert!(folder.read("f") == body, "{errno}");
+    }
+}
+
+#[test]
+fn file_size_limit_keeps_the_part() {
+    let folder = Folder::new();
+    let body = seeded(4, LARGE);
+    let server = Server::with_paths([("/f", Response::body(body.clone()))]);
+    let program = folder.myapp(["download", &server.url("/f")]);
+    let ran = program.file_size(2048).run();
+    ran.code(3)
+        .says("write f.part: file size limit of this process exceeded (2097152 bytes)");
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+    assert!(folder.read("f.part").len() > 1 << 20);
+    fetch(&folder, ["-c", &server.url("/f")]).code(0);
+    assert!(folder.read("f") == body);
+}
+
+#[test]
+fn exceeded_limits_of_the_file_system_are_named() {
+    for (errno, text) in [
+        (Errno::FBIG, "file too large for the file system"),
+        (Errno::DQUOT, "Disk quota exceeded"),
+    ] {
+        let folder = Folder::new();
+        let server = Server::start(|_| ok());
+        let program = folder.myapp(["download", &server.url("/f")]);
+        let ran = program.refuse_syscall("pwrite64", errno).run();
+        ran.code(3).says(text);
+    }
 }
 
 #[test]

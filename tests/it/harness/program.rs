@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A run that takes longer is killed, and its test fails.
@@ -118,6 +119,35 @@ impl Program {
             .arg("-c")
             .arg(format!("umask {mask} && exec \"$0\" \"$@\""));
         self.through(shell)
+    }
+
+    /// Limits the length of files in KiB.
+    pub fn file_size(self, limit: u32) -> Self {
+        let mut shell = Command::new("bash");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -f {limit} && exec \"$0\" \"$@\""));
+        self.through(shell)
+    }
+
+    /// Makes each call of a system call fail with an error.
+    pub fn refuse_syscall(self, name: &str, errno: Errno) -> Self {
+        static COMPILED: OnceLock<tempfile::TempDir> = OnceLock::new();
+        let folder = COMPILED.get_or_init(|| {
+            let folder = tempfile::tempdir().expect("make a temporary folder");
+            let source = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/it/harness/refuse_syscall.c"
+            );
+            let mut compiler = Command::new("cc");
+            compiler.arg(source).arg("-o");
+            let compiled = compiler.arg(folder.path().join("refuse_syscall")).status();
+            assert!(compiled.expect("run cc").success());
+            folder
+        });
+        let mut starter = Command::new(folder.path().join("refuse_syscall"));
+        starter.arg(name).arg(errno.raw_os_error().to_string());
+        self.through(starter)
     }
 
     /// Appends stderr to a file instead of collecting it.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::download::error::Error;
 use crate::download::store::marker::{CompleteMarker, Nonce};
@@ -25,14 +26,18 @@ pub(super) enum Destination {
         nonce: Option<Nonce>,
     },
     /// Writer, whose bytes cannot be undone.
-    Writer(Box<dyn Write + Send>),
+    Writer {
+        writer: Box<dyn Write + Send>,
+        /// Path of a FIFO or device.
+        path: Option<PathBuf>,
+    },
 }
 
 impl Destination {
     pub(super) fn file(&self) -> Option<&Arc<File>> {
         match self {
             Self::File { file, .. } => Some(file),
-            Self::Writer(_) => None,
+            Self::Writer { .. } => None,
         }
     }
 
@@ -44,7 +49,7 @@ impl Destination {
                 anonymous: None,
                 ..
             } => Some(path),
-            Self::File { .. } | Self::Writer(_) => None,
+            Self::File { .. } | Self::Writer { .. } => None,
         }
     }
 
@@ -65,7 +70,7 @@ impl Destination {
                 }
                 Ok(Some((path, *nonce)))
             }
-            Self::Writer(_) => Ok(None),
+            Self::Writer { .. } => Ok(None),
         }
     }
 
@@ -77,7 +82,7 @@ impl Destination {
                 anonymous: Some(anonymous),
                 ..
             } => anonymous.link_final(file, name),
-            Self::File { .. } | Self::Writer(_) => Err(Errno::INVAL),
+            Self::File { .. } | Self::Writer { .. } => Err(Errno::INVAL),
         }
     }
 
@@ -85,7 +90,7 @@ impl Destination {
     pub(super) fn mark_complete(&self, etag: Option<&str>) -> io::Result<()> {
         match self {
             Self::File { file, nonce, .. } => CompleteMarker::mark(file, *nonce, etag),
-            Self::Writer(_) => Ok(()),
+            Self::Writer { .. } => Ok(()),
         }
     }
 
@@ -93,7 +98,7 @@ impl Destination {
     pub(super) fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File { file, .. } => file.write_all_at(bytes, position),
-            Self::Writer(writer) => {
+            Self::Writer { writer, .. } => {
                 writer.write_all(bytes)?;
                 writer.flush()
             }
@@ -102,22 +107,34 @@ impl Destination {
 
     /// Returns the error of a failed write.
     pub(super) fn write_error(&self, source: io::Error) -> Error {
+        let source = explain_file_size(source);
         match self {
-            Self::File { path, .. } => Error::File {
-                action: "write",
-                path: path.clone(),
-                source,
-            },
-            Self::Writer(_) => Error::WriteOutput { source },
+            Self::File { path, .. }
+            | Self::Writer {
+                path: Some(path), ..
+            } => Error::file("write", path, source),
+            Self::Writer { path: None, .. } => Error::WriteOutput { source },
         }
     }
+}
+
+/// Explains which limit the file exceeds: `EFBIG` stands for two.
+fn explain_file_size(error: io::Error) -> io::Error {
+    if Errno::from_io_error(&error) != Some(Errno::FBIG) {
+        return error;
+    }
+    let text = match getrlimit(Resource::Fsize).current {
+        Some(limit) => format!("file size limit of this process exceeded ({limit} bytes)"),
+        None => "file too large for the file system".to_owned(),
+    };
+    io::Error::new(error.kind(), text)
 }
 
 impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, .. } => f.debug_tuple("File").field(path).finish(),
-            Self::Writer(_) => f.write_str("Writer"),
+            Self::Writer { .. } => f.write_str("Writer"),
         }
     }
 }

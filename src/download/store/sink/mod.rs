@@ -86,9 +86,13 @@ impl FileSink {
         Self::new(destination, Layout::default(), None)
     }
 
-    /// Creates a sink for a writer, whose bytes cannot be undone.
-    pub(crate) fn writer(writer: Box<dyn Write + Send>) -> Self {
-        Self::new(Destination::Writer(writer), Layout::default(), None)
+    /// Creates a sink for a writer, whose bytes cannot be undone. `path` is that of a FIFO or device.
+    pub(crate) fn writer(writer: Box<dyn Write + Send>, path: Option<PathBuf>) -> Self {
+        Self::new(
+            Destination::Writer { writer, path },
+            Layout::default(),
+            None,
+        )
     }
 
     fn new(destination: Destination, layout: Layout, state: Option<ResumeState>) -> Self {

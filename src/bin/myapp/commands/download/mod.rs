@@ -200,8 +200,7 @@ impl Options {
         }
         if self.json && self.is_to_stdout() {
             return Err(
-                CommandError::usage("--json and -o - would both write to stdout")
-                    .hint("use -o FILE"),
+                CommandError::usage("--json and -o would both write to stdout").hint("use -o FILE"),
             );
         }
         if self.checksums.checksum.is_some() && !is_single {
@@ -228,7 +227,11 @@ impl Options {
     }
 
     fn is_to_stdout(&self) -> bool {
-        self.output.as_deref() == Some(Path::new("-"))
+        let path = self.output.as_deref().and_then(Path::to_str);
+        matches!(
+            path,
+            Some("-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1")
+        )
     }
 
     fn target(&self) -> Result<Target, CommandError> {

@@ -1,8 +1,10 @@
-//! Paths that refer to open descriptors, such as `/dev/fd/3` and `/dev/stdout`.
+//! Outputs that are written into directly: descriptors (`/dev/fd/3`, `/dev/stdout`), FIFOs and
+//! devices.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -12,12 +14,28 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 /// Maximum length of a chain of symbolic links, as in Linux.
 const MAX_SYMLINKS: usize = 40;
 
+/// Returns whether `path` refers to a descriptor, a FIFO or a device.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    let is_special = |data: fs::Metadata| !data.is_file() && !data.is_dir();
+    fs::metadata(path).is_ok_and(is_special) || descriptor_link(path).is_some()
+}
+
+/// Opens a FIFO or a device for writing. It is neither created nor truncated, because a regular
+/// file may have taken its place. Opening a FIFO blocks until it has a reader.
+pub(crate) fn open_special(path: &Path) -> io::Result<OwnedFd> {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .custom_flags(OFlags::NOCTTY.bits() as i32);
+    Ok(options.open(path)?.into())
+}
+
 /// Opens the descriptor for writing that `path` refers to; none if it refers to something else.
 ///
 /// A descriptor of this process is duplicated, so that writing continues at its position. Opening
 /// its path instead would start at position 0, and fails for a socket. One of another process is
 /// opened by its path.
-pub(super) fn open(path: &Path) -> Option<io::Result<OwnedFd>> {
+pub(crate) fn open(path: &Path) -> Option<io::Result<OwnedFd>> {
     let directory = fs::canonicalize("/proc/self/fd").ok()?;
     let link = descriptor_link(path)?;
     let own = link.strip_prefix(directory).ok();
