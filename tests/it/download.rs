@@ -9,6 +9,7 @@ mod files;
 mod foreign;
 mod http_peers;
 mod https;
+mod https_proxies;
 mod limits;
 mod lists;
 mod machine;

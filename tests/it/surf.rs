@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::io::Cursor;
-use myapp::download::http::{ClientConfig, HttpError, Transport, surf};
+use myapp::download::http::{ClientConfig, HttpError, ProxySetting, Transport, surf};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use smol::block_on;
 use surf::Body;

@@ -20,6 +20,8 @@ pub struct ClientConfig {
     pub tls: TlsConfig,
     /// Proxies that requests go through. Default: none.
     pub proxies: Proxies,
+    /// TLS trust and client certificate for `https` proxies. Default: as for `tls`.
+    pub proxy_tls: TlsConfig,
     /// Name resolution. Default: the system resolver.
     pub resolver: ResolverConfig,
     /// Maximum number of idle connections kept per origin. A `Downloader` sets it to the larger of
@@ -35,6 +37,7 @@ impl Default for ClientConfig {
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
             tls: TlsConfig::default(),
             proxies: Proxies::default(),
+            proxy_tls: TlsConfig::default(),
             resolver: ResolverConfig::default(),
             max_idle_per_origin: 8,
         }

@@ -13,24 +13,40 @@ use super::round_trip::round_trip;
 use crate::net::address::{Endpoint, Host};
 use crate::net::connect::{ConnectError, connect_to, happy_eyeballs};
 use crate::net::resolver::DnsCache;
+use crate::net::tls::{TlsClient, TlsError};
 
-/// Connects to the proxy and opens a tunnel to `to`. Plain HTTP through an HTTP proxy needs no
-/// tunnel: the request itself names the host.
+/// Connects to the proxy, by TLS if `proxy_tls` is given, and opens a tunnel to `to`. Plain HTTP
+/// through an HTTP proxy needs no tunnel: the request itself names the host.
 pub(super) async fn open(
     proxy: &Proxy,
+    proxy_tls: Option<&TlsClient>,
     to: &Endpoint,
     tls: bool,
     names: &DnsCache,
     idle: Duration,
-) -> Result<TcpStream, ProxyError> {
+) -> Result<Stream, ProxyError> {
     let socks = async |host: &Host| {
         let mut stream = dial(&proxy.address, names).await?;
         socks::connect(&mut stream, proxy.basic_auth.as_ref(), host, to.port).await?;
-        Ok(stream)
+        Ok(Stream::Plain(stream))
     };
     match proxy.kind {
-        Kind::Http if tls => tunnel(dial(&proxy.address, names).await?, proxy, to, idle).await,
-        Kind::Http => Ok(dial(&proxy.address, names).await?),
+        Kind::Http | Kind::Https => {
+            let tcp = dial(&proxy.address, names).await?;
+            let stream = match proxy_tls {
+                None => Stream::Plain(tcp),
+                Some(proxy_tls) => {
+                    let connected = proxy_tls.connect(&proxy.address.host, tcp).await;
+                    let connected = connected.map_err(tls_error)?;
+                    Stream::Tls(Box::new(connected))
+                }
+            };
+            if tls {
+                tunnel(stream, proxy, to, idle).await
+            } else {
+                Ok(stream)
+            }
+        }
         Kind::Socks5h => socks(&to.host).await,
         Kind::Socks5 => {
             let found = names.resolve(to).await.map_err(ConnectError::from)?;
@@ -60,26 +76,33 @@ pub(super) async fn dial(address: &Endpoint, names: &DnsCache) -> Result<TcpStre
 
 /// Requests a tunnel from an HTTP proxy (RFC 9110 section 9.3.6).
 async fn tunnel(
-    stream: TcpStream,
+    stream: Stream,
     proxy: &Proxy,
     to: &Endpoint,
     idle: Duration,
-) -> Result<TcpStream, ProxyError> {
-    let connection = Box::new(Connection::new(Stream::Plain(stream), idle));
+) -> Result<Stream, ProxyError> {
+    let connection = Box::new(Connection::new(stream, idle));
     let result = round_trip(connection, request(proxy, to).as_bytes()).await;
     let (connection, head) = result.map_err(|failure| match failure {
         RoundTripError::ClosedBeforeResponse | RoundTripError::UnexpectedEof => ProxyError::Closed,
         RoundTripError::TimedOut(limit) => ProxyError::TimedOut { limit },
         RoundTripError::Io(source) => ProxyError::Io { source },
         RoundTripError::Protocol(source) => ProxyError::Protocol { source },
-        // Unreachable: TLS starts inside the tunnel, and CONNECT has no body.
-        RoundTripError::Tls(_) | RoundTripError::RequestBody(_) => ProxyError::Closed,
+        RoundTripError::Tls(source) => tls_error(source),
+        // Unreachable: CONNECT has no body.
+        RoundTripError::RequestBody(_) => ProxyError::Closed,
     })?;
     match head.status() {
-        200..300 => connection.into_tcp().ok_or(ProxyError::UnexpectedData),
+        200..300 => connection.into_stream().ok_or(ProxyError::UnexpectedData),
         // 401 is not valid here, but tinyproxy sends it for a wrong password.
         401 | 407 => Err(proxy.auth_error()),
         status => Err(ProxyError::Refused { status }),
+    }
+}
+
+fn tls_error(source: TlsError) -> ProxyError {
+    ProxyError::Tls {
+        source: Box::new(source),
     }
 }
 

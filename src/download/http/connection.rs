@@ -27,6 +27,8 @@ pub(super) const BUFFER_LEN: usize = 32 * 1024;
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS to an origin inside of TLS to a proxy.
+    TlsInTls(Box<TlsStream<TlsStream<TcpStream>>>),
 }
 
 /// Connection and its unconsumed bytes.
@@ -145,12 +147,9 @@ impl Connection {
         self.buffered().is_empty() && self.stream.is_reusable()
     }
 
-    /// Returns the TCP stream, unless TLS is used or bytes are buffered.
-    pub(super) fn into_tcp(self) -> Option<TcpStream> {
-        match self.stream {
-            Stream::Plain(stream) if self.start == self.end => Some(stream),
-            _ => None,
-        }
+    /// Returns the stream, unless bytes are buffered.
+    pub(super) fn into_stream(self) -> Option<Stream> {
+        (self.start == self.end).then_some(self.stream)
     }
 
     fn reserve_space(&mut self) {
@@ -207,6 +206,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream.as_mut()),
+            Self::TlsInTls(stream) => Pin::new(stream.as_mut()),
         }
     }
 
@@ -216,6 +216,11 @@ impl Stream {
             Self::Tls(stream) => {
                 let (tcp, session) = stream.get_ref();
                 (tcp, session.wants_read())
+            }
+            Self::TlsInTls(stream) => {
+                let (outer, session) = stream.get_ref();
+                let (tcp, outer_session) = outer.get_ref();
+                (tcp, session.wants_read() && outer_session.wants_read())
             }
         };
         let peeked = recv(tcp, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);

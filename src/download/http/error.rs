@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::{Position, Url};
 
+use super::proxy::InvalidProxy;
 use super::read_timeout::ReadTimedOut;
 use crate::escape::Escaped;
 use crate::net::address::Endpoint;
@@ -40,6 +41,9 @@ pub enum HttpError {
     /// The root certificates or the client certificate cannot be loaded.
     #[error(transparent)]
     TlsSetup(#[from] TlsSetupError),
+    /// The setting of the proxy for this URL cannot be used; nothing has been sent.
+    #[error(transparent)]
+    InvalidProxy(Box<InvalidProxy>),
     /// The connection through the proxy failed.
     #[error("connect through proxy {proxy}")]
     Proxy {
@@ -129,6 +133,12 @@ pub enum ProxyError {
     /// The proxy does not speak SOCKS5.
     #[error("not a SOCKS5 proxy")]
     NotSocks5,
+    /// The TLS handshake with the proxy failed, or the proxy sent an alert later.
+    #[error("TLS handshake")]
+    Tls {
+        /// The cause.
+        source: Box<TlsError>,
+    },
     /// The proxy violates HTTP.
     #[error("invalid HTTP response")]
     Protocol {
@@ -168,6 +178,7 @@ impl ProxyError {
         match self {
             Self::Connect(source) => source.is_transient(),
             Self::Closed | Self::TimedOut { .. } | Self::Io { .. } => true,
+            Self::Tls { source } => matches!(**source, TlsError::Io { .. }),
             Self::Refused { status } => matches!(status, 429 | 500 | 502..=504),
             Self::Socks { reply } => matches!(reply, 1 | 3..=6),
             _ => false,
@@ -285,6 +296,7 @@ impl HttpError {
             | Self::InvalidHeader { .. }
             | Self::RequestBody { .. }
             | Self::TlsSetup(_)
+            | Self::InvalidProxy(_)
             | Self::Protocol { .. } => false,
         }
     }

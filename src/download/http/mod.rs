@@ -46,7 +46,7 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub(super) use error::redact_url;
 pub use error::{HttpError, ProtocolError, ProxyError, redact_query};
-pub use proxy::{NoProxy, ParseProxyError, Proxies, Proxy};
+pub use proxy::{InvalidProxy, NoProxy, ParseProxyError, Proxies, Proxy, ProxySetting};
 pub(super) use request::is_token;
 pub use response::Response;
 /// The version of surf whose clients use [`Transport`].

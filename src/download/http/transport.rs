@@ -29,7 +29,7 @@ use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::resolver::DnsCache;
-use crate::net::tls::TlsClient;
+use crate::net::tls::{TlsClient, TlsConfig, TlsError, TlsSetupError};
 
 /// Maximum length of a body that is sent together with the head. It is kept until the response,
 /// so that it can be sent again.
@@ -118,6 +118,7 @@ pub struct Transport {
     pool: Arc<Pool<Box<Connection>>>,
     names: DnsCache,
     tls: OnceCell<TlsClient>,
+    proxy_tls: OnceCell<TlsClient>,
 }
 
 #[async_trait]
@@ -181,6 +182,7 @@ impl Transport {
             pool: Arc::new(Pool::new(max_idle)),
             names: DnsCache::new(config.resolver.clone()),
             tls: OnceCell::new(),
+            proxy_tls: OnceCell::new(),
             config,
         })
     }
@@ -188,7 +190,9 @@ impl Transport {
     async fn exchange(&self, mut request: Request) -> Result<Response, HttpError> {
         let url = request.url();
         let origin = origin_of(url).ok_or(HttpError::UnsupportedUrl)?;
-        let proxy = self.config.proxies.for_url(url).cloned();
+        let proxy = self.config.proxies.for_url(url);
+        let proxy = proxy.map_err(|invalid| HttpError::InvalidProxy(Box::new(invalid.clone())))?;
+        let proxy = proxy.cloned();
         // Part of the key: a connection is not reused with other credentials for the proxy.
         let authorization = given_proxy_authorization(&request);
         let proxy = proxy.map(|proxy| proxy.with_authorization(authorization));
@@ -355,13 +359,23 @@ impl Transport {
             origin: Origin { tls, address },
             proxy,
         } = key;
-        let secure = if *tls { Some(self.tls().await?) } else { None };
+        let secure = if *tls {
+            Some(load(&self.tls, &self.config.tls).await?)
+        } else {
+            None
+        };
+        let proxy_secure = match proxy {
+            Some(used) if used.kind == Kind::Https => {
+                Some(load(&self.proxy_tls, &self.config.proxy_tls).await?)
+            }
+            _ => None,
+        };
         let limit = self.config.connect_timeout;
         let late = ConnectError::TimedOut {
             address: Address::Tcp(address.clone()),
             limit,
         };
-        let opened = timeout(Some(limit), self.open(key, secure)).await;
+        let opened = timeout(Some(limit), self.open(key, secure, proxy_secure)).await;
         let stream = opened.unwrap_or_else(|_| {
             self.names
                 .invalidate(proxy.as_ref().map_or(address, |proxy| &proxy.address));
@@ -374,44 +388,66 @@ impl Transport {
         Ok(Box::new(Connection::new(stream, self.config.idle_timeout)))
     }
 
-    async fn open(&self, key: &PoolKey, tls: Option<&TlsClient>) -> Result<Stream, HttpError> {
+    async fn open(
+        &self,
+        key: &PoolKey,
+        tls: Option<&TlsClient>,
+        proxy_tls: Option<&TlsClient>,
+    ) -> Result<Stream, HttpError> {
         let address = &key.origin.address;
         let names = &self.names;
         let idle = self.config.idle_timeout;
-        let tcp = match &key.proxy {
-            None => connect_tunnel::dial(address, names).await?,
-            Some(proxy) => connect_tunnel::open(proxy, address, tls.is_some(), names, idle)
-                .await
-                .map_err(|source| failed(proxy, source))?,
+        let stream = match &key.proxy {
+            None => Stream::Plain(connect_tunnel::dial(address, names).await?),
+            Some(proxy) => {
+                connect_tunnel::open(proxy, proxy_tls, address, tls.is_some(), names, idle)
+                    .await
+                    .map_err(|source| failed(proxy, source))?
+            }
         };
         let Some(tls) = tls else {
-            return Ok(Stream::Plain(tcp));
+            return Ok(stream);
         };
-        match tls.connect(&address.host, tcp).await {
-            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-            Err(source) => {
+        start_tls(tls, &address.host, stream)
+            .await
+            .map_err(|source| {
                 names.invalidate(address);
-                Err(HttpError::Tls {
+                HttpError::Tls {
                     host: address.to_string(),
                     source,
-                })
-            }
-        }
+                }
+            })
     }
+}
 
-    /// Returns the TLS client, loading the certificate files on first use.
-    async fn tls(&self) -> Result<&TlsClient, HttpError> {
-        let config = self.config.tls.clone();
-        Ok(self
-            .tls
-            .get_or_try_init(|| TlsClient::load(config, &["http/1.1"]))
-            .await?)
+/// Returns the TLS client, loading the certificate files on first use.
+async fn load<'a>(
+    cell: &'a OnceCell<TlsClient>,
+    config: &TlsConfig,
+) -> Result<&'a TlsClient, TlsSetupError> {
+    cell.get_or_try_init(|| TlsClient::load(config.clone(), &["http/1.1"]))
+        .await
+}
+
+/// Performs a handshake with an origin over a stream that may be one to a proxy.
+async fn start_tls(tls: &TlsClient, host: &Host, stream: Stream) -> Result<Stream, TlsError> {
+    match stream {
+        Stream::Plain(tcp) => Ok(Stream::Tls(Box::new(tls.connect(host, tcp).await?))),
+        Stream::Tls(outer) => {
+            let inner = tls.connect(host, *outer).await?;
+            Ok(Stream::TlsInTls(Box::new(inner)))
+        }
+        // A tunnel has no further layer.
+        Stream::TlsInTls(_) => Err(TlsError::Io {
+            source: std::io::ErrorKind::InvalidInput.into(),
+        }),
     }
 }
 
 /// Returns the proxy that receives the request itself, in absolute form, instead of a tunnel.
 fn absolute_form_proxy(key: &PoolKey) -> Option<&Proxy> {
-    let is_used = |proxy: &&Proxy| proxy.kind == Kind::Http && !key.origin.tls;
+    let is_http = |proxy: &&Proxy| matches!(proxy.kind, Kind::Http | Kind::Https);
+    let is_used = |proxy: &&Proxy| is_http(proxy) && !key.origin.tls;
     key.proxy.as_ref().filter(is_used)
 }
 

@@ -14,8 +14,8 @@ use crate::harness::{Folder, Program, RunOutput};
 const AUTHORIZATION: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
 
 /// Proxy on plain sockets that records its requests.
-struct Proxy {
-    address: SocketAddr,
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -36,7 +36,7 @@ impl Proxy {
         Self { address, requests }
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
@@ -76,7 +76,7 @@ fn relay(mut one: TcpStream, mut other: TcpStream) -> Option<()> {
 }
 
 /// Starts a proxy that opens tunnels, and replies to other requests with their request line.
-fn http_proxy() -> Proxy {
+pub(super) fn http_proxy() -> Proxy {
     Proxy::serve(|mut stream, record| {
         while let Some(head) = read_head(&mut stream) {
             record(head.clone());
@@ -492,13 +492,13 @@ fn proxy_failure_names_proxy_and_cause() {
 #[test]
 fn invalid_proxy_error_hides_the_password() {
     for value in [
-        "https://user:secret@h",
+        "ftp://user:secret@h",
         "http://user:secret@h/path",
         "http://user:secret@",
     ] {
         for ran in [
             fetch(&["--proxy", value, "u"]),
-            program(&Folder::new(), &["u"])
+            program(&Folder::new(), &["http://127.0.0.1/"])
                 .env("all_proxy", value)
                 .run(),
         ] {
@@ -506,4 +506,39 @@ fn invalid_proxy_error_hides_the_password() {
             ran.code(2);
         }
     }
+}
+
+#[test]
+fn invalid_proxy_variable_fails_only_its_requests() {
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", ok())]);
+    let urls = [server.url("/f"), "https://127.0.0.1:1/g".to_owned()];
+    for name in ["HTTPS_PROXY", "https_proxy"] {
+        let line = ["download", "--overwrite", &urls[0], &urls[1]];
+        let ran = folder
+            .myapp(line)
+            .env(name, "ftp://user:secret@127.0.0.1")
+            .run();
+        let says = format!(
+            "download {}: parse proxy in {name}: only http, https, socks5 and socks5h proxies",
+            urls[1]
+        );
+        ran.code(2).says(&says).says("hint: --proxy URL overrides");
+        assert_eq!(folder.read("f"), b"good", "{name}");
+    }
+    let excepted = program(&folder, &[&urls[0]])
+        .env("ALL_PROXY", "ftp://127.0.0.1")
+        .env("no_proxy", "127.0.0.1");
+    excepted.run().code(0).prints("good");
+}
+
+#[test]
+fn socks_scheme_of_desktops_is_socks5() {
+    let proxy = socks_proxy();
+    let server = Server::with_paths([("/f", ok())]);
+    let named = proxy.url("socks").replace("//", "//user:secret@");
+    let folder = Folder::new();
+    let program = program(&folder, &[&server.url("/f")]).env("ALL_PROXY", &named);
+    program.run().code(0).prints("good");
+    assert_eq!(proxy.requests().len(), 1);
 }

@@ -236,7 +236,7 @@ fn proxy_receives_the_absolute_form_and_the_body() {
     let proxy = RawServer::answering([OK, OK]);
     let mut config = config();
     let named = format!("http://user:secret@{}", proxy.peer.address());
-    config.proxies.http = Some(named.parse().unwrap());
+    config.proxies.http = ProxySetting::Proxy(named.parse().unwrap());
     let client = client_with(config);
     for _ in 0..2 {
         let request = client.post("http://site.invalid/a?b").body("hello");

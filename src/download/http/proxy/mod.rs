@@ -16,30 +16,63 @@ use crate::net::address::{AddressError, Endpoint};
 /// Default port of a proxy, as in curl.
 const DEFAULT_PORT: u16 = 1080;
 
+/// Default port of a proxy over TLS, as in curl.
+const DEFAULT_TLS_PORT: u16 = 443;
+
 /// Proxies of a client. Default: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// Proxy for `http` URLs. Default: none.
-    pub http: Option<Proxy>,
+    pub http: ProxySetting,
     /// Proxy for `https` URLs. Default: none.
-    pub https: Option<Proxy>,
+    pub https: ProxySetting,
     /// Hosts that are contacted without a proxy. Default: none.
     pub no_proxy: NoProxy,
 }
 
 impl Proxies {
     /// Returns the proxy for requests to `url`.
-    pub fn for_url(&self, url: &Url) -> Option<&Proxy> {
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidProxy`] if the setting for this scheme cannot be used.
+    pub fn for_url(&self, url: &Url) -> Result<Option<&Proxy>, &InvalidProxy> {
         if self.no_proxy.matches(url) {
-            return None;
+            return Ok(None);
         }
-        let proxy = if url.scheme() == "https" {
+        let setting = if url.scheme() == "https" {
             &self.https
         } else {
             &self.http
         };
-        proxy.as_ref()
+        match setting {
+            ProxySetting::Direct => Ok(None),
+            ProxySetting::Proxy(proxy) => Ok(Some(proxy)),
+            ProxySetting::Invalid(invalid) => Err(invalid),
+        }
     }
+}
+
+/// Proxy for the URLs of one scheme.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ProxySetting {
+    /// No proxy.
+    #[default]
+    Direct,
+    /// A proxy.
+    Proxy(Proxy),
+    /// A setting that cannot be used. Requests that need it fail; others are not affected.
+    Invalid(InvalidProxy),
+}
+
+/// Setting that is not a [`Proxy`]. The message contains its name, and no part of its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("parse proxy in {name}")]
+pub struct InvalidProxy {
+    /// Name of the setting, such as `HTTPS_PROXY`.
+    pub name: String,
+    /// The cause.
+    pub source: ParseProxyError,
 }
 
 /// Proxy protocol, address and credentials. `Display` omits and `Debug` redacts the credentials.
@@ -57,6 +90,8 @@ pub struct Proxy {
 pub(super) enum Kind {
     /// HTTP: absolute-form requests for `http` URLs, `CONNECT` for `https` URLs.
     Http,
+    /// HTTP over TLS (RFC 9110 section 4.2.2).
+    Https,
     /// SOCKS5 (RFC 1928); names are resolved by the client.
     Socks5,
     /// SOCKS5; names are resolved by the proxy.
@@ -70,7 +105,7 @@ pub enum ParseProxyError {
     #[error("not of the form [SCHEME://][USER:PASSWORD@]HOST[:DEFAULT_PORT]")]
     Form,
     /// The scheme is not supported.
-    #[error("only http, socks5 and socks5h proxies are supported")]
+    #[error("only http, https, socks5 and socks5h proxies are supported")]
     Scheme,
     /// The host or port is invalid.
     #[error(transparent)]
@@ -88,7 +123,7 @@ impl Proxy {
     /// SOCKS has no such field.
     pub(super) fn with_authorization(self, given: Option<&str>) -> Self {
         match self.kind {
-            Kind::Http => Self {
+            Kind::Http | Kind::Https => Self {
                 given_authorization: given.map(str::to_owned),
                 ..self
             },
@@ -106,13 +141,14 @@ impl Proxy {
 impl FromStr for Proxy {
     type Err = ParseProxyError;
 
-    /// Parses `[SCHEME://][USER:PASSWORD@]HOST[:DEFAULT_PORT]`, with the defaults
-    /// `http` and 1080.
+    /// Parses `[SCHEME://][USER:PASSWORD@]HOST[:DEFAULT_PORT]`, with the defaults `http` and 1080,
+    /// or 443 for `https`. `socks` is another name of `socks5`: desktops set it.
     fn from_str(text: &str) -> Result<Self, ParseProxyError> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let kind = match scheme.to_ascii_lowercase().as_str() {
             "http" => Kind::Http,
-            "socks5" => Kind::Socks5,
+            "https" => Kind::Https,
+            "socks" | "socks5" => Kind::Socks5,
             "socks5h" => Kind::Socks5h,
             _ => return Err(ParseProxyError::Scheme),
         };
@@ -125,11 +161,16 @@ impl FromStr for Proxy {
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(ParseProxyError::Form);
         }
-        let address = format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT)).parse()?;
+        let default_port = match kind {
+            Kind::Https => DEFAULT_TLS_PORT,
+            Kind::Http | Kind::Socks5 | Kind::Socks5h => DEFAULT_PORT,
+        };
+        let address = format!("{host}:{}", url.port().unwrap_or(default_port)).parse()?;
         let basic_auth = BasicAuth::from_url(&url)?;
         let long =
             |basic_auth: &BasicAuth| basic_auth.user().len().max(basic_auth.password().len()) > 255;
-        if kind != Kind::Http && basic_auth.as_ref().is_some_and(long) {
+        let is_socks = matches!(kind, Kind::Socks5 | Kind::Socks5h);
+        if is_socks && basic_auth.as_ref().is_some_and(long) {
             return Err(ParseProxyError::TooLong);
         }
         Ok(Self {
@@ -145,6 +186,7 @@ impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
             Kind::Http => "http",
+            Kind::Https => "https",
             Kind::Socks5 => "socks5",
             Kind::Socks5h => "socks5h",
         };
@@ -176,6 +218,9 @@ mod tests {
             ),
             ("socks5://[::1]", "socks5://[::1]:1080", None),
             ("socks5h://u:@h:1", "socks5h://h:1", Some("u:")),
+            ("socks://h", "socks5://h:1080", None),
+            ("https://h", "https://h:443", None),
+            ("https://h:8443", "https://h:8443", None),
         ] {
             let proxy: Proxy = text.parse().unwrap();
             assert_eq!(proxy.to_string(), shown, "{text}");
@@ -201,7 +246,6 @@ mod tests {
             ("h:99999", ParseProxyError::Form),
             ("http://h/path", ParseProxyError::Form),
             ("http://h?x", ParseProxyError::Form),
-            ("https://h", ParseProxyError::Scheme),
             ("socks4://h", ParseProxyError::Scheme),
             (
                 "http://a%3Ab:c@h",
@@ -217,13 +261,36 @@ mod tests {
     #[test]
     fn proxy_is_selected_by_scheme() {
         let proxies = Proxies {
-            http: "a".parse().ok(),
-            https: "b".parse().ok(),
+            http: ProxySetting::Proxy("a".parse().unwrap()),
+            https: ProxySetting::Proxy("b".parse().unwrap()),
             no_proxy: "x.example".into(),
         };
-        let of = |url: &str| proxies.for_url(&url.parse().unwrap()).map(Proxy::to_string);
+        let of = |url: &str| {
+            let proxy = proxies.for_url(&url.parse().unwrap()).unwrap();
+            proxy.map(Proxy::to_string)
+        };
         assert_eq!(of("http://h/").as_deref(), Some("http://a:1080"));
         assert_eq!(of("https://h/").as_deref(), Some("http://b:1080"));
         assert_eq!(of("https://x.example:8443/"), None);
+    }
+
+    #[test]
+    fn invalid_setting_affects_its_scheme_only() {
+        let invalid = InvalidProxy {
+            name: "HTTPS_PROXY".into(),
+            source: ParseProxyError::Scheme,
+        };
+        let proxies = Proxies {
+            https: ProxySetting::Invalid(invalid.clone()),
+            no_proxy: "x.example".into(),
+            ..Proxies::default()
+        };
+        for (url, proxy) in [
+            ("http://h/", Ok(None)),
+            ("https://x.example/", Ok(None)),
+            ("https://h/", Err(&invalid)),
+        ] {
+            assert_eq!(proxies.for_url(&url.parse().unwrap()), proxy, "{url}");
+        }
     }
 }

@@ -5,11 +5,10 @@ use std::str::FromStr;
 
 use clap::Args;
 use myapp::download::Config;
-use myapp::download::http::{NoProxy, ParseProxyError, Proxies, Proxy};
+use myapp::download::http::{InvalidProxy, NoProxy, ParseProxyError, Proxies, ProxySetting};
 use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
-use crate::exit_code::CommandError;
 use crate::redacted_arg::secret;
 
 #[derive(Debug, Args)]
@@ -35,10 +34,13 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Proxy (http, socks5 or socks5h; port 1080) for all requests; '' for none [default: from
-    /// http_proxy, https_proxy, all_proxy]
+    /// Proxy (http, https, socks5 or socks5h; port 1080, https 443) for all requests; '' for none
+    /// [default: from http_proxy, https_proxy, all_proxy]
     #[arg(long, value_name = "URL", value_parser = secret::<Choice>(), help_heading = "Connecting")]
     proxy: Option<Choice>,
+    /// CA certificates (PEM) to trust for an https proxy instead of the system's
+    #[arg(long, value_name = "FILE", help_heading = "Connecting")]
+    proxy_cacert: Option<PathBuf>,
     /// Hosts and networks to reach without a proxy; * for all [default: from no_proxy]
     #[arg(long, value_name = "LIST", help_heading = "Connecting")]
     no_proxy: Option<String>,
@@ -65,46 +67,43 @@ pub(super) struct ConnectionOptions {
 
 impl ConnectionOptions {
     /// Applies the options to `config`; `variable` reads the environment.
-    pub(super) fn apply(
-        &self,
-        config: &mut Config,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), CommandError> {
+    pub(super) fn apply(&self, config: &mut Config, variable: impl Fn(&str) -> Option<String>) {
         config.connect.tls = self.tls();
-        config.connect.proxies = self.proxies(variable)?;
+        config.connect.proxies = self.proxies(variable);
+        config.connect.proxy_tls.trust = trusted_roots(self.proxy_cacert.as_ref());
         config.connect.resolver = ResolverConfig {
             family: self.family(),
             fixed: self.resolve.clone(),
         };
-        Ok(())
     }
 
     /// Returns the proxies by curl's rules: `HTTP_PROXY` is ignored, because a CGI server sets it
     /// from a request header of its client; `no_proxy` applies to `--proxy` too.
-    fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, CommandError> {
-        let both = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
+    fn proxies(&self, variable: impl Fn(&str) -> Option<String>) -> Proxies {
+        let lower = |name: &str| variable(name).map(|value| (name.to_owned(), value));
+        let both = |name: &str| lower(name).or_else(|| lower(&name.to_uppercase()));
         let no_proxy = self
             .no_proxy
             .clone()
-            .or_else(|| both("no_proxy"))
+            .or_else(|| both("no_proxy").map(|(_, value)| value))
             .unwrap_or_default();
         let except = NoProxy::from(no_proxy.as_str());
         if let Some(Choice(proxy)) = &self.proxy {
-            return Ok(Proxies {
+            return Proxies {
                 http: proxy.clone(),
                 https: proxy.clone(),
                 no_proxy: except,
-            });
+            };
         }
-        let named = |name: &str, value: Option<String>| match value {
-            Some(value) => read_proxy(name, &value),
-            None => both("all_proxy").map_or(Ok(None), |value| read_proxy("all_proxy", &value)),
+        let setting = |own: Option<(String, String)>| {
+            own.or_else(|| both("all_proxy"))
+                .map_or(ProxySetting::Direct, read_proxy)
         };
-        Ok(Proxies {
-            http: named("http_proxy", variable("http_proxy"))?,
-            https: named("https_proxy", both("https_proxy"))?,
+        Proxies {
+            http: setting(lower("http_proxy")),
+            https: setting(both("https_proxy")),
             no_proxy: except,
-        })
+        }
     }
 
     fn family(&self) -> AddressFamily {
@@ -116,11 +115,10 @@ impl ConnectionOptions {
     }
 
     fn tls(&self) -> TlsConfig {
-        let trust = match (&self.cacert, self.pinned_sha256) {
+        let trust = match self.pinned_sha256 {
             _ if self.insecure => Trust::DangerouslyAcceptAny,
-            (_, Some(pin)) => Trust::PinnedSha256(pin),
-            (Some(path), None) => Trust::RootCertificates(path.clone()),
-            (None, None) => Trust::SystemRoots,
+            Some(pin) => Trust::PinnedSha256(pin),
+            None => trusted_roots(self.cacert.as_ref()),
         };
         let identity = self.cert.clone().map(|certificates| {
             let key = self.key.clone().unwrap_or_else(|| certificates.clone());
@@ -130,28 +128,35 @@ impl ConnectionOptions {
     }
 }
 
+fn trusted_roots(file: Option<&PathBuf>) -> Trust {
+    match file {
+        Some(path) => Trust::RootCertificates(path.clone()),
+        None => Trust::SystemRoots,
+    }
+}
+
 /// Proxy, or none for an empty string.
 #[derive(Debug, Clone)]
-struct Choice(Option<Proxy>);
+struct Choice(ProxySetting);
 
 impl FromStr for Choice {
     type Err = ParseProxyError;
 
     fn from_str(text: &str) -> Result<Self, ParseProxyError> {
         if text.is_empty() {
-            Ok(Self(None))
+            Ok(Self(ProxySetting::Direct))
         } else {
-            text.parse().map(|proxy| Self(Some(proxy)))
+            text.parse().map(|proxy| Self(ProxySetting::Proxy(proxy)))
         }
     }
 }
 
-fn read_proxy(name: &str, value: &str) -> Result<Option<Proxy>, CommandError> {
-    let Choice(proxy) = value.parse().map_err(|error| {
-        CommandError::usage(format!("parse proxy in {name}: {error}"))
-            .hint("--proxy URL overrides the environment")
-    })?;
-    Ok(proxy)
+/// Parses the value of a variable.
+fn read_proxy((name, value): (String, String)) -> ProxySetting {
+    match value.parse() {
+        Ok(Choice(setting)) => setting,
+        Err(source) => ProxySetting::Invalid(InvalidProxy { name, source }),
+    }
 }
 
 #[cfg(test)]
@@ -175,12 +180,13 @@ mod tests {
     fn proxies(line: &[&str], environment: &[(&str, &str)], http: &str, https: &str, except: &str) {
         let find = |name: &str| environment.iter().find(|(key, _)| *key == name);
         let found = options(line).proxies(|name| find(name).map(|(_, value)| value.to_string()));
+        let setting = |text: &str| text.parse::<Choice>().unwrap().0;
         let wanted = Proxies {
-            http: http.parse().ok(),
-            https: https.parse().ok(),
+            http: setting(http),
+            https: setting(https),
             no_proxy: except.into(),
         };
-        assert_eq!(found.unwrap(), wanted, "{line:?} {environment:?}");
+        assert_eq!(found, wanted, "{line:?} {environment:?}");
     }
 
     #[test]
@@ -229,10 +235,27 @@ mod tests {
         proxies(&["--proxy", ""], &[("all_proxy", "a")], "", "", "");
     }
 
+    #[test]
+    fn invalid_variable_is_named_as_it_is_spelled() {
+        for (given, name) in [
+            (("https_proxy", "ftp://a"), "https_proxy"),
+            (("HTTPS_PROXY", "ftp://a"), "HTTPS_PROXY"),
+            (("ALL_PROXY", "ftp://a"), "ALL_PROXY"),
+        ] {
+            let found = options(&[])
+                .proxies(|name| (name == given.0).then(|| given.1.to_owned()))
+                .https;
+            let ProxySetting::Invalid(invalid) = found else {
+                panic!("{found:?}")
+            };
+            assert_eq!(invalid.name, name);
+        }
+    }
+
     fn config(line: &[&str]) -> Config {
         let options = options(line);
         let mut config = Config::default();
-        options.apply(&mut config, |_| None).unwrap();
+        options.apply(&mut config, |_| None);
         config
     }
 

@@ -41,6 +41,11 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             return hint(source);
         }
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
+        DownloadError::Http(HttpError::InvalidProxy(_)) => "--proxy URL overrides the environment",
+        DownloadError::Http(HttpError::Proxy {
+            source: ProxyError::Tls { source },
+            ..
+        }) => return proxy_tls_hint(source),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
             "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
         }
@@ -72,6 +77,15 @@ fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
         TlsError::UnknownIssuer => "--cacert FILE adds the issuer's certificate",
         TlsError::CertificateRequired => "--cert FILE and --key FILE provide a client certificate",
         TlsError::CaUsedAsEndEntity { found } => return Some(stderr::pin_hint(found).into()),
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn proxy_tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
+    let text = match error {
+        TlsError::NotTls => "use an http:// proxy to connect to it without TLS",
+        TlsError::UnknownIssuer => "--proxy-cacert FILE trusts the issuer of the proxy",
         _ => return None,
     };
     Some(text.into())
@@ -116,6 +130,7 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
 fn http_code(error: &HttpError) -> ExitCode {
     match error {
         HttpError::InvalidHeader { .. }
+        | HttpError::InvalidProxy(_)
         | HttpError::UnsupportedUrl
         | HttpError::UnsupportedRequest { .. } => ExitCode::Usage,
         HttpError::Connect(ConnectError::TimedOut { .. })
@@ -131,6 +146,10 @@ fn http_code(error: &HttpError) -> ExitCode {
             source: ProxyError::Connect(ConnectError::TimedOut { .. }) | ProxyError::TimedOut { .. },
             ..
         } => ExitCode::Timeout,
+        HttpError::Proxy {
+            source: ProxyError::Tls { .. },
+            ..
+        } => ExitCode::Tls,
         HttpError::Proxy { .. } => ExitCode::Network,
         HttpError::Tls { .. } => ExitCode::Tls,
         HttpError::Protocol { .. } => ExitCode::Protocol,

@@ -277,9 +277,11 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<ExitCode, CommandError>
     let items = options.items()?;
     let mut config = options.to_config();
     options.credentials.apply(&mut config)?;
-    options
-        .connection
-        .apply(&mut config, |name| env::var(name).ok())?;
+    options.connection.apply(&mut config, |name| {
+        // Other bytes than UTF-8 are an error of the value, not the absence of a proxy.
+        let value = env::var_os(name)?;
+        Some(value.to_string_lossy().into_owned())
+    });
     if !options.dry_run {
         config = options.checksums.read(config)?;
     }
