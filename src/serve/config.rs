@@ -75,7 +75,8 @@ pub struct Config {
     /// Default: `None`.
     pub metrics: Option<Endpoint>,
     /// Path of the Unix socket of the admin endpoint, which only the owner may use: HTTP/1.1 that
-    /// reads and changes the faults at `/faults`. Default: `None`.
+    /// reads and changes the faults at `/faults`, and reads the counters at `/stats`. Default:
+    /// `None`.
     pub admin: Option<UnixPath>,
     /// Faults to inject into replies. Ignored in [`Mode::Discard`], which has no replies. With
     /// `Some`, also without any fault, they can be changed while the server runs

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::net::address::Address;
+use crate::net::address::{Address, UnixPath};
 use crate::net::listener::ListenError;
 use crate::net::tls::TlsSetupError;
 use crate::serve::fault::handle::InvalidFault;
@@ -20,6 +20,13 @@ pub enum Error {
     /// [`Config::admin`](crate::serve::Config::admin) cannot be bound.
     #[error("bind admin endpoint")]
     Admin(#[source] ListenError),
+    /// [`Config::admin`](crate::serve::Config::admin) is an abstract name, which any user could
+    /// connect to.
+    #[error("{}: an abstract socket has no permissions", Address::Unix(.path.clone()))]
+    AdminNotPrivate {
+        /// The abstract name.
+        path: UnixPath,
+    },
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),

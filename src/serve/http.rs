@@ -81,6 +81,10 @@ impl Response {
         Self::error("404 Not Found", text)
     }
 
+    pub(super) fn unavailable(text: &str) -> Self {
+        Self::error("503 Service Unavailable", text)
+    }
+
     /// Returns the response to a method that is not one of `allow` (RFC 9110 section 15.5.6).
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         Self {
@@ -92,7 +96,7 @@ impl Response {
         }
     }
 
-    fn to_text(&self, has_content: bool) -> String {
+    pub(super) fn to_text(&self, has_content: bool) -> String {
         let Self {
             status,
             allow,

@@ -128,7 +128,7 @@ impl Server {
         let stats = Arc::new(ServerStats::new(config.threads));
         let faults = start_faults(&config, &stats)?;
         let admin = match (&config.admin, &faults) {
-            (Some(path), Some(faults)) => Some(start_admin(path, faults)?),
+            (Some(path), Some(faults)) => Some(start_admin(path, faults, &stats)?),
             _ => None,
         };
         let (start_trigger, started) = shutdown::channel();
@@ -214,9 +214,10 @@ impl Server {
         self.health.clone()
     }
 
-    /// Serves until `shutdown` completes, and for [`Config::shutdown_delay`] after that, then drains: accepts the connections in the backlog,
-    /// closes the listening sockets, replies to what has been received, and closes each
-    /// connection. Connections still open after [`Config::drain_timeout`] are aborted.
+    /// Serves until `shutdown` completes, and for [`Config::shutdown_delay`] after that, then
+    /// drains: accepts the connections in the backlog, closes the listening sockets, replies to
+    /// what has been received, and closes each connection. Connections still open after
+    /// [`Config::drain_timeout`] are aborted.
     ///
     /// # Cancel safety
     ///
@@ -288,7 +289,8 @@ async fn start_metrics(
     let listener = listeners.remove(0);
     let address = listener.local_addr().clone();
     let worker = WorkerThread::start("metrics", Duration::ZERO, || {
-        metrics::http::serve(listener, source)
+        let respond = async move |request| metrics::http::respond(&source, &request).await;
+        http::serve("metrics", listener, respond)
     });
     Ok((worker.map_err(Error::Thread)?, address))
 }
@@ -321,11 +323,19 @@ fn start_faults(config: &Config, stats: &Arc<ServerStats>) -> Result<Option<Faul
 }
 
 /// Starts the thread of the admin endpoint.
-fn start_admin(path: &UnixPath, faults: &Faults) -> Result<WorkerThread<()>, Error> {
+fn start_admin(
+    path: &UnixPath,
+    faults: &Faults,
+    stats: &Arc<ServerStats>,
+) -> Result<WorkerThread<()>, Error> {
+    if path.abstract_name().is_some() {
+        return Err(Error::AdminNotPrivate { path: path.clone() });
+    }
     let listeners = Listener::bind_unix(path, ADMIN_SOCKET_MODE, NonZeroUsize::MIN);
     let listener = listeners.map_err(Error::Admin)?.remove(0);
     let admin = Admin {
         faults: faults.clone(),
+        stats: Arc::clone(stats),
     };
     let worker = WorkerThread::start("admin", Duration::ZERO, || {
         let respond = async move |request| admin.respond(&request);

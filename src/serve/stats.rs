@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde::{Serialize, Serializer};
+
 use crate::serve::counter::add;
 use crate::serve::handling_time::{HandlingTimes, Histogram};
 
@@ -88,7 +90,7 @@ pub(super) struct DatagramCounters {
 }
 
 /// A snapshot of the counters of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Connections accepted.
     pub connections: u64,
@@ -144,12 +146,17 @@ pub struct Summary {
     pub aborted_on_shutdown: u64,
     /// Datagrams. Of the fields above, only messages, bytes and dropped replies include them.
     pub datagrams: Datagrams,
-    /// Time since the server was created.
+    /// Time since the server was created. Serialized as seconds.
+    #[serde(serialize_with = "seconds")]
     pub elapsed: Duration,
 }
 
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
 /// Datagram counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Datagrams {
     /// Datagrams accepted as messages.
     pub received: u64,
@@ -186,7 +193,7 @@ impl DatagramCounters {
 }
 
 /// Connections that ended because of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TlsFailures {
     /// Clients that did not speak TLS.
     pub not_tls: u64,

@@ -26,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ports::RefusingPort;
 use crate::harness::program::Running;
-use crate::harness::{Folder, Peer, Program, RunOutput, myapp, raw_peer, until};
+use crate::harness::{Folder, Peer, Program, RunOutput, UNRESOLVABLE_HOST, myapp, raw_peer, until};
 
 /// Returns `myapp echo` with a peer as its server.
 fn echo(peer: &Peer, arguments: &[&str]) -> Program {
@@ -265,13 +265,14 @@ fn unreachable_server_is_named() {
         ran.stderr,
         format!("myapp: connect to {address}: Connection refused\n")
     );
-    let ran = myapp(["echo", "-c", "no.such.host.invalid:7", "hola"])
+    let address = format!("{UNRESOLVABLE_HOST}:7");
+    let ran = myapp(["echo", "-c", &address, "hola"])
         .run()
         .code(4)
         .prints("");
     assert!(
         ran.stderr
-            .starts_with("myapp: resolve no.such.host.invalid: "),
+            .starts_with(&format!("myapp: resolve {UNRESOLVABLE_HOST}: ")),
         "{}",
         ran.stderr
     );

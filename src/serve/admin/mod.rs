@@ -1,13 +1,17 @@
-//! Admin endpoint: reads and changes the faults of a running server over HTTP.
+//! Admin endpoint: reads and changes the faults of a running server over HTTP, and reads its
+//! counters.
 
 mod json;
 
-use serde_json::Value;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 use tracing::info;
 
 use crate::serve::config::FaultInjection;
 use crate::serve::fault::handle::Faults;
 use crate::serve::http::{Request, Response};
+use crate::serve::stats::ServerStats;
 
 /// Media type of JSON (RFC 8259 section 11).
 const CONTENT_TYPE: &str = "application/json";
@@ -16,6 +20,7 @@ const CONTENT_TYPE: &str = "application/json";
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) faults: Faults,
+    pub(super) stats: Arc<ServerStats>,
 }
 
 impl Admin {
@@ -33,7 +38,11 @@ impl Admin {
             }
             ("PATCH", "/faults") => self.change(&self.faults.get(), &request.content),
             (_, "/faults") => Response::method_not_allowed("GET, HEAD, PUT, PATCH"),
-            _ => Response::not_found("only /faults exists"),
+            ("GET" | "HEAD", "/stats") => {
+                Response::ok(CONTENT_TYPE, format!("{}\n", json!(self.stats.summary())))
+            }
+            (_, "/stats") => Response::method_not_allowed("GET, HEAD"),
+            _ => Response::not_found("only /faults and /stats exist"),
         }
     }
 

@@ -2,70 +2,39 @@
 //! through each proxy.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::UNIX_EPOCH;
 
 use rustix::process::Signal;
 
 use super::*;
-use crate::harness::ports::{ChildGuard, start_on_free_port};
+use crate::harness::third_party::{self, ListeningProgram};
 
 const MANY: u64 = 100;
 
 /// Large enough to kill the program before the file is complete.
 const HUGE: usize = 64 << 20;
 
-/// Third-party program that listens on a port.
-pub(crate) struct Listening {
-    _program: ChildGuard,
-    pub(super) port: u16,
-}
-
-impl Listening {
-    /// Starts the program that `command` returns for a port.
-    fn start(command: impl Fn(u16) -> Command) -> Self {
-        let (program, port) = start_on_free_port(|port| {
-            let mut command = command(port);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            ChildGuard::spawn(&mut command)
-        });
-        Self {
-            _program: program,
-            port,
-        }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
-
 /// Starts nginx, which serves `files` of the folder and logs its requests.
-pub(crate) fn nginx(folder: &Folder, listen: &str, more: &str) -> Listening {
+pub(crate) fn nginx(folder: &Folder, listen: &str, more: &str) -> ListeningProgram {
     let root = folder.path("");
     let root = root.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {root}/{kind};"))
         .concat();
-    Listening::start(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
-             events {{}}
-             http {{
+    third_party::nginx(folder, |port| {
+        format!(
+            "http {{
                {temporary} log_format it '$connection $ssl_session_reused $request';
                access_log {root}/log it; root {root}/files;
                server {{ listen 127.0.0.1:{port} {listen}; {more} }}
              }}"
-        );
-        let config = folder.write("nginx.conf", config);
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(folder.path("")).arg("-c").arg(config);
-        command
+        )
     })
 }
 
-pub(super) fn python(folder: &Folder) -> Listening {
-    Listening::start(|port| {
+pub(super) fn python(folder: &Folder) -> ListeningProgram {
+    ListeningProgram::start(|port| {
         let mut command = Command::new("python3");
         command
             .args(["-m", "http.server", "--bind", "127.0.0.1", "-d"])
@@ -75,8 +44,8 @@ pub(super) fn python(folder: &Folder) -> Listening {
     })
 }
 
-fn tinyproxy(folder: &Folder) -> Listening {
-    Listening::start(|port| {
+fn tinyproxy(folder: &Folder) -> ListeningProgram {
+    ListeningProgram::start(|port| {
         let config = format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n");
         let config = folder.write("tinyproxy.conf", config);
         let mut command = Command::new("tinyproxy");
@@ -85,8 +54,8 @@ fn tinyproxy(folder: &Folder) -> Listening {
     })
 }
 
-fn microsocks() -> Listening {
-    Listening::start(|port| {
+fn microsocks() -> ListeningProgram {
+    ListeningProgram::start(|port| {
         let mut command = Command::new("microsocks");
         command
             .args(["-i", "127.0.0.1", "-u", "user", "-P", "secret", "-p"])
@@ -114,7 +83,7 @@ pub(super) fn site() -> Folder {
 
 /// Downloads all files with these options and compares them.
 #[track_caller]
-fn assert_serves_all(server: &Listening, options: &[&str]) {
+fn assert_serves_all(server: &ListeningProgram, options: &[&str]) {
     let folder = Folder::new();
     let url = |name: &str| format!("{}/{name}", server.url());
     let program =

@@ -8,7 +8,7 @@ use std::thread;
 use super::https;
 use crate::harness::http::{Certificate, Response, Server};
 use crate::harness::ports::RefusingPort;
-use crate::harness::{Folder, Program, RunOutput};
+use crate::harness::{Folder, Program, RunOutput, UNRESOLVABLE_HOST};
 
 /// `Basic` of `user:secret`.
 const AUTHORIZATION: &str = "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=";
@@ -342,9 +342,10 @@ fn socks5_resolves_locally_and_socks5h_remotely() {
             format!("inside.invalid:{port}")
         ]
     );
-    fetch(&["--proxy", &named("socks5"), "http://inside.invalid:1/f"])
+    let url = format!("http://{UNRESOLVABLE_HOST}/f");
+    fetch(&["--proxy", &named("socks5"), &url])
         .code(4)
-        .says("resolve inside.invalid");
+        .says(&format!("resolve {UNRESOLVABLE_HOST}"));
 }
 
 #[test]

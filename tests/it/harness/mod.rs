@@ -7,6 +7,7 @@ pub mod raw_peer;
 pub mod schema;
 pub mod serve;
 pub mod tcp_queues;
+pub mod third_party;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 pub use program::{Folder, Program, RunOutput, Running, myapp};
 pub use raw_peer::Peer;
 pub use serve::Server;
+
+/// Name with an empty label: it is looked up without success and without a query to a name server.
+pub const UNRESOLVABLE_HOST: &str = "no..such.host.invalid";
 
 /// Polls until a condition holds; fails after 20 seconds.
 #[track_caller]

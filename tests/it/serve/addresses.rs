@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::harness::serve::ask;
-use crate::harness::{Folder, Program, Server, myapp};
+use crate::harness::{Folder, Program, Server, UNRESOLVABLE_HOST, myapp};
 
 #[test]
 fn every_address_is_announced_in_order_with_its_real_port() {
@@ -118,12 +118,12 @@ fn bind_error_names_address_and_cause() {
         .code(4)
         .prints("")
         .says(&in_use);
-    let unknown = "myapp: resolve no.such.host.invalid: ";
-    myapp(["serve", "no.such.host.invalid:1"])
+    let unknown = format!("myapp: resolve {UNRESOLVABLE_HOST}: ");
+    myapp(["serve", &format!("{UNRESOLVABLE_HOST}:1")])
         .run()
         .code(4)
         .prints("")
-        .says(unknown);
+        .says(&unknown);
 }
 
 #[test]

@@ -206,6 +206,25 @@ fn admin_socket_is_private_and_exclusive() {
 }
 
 #[test]
+fn stats_are_those_of_the_summary() {
+    let folder = Folder::new();
+    let (server, path) = administered(&folder, &[]);
+    assert_eq!(ask(&server.connect(), b"hello\n"), b"hello\n");
+    let stats = || {
+        let (status, content) = exchange(&path, b"GET /stats HTTP/1.1\r\n\r\n");
+        assert_eq!(status, "200 OK", "{content}");
+        let mut stats: Value = serde_json::from_str(&content).unwrap();
+        stats["event"] = json!("summary");
+        schema::json("serve", &stats.to_string())
+    };
+    until(|| stats()["active"] == 0);
+    let stats = stats();
+    assert_eq!((&stats["messages"], &stats["sent"]), (&json!(1), &json!(6)));
+    let (status, _) = exchange(&path, b"PUT /stats HTTP/1.1\r\n\r\n");
+    assert_eq!(status, "405 Method Not Allowed");
+}
+
+#[test]
 fn invalid_admin_addresses_are_usage_errors() {
     for address in ["8080", "tcp://127.0.0.1:1", "unix:"] {
         let admin = format!("--admin={address}");
@@ -215,6 +234,12 @@ fn invalid_admin_addresses_are_usage_errors() {
             .prints("")
             .says("--admin");
     }
+    myapp(["serve", "--admin=unix:@admin", "0"])
+        .run()
+        .code(2)
+        .prints("")
+        .says("myapp: --admin: unix:@admin: an abstract socket has no permissions\n")
+        .says("hint: any program could change the faults; choose a path");
     let ran = myapp(["serve", "--mode=discard", "--admin=unix:admin"]);
     ran.run()
         .code(2)

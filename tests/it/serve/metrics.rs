@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::clients::peer;
 use crate::harness::serve::ask;
-use crate::harness::{Running, Server, myapp, schema};
+use crate::harness::{Running, Server, UNRESOLVABLE_HOST, myapp, schema};
 
 /// Starts a server with a metrics endpoint, and returns its address.
 #[track_caller]
@@ -342,16 +342,11 @@ fn metrics_bind_error_names_the_address() {
         .prints("");
     let in_use = format!("myapp: --metrics: listen on {taken}: Address already in use\nhint: ");
     ran.says(&in_use);
-    let ran = myapp([
-        "serve",
-        "--metrics",
-        "no.such.host.invalid:1",
-        "127.0.0.1:0",
-    ])
-    .run();
+    let unknown = format!("{UNRESOLVABLE_HOST}:1");
+    let ran = myapp(["serve", "--metrics", &unknown, "127.0.0.1:0"]).run();
     ran.code(4)
         .prints("")
-        .says("myapp: --metrics: resolve no.such.host.invalid: ");
+        .says(&format!("myapp: --metrics: resolve {UNRESOLVABLE_HOST}: "));
 }
 
 /// Returns the next event, checked against the schema.

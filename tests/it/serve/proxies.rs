@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -14,35 +14,20 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::tls;
-use crate::harness::ports::{ChildGuard, start_on_free_port};
 use crate::harness::serve::ask;
+use crate::harness::third_party::{self, ListeningProgram};
 use crate::harness::{Folder, RunOutput, Running, Server, until};
 
 /// Headers are required from 127.0.0.1.
 const REQUIRE: [&str; 4] = ["--proxy-protocol", "require", "--proxy-from", "127.0.0.1"];
 
-/// A running proxy and its address.
-struct Proxy {
-    _program: ChildGuard,
-    address: SocketAddr,
-}
+/// A running proxy.
+struct Proxy(ListeningProgram);
 
 impl Proxy {
-    fn start(command: impl Fn(u16) -> Command) -> Self {
-        let (program, port) = start_on_free_port(|port| {
-            let mut command = command(port);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            ChildGuard::spawn(&mut command)
-        });
-        Self {
-            _program: program,
-            address: ([127, 0, 0, 1], port).into(),
-        }
-    }
-
     #[track_caller]
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.0.address()).unwrap();
         let limit = Some(Duration::from_secs(10));
         stream.set_read_timeout(limit).unwrap();
         stream
@@ -77,7 +62,7 @@ impl Proxy {
 
 /// Starts HAProxy with options of its listening socket and of its server.
 fn haproxy(folder: &Folder, bind: &str, server: &str) -> Proxy {
-    Proxy::start(|port| {
+    let program = ListeningProgram::start(|port| {
         let config = format!(
             "defaults
                mode tcp
@@ -95,27 +80,21 @@ fn haproxy(folder: &Folder, bind: &str, server: &str) -> Proxy {
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(config);
         command
-    })
+    });
+    Proxy(program)
 }
 
 /// Starts nginx, which forwards to a server.
 fn nginx(folder: &Folder, server: &str) -> Proxy {
-    let root = folder.path("");
-    let root = root.display();
-    Proxy::start(|port| {
-        let config = format!(
-            "daemon off; master_process off; pid {root}/pid; error_log {root}/errors;
-             load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-             events {{}}
+    let program = third_party::nginx(folder, |port| {
+        format!(
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
              stream {{
                server {{ listen 127.0.0.1:{port}; proxy_pass {server}; proxy_protocol on; }}
-             }}\n"
-        );
-        let config = folder.write("nginx.conf", config);
-        let mut command = Command::new("nginx");
-        command.arg("-p").arg(folder.path("")).arg("-c").arg(config);
-        command
-    })
+             }}"
+        )
+    });
+    Proxy(program)
 }
 
 /// Fails unless the log has a connection of a client, and no refused header.

@@ -1,7 +1,7 @@
 //! Events of `myapp serve`: addresses, statistics and the summary.
 
 use myapp::net::address::Address;
-use myapp::serve::{Datagrams, Summary, TlsFailures};
+use myapp::serve::Summary;
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -55,7 +55,7 @@ impl Events {
             sent_rate = sent.round() as u64,
             "stats"
         );
-        let mut fields = counters(now);
+        let mut fields = json!(now);
         fields["messages_rate"] = json!(messages);
         fields["received_rate"] = json!(received);
         fields["sent_rate"] = json!(sent);
@@ -92,7 +92,7 @@ impl Events {
             elapsed = summary.elapsed.as_secs_f64(),
             "summary"
         );
-        self.print("summary", &counters(summary)).await
+        self.print("summary", &json!(summary)).await
     }
 
     async fn print(self, name: &str, fields: &Value) -> Result<(), CommandError> {
@@ -109,54 +109,4 @@ fn event(name: &str, fields: &Value) -> String {
         "{{\"event\":\"{name}\",{}\n",
         fields.to_string().trim_start_matches('{')
     )
-}
-
-fn counters(summary: &Summary) -> Value {
-    json!({
-        "elapsed": summary.elapsed.as_secs_f64(),
-        "connections": summary.connections,
-        "active": summary.active,
-        "messages": summary.messages,
-        "received": summary.received,
-        "sent": summary.sent,
-        "failed": summary.failed,
-        "reset_by_peer": summary.reset_by_peer,
-        "tls": tls(summary.tls),
-        "line_too_long": summary.line_too_long,
-        "refused_acl": summary.refused_acl,
-        "refused_max_per_ip": summary.refused_max_per_ip,
-        "refused_proxy_header": summary.refused_proxy_header,
-        "fault_dropped": summary.fault_dropped,
-        "fault_burst_dropped": summary.fault_burst_dropped,
-        "fault_corrupted": summary.fault_corrupted,
-        "fault_duplicated": summary.fault_duplicated,
-        "fault_reordered": summary.fault_reordered,
-        "fault_closed": summary.fault_closed,
-        "fault_closed_after": summary.fault_closed_after,
-        "fault_reset": summary.fault_reset,
-        "fault_changes": summary.fault_changes,
-        "idle_timeouts": summary.idle_timeouts,
-        "aborted_on_shutdown": summary.aborted_on_shutdown,
-        "datagrams": datagrams(summary.datagrams),
-    })
-}
-
-fn tls(failures: TlsFailures) -> Value {
-    json!({
-        "not_tls": failures.not_tls,
-        "client_cert_rejected": failures.client_cert_rejected,
-        "handshake_timeouts": failures.handshake_timeouts,
-        "handshake_errors": failures.handshake_errors,
-        "missing_close_notify": failures.missing_close_notify,
-    })
-}
-
-fn datagrams(datagrams: Datagrams) -> Value {
-    json!({
-        "received": datagrams.received,
-        "refused_acl": datagrams.refused_acl,
-        "loops_suppressed": datagrams.loops_suppressed,
-        "too_long": datagrams.too_long,
-        "send_errors": datagrams.send_errors,
-    })
 }

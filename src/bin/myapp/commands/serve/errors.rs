@@ -14,7 +14,7 @@ use crate::exit_code::{CommandError, ExitCode};
 pub(super) fn start_error(error: Error) -> CommandError {
     let hint = hint(&error);
     let code = match &error {
-        Error::MissingCertificate { .. } => ExitCode::Usage,
+        Error::MissingCertificate { .. } | Error::AdminNotPrivate { .. } => ExitCode::Usage,
         Error::Listen(ListenError::Resolve(ResolveError::Zone { .. }))
         | Error::Metrics(ListenError::Resolve(ResolveError::Zone { .. })) => ExitCode::Usage,
         Error::Listen(ListenError::Bind {
@@ -29,6 +29,7 @@ pub(super) fn start_error(error: Error) -> CommandError {
     let error = match error {
         Error::Metrics(error) => anyhow::Error::new(error).context("--metrics"),
         Error::Admin(error) => anyhow::Error::new(error).context("--admin"),
+        error @ Error::AdminNotPrivate { .. } => anyhow::Error::new(error).context("--admin"),
         error => error.into(),
     };
     let failure = CommandError::new(code, error);
@@ -40,6 +41,9 @@ pub(super) fn start_error(error: Error) -> CommandError {
 
 /// Returns a hint for an address that cannot be bound.
 fn hint(error: &Error) -> Option<&'static str> {
+    if matches!(error, Error::AdminNotPrivate { .. }) {
+        return Some("any program could change the faults; choose a path");
+    }
     let (Error::Listen(error) | Error::Metrics(error) | Error::Admin(error)) = error else {
         return None;
     };
