@@ -5,6 +5,7 @@ mod addresses;
 mod admin;
 mod clients;
 mod cost;
+mod drain;
 mod fairness;
 mod faults;
 mod health;

@@ -3,7 +3,6 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use myapp::net::tls::Fingerprint;
@@ -423,73 +422,6 @@ fn server_sends_close_notify() {
     ask(&mut client, b"x\n");
     server.running.signal(Signal::TERM);
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "drained");
-}
-
-/// Writes what TLS has buffered. Returns whether the kernel took some of it.
-fn write_buffered(client: &mut Client) -> bool {
-    let mut written = false;
-    while client.conn.wants_write() {
-        match client.conn.write_tls(&mut client.sock) {
-            Ok(_) => written = true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    written
-}
-
-/// Reads and writes without blocking up to the `close_notify` of the server, and returns the
-/// number of bytes received.
-fn read_all(client: &mut Client) -> usize {
-    let start = Instant::now();
-    let mut received = 0;
-    let mut buffer = vec![0; 1 << 16];
-    while start.elapsed() < Duration::from_secs(60) {
-        write_buffered(client);
-        let arrived = client.conn.read_tls(&mut client.sock).is_ok();
-        client.conn.process_new_packets().unwrap();
-        loop {
-            match client.conn.reader().read(&mut buffer) {
-                Ok(0) => return received,
-                Ok(count) => received += count,
-                Err(_) => break,
-            }
-        }
-        if !arrived {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-    panic!("no close_notify after {received} bytes");
-}
-
-#[test]
-fn drain_with_full_windows_loses_no_tls_byte() {
-    let server = Server::start(&["--json", "-q", "--mode", "chunk", "--drain", "60s"]);
-    let mut client = server.client();
-    ask(&mut client, b"warm");
-    client.sock.set_nonblocking(true).unwrap();
-    let piece = random_bytes(1 << 14);
-    let mut sent = 0;
-    let mut last_write = Instant::now();
-    while last_write.elapsed() < Duration::from_millis(300) {
-        if !client.conn.wants_write() {
-            client.conn.writer().write_all(&piece).unwrap();
-            sent += piece.len();
-        }
-        if write_buffered(&mut client) {
-            last_write = Instant::now();
-        } else {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-    server.running.signal(Signal::TERM);
-    until(|| TcpStream::connect(server.address).is_err());
-    // Not for synchronization: the client reads late, as a busy one does.
-    thread::sleep(Duration::from_millis(300));
-    assert!(sent > 1 << 20, "{sent} bytes fill no window");
-    assert_eq!(read_all(&mut client), sent);
-    drop(client);
-    server.running.wait().code(0);
 }
 
 #[test]
