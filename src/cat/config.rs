@@ -14,12 +14,19 @@ pub struct Config {
     /// Order in which the inputs are written. Default: as given.
     pub order: Order,
     /// Whether inputs that start as gzip, zstd or xz are decompressed, at most 8 at once, one
-    /// thread each. They cannot be followed. Default: no.
+    /// thread each. Default: no.
     pub decompress: bool,
-    /// Whether to wait for further data of regular files, across truncation and replacement, and
-    /// for missing files to appear. The run then ends when the output has no reader; a sink
-    /// that is replaced at the end never is. Default: no.
+    /// Whether to wait for further data of all inputs at once: of regular files, across truncation
+    /// and replacement; of FIFOs, across their writers; and for missing files to appear. The run
+    /// then ends when no input can grow or the output has no reader; a sink that is replaced at the
+    /// end never is. `jobs`, `order` and `decompress` have no effect then. Default: no.
     pub follow: bool,
+    /// With `follow`, number of lines at the end of each regular file with which it begins.
+    /// Default: all.
+    pub last_lines: Option<u64>,
+    /// Whether a header with the name of the input is written before bytes of another input than the
+    /// last one, and incomplete lines before it are ended. Default: no.
+    pub label: bool,
     /// Pause after each written line. Default: none.
     pub delay: Option<Duration>,
     /// Maximum number of bytes written per second. Default: unlimited.
@@ -35,6 +42,8 @@ impl Default for Config {
             order: Order::default(),
             decompress: false,
             follow: false,
+            last_lines: None,
+            label: false,
             delay: None,
             rate: None,
         }

@@ -88,6 +88,9 @@ pub enum Error {
         /// Path of the output.
         path: PathBuf,
     },
+    /// Changes of followed files are not reported by the kernel. All files are checked every second.
+    #[error("watch files, checking them every second instead")]
+    Watch(#[source] io::Error),
     /// Waiting for an input failed.
     #[error("wait for input")]
     Wait(#[source] io::Error),

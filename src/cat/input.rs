@@ -164,21 +164,18 @@ impl Input {
         self.file_type == FileType::RegularFile
     }
 
-    /// Returns whether a regular file that was read to its end has new data. A file that has
-    /// become shorter is rewound and read from its start.
-    pub(super) fn has_new_data(&self) -> bool {
-        let Ok(stat) = rustix::fs::fstat(&self.fd) else {
-            return false;
-        };
-        let Ok(position) = rustix::fs::tell(&self.fd) else {
-            return false;
-        };
-        let size = stat.st_size as u64;
-        if size >= position {
-            return size > position;
-        }
-        let is_rewound = rustix::fs::seek(&self.fd, SeekFrom::Start(0)).is_ok();
-        is_rewound && size > 0
+    pub(super) fn is_fifo(&self) -> bool {
+        self.file_type == FileType::Fifo
+    }
+
+    pub(super) fn size(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_size as u64)
+    }
+
+    /// Sets the position at which the file is read next.
+    pub(super) fn seek_to(&self, position: u64) -> io::Result<()> {
+        rustix::fs::seek(&self.fd, SeekFrom::Start(position))?;
+        Ok(())
     }
 
     /// Returns whether the input can be written now: it is seekable, has ended, or has a full
@@ -275,9 +272,8 @@ impl Input {
 
     /// Returns whether a regular file has become shorter than what was read of it.
     pub(super) fn is_truncated(&self) -> bool {
-        let size = rustix::fs::fstat(&self.fd).map(|stat| stat.st_size as u64);
         let position = rustix::fs::tell(&self.fd);
-        matches!((size, position), (Ok(size), Ok(position)) if size < position)
+        matches!((self.size(), position), (Ok(size), Ok(position)) if size < position)
     }
 
     /// Moves the position back by `count` bytes, which are then read without zero-copy.

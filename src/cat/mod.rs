@@ -36,6 +36,7 @@
 //! is read, and the new file takes its place at the end.
 
 mod config;
+mod copier;
 mod decompress;
 mod engine;
 mod error;
@@ -63,11 +64,13 @@ use smol::{Async, Timer};
 
 pub use config::{Config, Display, Numbers, Order};
 pub use error::Error;
-pub use report::{Event, FileDone, Report};
+pub use report::{Event, FileChange, FileDone, Report};
 pub use sink::{FileSink, Sink, WriteMode};
 pub use source::Source;
 
-use engine::{CopyEngine, Step, Wait};
+use copier::Copier;
+use engine::{CopyEngine, Engine, Step, Wait};
+use follow::FollowEngine;
 use output::Output;
 use sink::{Finish, Target};
 use throttle::Throttle;
@@ -111,27 +114,14 @@ where
     };
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
-    let output = open_output(targets, &finish, &config)?;
-    let mut engine = CopyEngine::new(sources, &config, output);
-    loop {
-        let step;
-        (engine, step) = unblock(move || {
-            let step = engine.step();
-            (engine, step)
-        })
-        .await;
-        engine.take_events().for_each(&mut on_event);
-        match step? {
-            Step::More => {}
-            Step::Wait(wait) => {
-                wait_async(engine.poll_fds(wait), wait)
-                    .await
-                    .map_err(Error::Wait)?;
-            }
-            Step::Done => break,
-        }
-    }
-    let (output, report) = engine.into_parts();
+    let copier = Copier::new(&config, open_output(targets, &finish, &config)?);
+    let (output, report) = if config.follow {
+        let engine = FollowEngine::new(sources, &config, copier);
+        drive(engine, &mut on_event).await?
+    } else {
+        let engine = CopyEngine::new(sources, &config, copier);
+        drive(engine, &mut on_event).await?
+    };
     check_complete(&finish, &report)?;
     unblock(move || output.close(fsync)).await?;
     finish.commit()?;
@@ -150,24 +140,58 @@ pub fn run_blocking(
     mut on_event: impl FnMut(Event),
 ) -> Result<Report, Error> {
     let (targets, finish) = sink.open(config.follow, &mut on_event)?;
-    let output = open_output(targets, &finish, config)?;
-    let mut engine = CopyEngine::new(sources.into_iter(), config, output);
+    let copier = Copier::new(config, open_output(targets, &finish, config)?);
+    let sources = sources.into_iter();
+    let (output, report) = if config.follow {
+        drive_blocking(FollowEngine::new(sources, config, copier), &mut on_event)?
+    } else {
+        drive_blocking(CopyEngine::new(sources, config, copier), &mut on_event)?
+    };
+    check_complete(&finish, &report)?;
+    output.close(finish.fsync)?;
+    finish.commit()?;
+    Ok(report)
+}
+
+/// Runs the steps of an engine on the pool, and waits in the reactor.
+async fn drive<E: Engine + Send + 'static>(
+    mut engine: E,
+    on_event: &mut impl FnMut(Event),
+) -> Result<(Output, Report), Error> {
+    loop {
+        let step;
+        (engine, step) = unblock(move || {
+            let step = engine.step();
+            (engine, step)
+        })
+        .await;
+        engine.take_events().for_each(&mut *on_event);
+        match step? {
+            Step::More => {}
+            Step::Wait(wait) => wait_async(engine.poll_fds(wait), wait)
+                .await
+                .map_err(Error::Wait)?,
+            Step::Done => return Ok(engine.into_parts()),
+        }
+    }
+}
+
+/// Runs the steps of an engine and waits on this thread.
+fn drive_blocking(
+    mut engine: impl Engine,
+    on_event: &mut impl FnMut(Event),
+) -> Result<(Output, Report), Error> {
     loop {
         let step = engine.step();
-        engine.take_events().for_each(&mut on_event);
+        engine.take_events().for_each(&mut *on_event);
         match step? {
             Step::More => {}
             Step::Wait(wait) => {
                 wait_blocking(engine.poll_fds(wait), wait).map_err(Error::Wait)?;
             }
-            Step::Done => break,
+            Step::Done => return Ok(engine.into_parts()),
         }
     }
-    let (output, report) = engine.into_parts();
-    check_complete(&finish, &report)?;
-    output.close(finish.fsync)?;
-    finish.commit()?;
-    Ok(report)
 }
 
 fn open_output(targets: Vec<Target>, finish: &Finish, config: &Config) -> Result<Output, Error> {

@@ -84,6 +84,14 @@ impl Output {
             .any(|file| file.id == input.id && file.would_loop(input, can_grow)))
     }
 
+    /// Returns whether a regular file or pipe is also an output.
+    pub(super) fn is_output(&self, id: FileId) -> bool {
+        let is_same = |file: &OutputFile| {
+            file.id == id && matches!(file.file_type, FileType::RegularFile | FileType::Fifo)
+        };
+        self.files.iter().any(is_same)
+    }
+
     /// Writes buffered bytes as far as the throttle permits. Returns the time of the next write
     /// if it has to be waited for.
     pub(super) fn write_throttled(&mut self) -> Result<Option<Instant>, Error> {

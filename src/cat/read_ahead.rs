@@ -37,8 +37,8 @@ struct Slot {
     input: Option<Input>,
     /// Whether opening is deferred until another input of the same stream is finished.
     deferred: bool,
-    /// Generation of the queue in which the input was opened; none if it must not be opened again.
-    opened_in: Option<u64>,
+    /// Generation of the queue in which the input was opened ahead.
+    opened_in: u64,
 }
 
 impl Slot {
@@ -97,19 +97,9 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
                 source,
                 input,
                 deferred,
-                opened_in: Some(self.generation),
+                opened_in: self.generation,
             });
         }
-    }
-
-    /// Appends an input that is already open.
-    pub(super) fn push(&mut self, source: Source, input: Input) {
-        self.slots.push_back(Slot {
-            source,
-            input: Some(input),
-            deferred: false,
-            opened_in: None,
-        });
     }
 
     /// Opens the deferred inputs whose stream is no longer in use.
@@ -189,10 +179,7 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
         let Some(slot) = self.slots.front_mut() else {
             return;
         };
-        if slot
-            .opened_in
-            .is_none_or(|opened_in| opened_in == self.generation)
-        {
+        if slot.opened_in == self.generation {
             return;
         }
         if let (Source::Path(path), Some(input)) = (&slot.source, &slot.input)

@@ -1,5 +1,6 @@
 //! Events and results of a run.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
@@ -15,8 +16,32 @@ pub enum Event {
     Failed(Error),
     /// Something that the caller should know and that does not fail the run.
     Warning(Error),
-    /// An input was read to its end.
+    /// An input was read to its end. A followed input, for the first time.
     FileDone(FileDone),
+    /// A followed file was truncated or replaced, or its name has changed.
+    FileChanged {
+        /// The input.
+        source: Source,
+        /// The change.
+        change: FileChange,
+    },
+}
+
+/// Change of a followed file other than by appended data.
+#[derive(Debug, thiserror::Error)]
+pub enum FileChange {
+    /// The file has become shorter. It is read from its start.
+    #[error("file truncated")]
+    Truncated,
+    /// The name refers to a new file, which is followed.
+    #[error("replaced, following the new file")]
+    Replaced,
+    /// The name refers to no file that can be followed. The old file is still followed.
+    #[error("has become inaccessible")]
+    Inaccessible(#[source] io::Error),
+    /// The name refers to a file again, which is followed.
+    #[error("has appeared, following the file")]
+    Appeared,
 }
 
 /// Result of an input that was read to its end.

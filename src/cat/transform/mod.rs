@@ -95,6 +95,15 @@ impl Transform {
         }
     }
 
+    /// Ends an incomplete line, so that the next byte begins a line. The newline itself is left to
+    /// the caller.
+    pub(super) fn break_line(&mut self, out: &mut Vec<u8>) {
+        self.finish(out);
+        if self.position == Position::InLine {
+            self.position = Position::LineStart { blank: 0 };
+        }
+    }
+
     // The functions called for each line are inlined, so that the position in the buffer stays in
     // a register. This saves a quarter of the time.
     /// Transforms the first `len` bytes of `from`, a part of a line. `is_line_end` if a newline

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -109,6 +110,15 @@ impl Program {
         shell
             .arg("-c")
             .arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+        self.through(shell)
+    }
+
+    /// Sets the soft limit of descriptors, which the program may raise.
+    pub fn descriptors_soft(self, limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -S -n {limit} && exec \"$0\" \"$@\""));
         self.through(shell)
     }
 
@@ -263,12 +273,23 @@ impl Running {
     /// Returns the next line of stdout without its newline; empty at the end of stdout.
     #[track_caller]
     pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout
-            .as_mut()
-            .unwrap()
-            .read_line(&mut line)
-            .expect("read stdout");
+        let stdout = self.stdout.as_mut().unwrap();
+        let deadline = Instant::now() + RUN_TIMEOUT;
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            if stdout.buffer().is_empty() && !is_readable(stdout.get_ref(), deadline) {
+                panic!("no line: {}", self.line);
+            }
+            let bytes = stdout.fill_buf().expect("read stdout");
+            if bytes.is_empty() {
+                break;
+            }
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            let len = newline.map_or(bytes.len(), |newline| newline + 1);
+            line.extend_from_slice(&bytes[..len]);
+            stdout.consume(len);
+        }
+        let line = String::from_utf8(line).expect("stdout is text");
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -397,6 +418,14 @@ impl Running {
             stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
         }
     }
+}
+
+/// Waits until a read returns at once. Returns whether it does so before the deadline.
+fn is_readable(file: &ChildStdout, deadline: Instant) -> bool {
+    let mut fds = [PollFd::new(file, PollFlags::IN)];
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).expect("a short time");
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&timeout))).expect("poll") > 0
 }
 
 /// Returns a field of a `/proc/PID/status` file; empty if the process or thread has exited.

@@ -100,9 +100,15 @@ pub(super) struct ReadingOptions {
     /// Read one file after another, without read-ahead
     #[arg(long, conflicts_with = "jobs")]
     sequential: bool,
-    /// Keep reading growing, truncated and replaced files
+    /// Follow all files as they grow or are replaced
     #[arg(short, long)]
     follow: bool,
+    /// Begin with the last N lines of each file
+    #[arg(long, value_name = "N", requires = "follow")]
+    tail: Option<u64>,
+    /// Print the name of a file before its lines
+    #[arg(long, requires = "follow")]
+    label: bool,
     /// Decompress gzip, zstd and xz; copy other files
     #[arg(short = 'z', long, conflicts_with = "follow")]
     pub(super) decompress: bool,
@@ -183,6 +189,8 @@ impl Options {
             },
             decompress: reading.decompress,
             follow: reading.follow,
+            last_lines: reading.tail,
+            label: reading.label,
             delay: reading.delay,
             rate: reading.limit_rate,
         }

@@ -8,6 +8,7 @@ mod status;
 
 use futures_lite::future;
 use myapp::cat;
+use myapp::limits::nofile;
 use myapp::runtime;
 
 use crate::commands::start_runtime;
@@ -31,6 +32,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
     let config = options.to_config();
     let status = StatusReporter::new(&options);
     let needs_runtime = options.needs_runtime();
+    if config.follow {
+        // Each followed file stays open. With too many files, the last ones fail.
+        let _ = nofile::raise_limit();
+    }
     let (sources, sink) = options.into_sources_and_sink()?;
     let on_event = |event| status.report(event);
     let result = if needs_runtime {

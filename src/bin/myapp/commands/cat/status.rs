@@ -16,6 +16,7 @@ use crate::output::stderr;
 /// Reports the events of a run on stderr.
 pub(super) struct StatusReporter {
     started_at: Instant,
+    quiet: bool,
     timing: bool,
     /// `None` without `--progress`, or where it would not be visible.
     bar: Option<ProgressBar>,
@@ -33,6 +34,7 @@ impl StatusReporter {
             && (options.output.path.is_some() || !io::stdout().is_terminal());
         Self {
             started_at: Instant::now(),
+            quiet: options.log.quiet,
             timing: options.reading.timing && is_verbose,
             bar: is_visible.then(|| progress_bar(options)),
             total: progress && !is_visible,
@@ -51,6 +53,10 @@ impl StatusReporter {
             Event::Warning(warning) => {
                 self.print_line(&format!("warning: {}", ErrorChain(&warning)));
             }
+            Event::FileChanged { source, change } if !self.quiet => {
+                self.print_line(&format!("{source}: {}", ErrorChain(&change)));
+            }
+            Event::FileChanged { .. } => {}
             Event::FileDone(file) if self.timing => self.print_line(&self.timing(&file)),
             Event::FileDone(_) => {}
         }
