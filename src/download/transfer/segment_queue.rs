@@ -197,10 +197,15 @@ impl SegmentQueue {
             return (0, 0);
         };
         let position = segment.start;
-        let count = count.min(segment.len());
-        segment.start += count;
+        let committed = count.min(segment.len());
+        segment.start += committed;
         segment.received = segment.received.max(segment.start);
-        (position, count)
+        if committed < count {
+            // The body is already behind the end: it cannot continue there if the next segment is
+            // released.
+            segment.body_end = Some(segment.end);
+        }
+        (position, committed)
     }
 
     /// Releases a segment. Its remainder is merged into the preceding segment if that body
@@ -309,6 +314,17 @@ mod tests {
         assert_eq!(queue.missing(), 300, "uncommitted bytes are missing again");
     }
 
+    /// Regression: the body once continued at the end of its segment with bytes from behind it.
+    #[test]
+    fn body_behind_its_segment_does_not_continue() {
+        let mut queue = queue(1);
+        let other = queue.acquire().unwrap();
+        assert_eq!(queue.commit(0, 450), (0, 400));
+        queue.release(other.id);
+        assert_eq!((queue.remaining(0), queue.missing()), (0, 400));
+        assert_eq!(queue.acquire(), assignment(1, 400, 800));
+    }
+
     #[test]
     fn released_segment_merges_into_a_body_that_reaches_it() {
         let mut queue = queue(1);
@@ -380,33 +396,43 @@ mod tests {
     }
 
     #[test]
-    fn each_missing_byte_is_committed_once() {
+    fn each_missing_byte_is_committed_once_at_its_position() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..500 {
             let mut queue = SegmentQueue::new(&[3..50, 60..99], random.u64(1..20));
             let mut committed = [0; 100];
+            // Each with the position of its body.
             let mut active = vec![];
-            active.extend(queue.acquire_first(99).map(|segment| segment.id));
+            let first = queue.acquire_first(99);
+            active.extend(first.map(|segment| (segment.id, segment.start)));
             while queue.missing() > 0 {
-                if let Some(&id) = random.choice(&active)
+                if let Some(&(id, _)) = random.choice(&active)
                     && random.u8(..8) == 0
                 {
                     queue.mark_late(id);
                 }
                 if active.is_empty() || random.u8(..4) == 0 {
-                    active.extend(queue.acquire().map(|segment| segment.id));
+                    let segment = queue.acquire();
+                    active.extend(segment.map(|segment| (segment.id, segment.start)));
                 }
-                let Some(&id) = random.choice(&active) else {
+                let Some((id, body_position)) = random.choice(active.iter_mut()) else {
                     continue;
                 };
-                let (position, count) = queue.commit(id, random.u64(..20));
+                let id = *id;
+                let received = if random.bool() { random.u64(..20) } else { 0 };
+                let (position, count) = queue.commit(id, received);
+                assert!(
+                    count == 0 || position == *body_position,
+                    "seed {seed}: bytes of {body_position} committed at {position}"
+                );
+                *body_position += received;
                 committed[position as usize..(position + count) as usize]
                     .iter_mut()
                     .for_each(|byte| *byte += 1);
-                if queue.remaining(id) == 0 || random.u8(..4) == 0 {
+                if (queue.remaining(id) == 0 && random.bool()) || random.u8(..4) == 0 {
                     queue.release(id);
-                    active.retain(|other| *other != id);
+                    active.retain(|(other, _)| *other != id);
                 }
             }
             let is_missing = |at: &usize| (3..50).contains(at) || (60..99).contains(at);

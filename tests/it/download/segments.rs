@@ -175,13 +175,30 @@ fn server_without_ranges_uses_the_first_connection() {
     assert!(server.requests().len() <= 7, "{}", server.requests().len());
 }
 
+/// The first connection may continue the first version to its end. If it ends with its segment
+/// before the others have received the second version, that is downloaded from its start.
 #[test]
-fn changed_file_keeps_its_first_version() {
-    let other = seeded(2, LARGE);
-    assert_downloads(move |number, request, response| match number {
-        0 => response,
-        _ => request.respond_with(&other, "\"b\""),
-    });
+fn changed_file_is_one_complete_version() {
+    let first = seeded(1, LARGE);
+    let second = seeded(2, LARGE);
+    let run = |delay: Duration| {
+        let folder = Folder::new();
+        let other = second.clone();
+        let server = serve(&first, move |number, request, response| match number {
+            0 => response,
+            _ => request.respond_with(&other, "\"b\"").delayed(delay),
+        });
+        let ran = split(&folder, &server, &[]).code(0).prints("");
+        assert_eq!(folder.names(), ["f"]);
+        let saved = folder.read("f");
+        let is_changed = ran.stderr.contains("changed on the server");
+        let version = if is_changed { &second } else { &first };
+        assert!(saved == *version, "other bytes, changed: {is_changed}");
+        is_changed
+    };
+    run(Duration::ZERO);
+    // The first segment takes a few milliseconds, and 3 s would be too late.
+    assert!(run(Duration::from_secs(1)), "the first version was kept");
 }
 
 #[test]
