@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 pub use attributes::{Attribute, UnkeptAttribute};
 pub use in_place::{InPlaceError, InPlaceFile};
 pub use obstacle::Obstacle;
-pub(crate) use temporary::{link_anonymous, rename_to_free};
+pub(crate) use temporary::{TemporaryFile, link_anonymous, rename_to_free, write_options};
 
-use temporary::{TemporaryFile, absolute_target, parent, write_options};
+use temporary::{absolute_target, parent};
 
 /// New file that replaces another one when it is complete. It is removed if it is dropped.
 #[derive(Debug)]

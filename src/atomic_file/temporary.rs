@@ -19,9 +19,9 @@ const MAX_SYMLINKS: usize = 40;
 /// must not exceed 255 bytes.
 const MAX_STEM_LEN: usize = 240;
 
-/// A file that is not complete yet.
+/// A file that is not complete yet. It is removed if it is dropped.
 #[derive(Debug)]
-pub(super) enum TemporaryFile {
+pub(crate) enum TemporaryFile {
     /// Without a name, so that nothing is left even if the process is killed.
     Anonymous(File),
     /// With a name, on file systems without `O_TMPFILE`.
@@ -30,15 +30,19 @@ pub(super) enum TemporaryFile {
 
 impl TemporaryFile {
     /// Creates a file in the directory of `path`.
-    pub(super) fn create_beside(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+    pub(crate) fn create_beside(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
         Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options))
     }
 
     fn create_anonymous(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        let dir = match parent(path)? {
+            dir if dir.as_os_str().is_empty() => Path::new("."),
+            dir => dir,
+        };
         let file = options
             .clone()
             .custom_flags(OFlags::TMPFILE.bits() as i32)
-            .open(parent(path)?)?;
+            .open(dir)?;
         // Fails without /proc, which is needed to name the file later.
         fs::metadata(proc_path(&file))?;
         Ok((file.try_clone()?, Self::Anonymous(file)))
@@ -69,9 +73,21 @@ impl TemporaryFile {
         }
     }
 
+    /// Renames the file to `path`, which must not exist.
+    pub(crate) fn rename_to_free(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Named(name) => {
+                rename_to_free(&name, path)?;
+                name.keep()?;
+            }
+            Self::Anonymous(file) => link_anonymous(&file, CWD, path)?,
+        }
+        Ok(())
+    }
+
     /// Renames the file to `path`. An anonymous file gets a temporary name first, as `linkat`
     /// cannot replace a file.
-    pub(super) fn rename_to(self, path: &Path) -> io::Result<()> {
+    pub(crate) fn rename_to(self, path: &Path) -> io::Result<()> {
         let name = self.into_named(path)?;
         name.persist(path).map_err(|error| error.error)
     }
@@ -105,7 +121,8 @@ pub(crate) fn rename_to_free(from: &Path, to: &Path) -> rustix::io::Result<()> {
     }
 }
 
-pub(super) fn write_options(public: bool) -> OpenOptions {
+/// Returns the options of a new file, with the permissions of any new file if `public`.
+pub(crate) fn write_options(public: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(if public { 0o666 } else { 0o600 });
     options
@@ -181,6 +198,20 @@ mod tests {
             temporary.rename_to(&path).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"new");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn existing_file_is_not_replaced_unasked() {
+        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("f");
+            for expected in [Ok(()), Err(io::ErrorKind::AlreadyExists)] {
+                let (_, temporary) = create(&path, &write_options(false)).unwrap();
+                let renamed = temporary.rename_to_free(&path);
+                assert_eq!(renamed.map_err(|error| error.kind()), expected);
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            }
         }
     }
 

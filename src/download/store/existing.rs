@@ -16,13 +16,17 @@ pub(crate) struct ExistingFile {
 }
 
 impl ExistingFile {
-    /// Reads the version of the file at `path`. Returns `None` if it is not a regular file.
+    /// Reads the version of the file at `path`. Returns `None` if it is not a regular file,
+    /// or has lost its bytes in a power cut.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         if !metadata.is_file() {
             return None;
         }
         let etag = match MarkerLookup::of_path(path) {
+            MarkerLookup::Found(Marker::Complete(marker)) if marker.is_lost(&metadata) => {
+                return None;
+            }
             MarkerLookup::Found(Marker::Complete(marker)) if marker.matches(&metadata) => {
                 marker.into_etag()
             }

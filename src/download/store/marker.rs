@@ -108,6 +108,13 @@ impl CompleteMarker {
         self.len == metadata.len() && self.modified == (metadata.mtime(), metadata.mtime_nsec())
     }
 
+    /// Returns whether the file was not changed, but lost its bytes in a power cut: the file
+    /// system had written its attributes only.
+    pub(crate) fn is_lost(&self, metadata: &Metadata) -> bool {
+        let is_unchanged = self.modified == (metadata.mtime(), metadata.mtime_nsec());
+        is_unchanged && metadata.len() == 0 && self.len > 0
+    }
+
     pub(crate) fn nonce(&self) -> Option<Nonce> {
         self.nonce
     }
@@ -231,6 +238,12 @@ mod tests {
         };
         let metadata = || file.as_file().metadata().unwrap();
         assert!(marker.matches(&metadata()));
+        assert!(!marker.is_lost(&metadata()));
+        let modified = metadata().modified().unwrap();
+        file.as_file().set_len(0).unwrap();
+        assert!(!marker.is_lost(&metadata()), "somebody truncated it");
+        file.as_file().set_modified(modified).unwrap();
+        assert!(marker.is_lost(&metadata()));
         let later = metadata().modified().unwrap() + std::time::Duration::from_nanos(1_000_000);
         file.as_file().set_modified(later).unwrap();
         assert!(!marker.matches(&metadata()));

@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Advice, CWD, Mode, OFlags, SeekFrom, fadvise, open, seek};
 use rustix::io::{Errno, retry_on_intr};
 use url::Url;
 
+use crate::atomic_file::link_anonymous;
 use crate::download::store::marker::{Marker, MarkerLookup, Nonce};
 use crate::download::store::resume_state::{ResumeState, StateError, is_own_file};
 
@@ -28,11 +29,13 @@ pub(crate) struct OpenPart {
 /// Returns whether a part can be created at `path`: the names of the part and of its state do not
 /// exist, or are files of this program.
 pub(crate) fn is_available(path: &Path) -> bool {
-    let is_part_available = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.is_file() && is_own_part(MarkerLookup::of_path(path), path),
-        Err(_) => true,
-    };
-    is_part_available && ResumeState::is_name_available(path)
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => {
+            let is_own = metadata.is_file() && is_own_part(MarkerLookup::of_path(path), path);
+            is_own && (ResumeState::is_name_available(path) || ResumeState::is_lost(path))
+        }
+        Err(_) => ResumeState::is_name_available(path),
+    }
 }
 
 /// Returns whether a file at the path of a part was created by this program. Without extended
@@ -42,7 +45,9 @@ fn is_own_part(lookup: MarkerLookup, path: &Path) -> bool {
         MarkerLookup::Found(Marker::Part(_)) => true,
         // The program was killed before it renamed the complete part.
         MarkerLookup::Found(Marker::Complete(marker)) => {
-            marker.nonce().is_some() && ResumeState::nonce_of(path) == marker.nonce()
+            let is_state_own =
+                || ResumeState::nonce_of(path) == marker.nonce() || ResumeState::is_lost(path);
+            marker.nonce().is_some() && is_state_own()
         }
         MarkerLookup::Missing => false,
         MarkerLookup::Unsupported => ResumeState::exists(path),
@@ -53,13 +58,10 @@ fn is_own_part(lookup: MarkerLookup, path: &Path) -> bool {
 pub(crate) fn create_part(path: &Path) -> io::Result<Option<OpenPart>> {
     let mut created_dir = false;
     loop {
-        match create(path) {
-            Ok(file) if lock_new(&file) => {
-                let nonce = Nonce::mark(&file);
-                return Ok(Some(OpenPart { file, nonce }));
-            }
+        match create_marked(path).unwrap_or_else(|| create(path)) {
+            Ok(Some(part)) => return Ok(Some(part)),
             // Another process removed it as abandoned before it was locked.
-            Ok(_) => {}
+            Ok(None) => {}
             Err(Errno::EXIST) if remove_abandoned(path) => {}
             Err(Errno::EXIST) => return Ok(None),
             Err(Errno::NOENT) if !created_dir => {
@@ -71,9 +73,35 @@ pub(crate) fn create_part(path: &Path) -> io::Result<Option<OpenPart>> {
     }
 }
 
-fn create(path: &Path) -> rustix::io::Result<File> {
+/// Creates a part that is locked and marked before it has a name. If the program is killed between
+/// these calls, nothing is left that a later run takes for a file of another program. Returns
+/// `None` if the file system does not support that.
+fn create_marked(path: &Path) -> Option<rustix::io::Result<Option<OpenPart>>> {
+    let dir = match path.parent()? {
+        dir if dir.as_os_str().is_empty() => Path::new("."),
+        dir => dir,
+    };
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = File::from(open(dir, flags, Mode::from_raw_mode(0o666)).ok()?);
+    // A file system without locks has none for another process either.
+    let _ = file.try_lock();
+    let nonce = Nonce::mark(&file);
+    match link_anonymous(&file, CWD, path) {
+        Ok(()) => Some(Ok(Some(OpenPart { file, nonce }))),
+        Err(Errno::EXIST) => Some(Err(Errno::EXIST)),
+        Err(_) => None,
+    }
+}
+
+/// Creates, locks and marks a part. Returns `None` if it was removed meanwhile.
+fn create(path: &Path) -> rustix::io::Result<Option<OpenPart>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| open(path, flags, Mode::from_raw_mode(0o666))).map(File::from)
+    let file = retry_on_intr(|| open(path, flags, Mode::from_raw_mode(0o666))).map(File::from)?;
+    if !lock_new(&file) {
+        return Ok(None);
+    }
+    let nonce = Nonce::mark(&file);
+    Ok(Some(OpenPart { file, nonce }))
 }
 
 /// Locks a file that was just created. Returns whether it still has its name.
@@ -104,13 +132,31 @@ pub(crate) fn reopen_part(
         MarkerLookup::Unsupported => None,
         MarkerLookup::Missing => return None,
     };
-    let length = file.metadata().ok()?.len();
     let state = match ResumeState::load(path, url) {
         Ok(state) if state.nonce != nonce => return Some(Err(StateError::OtherPart)),
         Ok(state) => state,
         Err(error) => return Some(Err(error)),
     };
+    let length = if state.ranges().is_some() {
+        file.metadata().ok()?.len()
+    } else {
+        truncate_at_hole(&file).ok()?
+    };
     Some(Ok((OpenPart { file, nonce }, length, state)))
+}
+
+/// Truncates a sequential part at its first hole, and returns its length. In a power cut, ext4
+/// and btrfs may have written the length of a file, but not the bytes before it, which then read as zeros.
+fn truncate_at_hole(file: &File) -> io::Result<u64> {
+    // A page that was read since would hide the hole.
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    let length = file.metadata()?.len();
+    // Fails for an empty file, and on a file system that cannot tell holes from bytes.
+    let hole = seek(file, SeekFrom::Hole(0)).unwrap_or(length);
+    if hole < length {
+        file.set_len(hole)?;
+    }
+    Ok(hole.min(length))
 }
 
 /// Removes the part at `path` if no transfer has locked it. Returns whether the name may be free.
@@ -128,7 +174,11 @@ fn remove_abandoned(path: &Path) -> bool {
     if !is_same(&file, path) {
         return true;
     }
-    is_own_part(MarkerLookup::of_file(&file), path) && fs::remove_file(path).is_ok()
+    if !is_own_part(MarkerLookup::of_file(&file), path) {
+        return false;
+    }
+    ResumeState::remove_lost(path);
+    fs::remove_file(path).is_ok()
 }
 
 fn is_same(file: &File, path: &Path) -> bool {

@@ -6,14 +6,14 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, rename};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::atomic_file::rename_to_free;
+use crate::atomic_file::{TemporaryFile, write_options};
 use crate::download::http::redact_url;
 use crate::download::store::checksum::hex;
 use crate::download::store::file_version::FileVersion;
@@ -75,6 +75,9 @@ pub(crate) enum StateError {
     OtherPart,
     #[error("its resume state is damaged")]
     Damaged,
+    /// The file is empty or reads as zeros, as after a power cut.
+    #[error("its resume state was lost")]
+    Lost,
     #[error("its resume state has an unsupported version")]
     UnsupportedVersion,
 }
@@ -108,6 +111,11 @@ impl ResumeState {
         } else {
             None
         }
+    }
+
+    /// Returns whether bytes of a file with gaps are written.
+    fn claims_gaps(&self) -> bool {
+        self.ranges.len() > 1 && self.ranges.iter().any(|(start, end)| start < end)
     }
 
     /// Loads the state of the part at the path `part`, which must belong to `url`. The caller
@@ -151,6 +159,19 @@ impl ResumeState {
         Record::read(&state_path(part)).ok()?.nonce
     }
 
+    /// Removes the state of the part at the path `part` if it was lost in a power cut. The part
+    /// must be one of this program.
+    pub(crate) fn remove_lost(part: &Path) {
+        if Self::is_lost(part) {
+            let _ = fs::remove_file(state_path(part));
+        }
+    }
+
+    /// Returns whether the state of the part at the path `part` was lost in a power cut.
+    pub(crate) fn is_lost(part: &Path) -> bool {
+        matches!(Record::read(&state_path(part)), Err(StateError::Lost))
+    }
+
     fn to_record(&self) -> Record<'_> {
         Record {
             version: VERSION,
@@ -169,18 +190,18 @@ impl ResumeState {
     /// atomically; without, a file of the same name is an error.
     pub(crate) fn save(&self, part: &Path, replace: bool) -> io::Result<()> {
         let text = serde_json::to_vec(&self.to_record())?;
-        let dir = part.parent().unwrap_or(Path::new(""));
-        let (file, temporary) = create_temporary(dir)?;
         let path = state_path(part);
-        let saved = write_all(file, &text).and_then(|()| {
-            if replace {
-                Ok(rename(&temporary, &path)?)
-            } else {
-                Ok(rename_to_free(&temporary, &path)?)
-            }
-        });
-        // On a full disk, an incomplete state file would only take space.
-        saved.inspect_err(|_| drop(fs::remove_file(&temporary)))
+        let (mut file, temporary) = TemporaryFile::create_beside(&path, &write_options(false))?;
+        file.write_all(&text)?;
+        // After a power cut, the name would else lead to an empty file.
+        if self.claims_gaps() {
+            file.sync_data()?;
+        }
+        if replace {
+            temporary.rename_to(&path)
+        } else {
+            temporary.rename_to_free(&path)
+        }
     }
 
     /// Removes the state of the part at the path `part`, if it is a state of this program.
@@ -198,6 +219,9 @@ impl Record<'_> {
     fn read(path: &Path) -> Result<Self, StateError> {
         let text = read(path).map_err(|_| StateError::Damaged)?;
         let text = text.ok_or(StateError::Missing)?;
+        if text.iter().all(|&byte| byte == 0) {
+            return Err(StateError::Lost);
+        }
         serde_json::from_slice(&text).map_err(|_| StateError::Damaged)
     }
 }
@@ -207,23 +231,6 @@ fn state_path(part: &Path) -> PathBuf {
     let mut path = part.as_os_str().to_owned();
     path.push(".json");
     path.into()
-}
-
-/// Creates a file with a random name.
-fn create_temporary(dir: &Path) -> io::Result<(File, PathBuf)> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    loop {
-        let path = dir.join(format!(".myapp-{:016x}.tmp", fastrand::u64(..)));
-        match open(&path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600)) {
-            Ok(file) => return Ok((file.into(), path)),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-fn write_all(mut file: File, text: &[u8]) -> io::Result<()> {
-    file.write_all(text)
 }
 
 /// Reads a file that belongs to this user. Returns `None` if it does not exist.
@@ -312,7 +319,6 @@ mod tests {
         let path = dir.path().join("f.part.json");
         let good = fs::read_to_string(&path).unwrap();
         for (text, damaged) in [
-            (String::new(), true),
             (good[..good.len() / 2].to_owned(), true),
             ("{}".to_owned(), true),
             (good.replace("[[0,7]]", "[[0,5],[3,7]]"), true),

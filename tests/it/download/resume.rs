@@ -389,7 +389,7 @@ fn invalid_resume_state_warns_and_restarts() {
     let body = seeded(1, 100_000);
     for (state, says, is_own_state) in [
         (Some("{"), "damaged", false),
-        (Some(""), "damaged", false),
+        (Some(""), "was lost", true),
         (None, "has no resume state", true),
         (Some("other"), "another URL", true),
     ] {

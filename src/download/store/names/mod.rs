@@ -60,6 +60,8 @@ pub(crate) enum Allocation {
 enum ExistingPath {
     /// The file is kept, and nothing is requested.
     Kept(PathBuf),
+    /// The file was completed by this program, but lost its bytes in a power cut.
+    Lost(PathBuf),
     /// The file was not completed by this program, or it was changed since.
     Foreign(ForeignFile),
 }
@@ -84,6 +86,11 @@ impl PathAllocator {
         }
         let foreign = match self.existing_file(requested, config)? {
             Some(ExistingPath::Kept(path)) => return Ok(Allocation::Existing(path)),
+            Some(ExistingPath::Lost(path)) => {
+                fs::remove_file(&path).map_err(|error| Error::file("replace", &path, error))?;
+                self.used.remove(&path);
+                None
+            }
             Some(ExistingPath::Foreign(file)) => Some(file),
             None => None,
         };
@@ -98,10 +105,12 @@ impl PathAllocator {
     /// would keep an existing file. Reserves the path, but creates nothing.
     pub(crate) fn plan(&self, requested: PathBuf, config: &Config) -> (PathBuf, bool) {
         let resumes = config.output.resume && exists(&part_path(&requested));
-        if !resumes
-            && let Ok(Some(ExistingPath::Kept(path))) = self.existing_file(&requested, config)
-        {
-            return (path, true);
+        if !resumes {
+            match self.existing_file(&requested, config) {
+                Ok(Some(ExistingPath::Kept(path))) => return (path, true),
+                Ok(Some(ExistingPath::Lost(path))) => return (path, false),
+                _ => {}
+            }
         }
         let is_free = |path: &Path| {
             !self.used.contains(path)
@@ -145,6 +154,9 @@ impl PathAllocator {
         Ok(Some(match MarkerLookup::of_path(&path) {
             MarkerLookup::Found(Marker::Complete(marker)) if marker.matches(&metadata) => {
                 ExistingPath::Kept(path)
+            }
+            MarkerLookup::Found(Marker::Complete(marker)) if marker.is_lost(&metadata) => {
+                ExistingPath::Lost(path)
             }
             lookup => ExistingPath::Foreign(ForeignFile {
                 path,

@@ -217,6 +217,81 @@ fn part_with_the_state_of_another_is_replaced() {
     assert_eq!(dir.names(), ["f"]);
 }
 
+/// Regression: after a power cut, the part stayed forever.
+#[test]
+fn part_with_a_lost_state_is_replaced() {
+    for lost in [&b""[..], &[0; 300]] {
+        for config in [Config::default(), resume()] {
+            let dir = Dir::new();
+            leave_part(&dir);
+            fs::write(dir.path("f.part.json"), lost).unwrap();
+            let dir = Dir(dir.0, PathAllocator::default());
+            let part = part(dir.allocate_with("f", &config));
+            write_start(&part);
+            assert_eq!(part.finish(None).unwrap(), dir.path("f"));
+            assert_eq!(dir.names(), ["f"]);
+        }
+    }
+}
+
+/// Regression: ext4 and btrfs may lose bytes of a part in a power cut, but not its length.
+#[test]
+fn part_ends_at_its_first_hole() {
+    let dir = Dir::new();
+    let first = dir.allocate("f");
+    first.sink().restart(state()).unwrap();
+    first.sink().write_with_checkpoint(&[b'x'; 4096]).unwrap();
+    drop(first);
+    let file = fs::File::options().write(true).open(dir.path("f.part"));
+    file.unwrap().set_len(12_288).unwrap();
+    // The bytes are in the page cache.
+    assert_eq!(fs::read(dir.path("f.part")).unwrap().len(), 12_288);
+    let dir = Dir(dir.0, PathAllocator::default());
+    let part = part(dir.allocate_with("f", &resume()));
+    assert_eq!(part.sink().prefix_len(), 4096);
+    assert_eq!(fs::metadata(dir.path("f.part")).unwrap().len(), 4096);
+}
+
+#[test]
+fn empty_state_beside_a_part_of_another_program_is_kept() {
+    let dir = Dir::new();
+    for name in ["f.part", "f.part.json", "g.part.json"] {
+        fs::write(dir.path(name), "").unwrap();
+    }
+    for name in ["f", "g"] {
+        let part = part(dir.allocate_with(name, &resume()));
+        write_start(&part);
+        assert_eq!(part.finish(None).unwrap(), dir.path(name));
+    }
+    let names = ["f", "f.part", "f.part.json", "g", "g.part.json"];
+    assert_eq!(dir.names(), names);
+}
+
+/// Regression: after a power cut, an empty file was kept as one of another program.
+#[test]
+fn file_that_lost_its_bytes_is_downloaded_again() {
+    let dir = Dir::new();
+    let complete = dir.allocate("f");
+    complete.sink().write(b"abc").unwrap();
+    complete.sink().mark_complete(None).unwrap();
+    complete.finish(None).unwrap();
+    let file = fs::File::options().write(true).open(dir.path("f")).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.set_len(0).unwrap();
+    let allocator = PathAllocator::default();
+    let truncated = part(allocator.allocate(dir.path("f"), &url(), &resume()));
+    assert!(truncated.foreign().is_some(), "somebody truncated it");
+    drop(truncated);
+    file.set_modified(modified).unwrap();
+    let planned = PathAllocator::default().plan(dir.path("f"), &resume());
+    assert_eq!(planned, (dir.path("f"), false));
+    assert_eq!(dir.names(), ["f"], "a plan changes nothing");
+    let lost = part(PathAllocator::default().allocate(dir.path("f"), &url(), &resume()));
+    write_start(&lost);
+    assert_eq!(lost.finish(None).unwrap(), dir.path("f"));
+    assert_eq!(dir.names(), ["f"]);
+}
+
 #[test]
 fn complete_part_of_a_killed_run_is_resumed() {
     let dir = Dir::new();

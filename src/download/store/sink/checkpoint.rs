@@ -58,9 +58,18 @@ impl Checkpoint {
 
     /// Saves the state if it has changed.
     pub(super) fn save_if_changed(&mut self, destination: &mut Destination, layout: &Layout) {
-        if self.saved_layout.as_ref() != Some(layout) {
+        if !self.is_current(layout) {
             self.save(destination, layout);
         }
+    }
+
+    /// Returns whether the saved state is valid. That of a sequential file stays valid, because
+    /// the length of the file shows which bytes were written.
+    fn is_current(&self, layout: &Layout) -> bool {
+        let has_gaps = |layout: &Layout| layout.allows_gaps();
+        self.saved_layout
+            .as_ref()
+            .is_some_and(|saved| saved == layout || !has_gaps(saved) && !has_gaps(layout))
     }
 
     /// Makes the state due, so that it is saved before the next write.
@@ -73,7 +82,7 @@ impl Checkpoint {
     pub(super) fn save_if_due(&mut self, destination: &mut Destination, layout: &Layout) {
         let is_due = |saved_at: Instant| saved_at.elapsed() >= CHECKPOINT_INTERVAL;
         if self.saved_at.is_none_or(is_due) {
-            self.save(destination, layout);
+            self.save_if_changed(destination, layout);
             self.saved_at = Some(Instant::now());
         }
     }
