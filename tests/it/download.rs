@@ -28,6 +28,7 @@ mod safety;
 mod segments;
 mod servers;
 mod signals;
+mod soak;
 
 use std::thread;
 use std::time::{Duration, Instant};

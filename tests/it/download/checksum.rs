@@ -76,7 +76,7 @@ fn corrected_checksum_accepts_the_existing_part() {
 }
 
 /// Returns the output of coreutils for a file.
-fn sha256sum(folder: &Folder, name: &str) -> String {
+pub(super) fn sha256sum(folder: &Folder, name: &str) -> String {
     let output = std::process::Command::new("sha256sum")
         .arg(folder.path(name))
         .output()

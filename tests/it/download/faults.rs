@@ -17,7 +17,7 @@ const FILES: [(&str, usize); 5] = [
 ];
 
 /// Calls on output files, and the errors that each can return.
-const FAULTS: [(&str, &[&str]); 13] = [
+const FAULTS: [(&str, &[&str]); 14] = [
     (
         "open",
         &["EACCES", "EMFILE", "ENOSPC", "EIO", "ENOMEM", "EINTR"],
@@ -37,10 +37,8 @@ const FAULTS: [(&str, &[&str]); 13] = [
     ("ftruncate", &["EIO", "EINTR"]),
     ("splice", &["EIO", "ENOMEM", "EINTR"]),
     ("fsetxattr", &["ENOSPC", "EIO", "ENOMEM"]),
+    ("unlink", &["EACCES", "EIO"]),
 ];
-
-/// Maximum number of positions per call, error and mode.
-const MAX_POSITIONS: usize = 3;
 
 /// Options of a run.
 #[derive(Debug, Clone, Copy)]
@@ -284,14 +282,15 @@ fn is_allowed(name: &str, call: &str) -> bool {
     is_file(name) || is_part && call == "fsetxattr"
 }
 
-/// Returns the faults at evenly distributed positions.
-fn faults(peer: &Peer) -> Vec<Fault> {
+/// Returns the faults at evenly distributed positions, at most `max_positions` per call, error and
+/// mode.
+fn faults(peer: &Peer, max_positions: usize) -> Vec<Fault> {
     let mut faults = Vec::new();
     for mode in MODES {
         let positions = peer.positions(mode);
         for (call, errnos) in FAULTS {
             let positions: Vec<_> = positions.get(call).into_iter().flatten().copied().collect();
-            let step = positions.len().div_ceil(MAX_POSITIONS).max(1);
+            let step = positions.len().div_ceil(max_positions).max(1);
             for position in positions.into_iter().step_by(step) {
                 faults.extend(errnos.iter().map(|&errno| Fault {
                     call,
@@ -305,10 +304,9 @@ fn faults(peer: &Peer) -> Vec<Fault> {
     faults
 }
 
-#[test]
-#[ignore = "peer: strace"]
-fn failed_system_call_gives_no_wrong_file() {
-    let faults = faults(&Peer::start());
+/// Injects faults at evenly distributed positions of each call, and returns their number.
+pub(super) fn inject_faults(max_positions: usize) -> usize {
+    let faults = faults(&Peer::start(), max_positions);
     let next = AtomicUsize::new(0);
     let outcomes = thread::scope(|scope| {
         let run = || {
@@ -339,12 +337,19 @@ fn failed_system_call_gives_no_wrong_file() {
         .filter_map(|(_, outcome)| outcome.as_ref().err());
     let violations: Vec<_> = violations.map(String::as_str).collect();
     assert!(violations.is_empty(), "{}", violations.join("\n\n"));
-    // The positions depend on timing, so that some faults hit other files or nothing.
-    assert!(injected >= 400, "only {injected} faults");
     for (call, _) in FAULTS {
         let is_hit = counts.keys().any(|(hit, _)| *hit == call);
         assert!(is_hit, "no fault of {call}");
     }
+    injected
+}
+
+#[test]
+#[ignore = "peer: strace"]
+fn failed_system_call_gives_no_wrong_file() {
+    let injected = inject_faults(3);
+    // The positions depend on timing, so that some faults hit other files or nothing.
+    assert!(injected >= 400, "only {injected} faults");
 }
 
 /// Regression: the kernel reports a failed write once. The next sync succeeded, and the state then
@@ -362,7 +367,7 @@ fn state_is_not_saved_after_a_failed_sync() {
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-o", "trace", "--inject=fdatasync:error=EIO:when=1"])
-        .arg("--trace=fdatasync,?rename,?renameat,renameat2");
+        .arg("--trace=fdatasync,linkat,?rename,?renameat,renameat2");
     let url = server.url("/f");
     let arguments = ["download", "-s", "4", "-k", "1M", &url];
     folder.myapp(arguments).through(strace).run().code(0);

@@ -1,5 +1,6 @@
 //! Shared by the tests: a temporary folder, the built program, a running server, and peers.
 
+pub mod disk;
 pub mod http;
 pub mod ports;
 pub mod program;

@@ -279,14 +279,14 @@ fn file_that_lost_its_bytes_is_downloaded_again() {
     let modified = file.metadata().unwrap().modified().unwrap();
     file.set_len(0).unwrap();
     let allocator = PathAllocator::default();
-    let truncated = part(allocator.allocate(dir.path("f"), &url(), &resume()));
+    let truncated = part(allocator.allocate(&dir.path("f"), &url(), &resume()));
     assert!(truncated.foreign().is_some(), "somebody truncated it");
     drop(truncated);
     file.set_modified(modified).unwrap();
     let planned = PathAllocator::default().plan(dir.path("f"), &resume());
     assert_eq!(planned, (dir.path("f"), false));
     assert_eq!(dir.names(), ["f"], "a plan changes nothing");
-    let lost = part(PathAllocator::default().allocate(dir.path("f"), &url(), &resume()));
+    let lost = part(PathAllocator::default().allocate(&dir.path("f"), &url(), &resume()));
     write_start(&lost);
     assert_eq!(lost.finish(None).unwrap(), dir.path("f"));
     assert_eq!(dir.names(), ["f"]);
