@@ -272,14 +272,15 @@ async fn from_source(
     if let Some(checksum) = checksum {
         verify(&sink, checksum).await?;
     }
-    set_metadata(context, &sink, &validators).await?;
+    set_metadata(context, &sink, attempt.url(), &validators).await?;
     Ok(Outcome::Complete { bytes, validators })
 }
 
 /// Sets the modification time, marks the file as complete and syncs it, as configured.
 async fn set_metadata(
     context: &Context,
-    sink: &FileSink,
+    sink: &Arc<FileSink>,
+    url: &Url,
     validators: &Validators,
 ) -> Result<(), Error> {
     let Some(file) = sink.file() else {
@@ -298,9 +299,13 @@ async fn set_metadata(
     sink.mark_complete(validators.etag.as_deref())
         .map_err(|error| sink.write_error(error))?;
     if context.config.output.fsync {
-        smol::unblock(move || file.sync_all())
+        let synced = Arc::clone(sink);
+        smol::unblock(move || synced.sync())
             .await
-            .map_err(|error| sink.write_error(error))?;
+            .inspect_err(|_| {
+                let url = redact_url(url);
+                warn!(%url, "data may be lost on the disk, received bytes discarded");
+            })?;
     }
     Ok(())
 }

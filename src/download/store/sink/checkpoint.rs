@@ -52,6 +52,11 @@ impl Checkpoint {
         self.saved_layout = None;
     }
 
+    /// Returns whether the data could not be synced once.
+    pub(super) fn is_sync_failed(&self) -> bool {
+        self.is_sync_failed
+    }
+
     pub(super) fn is_saved(&self) -> bool {
         self.is_saved
     }

@@ -107,12 +107,16 @@ impl Destination {
 
     /// Returns the error of a failed write.
     pub(super) fn write_error(&self, source: io::Error) -> Error {
-        let source = explain_file_size(source);
+        self.error("write", explain_file_size(source))
+    }
+
+    /// Returns the error of a failed action.
+    pub(super) fn error(&self, action: &'static str, source: io::Error) -> Error {
         match self {
             Self::File { path, .. }
             | Self::Writer {
                 path: Some(path), ..
-            } => Error::file("write", path, source),
+            } => Error::file(action, path, source),
             Self::Writer { path: None, .. } => Error::WriteOutput { source },
         }
     }

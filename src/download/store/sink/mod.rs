@@ -374,6 +374,32 @@ impl FileSink {
         Ok(len)
     }
 
+    /// Writes the file to the disk. If that fails, or has failed at a checkpoint, the bytes are
+    /// discarded: the kernel reports a failed write once, so that a later sync would succeed
+    /// although they are lost. Waits for the disk.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        let (file, is_sync_failed) = {
+            let inner = self.lock();
+            let file = inner.destination.file().cloned();
+            (file, inner.checkpoint.is_sync_failed())
+        };
+        let Some(file) = file else {
+            return Ok(());
+        };
+        let synced = if is_sync_failed {
+            Err(io::Error::other("an earlier sync has failed"))
+        } else {
+            file.sync_all()
+        };
+        synced.map_err(|error| {
+            let mut inner = self.lock();
+            // The part is removed if it has no bytes, also if they cannot be truncated.
+            let _ = file.set_len(0);
+            inner.layout = Layout::default();
+            inner.destination.error("sync", error)
+        })
+    }
+
     /// Marks the file as complete, with its current length and modification time.
     pub(crate) fn mark_complete(&self, etag: Option<&str>) -> io::Result<()> {
         self.lock().destination.mark_complete(etag)
