@@ -13,7 +13,7 @@ use myapp::serve::{self, Server};
 fn main() -> Result<(), Box<dyn Error>> {
     myapp::runtime::block_on(async {
         let config = serve::Config::default();
-        let server = Server::bind(&[Address::loopback(0)], config).await?;
+        let server = Server::bind([Address::loopback(0)], config).await?;
         let address = server.local_addrs()[0].clone();
         let (trigger, shutdown) = shutdown::channel();
         let client = async {

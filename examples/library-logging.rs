@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with(lines.with_filter(has_no_text))
         .init();
     myapp::runtime::block_on(async {
-        let server = Server::bind(&[Address::loopback(0)], Config::default()).await?;
+        let server = Server::bind([Address::loopback(0)], Config::default()).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         info!(%address, "listening");
         let (trigger, shutdown) = shutdown::channel();

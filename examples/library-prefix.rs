@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Config::default()
     };
     myapp::runtime::block_on(async {
-        let server = Server::bind(&[Address::loopback(0)], config).await?;
+        let server = Server::bind([Address::loopback(0)], config).await?;
         let address = server.local_addrs()[0].socket_addr().ok_or("not a path")?;
         let (trigger, shutdown) = shutdown::channel();
         let client = async {

@@ -14,7 +14,7 @@ use smol::net::TcpStream;
 fn main() -> Result<(), Box<dyn Error>> {
     myapp::runtime::block_on(async {
         // Port 0: any free port.
-        let server = Server::bind(&[Address::loopback(0)], Config::default()).await?;
+        let server = Server::bind([Address::loopback(0)], Config::default()).await?;
         let address = server.local_addrs()[0].to_string();
         println!("listening on {address}");
         let (trigger, shutdown) = shutdown::channel();

@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     myapp::runtime::block_on(async {
-        let server = serve::Server::bind(&[Address::loopback(0)], Default::default()).await?;
+        let server = serve::Server::bind([Address::loopback(0)], Default::default()).await?;
         let address = server.local_addrs()[0].clone();
         println!("1. serve: listening on tcp://{address}");
         let (trigger, shutdown) = shutdown::channel();

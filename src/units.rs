@@ -9,6 +9,7 @@ use parse_size::{ByteSuffix, Config};
 
 /// Error of parsing a size, a rate or a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnitError {
     /// Not a size such as `64`, `64K`, `1.5M` or `2G`.
     #[error("not a size such as 64, 64K, 1.5M or 2G")]

@@ -30,6 +30,7 @@ const OTHER_BITS: u32 = 0o007;
 
 /// Attribute of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Attribute {
     /// The group.
     Group,

@@ -17,6 +17,7 @@ const STICKY: u32 = 0o1000;
 
 /// Reason why a file cannot be replaced by a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Obstacle {
     /// The file itself is mounted, for example into a container.
     MountPoint,

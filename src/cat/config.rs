@@ -52,6 +52,7 @@ impl Default for Config {
 
 /// Order in which the inputs are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// The order in which the inputs are given.
     #[default]
@@ -97,6 +98,7 @@ impl Display {
 
 /// Lines that are numbered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Numbers {
     /// No lines.
     #[default]

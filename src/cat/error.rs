@@ -9,6 +9,7 @@ use crate::escape::Escaped;
 
 /// Error of an input or of the output.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An input cannot be opened.
     #[error("open {input}")]

@@ -8,6 +8,7 @@ use super::source::Source;
 
 /// Event of a run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// Number of bytes read so far, of all inputs whose turn has begun. Sent every few
     /// milliseconds.

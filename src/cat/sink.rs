@@ -14,6 +14,7 @@ use crate::descriptor;
 
 /// Destination of the bytes.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Sink {
     /// An open descriptor, such as standard output.
     Stream(OwnedFd),
@@ -58,6 +59,7 @@ impl FileSink {
 
 /// Effect on existing content of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WriteMode {
     /// A regular file is replaced atomically: a new file is written in the same folder and renamed
     /// when all inputs have been read to their end. Otherwise the old file stays. The new file gets

@@ -12,6 +12,7 @@ use crate::escape::Escaped;
 
 /// Input to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// A file, FIFO or device.
     Path(PathBuf),

@@ -148,6 +148,7 @@ pub struct RedirectPolicy {
 
 /// Action if a file of the requested name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnConflict {
     /// Keeps the file and numbers the new one: `f.1`.
     Rename,
@@ -170,6 +171,7 @@ impl OnConflict {
 
 /// Handling of redirects from https to http.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HttpsDowngrade {
     /// Fails: the rest of the exchange would be unencrypted.
     Refuse,

@@ -356,6 +356,7 @@ pub enum LineError {
 
 /// Redirect that was not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RedirectError {
     /// The limit of redirects is exceeded.
     #[error("more than {0} redirects")]

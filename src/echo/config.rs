@@ -93,6 +93,7 @@ pub struct LoadConfig {
 
 /// End of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RunLimit {
     /// Duration after the warm-up.
     Duration(Duration),
@@ -102,6 +103,7 @@ pub enum RunLimit {
 
 /// Assignment of messages to connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionMode {
     /// One connection per message.
     PerMessage {

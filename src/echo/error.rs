@@ -10,6 +10,7 @@ use crate::net::tls::{TlsError, TlsSetupError};
 
 /// Failure of a message or a pipe.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The connection cannot be established.
     #[error(transparent)]
@@ -139,6 +140,7 @@ pub enum Error {
 
 /// Kind of the first difference between the bytes received and sent on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Mismatch {
     /// A byte has another value.
     Changed,
@@ -171,6 +173,7 @@ impl fmt::Display for Mismatch {
 /// Phase of an exchange in which an error occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are self-explanatory")]
+#[non_exhaustive]
 pub enum Phase {
     Resolve,
     Connect,

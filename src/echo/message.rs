@@ -13,6 +13,7 @@ pub struct Message(Vec<u8>);
 
 /// Reason why a text is not a valid [`Message`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The text contains a line end, so the server would treat it as two messages.
     #[error("line end at offset {0}")]

@@ -7,6 +7,7 @@ use crate::echo::message::Message;
 
 /// Content of a message that is sent repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Payload {
     /// A fixed message.
     Message(Message),

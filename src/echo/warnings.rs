@@ -21,6 +21,7 @@ const MIN_RATE_SHARE: f64 = 0.99;
 
 /// A reason why statistics may be misleading. [`Display`](fmt::Display) is the message.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Warning {
     /// The reached rate is more than 1 % below the requested one.
     RateNotReached {
@@ -59,6 +60,7 @@ pub enum Warning {
 
 /// Probable cause of a rate that was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RateLimit {
     /// Connections failed or were given up.
     Connections,

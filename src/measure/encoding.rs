@@ -30,6 +30,7 @@ const SHAPE_AT: usize = 8;
 
 /// Error of decoding a histogram.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The text is not Base64.
     #[error("not Base64")]

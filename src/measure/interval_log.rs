@@ -33,6 +33,7 @@ const SERVICE: &str = "service";
 
 /// Error of reading an interval log.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadLogError {
     /// The file does not start as an interval log of this program does.
     #[error("not an interval log of myapp")]

@@ -93,6 +93,7 @@ impl FromStr for PercentileList {
 
 /// Error of a list of percentiles, with the invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParsePercentilesError {
     /// The value is not a decimal number.
     #[error("'{0}' is not a percentile such as 50 or 99.99")]

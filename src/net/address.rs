@@ -14,6 +14,7 @@ use crate::digits::parse_digits;
 /// Displayed in the form in which it is parsed, without `tcp://`; [`to_url`](Self::to_url) always
 /// includes the scheme.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// TCP: `HOST:PORT` or `tcp://HOST:PORT`.
     Tcp(Endpoint),
@@ -45,6 +46,7 @@ const TRANSPORTS: [(&str, Transport); 3] = [
 
 /// Host of an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Host {
     /// All interfaces, IPv4 and IPv6; when connecting, the loopback interface.
     Any,
@@ -68,6 +70,7 @@ pub struct UnixPath(PathBuf);
 
 /// Error of parsing an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// The port is missing.
     #[error("missing port (HOST:PORT)")]
@@ -100,6 +103,7 @@ pub enum AddressError {
 
 /// Error of an invalid Unix socket path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnixPathError {
     /// The path or name is empty.
     #[error("empty path or name")]
@@ -211,6 +215,19 @@ impl UnixPath {
 impl AsRef<Path> for UnixPath {
     fn as_ref(&self) -> &Path {
         &self.0
+    }
+}
+
+/// A TCP address.
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address.into())
+    }
+}
+
+impl From<&Self> for Address {
+    fn from(address: &Self) -> Self {
+        address.clone()
     }
 }
 

@@ -36,6 +36,7 @@ const PORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Error of connecting.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The host could not be resolved.
     #[error(transparent)]
@@ -97,6 +98,7 @@ impl ConnectError {
 
 /// Stream of bytes over TCP or a Unix socket, without TLS.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum TcpOrUnix {
     /// Over TCP.
     Tcp(TcpStream),

@@ -45,6 +45,7 @@ pub struct Listener {
 
 /// Error of binding a [`Listener`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ListenError {
     /// The host could not be resolved.
     #[error(transparent)]

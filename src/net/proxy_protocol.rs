@@ -40,6 +40,7 @@ pub struct Header {
 
 /// Endpoints of the connection between a client and its proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Announced {
     /// TCP or UDP.
     Ip {
@@ -59,6 +60,7 @@ pub enum Announced {
 
 /// Error in a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// The bytes are the start of neither version.
     #[error("no PROXY protocol header")]

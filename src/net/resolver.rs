@@ -30,6 +30,7 @@ pub struct ResolverConfig {
 
 /// Accepted address families.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AddressFamily {
     /// IPv4 and IPv6.
     #[default]
@@ -52,6 +53,7 @@ pub struct StaticHost {
 
 /// Error of parsing a [`StaticHost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseStaticHostError {
     /// A part is missing.
     #[error("not of the form HOST:PORT:IP")]
@@ -125,6 +127,7 @@ impl ResolverConfig {
 
 /// Error of resolving an [`Endpoint`] to socket addresses.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// The name does not resolve, or to no address of the requested family.
     #[error("resolve {host}")]

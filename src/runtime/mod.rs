@@ -58,6 +58,7 @@ pub fn start() -> Result<(), StartError> {
 
 /// Error of [`start`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// Too few descriptors can be opened.
     #[error("open descriptors for events")]

@@ -22,6 +22,7 @@ use crate::serve::connection::guard::ConnectionGuard;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::WorkerFaults;
 use crate::serve::fault::stream::{FaultPolicy, InjectedFaults, NoFaults, WhoamiReplies};
+use crate::serve::handler::Handler;
 use crate::serve::proxy_protocol;
 use crate::serve::tls;
 use crate::serve::traffic_log::TRAFFIC;
@@ -31,6 +32,8 @@ use crate::serve::whoami::Whoami;
 #[derive(Clone)]
 pub(super) struct Admission {
     pub(super) tls: Option<TlsServer>,
+    /// Serves the connections instead of the echo.
+    pub(super) handler: Option<Handler>,
     pub(super) context: Rc<WorkerContext>,
     /// Weak, because the executor owns the tasks: a strong reference would be a cycle.
     pub(super) executor: Weak<LocalExecutor<'static>>,
@@ -81,7 +84,11 @@ impl Admission {
         let shown_proxy = proxy.as_ref().map(field::display);
         info!(target: TRAFFIC, %peer, proxy = shown_proxy, "opened");
         let (guard, number) = ConnectionGuard::new(Rc::clone(&self.context), permit, peer);
-        if self.context.is_whoami {
+        if let Some(handler) = self.handler.clone() {
+            let draining = self.draining.clone();
+            let served = handler.serve(stream, self.tls.clone(), guard, number, draining);
+            executor.spawn(served).detach();
+        } else if self.context.is_whoami {
             let peer = proxy.as_ref().unwrap_or(&guard.peer);
             let whoami = Whoami::of_connection(number, &stream, peer, announced.as_ref());
             let replies = WhoamiReplies {

@@ -179,6 +179,7 @@ impl LossBurst {
 
 /// Framing of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Replies to each complete line; at the end of input, to the incomplete last line as well.
     Line,

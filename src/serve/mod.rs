@@ -5,7 +5,7 @@
 //! use myapp::serve::{Config, Server};
 //!
 //! # async fn example() -> Result<(), myapp::serve::Error> {
-//! let server = Server::bind(&[Address::loopback(8888)], Config::default()).await?;
+//! let server = Server::bind([Address::loopback(8888)], Config::default()).await?;
 //! let summary = server.run(std::future::pending()).await;
 //! # Ok(())
 //! # }
@@ -22,6 +22,7 @@ mod counter;
 mod error;
 mod fault;
 mod framing;
+mod handler;
 mod handling_time;
 mod handshake_timeout;
 mod health;
@@ -38,7 +39,7 @@ mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use smol::Timer;
@@ -51,6 +52,7 @@ use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::WorkerThread;
 use crate::serve::access::AccessControl;
 use crate::serve::admin::Admin;
+use crate::serve::handler::Handler;
 use crate::serve::health::ProbeResponder;
 use crate::serve::listeners::{Listeners, WorkerSockets};
 use crate::serve::metrics::MetricsSource;
@@ -62,6 +64,7 @@ pub use crate::net::udp::MAX_DATAGRAM_LEN;
 pub use config::{Config, FaultInjection, LossBurst, Mode, ProxyProtocol};
 pub use error::Error;
 pub use fault::handle::{Faults, InvalidFault};
+pub use handler::HandlerStream;
 pub use health::Health;
 pub use ipnet::IpNet;
 pub use listeners::InheritedSocket;
@@ -81,6 +84,8 @@ pub struct Server {
     _admin: Option<WorkerThread<()>>,
     stats: Arc<ServerStats>,
     faults: Option<Faults>,
+    /// Set before the workers start, if at all.
+    handler: Arc<OnceLock<Handler>>,
     health: Health,
     shutdown_delay: Duration,
     start_trigger: Trigger,
@@ -89,7 +94,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all `addresses`, [`Config::metrics`] and [`Config::admin`], and starts the worker threads.
+    /// Binds all `addresses`, [`Config::metrics`] and [`Config::admin`], and starts the worker
+    /// threads. A [`SocketAddr`](std::net::SocketAddr) is a TCP address.
     ///
     /// # Errors
     ///
@@ -99,7 +105,10 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropping the future closes all sockets.
-    pub async fn bind(addresses: &[Address], config: Config) -> Result<Self, Error> {
+    pub async fn bind(
+        addresses: impl IntoIterator<Item = impl Into<Address>>,
+        config: Config,
+    ) -> Result<Self, Error> {
         Self::from_sockets(Vec::new(), addresses, config).await
     }
 
@@ -117,7 +126,7 @@ impl Server {
     /// Dropping the future closes all sockets.
     pub async fn from_sockets(
         sockets: Vec<InheritedSocket>,
-        addresses: &[Address],
+        addresses: impl IntoIterator<Item = impl Into<Address>>,
         config: Config,
     ) -> Result<Self, Error> {
         let tls = match config.tls.clone() {
@@ -156,6 +165,7 @@ impl Server {
             loop_guard: Arc::new(LoopGuard::new(&listeners.addresses)),
             permits: Semaphore::new(max_connections),
             faults: faults.clone(),
+            handler: Arc::default(),
             started,
             shutdown,
         };
@@ -167,6 +177,7 @@ impl Server {
             _admin: admin,
             stats,
             faults,
+            handler: shared.handler,
             health,
             shutdown_delay: config.shutdown_delay,
             start_trigger,
@@ -235,6 +246,39 @@ impl Server {
         }
         self.stats.summary()
     }
+
+    /// Like [`run`](Self::run), but each connection over TCP, TLS or a Unix socket is served by
+    /// `handler` instead of the echo, for example to test a client against a server that stalls or
+    /// lies. Limits, access control, TLS and the idle timeout apply; mode and fault injection do
+    /// not. UDP is echoed as configured.
+    ///
+    /// ```no_run
+    /// use futures_lite::AsyncWriteExt as _;
+    /// use myapp::net::address::Address;
+    /// use myapp::serve::{Config, Server};
+    ///
+    /// # async fn example() -> Result<(), myapp::serve::Error> {
+    /// let server = Server::bind([Address::loopback(0)], Config::default()).await?;
+    /// let greet = async |mut stream: myapp::serve::HandlerStream| {
+    ///     // A failed write means that the client is gone.
+    ///     let _ = stream.write_all(b"hello\n").await;
+    /// };
+    /// server.run_with(greet, std::future::pending()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts all connections.
+    pub async fn run_with<H>(self, handler: H, shutdown: impl Future<Output = ()>) -> Summary
+    where
+        H: AsyncFn(HandlerStream) + Send + Sync + 'static,
+    {
+        // Set only here, and `self` is consumed.
+        let _ = self.handler.set(Handler::new(handler));
+        self.run(shutdown).await
+    }
 }
 
 /// State that all workers share.
@@ -244,6 +288,7 @@ struct Shared {
     loop_guard: Arc<LoopGuard>,
     permits: Semaphore,
     faults: Option<Faults>,
+    handler: Arc<OnceLock<Handler>>,
     started: Shutdown,
     shutdown: Shutdown,
 }
@@ -267,6 +312,7 @@ fn start_workers(
             loop_guard: Arc::clone(&shared.loop_guard),
             permits: shared.permits.clone(),
             faults: shared.faults.clone(),
+            handler: Arc::clone(&shared.handler),
             responder,
             shutdown: shared.shutdown.clone(),
         };
@@ -298,7 +344,7 @@ async fn start_metrics(
 /// Takes the sockets and binds the addresses.
 async fn open_listeners(
     sockets: Vec<InheritedSocket>,
-    addresses: &[Address],
+    addresses: impl IntoIterator<Item = impl Into<Address>>,
     config: &Config,
     tls: Option<&TlsServer>,
 ) -> Result<Listeners, Error> {
@@ -307,7 +353,7 @@ async fn open_listeners(
         listeners.adopt(socket, config, tls)?;
     }
     for address in addresses {
-        listeners.bind(address, config, tls).await?;
+        listeners.bind(&address.into(), config, tls).await?;
     }
     Ok(listeners)
 }

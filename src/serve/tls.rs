@@ -38,9 +38,30 @@ pub(super) async fn serve<F: FaultPolicy>(
     draining: Shutdown,
 ) {
     // Boxed, so that the state of the handshake takes no memory in each open connection.
-    match Box::pin(handshake(&tls, stream, faults.whoami(), draining)).await {
-        Ok(stream) => Connection::new(guard, stream, faults).run().await,
-        Err(failure) => Box::pin(reject(failure, guard)).await,
+    let accepted = Box::pin(accept(&tls, stream, guard, faults.whoami(), draining)).await;
+    if let Some((stream, guard)) = accepted {
+        Connection::new(guard, stream, faults).run().await;
+    }
+}
+
+/// Performs the handshake. If it fails, counts and logs that, and returns `None`.
+///
+/// # Cancel safety
+///
+/// Dropping the future aborts the connection.
+pub(super) async fn accept(
+    tls: &TlsServer,
+    stream: Stream,
+    guard: ConnectionGuard,
+    whoami: Option<&mut Whoami>,
+    draining: Shutdown,
+) -> Option<(Box<AcceptedStream<Stream>>, ConnectionGuard)> {
+    match handshake(tls, stream, whoami, draining).await {
+        Ok(stream) => Some((stream, guard)),
+        Err(failure) => {
+            reject(failure, guard).await;
+            None
+        }
     }
 }
 

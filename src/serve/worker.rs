@@ -1,7 +1,7 @@
 //! A worker thread of a server.
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -21,6 +21,7 @@ use crate::serve::admission::Admission;
 use crate::serve::config::Config;
 use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::Faults;
+use crate::serve::handler::Handler;
 use crate::serve::health::ProbeResponder;
 use crate::serve::listeners::{BoundListener, WorkerSockets};
 use crate::serve::stats::{ServerStats, Traffic};
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     pub(super) loop_guard: Arc<LoopGuard>,
     pub(super) permits: Semaphore,
     pub(super) faults: Option<Faults>,
+    pub(super) handler: Arc<OnceLock<Handler>>,
     pub(super) responder: ProbeResponder,
     pub(super) shutdown: Shutdown,
 }
@@ -65,15 +67,17 @@ impl Worker {
             loop_guard,
             permits,
             faults,
+            handler,
             responder,
             shutdown,
         } = self;
+        let handler = handler.get().cloned();
         let context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
         let context = Rc::new(context);
         let executor = Rc::new(LocalExecutor::new());
         let (drain_trigger, draining) = shutdown::channel();
         for listener in sockets.listeners {
-            spawn_acceptor(&executor, listener, &context, &draining);
+            spawn_acceptor(&executor, listener, handler.clone(), &context, &draining);
         }
         for socket in sockets.datagrams {
             spawn_responder(&executor, socket, &context, &loop_guard, &draining);
@@ -110,6 +114,7 @@ impl Worker {
 fn spawn_acceptor(
     executor: &Rc<LocalExecutor<'static>>,
     bound: BoundListener,
+    handler: Option<Handler>,
     context: &Rc<WorkerContext>,
     draining: &Shutdown,
 ) {
@@ -120,6 +125,7 @@ fn spawn_acceptor(
                 incoming,
                 admission: Admission {
                     tls: bound.tls,
+                    handler,
                     context: Rc::clone(context),
                     executor: Rc::downgrade(executor),
                     draining: draining.clone(),

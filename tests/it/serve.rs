@@ -8,6 +8,7 @@ mod cost;
 mod drain;
 mod fairness;
 mod faults;
+mod handler;
 mod health;
 mod inherited;
 mod library;

@@ -210,6 +210,21 @@ fn restricted_crates_are_named_nowhere_else() {
 }
 
 #[test]
+fn public_enums_are_non_exhaustive() {
+    let mut violations = Vec::new();
+    for Source { name, code } in library() {
+        let mut previous = "";
+        for line in code.lines() {
+            if line.starts_with("pub enum ") && previous != "#[non_exhaustive]" {
+                violations.push(format!("{name}: {line}"));
+            }
+            previous = line;
+        }
+    }
+    assert_none(violations);
+}
+
+#[test]
 fn library_never_prints_panics_exits_or_reads_the_environment() {
     let mut violations = Vec::new();
     for Source { name, code } in library() {

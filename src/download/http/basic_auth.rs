@@ -17,6 +17,7 @@ pub struct BasicAuth {
 
 /// Error of an invalid [`BasicAuth`]. The message contains no part of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BasicAuthError {
     /// The separating colon is missing.
     #[error("not of the form USER:PASSWORD")]

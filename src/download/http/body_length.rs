@@ -8,6 +8,7 @@ use crate::escape::Escaped;
 
 /// Remaining length of a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BodyLength {
     /// This many bytes remain.
     ContentLength(u64),

@@ -108,6 +108,7 @@ pub enum HttpError {
 
 /// Error of a connection through a proxy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProxyError {
     /// The proxy cannot be reached, or the target's name does not resolve.
     #[error(transparent)]
@@ -218,6 +219,7 @@ fn after(received: u64, expected: Option<u64>) -> String {
 
 /// Violation of HTTP by a server. Bytes of the server are escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The status line is not one of HTTP/1.0 or HTTP/1.1.
     #[error("not an HTTP/1 response: \"{line}\"")]

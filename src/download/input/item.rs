@@ -44,6 +44,7 @@ pub struct Source {
 }
 
 /// Output of an [`Item`].
+#[non_exhaustive]
 pub enum Target {
     /// File named after the URL. If the name is taken, see
     /// [`OnConflict`](crate::download::OnConflict).

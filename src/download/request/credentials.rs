@@ -29,6 +29,7 @@ pub struct Credentials {
 
 /// Value of `Authorization`. A header field given by the user takes precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Authorization {
     /// User name and password (RFC 7617).
     Basic(BasicAuth),
@@ -38,6 +39,7 @@ pub enum Authorization {
 
 /// Origins that receive the credentials of a URL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// The origin of the URL: its scheme, host and port.
     #[default]
@@ -61,6 +63,7 @@ pub struct Cookie(String);
 
 /// Text that is not a [`Cookie`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CookieError {
     /// The equals sign or the name is missing.
     #[error("not of the form NAME=VALUE")]

@@ -40,6 +40,7 @@ pub struct Header {
 
 /// Text that is not a [`Header`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// There is no colon.
     #[error("not of the form 'NAME: VALUE'")]

@@ -15,6 +15,7 @@ const READ_BUFFER_LEN: usize = 256 * 1024;
 
 /// Algorithm of a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// SHA-256.
     Sha256,
@@ -37,6 +38,7 @@ pub struct Checksum {
 
 /// Error of parsing a [`Checksum`] or a [`ChecksumList`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChecksumError {
     /// The text has no `=`.
     #[error("not of the form ALGORITHM=HEX")]

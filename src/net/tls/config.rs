@@ -15,6 +15,7 @@ pub struct TlsConfig {
 
 /// Trusted servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Trust {
     /// Servers with a certificate for their name that chains to a system root. The roots are found
     /// like by OpenSSL, including `SSL_CERT_FILE` and `SSL_CERT_DIR`.
@@ -49,6 +50,7 @@ pub struct TlsServerConfig {
 
 /// Certificate of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerIdentity {
     /// A certificate from files.
     Files(Identity),

@@ -17,6 +17,7 @@ const MAX_NAMES: usize = 5;
 
 /// Error of setting up TLS.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsSetupError {
     /// A file of certificates cannot be read.
     #[error("read certificates from {}", path.display())]
@@ -64,6 +65,7 @@ pub enum TlsSetupError {
 
 /// Error of a handshake. Names from certificates are escaped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsError {
     /// The certificate has expired.
     #[error("certificate has expired")]

@@ -53,6 +53,7 @@ pub(crate) fn transport<S>(stream: &AcceptedStream<S>) -> &S {
 
 /// Error of a handshake with a client.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AcceptError {
     /// The client does not speak TLS.
     #[error("client does not speak TLS")]

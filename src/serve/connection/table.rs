@@ -8,7 +8,7 @@ use slab::Slab;
 
 /// Reason why a connection has to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CloseReason {
+pub(in crate::serve) enum CloseReason {
     /// No byte was transferred for the idle timeout.
     IdleTimeout,
     /// The incomplete lines together exceed the limit, and this one is the longest.
@@ -86,7 +86,7 @@ impl ConnectionTable {
     }
 
     /// Registers the waker of a connection's task.
-    pub(super) fn register_waker(&self, id: ConnectionId, waker: &Waker) {
+    pub(in crate::serve) fn register_waker(&self, id: ConnectionId, waker: &Waker) {
         let old = self.open.borrow_mut()[id.0 as usize]
             .waker
             .replace(waker.clone());
@@ -95,7 +95,7 @@ impl ConnectionTable {
     }
 
     /// Returns the reason why a connection has to close, if there is one.
-    pub(super) fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
+    pub(in crate::serve) fn close_reason(&self, id: ConnectionId) -> Option<CloseReason> {
         if self.closing.get() == 0 {
             None
         } else {
@@ -106,7 +106,7 @@ impl ConnectionTable {
 
     /// Records a transfer, and the current length of the incomplete line. If the total exceeds the
     /// limit, the connection with the longest line has to close.
-    pub(super) fn record_activity(&self, id: ConnectionId, partial: usize) {
+    pub(in crate::serve) fn record_activity(&self, id: ConnectionId, partial: usize) {
         if !self.track_idle && partial == 0 && self.partial.get() == 0 {
             return;
         }

@@ -224,7 +224,7 @@ fn expected_due(config: &LoadConfig) -> Option<u64> {
             let before = |time: Duration| (time.as_secs_f64() * rate - 1e-6).ceil() as u64;
             Some(before(config.warmup + duration) - before(config.warmup))
         }
-        (RunLimit::Duration(_), None) => None,
+        _ => None,
     }
 }
 

@@ -174,7 +174,7 @@ fn invalid_faults_prevent_the_start() {
         }),
         ..serve::Config::default()
     };
-    let bound = smol::block_on(serve::Server::bind(&[Address::loopback(0)], config));
+    let bound = smol::block_on(serve::Server::bind([Address::loopback(0)], config));
     let error = bound.unwrap_err();
     assert_eq!(
         ErrorChain(&error).to_string(),

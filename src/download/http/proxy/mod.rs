@@ -100,6 +100,7 @@ pub(super) enum Kind {
 
 /// Error of parsing a [`Proxy`]. The message contains no part of the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseProxyError {
     /// The text is not a URL.
     #[error("not of the form [SCHEME://][USER:PASSWORD@]HOST[:DEFAULT_PORT]")]

@@ -31,7 +31,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             Obstacle::MountPoint | Obstacle::StickyDirectory | Obstacle::UnwritableDirectory => {
                 Some("--in-place writes into FILE")
             }
-            Obstacle::Immutable => None,
+            _ => None,
         },
         _ => None,
     }

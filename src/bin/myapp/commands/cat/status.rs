@@ -58,7 +58,7 @@ impl StatusReporter {
             }
             Event::FileChanged { .. } => {}
             Event::FileDone(file) if self.timing => self.print_line(&self.timing(&file)),
-            Event::FileDone(_) => {}
+            _ => {}
         }
     }
 

@@ -395,7 +395,7 @@ impl Options {
             }
             Payload::Generated(size) if size.get() < min => "--size is too small for udp://",
             Payload::Generated(size) if size.get() > max => "--size is too large for udp://",
-            Payload::Generated(_) => return Ok(()),
+            _ => return Ok(()),
         };
         let hint = format!(
             "use --size SIZE, from {min} to {max}: generated messages have a sequence number"

@@ -8,9 +8,7 @@ pub(super) fn hint(warning: &Warning) -> &'static str {
         Warning::RateNotReached { cause, .. } => match cause {
             RateLimit::Connections => "connections failed: see the errors",
             RateLimit::Sender => "increase --threads or use several machines",
-            RateLimit::Replies => {
-                "increase --connections or --in-flight unless the server is the bottleneck"
-            }
+            _ => "increase --connections or --in-flight unless the server is the bottleneck",
         },
         Warning::Unsent(_) => "increase --connections or --in-flight, or lower --rate",
         Warning::Timeouts(_) => "--timeout sets the time limit",
@@ -24,5 +22,6 @@ pub(super) fn hint(warning: &Warning) -> &'static str {
         }
         Warning::WakeupLatency => "--busy-poll avoids it",
         Warning::TooFewReplies { .. } => "increase --duration or -n",
+        _ => "docs/echo.md explains it",
     }
 }

@@ -95,7 +95,7 @@ fn line(
                 round(Elapsed(time))
             )
         }
-        RunLimit::Messages(_) => seconds(elapsed),
+        _ => seconds(elapsed),
     };
     let rate = number(bucket.count() as f64 / span.as_secs_f64());
     let mut text = format!("{time}: {rate} messages per second");

@@ -143,6 +143,7 @@ fn parameters(config: &LoadConfig) -> String {
     let limit = match config.limit {
         RunLimit::Duration(time) => format!("for {}", Elapsed(time)),
         RunLimit::Messages(count) => format!("{count} times"),
+        _ => String::new(),
     };
     let mode = if config.new_connections {
         "a new one per message".to_owned()
