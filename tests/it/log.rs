@@ -35,19 +35,6 @@ fn unopenable_log_file_is_named() {
         .says("open log file /no/such/folder/x: No such file or directory");
 }
 
-#[test]
-fn manual_and_completions_name_every_command() {
-    for what in ["man", "complete-bash", "complete-zsh", "complete-fish"] {
-        let text = myapp(["--generate", what]).run().code(0).silent().text();
-        for command in ["serve", "echo", "download", "cat"] {
-            assert!(
-                text.to_lowercase().contains(command),
-                "{what} does not name {command}"
-            );
-        }
-    }
-}
-
 /// Sends a line to a server, stops it, and returns its output.
 #[track_caller]
 fn run_server(arguments: &[&str], line: &[u8]) -> RunOutput {

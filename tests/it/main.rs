@@ -5,6 +5,7 @@ mod cat;
 mod download;
 mod echo;
 mod examples;
+mod generate;
 mod harness;
 mod log;
 mod readme;

@@ -1,12 +1,14 @@
 //! The command line as a whole: the commands and the options that all of them share.
 
 use std::env;
+use std::path::PathBuf;
 
 use crate::commands::{cat, download, echo, serve, start_runtime};
 use crate::exit_code::{CommandError, ExitCode};
-use crate::generate::Generated;
+use crate::generate::{self, Generated};
 use crate::output::log::{Log, LogOptions};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// Echo server, echo client, parallel downloader and parallel cat.
 #[derive(Debug, Parser)]
@@ -43,6 +45,17 @@ enum Command {
     Download(WithVerbose<download::Options>),
     /// Read files concurrently and write them in order
     Cat(cat::Options),
+    /// Write the completions of a shell to stdout
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write a manual page per command into DIR
+    Man {
+        /// The folder, which is created if it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 // A command's options and `-v`, which in `cat` means what it means everywhere. (No doc comment:
@@ -102,6 +115,8 @@ impl Cli {
                 download::run(c.options, &Log::start(&c.log, c.verbose)?)
             }
             Command::Cat(options) => cat::run(options),
+            Command::Completions { shell } => generate::completions(shell, Self::command()),
+            Command::Man { folder } => generate::manual_pages(&folder, Self::command()),
         }
     }
 }
