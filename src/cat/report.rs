@@ -30,6 +30,7 @@ pub enum Event {
 
 /// Change of a followed file other than by appended data.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FileChange {
     /// The file has become shorter. It is read from its start.
     #[error("file truncated")]

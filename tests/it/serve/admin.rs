@@ -63,6 +63,11 @@ fn faults(path: &Path, method: &str, content: &str) -> Value {
     schema::json("serve-faults", &content)
 }
 
+fn stats(path: &Path) -> Value {
+    let (_, content) = exchange(path, b"GET /stats HTTP/1.1\r\n\r\n");
+    serde_json::from_str(&content).unwrap()
+}
+
 #[test]
 fn faults_are_read_and_changed_at_run_time() {
     let folder = Folder::new();
@@ -84,6 +89,7 @@ fn faults_are_read_and_changed_at_run_time() {
     assert_eq!(changed, expected);
     (&client).write_all(b"dropped\n").unwrap();
     assert_eq!(faults(&path, "GET", ""), expected);
+    until(|| stats(&path)["fault_dropped"] == 1);
     until(|| faults(&path, "PUT", r#"{"slice": 2}"#)["slice"] == 2);
     // Only the order of the replies shows that the first one was dropped before the change.
     assert_eq!(ask(&client, b"after\n").len(), 6);

@@ -281,11 +281,13 @@ fn shutdown_replies_while_the_delay_queue_is_full() {
     const QUEUED: usize = (4 << 20) / LEN + 1;
     const ALL: usize = QUEUED + 2;
     let mut server = Server::of(
-        // The last replies take two delays.
+        // The last replies take two delays. The jitter spreads them: a burst would overflow the
+        // receive buffer of a busy client.
         myapp([
             "serve",
             "-q",
-            "--delay=5s",
+            "--delay=4s",
+            "--jitter=2s",
             "--drain=60s",
             "--metrics=0",
             "udp://0",

@@ -55,6 +55,7 @@ impl Proxies {
 
 /// Proxy for the URLs of one scheme.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxySetting {
     /// No proxy.
     #[default]
