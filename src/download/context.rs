@@ -1,6 +1,7 @@
 //! State shared by all transfers of a [`Downloader`](crate::download::Downloader).
 
 use crate::download::config::Config;
+use crate::download::descriptors::Descriptors;
 use crate::download::host_limits::HostLimiter;
 use crate::download::http::Client;
 use crate::download::store::names::PathAllocator;
@@ -13,6 +14,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) paths: PathAllocator,
     pub(crate) hosts: HostLimiter,
+    pub(crate) descriptors: Descriptors,
     /// Rate limit of all transfers together.
     pub(crate) rate: Option<SharedRateLimiter>,
 }

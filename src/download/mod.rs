@@ -26,6 +26,7 @@
 mod body;
 mod config;
 mod context;
+mod descriptors;
 mod error;
 mod event;
 mod host_limits;
@@ -47,6 +48,7 @@ use crate::limits::rate::SharedRateLimiter;
 use crate::limits::semaphore::{JobSlot, for_each_concurrent_with_slot};
 use crate::limits::shutdown::{self, Shutdown};
 use context::Context;
+use descriptors::Descriptors;
 use host_limits::HostLimiter;
 use http::{Client, ClientConfig};
 use store::names::PathAllocator;
@@ -104,6 +106,7 @@ impl Downloader {
             client,
             paths: PathAllocator::default(),
             hosts: HostLimiter::new(per_host),
+            descriptors: Descriptors::default(),
             rate,
         }))
     }
@@ -127,7 +130,7 @@ impl Downloader {
         let (trigger, shutdown) = shutdown::channel();
         let items = until_shutdown(list, shutdown.clone()).enumerate();
         let all = for_each_concurrent_with_slot(
-            self.0.config.limits.jobs,
+            descriptors::max_jobs(&self.0.config.limits),
             MAX_WAITING,
             items,
             |(number, item), slot| {

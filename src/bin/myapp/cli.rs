@@ -111,6 +111,7 @@ impl Cli {
                 echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
             }
             Command::Download(c) => {
+                download::raise_fd_limit();
                 start_runtime()?;
                 download::run(c.options, &Log::start(&c.log, c.verbose)?)
             }

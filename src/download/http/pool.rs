@@ -5,13 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::proxy::Proxy;
+use crate::limits::nofile;
 use crate::net::address::Endpoint;
 
 /// Lifetime of an idle connection. Most servers close theirs later (nginx after 75 s, some after
 /// 5 s); a connection closed by the server costs one retry.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Maximum number of idle connections in total, unless the limit per origin is higher.
+/// Maximum number of idle connections in total, unless the limit per origin is higher or there are
+/// few descriptors.
 const MAX_IDLE: usize = 256;
 
 /// Scheme, host and port.
@@ -33,6 +35,8 @@ pub(super) struct PoolKey {
 #[derive(Debug)]
 pub(super) struct Pool<C> {
     per_origin: usize,
+    /// Maximum number of connections, at most a quarter of the descriptors.
+    total: usize,
     idle: Mutex<VecDeque<Idle<C>>>,
 }
 
@@ -47,6 +51,7 @@ impl<C> Pool<C> {
     pub(super) fn new(per_origin: usize) -> Self {
         Self {
             per_origin,
+            total: MAX_IDLE.max(per_origin).min(nofile::available().get() / 4),
             idle: Mutex::default(),
         }
     }
@@ -66,10 +71,10 @@ impl<C> Pool<C> {
         let same = |kept: &Idle<C>| kept.key == key;
         if idle.iter().filter(|kept| same(kept)).count() >= self.per_origin {
             idle.iter().position(same).map(|at| idle.remove(at));
-        } else if idle.len() >= MAX_IDLE.max(self.per_origin) {
+        } else if idle.len() >= self.total {
             idle.pop_front();
         }
-        if self.per_origin > 0 {
+        if self.per_origin.min(self.total) > 0 {
             idle.push_back(Idle {
                 key,
                 connection,

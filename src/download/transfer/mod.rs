@@ -82,6 +82,7 @@ pub(crate) async fn download(
     };
     // No file is created before the host accepts requests.
     with_time_limit(context, start, request.wait_for_host()).await?;
+    let _running = context.descriptors.begin();
     let mirrors = Mirror::all(&item.source, item.mirrors, &item.headers, &context.config);
     let url = &item.source.url;
     let (dir, target) = output::locate(context, &item.dir, item.target);
@@ -337,6 +338,9 @@ async fn with_retries(
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
+        if attempt.can_continue() && context.descriptors.wait_after(&error).await {
+            continue;
+        }
         // A login page does not change with time, so one retry is enough.
         let has_other_media_type = matches!(error, Error::MediaType { .. });
         let is_final = has_other_media_type && had_other_media_type;

@@ -38,7 +38,8 @@ impl Output {
     ) -> Result<Self, Error> {
         let path = match target {
             Target::Named => {
-                return Self::allocate(context, dir.join(filename::from_url(url)), url);
+                return Self::allocate_or_wait(context, dir.join(filename::from_url(url)), url)
+                    .await;
             }
             Target::File(path) => dir.join(path),
             Target::Writer(writer) => {
@@ -53,7 +54,21 @@ impl Output {
         } else if filename::is_reserved(path.file_name().unwrap_or_default()) {
             Err(Error::ReservedName { path })
         } else {
-            Self::allocate(context, path, url)
+            Self::allocate_or_wait(context, path, url).await
+        }
+    }
+
+    /// Allocates a path as soon as there are descriptors for it.
+    async fn allocate_or_wait(
+        context: &Context,
+        requested: PathBuf,
+        url: &Url,
+    ) -> Result<Self, Error> {
+        loop {
+            match Self::allocate(context, requested.clone(), url) {
+                Err(error) if context.descriptors.wait_after(&error).await => {}
+                result => return result,
+            }
         }
     }
 

@@ -173,6 +173,47 @@ fn file_size_limit_keeps_the_part() {
 }
 
 #[test]
+fn many_jobs_share_few_descriptors() {
+    // The second shell opens 24 further descriptors, which the number of jobs does not consider.
+    let few = "ulimit -n 44 && exec \"$0\" \"$@\"";
+    let used = "for n in {18..41}; do eval \"exec $n</dev/null\"; done; ulimit -n 44 && exec \"$0\" \"$@\"";
+    for script in [few, used] {
+        let folder = Folder::new();
+        let body = seeded(6, 300_000);
+        let response = Response::body(body.clone()).throttled(100_000, Duration::from_millis(50));
+        let server = Server::start(move |_| response.clone());
+        let urls: Vec<_> = (0..40).map(|n| server.url(&format!("/{n}"))).collect();
+        let mut shell = Command::new("bash");
+        shell.args(["-c", script]);
+        let program = folder.myapp(
+            ["download", "-vv", "-j", "40", "--retry", "0"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(urls),
+        );
+        let ran = program.through(shell).run();
+        let ran = ran
+            .code(0)
+            .says("fewer concurrent files: descriptor limit")
+            .says("40 of 40 files saved");
+        let has_waited = ran.stderr.contains("waiting for descriptors");
+        assert_eq!(has_waited, script == used);
+        assert!((0..40).all(|n| folder.read(&n.to_string()) == body));
+    }
+}
+
+#[test]
+fn soft_descriptor_limit_is_raised() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 44 && exec \"$0\" \"$@\""]);
+    let server = Server::start(|_| ok());
+    let folder = Folder::new();
+    let program = folder.myapp(["download", "-j", "200", &server.url("/f")]);
+    let ran = program.through(shell).run().code(0);
+    assert!(!ran.stderr.contains("descriptor"), "{}", ran.stderr);
+}
+
+#[test]
 fn exceeded_limits_of_the_file_system_are_named() {
     for (errno, text) in [
         (Errno::FBIG, "file too large for the file system"),

@@ -30,7 +30,7 @@ use myapp::download::{
     PlannedDownload, RedirectPolicy, Report, Saved, Target, redact_query,
 };
 use myapp::escape::Escaped;
-use myapp::limits::shutdown;
+use myapp::limits::{nofile, shutdown};
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 
@@ -270,6 +270,12 @@ impl Options {
         };
         Ok(items.map(with_own).boxed())
     }
+}
+
+/// Raises the limit of descriptors, which the number of concurrent files must fit into.
+pub(crate) fn raise_fd_limit() {
+    // The soft limit remains if that is not permitted.
+    let _ = nofile::raise_limit();
 }
 
 pub(crate) fn run(options: Options, log: &Log) -> Result<ExitCode, CommandError> {
