@@ -17,8 +17,8 @@ pub enum UnitError {
     /// Not a rate such as `64`, `64K`, `1.5M` or `2G`, or zero.
     #[error("not a rate above 0 such as 64, 64K, 1.5M or 2G")]
     Rate,
-    /// Not a duration such as `100ms`, `1.5s`, `2m` or `1h`.
-    #[error("not a duration such as 100ms, 1.5s, 2m or 1h")]
+    /// Not a duration such as `100ms`, `1.5s`, `2m` or `1h30m`.
+    #[error("not a duration such as 100ms, 1.5s, 2m or 1h30m")]
     Duration,
 }
 
@@ -40,47 +40,73 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         .map_err(|_| UnitError::Size)
 }
 
-/// Parses a rate in bytes per second: a size greater than zero.
+/// Parses a rate in bytes per second: a size greater than zero, with or without `/s`.
 ///
 /// # Errors
 ///
 /// [`UnitError::Rate`].
 pub fn parse_rate(text: &str) -> Result<NonZeroU64, UnitError> {
-    parse_size(text)
+    parse_size(text.strip_suffix("/s").unwrap_or(text))
         .ok()
         .and_then(NonZeroU64::new)
         .ok_or(UnitError::Rate)
 }
 
-/// Parses a duration: a number with a unit `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`. Without
-/// a unit, seconds are meant.
+/// Parses a duration: a number with a unit `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, several of
+/// them (`1m30s`), or a number of seconds without a unit. `sec`, `min`, `hour`, `day` and their
+/// plurals are units as well.
 ///
 /// # Errors
 ///
 /// [`UnitError::Duration`] for anything else: negative, infinite, or longer than a century.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    use TimeUnit::{Day, Hour, MicroSecond, MilliSecond, Minute, NanoSecond, Second};
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let duration = match parse_number_with_unit(text) {
+        Some(duration) => duration,
+        None => components(text)
+            .try_fold(Duration::ZERO, |sum, component| {
+                if !component.ends_with(char::is_alphabetic) {
+                    return None;
+                }
+                sum.checked_add(parse_number_with_unit(component)?)
+            })
+            .ok_or(UnitError::Duration)?,
+    };
+    if text.is_empty() || duration > CENTURY {
+        Err(UnitError::Duration)
+    } else {
+        Ok(duration)
+    }
+}
+
+/// Splits `1h30m` into `1h` and `30m`.
+fn components(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let unit = rest.find(char::is_alphabetic).unwrap_or(rest.len());
+        let end = rest[unit..].find(|c: char| c.is_ascii_digit());
+        let component;
+        (component, rest) = rest.split_at(end.map_or(rest.len(), |end| unit + end));
+        (!component.is_empty()).then_some(component)
+    })
+}
+
+fn parse_number_with_unit(text: &str) -> Option<Duration> {
+    use TimeUnit::{Day, Hour, MicroSecond, MilliSecond, Minute, NanoSecond, Second};
     // Named here: fundu's own name of the microsecond is `Ms`.
     let units = [
         CustomTimeUnit::with_default(NanoSecond, &["ns"]),
         CustomTimeUnit::with_default(MicroSecond, &["us", "µs"]),
         CustomTimeUnit::with_default(MilliSecond, &["ms"]),
-        CustomTimeUnit::with_default(Second, &["s"]),
-        CustomTimeUnit::with_default(Minute, &["m"]),
-        CustomTimeUnit::with_default(Hour, &["h"]),
-        CustomTimeUnit::with_default(Day, &["d"]),
+        CustomTimeUnit::with_default(Second, &["s", "sec", "secs", "second", "seconds"]),
+        CustomTimeUnit::with_default(Minute, &["m", "min", "mins", "minute", "minutes"]),
+        CustomTimeUnit::with_default(Hour, &["h", "hr", "hour", "hours"]),
+        CustomTimeUnit::with_default(Day, &["d", "day", "days"]),
     ];
-    let duration = CustomDurationParser::with_time_units(&units)
+    let parsed = CustomDurationParser::with_time_units(&units)
         .parse(text)
-        .ok()
-        .and_then(|parsed| Duration::try_from(parsed).ok())
-        .ok_or(UnitError::Duration)?;
-    if duration > CENTURY {
-        Err(UnitError::Duration)
-    } else {
-        Ok(duration)
-    }
+        .ok()?;
+    Duration::try_from(parsed).ok()
 }
 
 /// Prints a number of bytes with three digits: `812 B`, `1.50 KiB`, `64.0 MiB`.
@@ -156,7 +182,17 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "K", "-1", "1X", "99999999999G", "1 2", "inf"] {
+        for text in [
+            "",
+            "K",
+            "-1",
+            "1X",
+            "1,000",
+            "1,5M",
+            "99999999999G",
+            "1 2",
+            "inf",
+        ] {
             assert_eq!(parse_size(text), Err(UnitError::Size), "{text}");
         }
     }
@@ -164,7 +200,10 @@ mod tests {
     #[test]
     fn rate_is_a_size_above_zero() {
         assert_eq!(parse_rate("1.5K").map(NonZeroU64::get), Ok(1536));
-        for text in ["0", "", "-1", "1X"] {
+        for text in ["100kB/s", "100K/s", "100k"] {
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(102_400), "{text}");
+        }
+        for text in ["0", "", "-1", "1X", "/s", "100kbit/s", "1K/h"] {
             assert_eq!(parse_rate(text), Err(UnitError::Rate), "{text}");
         }
     }
@@ -178,6 +217,9 @@ mod tests {
             ("100ms", 100),
             ("1.5s", 1500),
             ("2m", 120_000),
+            ("5min", 300_000),
+            ("1m30s", 90_000),
+            ("1h0.5m250ms", 3_630_250),
         ] {
             assert_eq!(
                 parse_duration(text),
@@ -193,7 +235,9 @@ mod tests {
             );
         }
         assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
-        for text in ["", "s", "-1s", "1x", "inf", "1e300", "1 s 2"] {
+        for text in [
+            "", "s", "-1s", "1x", "inf", "1e300", "1 s 2", "1m30", "1m-30s", "m30s",
+        ] {
             assert_eq!(parse_duration(text), Err(UnitError::Duration), "{text}");
         }
     }

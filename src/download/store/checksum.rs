@@ -40,8 +40,8 @@ pub struct Checksum {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChecksumError {
-    /// The text has no `=`.
-    #[error("not of the form ALGORITHM=HEX")]
+    /// The text has no algorithm and not the length of a digest.
+    #[error("not of the form ALGORITHM=HEX, or a digest of 32, 40, 64 or 128 hexadecimal digits")]
     Form,
     /// The algorithm is not supported.
     #[error("not one of sha256, sha512, sha1, md5, blake3")]
@@ -75,6 +75,13 @@ impl Algorithm {
             Self::Sha1 => 20,
             Self::Md5 => 16,
         }
+    }
+
+    /// Returns the usual algorithm of digests with this number of hexadecimal digits.
+    fn from_hex_len(len: usize) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| 2 * algorithm.digest_len() == len)
     }
 
     /// Returns the algorithm of a name such as `sha256`, `SHA-256` or `SHA2-256`.
@@ -135,8 +142,14 @@ impl Checksum {
 impl FromStr for Checksum {
     type Err = ChecksumError;
 
+    /// Parses `ALGORITHM=HEX`, `ALGORITHM:HEX`, or a digest whose length shows the algorithm: MD5,
+    /// SHA-1, SHA-256 or SHA-512.
     fn from_str(text: &str) -> Result<Self, ChecksumError> {
-        let (name, digits) = text.split_once('=').ok_or(ChecksumError::Form)?;
+        let Some((name, digits)) = text.split_once(['=', ':']) else {
+            let digits = text.trim();
+            let algorithm = Algorithm::from_hex_len(digits.len()).ok_or(ChecksumError::Form)?;
+            return Self::new(algorithm, digits);
+        };
         let algorithm = Algorithm::from_name(name.trim()).ok_or(ChecksumError::Algorithm)?;
         Self::new(algorithm, digits.trim())
     }
@@ -339,7 +352,7 @@ mod tests {
     fn invalid_checksums_are_rejected() {
         let digits = ABC[0].1;
         for (text, error) in [
-            (digits.to_owned(), ChecksumError::Form),
+            (digits[1..].to_owned(), ChecksumError::Form),
             (format!("sha3={digits}"), ChecksumError::Algorithm),
             (
                 format!("sha256={}", &digits[1..]),

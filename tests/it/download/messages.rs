@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_lite::{StreamExt as _, future, stream};
 use myapp::download::{Config, Downloader, Event, Item, OutputPolicy, RetryPolicy};
 use myapp::runtime;
+use rustix::process::Signal;
 
 use super::*;
 
@@ -232,4 +233,82 @@ enum Step {
     Position(u64),
     Saved(u64),
     Failed,
+}
+
+#[test]
+fn local_file_and_job_count_are_no_urls() {
+    let folder = Folder::new();
+    folder.write("urls.txt", "http://127.0.0.1:1/f\n");
+    fetch(&folder, ["urls.txt"])
+        .code(2)
+        .says("myapp: urls.txt is a file, not a URL\n")
+        .says("hint: -i urls.txt reads URLs from it; https://urls.txt is a URL\n");
+    for option in ["--parallel", "-Z"] {
+        fetch(&folder, [option, "5", "http://127.0.0.1:1/f"])
+            .code(2)
+            .says("hint: use -j 5 for concurrent files\n");
+    }
+    fetch(&folder, ["--dry-run", "--parallel", "http://127.0.0.1:1/f"])
+        .code(0)
+        .prints("http://127.0.0.1:1/f -> f\n");
+}
+
+#[test]
+fn failed_url_with_a_pattern_gets_a_hint() {
+    let server = Server::with_paths([("/[1-3]", ok())]);
+    let hint = "hint: patterns in URLs are not expanded";
+    let folder = Folder::new();
+    fetch(&folder, [&server.url("/f[1-3]")]).code(8).says(hint);
+    fetch(&folder, [&server.url("/{a,b}")]).code(8).says(hint);
+    fetch(&folder, ["http://127.0.0.[1-3]/f"])
+        .code(2)
+        .says(hint);
+    // Such a name can exist.
+    let ran = fetch(&folder, [&server.url("/[1-3]")]).code(0);
+    assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
+    assert_eq!(folder.read("[1-3]"), b"good");
+}
+
+#[test]
+fn checksum_is_accepted_in_every_usual_form() {
+    let sha256 = "770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c";
+    let sha1 = "f5ade31f7e2a53f5cbf7a5a0a4f2bd4d1ad6e9c9";
+    let md5 = "755f85c2723bb39381c7379a604160d8";
+    for (checksum, code) in [
+        (sha256.to_owned(), 0),
+        (format!("sha256:{sha256}"), 0),
+        (md5.to_owned(), 0),
+        (sha1.to_owned(), 9),
+    ] {
+        let (_, ran) = fetch_f(ok(), &["--checksum", &checksum]);
+        ran.code(code);
+    }
+    fetch(
+        &Folder::new(),
+        ["--checksum", &sha256[1..], "http://127.0.0.1:1/f"],
+    )
+    .code(2)
+    .says("a digest of 32, 40, 64 or 128 hexadecimal digits");
+}
+
+#[test]
+fn tilde_in_an_option_value_is_the_home_directory() {
+    let folder = Folder::new();
+    let url = "http://127.0.0.1:1/f";
+    for (option, path) in [("--dir=~/x", "x/f"), ("--output=~/x", "x")] {
+        let program = folder.myapp(["download", "--dry-run", option, url]);
+        let ran = program.env("HOME", "/home/me").run();
+        ran.code(0).prints(format!("{url} -> /home/me/{path}\n"));
+    }
+}
+
+#[test]
+fn resume_is_suggested_only_for_partial_files() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok().delayed(Duration::from_secs(60))).may_be_idle();
+    let running = folder.myapp(["download", &server.url("/f")]).start();
+    server.wait_for(1);
+    running.signal(Signal::INT);
+    let ran = running.wait().code(130).says("1 not finished");
+    assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
 }

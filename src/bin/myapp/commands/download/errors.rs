@@ -19,8 +19,49 @@ pub(super) fn error_text(failed: &FailedItem) -> String {
     let text = format!("{failed}: {}", failed.cause());
     stderr::error_text(
         anyhow::Error::msg(text).as_ref(),
-        hint(&failed.source).as_deref(),
+        glob_hint(failed)
+            .map(Cow::from)
+            .or_else(|| hint(&failed.source))
+            .as_deref(),
     )
+}
+
+/// Returns the hint for a failed URL with a pattern that curl would have expanded.
+fn glob_hint(failed: &FailedItem) -> Option<&'static str> {
+    let can_be_cause = matches!(
+        failed.source,
+        DownloadError::Url(_)
+            | DownloadError::Status {
+                status: 400 | 403 | 404,
+                ..
+            }
+            | DownloadError::Http(HttpError::Connect(_))
+    );
+    (can_be_cause && has_glob(&failed.url)).then_some(
+        "patterns in URLs are not expanded; without quotes, the shell expands {1..10} and {a,b}",
+    )
+}
+
+/// Returns whether a URL contains `[1-10]`, `[a-z]` or `{a,b}`, also with encoded braces.
+fn has_glob(url: &str) -> bool {
+    let url = url.replace("%7B", "{").replace("%7D", "}");
+    let between = |open: char, close: char, is_pattern: &dyn Fn(&str) -> bool| {
+        let starts = url.split(open).skip(1);
+        let mut inner = starts.filter_map(|rest| Some(rest.split_once(close)?.0));
+        inner.any(is_pattern)
+    };
+    let is_bound = |bound: &str| {
+        let is_number = !bound.is_empty() && bound.bytes().all(|byte| byte.is_ascii_digit());
+        is_number || bound.len() == 1 && bound.bytes().all(|byte| byte.is_ascii_alphabetic())
+    };
+    let is_range = |inner: &str| {
+        let range = inner
+            .split(':')
+            .next()
+            .and_then(|range| range.split_once('-'));
+        range.is_some_and(|(first, last)| is_bound(first) && is_bound(last))
+    };
+    between('[', ']', &is_range) || between('{', '}', &|inner| inner.contains(','))
 }
 
 fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
@@ -154,5 +195,34 @@ fn http_code(error: &HttpError) -> ExitCode {
         HttpError::Tls { .. } => ExitCode::Tls,
         HttpError::Protocol { .. } => ExitCode::Protocol,
         _ => ExitCode::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_in_urls_are_recognised() {
+        for url in [
+            "http://a/[1-10]",
+            "http://a/f[001-100].txt",
+            "http://a/[a-z]",
+            "http://a/[0-100:10]",
+            "http://{one,two}.example/",
+            "http://a/%7Bx,y%7D.iso",
+        ] {
+            assert!(has_glob(url), "{url}");
+        }
+        for url in [
+            "http://[::1]:80/f",
+            "http://[fe80::1%25eth-0]/f",
+            "http://a/?x[]=1-2",
+            "http://a/[draft]-2",
+            "http://a/{id}",
+            "http://a/]1-2[",
+        ] {
+            assert!(!has_glob(url), "{url}");
+        }
     }
 }

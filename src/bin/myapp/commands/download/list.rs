@@ -59,6 +59,25 @@ impl ListOptions {
         }
     }
 
+    /// Rejects arguments that are no URLs but could be taken for host names.
+    pub(super) fn check(&self, is_parallel: bool) -> Result<(), CommandError> {
+        for url in self.urls.iter().filter(|url| *url != "-") {
+            if is_parallel && url.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(CommandError::usage("--parallel takes no number")
+                    .hint(format!("use -j {url} for concurrent files")));
+            }
+            if Path::new(url).is_file() {
+                let file = stderr::path(Path::new(url));
+                return Err(
+                    CommandError::usage(format!("{file} is a file, not a URL")).hint(format!(
+                        "-i {file} reads URLs from it; https://{file} is a URL"
+                    )),
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the number of files, or `None` if a list is a stream, which can be read only once.
     /// Reads a list file to its end.
     pub(super) fn count(&self) -> Option<u64> {

@@ -11,6 +11,7 @@ mod retry;
 mod split;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -18,10 +19,12 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::http::ClientConfig;
@@ -74,11 +77,12 @@ pub(crate) struct Options {
         long,
         visible_alias = "output-dir",
         value_name = "DIR",
+        value_parser = PathBufValueParser::new().map(expand_home),
         help_heading = "Files"
     )]
     dir: Option<PathBuf>,
     /// Output file of a single URL; - for stdout
-    #[arg(short, long, value_name = "PATH", help_heading = "Files")]
+    #[arg(short, long, value_name = "PATH", value_parser = PathBufValueParser::new().map(expand_home), help_heading = "Files")]
     output: Option<PathBuf>,
     #[command(flatten)]
     files: files::FileOptions,
@@ -193,6 +197,7 @@ impl Options {
             return Err(CommandError::usage("no URL to download")
                 .hint("give a URL, or - to read URLs from stdin"));
         }
+        self.list.check(self.parallel)?;
         let is_single = self.list.single().is_some();
         if self.output.is_some() && !is_single {
             return Err(CommandError::usage("-o PATH requires a single URL")
@@ -315,6 +320,7 @@ fn download(
     let mut ending = Ending::catch()?.second_ends_at_once()?;
 
     let codes = Mutex::new(ExitCode::Success);
+    let bodies = ActiveBodies::default();
     let lines = options.json.then(JsonLines::start);
     // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
@@ -331,6 +337,7 @@ fn download(
                 (failed.cause(), code(&failed.source))
             });
         }
+        bodies.record(number, &event);
         show(&progress, number, event);
     };
     let ended = Cell::new(None);
@@ -351,12 +358,39 @@ fn download(
     progress.finish();
     let report = report?;
     if !quiet {
-        stderr::write(&summary(&report, ended.get().is_some()));
+        let has_parts = bodies.was_one_cancelled.into_inner();
+        stderr::write(&summary(&report, ended.get().is_some(), has_parts));
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = ended.get().unwrap_or(code);
     lines.map_or(Ok(()), |lines| lines.finish(&report, code))?;
     Ok(code)
+}
+
+/// Files whose bodies are being received.
+#[derive(Debug, Default)]
+struct ActiveBodies {
+    numbers: Mutex<HashSet<u64>>,
+    /// Whether the partial file of a cancelled download can be resumed.
+    was_one_cancelled: AtomicBool,
+}
+
+impl ActiveBodies {
+    fn record(&self, number: u64, event: &Event<'_>) {
+        let numbers = || self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::BodyStarted { .. } => {
+                numbers().insert(number);
+            }
+            Event::Saved(_) | Event::Failed(_) => {
+                numbers().remove(&number);
+            }
+            Event::Cancelled if numbers().remove(&number) => {
+                self.was_one_cancelled.store(true, SeqCst);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Reports the number of items to `progress` at the end of the stream.
@@ -419,6 +453,14 @@ fn show(progress: &Progress, number: u64, event: Event<'_>) {
     }
 }
 
+/// Expands a leading `~/`, which shells leave as it is in `--dir=~/x`.
+fn expand_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), env::home_dir()) {
+        (Ok(below), Some(home)) => home.join(below),
+        _ => path,
+    }
+}
+
 /// Returns the line for a completed file, or `None` for stdout.
 fn saved_line(saved: &Saved) -> Option<String> {
     let path = stderr::path(saved.path.as_deref()?);
@@ -434,7 +476,7 @@ fn saved_line(saved: &Saved) -> Option<String> {
 
 /// Returns the summary of a run with its failures. Empty for a single file, whose result was
 /// already printed.
-fn summary(report: &Report, interrupted: bool) -> String {
+fn summary(report: &Report, interrupted: bool, has_parts: bool) -> String {
     let total = report.saved + report.skipped + report.failed + report.cancelled;
     if total <= 1 && !interrupted {
         return String::new();
@@ -454,7 +496,7 @@ fn summary(report: &Report, interrupted: bool) -> String {
         }
     }
     text.push('\n');
-    if report.cancelled > 0 {
+    if has_parts {
         text += "hint: -c resumes partial downloads\n";
     }
     for failed in report.failures.iter().take(MAX_FAILURES_LISTED) {
