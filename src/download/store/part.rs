@@ -23,8 +23,6 @@ use crate::download::transfer::resume::Validators;
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(super) sink: Arc<FileSink>,
-    /// Path at which it was created; `None` of an anonymous file.
-    pub(super) path: Option<PathBuf>,
     pub(super) requested: PathBuf,
     pub(super) number: u32,
     pub(super) on_conflict: OnConflict,
@@ -158,10 +156,10 @@ impl Drop for Part {
         if self.sink.save_for_resume() {
             // The part is unlocked now, but another download of this run must not take it over.
             self.used.insert(&self.target());
-        } else if let Some(path) = &self.path {
+        } else if let Some(path) = self.sink.part_path() {
             // The error that led here is reported already.
-            let _ = fs::remove_file(path);
-            ResumeState::remove(path);
+            let _ = fs::remove_file(&path);
+            ResumeState::remove(&path);
         }
         self.release_reservation();
     }

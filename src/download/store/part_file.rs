@@ -54,6 +54,14 @@ fn is_own_part(lookup: MarkerLookup, path: &Path) -> bool {
     }
 }
 
+/// Returns whether the file at `path` was completed by this program, and was a part before.
+pub(crate) fn was_part(path: &Path) -> bool {
+    matches!(
+        MarkerLookup::of_path(path),
+        MarkerLookup::Found(Marker::Complete(marker)) if marker.nonce().is_some()
+    )
+}
+
 /// Creates and locks the part at `path`. Returns `None` if another transfer or program has it.
 pub(crate) fn create_part(path: &Path) -> io::Result<Option<OpenPart>> {
     let mut created_dir = false;
@@ -177,7 +185,7 @@ fn remove_abandoned(path: &Path) -> bool {
     if !is_own_part(MarkerLookup::of_file(&file), path) {
         return false;
     }
-    ResumeState::remove_lost(path);
+    ResumeState::remove_or_lost(path, || true);
     fs::remove_file(path).is_ok()
 }
 

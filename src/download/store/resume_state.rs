@@ -159,14 +159,6 @@ impl ResumeState {
         Record::read(&state_path(part)).ok()?.nonce
     }
 
-    /// Removes the state of the part at the path `part` if it was lost in a power cut. The part
-    /// must be one of this program.
-    pub(crate) fn remove_lost(part: &Path) {
-        if Self::is_lost(part) {
-            let _ = fs::remove_file(state_path(part));
-        }
-    }
-
     /// Returns whether the state of the part at the path `part` was lost in a power cut.
     pub(crate) fn is_lost(part: &Path) -> bool {
         matches!(Record::read(&state_path(part)), Err(StateError::Lost))
@@ -206,8 +198,19 @@ impl ResumeState {
 
     /// Removes the state of the part at the path `part`, if it is a state of this program.
     pub(crate) fn remove(part: &Path) {
+        Self::remove_or_lost(part, || false);
+    }
+
+    /// Removes the state as [`ResumeState::remove`] does. If its bytes were lost in a power cut,
+    /// it is removed if `is_own` returns true.
+    pub(crate) fn remove_or_lost(part: &Path, is_own: impl FnOnce() -> bool) {
         let path = state_path(part);
-        if Record::read(&path).is_ok() {
+        let is_removed = match Record::read(&path) {
+            Ok(_) => true,
+            Err(StateError::Lost) => is_own(),
+            Err(_) => false,
+        };
+        if is_removed {
             // A state that cannot be removed fits no later part, so it is ignored.
             let _ = fs::remove_file(path);
         }

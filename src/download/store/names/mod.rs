@@ -26,7 +26,7 @@ use crate::download::store::filename::{numbered_path, part_path};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
 use crate::download::store::part::Part;
-use crate::download::store::part_file::{create_part, exists, is_available, reopen_part};
+use crate::download::store::part_file::{create_part, exists, is_available, reopen_part, was_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::store::tmpfile::DirCache;
@@ -182,7 +182,9 @@ impl PathAllocator {
             return None;
         };
         let sink = FileSink::anonymous(file, anonymous);
-        Some(self.part(sink, None, requested, 0, config))
+        let mut part = self.part(sink, requested, 0, config);
+        part.reserved = Some(Arc::clone(&self.reserved));
+        Some(part)
     }
 
     /// Creates a part for the first free path, or for that of an existing file, which it may
@@ -211,8 +213,8 @@ impl PathAllocator {
             {
                 self.cache_number(requested, number);
                 ResumeState::remove(&path);
-                let sink = FileSink::part(part, path.clone(), 0, None);
-                let mut part = self.part(sink, Some(path), requested, number, config);
+                let sink = FileSink::part(part, path, 0, None);
+                let mut part = self.part(sink, requested, number, config);
                 part.foreign = foreign;
                 return Ok(part);
             }
@@ -252,7 +254,7 @@ impl PathAllocator {
                 }
                 if !config.output.on_conflict.replaces() {
                     // Left by a run that was killed after it had renamed the complete part.
-                    ResumeState::remove(&path);
+                    ResumeState::remove_or_lost(&path, || was_part(&target));
                 }
                 continue;
             }
@@ -274,8 +276,8 @@ impl PathAllocator {
                     let number = found
                         .or_else(|| (0..number).find(owns_part))
                         .unwrap_or(number);
-                    let sink = FileSink::part(part, path.clone(), len, Some(state));
-                    return Some(self.part(sink, Some(path), requested, number, config));
+                    let sink = FileSink::part(part, path, len, Some(state));
+                    return Some(self.part(sink, requested, number, config));
                 }
                 Some(Err(error)) if number == 0 => unusable = Some((path, error)),
                 _ => {}
@@ -288,31 +290,18 @@ impl PathAllocator {
         None
     }
 
-    fn part(
-        &self,
-        sink: FileSink,
-        path: Option<PathBuf>,
-        requested: &Path,
-        number: u32,
-        config: &Config,
-    ) -> Part {
+    fn part(&self, sink: FileSink, requested: &Path, number: u32, config: &Config) -> Part {
         let on_conflict = config.output.on_conflict;
         let keeps_existing = on_conflict == OnConflict::Skip
             || config.output.resume && on_conflict == OnConflict::Rename;
-        let reserved = if path.is_none() {
-            Some(Arc::clone(&self.reserved))
-        } else {
-            None
-        };
         Part {
             sink: Arc::new(sink),
-            path,
             requested: requested.to_owned(),
             number,
             on_conflict,
             keeps_existing,
             used: Arc::clone(&self.used),
-            reserved,
+            reserved: None,
             foreign: None,
             is_finished: false,
         }

@@ -267,6 +267,39 @@ fn empty_state_beside_a_part_of_another_program_is_kept() {
     assert_eq!(dir.names(), names);
 }
 
+/// Regression: after a power cut on btrfs, the state stayed forever.
+#[test]
+fn lost_state_beside_a_complete_file_is_removed() {
+    for is_part in [true, false] {
+        let dir = Dir::new();
+        let file = dir.allocate("f");
+        if is_part {
+            file.sink().restart(state()).unwrap();
+            file.sink().write_with_checkpoint(b"abc").unwrap();
+        }
+        file.sink().mark_complete(None).unwrap();
+        file.finish(None).unwrap();
+        fs::write(dir.path("f.part.json"), "").unwrap();
+        let kept = PathAllocator::default().allocate(&dir.path("f"), &url(), &resume());
+        assert!(matches!(kept.unwrap(), Allocation::Existing(_)));
+        // The state of a file that never was a part is another program's.
+        assert_eq!(dir.path("f.part.json").exists(), !is_part);
+    }
+}
+
+/// Regression: the file had got its name while it was written.
+#[test]
+fn part_without_bytes_is_removed() {
+    let dir = Dir::new();
+    let part = dir.allocate("f");
+    part.sink().restart(state()).unwrap();
+    part.sink().write_with_checkpoint(b"abc").unwrap();
+    assert_eq!(dir.names(), ["f.part", "f.part.json"]);
+    part.sink().restart(state()).unwrap();
+    drop(part);
+    assert_eq!(dir.names(), [""; 0]);
+}
+
 /// Regression: after a power cut, an empty file was kept as one of another program.
 #[test]
 fn file_that_lost_its_bytes_is_downloaded_again() {
