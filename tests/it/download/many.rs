@@ -1,6 +1,10 @@
 //! Many files in one run.
 
+use std::fs;
+use std::process::Command;
+
 use super::*;
+use crate::harness::http::Request;
 
 #[test]
 fn jobs_limit_concurrent_downloads() {
@@ -140,4 +144,90 @@ fn open_stdin_list_uses_bounded_memory() {
 #[ignore = "slow: half a minute"]
 fn list_of_100_000_urls_uses_bounded_memory() {
     fetch_through_open_pipe(100_000, 100 << 10);
+}
+
+/// A file system without extended attributes cannot mark a file as complete.
+#[test]
+#[ignore = "peer: unshare, mount (ramfs)"]
+fn rerun_without_xattrs_fetches_nothing_twice() {
+    let lengths = [0, 1, 1000, 300_000, LARGE];
+    let bodies = lengths.map(|length| seeded(length as u64, length));
+    let served = bodies.clone();
+    let server = Server::start(move |request| {
+        let index: usize = request.path[1..].parse().unwrap();
+        request.respond_with(&served[index], "\"a\"")
+    });
+    let urls: Vec<_> = (0..lengths.len())
+        .map(|index| server.url(&format!("/{index}")))
+        .collect();
+    let folder = Folder::new();
+    for dir in ["out", "saved"] {
+        fs::create_dir(folder.path(dir)).unwrap();
+    }
+    let script = "mount -t ramfs ramfs out && \
+        \"$0\" \"$@\" 2> first && ls -Ai out > before && \
+        \"$0\" \"$@\" && ls -Ai out > after && cp out/* saved";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    let arguments = ["download", "-c", "-d", "out", "-s", "4", "-k", "1M"];
+    let arguments = arguments.into_iter().chain(urls.iter().map(String::as_str));
+    let again = folder.myapp(arguments).through(unshare).run();
+    again.code(0).prints("").says("5 already there");
+    let inodes = |list: &str| String::from_utf8(folder.read(list)).unwrap();
+    assert_eq!(inodes("before").lines().count(), lengths.len());
+    assert_eq!(inodes("before"), inodes("after"), "a file is new");
+    for (index, body) in bodies.iter().enumerate() {
+        assert!(folder.read(&format!("saved/{index}")) == *body, "{index}");
+    }
+    // The second run requests one byte of each file, for its length, and nothing else.
+    let requests = server.requests();
+    let is_probe = |request: &&Request| request.range() == Some((0, Some(1)));
+    assert_eq!(requests.iter().filter(is_probe).count(), lengths.len());
+    let last = requests.iter().rev().take_while(is_probe);
+    assert_eq!(last.count(), lengths.len(), "{requests:?}");
+}
+
+/// Number of small files whose system calls are counted.
+const FILES: usize = 2000;
+
+/// Maximum number of system calls per small file: request, response, and seven for the file.
+const MAX_CALLS: usize = 13;
+
+/// Calls that are not counted: waits, whose number depends on the server, and `fcntl`, by which
+/// the standard library checks each descriptor in debug builds.
+const UNCOUNTED: [&str; 4] = ["epoll_pwait", "epoll_ctl", "futex", "fcntl"];
+
+#[test]
+#[ignore = "peer: strace"]
+fn small_file_takes_few_system_calls() {
+    for options in [&[][..], &["-c"]] {
+        let server = Server::start(|request| Response::body(request.path.clone()));
+        let urls: String = (0..FILES)
+            .map(|number| server.url(&format!("/{number}\n")))
+            .collect();
+        let folder = Folder::new();
+        let list = folder.write("urls", urls);
+        let list = list.to_string_lossy();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-c", "-o", "calls"]);
+        let fixed = ["download", "-q", "-d", "out", "-i", &list];
+        let arguments = [&fixed, options].concat();
+        folder.myapp(arguments).through(strace).run().code(0);
+        let saved = fs::read_dir(folder.path("out")).unwrap();
+        assert_eq!(saved.count(), FILES);
+        let table = String::from_utf8(folder.read("calls")).unwrap();
+        // Columns: share, seconds, microseconds per call, calls, errors if any, name.
+        let calls: usize = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|row| {
+                row.last()
+                    .is_some_and(|name| *name != "total" && !UNCOUNTED.contains(name))
+            })
+            .filter_map(|row| row.get(3)?.parse::<usize>().ok())
+            .sum();
+        println!("{options:?}: {:.1} per file", calls as f64 / FILES as f64);
+        let is_plausible = (FILES * 8..=FILES * MAX_CALLS).contains(&calls);
+        assert!(is_plausible, "{table}");
+    }
 }

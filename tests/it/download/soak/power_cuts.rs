@@ -15,8 +15,8 @@ use crate::harness::disk::{Disk, DiskStore, FileSystem};
 use crate::harness::http::{Request, Response, Server, seeded};
 use crate::harness::{Folder, myapp};
 
-/// Number of power cuts per file system.
-const CUTS: usize = 150;
+/// Number of power cuts per file system: 50 per mode.
+const CUTS: usize = 300;
 
 /// Number of downloads at the same time. Most of the time, each waits for its server.
 const WORKERS: usize = 6;
