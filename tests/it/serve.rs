@@ -22,6 +22,7 @@ mod replies;
 mod shutdown;
 mod systemd;
 mod tls;
+mod tls_faults;
 mod udp;
 mod unix;
 mod whoami;

@@ -13,7 +13,7 @@ use crate::harness::tcp_queues::unread_to;
 use crate::harness::{Folder, RunOutput, Server, myapp, until};
 
 /// Returns numbered lines.
-fn lines(count: usize) -> String {
+pub(super) fn lines(count: usize) -> String {
     (0..count).map(|number| format!("{number}\n")).collect()
 }
 
@@ -242,7 +242,7 @@ fn invalid_or_ineffective_faults_are_usage_errors() {
 }
 
 /// Returns the numbers of bits in which replies differ from their messages.
-fn flipped_bits(message: &[u8], reply: &[u8]) -> u32 {
+pub(super) fn flipped_bits(message: &[u8], reply: &[u8]) -> u32 {
     assert_eq!(message.len(), reply.len());
     let pairs = message.iter().zip(reply);
     pairs.map(|(sent, got)| (sent ^ got).count_ones()).sum()

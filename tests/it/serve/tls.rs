@@ -177,7 +177,7 @@ pub(super) fn ask(client: &mut Client, message: &[u8]) -> Vec<u8> {
 
 /// Sends `close_notify`, and reads up to that of the server.
 #[track_caller]
-fn finish(client: &mut Client) -> Vec<u8> {
+pub(super) fn finish(client: &mut Client) -> Vec<u8> {
     client.conn.send_close_notify();
     let mut rest = Vec::new();
     // An end without close_notify is an error.
