@@ -238,7 +238,9 @@ impl Default for Bucket {
 impl Bucket {
     /// Records a reply with its latency.
     pub fn answered(&mut self, time: Duration) {
-        self.times.saturating_record(nanos(time));
+        // Zero is in the first slot, like 1 ns. But the crate keeps a maximum of zero apart, which
+        // is lost when the histogram is encoded.
+        self.times.saturating_record(nanos(time).max(1));
     }
 
     /// Records a message without a reply with the time that has passed.
@@ -462,6 +464,7 @@ mod tests {
     fn encoded_buckets_equal_the_recorded_ones() {
         let mut timeline = Timeline::default();
         timeline.set_start(Duration::from_nanos(1_764_000_000_123_456_789));
+        timeline.at(3500 * MILLI).answered(Duration::ZERO);
         for millis in 0..3000 {
             timeline.at(millis * MILLI).answered(millis * MILLI);
             timeline.at(millis * MILLI).unanswered(MILLI);
