@@ -6,8 +6,9 @@
 //! one by the time that the fastest message took to arrive. The response times are sorted, and a
 //! percentile is the sample at its rank. A client of the standard library confirms the method.
 //!
-//! On an idle machine the percentiles agree within 2 % or 1 ms. The tests allow 3 % or 10 ms, because
-//! on a busy one the client may receive a reply some milliseconds after the server has sent it.
+//! The percentiles must agree within 2 % or 1 ms. On a busy machine the client may receive a reply
+//! some milliseconds after the server has sent it. Therefore a run that differs by no more than 3 %
+//! or 10 ms is repeated: an error of the client is in every run, a delay by the scheduler is not.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -20,6 +21,9 @@ use serde_json::Value;
 
 use super::accounting::assert_adds_up;
 use crate::harness::{Program, myapp, schema, until};
+
+/// Runs of a comparison, one of which must agree.
+const MAX_RUNS: usize = 5;
 
 /// Length of a message.
 const SIZE: usize = 64;
@@ -166,18 +170,23 @@ impl Plan {
     /// Returns the sorted response times in seconds. `interrupted` is the time of Ctrl-C.
     fn truth(&self, server: &TruthServer, interrupted: Option<Instant>) -> Vec<f64> {
         let mut logs = server.logs.lock().unwrap().clone();
-        // The first messages of the connections are due one after another.
-        logs.sort_by_key(|log| log[0].received);
-        let number = |(connection, entry): (usize, usize)| connection + entry * logs.len();
-        let starts = logs.iter().enumerate().flat_map(|(connection, log)| {
-            let at = move |entry| number((connection, entry));
-            log.iter().enumerate().map(move |(entry, times)| {
-                let offset = Duration::from_secs_f64(at(entry) as f64 / self.rate);
-                times.received - offset
-            })
-        });
-        let start = starts.min().unwrap();
+        let connections = logs.len() as f64;
         let seconds = |time: f64| Duration::from_secs_f64(time);
+        // The earliest due time of the first message that a connection's log permits. The messages
+        // of the connections are due one after another.
+        let first_due = |log: &Vec<Entry>| {
+            let entries = log.iter().enumerate();
+            let due = entries.map(|(entry, times)| {
+                times.received - seconds(entry as f64 * connections / self.rate)
+            });
+            due.min().unwrap()
+        };
+        logs.sort_by_key(first_due);
+        let starts = logs
+            .iter()
+            .enumerate()
+            .map(|(connection, log)| first_due(log) - seconds(connection as f64 / self.rate));
+        let start = starts.min().unwrap();
         let stop = interrupted.unwrap_or(start + seconds(self.seconds + self.timeout));
         let until = stop.min(start + seconds(self.seconds));
         let due = (0..).map(|number| (number, self.due(start, number)));
@@ -204,40 +213,54 @@ fn percentile(sorted: &[f64], quantile: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// Asserts that times agree within 3 % or 10 ms.
+/// Asserts that times agree within 3 % or 10 ms. Returns whether they agree within 2 % or 1 ms.
 #[track_caller]
-fn assert_near(name: &str, found: f64, truth: f64) {
+fn compare(name: &str, found: f64, truth: f64) -> bool {
     let difference = (found - truth).abs();
     println!("{name}: {found:.6} s, truth {truth:.6} s, difference {difference:.6} s");
     assert!(
         difference <= (0.03 * truth).max(0.01),
         "{name}: {found}, not {truth}"
     );
+    difference <= (0.02 * truth).max(0.001)
 }
 
-/// Asserts that a report agrees with the truth.
+/// Compares the percentiles of a report with the truth.
 #[track_caller]
-fn assert_agrees(report: &Value, truth: &[f64]) {
+fn compare_all(report: &Value, truth: &[f64]) -> bool {
     assert_adds_up(report);
     assert_eq!(report["due"], truth.len(), "{report}");
-    for (name, quantile) in PERCENTILES {
+    let agree = PERCENTILES.map(|(name, quantile)| {
         let found = report["response"][name].as_f64().unwrap();
-        assert_near(name, found, percentile(truth, quantile));
-    }
+        compare(name, found, percentile(truth, quantile))
+    });
+    agree.iter().all(|agrees| *agrees)
+}
+
+/// Repeats a comparison until it agrees.
+#[track_caller]
+fn assert_agrees(mut compare: impl FnMut() -> bool) {
+    let run = (1..=MAX_RUNS).find(|_| compare());
+    let run = run.unwrap_or_else(|| panic!("no run agrees within 2 % or 1 ms"));
+    println!("run {run} agrees within 2 % or 1 ms");
 }
 
 /// Runs a load to its end and compares its report.
 #[track_caller]
-fn assert_run_agrees(server: &TruthServer, plan: Plan, more: &str, code: i32) -> Value {
+fn assert_run_agrees(start: impl Fn() -> TruthServer, plan: Plan, more: &str, code: i32) -> Value {
     let Plan {
         rate,
         seconds,
         timeout,
     } = plan;
     let limits = format!("--rate {rate} --duration {seconds}s --timeout {timeout}s");
-    let ran = server.load(&format!("{limits} {more}")).run().code(code);
-    let report = schema::json("echo", &ran.text());
-    assert_agrees(&report, &plan.truth(server, None));
+    let mut report = Value::Null;
+    assert_agrees(|| {
+        let server = start();
+        let ran = server.load(&format!("{limits} {more}")).run().code(code);
+        report = schema::json("echo", &ran.text());
+        compare_all(&report, &plan.truth(&server, None))
+    });
     report
 }
 
@@ -261,53 +284,74 @@ const STALLED: Plan = Plan {
 #[test]
 #[ignore = "slow: compares a load with its truth"]
 fn stall_in_the_middle_agrees_with_the_truth() {
-    let server = TruthServer::start(stall_at(1000));
-    assert_run_agrees(&server, STALLED, "--in-flight 1", 0);
-    let server = TruthServer::start(stall_at(1000));
-    assert_run_agrees(&server, STALLED, "--in-flight 10000", 0);
-    let server = TruthServer::start_many(stall_at(100));
-    assert_run_agrees(&server, STALLED, "--connections 10", 0);
+    assert_run_agrees(
+        || TruthServer::start(stall_at(1000)),
+        STALLED,
+        "--in-flight 1",
+        0,
+    );
+    assert_run_agrees(
+        || TruthServer::start(stall_at(1000)),
+        STALLED,
+        "--in-flight 10000",
+        0,
+    );
+    assert_run_agrees(
+        || TruthServer::start_many(stall_at(100)),
+        STALLED,
+        "--connections 10",
+        0,
+    );
 }
 
 #[test]
 #[ignore = "slow: compares a load with its truth"]
 fn stall_at_the_end_agrees_with_the_truth() {
-    let server = TruthServer::start(stall_at(2500));
-    assert_run_agrees(&server, STALLED, "--in-flight 1", 0);
-    let server = TruthServer::start_many(stall_at(250));
-    assert_run_agrees(&server, STALLED, "--connections 10", 0);
+    assert_run_agrees(
+        || TruthServer::start(stall_at(2500)),
+        STALLED,
+        "--in-flight 1",
+        0,
+    );
+    assert_run_agrees(
+        || TruthServer::start_many(stall_at(250)),
+        STALLED,
+        "--connections 10",
+        0,
+    );
 }
 
 #[test]
 #[ignore = "slow: compares a load with its truth"]
 fn signal_during_a_stall_agrees_with_the_truth() {
     const STALL_AT: usize = 1000;
-    let server = TruthServer::start(|number| match number {
-        STALL_AT => Action::Ignore,
-        _ => NOW,
-    });
     let plan = Plan {
         rate: 1000.0,
         seconds: 3600.0,
         timeout: 60.0,
     };
-    let running = server
-        .load("--rate 1000 --duration 1h --timeout 1m")
-        .start();
-    until(|| server.has_received(STALL_AT + 1));
-    let stalled = Instant::now();
-    until(|| stalled.elapsed() >= Duration::from_secs(1));
-    let interrupted = Instant::now();
-    running.signal(Signal::INT);
-    let report = schema::json("echo", &running.wait().code(130).text());
-    let truth = plan.truth(&server, Some(interrupted));
-    // The signal takes a moment to arrive.
-    let due = report["due"].as_u64().unwrap();
-    assert!(due.abs_diff(truth.len() as u64) <= 10, "{report}");
-    let mut report = report;
-    report["unsent"] = (truth.len() as u64 - report["sent"].as_u64().unwrap()).into();
-    report["due"] = truth.len().into();
-    assert_agrees(&report, &truth);
+    assert_agrees(|| {
+        let server = TruthServer::start(|number| match number {
+            STALL_AT => Action::Ignore,
+            _ => NOW,
+        });
+        let running = server
+            .load("--rate 1000 --duration 1h --timeout 1m")
+            .start();
+        until(|| server.has_received(STALL_AT + 1));
+        let stalled = Instant::now();
+        until(|| stalled.elapsed() >= Duration::from_secs(1));
+        let interrupted = Instant::now();
+        running.signal(Signal::INT);
+        let mut report = schema::json("echo", &running.wait().code(130).text());
+        let truth = plan.truth(&server, Some(interrupted));
+        // The signal takes a moment to arrive.
+        let due = report["due"].as_u64().unwrap();
+        assert!(due.abs_diff(truth.len() as u64) <= 10, "{report}");
+        report["unsent"] = (truth.len() as u64 - report["sent"].as_u64().unwrap()).into();
+        report["due"] = truth.len().into();
+        compare_all(&report, &truth)
+    });
 }
 
 #[test]
@@ -322,10 +366,13 @@ fn delayed_replies_agree_with_the_truth() {
         37 => Action::Reply(Duration::from_millis(100)),
         _ => NOW,
     };
-    let server = TruthServer::start(delay);
-    assert_run_agrees(&server, plan, "--in-flight 1", 0);
-    let server = TruthServer::start_many(delay);
-    assert_run_agrees(&server, plan, "--connections 10", 0);
+    assert_run_agrees(|| TruthServer::start(delay), plan, "--in-flight 1", 0);
+    assert_run_agrees(
+        || TruthServer::start_many(delay),
+        plan,
+        "--connections 10",
+        0,
+    );
 }
 
 #[test]
@@ -336,11 +383,13 @@ fn unanswered_messages_agree_with_the_truth() {
         seconds: 4.0,
         timeout: 0.1,
     };
-    let server = TruthServer::start(|number| match number % 100 {
-        37 => Action::Ignore,
-        _ => NOW,
-    });
-    let report = assert_run_agrees(&server, plan, "--in-flight 1", 10);
+    let start = || {
+        TruthServer::start(|number| match number % 100 {
+            37 => Action::Ignore,
+            _ => NOW,
+        })
+    };
+    let report = assert_run_agrees(start, plan, "--in-flight 1", 10);
     // On a busy machine others may time out too.
     assert!(report["timeouts"].as_u64().unwrap() >= 20, "{report}");
 }
@@ -353,11 +402,13 @@ fn absent_server_agrees_with_the_truth() {
         seconds: 5.0,
         timeout: 5.0,
     };
-    let server = TruthServer::start(|number| match number {
-        500 => Action::GoAway(Duration::from_secs(2)),
-        _ => NOW,
-    });
-    let report = assert_run_agrees(&server, plan, "--in-flight 1", 4);
+    let start = || {
+        TruthServer::start(|number| match number {
+            500 => Action::GoAway(Duration::from_secs(2)),
+            _ => NOW,
+        })
+    };
+    let report = assert_run_agrees(start, plan, "--in-flight 1", 4);
     assert_eq!(
         (&report["failed"], &report["reconnects"]),
         (&1.into(), &1.into())
@@ -372,18 +423,20 @@ fn impossible_rate_agrees_with_the_truth_in_constant_memory() {
         seconds: 4.0,
         timeout: 1.0,
     };
-    let server = TruthServer::start(|_| Action::Reply(Duration::from_millis(1)));
-    let limits = "--rate 10000 --duration 4s --timeout 1s";
-    let running = server.load(limits).start();
-    until(|| server.has_received(500));
-    let early = running.peak_memory();
-    until(|| server.has_received(3000));
-    let late = running.peak_memory();
-    println!("peak memory: {early} KiB, then {late} KiB");
-    assert!(late <= early + 1024, "{early} KiB, then {late} KiB");
-    let report = schema::json("echo", &running.wait().code(0).text());
-    assert_agrees(&report, &plan.truth(&server, None));
-    assert!(report["unsent"].as_u64().unwrap() > 20_000, "{report}");
+    assert_agrees(|| {
+        let server = TruthServer::start(|_| Action::Reply(Duration::from_millis(1)));
+        let limits = "--rate 10000 --duration 4s --timeout 1s";
+        let running = server.load(limits).start();
+        until(|| server.has_received(500));
+        let early = running.peak_memory();
+        until(|| server.has_received(3000));
+        let late = running.peak_memory();
+        println!("peak memory: {early} KiB, then {late} KiB");
+        assert!(late <= early + 1024, "{early} KiB, then {late} KiB");
+        let report = schema::json("echo", &running.wait().code(0).text());
+        assert!(report["unsent"].as_u64().unwrap() > 20_000, "{report}");
+        compare_all(&report, &plan.truth(&server, None))
+    });
 }
 
 /// Sends on a schedule, whatever the replies, and returns the sorted response times.
@@ -414,16 +467,18 @@ fn reference_client(server: &TruthServer, plan: Plan) -> Vec<f64> {
 #[test]
 #[ignore = "slow: compares a load with its truth"]
 fn reference_client_agrees_with_the_truth() {
-    let server = TruthServer::start(stall_at(1000));
-    let times = reference_client(&server, STALLED);
-    let truth = STALLED.truth(&server, None);
-    assert_eq!(times.len(), truth.len());
-    let server = TruthServer::start(stall_at(1000));
-    let report = assert_run_agrees(&server, STALLED, "--in-flight 10000", 0);
-    for (name, quantile) in PERCENTILES {
-        let reference = percentile(&times, quantile);
-        assert_near(name, reference, percentile(&truth, quantile));
-        let found = report["response"][name].as_f64().unwrap();
-        assert_near(name, found, reference);
-    }
+    assert_agrees(|| {
+        let server = TruthServer::start(stall_at(1000));
+        let times = reference_client(&server, STALLED);
+        let truth = STALLED.truth(&server, None);
+        assert_eq!(times.len(), truth.len());
+        let agree = PERCENTILES.map(|(name, quantile)| {
+            compare(
+                name,
+                percentile(&times, quantile),
+                percentile(&truth, quantile),
+            )
+        });
+        agree.iter().all(|agrees| *agrees)
+    });
 }
