@@ -275,9 +275,11 @@ fn stall_at(message: usize) -> impl Fn(usize) -> Action + Clone + Send + 'static
     }
 }
 
+/// Fewer than half of the messages are delayed: at the boundary, a percentile would depend on single
+/// messages.
 const STALLED: Plan = Plan {
     rate: 1000.0,
-    seconds: 3.0,
+    seconds: 4.0,
     timeout: 5.0,
 };
 
@@ -308,13 +310,13 @@ fn stall_in_the_middle_agrees_with_the_truth() {
 #[ignore = "slow: compares a load with its truth"]
 fn stall_at_the_end_agrees_with_the_truth() {
     assert_run_agrees(
-        || TruthServer::start(stall_at(2500)),
+        || TruthServer::start(stall_at(3500)),
         STALLED,
         "--in-flight 1",
         0,
     );
     assert_run_agrees(
-        || TruthServer::start_many(stall_at(250)),
+        || TruthServer::start_many(stall_at(350)),
         STALLED,
         "--connections 10",
         0,
@@ -427,7 +429,7 @@ fn impossible_rate_agrees_with_the_truth_in_constant_memory() {
         let server = TruthServer::start(|_| Action::Reply(Duration::from_millis(1)));
         let limits = "--rate 10000 --duration 4s --timeout 1s";
         let running = server.load(limits).start();
-        until(|| server.has_received(500));
+        until(|| server.has_received(1500));
         let early = running.peak_memory();
         until(|| server.has_received(3000));
         let late = running.peak_memory();
