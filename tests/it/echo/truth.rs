@@ -7,8 +7,8 @@
 //! percentile is the sample at its rank. A client of the standard library confirms the method.
 //!
 //! The percentiles must agree within 2 % or 1 ms. On a busy machine the client may receive a reply
-//! some milliseconds after the server has sent it. Therefore a run that differs by no more than 3 %
-//! or 10 ms is repeated: an error of the client is in every run, a delay by the scheduler is not.
+//! some milliseconds after the server has sent it. Therefore a run that differs is repeated: an error
+//! of the client is in every run, a delay by the scheduler is not.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -213,15 +213,10 @@ fn percentile(sorted: &[f64], quantile: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// Asserts that times agree within 3 % or 10 ms. Returns whether they agree within 2 % or 1 ms.
-#[track_caller]
+/// Returns whether times agree within 2 % or 1 ms.
 fn compare(name: &str, found: f64, truth: f64) -> bool {
     let difference = (found - truth).abs();
     println!("{name}: {found:.6} s, truth {truth:.6} s, difference {difference:.6} s");
-    assert!(
-        difference <= (0.03 * truth).max(0.01),
-        "{name}: {found}, not {truth}"
-    );
     difference <= (0.02 * truth).max(0.001)
 }
 
@@ -349,7 +344,9 @@ fn signal_during_a_stall_agrees_with_the_truth() {
         let truth = plan.truth(&server, Some(interrupted));
         // The signal takes a moment to arrive.
         let due = report["due"].as_u64().unwrap();
-        assert!(due.abs_diff(truth.len() as u64) <= 10, "{report}");
+        if due.abs_diff(truth.len() as u64) > 10 {
+            return false;
+        }
         report["unsent"] = (truth.len() as u64 - report["sent"].as_u64().unwrap()).into();
         report["due"] = truth.len().into();
         compare_all(&report, &truth)
