@@ -133,6 +133,20 @@ fn signal_ends_the_ping_with_a_summary() {
     }
 }
 
+/// timeout(1) sends its signal to the process and to its group.
+#[test]
+fn repeated_signal_keeps_the_summary() {
+    let peer = Peer::start(raw_peer::echo);
+    for _ in 0..20 {
+        let mut running = echo(&peer, &["--interval", "1h"]).start();
+        running.line();
+        running.signal(Signal::INT);
+        running.signal(Signal::INT);
+        let text = running.wait().code(0).silent().text();
+        assert!(text.contains(": 1 sent, 1 answered, "), "{text}");
+    }
+}
+
 #[test]
 fn signal_interrupts_a_counted_ping() {
     let peer = Peer::start(raw_peer::echo);

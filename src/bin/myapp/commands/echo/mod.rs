@@ -18,7 +18,7 @@ use myapp::limits::nofile;
 use myapp::measure::live::LiveStats;
 use myapp::measure::percentile::PercentileList;
 use myapp::runtime;
-use smol::{Unblock, unblock};
+use smol::{Timer, Unblock, unblock};
 use tracing::warn;
 
 use crate::exit_code::{CommandError, ExitCode};
@@ -38,6 +38,9 @@ pub(crate) use args::Options;
 
 /// Buffer length of standard input and output with `--raw`.
 const PIPE_CHUNK_LEN: usize = 64 << 10;
+
+/// Time limit of printing the report after a second signal.
+const PRINT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs the command until it is done or a signal ends it. `room` is the result of raising the
 /// descriptor limit.
@@ -233,10 +236,12 @@ fn check_descriptor_limit(config: &LoadConfig) -> Result<(), CommandError> {
         .hint("see 'ulimit -Hn', or distribute the load over several runs"))
 }
 
-/// Prints the report. Another signal ends a print that blocks.
+/// Prints the report. Another signal ends a print that blocks. It may also be the same one again:
+/// timeout(1) sends it to the process and to its group.
 async fn print_report(text: String, ending: &mut Ending) -> Result<(), CommandError> {
     let aborted = async {
         ending.next().await;
+        Timer::after(PRINT_TIMEOUT).await;
         Ok(())
     };
     future::or(aborted, stdout::print(text.into_bytes())).await
