@@ -124,7 +124,7 @@ pub(super) fn all_pages(command: Command) -> Vec<u8> {
 }
 
 fn page(command: &Command, name: &str) -> Vec<u8> {
-    let man = Man::new(command.clone())
+    let man = Man::new(command.clone().display_name(name))
         .title(name.to_uppercase())
         .section("1")
         .source(format!("myapp {}", env!("CARGO_PKG_VERSION")))
