@@ -24,6 +24,7 @@ use futures_lite::future;
 use myapp::cat::{self, Config, FileSink, Report, Sink, Source, WriteMode};
 use rustix::process::Signal;
 
+use crate::harness::program::myapp;
 use crate::harness::{Folder, RunOutput, Running};
 
 /// Bytes of random files, most of which the display options change.
@@ -260,4 +261,18 @@ fn report_counts_failed_inputs() {
     let run = cat::run(sources, Config::default(), sink, |_| {});
     let report = future::block_on(run).unwrap();
     assert_eq!((report.files, report.failed, report.written), (2, 1, 2));
+}
+
+#[test]
+#[ignore = "peer: unshare"]
+fn signal_ends_the_first_process_of_a_container() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--map-root-user", "--pid", "--fork"]);
+        let mut running = myapp(["cat"]).through(unshare).hold_stdin().start();
+        running.write("first\n");
+        assert_eq!(running.line(), "first");
+        running.signal_child(signal);
+        assert_eq!(running.wait().status.code(), Some(code));
+    }
 }

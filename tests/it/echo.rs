@@ -22,7 +22,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::harness::ports::RefusingPort;
 use crate::harness::program::Running;
@@ -484,13 +484,7 @@ fn signal_ends_the_first_process_of_a_container() {
         let arguments = ["-n", "2", "--interval", "1h"];
         let mut running = echo(&peer, &arguments).through(unshare).start();
         assert!(running.line().contains(": seq=1 "));
-        let children = format!("/proc/{0}/task/{0}/children", running.id());
-        let child = fs::read_to_string(children)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
+        running.signal_child(signal);
         assert_eq!(running.wait().status.code(), Some(code));
     }
 }

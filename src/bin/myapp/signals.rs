@@ -116,6 +116,18 @@ pub(crate) fn end_by_signal(code: ExitCode) {
     }
 }
 
+/// Lets SIGINT and SIGTERM end the program at once, as they end any process but 1.
+pub(crate) fn end_at_once_as_init() -> Result<(), CommandError> {
+    if is_init() {
+        for signal in [Signal::Int, Signal::Term] {
+            let always = Arc::new(AtomicBool::new(true));
+            flag::register_conditional_shutdown(signal as i32, exit_code(signal) as i32, always)
+                .map_err(cannot_catch)?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns whether this is process 1, for example of a container: the kernel ignores signals to it
 /// that have no handler (pid_namespaces(7)).
 fn is_init() -> bool {

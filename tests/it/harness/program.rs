@@ -392,6 +392,15 @@ impl Running {
         kill_process(pid, signal).expect("send a signal");
     }
 
+    /// Sends a signal to the program that a wrapper such as `unshare` runs as its only child.
+    #[track_caller]
+    pub fn signal_child(&self, signal: Signal) {
+        let children = self.proc(&format!("task/{}/children", self.id()));
+        let child = fs::read_to_string(children).expect("list the children");
+        let pid = child.trim().parse().ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("one child"), signal).expect("send a signal");
+    }
+
     /// Waits until the program exits.
     #[track_caller]
     pub fn wait(mut self) -> RunOutput {

@@ -14,7 +14,7 @@ use myapp::runtime;
 use crate::commands::start_runtime;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::Log;
-use crate::signals::Ending;
+use crate::signals::{Ending, end_at_once_as_init};
 use errors::{to_command_error, without_special_code};
 use status::StatusReporter;
 
@@ -46,6 +46,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
             Err(signal) => return Ok(signal),
         }
     } else {
+        end_at_once_as_init()?;
         cat::run_blocking(sources, &config, sink, on_event)
     };
     let report = result.map_err(to_command_error)?;
