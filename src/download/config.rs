@@ -46,9 +46,8 @@ pub struct OutputPolicy {
     /// Whether to resume partial files of an earlier run. A file that exists under its final
     /// name then counts as complete. Default: false.
     pub resume: bool,
-    /// Whether to name files by `Content-Disposition`, sanitized, instead of by URL. Default:
-    /// false.
-    pub server_names: bool,
+    /// Source of file names. Default: [`NameSource::FirstUrl`].
+    pub name_source: NameSource,
     /// Whether to fsync a file before it is renamed to its final name. Default: false.
     pub fsync: bool,
     /// Whether to set the modification time of a file from `Last-Modified`. Default: false.
@@ -162,6 +161,18 @@ pub enum OnConflict {
     IfModified,
 }
 
+/// Source of the name of a file without a given path. Names are sanitized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameSource {
+    /// URL of the item.
+    FirstUrl,
+    /// URL of the last redirect, if it has a name.
+    FinalUrl,
+    /// `Content-Disposition` of the response or of a redirect, otherwise
+    /// [`NameSource::FinalUrl`].
+    ContentDisposition,
+}
+
 impl OnConflict {
     /// Returns whether the new file replaces the existing one.
     pub(crate) fn replaces(self) -> bool {
@@ -185,7 +196,7 @@ impl Default for OutputPolicy {
             dir: PathBuf::new(),
             on_conflict: OnConflict::Rename,
             resume: false,
-            server_names: false,
+            name_source: NameSource::FirstUrl,
             fsync: false,
             remote_time: false,
         }

@@ -54,8 +54,8 @@ use http::{Client, ClientConfig};
 use store::names::PathAllocator;
 
 pub use config::{
-    Config, HttpsDowngrade, Limits, LowSpeedLimit, OnConflict, OutputPolicy, RedirectPolicy,
-    RetryPolicy,
+    Config, HttpsDowngrade, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
+    RedirectPolicy, RetryPolicy,
 };
 pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
 pub use event::{Event, Observer};

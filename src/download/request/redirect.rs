@@ -9,6 +9,7 @@ use crate::download::http::{BasicAuth, redact_query, redact_url};
 use crate::download::input::item::{Source, mask_userinfo};
 use crate::download::request::credentials::Scope;
 use crate::download::request::headers::{Header, is_secret};
+use crate::download::store::content_disposition::file_name;
 use crate::escape::Escaped;
 use crate::limits::semaphore::Permit;
 
@@ -24,6 +25,8 @@ pub(crate) struct RedirectChain {
     given: Vec<Header>,
     headers: Vec<(String, String)>,
     permit: Option<Permit>,
+    /// File name of the last redirect that has one.
+    disposition: Option<String>,
 }
 
 impl RedirectChain {
@@ -48,6 +51,7 @@ impl RedirectChain {
             given,
             headers: Vec::new(),
             permit: None,
+            disposition: None,
         };
         route.headers = route.fields(config)?;
         Ok(route)
@@ -66,6 +70,16 @@ impl RedirectChain {
     /// Returns whether a redirect was followed.
     pub(crate) fn is_redirected(&self) -> bool {
         self.hops > 0
+    }
+
+    /// Returns the file name of the last redirect that has one, decoded but not made safe.
+    pub(crate) fn disposition(&self) -> Option<&str> {
+        self.disposition.as_deref()
+    }
+
+    /// Records the `Content-Disposition` of a redirect.
+    pub(crate) fn record_disposition(&mut self, value: Option<&[u8]>) {
+        self.disposition = value.and_then(file_name).or(self.disposition.take());
     }
 
     /// Holds a connection permit for the current host until the next redirect or the end.

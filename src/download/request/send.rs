@@ -89,6 +89,7 @@ impl RequestContext<'_> {
                 return Ok((response, chain));
             }
             let location = response.header("location").map(<[u8]>::to_vec);
+            chain.record_disposition(response.header("content-disposition"));
             // Drained before `follow`, which releases the permit for this host.
             Box::pin(drain_body(response)).await;
             chain.follow(location.as_deref(), config)?;

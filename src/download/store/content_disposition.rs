@@ -2,8 +2,11 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::download::store::encoded_word::{decode_words, latin_1};
+
 /// Returns the file name of a field value, decoded but not made safe. `filename*` takes precedence
-/// over `filename`, which is not percent-decoded (RFC 6266 section 4.3).
+/// over `filename`, which is not percent-decoded (RFC 6266 section 4.3). Servers also send encoded
+/// words, as in mail, and omit the disposition type.
 pub(crate) fn file_name(value: &[u8]) -> Option<String> {
     // Servers send unencoded UTF-8, although RFC 6266 specifies ISO 8859-1.
     let text = match std::str::from_utf8(value) {
@@ -12,11 +15,14 @@ pub(crate) fn file_name(value: &[u8]) -> Option<String> {
     };
     let mut plain = None;
     let mut extended = None;
-    let mut rest = text.split_once(';')?.1;
+    let mut rest = match text.find([';', '='])? {
+        end if text[end..].starts_with(';') => &text[end + 1..],
+        _ => &text,
+    };
     while let Some((name, after)) = rest.split_once('=') {
         let (value, left) = parameter(after.trim_start());
         match name.trim().to_ascii_lowercase().as_str() {
-            "filename" if plain.is_none() => plain = Some(value),
+            "filename" if plain.is_none() => plain = decode_words(&value),
             "filename*" if extended.is_none() => extended = decode(&value),
             _ => {}
         }
@@ -62,10 +68,6 @@ fn decode(value: &str) -> Option<String> {
     }
 }
 
-fn latin_1(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +90,8 @@ mod tests {
         assert_name("inline; filename=\"100%25.txt\"", "100%25.txt");
         assert_name("attachment; filename=\"naïve\"", "naïve");
         assert_name("attachment; filename=\"open", "open");
+        assert_name("filename=x", "x");
+        assert_name("FileName = \"a;b=c\"", "a;b=c");
         assert_eq!(
             file_name(b"attachment; filename=na\xefve").as_deref(),
             Some("naïve")
@@ -105,6 +109,17 @@ mod tests {
     }
 
     #[test]
+    fn encoded_words_are_decoded() {
+        assert_name(
+            "attachment; filename=\"=?UTF-8?B?w6kgcnVu?= =?utf-8?q?_=2Etxt?=\"",
+            "é run .txt",
+        );
+        assert_name("attachment; filename==?ISO-8859-1?Q?=E9?=; x=y", "é");
+        let unknown = "attachment; filename=\"=?koi8-r?B?4Q==?=\"";
+        assert_eq!(file_name(unknown.as_bytes()), None);
+    }
+
+    #[test]
     fn undecodable_extended_name_is_ignored() {
         for extended in ["UTF-8''%ff", "koi8-r''x", "UTF-8'x", "x"] {
             assert_name(
@@ -116,7 +131,7 @@ mod tests {
 
     #[test]
     fn missing_name_is_none() {
-        for value in ["", "attachment", "attachment; size=1", "filename=x"] {
+        for value in ["", "attachment", "attachment; size=1", "x; ; =", "filename"] {
             assert_eq!(file_name(value.as_bytes()), None, "{value}");
         }
     }

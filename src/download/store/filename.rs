@@ -37,10 +37,18 @@ pub(crate) fn is_reserved(name: &OsStr) -> bool {
 /// one path segment without control or bidirectional characters, neither `.` nor `..`, not longer
 /// than file systems permit, and does not start with `-`, which programs take for an option.
 pub(crate) fn from_url(url: &Url) -> String {
-    let segment = url.path().rsplit('/').next().unwrap_or_default();
+    let segment = last_segment(url);
     // A segment that is not UTF-8 stays encoded, so that distinct names stay distinct.
     let decoded = percent_decode_str(segment).decode_utf8();
     make_safe(decoded.as_deref().unwrap_or(segment))
+}
+
+/// Returns a safe file name for a URL that a server chose, by the rules of [`from_server`]. Returns
+/// `None` if the URL contains none.
+pub(crate) fn from_server_url(url: &Url) -> Option<String> {
+    let segment = last_segment(url);
+    let decoded = percent_decode_str(segment).decode_utf8();
+    from_server(decoded.as_deref().unwrap_or(segment))
 }
 
 /// Returns a safe file name for a name that a server sent. In addition to the rules of
@@ -66,6 +74,10 @@ pub(crate) fn from_server(name: &str) -> Option<String> {
     let short = shorten(&format!("{prefix}{name}"), MAX_NAME_LEN);
     // Shortening may have left a dot or a space at the end.
     Some(unreserved(short.trim_end_matches(['.', ' ']).to_owned()))
+}
+
+fn last_segment(url: &Url) -> &str {
+    url.path().rsplit('/').next().unwrap_or_default()
 }
 
 /// Returns whether the name is reserved for a device on Windows.
@@ -244,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_redirect_targets_are_those_of_servers() {
+        for (path, name) in [
+            ("a/f%20g.txt?x", Some("f g.txt")),
+            (".bashrc", Some("_.bashrc")),
+            ("CON", Some("_CON")),
+            ("a%FFb", Some("a%FFb")),
+            ("a/", None),
+            ("..%2f", None),
+        ] {
+            let url = Url::parse(&format!("http://host/{path}")).unwrap();
+            assert_eq!(from_server_url(&url).as_deref(), name, "{path}");
+        }
+    }
+
+    #[test]
     fn random_names_are_safe() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
@@ -257,6 +284,7 @@ mod tests {
             for name in from_server(&input)
                 .into_iter()
                 .chain(url.as_ref().map(from_url))
+                .chain(url.as_ref().and_then(from_server_url))
             {
                 let is_safe = !name.is_empty()
                     && name.len() <= MAX_NAME_LEN

@@ -2,6 +2,7 @@
 
 pub(crate) mod checksum;
 pub(crate) mod content_disposition;
+mod encoded_word;
 pub(crate) mod existing;
 pub(crate) mod file_version;
 pub(crate) mod filename;

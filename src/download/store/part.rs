@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::atomic_file::rename_to_free;
 use crate::download::config::OnConflict;
 use crate::download::error::Error;
-use crate::download::store::filename::{PART_SUFFIX, from_server, numbered_path};
+use crate::download::store::filename::{PART_SUFFIX, numbered_path};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
 use crate::download::store::resume_state::ResumeState;
@@ -54,15 +54,18 @@ impl Part {
 
     /// Returns the complete file of an earlier run under the name that the server chose, if such
     /// files are kept. The name alone proves little, so the length must match as well.
-    pub(crate) fn existing_with_server_name(&self, validators: &Validators) -> Option<PathBuf> {
+    pub(crate) fn existing_with_server_name(
+        &self,
+        name: &str,
+        total: Option<u64>,
+    ) -> Option<PathBuf> {
         if !self.keeps_existing {
             return None;
         }
-        let name = validators.name.as_deref().and_then(from_server)?;
         let has_length = |path: &Path| {
             fs::symlink_metadata(path).is_ok_and(|metadata| {
                 let is_length = |total| total == metadata.len();
-                metadata.is_file() && validators.total.is_none_or(is_length)
+                metadata.is_file() && total.is_none_or(is_length)
             })
         };
         self.used

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use url::Url;
 
-use crate::download::config::OnConflict;
+use crate::download::config::{NameSource, OnConflict};
 use crate::download::context::Context;
 use crate::download::error::Error;
 use crate::download::event::Event;
@@ -54,12 +54,11 @@ pub(crate) use output::plan;
 enum Outcome {
     Complete {
         bytes: u64,
-        validators: Validators,
+        /// Name that the server chose.
+        name: Option<String>,
     },
     /// The file existed, under the requested name or at `existing`.
-    Skipped {
-        existing: Option<PathBuf>,
-    },
+    Skipped { existing: Option<PathBuf> },
 }
 
 /// Downloads one item.
@@ -110,7 +109,7 @@ pub(crate) async fn download(
     };
     match output {
         Output::Part(part) => {
-            let is_renamed = is_named && context.config.output.server_names;
+            let is_renamed = is_named && context.config.output.name_source != NameSource::FirstUrl;
             let skip_if = skip_condition(context, &part, is_renamed, checksum.as_ref()).await?;
             let outcome = transfer(part.sink(), skip_if).await;
             let outcome = save_on_error(&part, outcome).await?;
@@ -145,9 +144,8 @@ async fn finish_part(
     outcome: Outcome,
 ) -> Result<(PathBuf, u64), Error> {
     match outcome {
-        Outcome::Complete { bytes, validators } => {
-            let name = if is_renamed { validators.name } else { None };
-            let path = part.finish(name.as_deref().and_then(filename::from_server))?;
+        Outcome::Complete { bytes, name } => {
+            let path = part.finish(if is_renamed { name } else { None })?;
             sync_directory(context, &path).await?;
             Ok((path, bytes))
         }
@@ -274,7 +272,8 @@ async fn from_source(
         verify(&sink, checksum).await?;
     }
     set_metadata(context, &sink, attempt.url(), &validators).await?;
-    Ok(Outcome::Complete { bytes, validators })
+    let name = attempt.server_name(&validators);
+    Ok(Outcome::Complete { bytes, name })
 }
 
 /// Sets the modification time, marks the file as complete and syncs it, as configured.

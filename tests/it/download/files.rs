@@ -215,6 +215,92 @@ fn content_disposition_name_is_sanitized() {
     }
 }
 
+/// Starts a server that redirects `/f` to `path`, with this `Content-Disposition`, and describes
+/// the file at `path` with the other one.
+fn redirecting_server(path: &'static str, hop: &'static str, last: &'static str) -> Server {
+    let named = |response: Response, disposition: &str| match disposition {
+        "" => response,
+        _ => response.header("Content-Disposition", disposition),
+    };
+    Server::start(move |request| match request.path.as_str() {
+        "/f" => named(Response::empty(302).header("Location", path), hop),
+        _ => named(Response::body("x"), last),
+    })
+}
+
+#[test]
+fn names_of_redirects_are_used_on_request() {
+    for (path, hop, last, names) in [
+        ("/to/g?h", "", "", ["f", "g", "g"]),
+        ("/g", "filename=hop", "", ["f", "g", "hop"]),
+        (
+            "/g",
+            "inline; filename=hop",
+            "filename=last",
+            ["f", "g", "last"],
+        ),
+        (
+            "/g",
+            "attachment",
+            "attachment; filename=..",
+            ["f", "g", "g"],
+        ),
+        ("/%2e%2e%2fpasswd", "", "", ["f", "passwd", "passwd"]),
+        ("/.bashrc", "", "", ["f", "_.bashrc", "_.bashrc"]),
+        ("/CON", "", "", ["f", "_CON", "_CON"]),
+        ("/x/", "", "", ["f", "f", "f"]),
+    ] {
+        let server = redirecting_server(path, hop, last);
+        let options = [&[][..], &["--trust-server-names"], &["-J"]];
+        for (options, name) in options.into_iter().zip(names) {
+            let folder = Folder::new();
+            let url = server.url("/f");
+            fetch(&folder, &[options, &[&url]].concat()).code(0);
+            assert_eq!(folder.names(), [name], "{path} {hop} {last} {options:?}");
+        }
+    }
+}
+
+#[test]
+fn name_of_the_final_url_resumes_and_is_kept() {
+    let folder = Folder::new();
+    let body = seeded(1, 300_000);
+    let requests = AtomicUsize::new(0);
+    let sent = body.clone();
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/f" => Response::empty(302).header("Location", "/g.pdf"),
+        _ if requests.fetch_add(1, SeqCst) == 0 => {
+            request.respond_with(&sent, "\"a\"").truncated_at(100_000)
+        }
+        _ => request.respond_with(&sent, "\"a\""),
+    });
+    let run = || {
+        fetch(
+            &folder,
+            &["-c", "--retry=0", "--trust-server-names", &server.url("/f")],
+        )
+    };
+    run().code(4);
+    assert_eq!(folder.names(), ["f.part", "f.part.json"]);
+    run().code(0).says("saved g.pdf");
+    run().code(0).says("kept g.pdf: already complete");
+    assert!(folder.names() == ["g.pdf"] && folder.read("g.pdf") == body);
+}
+
+#[test]
+fn encoded_words_in_names_are_decoded() {
+    for (disposition, name) in [
+        ("filename=\"=?UTF-8?B?4oKsLnR4dA==?=\"", "€.txt"),
+        ("attachment; filename==?utf-8?Q?=2E=2E/=2Fa=1Bb?=", "a_b"),
+        ("attachment; filename=\"=?gb2312?B?1tA=?=\"", "f2"),
+    ] {
+        let server = redirecting_server("/f2", "", disposition);
+        let folder = Folder::new();
+        fetch(&folder, &["-J", &server.url("/f2")]).code(0);
+        assert_eq!(folder.names(), [name]);
+    }
+}
+
 #[test]
 fn content_disposition_name_is_shortened_and_numbered() {
     let said = format!("attachment; filename={}.txt", "x".repeat(400));

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
-use crate::download::config::OnConflict;
+use crate::download::config::{NameSource, OnConflict};
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::http::{HttpError, Response, redact_url};
@@ -23,6 +23,7 @@ use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
 use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
+use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
@@ -274,6 +275,27 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         self.validators.clone().unwrap_or_default()
     }
 
+    /// Returns the safe name that the server chose for the file of these validators, by its last
+    /// response. URLs that it did not choose are not considered.
+    pub(crate) fn server_name(&self, validators: &Validators) -> Option<String> {
+        let of_url = || {
+            let server = self.source.server.as_ref()?;
+            let is_redirected = server != self.url();
+            is_redirected
+                .then(|| filename::from_server_url(server))
+                .flatten()
+        };
+        match self.request.context.config.output.name_source {
+            NameSource::FirstUrl => None,
+            NameSource::FinalUrl => of_url(),
+            NameSource::ContentDisposition => validators
+                .name
+                .as_deref()
+                .and_then(filename::from_server)
+                .or_else(of_url),
+        }
+    }
+
     /// Returns whether another attempt could add bytes. Output written to a stream cannot be
     /// restarted.
     pub(crate) fn can_continue(&self) -> bool {
@@ -386,7 +408,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         });
         self.source.server = Some(chain.url().clone());
         self.source.response_time = response.response_time();
-        response_meta(response)
+        let mut meta = response_meta(response);
+        if meta.validators.name.is_none() {
+            meta.validators.name = chain.disposition().map(str::to_owned);
+        }
+        meta
     }
 
     /// Returns the error of a rejected response, unless the target of a redirect has expired:
@@ -461,7 +487,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             SkipIf::Unchanged(_) if meta.status == 304 => None,
             SkipIf::Unchanged(file) if meta.status == 200 && file.matches(&meta.validators) => None,
             SkipIf::Finished(part) if meta.status == 200 => {
-                Some(part.existing_with_server_name(&meta.validators)?)
+                let name = self.server_name(&meta.validators)?;
+                Some(part.existing_with_server_name(&name, meta.validators.total)?)
             }
             _ => return None,
         };

@@ -1,7 +1,7 @@
 //! File options: existing files, partial downloads, names and durability.
 
 use clap::Args;
-use myapp::download::{Config, Limits, OnConflict, OutputPolicy};
+use myapp::download::{Config, Limits, NameSource, OnConflict, OutputPolicy};
 use myapp::units::parse_size;
 
 #[derive(Debug, Args)]
@@ -19,9 +19,12 @@ pub(super) struct FileOptions {
     /// Replace an existing file only if it changed on the server; implies --remote-time
     #[arg(short = 'N', long, overrides_with_all = ["no_clobber", "overwrite"])]
     timestamping: bool,
-    /// Use the server's file name, sanitized
+    /// Use the server's file name, sanitized, else that of the final URL
     #[arg(short = 'J', long)]
     content_disposition: bool,
+    /// Use the file name of the final URL after redirects, sanitized
+    #[arg(long)]
+    trust_server_names: bool,
     /// Request gzip, br or zstd and decompress; such downloads are not resumable
     #[arg(long, help_heading = "Transfers")]
     compressed: bool,
@@ -47,12 +50,19 @@ impl FileOptions {
         } else {
             config.output.on_conflict
         };
+        let name_source = if self.content_disposition {
+            NameSource::ContentDisposition
+        } else if self.trust_server_names {
+            NameSource::FinalUrl
+        } else {
+            config.output.name_source
+        };
         Config {
             output: OutputPolicy {
                 on_conflict,
                 resume: self.resume,
                 remote_time: self.remote_time,
-                server_names: self.content_disposition,
+                name_source,
                 fsync: self.fsync,
                 ..config.output
             },

@@ -517,7 +517,7 @@ fn summary(report: &Report, interrupted: bool, has_parts: bool) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
-    use myapp::download::{LowSpeedLimit, OnConflict};
+    use myapp::download::{LowSpeedLimit, NameSource, OnConflict};
     use std::num::NonZeroU64;
 
     #[derive(Parser)]
@@ -562,7 +562,7 @@ mod tests {
         );
         assert!(
             config.compressed
-                && config.output.server_names
+                && config.output.name_source == NameSource::ContentDisposition
                 && config.limits.max_time == Some(Duration::from_secs(9))
         );
         let rate = NonZeroU64::new;
