@@ -319,6 +319,15 @@ pub enum LineError {
     /// The line is not UTF-8.
     #[error("not UTF-8")]
     InvalidUtf8,
+    /// The list is UTF-16. It is read no further.
+    #[error("the list is UTF-16, expected UTF-8")]
+    Utf16,
+    /// The line has something that a URL cannot contain.
+    #[error("{found} in the line, expected one percent-encoded URL, or mirrors separated by tabs")]
+    UnexpectedText {
+        /// Name of what the line has.
+        found: &'static str,
+    },
     /// The URL is invalid or not supported.
     #[error(transparent)]
     Url(#[from] UrlError),

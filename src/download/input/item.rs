@@ -1,5 +1,6 @@
 //! Items to download.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -151,10 +152,15 @@ fn after_scheme(text: &str) -> usize {
 /// Replaces the user name and password of a text by `***`, even if it is not a URL.
 pub(crate) fn mask_userinfo(text: &str) -> String {
     let (scheme, rest) = text.split_at(after_scheme(text));
+    format!("{scheme}{}", mask_authority(rest))
+}
+
+/// Replaces the user name and password at the start of a text by `***`.
+pub(super) fn mask_authority(rest: &str) -> Cow<'_, str> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rfind('@') {
-        Some(at) => format!("{scheme}***{}", &rest[at..]),
-        None => text.to_owned(),
+        Some(at) => format!("***{}", &rest[at..]).into(),
+        None => rest.into(),
     }
 }
 

@@ -4,12 +4,12 @@
 //! |---|---|
 //! | `URL` | an item |
 //! | `URL` TAB `URL` … | an item and its mirrors |
-//! | `HEX  URL`, `HEX *URL` | an item and its SHA-256, 64 hexadecimal digits |
+//! | `HEX  URL`, `HEX *URL` | an item and its MD5, SHA-1, SHA-256 or SHA-512, by length |
 //! | ` out=PATH` | file name of the item above, inside its directory |
 //! | ` dir=PATH` | its directory, inside that of the run |
 //! | ` checksum=ALGORITHM=HEX` | its checksum |
 //! | ` header=NAME: VALUE` | a header field of its requests; repeatable |
-//! | `# …`, or empty | ignored |
+//! | `# …`, or empty | ignored, also `# …` after a URL and a blank |
 //!
 //! Options start with a space or a tab. Each line may end with `\r\n`.
 
@@ -17,12 +17,14 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::download::error::{Error, FailedItem, LineError};
 use crate::download::input::item::{Item, Source, Target};
+use crate::download::input::line::{
+    MAX_LINE_LEN, check_urls, for_error, is_utf16, split_checksum, text, without_comment,
+};
 use crate::download::input::shard::Shard;
-use crate::download::store::checksum::Checksum;
 use crate::escape::is_unsafe;
 
 /// URL of a failed item that has none.
-const NO_URL: &str = "?";
+const NO_URL: &str = "(no URL)";
 
 /// List of items, parsed line by line. It buffers one item, which is complete when the next one
 /// starts.
@@ -41,8 +43,18 @@ pub struct List {
     name: String,
     shard: Option<Shard>,
     line: u64,
+    encoding: Encoding,
     last: Last,
     options: OptionsSize,
+}
+
+/// Encoding of a list, known by its first line that is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Unknown,
+    Utf8,
+    /// Reported once; no line can be read.
+    Utf16,
 }
 
 /// Size of the options of one item.
@@ -66,7 +78,7 @@ enum Last {
 
 impl List {
     /// Maximum length of a line in bytes, without its end.
-    pub const MAX_LINE_LEN: usize = 64 * 1024;
+    pub const MAX_LINE_LEN: usize = MAX_LINE_LEN;
 
     /// Maximum number of options of one item.
     pub const MAX_OPTIONS: usize = 1000;
@@ -81,6 +93,7 @@ impl List {
             name: name.into(),
             shard: None,
             line: 0,
+            encoding: Encoding::Unknown,
             last: Last::None,
             options: OptionsSize::default(),
         }
@@ -96,6 +109,16 @@ impl List {
     /// not affected.
     pub fn line(&mut self, line: &[u8]) -> Option<Result<Item, FailedItem>> {
         self.line += 1;
+        if self.encoding == Encoding::Unknown && !line.trim_ascii().is_empty() {
+            if is_utf16(line) {
+                self.encoding = Encoding::Utf16;
+                return Some(Err(self.wrong(NO_URL, LineError::Utf16)));
+            }
+            self.encoding = Encoding::Utf8;
+        }
+        if self.encoding == Encoding::Utf16 {
+            return None;
+        }
         let line = match self.line {
             // Byte order mark.
             1 => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line),
@@ -138,13 +161,14 @@ impl List {
     /// Parses the item of a line. Returns `None` if it belongs to another shard.
     fn item(&self, line: &[u8]) -> Option<Result<Item, FailedItem>> {
         let text = match text(line) {
-            Ok(text) => text,
-            Err(error) => return Some(Err(self.wrong(NO_URL, error))),
+            Ok(text) => without_comment(text),
+            Err(error) => return Some(Err(self.wrong(&for_error(line), error))),
         };
         let (checksum, urls) = split_checksum(text);
         let (first, others) = urls.split_once('\t').unwrap_or((urls, ""));
         let is_here = self.shard.is_none_or(|shard| shard.has(first.trim()));
         is_here.then(|| {
+            check_urls(urls).map_err(|error| self.wrong(&for_error(line), error))?;
             let first = Item::from(self.source(first)?);
             let others = others.split('\t').filter(|url| !url.trim().is_empty());
             let mirrors = others
@@ -222,25 +246,6 @@ impl OptionsSize {
         }
         Ok(())
     }
-}
-
-fn text(line: &[u8]) -> Result<&str, LineError> {
-    if line.len() > List::MAX_LINE_LEN {
-        return Err(LineError::TooLong {
-            limit: List::MAX_LINE_LEN,
-        });
-    }
-    std::str::from_utf8(line).map_err(|_| LineError::InvalidUtf8)
-}
-
-/// Splits off a SHA-256 at the start of a line, in the format of sha256sum.
-fn split_checksum(line: &str) -> (Option<Checksum>, &str) {
-    let (digits, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    let Ok(checksum) = format!("sha256={digits}").parse() else {
-        return (None, line);
-    };
-    let url = rest.trim_start();
-    (Some(checksum), url.strip_prefix('*').unwrap_or(url))
 }
 
 fn with_option(item: Item, text: &str) -> Result<Item, LineError> {
@@ -376,7 +381,7 @@ mod tests {
         }
         fails(
             format!("{}  http://a/", &HEX[1..]).as_bytes(),
-            "line 1: not a URL",
+            "line 1: blank in the line",
         );
         fails(
             format!("{HEX}  ").as_bytes(),
@@ -441,7 +446,7 @@ mod tests {
         for (bad, says) in [
             (
                 &b"not a url"[..],
-                "download not a url: l, line 2: not a URL",
+                "download not a url: l, line 2: blank in the line",
             ),
             (
                 b"ftp://u:p@b/",

@@ -1,5 +1,6 @@
 //! Deterministic shards of a list.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
@@ -38,6 +39,12 @@ impl Shard {
             .take(4)
             .fold(0, |start, byte| start << 8 | u32::from(*byte));
         start % self.count == self.index
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
     }
 }
 

@@ -90,6 +90,104 @@ fn invalid_list_line_affects_only_its_file() {
 }
 
 #[test]
+fn lines_of_other_formats_are_shown_and_fail() {
+    let folder = Folder::new();
+    let server = server();
+    let [a, b, c, d] = ["/a", "/b", "/c", "/d"].map(|path| server.url(path));
+    let list = [
+        format!("\"{a}\",\n{a},{b}\n{a} b.iso\n{a}\0\n{a}\r{b}\n"),
+        "http://u:secret@127.0.0.1/?k=secret, http://v:secret@127.0.0.1/\n".to_owned(),
+        format!("{c} # a comment\n{d}\t# no mirror\n"),
+    ];
+    folder.write("list", list.concat());
+    let ran = folder.myapp(["download", "-ilist", "-dd"]).run().code(2);
+    let expected = "expected one percent-encoded URL, or mirrors separated by tabs";
+    let ran = ran
+        .says(&format!(
+            "download \"{a}\",: list, line 1: quotation mark in the line, {expected}"
+        ))
+        .says(&format!(
+            "download {a},{b}: list, line 2: comma between URLs in the line"
+        ))
+        .says(&format!(
+            "download {a} b.iso: list, line 3: blank in the line"
+        ))
+        .says(&format!("download {a}\\x00: list, line 4: NUL byte"))
+        .says(&format!(
+            "download {a}\\r{b}: list, line 5: carriage return in"
+        ))
+        .says("download http://***@127.0.0.1/?…: list, line 6: blank in the line")
+        .says("2 of 8 files saved");
+    assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+    assert_eq!(server.requests().len(), 2);
+    assert!(folder.read("d/c") == b"/c" && folder.read("d/d") == b"/d");
+}
+
+#[test]
+fn utf16_list_is_named_once() {
+    let server = server().may_be_idle();
+    let text = format!("{}\r\n{}\r\n", server.url("/a"), server.url("/b"));
+    for with_mark in ["\u{feff}", ""] {
+        let marked = format!("{with_mark}{text}");
+        let little = marked.encode_utf16().flat_map(u16::to_le_bytes);
+        let big = marked.encode_utf16().flat_map(u16::to_be_bytes);
+        for bytes in [little.collect::<Vec<_>>(), big.collect()] {
+            let folder = Folder::new();
+            folder.write("list", &bytes);
+            let ran = folder.myapp(["download", "-ilist"]).run().code(2);
+            let ran = ran.says("list, line 1: the list is UTF-16, expected UTF-8");
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn checksums_in_lists_are_known_by_length() {
+    const MD5_OF_A: &str = "0639767f3e9eaad729b54037a7e2abf5";
+    const SHA1_OF_B: &str = "25c8e1f6d41c229df676ec805640fc7d09925006";
+    let folder = Folder::new();
+    let server = server();
+    let list = format!(
+        "{}  {}\n{} *{}\n{}  {}\n",
+        MD5_OF_A.to_uppercase(),
+        server.url("/a"),
+        SHA1_OF_B,
+        server.url("/b"),
+        "0".repeat(128),
+        server.url("/c"),
+    );
+    folder.write("list", list);
+    folder
+        .myapp(["download", "-ilist", "-dd"])
+        .run()
+        .code(9)
+        .says("sha512 mismatch: expected 000")
+        .says("2 of 3 files saved");
+    assert_eq!(folder.read("d/a"), b"/a");
+}
+
+#[test]
+fn empty_shard_is_reported() {
+    let folder = Folder::new();
+    folder.write("list", "http://127.0.0.1:1/a\n");
+    let run = |options: &[&str]| {
+        folder
+            .myapp([&["download", "-ilist"], options].concat())
+            .run()
+    };
+    let owner = (0..2).find(|index| {
+        !run(&["--dry-run", "--shard", &format!("{index}/2")])
+            .stdout
+            .is_empty()
+    });
+    let other = format!("{}/2", 1 - owner.unwrap());
+    let note = format!("no URL is in shard {other}");
+    run(&["--shard", &other]).code(0).says(&note);
+    run(&["--shard", &other, "--dry-run"]).code(0).says(&note);
+}
+
+#[test]
 fn invalid_list_exits_2_and_missing_list_exits_3() {
     let folder = Folder::new();
     folder.write("list", " out=x\n");

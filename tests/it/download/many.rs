@@ -83,7 +83,7 @@ fn stdin_list_is_fetched_line_by_line() {
     running
         .wait()
         .code(2)
-        .says("stdin, line 3: not a URL")
+        .says("stdin, line 3: blank in the line")
         .says("2 of 3 files saved");
     assert_eq!(folder.names(), ["a", "b"]);
 }

@@ -78,6 +78,14 @@ impl ListOptions {
         Ok(())
     }
 
+    /// Returns the note about a run without a URL, or nothing without a shard, which may be the
+    /// cause.
+    pub(super) fn empty_note(&self) -> String {
+        self.shard
+            .map(|shard| format!("no URL is in shard {shard}\n"))
+            .unwrap_or_default()
+    }
+
     /// Returns the number of files, or `None` if a list is a stream, which can be read only once.
     /// Reads a list file to its end.
     pub(super) fn count(&self) -> Option<u64> {

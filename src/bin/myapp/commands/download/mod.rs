@@ -40,6 +40,7 @@ use myapp::units::{Elapsed, Size, parse_duration};
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
 use self::errors::{code, error_text};
+use self::list::ListOptions;
 use crate::commands::number;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::download_events::JsonLines;
@@ -69,7 +70,7 @@ If NAME exists, the new file is named NAME.1, NAME.2 …
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(flatten)]
-    list: list::ListOptions,
+    list: ListOptions,
 
     /// Output directory, created if missing [default: current directory]
     #[arg(
@@ -300,7 +301,7 @@ pub(crate) fn run(options: Options, log: &Log) -> Result<ExitCode, CommandError>
     let downloader =
         Downloader::new(config).map_err(|error| CommandError::new(code(&error), error))?;
     if options.dry_run {
-        return runtime::block_on(plan(&downloader, items));
+        return runtime::block_on(plan(&downloader, items, &options.list));
     }
     let cookie_file = options.credentials.create_cookie_file()?;
     let ended = download(&options, &downloader, items, log);
@@ -360,6 +361,9 @@ fn download(
     if !quiet {
         let has_parts = bodies.was_one_cancelled.into_inner();
         stderr::write(&summary(&report, ended.get().is_some(), has_parts));
+        if total(&report) == 0 && ended.get().is_none() {
+            stderr::write(&options.list.empty_note());
+        }
     }
     let code = codes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let code = ended.get().unwrap_or(code);
@@ -412,9 +416,12 @@ fn counted<T>(items: impl Stream<Item = T>, progress: &Progress) -> impl Stream<
 async fn plan(
     downloader: &Downloader,
     mut items: Boxed<Result<Item, FailedItem>>,
+    list: &ListOptions,
 ) -> Result<ExitCode, CommandError> {
     let mut all = ExitCode::Success;
+    let mut is_empty = true;
     while let Some(item) = items.next().await {
+        is_empty = false;
         match item {
             Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
@@ -422,6 +429,9 @@ async fn plan(
                 stderr::write(&error_text(&failed));
             }
         }
+    }
+    if is_empty {
+        stderr::write(&list.empty_note());
     }
     Ok(all)
 }
@@ -474,10 +484,15 @@ fn saved_line(saved: &Saved) -> Option<String> {
     ))
 }
 
+/// Returns the number of files of a run.
+fn total(report: &Report) -> u64 {
+    report.saved + report.skipped + report.failed + report.cancelled
+}
+
 /// Returns the summary of a run with its failures. Empty for a single file, whose result was
 /// already printed.
 fn summary(report: &Report, interrupted: bool, has_parts: bool) -> String {
-    let total = report.saved + report.skipped + report.failed + report.cancelled;
+    let total = total(report);
     if total <= 1 && !interrupted {
         return String::new();
     }
