@@ -34,6 +34,21 @@ pub struct Config {
     pub compressed: bool,
     /// Expected checksums. If set, a file without an entry is not downloaded. Default: none.
     pub checksums: Option<ChecksumList>,
+    /// Verification of digests that servers send, of files without an expected checksum. Default:
+    /// [`ServerDigests::Verify`].
+    pub server_digests: ServerDigests,
+}
+
+/// Handling of digests that servers send: `Repr-Digest` (RFC 9530), which must match, and
+/// `Digest`, `x-amz-checksum-*`, `x-goog-hash` and `Content-MD5`, where a mismatch is a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ServerDigests {
+    /// Verifies one of them.
+    #[default]
+    Verify,
+    /// Ignores them.
+    Ignore,
 }
 
 /// Names and metadata of output files.
@@ -163,6 +178,7 @@ pub enum OnConflict {
 
 /// Source of the name of a file without a given path. Names are sanitized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NameSource {
     /// URL of the item.
     FirstUrl,

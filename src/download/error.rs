@@ -131,6 +131,18 @@ pub enum Error {
         /// The checksum of the received bytes, in hexadecimal.
         found: String,
     },
+    /// The file differs from the digest that its server sent. The bytes are discarded.
+    #[error("{field} of the server: {algorithm} mismatch: expected {expected}, got {found}")]
+    DigestMismatch {
+        /// The header field.
+        field: &'static str,
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The expected digest, in hexadecimal.
+        expected: String,
+        /// The digest of the received bytes, in hexadecimal.
+        found: String,
+    },
     /// The list of checksums has no entry for the file.
     #[error("no entry in the list of checksums")]
     MissingChecksum,
@@ -264,6 +276,7 @@ impl Error {
             | Self::TooSlow { .. }
             | Self::CorruptEncoding { .. }
             | Self::ChecksumMismatch { .. }
+            | Self::DigestMismatch { .. }
             | Self::EmptyRangeResponse
             | Self::ShortRangeResponse { .. }
             | Self::UnexpectedStatus { .. }

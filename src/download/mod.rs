@@ -55,7 +55,7 @@ use store::names::PathAllocator;
 
 pub use config::{
     Config, HttpsDowngrade, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
-    RedirectPolicy, RetryPolicy,
+    RedirectPolicy, RetryPolicy, ServerDigests,
 };
 pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
 pub use event::{Event, Observer};

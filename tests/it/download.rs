@@ -4,6 +4,7 @@ mod bodies;
 mod checksum;
 mod compressed;
 mod credentials;
+mod digests;
 mod faults;
 mod files;
 mod foreign;

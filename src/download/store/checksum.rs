@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
+use crc_fast::CrcAlgorithm;
 use percent_encoding::percent_decode_str;
 use sha2::Digest as _;
 use url::Url;
@@ -27,6 +28,12 @@ pub enum Algorithm {
     Md5,
     /// BLAKE3.
     Blake3,
+    /// CRC-32 of zip and Ethernet. This and the other CRCs occur in digests of servers only.
+    Crc32,
+    /// CRC-32C.
+    Crc32c,
+    /// CRC-64/NVME.
+    Crc64Nvme,
 }
 
 /// Expected digest of a file, parsed from `sha256=HEX`.
@@ -59,6 +66,7 @@ pub enum ChecksumError {
 pub struct ChecksumList(Vec<(String, Checksum)>);
 
 impl Algorithm {
+    /// Algorithms of given checksums.
     const ALL: [Self; 5] = [
         Self::Sha256,
         Self::Sha512,
@@ -74,6 +82,8 @@ impl Algorithm {
             Self::Sha512 => 64,
             Self::Sha1 => 20,
             Self::Md5 => 16,
+            Self::Crc32 | Self::Crc32c => 4,
+            Self::Crc64Nvme => 8,
         }
     }
 
@@ -104,6 +114,9 @@ impl fmt::Display for Algorithm {
             Self::Sha1 => "sha1",
             Self::Md5 => "md5",
             Self::Blake3 => "blake3",
+            Self::Crc32 => "crc32",
+            Self::Crc32c => "crc32c",
+            Self::Crc64Nvme => "crc64nvme",
         })
     }
 }
@@ -137,12 +150,21 @@ impl Checksum {
     }
 
     fn new(algorithm: Algorithm, digits: &str) -> Result<Self, ChecksumError> {
-        let len = algorithm.digest_len();
-        let digest = parse_hex(digits).filter(|digest| digest.len() == len);
-        Ok(Self {
-            algorithm,
-            digest: digest.ok_or(ChecksumError::Digits(2 * len))?,
-        })
+        let checksum = parse_hex(digits).and_then(|digest| Self::from_digest(algorithm, digest));
+        checksum.ok_or(ChecksumError::Digits(2 * algorithm.digest_len()))
+    }
+
+    /// Creates the checksum of a digest, unless that has another length.
+    pub(crate) fn from_digest(algorithm: Algorithm, digest: Vec<u8>) -> Option<Self> {
+        (digest.len() == algorithm.digest_len()).then_some(Self { algorithm, digest })
+    }
+
+    /// Parses the text of [`Checksum::to_text`], also of a CRC.
+    pub(crate) fn from_text(text: &str) -> Result<Self, ChecksumError> {
+        const CRCS: [Algorithm; 3] = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme];
+        let (name, digits) = text.split_once('=').ok_or(ChecksumError::Form)?;
+        let crc = CRCS.into_iter().find(|crc| crc.to_string() == name);
+        crc.map_or_else(|| text.parse(), |crc| Self::new(crc, digits))
     }
 }
 
@@ -210,10 +232,7 @@ fn parse_bsd(line: &str) -> Option<(String, Checksum)> {
 fn parse_gnu(line: &str) -> Option<(String, Checksum)> {
     let (digits, rest) = line.split_once(' ')?;
     let name = rest.strip_prefix([' ', '*']).unwrap_or(rest);
-    let algorithm = Algorithm::ALL
-        .into_iter()
-        .find(|one| 2 * one.digest_len() == digits.len())?;
-    let checksum = Checksum::new(algorithm, digits).ok()?;
+    let checksum = Checksum::from_hex(digits)?;
     if name.is_empty() {
         return None;
     }
@@ -264,16 +283,22 @@ pub(crate) enum Hasher {
     Sha1(sha1::Sha1),
     Md5(md5::Md5),
     Blake3(Box<blake3::Hasher>),
+    /// CRC, and the number of bytes of its value.
+    Crc(crc_fast::Digest, usize),
 }
 
 impl Hasher {
     pub(crate) fn new(algorithm: Algorithm) -> Self {
+        let crc = |crc| Self::Crc(crc_fast::Digest::new(crc), algorithm.digest_len());
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
             Algorithm::Sha512 => Self::Sha512(Box::new(sha2::Sha512::new())),
             Algorithm::Sha1 => Self::Sha1(sha1::Sha1::new()),
             Algorithm::Md5 => Self::Md5(md5::Md5::new()),
             Algorithm::Blake3 => Self::Blake3(Box::new(blake3::Hasher::new())),
+            Algorithm::Crc32 => crc(CrcAlgorithm::Crc32IsoHdlc),
+            Algorithm::Crc32c => crc(CrcAlgorithm::Crc32Iscsi),
+            Algorithm::Crc64Nvme => crc(CrcAlgorithm::Crc64Nvme),
         }
     }
 
@@ -284,6 +309,7 @@ impl Hasher {
             Self::Sha1(hasher) => hasher.update(bytes),
             Self::Md5(hasher) => hasher.update(bytes),
             Self::Blake3(hasher) => drop(hasher.update(bytes)),
+            Self::Crc(hasher, _) => hasher.update(bytes),
         }
     }
 
@@ -294,6 +320,10 @@ impl Hasher {
             Self::Sha1(hasher) => hasher.finalize().to_vec(),
             Self::Md5(hasher) => hasher.finalize().to_vec(),
             Self::Blake3(hasher) => hasher.finalize().as_bytes().to_vec(),
+            Self::Crc(hasher, len) => {
+                let value = hasher.finalize().to_be_bytes();
+                value[value.len() - len..].to_vec()
+            }
         }
     }
 }
@@ -337,6 +367,24 @@ mod tests {
             let digest = hasher.finish();
             assert!(checksum.matches(&digest), "{name}: {}", hex(&digest));
             assert_eq!(checksum.hex(), digits);
+        }
+    }
+
+    /// The check values of the catalogue of CRCs.
+    #[test]
+    fn crcs_match_the_catalogue() {
+        for (algorithm, check) in [
+            (Algorithm::Crc32, "cbf43926"),
+            (Algorithm::Crc32c, "e3069283"),
+            (Algorithm::Crc64Nvme, "ae8b14860a799888"),
+        ] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(b"1234");
+            hasher.update(b"56789");
+            assert_eq!(hex(&hasher.finish()), check);
+            let text = format!("{algorithm}={check}");
+            assert_eq!(Checksum::from_text(&text).unwrap().to_text(), text);
+            assert!(text.parse::<Checksum>().is_err());
         }
     }
 

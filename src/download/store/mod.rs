@@ -13,6 +13,7 @@ pub(crate) mod part;
 pub(crate) mod part_file;
 pub(crate) mod range_set;
 pub(crate) mod resume_state;
+pub(crate) mod server_digest;
 pub(crate) mod sink;
 pub(crate) mod tmpfile;
 mod used_paths;

@@ -46,7 +46,7 @@ use output::Output;
 use resume::Validators;
 use retry::{RetryDecision, RetryState, is_retryable};
 use sources::Mirror;
-use verify::{file_digest, verify, verify_existing};
+use verify::{file_digest, verify, verify_existing, verify_server_digest};
 
 pub(crate) use output::plan;
 
@@ -260,7 +260,7 @@ async fn from_source(
 ) -> Result<Outcome, Error> {
     let sink = attempt.sink();
     if let Some(checksum) = checksum {
-        sink.enable_digest(checksum.algorithm());
+        sink.set_digest(Some(checksum.algorithm()));
     }
     let outcome = with_retries(context, attempt, start).await?;
     if let AttemptOutcome::Skipped { existing } = outcome {
@@ -268,8 +268,10 @@ async fn from_source(
     }
     let validators = attempt.validators();
     let bytes = sink.finish()?;
-    if let Some(checksum) = checksum {
-        verify(&sink, checksum).await?;
+    match (checksum, &validators.digest) {
+        (Some(checksum), _) => verify(&sink, checksum).await?,
+        (None, Some(digest)) => verify_server_digest(&sink, digest, attempt.url()).await?,
+        (None, None) => {}
     }
     set_metadata(context, &sink, attempt.url(), &validators).await?;
     let name = attempt.server_name(&validators);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::download::request::status::unix_seconds;
 use crate::download::store::content_disposition::file_name;
+use crate::download::store::server_digest::ServerDigest;
 use crate::download::transfer::content_range::ContentRange;
 
 /// Number of present bytes that are requested again and compared, if the server sends no
@@ -38,6 +39,9 @@ pub(crate) struct Validators {
     /// `Content-Type` in lower case, without parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
+    /// Digest of the file, if it is to be verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<ServerDigest>,
 }
 
 /// Metadata of a response.
@@ -193,6 +197,7 @@ impl ResponseMeta {
             name: field("content-disposition").and_then(file_name),
             encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
             media_type: field("content-type").and_then(media_type),
+            digest: None,
         };
         // A multipart response has its ranges inside the body (RFC 9110 section 14.6).
         let is_multipart = field("content-type").is_some_and(|kind| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use super::attempt::foreign::continue_file;
@@ -12,10 +12,12 @@ use super::resume::{OVERLAP_LEN, Validators};
 use crate::download::config::OnConflict;
 use crate::download::context::Context;
 use crate::download::error::Error;
+use crate::download::http::redact_url;
 use crate::download::store::checksum::{Checksum, digest_file, hex};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
+use crate::download::store::server_digest::ServerDigest;
 use crate::download::store::sink::FileSink;
 use crate::error_chain::ErrorChain;
 use crate::escape::Escaped;
@@ -118,12 +120,53 @@ fn checksum_mismatch(checksum: &Checksum, found: &[u8]) -> Error {
 
 /// Compares the digest of the file with the expected one. Bytes of an earlier run are read again.
 pub(super) async fn verify(sink: &Arc<FileSink>, checksum: &Checksum) -> Result<(), Error> {
-    let read = Arc::clone(sink);
-    let digest = smol::unblock(move || read.take_digest())
-        .await
-        .map_err(|error| sink.write_error(error))?;
-    match digest {
+    match digest(sink).await? {
         Some(digest) if !checksum.matches(&digest) => Err(checksum_mismatch(checksum, &digest)),
         _ => Ok(()),
     }
+}
+
+/// Compares the digest of the file with the one that its server sent.
+pub(super) async fn verify_server_digest(
+    sink: &Arc<FileSink>,
+    expected: &ServerDigest,
+    url: &Url,
+) -> Result<(), Error> {
+    let checksum = expected.checksum();
+    if !sink.has_digest() {
+        // The bytes of a stream cannot be read again.
+        if !sink.is_file() {
+            return Ok(());
+        }
+        sink.set_digest(Some(checksum.algorithm()));
+    }
+    let Some(found) = digest(sink).await? else {
+        return Ok(());
+    };
+    let url = redact_url(url);
+    let field = expected.field();
+    if checksum.matches(&found) {
+        debug!(%url, field, "digest of the server verified");
+        return Ok(());
+    }
+    let mismatch = Error::DigestMismatch {
+        field,
+        algorithm: checksum.algorithm(),
+        expected: checksum.hex(),
+        found: hex(&found),
+    };
+    if expected.is_binding() {
+        sink.discard();
+        return Err(mismatch);
+    }
+    warn!(%url, "the file may be damaged: {mismatch}");
+    Ok(())
+}
+
+/// Returns the digest of the file, if enabled.
+async fn digest(sink: &Arc<FileSink>) -> Result<Option<Vec<u8>>, Error> {
+    let read = Arc::clone(sink);
+    smol::unblock(move || read.take_digest())
+        .await
+        .map_err(|error| sink.write_error(error))
 }

@@ -9,7 +9,7 @@ use crate::download::{LARGE, fetch, fetch_f};
 use crate::harness::Folder;
 use crate::harness::http::{Response, Server, seeded};
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

@@ -212,9 +212,14 @@ impl FileSink {
         has_bytes
     }
 
-    /// Enables the digest of the written bytes.
-    pub(crate) fn enable_digest(&self, algorithm: Algorithm) {
-        self.lock().digest = Some(RunningDigest::new(algorithm));
+    /// Enables the digest of the written bytes, or disables it.
+    pub(crate) fn set_digest(&self, algorithm: Option<Algorithm>) {
+        self.lock().digest = algorithm.map(RunningDigest::new);
+    }
+
+    /// Returns whether the digest is enabled.
+    pub(crate) fn has_digest(&self) -> bool {
+        self.lock().digest.is_some()
     }
 
     /// Returns the digest of all bytes, if enabled. Bytes that were present before are read.
@@ -270,6 +275,19 @@ impl FileSink {
         inner.checkpoint.set_state(state);
         inner.restart_digest();
         Ok(())
+    }
+
+    /// Discards the bytes of a file.
+    pub(crate) fn discard(&self) {
+        let mut inner = self.lock();
+        if let Destination::File { file, path, .. } = &inner.destination {
+            // The part is removed if it has no bytes, also if they cannot be truncated.
+            let _ = file.set_len(0);
+            if inner.checkpoint.is_saved() {
+                ResumeState::remove(path);
+            }
+            inner.layout = Layout::default();
+        }
     }
 
     /// Records the bytes of an existing file, which were copied to the start of this one. They
@@ -392,11 +410,8 @@ impl FileSink {
             file.sync_all()
         };
         synced.map_err(|error| {
-            let mut inner = self.lock();
-            // The part is removed if it has no bytes, also if they cannot be truncated.
-            let _ = file.set_len(0);
-            inner.layout = Layout::default();
-            inner.destination.error("sync", error)
+            self.discard();
+            self.lock().destination.error("sync", error)
         })
     }
 

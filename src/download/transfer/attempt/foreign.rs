@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use url::Url;
 
-use super::{Attempt, AttemptOutcome, SkipIf, response_meta};
+use super::metadata::response_meta;
+use super::{Attempt, AttemptOutcome, SkipIf};
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::request::send::{drain_body, range_headers};

@@ -2,6 +2,7 @@
 
 mod bytes;
 pub(crate) mod foreign;
+mod metadata;
 mod receive;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
-use crate::download::config::{NameSource, OnConflict};
+use crate::download::config::{OnConflict, ServerDigests};
 use crate::download::error::Error;
 use crate::download::event::Event;
 use crate::download::http::{HttpError, Response, redact_url};
@@ -23,7 +24,6 @@ use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
 use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
-use crate::download::store::filename;
 use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
@@ -94,6 +94,13 @@ enum MediaTypeChange {
     Accept,
 }
 
+/// Retry after bytes that differ from the digest of their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DigestRetry {
+    Allowed,
+    Done,
+}
+
 /// State of the current source.
 #[derive(Debug)]
 struct SourceState {
@@ -135,6 +142,8 @@ pub(crate) struct Attempt<'a, F> {
     /// Expected checksum, as `ALGORITHM=HEX`.
     checksum: Option<String>,
     media_type_change: MediaTypeChange,
+    server_digests: ServerDigests,
+    digest_retry: DigestRetry,
     /// Number of times that bytes were discarded.
     restarts: u32,
 }
@@ -148,12 +157,23 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         checksum: Option<&Checksum>,
         on_event: F,
     ) -> Self {
+        // An expected checksum verifies the file.
+        let server_digests = if checksum.is_some() {
+            ServerDigests::Ignore
+        } else {
+            request.context.config.server_digests
+        };
         let checksum = if sink.is_file() { checksum } else { None };
         let checksum = checksum.map(Checksum::to_text);
         let is_usable = |state: &ResumeState| {
             state.required_checksum.is_none() || state.required_checksum == checksum
         };
-        let validators = sink.state().filter(is_usable).map(|state| state.validators);
+        let mut validators = sink.state().filter(is_usable).map(|state| state.validators);
+        if server_digests == ServerDigests::Ignore
+            && let Some(validators) = &mut validators
+        {
+            validators.digest = None;
+        }
         // A checksum was required for a file with bytes of several sources.
         let resume_proof = if validators.is_some() && sink.has_multiple_sources() {
             ResumeProof::Overlap
@@ -179,6 +199,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             skip_if,
             checksum,
             media_type_change,
+            server_digests,
+            digest_retry: DigestRetry::Allowed,
             restarts: 0,
         }
     }
@@ -189,10 +211,17 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     }
 
     /// Selects the next source after `error`, which is final for the current one: the next
-    /// mirror, or the same source from the start if the bytes of several sources do not match.
+    /// mirror, or the same source from the start if the bytes of several sources do not match, or
+    /// once if those of one do not match its digest.
     /// Returns whether there is one.
     pub(crate) fn next_source(&mut self, error: &Error) -> bool {
-        let is_mismatch = matches!(error, Error::ChecksumMismatch { .. });
+        let is_other_digest = matches!(error, Error::DigestMismatch { .. });
+        if is_other_digest && self.sink.is_file() && self.digest_retry == DigestRetry::Allowed {
+            self.digest_retry = DigestRetry::Done;
+            self.validators = None;
+            return true;
+        }
+        let is_mismatch = is_other_digest || matches!(error, Error::ChecksumMismatch { .. });
         let validators = if is_mismatch {
             None
         } else {
@@ -273,27 +302,6 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Returns the validators of the file.
     pub(crate) fn validators(&self) -> Validators {
         self.validators.clone().unwrap_or_default()
-    }
-
-    /// Returns the safe name that the server chose for the file of these validators, by its last
-    /// response. URLs that it did not choose are not considered.
-    pub(crate) fn server_name(&self, validators: &Validators) -> Option<String> {
-        let of_url = || {
-            let server = self.source.server.as_ref()?;
-            let is_redirected = server != self.url();
-            is_redirected
-                .then(|| filename::from_server_url(server))
-                .flatten()
-        };
-        match self.request.context.config.output.name_source {
-            NameSource::FirstUrl => None,
-            NameSource::FinalUrl => of_url(),
-            NameSource::ContentDisposition => validators
-                .name
-                .as_deref()
-                .and_then(filename::from_server)
-                .or_else(of_url),
-        }
     }
 
     /// Returns whether another attempt could add bytes. Output written to a stream cannot be
@@ -381,6 +389,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                     let overlap = have - offset;
                     if self.overlap_matches(&mut response, overlap).await? {
                         let count = count - overlap.min(count);
+                        self.add_digest(&meta);
                         return self.append(response, count, total).await;
                     }
                     request = self.restart(Mismatch::Overlap);
@@ -398,21 +407,6 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 }
             }
         }
-    }
-
-    /// Records a response and returns its metadata.
-    fn record_response(&mut self, response: &Response, chain: &RedirectChain) -> ResponseMeta {
-        (self.on_event)(Event::ResponseReceived {
-            url: chain.url(),
-            status: response.status(),
-        });
-        self.source.server = Some(chain.url().clone());
-        self.source.response_time = response.response_time();
-        let mut meta = response_meta(response);
-        if meta.validators.name.is_none() {
-            meta.validators.name = chain.disposition().map(str::to_owned);
-        }
-        meta
     }
 
     /// Returns the error of a rejected response, unless the target of a redirect has expired:
@@ -521,6 +515,11 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             self.restarts += 1;
         }
         self.sink.restart(state)?;
+        if self.server_digests == ServerDigests::Verify {
+            let digest = validators.digest.as_ref();
+            self.sink
+                .set_digest(digest.map(|digest| digest.checksum().algorithm()));
+        }
         self.media_type_change = MediaTypeChange::Refuse;
         self.validators = Some(validators);
         self.resume_proof = ResumeProof::Overlap;
@@ -615,11 +614,4 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             }
         }
     }
-}
-
-/// Extracts the metadata of a response.
-fn response_meta(response: &Response) -> ResponseMeta {
-    ResponseMeta::new(response.status(), response.length(), |name| {
-        response.header(name)
-    })
 }

@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use clap::Args;
 use futures_lite::{future, stream};
 use myapp::download::{
-    Checksum, ChecksumList, Config, Downloader, Item, Limits, Source, Target, redact_query,
+    Checksum, ChecksumList, Config, Downloader, Item, Limits, ServerDigests, Source, Target,
+    redact_query,
 };
 use myapp::escape::Escaped;
 use myapp::runtime;
@@ -28,9 +29,25 @@ pub(super) struct ChecksumOptions {
     /// Checksum list in sha256sum format; files not listed fail
     #[arg(long, value_name = "FILE|URL")]
     checksums: Option<String>,
+    /// Do not verify Repr-Digest, Digest, x-goog-hash … of servers
+    #[arg(long)]
+    no_server_digest: bool,
 }
 
 impl ChecksumOptions {
+    /// Sets the handling of digests of servers.
+    pub(super) fn apply(&self, config: Config) -> Config {
+        let server_digests = if self.no_server_digest {
+            ServerDigests::Ignore
+        } else {
+            config.server_digests
+        };
+        Config {
+            server_digests,
+            ..config
+        }
+    }
+
     /// Adds the checksum list, if one was given, to `config`.
     pub(super) fn read(&self, config: Config) -> Result<Config, CommandError> {
         let Some(location) = &self.checksums else {

@@ -104,6 +104,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
         DownloadError::ChecksumMismatch { .. } => {
             "the data is in the .part file; -c accepts it if given the right checksum"
         }
+        DownloadError::DigestMismatch { .. } => {
+            "--no-server-digest accepts the file, if the digest is wrong"
+        }
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             "-d DIR sets the output directory"
         }
@@ -152,9 +155,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::RetryDeadline { source, .. }
         | DownloadError::Mirror { source, .. }
         | DownloadError::Redirected { source, .. } => code(source),
-        DownloadError::ChecksumMismatch { .. } | DownloadError::MissingChecksum => {
-            ExitCode::Checksum
-        }
+        DownloadError::ChecksumMismatch { .. }
+        | DownloadError::DigestMismatch { .. }
+        | DownloadError::MissingChecksum => ExitCode::Checksum,
         DownloadError::ReservedName { .. } => ExitCode::LocalFile,
         DownloadError::TooLarge { .. } => ExitCode::TooLarge,
         DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,

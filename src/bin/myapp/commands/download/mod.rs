@@ -159,7 +159,7 @@ impl Options {
     fn to_config(&self) -> Config {
         let default = self.files.apply(Config::default());
         let default = self.split.apply(self.retry.apply(default));
-        let default = self.limits.apply(default);
+        let default = self.checksums.apply(self.limits.apply(default));
         Config {
             output: OutputPolicy {
                 dir: self.dir.clone().unwrap_or(default.output.dir),

@@ -1,0 +1,72 @@
+//! Metadata of responses: the name and the digest of the file.
+
+use super::Attempt;
+use crate::download::config::{NameSource, ServerDigests};
+use crate::download::event::Event;
+use crate::download::http::Response;
+use crate::download::request::redirect::RedirectChain;
+use crate::download::store::filename;
+use crate::download::store::server_digest::ServerDigest;
+use crate::download::transfer::resume::{ResponseMeta, Validators};
+
+impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
+    /// Records a response and returns its metadata.
+    pub(super) fn record_response(
+        &mut self,
+        response: &Response,
+        chain: &RedirectChain,
+    ) -> ResponseMeta {
+        (self.on_event)(Event::ResponseReceived {
+            url: chain.url(),
+            status: response.status(),
+        });
+        self.source.server = Some(chain.url().clone());
+        self.source.response_time = response.response_time();
+        let mut meta = response_meta(response);
+        if self.server_digests == ServerDigests::Verify {
+            meta.validators.digest =
+                ServerDigest::of_response(meta.status, |name| response.headers(name));
+        }
+        if meta.validators.name.is_none() {
+            meta.validators.name = chain.disposition().map(str::to_owned);
+        }
+        meta
+    }
+
+    /// Returns the safe name that the server chose for the file of these validators, by its last
+    /// response. URLs that it did not choose are not considered.
+    pub(crate) fn server_name(&self, validators: &Validators) -> Option<String> {
+        let of_url = || {
+            let server = self.source.server.as_ref()?;
+            let is_redirected = server != self.url();
+            is_redirected
+                .then(|| filename::from_server_url(server))
+                .flatten()
+        };
+        match self.request.context.config.output.name_source {
+            NameSource::FirstUrl => None,
+            NameSource::FinalUrl => of_url(),
+            NameSource::ContentDisposition => validators
+                .name
+                .as_deref()
+                .and_then(filename::from_server)
+                .or_else(of_url),
+        }
+    }
+
+    /// Records the digest in a response to a range request, unless the file has one.
+    pub(super) fn add_digest(&mut self, meta: &ResponseMeta) {
+        if let Some(validators) = &mut self.validators
+            && validators.digest.is_none()
+        {
+            validators.digest = meta.validators.digest.clone();
+        }
+    }
+}
+
+/// Extracts the metadata of a response.
+pub(super) fn response_meta(response: &Response) -> ResponseMeta {
+    ResponseMeta::new(response.status(), response.length(), |name| {
+        response.header(name)
+    })
+}
