@@ -30,6 +30,7 @@ mod segments;
 mod servers;
 mod signals;
 mod soak;
+mod validators;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -129,9 +129,7 @@ impl Checksum {
 
     /// Parses a digest whose algorithm is known by its length: MD5, SHA-1, SHA-256 or SHA-512.
     pub(crate) fn from_hex(digits: &str) -> Option<Self> {
-        let has_len = |algorithm: &Algorithm| 2 * algorithm.digest_len() == digits.len();
-        let algorithm = Algorithm::ALL.into_iter().find(has_len)?;
-        Self::new(algorithm, digits).ok()
+        Self::new(Algorithm::from_hex_len(digits.len())?, digits).ok()
     }
 
     /// Returns whether the digest is the expected one.

@@ -18,6 +18,9 @@ use crate::download::transfer::content_range::ContentRange;
 /// validator.
 pub(crate) const OVERLAP_LEN: u64 = 32 * 1024;
 
+/// Number of present bytes that are compared if the validator is a weak ETag.
+const WEAK_OVERLAP_LEN: u64 = 64 * 1024;
+
 /// Minimum age in seconds of a `Last-Modified` date, at the time of the response, to prove a
 /// version. Within the resolution of a date there may be two versions.
 const MIN_DATE_AGE: u64 = 60;
@@ -70,11 +73,15 @@ pub(crate) enum RangeRequest {
 /// Proof that present bytes belong to the file of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResumeProof {
+    /// A condition in the request is required: the bytes cannot be read again.
+    Condition,
     /// A validator is required.
     Validator,
-    /// Comparing an overlap is sufficient: the bytes were received in this run, or a checksum
-    /// verifies the file.
+    /// Without a validator, comparing an overlap is sufficient: the bytes were received in this
+    /// run.
     Overlap,
+    /// Comparing an overlap is sufficient: a checksum verifies the file.
+    Checksum,
 }
 
 /// Consequence of a response for the partial file.
@@ -169,17 +176,44 @@ impl Validators {
     pub(crate) fn if_range(&self) -> Option<&str> {
         match (&self.etag, &self.last_modified) {
             (Some(etag), _) => Some(etag.as_str()).filter(|etag| is_strong(etag)),
-            (None, Some(modified)) => {
-                let modified_at = unix_seconds(modified)?;
-                let sent_at = unix_seconds(self.date.as_deref()?)?;
-                (sent_at.checked_sub(modified_at)? >= MIN_DATE_AGE).then_some(modified)
-            }
-            (None, None) => None,
+            (None, _) => self.strong_date(),
+        }
+    }
+
+    /// Returns `Last-Modified` if it is a strong validator (RFC 9110 section 8.8.2.2).
+    fn strong_date(&self) -> Option<&str> {
+        let modified = self.last_modified.as_deref()?;
+        let modified_at = unix_seconds(modified)?;
+        let sent_at = unix_seconds(self.date.as_deref()?)?;
+        (sent_at.checked_sub(modified_at)? >= MIN_DATE_AGE).then_some(modified)
+    }
+
+    fn has_weak_etag(&self) -> bool {
+        self.etag.as_deref().is_some_and(|etag| !is_strong(etag))
+    }
+
+    /// Returns the number of present bytes that must be equal, if a request without a condition
+    /// may continue them. A weak ETag proves a version only together with a date.
+    fn overlap_len(&self, proof: ResumeProof) -> Option<u64> {
+        match proof {
+            ResumeProof::Checksum => Some(OVERLAP_LEN),
+            ResumeProof::Condition => None,
+            _ if self.has_weak_etag() => self.strong_date().map(|_| WEAK_OVERLAP_LEN),
+            ResumeProof::Overlap => Some(OVERLAP_LEN),
+            ResumeProof::Validator => None,
         }
     }
 }
 
 impl ResponseMeta {
+    /// Returns the length of the file.
+    pub(crate) fn total(&self) -> Option<u64> {
+        match self.range {
+            Some(ContentRange::Part { total, .. }) => total,
+            _ => self.length,
+        }
+    }
+
     /// Extracts the metadata of a response head.
     pub(crate) fn new<'a>(
         status: u16,
@@ -224,17 +258,23 @@ pub(crate) fn plan(validators: Option<&Validators>, have: u64, proof: ResumeProo
     let Some(validators) = validators else {
         return RangeRequest::Full;
     };
-    match validators.if_range() {
-        _ if have == 0 => RangeRequest::Full,
-        Some(if_range) => RangeRequest::From {
+    if have == 0 {
+        return RangeRequest::Full;
+    }
+    if let Some(if_range) = validators.if_range()
+        && proof != ResumeProof::Checksum
+    {
+        return RangeRequest::From {
             offset: have,
             if_range: Some(if_range.to_owned()),
-        },
-        None if proof == ResumeProof::Overlap && have > OVERLAP_LEN => RangeRequest::From {
-            offset: have - OVERLAP_LEN,
+        };
+    }
+    match validators.overlap_len(proof) {
+        Some(overlap) if have > overlap => RangeRequest::From {
+            offset: have - overlap,
             if_range: None,
         },
-        None => RangeRequest::Full,
+        _ => RangeRequest::Full,
     }
 }
 
@@ -308,6 +348,15 @@ fn check_partial(
         .zip(response.validators.last_modified.as_ref());
     if !has_strong_etag && dates.is_some_and(|(before, now)| before != now) {
         return Err(Mismatch::Date);
+    }
+    // A weak ETag may stay the same when bytes change, so all else must be stated and equal.
+    if validators.has_weak_etag() {
+        if dates.is_none() {
+            return Err(Mismatch::Date);
+        }
+        if total.is_none() || total != validators.total {
+            return Err(Mismatch::Total);
+        }
     }
     if validators.encoding != response.validators.encoding {
         return Err(Mismatch::Encoding);
@@ -446,17 +495,65 @@ mod tests {
         };
         assert_eq!(
             plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Overlap),
-            rest
+            rest.clone()
         );
         assert_eq!(
             plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Validator),
             RangeRequest::Full
         );
         assert_eq!(
+            plan(Some(&known), OVERLAP_LEN + 7, ResumeProof::Checksum),
+            rest
+        );
+        assert_eq!(
             plan(Some(&known), 0, ResumeProof::Overlap),
             RangeRequest::Full
         );
         assert_eq!(plan(None, 1, ResumeProof::Overlap), RangeRequest::Full);
+    }
+
+    #[test]
+    fn weak_etag_needs_a_date_and_a_longer_overlap() {
+        let weak = ("etag", "W/\"a\"");
+        let length = ("content-length", "100000");
+        let settled = [weak, length, ("last-modified", OLD), ("date", LATER)];
+        let rest = RangeRequest::From {
+            offset: 7,
+            if_range: None,
+        };
+        let have = WEAK_OVERLAP_LEN + 7;
+        for proof in [ResumeProof::Validator, ResumeProof::Overlap] {
+            let known = |fields| plan(Some(&known(fields)), have, proof);
+            assert_eq!(known(&settled), rest);
+            assert_eq!(known(&settled[..3]), RangeRequest::Full);
+            let recent = [weak, ("last-modified", LATER), ("date", LATER)];
+            assert_eq!(known(&recent), RangeRequest::Full);
+        }
+        let known = known(&settled);
+        let full = RangeRequest::Full;
+        assert_eq!(plan(Some(&known), have - 7, ResumeProof::Validator), full);
+        assert_eq!(plan(Some(&known), have, ResumeProof::Condition), full);
+        let classified = |fields: &[(&str, &'static str)]| {
+            classify(Some(&known), have, &rest, &response(206, fields))
+        };
+        let range = ("content-range", "bytes 7-99999/100000");
+        let date = ("last-modified", OLD);
+        let append = Action::Append {
+            count: 99_993,
+            total: Some(100_000),
+        };
+        assert_eq!(classified(&[range, weak, date]), append);
+        for (fields, mismatch) in [
+            ([range, ("etag", "\"a\""), date], Mismatch::Etag),
+            ([range, weak, ("last-modified", LATER)], Mismatch::Date),
+            ([range, weak, ("x", "no date")], Mismatch::Date),
+            (
+                [("content-range", "bytes 7-99999/*"), weak, date],
+                Mismatch::Total,
+            ),
+        ] {
+            assert_eq!(classified(&fields), Action::Restart(mismatch), "{fields:?}");
+        }
     }
 
     const ETAG: (&str, &str) = ("etag", "\"a\"");

@@ -92,7 +92,7 @@ fn truncated_file_is_continued_from_equal_samples() {
             .collect();
         let middle = (TRUNCATED - SAMPLE) / 2;
         let rest = if etag.starts_with('W') {
-            TRUNCATED - (32 << 10)
+            TRUNCATED - (64 << 10)
         } else {
             TRUNCATED
         };

@@ -108,24 +108,22 @@ fn old_last_modified_is_a_validator() {
 
 #[test]
 fn without_validators_the_overlap_is_compared() {
-    for etag in ["", "W/\"weak\""] {
-        let body = seeded(1, LARGE);
-        let folder = Folder::new();
-        let whole = body.clone();
-        let server = serve(move |number, request| match number {
-            0 => request.respond_with(&whole, etag).truncated_at(CUT_LEN),
-            _ => request.respond_with(&whole, etag),
-        });
-        fetch(&folder, &server, &[]).code(0);
-        assert_exact(&folder, &body);
-        assert_eq!(range_starts(&server), [None, Some(CUT_LEN - (32 << 10))]);
-        assert_eq!(server.requests()[1].field("If-Range"), None);
-        assert!(
-            server.sent() <= LARGE + (64 << 10),
-            "{} bytes sent",
-            server.sent()
-        );
-    }
+    let body = seeded(1, LARGE);
+    let folder = Folder::new();
+    let whole = body.clone();
+    let server = serve(move |number, request| match number {
+        0 => request.respond_with(&whole, "").truncated_at(CUT_LEN),
+        _ => request.respond_with(&whole, ""),
+    });
+    fetch(&folder, &server, &[]).code(0);
+    assert_exact(&folder, &body);
+    assert_eq!(range_starts(&server), [None, Some(CUT_LEN - (32 << 10))]);
+    assert_eq!(server.requests()[1].field("If-Range"), None);
+    assert!(
+        server.sent() <= LARGE + (64 << 10),
+        "{} bytes sent",
+        server.sent()
+    );
 }
 
 #[test]
@@ -340,7 +338,8 @@ fn without_validators_a_later_run_restarts() {
         0 => request.respond_with(&whole, "").truncated_at(CUT_LEN),
         _ => request.respond_with(&whole, ""),
     });
-    assert_second_run_gives(&server, &body);
+    assert_second_run_gives(&server, &body)
+        .says("restarting: nothing proves that the server has the same version");
     assert_eq!(range_starts(&server), [None, None]);
 }
 

@@ -3,7 +3,9 @@
 use super::{Attempt, MediaTypeChange};
 use crate::download::error::Error;
 use crate::download::event::Event;
-use crate::download::transfer::resume::{Action, Mismatch, ResponseMeta, Validators};
+use crate::download::transfer::resume::{
+    Action, Mismatch, RangeRequest, ResponseMeta, ResumeProof, classify,
+};
 use crate::download::transfer::retry::StoredBytes;
 
 impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
@@ -26,16 +28,28 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
         }
     }
 
-    /// Returns the validators that a response must match. A checksum verifies the file, whatever
-    /// the media type.
-    pub(super) fn validators_to_match(&self) -> Option<Validators> {
+    /// Classifies a response. A checksum verifies the file, whatever the media type; without a
+    /// strong validator, or of another version by its validators, whatever they are.
+    pub(super) fn classify(
+        &self,
+        have: u64,
+        request: &RangeRequest,
+        meta: &ResponseMeta,
+    ) -> Action {
         let mut validators = self.validators.clone();
+        let mut meta = meta.clone();
         if self.checksum.is_some()
             && let Some(validators) = &mut validators
         {
             validators.media_type = None;
+            if self.resume_proof == ResumeProof::Checksum || validators.if_range().is_none() {
+                for ignored in [validators, &mut meta.validators] {
+                    ignored.etag = None;
+                    ignored.last_modified = None;
+                }
+            }
         }
-        validators
+        classify(validators.as_ref(), have, request, &meta)
     }
 
     /// Returns the error of a response that would replace or continue bytes of another media type.

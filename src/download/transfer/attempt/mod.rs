@@ -1,6 +1,7 @@
 //! Attempts to transfer a file, or its missing part, from one source at a time.
 
 mod bytes;
+mod decisions;
 pub(crate) mod foreign;
 mod metadata;
 mod receive;
@@ -28,7 +29,7 @@ use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{
-    Action, Mismatch, RangeRequest, ResponseMeta, ResumeProof, Validators, classify, plan,
+    Action, Mismatch, RangeRequest, ResponseMeta, ResumeProof, Validators, plan,
 };
 use crate::download::transfer::sources::Mirror;
 use crate::escape::Escaped;
@@ -101,6 +102,13 @@ enum DigestRetry {
     Done,
 }
 
+/// Report of a restart that a request causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RestartReport {
+    Due,
+    Done,
+}
+
 /// State of the current source.
 #[derive(Debug)]
 struct SourceState {
@@ -144,6 +152,7 @@ pub(crate) struct Attempt<'a, F> {
     media_type_change: MediaTypeChange,
     server_digests: ServerDigests,
     digest_retry: DigestRetry,
+    restart_report: RestartReport,
     /// Number of times that bytes were discarded.
     restarts: u32,
 }
@@ -176,7 +185,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         }
         // A checksum was required for a file with bytes of several sources.
         let resume_proof = if validators.is_some() && sink.has_multiple_sources() {
-            ResumeProof::Overlap
+            ResumeProof::Checksum
         } else {
             ResumeProof::Validator
         };
@@ -201,6 +210,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             media_type_change,
             server_digests,
             digest_retry: DigestRetry::Allowed,
+            restart_report: RestartReport::Due,
             restarts: 0,
         }
     }
@@ -253,7 +263,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         if let (Some(_), Some(checksum)) = (&self.validators, &self.checksum) {
             self.sink.require_checksum(checksum);
             if self.sink.has_multiple_sources() {
-                self.resume_proof = ResumeProof::Overlap;
+                self.resume_proof = ResumeProof::Checksum;
             }
         }
         true
@@ -308,7 +318,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// restarted.
     pub(crate) fn can_continue(&self) -> bool {
         let have = self.sink.prefix_len();
-        let request = plan(self.validators.as_ref(), have, ResumeProof::Validator);
+        let request = plan(self.validators.as_ref(), have, ResumeProof::Condition);
         self.sink.is_file() || have == 0 || request != RangeRequest::Full
     }
 
@@ -336,29 +346,6 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         }
     }
 
-    /// Returns the first request for the missing bytes.
-    fn first_request(&self, have: u64) -> RangeRequest {
-        if self.request.context.config.compressed {
-            // Offsets in the decoded body have no meaning for the server.
-            return RangeRequest::Full;
-        }
-        if let Some(validator) = self.if_range()
-            && self.sink.layout().has_gaps(self.total())
-        {
-            // Even without the first bytes, later ones may be present.
-            return RangeRequest::From {
-                offset: have,
-                if_range: Some(validator.to_owned()),
-            };
-        }
-        let proof = if self.sink.is_file() {
-            self.resume_proof
-        } else {
-            ResumeProof::Validator
-        };
-        plan(self.validators.as_ref(), have, proof)
-    }
-
     /// Requests the missing bytes and stores the body. Returns `None` if bytes are still missing.
     /// Each further request has fewer conditions than the one before, so there are at most three.
     async fn fetch_missing(&mut self) -> Result<Option<AttemptOutcome>, Error> {
@@ -367,8 +354,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         loop {
             let (mut response, chain) = self.request.send(&self.fields(&request)).await?;
             let meta = self.record_response(&response, &chain);
-            let validators = self.validators_to_match();
-            let action = classify(validators.as_ref(), have, &request, &meta);
+            let action = self.classify(have, &request, &meta);
             debug!(url = %redact_url(self.url()), have, ?request, ?action, "response classified");
             if request == RangeRequest::Full
                 && let Some(outcome) = self.skipped(&meta)
@@ -376,13 +362,18 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
                 Box::pin(drain_body(response)).await;
                 return Ok(Some(outcome));
             }
+            if let Some(next) = self.continue_by_checksum(&request, &action, &meta) {
+                request = next;
+                continue;
+            }
             if let Some(error) = self.media_type_error(&action, &meta) {
                 Box::pin(drain_body(response)).await;
                 return Err(error);
             }
             match (action, &request) {
                 (Action::Replace { changed }, _) => {
-                    return self.replace(response, meta, &chain, changed).await;
+                    self.report_restart(&request, changed);
+                    return self.replace(response, meta, &chain).await;
                 }
                 (Action::Rewind, _) => return self.rewind(response, meta.length, have).await,
                 (Action::Append { count, total }, RangeRequest::From { offset, .. }) => {
@@ -437,15 +428,14 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         response: Response,
         meta: ResponseMeta,
         chain: &RedirectChain,
-        changed: bool,
     ) -> Result<Option<AttemptOutcome>, Error> {
         match self.codings(&response, &meta) {
             None => {
-                self.begin(meta.validators, chain, changed)?;
+                self.begin(meta.validators, chain)?;
                 self.store_body(response, meta.length).await?;
             }
             Some(codings) => {
-                self.begin(meta.validators.of_decoded_body(), chain, changed)?;
+                self.begin(meta.validators.of_decoded_body(), chain)?;
                 let body = DecodedBody::new(response, &codings).map_err(HttpError::from_io)?;
                 self.store_body(body, None).await?;
             }
@@ -461,6 +451,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         have: u64,
     ) -> Result<Option<AttemptOutcome>, Error> {
         self.source.range_support = RangeSupport::Missing;
+        self.warn_of_restart("the server ignores range requests");
         self.sink.rewind()?;
         self.store_body(response, length).await?;
         self.outcome(have)
@@ -489,21 +480,8 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         Some(AttemptOutcome::Skipped { existing })
     }
 
-    fn restart(&self, mismatch: Mismatch) -> RangeRequest {
-        warn!(url = %redact_url(self.url()), "cannot resume, restarting: {mismatch}");
-        RangeRequest::Full
-    }
-
     /// Discards the bytes that are present and starts a file with these validators.
-    fn begin(
-        &mut self,
-        validators: Validators,
-        chain: &RedirectChain,
-        changed: bool,
-    ) -> Result<(), Error> {
-        if changed {
-            warn!(url = %redact_url(self.url()), "file changed on the server, restarting");
-        }
+    fn begin(&mut self, validators: Validators, chain: &RedirectChain) -> Result<(), Error> {
         if let Some(encoding) = &validators.encoding {
             let encoding = Escaped(encoding.as_bytes());
             let url = redact_url(chain.url());
