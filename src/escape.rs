@@ -9,7 +9,9 @@ pub const MAX_CHARS: usize = 200;
 /// reverse its direction.
 ///
 /// Control characters (C0, DEL, C1), bidirectional controls and line separators come out as
-/// `\n`, `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, a backslash as `\\`.
+/// `\n`, `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, a backslash as `\\`. Invisible
+/// characters, such as the zero-width joiner of emoji, come out as `\u{200d}`: terminals disagree
+/// about the width of what they join.
 /// After [`MAX_CHARS`] characters the text is truncated; the number of omitted bytes follows.
 ///
 /// ```
@@ -86,9 +88,17 @@ fn write_char(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
         '\r' => f.write_str("\\r"),
         '\t' => f.write_str("\\t"),
         c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c)),
-        c if is_unsafe(c) => write!(f, "\\u{{{:x}}}", u32::from(c)),
+        c if is_unsafe(c) || is_invisible(c) => write!(f, "\\u{{{:x}}}", u32::from(c)),
         c => f.write_char(c),
     }
+}
+
+/// Whether a character has no width of its own, but can change that of its neighbours or hide text:
+/// zero-width and joining characters, fillers, variation selectors and tags.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Whether a character can do more to a terminal or a log line than stand there: control
@@ -124,6 +134,14 @@ mod tests {
         shows(
             "\u{85}\u{9b}\u{202e}\u{2028}\u{2066}".as_bytes(),
             r"\u{85}\u{9b}\u{202e}\u{2028}\u{2066}",
+        );
+    }
+
+    #[test]
+    fn invisible_characters_are_escaped() {
+        shows(
+            "\u{1f468}\u{200d}\u{1f469}\u{fe0f}\u{e0067}\u{200b}\u{feff}".as_bytes(),
+            "\u{1f468}\\u{200d}\u{1f469}\\u{fe0f}\\u{e0067}\\u{200b}\\u{feff}",
         );
     }
 

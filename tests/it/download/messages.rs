@@ -312,3 +312,63 @@ fn resume_is_suggested_only_for_partial_files() {
     let ran = running.wait().code(130).says("1 not finished");
     assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
 }
+
+#[test]
+fn colors_follow_the_terminal_the_option_and_no_color() {
+    let server = Server::with_paths([("/f", ok()), ("/401", Response::empty(401))]);
+    let urls = format!("{} {}", server.url("/f"), server.url("/401"));
+    let colored = [
+        "\x1b[32msaved\x1b[0m f",
+        "\x1b[1;31mmyapp:\x1b[0m download",
+        "\x1b[36mhint:\x1b[0m -u USER",
+        "\x1b[1m1 of 2 files saved",
+    ];
+    for (environment, option, has_colors) in [
+        ("TERM=xterm", "", true),
+        ("TERM=xterm NO_COLOR=1", "", false),
+        ("TERM=xterm NO_COLOR=1", "--color always", true),
+        ("TERM=xterm", "--color never", false),
+        ("TERM=dumb", "", false),
+    ] {
+        let folder = Folder::new();
+        let program = env!("CARGO_BIN_EXE_myapp");
+        let line = format!("{environment} {program} download {option} {urls}");
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(folder.path(""));
+        let output = script.env_remove("NO_COLOR").output().expect("run script");
+        let text = String::from_utf8_lossy(&output.stdout);
+        for part in colored {
+            assert_eq!(text.contains(part), has_colors, "{line}: {part}: {text}");
+        }
+        assert!(text.contains("saved"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn rows_fit_a_small_terminal() {
+    let stalled = Response::body(seeded(1, LARGE)).stalled_at(HALF);
+    let server = Server::start(move |_| stalled.clone());
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_myapp");
+    let name = "%F0%9F%91%A8%E2%80%8D%F0%9F%91%A9-family.iso";
+    let urls: Vec<_> = (0..9).map(|n| server.url(&format!("/{n}{name}"))).collect();
+    let line = format!(
+        "stty rows 5 cols 40; {program} download -j 9 -T 1 --retry 0 {}",
+        urls.join(" ")
+    );
+    let mut script = std::process::Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .env("TERM", "xterm");
+    let output = script
+        .current_dir(folder.path(""))
+        .output()
+        .expect("run script");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("and 6 more"), "{text}");
+    assert!(text.contains("0/9 files, "), "{text}");
+    assert!(text.contains("0\u{1f468}\\u{200d}\u{1f469}-fam"), "{text}");
+    assert!(!text.contains('\u{200d}'), "{text}");
+}

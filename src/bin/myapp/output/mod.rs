@@ -10,3 +10,4 @@ pub(crate) mod serve_events;
 mod speed;
 pub(crate) mod stderr;
 pub(crate) mod stdout;
+pub(crate) mod style;

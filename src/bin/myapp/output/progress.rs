@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use console::{Alignment, Term, pad_str, truncate_str};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
 use myapp::units::Size;
 
 use crate::output::speed::Speed;
 use crate::output::stderr;
+use crate::output::style::{Role, paint};
 
 /// Interval between two drawings.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,10 +24,17 @@ const MAX_BARS: usize = 8;
 /// Capacity of the queue of lines. If it is full, the sender waits for the terminal.
 const QUEUE_CAPACITY: usize = 4096;
 
-/// Template of a bar.
-const KNOWN_LENGTH: &str = "{wide_msg} [{bar:14}] {percent:>3}% of {prefix}";
-/// Template of a file whose length is unknown.
-const UNKNOWN_LENGTH: &str = "{wide_msg} {prefix}";
+/// Length of a bar in columns.
+const BAR_LEN: usize = 14;
+
+/// Minimum number of columns for a row with a bar.
+const MIN_BAR_COLUMNS: usize = 64;
+
+/// Minimum number of columns for a row with length, rate and time left.
+const MIN_LENGTH_COLUMNS: usize = 48;
+
+/// Minimum number of columns for a row with a rate.
+const MIN_RATE_COLUMNS: usize = 28;
 
 /// Progress display of a download run.
 pub(crate) struct Progress {
@@ -70,6 +79,8 @@ struct Drawing {
     /// Number of running files without a bar.
     more: Option<ProgressBar>,
     total: ProgressBar,
+    /// Returns the rows and columns of the terminal.
+    size: fn() -> (u16, u16),
 }
 
 impl Progress {
@@ -193,7 +204,22 @@ impl Files {
         self.speed.record(self.received(), now);
     }
 
-    fn summary(&self) -> String {
+    /// Returns the row of the total, without what does not fit.
+    fn summary(&self, columns: usize) -> String {
+        let text = self.full_summary();
+        if text.len() <= columns {
+            return text;
+        }
+        let rate = Size(self.speed.rate() as u64);
+        let count = match self.expected {
+            Some(expected) => format!("{}/{expected}", self.saved),
+            None => self.saved.to_string(),
+        };
+        let text = format!("{count} files, {}, {rate}/s", Size(self.received()));
+        truncate_str(&text, columns, "…").into_owned()
+    }
+
+    fn full_summary(&self) -> String {
         let mut text = match self.expected {
             Some(expected) => format!("{} of {expected} files", self.saved),
             None => format!("{} files", self.saved),
@@ -245,16 +271,52 @@ impl File {
         }
     }
 
-    /// Returns the text behind the name or the bar.
-    fn text(&self) -> String {
+    /// Returns the row of the file: its name, and behind it what fits into the columns.
+    fn row(&self, columns: usize) -> String {
+        let text = match self.length {
+            Some(length) => self.progress_text(length, columns),
+            None => self.position_text(columns),
+        };
+        let name_len = columns.saturating_sub(text.len() + 1);
+        let name = pad_str(&self.name, name_len, Alignment::Left, Some("…"));
+        truncate_str(&format!("{name} {text}"), columns, "").into_owned()
+    }
+
+    fn progress_text(&self, length: u64, columns: usize) -> String {
+        let part = self.position.min(length) as f64 / length.max(1) as f64;
+        let percent = format!("{:>3}%", (part * 100.0) as u64);
         let rate = format!("{}/s", Size(self.speed.rate() as u64));
-        match self.length {
-            None => format!("{:>8} {rate:>10}     ", Size(self.position).to_string()),
-            Some(length) => {
-                let left = time_text(self.speed.time_left(length.saturating_sub(self.position)));
-                format!("{:>8} {rate:>10} {left:>4}", Size(length).to_string())
-            }
+        if columns < MIN_RATE_COLUMNS {
+            return percent;
         }
+        if columns < MIN_LENGTH_COLUMNS {
+            return format!("{percent} {rate:>10}");
+        }
+        let bar = if columns < MIN_BAR_COLUMNS {
+            String::new()
+        } else {
+            let done = "=".repeat((part * BAR_LEN as f64) as usize);
+            let head = if done.len() < BAR_LEN { ">" } else { "" };
+            format!("[{:BAR_LEN$}] ", done + head)
+        };
+        let left = time_text(self.speed.time_left(length.saturating_sub(self.position)));
+        let length = Size(length).to_string();
+        format!("{bar}{percent} of {length:>8} {rate:>10} {left:>4}")
+    }
+
+    fn position_text(&self, columns: usize) -> String {
+        let position = Size(self.position).to_string();
+        if columns < MIN_RATE_COLUMNS {
+            return format!("{position:>8}");
+        }
+        let rate = format!("{}/s", Size(self.speed.rate() as u64));
+        // The column of the time left stays empty.
+        let end = if columns < MIN_LENGTH_COLUMNS {
+            ""
+        } else {
+            "     "
+        };
+        format!("{position:>8} {rate:>10}{end}")
     }
 
     /// Returns the number of bytes received in this run. Bytes that are sent again count once.
@@ -271,7 +333,8 @@ impl Bars {
     fn start(draw_target: MultiProgress, files: Arc<Mutex<Files>>) -> Self {
         let (lines, waiting) = sync_channel(QUEUE_CAPACITY);
         let thread = thread::spawn(move || {
-            let mut drawing = Drawing::new(draw_target.clone());
+            let size = || Term::stderr().size();
+            let mut drawing = Drawing::new(draw_target.clone(), size);
             while let Some(text) = collect(&waiting) {
                 if !text.is_empty() {
                     draw_target.suspend(|| stderr::write(&text));
@@ -300,64 +363,69 @@ fn collect(lines: &Receiver<String>) -> Option<String> {
 }
 
 impl Drawing {
-    fn new(draw_target: MultiProgress) -> Self {
-        let total = draw_target.add(ProgressBar::no_length().with_style(style("{wide_msg}")));
+    fn new(draw_target: MultiProgress, size: fn() -> (u16, u16)) -> Self {
+        let total = draw_target.add(ProgressBar::no_length().with_style(message_style()));
         Self {
             draw_target,
             bars: BTreeMap::new(),
             more: None,
             total,
+            size,
         }
     }
 
     /// Updates the bars.
     fn update(&mut self, files: &Files) {
+        let size = (self.size)();
+        let rows = size.0;
+        let columns = usize::from(size.1);
+        // The last two rows show the number of further files and the total.
+        let max_bars = usize::from(rows).saturating_sub(2).min(MAX_BARS);
         let Self {
             draw_target, bars, ..
         } = self;
+        let mut kept = 0;
         bars.retain(|number, bar| {
-            let is_running = files.running.contains_key(number);
-            if !is_running {
+            let is_kept = files.running.contains_key(number) && kept < max_bars;
+            if is_kept {
+                kept += 1;
+            } else {
                 draw_target.remove(bar);
             }
-            is_running
+            is_kept
         });
         for (number, file) in &files.running {
-            if let Some(bar) = self.bar(*number, file) {
-                bar.set_position(file.position);
-                bar.set_prefix(file.text());
+            if let Some(bar) = self.bar(*number, max_bars) {
+                bar.set_message(file.row(columns));
             }
         }
-        self.update_more(files.running.len() - self.bars.len());
-        self.total.set_message(files.summary());
+        let more = if rows < 2 {
+            0
+        } else {
+            files.running.len() - self.bars.len()
+        };
+        self.update_more(more, columns);
+        let total = files.summary(columns);
+        self.total.set_message(paint(Role::Total, &total));
         // indicatif drops most draws of the changes above, because they follow each other too fast.
         self.total.force_draw();
     }
 
     /// Returns the bar of a file, unless there are too many.
-    fn bar(&mut self, number: u64, file: &File) -> Option<&ProgressBar> {
+    fn bar(&mut self, number: u64, max_bars: usize) -> Option<&ProgressBar> {
         if !self.bars.contains_key(&number) {
-            if self.bars.len() == MAX_BARS {
+            if self.bars.len() >= max_bars {
                 return None;
             }
             let last = self.more.as_ref().unwrap_or(&self.total);
-            let bar = ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH));
-            let bar = self
-                .draw_target
-                .insert_before(last, bar.with_message(file.name.clone()));
+            let bar = ProgressBar::no_length().with_style(message_style());
+            let bar = self.draw_target.insert_before(last, bar);
             self.bars.insert(number, bar);
         }
-        let bar = &self.bars[&number];
-        if let Some(length) = file.length
-            && bar.length() != Some(length)
-        {
-            bar.set_style(style(KNOWN_LENGTH));
-            bar.set_length(length);
-        }
-        Some(bar)
+        self.bars.get(&number)
     }
 
-    fn update_more(&mut self, count: usize) {
+    fn update_more(&mut self, count: usize, columns: usize) {
         if count == 0 {
             if let Some(more) = self.more.take() {
                 self.draw_target.remove(&more);
@@ -365,12 +433,12 @@ impl Drawing {
             return;
         }
         let make = || {
-            let bar = ProgressBar::no_length().with_style(style("{msg}"));
+            let bar = ProgressBar::no_length().with_style(message_style());
             self.draw_target.insert_before(&self.total, bar)
         };
         self.more
             .get_or_insert_with(make)
-            .set_message(format!("and {count} more"));
+            .set_message(truncate_str(&format!("and {count} more"), columns, "").into_owned());
     }
 
     fn finish(self) {
@@ -380,11 +448,9 @@ impl Drawing {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template);
-    style
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+/// Returns the style of a row that is its message.
+fn message_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn time_text(left: Option<Duration>) -> String {
@@ -397,7 +463,9 @@ fn time_text(left: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use console::measure_text_width;
     use indicatif::{InMemoryTerm, ProgressDrawTarget};
+    use std::cell::Cell;
 
     fn files(count: u64) -> Files {
         let file = |number| File {
@@ -417,9 +485,18 @@ mod tests {
 
     /// Returns the lines of a terminal after these states.
     fn draw(states: &[Files], columns: u16) -> Vec<String> {
-        let terminal = InMemoryTerm::new(24, columns);
+        draw_on(states, 24, columns)
+    }
+
+    /// Returns the lines of a terminal of this size after these states.
+    fn draw_on(states: &[Files], rows: u16, columns: u16) -> Vec<String> {
+        thread_local! {
+            static SIZE: Cell<(u16, u16)> = const { Cell::new((0, 0)) };
+        }
+        SIZE.set((rows, columns));
+        let terminal = InMemoryTerm::new(rows, columns);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let mut drawing = Drawing::new(MultiProgress::with_draw_target(target));
+        let mut drawing = Drawing::new(MultiProgress::with_draw_target(target), || SIZE.get());
         for state in states {
             drawing.update(state);
         }
@@ -509,16 +586,45 @@ mod tests {
     fn line_shows_the_progress_and_fits() {
         let lines = draw(&[files(9)], 80);
         assert!(
-            lines[7].contains("[======>       ]  44% of 16.0 MiB"),
+            lines[7].contains("[======>       ]  43% of 16.0 MiB"),
             "{lines:?}"
         );
         assert!(
             !lines[6].contains('%') && lines[6].contains("6.00 MiB"),
             "{lines:?}"
         );
-        for columns in [20, 40, 60, 80, 200] {
+        for columns in [1, 8, 20, 30, 40, 60, 80, 200] {
             let lines = draw(&[files(9)], columns);
-            assert!(lines.len() >= 10, "{lines:?}");
+            assert_eq!(lines.len(), 10, "{lines:?}");
+            let widest = lines.iter().map(|line| measure_text_width(line)).max();
+            assert!(widest <= Some(columns.into()), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn narrow_row_keeps_name_and_rate() {
+        let lines = draw(&[files(9)], 40);
+        assert_eq!(
+            lines[6], "file-6-of-some-leng… 6.00 MiB      0 B/s",
+            "{lines:?}"
+        );
+        assert_eq!(
+            lines[7], "file-7-of-some-length-a…  43%      0 B/s",
+            "{lines:?}"
+        );
+        let lines = draw(&[files(9)], 20);
+        assert!(lines[7].starts_with("file-7-of-some"), "{lines:?}");
+    }
+
+    #[test]
+    fn total_is_visible_on_a_low_terminal() {
+        for rows in [1, 2, 3, 5, 8] {
+            let lines = draw_on(&[files(40)], rows, 80);
+            assert!(lines.len() <= rows.into(), "{rows}: {lines:?}");
+            let last = lines.last().map(String::as_str).unwrap_or_default();
+            assert!(last.starts_with("0 of 40 files"), "{rows}: {lines:?}");
+        }
+        let lines = draw_on(&[files(40)], 5, 28);
+        assert!(lines[4].starts_with("0/40 files, 780 MiB, "), "{lines:?}");
     }
 }

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stdout;
+use crate::output::style::{Role, paint};
 use crate::suggestions;
 
 /// Prints the error that ended a command. A closed stdout pipe is not reported: its reader closed
@@ -27,9 +28,9 @@ pub(crate) fn report(failure: &CommandError) {
 
 /// Formats an error and its hint, one line each.
 pub(crate) fn error_text(error: &(dyn Error + 'static), hint: Option<&str>) -> String {
-    let mut text = format!("myapp: {}\n", ErrorChain(error));
+    let mut text = format!("{} {}\n", paint(Role::Error, "myapp:"), ErrorChain(error));
     if let Some(hint) = hint {
-        text.push_str(&format!("hint: {hint}\n"));
+        text.push_str(&format!("{} {hint}\n", paint(Role::Hint, "hint:")));
     }
     text
 }
@@ -49,7 +50,7 @@ pub(crate) fn report_usage(error: &clap::Error) -> process::ExitCode {
     }
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
-        Some(text) => write(&format!("myapp: {text}")),
+        Some(text) => write(&format!("{} {text}", paint(Role::Error, "myapp:"))),
         None => {
             let printed = error.print().and_then(|()| io::stdout().flush());
             if let Err(write_error) = printed

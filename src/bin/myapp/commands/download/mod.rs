@@ -48,6 +48,7 @@ use crate::output::log::Log;
 use crate::output::progress::Progress;
 use crate::output::stderr;
 use crate::output::stdout::print;
+use crate::output::style::{Role, paint};
 use crate::redacted_arg::secret;
 use crate::signals::Ending;
 
@@ -475,11 +476,13 @@ fn expand_home(path: PathBuf) -> PathBuf {
 fn saved_line(saved: &Saved) -> Option<String> {
     let path = stderr::path(saved.path.as_deref()?);
     if saved.skipped {
-        return Some(format!("kept {path}: already complete\n"));
+        let kept = paint(Role::Saved, "kept");
+        return Some(format!("{kept} {path}: already complete\n"));
     }
     let elapsed = Elapsed(saved.elapsed);
     Some(format!(
-        "saved {path}: {} in {elapsed}\n",
+        "{} {path}: {} in {elapsed}\n",
+        paint(Role::Saved, "saved"),
         Size(saved.bytes)
     ))
 }
@@ -510,9 +513,10 @@ fn summary(report: &Report, interrupted: bool, has_parts: bool) -> String {
             text += &format!(", {count} {what}");
         }
     }
-    text.push('\n');
+    text = paint(Role::Total, &text) + "\n";
     if has_parts {
-        text += "hint: -c resumes partial downloads\n";
+        let hint = paint(Role::Hint, "hint:");
+        text += &format!("{hint} -c resumes partial downloads\n");
     }
     for failed in report.failures.iter().take(MAX_FAILURES_LISTED) {
         let url = redact_query(&failed.url);

@@ -2,7 +2,7 @@
 
 mod file;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::exit_code::CommandError;
 use crate::output::draw_target::draw_target;
 use crate::output::log::file::{LogFile, READER_TIMEOUT, Writer};
-use crate::output::stderr;
+use crate::output::{stderr, style};
 
 /// Capacity of the line queue. If the terminal or disk is slower, lines are dropped and counted.
 const QUEUE_CAPACITY: usize = 8192;
@@ -72,10 +72,7 @@ impl LogOptions {
         match self.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => {
-                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                !refused && io::stderr().is_terminal()
-            }
+            ColorChoice::Auto => style::is_supported(),
         }
     }
 }
@@ -96,6 +93,7 @@ pub(crate) struct Log {
 impl Log {
     /// Starts the log at the level of `-q`, `-v` or `MYAPP_LOG`.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, CommandError> {
+        style::set_enabled(options.colors());
         let draw_target = draw_target();
         let mut log_file = None;
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
