@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use brotli_decompressor::Decompressor;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -17,6 +17,35 @@ pub const CHUNK_LEN: usize = 64 << 10;
 /// The errors of reading and writing; [`io::ErrorKind::InvalidData`] for corrupt or truncated data.
 pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     copy(MultiGzDecoder::new(from), to).map_err(|error| map_decode_error("gzip", error))
+}
+
+/// Decompresses zlib (RFC 1950) or, without its header, raw deflate (RFC 1951): one stream.
+/// Trailing data is an error.
+///
+/// # Errors
+///
+/// The errors of [`gzip`].
+pub fn deflate(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    let mut start = Vec::with_capacity(2);
+    from.by_ref().take(2).read_to_end(&mut start)?;
+    // The method is 8, and the two bytes are a multiple of 31.
+    let is_zlib = matches!(start[..], [first, second]
+        if first & 0x0f == 8 && u16::from_be_bytes([first, second]) % 31 == 0);
+    let mut from = start.as_slice().chain(from);
+    let decoded = if is_zlib {
+        copy(ZlibDecoder::new(&mut from), to)
+    } else {
+        copy(DeflateDecoder::new(&mut from), to)
+    };
+    decoded.map_err(|error| map_decode_error("deflate", error))?;
+    if from.fill_buf()?.is_empty() {
+        Ok(())
+    } else {
+        Err(map_decode_error(
+            "deflate",
+            io::Error::other("trailing data"),
+        ))
+    }
 }
 
 /// Decompresses zstd (RFC 8878): all frames.

@@ -33,13 +33,18 @@ const CHANNEL_CAPACITY: usize = 2;
 
 /// Returns the `Accept-Encoding` field with the supported codings.
 pub(crate) fn accept_encoding() -> (String, String) {
-    ("Accept-Encoding".to_owned(), "gzip, br, zstd".to_owned())
+    (
+        "Accept-Encoding".to_owned(),
+        "gzip, deflate, br, zstd".to_owned(),
+    )
 }
 
 /// Content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
+    /// zlib, or raw deflate as some servers send it.
+    Deflate,
     Brotli,
     Zstd,
 }
@@ -98,8 +103,9 @@ pub(crate) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
     let names = values.flat_map(|value| value.split(|byte| *byte == b','));
     let names = names.map(|name| name.trim_ascii().to_ascii_lowercase());
     let codings = names.filter_map(|name| match &name[..] {
-        b"" | b"identity" => None,
+        name if is_no_coding(name) => None,
         b"gzip" | b"x-gzip" => Some(Some(Coding::Gzip)),
+        b"deflate" => Some(Some(Coding::Deflate)),
         b"br" => Some(Some(Coding::Brotli)),
         b"zstd" => Some(Some(Coding::Zstd)),
         _ => Some(None),
@@ -107,6 +113,28 @@ pub(crate) fn codings<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
     codings
         .collect::<Option<Vec<_>>>()
         .filter(|codings| codings.len() <= MAX_CODINGS)
+}
+
+/// Returns whether a name in `Content-Encoding`, in lower case, changes no byte: servers send the
+/// framing of an upload to S3, a charset, or a word for nothing.
+pub(crate) fn is_no_coding(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"" | b"identity" | b"none" | b"aws-chunked" | b"utf-8" | b"utf8"
+    )
+}
+
+/// Returns whether a name ends like that of a file in this coding, such as `.tar.gz`: it is then
+/// the file that is encoded, not its transfer.
+pub(crate) fn is_name_of_encoded_file(name: &str, codings: &[Coding]) -> bool {
+    let suffixes: &[&str] = match codings {
+        [Coding::Gzip] => &[".gz", ".tgz", ".taz", ".svgz"],
+        [Coding::Brotli] => &[".br"],
+        [Coding::Zstd] => &[".zst", ".tzst"],
+        _ => &[],
+    };
+    let name = name.to_ascii_lowercase();
+    suffixes.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Reader of a decoded body. If it is dropped before the end, its threads end.
@@ -244,6 +272,7 @@ impl Coding {
             };
             let result = match self {
                 Self::Gzip => decompress::gzip(from, &mut to),
+                Self::Deflate => decompress::deflate(from, &mut to),
                 Self::Brotli => decompress::brotli(from, &mut to),
                 Self::Zstd => decompress::zstd(from, &mut to),
             };
@@ -331,6 +360,10 @@ mod tests {
         assert_eq!(read(&[]), Some(vec![]));
         assert_eq!(read(&["", "identity"]), Some(vec![]));
         assert_eq!(read(&["GZip"]), Some(vec![Coding::Gzip]));
+        assert_eq!(
+            read(&["deflate, aws-chunked", "none"]),
+            Some(vec![Coding::Deflate])
+        );
         assert_eq!(
             read(&["x-gzip ,br", "identity"]),
             Some(vec![Coding::Gzip, Coding::Brotli])

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::download::body::decode::is_no_coding;
 use crate::download::request::status::unix_seconds;
 use crate::download::store::content_disposition::file_name;
 use crate::download::store::server_digest::ServerDigest;
@@ -222,14 +223,14 @@ impl ResponseMeta {
     ) -> Self {
         // A value that is not UTF-8 could not be sent back unchanged.
         let text = |name| Some(std::str::from_utf8(field(name)?).ok()?.to_owned());
-        let encoding = text("content-encoding").map(|coding| coding.to_ascii_lowercase());
+        let encoding = text("content-encoding").map(|value| encoding(&value));
         let validators = Validators {
             total: length,
             etag: text("etag").filter(|etag| !etag.is_empty()),
             last_modified: text("last-modified"),
             date: text("date"),
             name: field("content-disposition").and_then(file_name),
-            encoding: encoding.filter(|coding| !matches!(coding.as_str(), "" | "identity")),
+            encoding: encoding.filter(|encoding| !encoding.is_empty()),
             media_type: field("content-type").and_then(media_type),
             digest: None,
         };
@@ -392,6 +393,17 @@ fn classify_unsatisfiable(validators: &Validators, have: u64, response: &Respons
         Some(ContentRange::None { total }) if total == have && is_same => Action::Complete,
         _ => Action::Restart(Mismatch::Surplus),
     }
+}
+
+/// Returns a `Content-Encoding` in lower case, without words that change no byte.
+fn encoding(value: &str) -> String {
+    let names = value
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase());
+    let codings: Vec<_> = names
+        .filter(|name| !is_no_coding(name.as_bytes()))
+        .collect();
+    codings.join(", ")
 }
 
 /// Returns type and subtype of a `Content-Type` in lower case, without parameters (RFC 9110 section

@@ -27,7 +27,10 @@ fn compressed_bodies_are_requested_and_decoded() {
     let folder = Folder::new();
     let whole = gzip(&body);
     let server = Server::start(move |request| {
-        assert_eq!(request.field("Accept-Encoding"), Some("gzip, br, zstd"));
+        assert_eq!(
+            request.field("Accept-Encoding"),
+            Some("gzip, deflate, br, zstd")
+        );
         match &request.path[..] {
             "/brotli" => encoded(b"\x0b\x02\x80hello\x03", "br"),
             "/chunked" => encoded(whole.clone(), "x-gzip").chunked(),
@@ -174,4 +177,65 @@ fn unknown_content_encoding_is_saved_undecoded() {
     let (folder, ran) = fetch_f(encoded("packed", "compress"), &["--compressed"]);
     ran.code(0).says("saved undecoded");
     assert_eq!(folder.read("f"), b"packed");
+}
+
+/// Output of `zlib.compress` in Python.
+const ZLIB_OF_HELLO: [u8; 13] = [
+    0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x06, 0x2c, 0x02, 0x15,
+];
+
+#[test]
+fn deflate_is_decoded_with_and_without_zlib_header() {
+    let raw = &ZLIB_OF_HELLO[2..9];
+    for sent in [&ZLIB_OF_HELLO[..], raw] {
+        let (folder, ran) = fetch_f(encoded(sent, "deflate"), &["--compressed"]);
+        ran.code(0);
+        assert_eq!(folder.read("f"), b"hello");
+    }
+    for sent in [
+        &ZLIB_OF_HELLO[..10],
+        &raw[..4],
+        &[raw, b"x"].concat(),
+        b"hello",
+    ] {
+        let (folder, ran) = fetch_f(encoded(sent, "deflate"), &["--compressed", "--retry=0"]);
+        ran.code(7).says("deflate data");
+        assert!(!folder.path("f").exists());
+    }
+}
+
+#[test]
+fn words_that_are_no_coding_cause_no_warning() {
+    for word in ["aws-chunked", "none", "UTF-8", "identity,aws-chunked"] {
+        for options in [&[][..], &["--compressed"]] {
+            let (folder, ran) = fetch_f(encoded("text", word), options);
+            let ran = ran.code(0);
+            assert!(!ran.stderr.contains("Encoding"), "{}", ran.stderr);
+            assert_eq!(folder.read("f"), b"text");
+        }
+    }
+}
+
+#[test]
+fn compressed_file_by_its_name_stays_compressed() {
+    let sent = gzip(b"text");
+    for (path, name) in [
+        ("/a.tar.gz", "a.tar.gz"),
+        ("/b.TGZ?x", "b.TGZ"),
+        ("/c", "c"),
+    ] {
+        for options in [&["--compressed"][..], &[]] {
+            let folder = Folder::new();
+            let body = sent.clone();
+            let server = Server::start(move |_| encoded(body.clone(), "gzip"));
+            let url = server.url(path);
+            let line = [&["download"], options, &[&url]].concat();
+            let ran = folder.myapp(line).run().code(0);
+            let is_kept = name != "c" || options.is_empty();
+            let expected = if is_kept { &sent[..] } else { b"text" };
+            assert_eq!(folder.read(name), expected, "{path} {options:?}");
+            let is_warned = ran.stderr.contains("unsupported Content-Encoding");
+            assert_eq!(is_warned, name == "c" && is_kept, "{path} {options:?}");
+        }
+    }
 }

@@ -186,6 +186,28 @@ fn timestamping_downloads_only_changed_files() {
     }
 }
 
+#[test]
+fn timestamping_reads_the_three_forms_of_dates() {
+    for date in [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ] {
+        let server = Server::start(move |_| Response::body("x").header("Last-Modified", date));
+        let folder = Folder::new();
+        fetch(&folder, &["-N", &server.url("/f")])
+            .code(0)
+            .says("saved f");
+        let modified = fs::metadata(folder.path("f")).unwrap().modified().unwrap();
+        let since = modified.duration_since(UNIX_EPOCH).unwrap();
+        assert_eq!(since.as_secs(), 784_111_777, "{date}");
+        // The server ignores the condition.
+        fetch(&folder, &["-N", &server.url("/f")])
+            .code(0)
+            .says("kept f");
+    }
+}
+
 // Names from Content-Disposition.
 
 #[test]

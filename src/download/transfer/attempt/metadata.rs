@@ -1,6 +1,7 @@
 //! Metadata of responses: the name and the digest of the file.
 
 use super::Attempt;
+use crate::download::body::decode::{codings, is_name_of_encoded_file};
 use crate::download::config::{NameSource, ServerDigests};
 use crate::download::event::Event;
 use crate::download::http::Response;
@@ -52,6 +53,21 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
                 .and_then(filename::from_server)
                 .or_else(of_url),
         }
+    }
+
+    /// Returns whether the coding of a body is that of its file, such as `a.tar.gz`, by the names
+    /// of the file.
+    pub(super) fn is_encoded_file(
+        &self,
+        response: &Response,
+        chain: &RedirectChain,
+        meta: &ResponseMeta,
+    ) -> bool {
+        let codings = codings(response.headers("content-encoding")).unwrap_or_default();
+        let names = [self.url().path(), chain.url().path()];
+        let named = meta.validators.name.as_deref();
+        let mut names = names.into_iter().chain(named);
+        names.any(|name| is_name_of_encoded_file(name, &codings))
     }
 
     /// Records the digest in a response to a range request, unless the file has one.

@@ -429,8 +429,19 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         meta: ResponseMeta,
         chain: &RedirectChain,
     ) -> Result<Option<AttemptOutcome>, Error> {
-        match self.codings(&response, &meta) {
+        let is_encoded_file = self.is_encoded_file(&response, chain, &meta);
+        let codings = if is_encoded_file {
+            None
+        } else {
+            self.codings(&response, &meta)
+        };
+        match codings {
             None => {
+                if !is_encoded_file && let Some(encoding) = &meta.validators.encoding {
+                    let encoding = Escaped(encoding.as_bytes());
+                    let url = redact_url(chain.url());
+                    warn!(%url, %encoding, "unsupported Content-Encoding, saved undecoded");
+                }
                 self.begin(meta.validators, chain)?;
                 self.store_body(response, meta.length).await?;
             }
@@ -482,11 +493,6 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
 
     /// Discards the bytes that are present and starts a file with these validators.
     fn begin(&mut self, validators: Validators, chain: &RedirectChain) -> Result<(), Error> {
-        if let Some(encoding) = &validators.encoding {
-            let encoding = Escaped(encoding.as_bytes());
-            let url = redact_url(chain.url());
-            warn!(%url, %encoding, "unsupported Content-Encoding, saved undecoded");
-        }
         let persistent = self.persistent(validators.clone());
         let state = ResumeState::new(self.first_url, chain.url(), persistent);
         if self.stored_bytes().count > 0 {

@@ -25,7 +25,7 @@ pub(super) struct FileOptions {
     /// Use the file name of the final URL after redirects, sanitized
     #[arg(long)]
     trust_server_names: bool,
-    /// Request gzip, br or zstd and decompress; such downloads are not resumable
+    /// Request gzip, deflate, br or zstd and decompress; not resumable
     #[arg(long, help_heading = "Transfers")]
     compressed: bool,
     /// Set the modification time from Last-Modified
