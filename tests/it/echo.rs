@@ -411,7 +411,7 @@ fn signal_ends_a_wait_for_stdin_or_a_reply() {
     let peer = Peer::start(raw_peer::answer_and_close(b"hi\n"));
     let quiet = Peer::start(raw_peer::say_nothing);
     let echoing = Peer::start(raw_peer::echo);
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let mut running = echo(&peer, &[]).hold_stdin().start();
         running.write("hola\n");
         assert_eq!(running.line(), "hi");
@@ -478,7 +478,7 @@ fn ignored_signal_stays_ignored() {
 #[ignore = "peer: unshare"]
 fn signal_ends_the_first_process_of_a_container() {
     let peer = Peer::start(raw_peer::echo);
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let mut unshare = Command::new("unshare");
         unshare.args(["--map-root-user", "--pid", "--fork"]);
         let arguments = ["-n", "2", "--interval", "1h"];

@@ -31,6 +31,8 @@ pub(crate) enum ExitCode {
     Timeout = 10,
     /// Size limit exceeded.
     TooLarge = 11,
+    /// Terminated by SIGHUP.
+    HungUp = 129,
     /// Terminated by SIGINT.
     Interrupted = 130,
     /// Stdout has no reader.

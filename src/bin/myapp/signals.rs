@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, for commands that end in an orderly way; SIGHUP, for servers.
+//! SIGINT, SIGTERM and SIGHUP, for commands that end in an orderly way. A server reloads on SIGHUP.
 
 use std::fs;
 use std::io;
@@ -45,10 +45,18 @@ impl ReloadSignal {
 
 impl Ending {
     /// Catches the signals: from here on they no longer end the process by themselves. A signal that
-    /// is ignored, as in a background job of a script, stays ignored.
+    /// is ignored, as SIGINT in a background job of a script or SIGHUP after nohup, stays ignored.
     pub(crate) fn catch() -> Result<Self, CommandError> {
+        Self::catch_some(vec![Signal::Int, Signal::Term, Signal::Hup])
+    }
+
+    /// Catches the signals of [`Ending::catch`], except the one of [`ReloadSignal`].
+    pub(crate) fn catch_beside_reload() -> Result<Self, CommandError> {
+        Self::catch_some(vec![Signal::Int, Signal::Term])
+    }
+
+    fn catch_some(mut caught: Vec<Signal>) -> Result<Self, CommandError> {
         let ignored = ignored_signals();
-        let mut caught = vec![Signal::Int, Signal::Term];
         caught.retain(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
         let signals = Signals::new(&caught).map_err(cannot_catch)?;
         Ok(Self { signals, caught })
@@ -98,6 +106,7 @@ pub(crate) fn survive_file_size_limit() {
 fn exit_code(signal: Signal) -> ExitCode {
     match signal {
         Signal::Int => ExitCode::Interrupted,
+        Signal::Hup => ExitCode::HungUp,
         _ => ExitCode::Terminated,
     }
 }
@@ -107,6 +116,7 @@ fn exit_code(signal: Signal) -> ExitCode {
 pub(crate) fn end_by_signal(code: ExitCode) {
     let signal = match code {
         ExitCode::Interrupted => Signal::Int,
+        ExitCode::HungUp => Signal::Hup,
         ExitCode::Terminated => Signal::Term,
         _ => return,
     };

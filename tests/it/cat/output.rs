@@ -211,7 +211,7 @@ fn start_on_fifo(folder: &Folder) -> (Running, fs::File) {
 
 #[test]
 fn signal_keeps_the_old_file() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let folder = Folder::new();
         let (running, _f) = start_on_fifo(&folder);
         running.signal(signal);
@@ -219,6 +219,27 @@ fn signal_keeps_the_old_file() {
         assert_eq!(folder.read("out"), b"old");
         assert_eq!(folder.names(), ["f", "out"]);
     }
+}
+
+#[test]
+fn ignored_hangup_stays_ignored() {
+    let folder = Folder::new();
+    make_fifo(&folder, "f");
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", r#"trap '' HUP; exec "$0" "$@""#]);
+    let program = folder.myapp(["cat", "-o", "out", "f"]).through(nohup);
+    let running = program.start();
+    let mut f = OpenOptions::new()
+        .write(true)
+        .open(folder.path("f"))
+        .unwrap();
+    wait_until("the signals are caught", || running.catches(Signal::TERM));
+    assert!(!running.catches(Signal::HUP));
+    running.signal(Signal::HUP);
+    f.write_all(b"new").unwrap();
+    drop(f);
+    running.wait().code(0).silent();
+    assert_eq!(folder.read("out"), b"new");
 }
 
 #[test]

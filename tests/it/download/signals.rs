@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM.
+//! SIGINT, SIGTERM and SIGHUP.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use super::*;
 
 #[test]
 fn signal_ends_the_run_and_leaves_resumable_parts() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let stalled = |_: &_| Response::body(seeded(1, LARGE)).stalled_at(HALF);
         let folder = Folder::new();
         let server = Server::start(stalled);
@@ -66,6 +66,7 @@ fn second_signal_exits_immediately() {
         (Signal::INT, Signal::INT, 130),
         (Signal::TERM, Signal::INT, 130),
         (Signal::INT, Signal::TERM, 143),
+        (Signal::HUP, Signal::HUP, 129),
     ] {
         let stalled = Response::body(seeded(1, LARGE)).stalled_at(HALF);
         let folder = Folder::new();

@@ -121,7 +121,7 @@ fn ping_continues_after_a_failure() {
 fn signal_ends_the_ping_with_a_summary() {
     let peer = Peer::start(raw_peer::echo);
     // Ctrl-C is the normal end of an endless ping.
-    for (signal, code) in [(Signal::INT, 0), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 0), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let mut running = echo(&peer, &["--interval", "1h"]).start();
         assert!(running.line().starts_with("64 bytes from "));
         running.signal(signal);

@@ -201,7 +201,7 @@ impl Program {
     /// Starts the program. Its stdin is written by a thread, then closed unless it is held.
     #[track_caller]
     pub fn start(mut self) -> Running {
-        restore_interrupt();
+        restore_signals();
         let command = self
             .command
             .stdin(Stdio::piped())
@@ -231,14 +231,18 @@ impl Program {
     }
 }
 
-/// Makes programs start with the default action of SIGINT. A shell starts its background jobs, and so
-/// the tests, with SIGINT ignored, which children inherit; a handler is reset by execve(2).
-fn restore_interrupt() {
+/// Makes programs start with the default action of SIGINT and SIGHUP. A shell starts its background
+/// jobs, and so the tests, with SIGINT ignored, and `nohup` ignores SIGHUP, which children inherit; a
+/// handler is reset by execve(2).
+fn restore_signals() {
     static RESTORED: OnceLock<()> = OnceLock::new();
     RESTORED.get_or_init(|| {
-        if signal_mask(Path::new("/proc/self/status"), "SigIgn:") & 2 != 0 {
-            let received = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register(Signal::INT.as_raw(), received).expect("catch SIGINT");
+        let ignored = signal_mask(Path::new("/proc/self/status"), "SigIgn:");
+        for signal in [Signal::INT.as_raw(), Signal::HUP.as_raw()] {
+            if ignored >> (signal - 1) & 1 != 0 {
+                let received = Arc::new(AtomicBool::new(false));
+                signal_hook::flag::register(signal, received).expect("catch a signal");
+            }
         }
     });
 }

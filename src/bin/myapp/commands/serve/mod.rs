@@ -88,7 +88,7 @@ async fn serve(
     config: Config,
     log: &Log,
 ) -> Result<ExitCode, CommandError> {
-    let mut ending = Ending::catch()?;
+    let mut ending = Ending::catch_beside_reload()?;
     let reload_signal = ReloadSignal::catch()?;
     let server = bind(options, sockets, config).await?;
     let events = Events { json: options.json };
