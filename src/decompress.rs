@@ -1,11 +1,12 @@
 //! Streaming decompression in bounded memory.
 
+use std::error::Error;
 use std::io::{self, BufRead, Read, Write};
 
 use brotli_decompressor::Decompressor;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
 /// The size of a read or write.
 pub const CHUNK_LEN: usize = 64 << 10;
@@ -53,8 +54,14 @@ pub fn deflate(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 /// # Errors
 ///
 /// The errors of [`gzip`].
-pub fn zstd(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    frames(from, to).map_err(|error| map_decode_error("zstd", error))
+pub fn zstd(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    let mut decode_frames = || {
+        while !from.fill_buf()?.is_empty() {
+            copy(ZstdFrame::new(&mut from, DEFAULT_MAX_WINDOW_SIZE), to)?;
+        }
+        Ok(())
+    };
+    decode_frames().map_err(|error| map_decode_error("zstd", error))
 }
 
 /// Decompresses brotli (RFC 7932): one stream. Trailing data is an error.
@@ -75,49 +82,122 @@ pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Converts the error of a decoder. Errors of the kernel are kept; others mean corrupt data.
+/// Converts the error of a decoder. Errors of the kernel are kept. Others mean corrupt data, or a limit
+/// or feature of this decoder ([`io::ErrorKind::OutOfMemory`], [`io::ErrorKind::Unsupported`]).
 pub fn map_decode_error(name: &str, error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::BrokenPipe {
         return error;
     }
-    let text = match error.kind() {
-        io::ErrorKind::UnexpectedEof => format!("truncated {name} data"),
-        _ => format!("corrupt {name} data: {error}"),
+    let (kind, text) = match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            let kind = io::ErrorKind::InvalidData;
+            (kind, format!("truncated {name} data"))
+        }
+        kind @ io::ErrorKind::OutOfMemory => (kind, format!("{name} data needs {error}")),
+        kind @ io::ErrorKind::Unsupported => (kind, format!("unsupported {name} data: {error}")),
+        _ => {
+            let kind = io::ErrorKind::InvalidData;
+            (kind, format!("corrupt {name} data: {error}"))
+        }
     };
-    io::Error::new(io::ErrorKind::InvalidData, text)
+    io::Error::new(kind, text)
 }
 
-/// Decodes all frames. The decoder handles one frame and does not verify its checksum.
-fn frames(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    while !from.fill_buf()?.is_empty() {
-        let mut frame = FrameDecoder::new();
-        match frame.init(&mut from) {
-            Ok(()) => {}
+/// Reader of one zstd frame, or of a skippable frame, which gives no bytes. The checksum is verified.
+pub struct ZstdFrame<R> {
+    from: R,
+    decoder: FrameDecoder,
+    is_started: bool,
+}
+
+impl<R: Read> ZstdFrame<R> {
+    /// Reads a frame with a window of at most `max_window` bytes.
+    pub fn new(from: R, max_window: u64) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(max_window);
+        Self {
+            from,
+            decoder,
+            is_started: false,
+        }
+    }
+
+    /// Returns the reader, after the end of the frame at the byte that follows it.
+    pub fn into_inner(self) -> R {
+        self.from
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        match self.decoder.init(&mut self.from) {
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
                 length,
                 ..
             })) => {
-                let skipped = io::copy(&mut from.by_ref().take(length.into()), &mut io::sink())?;
-                if skipped < length.into() {
+                let length = length.into();
+                let skipped = io::copy(&mut self.from.by_ref().take(length), &mut io::sink())?;
+                if skipped < length {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                continue;
+                Ok(())
             }
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        while !frame.is_finished() || frame.can_collect() > 0 {
-            frame
-                .decode_blocks(&mut from, BlockDecodingStrategy::UptoBlocks(1))
-                .map_err(io::Error::other)?;
-            copy(&mut frame, to)?;
-        }
-        if let Some(checksum) = frame.get_checksum_from_data()
-            && frame.get_calculated_checksum() != Some(checksum)
-        {
-            return Err(io::Error::other("checksum mismatch"));
+            result => result.map_err(map_zstd_error),
         }
     }
-    Ok(())
+
+    fn verify_checksum(&self) -> io::Result<()> {
+        match self.decoder.get_checksum_from_data() {
+            Some(checksum) if self.decoder.get_calculated_checksum() != Some(checksum) => {
+                Err(io::Error::other("checksum mismatch"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: Read> Read for ZstdFrame<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.is_started, true) {
+            self.start()?;
+        }
+        loop {
+            if self.decoder.can_collect() > 0 {
+                return self.decoder.read(buffer);
+            }
+            if self.decoder.is_finished() {
+                self.verify_checksum()?;
+                return Ok(0);
+            }
+            self.decoder
+                .decode_blocks(&mut self.from, BlockDecodingStrategy::UptoBlocks(1))
+                .map_err(map_zstd_error)?;
+        }
+    }
+}
+
+/// Converts an error of the zstd decoder, some of whose texts are for debugging only.
+fn map_zstd_error(error: FrameDecoderError) -> io::Error {
+    match error {
+        FrameDecoderError::WindowSizeTooBig { requested, max } => {
+            let requested = requested.div_ceil(1 << 20);
+            let max = max >> 20;
+            let text = format!("a window of {requested} MiB, more than the limit of {max} MiB");
+            return io::Error::new(io::ErrorKind::OutOfMemory, text);
+        }
+        FrameDecoderError::DictNotProvided { dict_id } => {
+            let text = format!("compressed with the dictionary {dict_id}");
+            return io::Error::new(io::ErrorKind::Unsupported, text);
+        }
+        _ => {}
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let code = error.raw_os_error();
+            return code.map_or(error.kind().into(), io::Error::from_raw_os_error);
+        }
+        cause = error.source();
+    }
+    io::Error::other("a frame cannot be decoded")
 }
 
 /// Copies to the end of input. Each read is written before the next.

@@ -13,9 +13,12 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// Order in which the inputs are written. Default: as given.
     pub order: Order,
-    /// Whether inputs that start as gzip, zstd or xz are decompressed, at most 8 at once, one
-    /// thread each. Default: no.
+    /// Whether inputs that start as gzip, bzip2, zstd or xz are decompressed: files as they are read,
+    /// pipes by a thread each, at most 8 at once. Inputs that start as another known format fail.
+    /// Default: no.
     pub decompress: bool,
+    /// Maximum number of bytes of history that a zstd or xz input may need. Default: 256 MiB.
+    pub decompress_memory: u64,
     /// Whether to wait for further data of all inputs at once: of regular files, across truncation
     /// and replacement; of FIFOs, across their writers; and for missing files to appear. The run
     /// then ends when no input can grow or the output has no reader; a sink that is replaced at the
@@ -41,6 +44,7 @@ impl Default for Config {
             jobs,
             order: Order::default(),
             decompress: false,
+            decompress_memory: 256 << 20,
             follow: false,
             last_lines: None,
             label: false,

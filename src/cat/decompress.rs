@@ -1,62 +1,158 @@
-//! Decompression threads. Each reads a compressed input and writes the decompressed bytes to a
-//! pipe, which is read like any other stream.
+//! Decompression of inputs. A file is decompressed as it is read. A pipe, whose reads may wait, is
+//! decompressed by a thread, which writes to a pipe that is read like any other stream.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
 
-use crate::decompress::{self, CHUNK_LEN, copy, map_decode_error};
+use super::compression::{Format, MAX_MAGIC_LEN, Magic};
+use super::peek_reader::PeekReader;
+use crate::decompress::{ZstdFrame, copy, map_decode_error};
 
-/// Memory limit of the xz decoder in KiB; `xz -9` needs a quarter of it.
-const MAX_XZ_MEMORY_KIB: u32 = 256 << 10;
-
-/// Compression format, detected by magic bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Gzip,
-    Zstd,
-    Xz,
+/// Reader that decompresses an input of one format, or copies one that is not compressed.
+#[derive(Debug)]
+pub(super) struct Decoder<R: Read> {
+    state: State<R>,
+    /// `None` before the first stream.
+    format: Option<Format>,
+    max_memory: u64,
 }
 
-impl Format {
-    /// Length of the longest magic number.
-    pub(super) const MAX_MAGIC_LEN: usize = 6;
+/// Position in the input. A compressed file is a sequence of streams (RFC 1952 and xz: members and
+/// streams; RFC 8878: frames).
+enum State<R: Read> {
+    /// At the start, or after a stream.
+    BetweenStreams(PeekReader<R>),
+    NotCompressed(PeekReader<R>),
+    Gzip(Box<GzDecoder<PeekReader<R>>>),
+    Bzip2(BzDecoder<PeekReader<R>>),
+    Zstd(Box<ZstdFrame<PeekReader<R>>>),
+    Xz(Box<XzReader<PeekReader<R>>>),
+    AtEnd,
+}
 
-    /// Returns the format of data that starts with `head`.
-    pub(super) fn detect(head: &[u8]) -> Option<Self> {
-        match head {
-            // RFC 1952, section 2.3.1; 8 is the only compression method.
-            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
-            // RFC 8878, sections 3.1.1 and 3.1.2: a frame or a skippable frame.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            _ => None,
+impl<R: Read> Decoder<R> {
+    /// `max_memory` limits the history of zstd and xz, which the input determines.
+    pub(super) fn new(input: R, max_memory: u64) -> Self {
+        Self {
+            state: State::BetweenStreams(PeekReader::new(input)),
+            format: None,
+            max_memory,
         }
     }
 
-    fn decompress(self, from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    /// Begins the next stream, if there is one.
+    fn begin_stream(&mut self, mut input: PeekReader<R>) -> io::Result<State<R>> {
+        let Some(format) = self.format else {
+            return match Magic::detect(input.peek(MAX_MAGIC_LEN)?) {
+                None => Ok(State::NotCompressed(input)),
+                Some(Magic::Unsupported(name)) => {
+                    let text = format!("{name} data, which cannot be decompressed");
+                    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+                }
+                Some(Magic::Supported(format)) => {
+                    self.format = Some(format);
+                    Ok(self.decode(format, input))
+                }
+            };
+        };
+        // Padding, of tapes and of xz.
+        input.skip_zeros()?;
+        let head = input.peek(MAX_MAGIC_LEN)?;
+        if head.is_empty() {
+            Ok(State::AtEnd)
+        } else if Magic::detect(head) == Some(Magic::Supported(format)) {
+            Ok(self.decode(format, input))
+        } else {
+            let text = format!(
+                "{} data is complete, trailing garbage ignored",
+                format.name()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidData, text))
+        }
+    }
+
+    fn decode(&self, format: Format, input: PeekReader<R>) -> State<R> {
+        match format {
+            Format::Gzip => State::Gzip(Box::new(GzDecoder::new(input))),
+            Format::Bzip2 => State::Bzip2(BzDecoder::new(input)),
+            Format::Zstd => State::Zstd(Box::new(ZstdFrame::new(input, self.max_memory))),
+            Format::Xz => {
+                let max_memory = u32::try_from(self.max_memory >> 10).unwrap_or(u32::MAX);
+                State::Xz(Box::new(XzReader::new_mem_limit(input, false, max_memory)))
+            }
+        }
+    }
+
+    fn map_error(&self, error: io::Error) -> io::Error {
+        let name = self.format.map_or("compressed", Format::name);
+        if error.kind() == io::ErrorKind::OutOfMemory && self.format == Some(Format::Xz) {
+            let limit = self.max_memory >> 20;
+            let text = format!("more memory than the limit of {limit} MiB");
+            return map_decode_error(name, io::Error::new(io::ErrorKind::OutOfMemory, text));
+        }
+        map_decode_error(name, error)
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = match &mut self.state {
+                State::BetweenStreams(_) => Ok(0),
+                State::NotCompressed(input) => return input.read(buffer),
+                State::Gzip(stream) => stream.read(buffer),
+                State::Bzip2(stream) => stream.read(buffer),
+                State::Zstd(stream) => stream.read(buffer),
+                State::Xz(stream) => stream.read(buffer),
+                State::AtEnd => return Ok(0),
+            };
+            let count = count.map_err(|error| self.map_error(error))?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let ended = std::mem::replace(&mut self.state, State::AtEnd);
+            if let Some(input) = ended.into_input() {
+                self.state = self.begin_stream(input)?;
+            }
+        }
+    }
+}
+
+impl<R: Read> State<R> {
+    fn into_input(self) -> Option<PeekReader<R>> {
         match self {
-            Self::Gzip => decompress::gzip(from, to),
-            Self::Zstd => decompress::zstd(from, to),
-            Self::Xz => copy(XzReader::new_mem_limit(from, true, MAX_XZ_MEMORY_KIB), to)
-                .map_err(|error| map_decode_error("xz", error)),
+            Self::BetweenStreams(input) | Self::NotCompressed(input) => Some(input),
+            Self::Gzip(stream) => Some(stream.into_inner()),
+            Self::Bzip2(stream) => Some(stream.into_inner()),
+            Self::Zstd(stream) => Some(stream.into_inner()),
+            Self::Xz(stream) => Some(stream.into_inner()),
+            Self::AtEnd => None,
         }
     }
 }
 
-/// A thread that decompresses an input.
+impl<R: Read> std::fmt::Debug for State<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+/// A thread that decompresses a stream.
 #[derive(Debug)]
 pub(super) struct DecompressThread(thread::JoinHandle<io::Result<()>>);
 
 impl DecompressThread {
     /// Starts a thread that decompresses `input`, or copies it if it is not compressed. The thread
     /// ends when the returned pipe is read to its end or closed.
-    pub(super) fn spawn(input: OwnedFd) -> io::Result<(PipeReader, Self)> {
+    pub(super) fn spawn(input: OwnedFd, max_memory: u64) -> io::Result<(PipeReader, Self)> {
         let (reader, mut writer) = io::pipe()?;
         let input = InputUntilClosed {
             input: input.into(),
@@ -64,7 +160,7 @@ impl DecompressThread {
         };
         let thread = thread::Builder::new()
             .name("decompress".to_owned())
-            .spawn(move || decompress(input, &mut writer))?;
+            .spawn(move || copy(Decoder::new(input, max_memory), &mut writer))?;
         Ok((reader, Self(thread)))
     }
 
@@ -73,19 +169,6 @@ impl DecompressThread {
         self.0
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the decoder failed")))
-    }
-}
-
-fn decompress(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut head = Vec::with_capacity(Format::MAX_MAGIC_LEN);
-    from.by_ref()
-        .take(Format::MAX_MAGIC_LEN as u64)
-        .read_to_end(&mut head)?;
-    let format = Format::detect(&head);
-    let from = BufReader::with_capacity(CHUNK_LEN, Cursor::new(head).chain(from));
-    match format {
-        Some(format) => format.decompress(from, to),
-        None => copy(from, to),
     }
 }
 

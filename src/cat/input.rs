@@ -1,8 +1,9 @@
 //! Open inputs.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
@@ -10,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::decompress::{DecompressThread, Format};
+use super::compression::{MAX_MAGIC_LEN, Magic};
+use super::decompress::{Decoder, DecompressThread};
 use super::source::{FileId, Source};
 use super::zero_copy::{self, Syscall};
 
@@ -50,7 +52,7 @@ pub(super) enum ReadResult {
 /// An open input.
 #[derive(Debug)]
 pub(super) struct Input {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     pub(super) id: FileId,
     file_type: FileType,
     /// Time of the last change before it was opened.
@@ -61,7 +63,9 @@ pub(super) struct Input {
     pub(super) opened_at: Instant,
     /// Bytes that were read ahead.
     read_ahead: Vec<u8>,
-    /// The thread that writes to the pipe `fd`, if the input is compressed.
+    /// Decoder of a compressed file.
+    decoder: Option<Box<Decoder<SharedFd>>>,
+    /// The thread that writes to the pipe `fd`, if a stream may be compressed.
     decompressor: Option<DecompressThread>,
     /// Time and result of the last read, if the end was reached or reading failed while reading
     /// ahead.
@@ -85,7 +89,7 @@ impl Input {
             _ => InputKind::Stream,
         };
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             id: FileId::from_stat(&stat),
             file_type,
             modified_at: modified_at(&stat),
@@ -93,6 +97,7 @@ impl Input {
             zero_copy: kind == InputKind::Stream || stat.st_size as u64 >= MIN_ZERO_COPY_LEN,
             opened_at: Instant::now(),
             read_ahead: Vec::new(),
+            decoder: None,
             decompressor: None,
             end: None,
         })
@@ -100,24 +105,26 @@ impl Input {
 
     /// Decompresses the input if it is compressed. The format of a stream is detected by the
     /// decompression thread, as its first bytes may take any time; a terminal is never compressed.
-    pub(super) fn decompressed(self) -> io::Result<Self> {
-        let needs_thread = match self.kind {
-            InputKind::Stream => true,
-            InputKind::Seekable => self.is_compressed()?,
-            InputKind::Device => false,
-        };
-        if !needs_thread {
-            return Ok(self);
+    pub(super) fn decompressed(mut self, max_memory: u64) -> io::Result<Self> {
+        match self.kind {
+            InputKind::Device => {}
+            InputKind::Seekable => {
+                if self.is_compressed()? {
+                    let file = SharedFd(Arc::clone(&self.fd));
+                    self.decoder = Some(Box::new(Decoder::new(file, max_memory)));
+                    self.zero_copy = false;
+                }
+            }
+            InputKind::Stream => {
+                let stream = self.fd.try_clone()?;
+                let (pipe, decompressor) = DecompressThread::spawn(stream, max_memory)?;
+                self.fd = Arc::new(pipe.into());
+                self.file_type = FileType::Fifo;
+                self.zero_copy = true;
+                self.decompressor = Some(decompressor);
+            }
         }
-        let (pipe, decompressor) = DecompressThread::spawn(self.fd)?;
-        Ok(Self {
-            fd: pipe.into(),
-            file_type: FileType::Fifo,
-            kind: InputKind::Stream,
-            zero_copy: true,
-            decompressor: Some(decompressor),
-            ..self
-        })
+        Ok(self)
     }
 
     /// Returns whether `path` refers to another file than this regular file, which was opened by
@@ -130,10 +137,15 @@ impl Input {
     }
 
     fn is_compressed(&self) -> io::Result<bool> {
-        let mut head = [0; Format::MAX_MAGIC_LEN];
+        let mut head = [0; MAX_MAGIC_LEN];
         let position = rustix::fs::tell(&self.fd)?;
         let count = retry_on_intr(|| rustix::io::pread(&self.fd, &mut head, position))?;
-        Ok(Format::detect(&head[..count]).is_some())
+        Ok(Magic::detect(&head[..count]).is_some())
+    }
+
+    /// Returns whether the bytes read are not those of the input.
+    pub(super) fn is_decompressed(&self) -> bool {
+        self.decoder.is_some() || self.decompressor.is_some()
     }
 
     /// Returns the result of the decompression, after the end of the pipe.
@@ -224,6 +236,16 @@ impl Input {
         if let Some((_, result)) = &mut self.end {
             return std::mem::replace(result, Ok(())).map(|()| ReadResult::Eof);
         }
+        if let Some(decoder) = &mut self.decoder {
+            let len = buffer.len();
+            buffer.resize(len + READ_CHUNK_LEN, 0);
+            let count = decoder.read(&mut buffer[len..]);
+            buffer.truncate(len + *count.as_ref().unwrap_or(&0));
+            return Ok(match count? {
+                0 => ReadResult::Eof,
+                count => ReadResult::Bytes(count),
+            });
+        }
         if self.may_block() && !self.is_readable()? {
             return Ok(ReadResult::NotReady);
         }
@@ -288,6 +310,16 @@ impl Input {
     fn is_readable(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         Ok(retry_on_intr(|| rustix::event::poll(&mut fds, Some(&Timespec::default())))? > 0)
+    }
+}
+
+/// Reader of a file that is also used by its [`Input`].
+#[derive(Debug)]
+struct SharedFd(Arc<OwnedFd>);
+
+impl Read for SharedFd {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.0, buffer)?)
     }
 }
 

@@ -35,6 +35,7 @@
 //! Terminals and sockets may be both. A file that is replaced may be an input too: its old content
 //! is read, and the new file takes its place at the end.
 
+mod compression;
 mod config;
 mod copier;
 mod decompress;
@@ -43,6 +44,7 @@ mod error;
 mod follow;
 mod input;
 mod output;
+mod peek_reader;
 mod read_ahead;
 mod report;
 mod sink;

@@ -286,7 +286,9 @@ impl OutputFile {
             // Bytes would circulate in the pipe, and other readers would miss some of them.
             FileType::Fifo => true,
             FileType::RegularFile | FileType::BlockDevice => {
-                // Without a position, the file is read through the pipe of a decompressor.
+                if input.is_decompressed() {
+                    return true;
+                }
                 let Ok(read_at) = rustix::fs::tell(input.fd()) else {
                     return true;
                 };

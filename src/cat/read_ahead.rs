@@ -12,8 +12,8 @@ use super::config::Config;
 use super::input::Input;
 use super::source::{FileId, Source};
 
-/// Maximum number of open inputs with decompression, as each may need a thread and the memory for
-/// the history of its format.
+/// Maximum number of open inputs with decompression, as a stream needs a thread and the memory for the
+/// history of its format.
 const MAX_OPEN_COMPRESSED: usize = 8;
 
 /// The inputs that are not finished, in order. The first of them are open.
@@ -22,7 +22,8 @@ pub(super) struct InputQueue<I> {
     sources: I,
     slots: VecDeque<Slot>,
     max_open: usize,
-    decompress: bool,
+    /// Memory limit of a decoder, with decompression.
+    decompress_memory: Option<u64>,
     /// Whether an input that may block has been opened.
     has_blocking: bool,
     /// Incremented when time has passed, or when something was read that may follow a change to a
@@ -63,7 +64,7 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
             sources,
             slots: VecDeque::new(),
             max_open: config.jobs.get().min(max),
-            decompress: config.decompress,
+            decompress_memory: config.decompress.then_some(config.decompress_memory),
             has_blocking: false,
             generation: 0,
         }
@@ -71,10 +72,9 @@ impl<I: Iterator<Item = Source>> InputQueue<I> {
 
     fn open(&mut self, source: &Source) -> io::Result<Input> {
         let input = Input::open(source)?;
-        let input = if self.decompress {
-            input.decompressed()?
-        } else {
-            input
+        let input = match self.decompress_memory {
+            Some(max_memory) => input.decompressed(max_memory)?,
+            None => input,
         };
         self.has_blocking |= input.may_block();
         Ok(input)

@@ -101,6 +101,20 @@ fn plain_run_creates_no_reactor_or_pipe() {
 }
 
 #[test]
+#[ignore = "peer: strace"]
+fn compressed_files_are_read_without_threads_or_pipes() {
+    let folder = Folder::new();
+    for number in 0..20 {
+        folder.write(&format!("{number}.gz"), decompress::gzip(b"text\n"));
+    }
+    let calls = count_calls(&folder, "$CAT -z *.gz > out");
+    for call in ["clone", "clone3", "pipe2"] {
+        assert!(!calls.contains_key(call), "{call}: {calls:?}");
+    }
+    assert_eq!(folder.read("out"), b"text\n".repeat(20));
+}
+
+#[test]
 fn plain_run_starts_no_thread() {
     let folder = Folder::new();
     make_fifo(&folder, "f");

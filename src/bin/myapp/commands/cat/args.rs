@@ -109,9 +109,12 @@ pub(super) struct ReadingOptions {
     /// Print the name of a file before its lines
     #[arg(long, requires = "follow")]
     label: bool,
-    /// Decompress gzip, zstd and xz; copy other files
+    /// Decompress gzip, bzip2, zstd and xz; copy other files
     #[arg(short = 'z', long, conflicts_with = "follow")]
     pub(super) decompress: bool,
+    /// Memory limit for zstd and xz, each [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, requires = "decompress")]
+    memlimit: Option<u64>,
     /// Pause after each line
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     delay: Option<Duration>,
@@ -188,6 +191,9 @@ impl Options {
                 Order::AsGiven
             },
             decompress: reading.decompress,
+            decompress_memory: reading
+                .memlimit
+                .unwrap_or(Config::default().decompress_memory),
             follow: reading.follow,
             last_lines: reading.tail,
             label: reading.label,

@@ -1,5 +1,7 @@
 //! Exit codes of `myapp cat`.
 
+use std::io;
+
 use myapp::atomic_file::Obstacle;
 use myapp::cat::Error;
 
@@ -20,7 +22,8 @@ pub(super) fn to_command_error(error: Error) -> CommandError {
     }
 }
 
-fn hint(error: &Error) -> Option<&'static str> {
+/// Returns the hint for an error.
+pub(super) fn hint(error: &Error) -> Option<&'static str> {
     match error {
         Error::Incomplete { .. } => Some("--partial writes what could be read"),
         Error::AttributeNotKept { .. } => {
@@ -33,6 +36,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             _ => None,
         },
+        Error::Read { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+            Some("--memlimit SIZE raises the limit")
+        }
         _ => None,
     }
 }

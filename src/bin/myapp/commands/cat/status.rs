@@ -11,6 +11,7 @@ use myapp::error_chain::ErrorChain;
 use myapp::units::{Elapsed, Size};
 
 use super::args::Options;
+use super::errors;
 use crate::output::stderr;
 
 /// Reports the events of a run on stderr.
@@ -49,7 +50,14 @@ impl StatusReporter {
                     bar.set_position(bytes);
                 }
             }
-            Event::Failed(error) => self.print_line(&ErrorChain(&error).to_string()),
+            Event::Failed(error) => {
+                let hint = errors::hint(&error).map(|hint| format!("\nhint: {hint}"));
+                self.print_line(&format!(
+                    "{}{}",
+                    ErrorChain(&error),
+                    hint.unwrap_or_default()
+                ));
+            }
             Event::Warning(warning) => {
                 self.print_line(&format!("warning: {}", ErrorChain(&warning)));
             }
