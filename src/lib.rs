@@ -57,6 +57,8 @@ pub mod atomic_file;
 #[cfg(feature = "cat")]
 pub mod cat;
 #[cfg(any(feature = "cat", feature = "download"))]
+pub mod checksum;
+#[cfg(any(feature = "cat", feature = "download"))]
 pub mod decompress;
 #[cfg(any(feature = "cat", feature = "download"))]
 mod descriptor;

@@ -74,11 +74,14 @@ impl AtomicFile {
         if let Some(mode) = self.special_mode {
             self.temporary.set_mode(mode)?;
         }
+        // Opened first, so that a failure keeps the old file.
+        let directory = if fsync {
+            Some(File::open(parent(&self.path)?)?)
+        } else {
+            None
+        };
         self.temporary.rename_to(&self.path)?;
-        if fsync {
-            File::open(parent(&self.path)?)?.sync_all()?;
-        }
-        Ok(())
+        directory.map_or(Ok(()), |directory| directory.sync_all())
     }
 }
 

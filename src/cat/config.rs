@@ -3,6 +3,8 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
+use crate::checksum::{Algorithm, Checksum};
+
 /// Options for reading, display and pace.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     /// Whether a header with the name of the input is written before bytes of another input than the
     /// last one, and incomplete lines before it are ended. Default: no.
     pub label: bool,
+    /// Checksum of the written bytes. Default: none.
+    pub checksum: Option<OutputChecksum>,
     /// Pause after each written line. Default: none.
     pub delay: Option<Duration>,
     /// Maximum number of bytes written per second. Default: unlimited.
@@ -48,8 +52,29 @@ impl Default for Config {
             follow: false,
             last_lines: None,
             label: false,
+            checksum: None,
             delay: None,
             rate: None,
+        }
+    }
+}
+
+/// Checksum of the written bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutputChecksum {
+    /// Computed for the [`Report`](super::Report).
+    Compute(Algorithm),
+    /// Verified before a file is replaced: with another checksum, the run fails and the old file stays.
+    /// Bytes that were appended or written to a stream stay written.
+    Verify(Checksum),
+}
+
+impl OutputChecksum {
+    pub(super) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Compute(algorithm) => *algorithm,
+            Self::Verify(expected) => expected.algorithm(),
         }
     }
 }

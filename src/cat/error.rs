@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::source::Source;
 use crate::atomic_file::{Attribute, InPlaceError, Obstacle};
+use crate::checksum::Algorithm;
 use crate::escape::Escaped;
 
 /// Error of an input or of the output.
@@ -42,7 +43,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The output cannot be written.
-    #[error("{}write error", path.as_deref().map(|path| format!("{}: ", escaped(path))).unwrap_or_default())]
+    #[error("{}write error", prefix(path.as_deref()))]
     Write {
         /// Path of the output; none for a stream.
         path: Option<PathBuf>,
@@ -89,6 +90,18 @@ pub enum Error {
         /// Path of the output.
         path: PathBuf,
     },
+    /// The written bytes have another checksum than the expected one.
+    #[error("{}{algorithm} mismatch: expected {expected}, got {found}", prefix(path.as_deref()))]
+    ChecksumMismatch {
+        /// Path of the output; none for a stream.
+        path: Option<PathBuf>,
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The expected checksum, in hexadecimal.
+        expected: String,
+        /// The checksum of the written bytes, in hexadecimal.
+        found: String,
+    },
     /// Changes of followed files are not reported by the kernel. All files are checked every second.
     #[error("watch files, checking them every second instead")]
     Watch(#[source] io::Error),
@@ -107,6 +120,11 @@ impl Error {
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+fn prefix(path: Option<&Path>) -> String {
+    path.map(|path| format!("{}: ", escaped(path)))
+        .unwrap_or_default()
 }
 
 fn escaped(path: &Path) -> impl std::fmt::Display + '_ {

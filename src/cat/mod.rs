@@ -64,12 +64,13 @@ use futures_lite::future;
 use rustix::event::Timespec;
 use smol::{Async, Timer};
 
-pub use config::{Config, Display, Numbers, Order};
+pub use config::{Config, Display, Numbers, Order, OutputChecksum};
 pub use error::Error;
 pub use report::{Event, FileChange, FileDone, Report};
 pub use sink::{FileSink, Sink, WriteMode};
 pub use source::Source;
 
+use crate::checksum::hex;
 use copier::Copier;
 use engine::{CopyEngine, Engine, Step, Wait};
 use follow::FollowEngine;
@@ -117,7 +118,7 @@ where
     let (targets, finish) = opened?;
     let fsync = finish.fsync;
     let copier = Copier::new(&config, open_output(targets, &finish, &config)?);
-    let (output, report) = if config.follow {
+    let (output, mut report) = if config.follow {
         let engine = FollowEngine::new(sources, &config, copier);
         drive(engine, &mut on_event).await?
     } else {
@@ -125,7 +126,8 @@ where
         drive(engine, &mut on_event).await?
     };
     check_complete(&finish, &report)?;
-    unblock(move || output.close(fsync)).await?;
+    let digest = unblock(move || output.close(fsync)).await?;
+    report.checksum = check_digest(&config, &finish, digest)?;
     finish.commit()?;
     Ok(report)
 }
@@ -144,13 +146,14 @@ pub fn run_blocking(
     let (targets, finish) = sink.open(config.follow, &mut on_event)?;
     let copier = Copier::new(config, open_output(targets, &finish, config)?);
     let sources = sources.into_iter();
-    let (output, report) = if config.follow {
+    let (output, mut report) = if config.follow {
         drive_blocking(FollowEngine::new(sources, config, copier), &mut on_event)?
     } else {
         drive_blocking(CopyEngine::new(sources, config, copier), &mut on_event)?
     };
     check_complete(&finish, &report)?;
-    output.close(finish.fsync)?;
+    let digest = output.close(finish.fsync)?;
+    report.checksum = check_digest(config, &finish, digest)?;
     finish.commit()?;
     Ok(report)
 }
@@ -198,7 +201,9 @@ fn drive_blocking(
 
 fn open_output(targets: Vec<Target>, finish: &Finish, config: &Config) -> Result<Output, Error> {
     let throttle = Throttle::new(config.delay, config.rate, Instant::now());
-    Output::new(targets, throttle, finish.all_or_nothing().is_some())
+    let checksum = config.checksum.as_ref().map(OutputChecksum::algorithm);
+    let is_all_or_nothing = finish.all_or_nothing().is_some();
+    Output::new(targets, throttle, is_all_or_nothing, checksum)
 }
 
 /// Fails if an input failed and the output file needs all of them.
@@ -206,6 +211,20 @@ fn check_complete(finish: &Finish, report: &Report) -> Result<(), Error> {
     match finish.all_or_nothing() {
         Some(path) if report.failed > 0 => Err(Error::Incomplete { path: path.into() }),
         _ => Ok(()),
+    }
+}
+
+/// Returns the checksum of the written bytes in hexadecimal. Fails if another one is expected.
+fn check_digest(
+    config: &Config,
+    finish: &Finish,
+    digest: Option<Vec<u8>>,
+) -> Result<Option<String>, Error> {
+    match (&config.checksum, &digest) {
+        (Some(OutputChecksum::Verify(expected)), Some(found)) if !expected.matches(found) => {
+            Err(finish.mismatch(expected, found))
+        }
+        _ => Ok(digest.as_deref().map(hex)),
     }
 }
 

@@ -15,6 +15,7 @@ use super::sink::Target;
 use super::source::FileId;
 use super::throttle::Throttle;
 use super::zero_copy::{self, PipeRelay, Syscall};
+use crate::checksum::{Algorithm, Hasher};
 
 /// Number of buffered bytes that are written at once.
 const WRITE_LEN: usize = 128 << 10;
@@ -32,6 +33,8 @@ pub(super) struct Output {
     /// Whether the first file is written only if no input fails.
     is_all_or_nothing: bool,
     bytes_written: u64,
+    /// State of the checksum of the written bytes.
+    hasher: Option<Hasher>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ impl Output {
         targets: Vec<Target>,
         throttle: Throttle,
         is_all_or_nothing: bool,
+        checksum: Option<Algorithm>,
     ) -> Result<Self, Error> {
         let files = targets
             .into_iter()
@@ -67,6 +71,7 @@ impl Output {
             is_terminal,
             is_all_or_nothing,
             bytes_written: 0,
+            hasher: checksum.map(Hasher::new),
         })
     }
 
@@ -217,12 +222,13 @@ impl Output {
     }
 
     /// Returns the system call that moves the next bytes of `input`, if there is only one output
-    /// and it is neither throttled nor a terminal.
+    /// and it is neither throttled nor a terminal, and no checksum is computed.
     fn syscall_for(&self, input: &Input) -> Option<Syscall> {
         let [file] = &self.files[..] else {
             return None;
         };
-        if self.is_terminal || file.is_message_socket || !self.throttle.is_unlimited() {
+        let needs_bytes = self.hasher.is_some() || !self.throttle.is_unlimited();
+        if self.is_terminal || file.is_message_socket || needs_bytes {
             return None;
         }
         input.syscall_to(file.file_type)
@@ -237,20 +243,24 @@ impl Output {
         for file in &self.files {
             write_all(&file.target, &self.buffer[..len])?;
         }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.buffer[..len]);
+        }
         self.buffer.drain(..len);
         self.bytes_written += len as u64;
         Ok(())
     }
 
-    /// Closes all files, after writing them to disk if `fsync`.
-    pub(super) fn close(self, fsync: bool) -> Result<(), Error> {
+    /// Closes all files, after writing them to disk if `fsync`. Returns the digest of the written bytes
+    /// if there is one.
+    pub(super) fn close(self, fsync: bool) -> Result<Option<Vec<u8>>, Error> {
         for OutputFile { target, .. } in self.files {
             if fsync {
                 target.fsync()?;
             }
             target.close()?;
         }
-        Ok(())
+        Ok(self.hasher.map(Hasher::finish))
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Report {
     pub read: u64,
     /// Number of bytes written to each output.
     pub written: u64,
+    /// Checksum of the written bytes in hexadecimal, with [`Config::checksum`](super::Config::checksum).
+    pub checksum: Option<String>,
     /// Duration of the run.
     pub elapsed: Duration,
 }

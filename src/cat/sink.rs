@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::error::Error;
 use super::report::Event;
 use crate::atomic_file::{AtomicFile, InPlaceFile, Obstacle};
+use crate::checksum::{self, Checksum};
 use crate::descriptor;
 
 /// Destination of the bytes.
@@ -94,8 +95,10 @@ pub(super) struct Target {
 pub(super) struct Finish {
     pub(super) fsync: bool,
     replacement: Replacement,
-    /// Path of the file that is written only if no input fails.
-    all_or_nothing: Option<PathBuf>,
+    /// Path of the output file; none for a stream.
+    path: Option<PathBuf>,
+    /// Whether the file is written only if no input fails.
+    is_all_or_nothing: bool,
 }
 
 /// Way in which the new content takes the place of the old one.
@@ -137,7 +140,8 @@ impl Sink {
         let finish = Finish {
             fsync: sink.fsync,
             replacement,
-            all_or_nothing: (!sink.partial).then_some(sink.path),
+            path: Some(sink.path),
+            is_all_or_nothing: !sink.partial,
         };
         Ok((targets, finish))
     }
@@ -256,7 +260,21 @@ impl Target {
 impl Finish {
     /// Returns the path of the file that is written only if no input fails.
     pub(super) fn all_or_nothing(&self) -> Option<&Path> {
-        self.all_or_nothing.as_deref()
+        if self.is_all_or_nothing {
+            self.path.as_deref()
+        } else {
+            None
+        }
+    }
+
+    /// Returns the error of an unexpected checksum of the written bytes.
+    pub(super) fn mismatch(&self, expected: &Checksum, found: &[u8]) -> Error {
+        Error::ChecksumMismatch {
+            path: self.path.clone(),
+            algorithm: expected.algorithm(),
+            expected: expected.hex(),
+            found: checksum::hex(found),
+        }
     }
 
     /// Replaces the old file with the new one, if a file is to be replaced.

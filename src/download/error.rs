@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::checksum::{Algorithm, ChecksumError};
 use crate::download::http::{BasicAuthError, HttpError, redact_query};
 use crate::download::request::headers::HeaderError;
 use crate::download::request::status;
-use crate::download::store::checksum::{Algorithm, ChecksumError};
 use crate::error_chain::ErrorChain;
 use crate::escape::Escaped;
 

@@ -53,6 +53,7 @@ use host_limits::HostLimiter;
 use http::{Client, ClientConfig};
 use store::names::PathAllocator;
 
+pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{
     Config, HttpsDowngrade, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
     RedirectPolicy, RetryPolicy, ServerDigests,
@@ -72,7 +73,7 @@ pub use request::credentials::{
 };
 pub use request::headers::{Header, HeaderError};
 pub use request::netrc::Netrc;
-pub use store::checksum::{Algorithm, Checksum, ChecksumError, ChecksumList};
+pub use store::checksum::ChecksumList;
 
 /// Maximum number of downloads that wait for their host with their job slot released. It bounds
 /// how far ahead the list is read to find items of other hosts.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::checksum::Checksum;
 use crate::download::error::FailedItem;
-use crate::download::store::checksum::Checksum;
 
 /// Result of a run.
 #[derive(Debug, Default)]

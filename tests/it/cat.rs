@@ -1,13 +1,16 @@
 //! `myapp cat`.
 
+mod checksum;
 mod cost;
 mod decompress;
 mod display;
 mod errors;
+mod faults;
 mod follow;
 mod output;
 mod reading;
 mod replace;
+mod soak;
 mod status;
 mod throttle;
 

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use crate::checksum::Checksum;
 use crate::download::error::{FailedItem, UrlError};
 use crate::download::http::BasicAuth;
 use crate::download::request::headers::Header;
-use crate::download::store::checksum::Checksum;
 
 /// File to download.
 #[derive(Debug)]

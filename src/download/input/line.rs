@@ -1,8 +1,8 @@
 //! Parts of one line of a list.
 
+use crate::checksum::Checksum;
 use crate::download::error::LineError;
 use crate::download::input::item::mask_authority;
-use crate::download::store::checksum::Checksum;
 
 /// Maximum length of a line in bytes, without its end.
 pub(super) const MAX_LINE_LEN: usize = 64 * 1024;

@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::atomic_file::{TemporaryFile, write_options};
+use crate::checksum::hex;
 use crate::download::http::redact_url;
-use crate::download::store::checksum::hex;
 use crate::download::store::file_version::FileVersion;
 use crate::download::store::marker::Nonce;
 use crate::download::store::range_set::RangeSet;

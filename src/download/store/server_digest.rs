@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::download::store::checksum::{Algorithm, Checksum, ChecksumError};
+use crate::checksum::{Algorithm, Checksum, ChecksumError};
 
 /// Digest of the complete representation, with the field that contained it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use url::Url;
 
+use crate::checksum::Checksum;
 use crate::download::config::{NameSource, OnConflict};
 use crate::download::context::Context;
 use crate::download::error::Error;
@@ -32,7 +33,6 @@ use crate::download::http::redact_url;
 use crate::download::input::item::{Item, Target};
 use crate::download::report::Saved;
 use crate::download::request::send::RequestContext;
-use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
 use crate::download::store::filename;
 use crate::download::store::part::Part;

@@ -158,7 +158,7 @@ fn many_random_runs_equal_gnu_cat() {
 }
 
 /// Compares random runs with GNU `cat`. `SEED=N` in the environment repeats them.
-fn compare_random_runs(runs: usize) {
+pub(super) fn compare_random_runs(runs: usize) {
     let seed = env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

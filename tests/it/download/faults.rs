@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 use super::*;
+use crate::harness::strace;
 
 /// Files of a run and their lengths: without a part, with one, and larger than a split part.
 const FILES: [(&str, usize); 5] = [
@@ -122,10 +123,7 @@ impl Peer {
             folder.myapp(arguments).run().code(4);
         }
         self.truncates.store(mode.is_truncated, Relaxed);
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-y", "-qq", "-o"])
-            .arg(folder.path("trace"));
+        let mut command = strace::command(&folder.path("trace"));
         command.args(strace);
         let arguments = self.arguments(&folder, mode.options);
         let ran = folder.myapp(arguments).through(command).run();
@@ -140,22 +138,7 @@ impl Peer {
         let (folder, ran, trace) = self.trace(mode, &[format!("--trace={calls}")]);
         ran.code(if mode.is_truncated { 4 } else { 0 });
         let out = folder.path("out").to_string_lossy().into_owned();
-        let mut counts = BTreeMap::<(&str, &str), usize>::new();
-        let mut positions = BTreeMap::<String, BTreeSet<usize>>::new();
-        for line in trace.lines() {
-            let Some((thread, rest)) = line.split_once(' ') else {
-                continue;
-            };
-            let Some((call, _)) = rest.trim_start().split_once('(') else {
-                continue;
-            };
-            let count = counts.entry((thread, call)).or_default();
-            *count += 1;
-            if line.contains(&out) {
-                positions.entry(call.to_owned()).or_default().insert(*count);
-            }
-        }
-        positions
+        strace::positions(&trace, &out)
     }
 
     /// Injects a fault. Returns whether it hit an output file, or the violated expectation.
@@ -166,17 +149,10 @@ impl Peer {
             position,
             mode,
         } = fault;
-        let strace = [
-            format!("--trace={call}"),
-            format!("--inject={call}:error={errno}:when={position}"),
-        ];
+        let strace = strace::inject(call, errno, *position);
         let (folder, ran, trace) = self.trace(*mode, &strace);
         let out = folder.path("out").to_string_lossy().into_owned();
-        let is_hit = |line: &str| line.contains("(INJECTED)") && line.contains(&out);
-        let hits = trace
-            .lines()
-            .filter(|line| is_hit(line))
-            .collect::<Vec<_>>();
+        let hits = strace::hits(&trace, &out);
         let context = |text: &str| {
             let names = names(&folder);
             format!(

@@ -7,6 +7,7 @@ pub mod program;
 pub mod raw_peer;
 pub mod schema;
 pub mod serve;
+pub mod strace;
 pub mod tcp_queues;
 pub mod third_party;
 

@@ -19,9 +19,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::checksum::{Algorithm, Hasher};
 use crate::download::body::pipe::Pipe;
 use crate::download::error::Error;
-use crate::download::store::checksum::{Algorithm, Hasher};
 use crate::download::store::part_file::OpenPart;
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::tmpfile::AnonymousFile;

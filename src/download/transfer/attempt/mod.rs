@@ -16,6 +16,7 @@ use smol::Timer;
 use tracing::{debug, warn};
 use url::Url;
 
+use crate::checksum::Checksum;
 use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
 use crate::download::config::{OnConflict, ServerDigests};
 use crate::download::error::Error;
@@ -23,7 +24,6 @@ use crate::download::event::Event;
 use crate::download::http::{HttpError, Response, redact_url};
 use crate::download::request::redirect::RedirectChain;
 use crate::download::request::send::{RequestContext, drain_body, range_headers};
-use crate::download::store::checksum::Checksum;
 use crate::download::store::existing::ExistingFile;
 use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;

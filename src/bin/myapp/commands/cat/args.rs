@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
-use myapp::cat::{Config, Display, FileSink, Numbers, Order, Sink, Source, WriteMode};
+use myapp::cat::{
+    Config, Display, FileSink, Numbers, Order, OutputChecksum, Sink, Source, WriteMode,
+};
+use myapp::checksum::ChecksumError;
 use myapp::units;
 
 use super::errors::{follow_replaces_file, no_input, output_is_stdout};
@@ -150,6 +153,9 @@ pub(super) struct OutputOptions {
     /// Also write to stdout
     #[arg(long, requires = "output")]
     tee: bool,
+    /// Print the checksum of the output to stderr, or verify it
+    #[arg(long, value_name = "ALGO[=HEX]", value_parser = parse_checksum, conflicts_with = "follow")]
+    checksum: Option<OutputChecksum>,
     /// fsync FILE before exiting
     #[arg(long, requires = "output")]
     fsync: bool,
@@ -175,6 +181,11 @@ impl Options {
             || self.output.path.is_some()
     }
 
+    /// Returns whether the checksum of the output is printed.
+    pub(super) fn prints_checksum(&self) -> bool {
+        matches!(self.output.checksum, Some(OutputChecksum::Compute(_)))
+    }
+
     pub(super) fn to_config(&self) -> Config {
         let reading = &self.reading;
         let jobs = if reading.sequential {
@@ -197,6 +208,7 @@ impl Options {
             follow: reading.follow,
             last_lines: reading.tail,
             label: reading.label,
+            checksum: self.output.checksum.clone(),
             delay: reading.delay,
             rate: reading.limit_rate,
         }
@@ -273,6 +285,13 @@ impl OutputOptions {
             tee: if self.tee { Some(stdout()?) } else { None },
             ..FileSink::new(path, mode)
         }))
+    }
+}
+
+fn parse_checksum(text: &str) -> Result<OutputChecksum, ChecksumError> {
+    match text.parse() {
+        Ok(algorithm) => Ok(OutputChecksum::Compute(algorithm)),
+        Err(_) => text.parse().map(OutputChecksum::Verify),
     }
 }
 

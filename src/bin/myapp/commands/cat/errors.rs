@@ -1,9 +1,10 @@
 //! Exit codes of `myapp cat`.
 
 use std::io;
+use std::path::Path;
 
 use myapp::atomic_file::Obstacle;
-use myapp::cat::Error;
+use myapp::cat::{Error, Source};
 
 use crate::exit_code::{CommandError, ExitCode};
 
@@ -36,11 +37,22 @@ pub(super) fn hint(error: &Error) -> Option<&'static str> {
             }
             _ => None,
         },
+        Error::Open {
+            input: Source::Path(path),
+            source,
+        } if source.kind() == io::ErrorKind::NotFound && is_url(path) => {
+            Some("download -o - URL writes a URL to stdout")
+        }
         Error::Read { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
             Some("--memlimit SIZE raises the limit")
         }
         _ => None,
     }
+}
+
+fn is_url(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.starts_with(b"http://") || bytes.starts_with(b"https://")
 }
 
 /// Replaces the exit code of a failure other than a usage error with 1, the only code for failures

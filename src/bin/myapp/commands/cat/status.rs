@@ -21,6 +21,8 @@ pub(super) struct StatusReporter {
     timing: bool,
     /// `None` without `--progress`, or where it would not be visible.
     bar: Option<ProgressBar>,
+    /// Name of the output, if its checksum is to be printed.
+    checksum_of: Option<String>,
     /// Whether to print a total line in place of the bar.
     total: bool,
 }
@@ -38,6 +40,10 @@ impl StatusReporter {
             quiet: options.log.quiet,
             timing: options.reading.timing && is_verbose,
             bar: is_visible.then(|| progress_bar(options)),
+            checksum_of: options.prints_checksum().then(|| {
+                let path = options.output.path.as_deref();
+                path.map_or_else(|| "-".to_owned(), stderr::path)
+            }),
             total: progress && !is_visible,
         }
     }
@@ -92,10 +98,13 @@ impl StatusReporter {
         )
     }
 
-    /// Removes the bar, and prints the total if requested.
+    /// Removes the bar, and prints the checksum and the total if requested.
     pub(super) fn finish(&self, report: &Report) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if let (Some(output), Some(checksum)) = (&self.checksum_of, &report.checksum) {
+            stderr::write(&format!("{checksum}  {output}\n"));
         }
         if !self.timing && !self.total {
             return;
