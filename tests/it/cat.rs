@@ -1,5 +1,6 @@
 //! `myapp cat`.
 
+mod behaviours;
 mod checksum;
 mod cost;
 mod decompress;

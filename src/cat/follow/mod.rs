@@ -147,6 +147,7 @@ impl<I: Iterator<Item = Source>> FollowEngine<I> {
                     error.kind(),
                     io::ErrorKind::NotFound
                         | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::IsADirectory
                         | io::ErrorKind::PermissionDenied
                 );
                 let input = source.clone();
