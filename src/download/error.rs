@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::atomic_file::Obstacle;
 use crate::checksum::{Algorithm, ChecksumError};
 use crate::download::http::{BasicAuthError, HttpError, redact_query};
 use crate::download::request::headers::HeaderError;
@@ -208,6 +209,14 @@ pub enum Error {
     ReservedName {
         /// The requested path.
         path: PathBuf,
+    },
+    /// The existing file cannot be replaced by a rename.
+    #[error("replace {}: {obstacle}", Escaped(path.as_os_str().as_encoded_bytes()))]
+    NotReplaceable {
+        /// Path of the file.
+        path: PathBuf,
+        /// The reason.
+        obstacle: Obstacle,
     },
     /// The writer that receives the body failed.
     #[error("write output")]

@@ -301,6 +301,25 @@ fn full_disk_is_reported_before_a_body_of_known_length() {
 }
 
 #[test]
+#[ignore = "peer: mount (bind)"]
+fn mounted_file_is_refused_before_the_request() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok()).may_be_idle();
+    folder.write("f", "old");
+    folder.write("mounted", "old");
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--map-root-user", "bash", "-c"]);
+    shell.arg("mount --bind mounted f && exec \"$0\" \"$@\"");
+    let program = folder.myapp(["download", "--overwrite", &server.url("/f")]);
+    let ran = program.through(shell).run().code(3);
+    ran.says("replace f: it is a mount point\n")
+        .says("hint: to write into it: myapp download -o - URL | myapp cat --in-place -o FILE\n");
+    assert_eq!(folder.read("mounted"), b"old");
+    assert_eq!(folder.names(), ["f", "mounted"]);
+    assert!(server.requests().is_empty());
+}
+
+#[test]
 fn incomplete_file_has_a_part_name() {
     let stalled = Response::body(seeded(1, LARGE)).stalled_at(HALF);
     let folder = Folder::new();

@@ -1,12 +1,13 @@
 //! Progress of a download run: bars on a terminal, one line per file elsewhere.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use console::{Alignment, Term, pad_str, truncate_str};
+use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use myapp::escape::Escaped;
 use myapp::units::Size;
@@ -278,7 +279,8 @@ impl File {
             None => self.position_text(columns),
         };
         let name_len = columns.saturating_sub(text.len() + 1);
-        let name = pad_str(&self.name, name_len, Alignment::Left, Some("…"));
+        let name = shorten(&self.name, name_len);
+        let name = pad_str(&name, name_len, Alignment::Left, None);
         truncate_str(&format!("{name} {text}"), columns, "").into_owned()
     }
 
@@ -448,6 +450,23 @@ impl Drawing {
     }
 }
 
+/// Shortens a name in its middle: names of one list often differ only at the end.
+fn shorten(name: &str, columns: usize) -> Cow<'_, str> {
+    if measure_text_width(name) <= columns {
+        return name.into();
+    }
+    let mut tail = name.len();
+    let starts = name.char_indices().rev().map(|(start, _)| start);
+    for start in
+        starts.take_while(|start| measure_text_width(&name[*start..]) < columns.div_ceil(2))
+    {
+        tail = start;
+    }
+    let tail = &name[tail..];
+    let head_len = columns.saturating_sub(1 + measure_text_width(tail));
+    format!("{}…{tail}", truncate_str(name, head_len, "")).into()
+}
+
 /// Returns the style of a row that is its message.
 fn message_style() -> ProgressStyle {
     ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -463,7 +482,6 @@ fn time_text(left: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use console::measure_text_width;
     use indicatif::{InMemoryTerm, ProgressDrawTarget};
     use std::cell::Cell;
 
@@ -605,15 +623,15 @@ mod tests {
     fn narrow_row_keeps_name_and_rate() {
         let lines = draw(&[files(9)], 40);
         assert_eq!(
-            lines[6], "file-6-of-some-leng… 6.00 MiB      0 B/s",
+            lines[6], "file-6-of-…re.tar.gz 6.00 MiB      0 B/s",
             "{lines:?}"
         );
         assert_eq!(
-            lines[7], "file-7-of-some-length-a…  43%      0 B/s",
+            lines[7], "file-7-of-so…more.tar.gz  43%      0 B/s",
             "{lines:?}"
         );
         let lines = draw(&[files(9)], 20);
-        assert!(lines[7].starts_with("file-7-of-some"), "{lines:?}");
+        assert!(lines[7].starts_with("file-7-…"), "{lines:?}");
     }
 
     #[test]

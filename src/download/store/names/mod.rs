@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::warn;
 use url::Url;
 
+use crate::atomic_file::Obstacle;
 use crate::download::config::{Config, OnConflict};
 use crate::download::error::Error;
 use crate::download::store::filename::{numbered_path, part_path};
@@ -207,6 +208,9 @@ impl PathAllocator {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(Error::file("replace", &target, error));
             }
+            if config.output.on_conflict.replaces() || is_foreign(&target) {
+                check_replaceable(&target)?;
+            }
             if (is_foreign(&target) || self.is_free(&target, config))
                 && let Some(part) =
                     create_part(&path).map_err(|error| Error::file("create", &path, error))?
@@ -327,5 +331,23 @@ impl PathAllocator {
             next.clear();
         }
         next.insert(requested.to_owned(), number);
+    }
+}
+
+/// Fails if a complete part could not be renamed over `target`, an existing file, so that nothing is
+/// downloaded in vain. A read-only file can be renamed over, and so can a symbolic link.
+fn check_replaceable(target: &Path) -> Result<(), Error> {
+    let Ok(metadata) = fs::symlink_metadata(target) else {
+        return Ok(());
+    };
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    match Obstacle::find(target, &metadata) {
+        None | Some(Obstacle::ReadOnly) => Ok(()),
+        Some(obstacle) => Err(Error::NotReplaceable {
+            path: target.to_owned(),
+            obstacle,
+        }),
     }
 }

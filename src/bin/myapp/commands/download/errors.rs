@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use myapp::atomic_file::Obstacle;
 use myapp::download::http::{HttpError, ProxyError};
 use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
 use myapp::net::connect::ConnectError;
@@ -107,6 +108,10 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
         DownloadError::DigestMismatch { .. } => {
             "--no-server-digest accepts the file, if the digest is wrong"
         }
+        DownloadError::NotReplaceable {
+            obstacle: Obstacle::MountPoint,
+            ..
+        } => "to write into it: myapp download -o - URL | myapp cat --in-place -o FILE",
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             "-d DIR sets the output directory"
         }
@@ -158,7 +163,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::ChecksumMismatch { .. }
         | DownloadError::DigestMismatch { .. }
         | DownloadError::MissingChecksum => ExitCode::Checksum,
-        DownloadError::ReservedName { .. } => ExitCode::LocalFile,
+        DownloadError::ReservedName { .. } | DownloadError::NotReplaceable { .. } => {
+            ExitCode::LocalFile
+        }
         DownloadError::TooLarge { .. } => ExitCode::TooLarge,
         DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,
         DownloadError::CannotRestartOutput
