@@ -41,6 +41,7 @@ fn shell(folder: &Folder, script: &str) -> Output {
         .args(["-c", script])
         .current_dir(folder.path(""))
         .env("MYAPP", env!("CARGO_BIN_EXE_myapp"))
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
         .expect("run bash")

@@ -167,11 +167,10 @@ fn idle_follow_uses_no_cpu_and_ends_with_its_reader() {
     let script = "$MYAPP cat -f a no 2> err | head -n 1; echo ${PIPESTATUS[0]}";
     assert_eq!(shell(&folder, script).stdout, b"a\n141\n");
     let mut running = folder
-        .myapp(["cat", "--follow", "-n", "/proc/version", "-", "a", "no"])
-        .stdin("x")
+        .myapp(["cat", "--follow", "-n", "/proc/version", "a", "no"])
         .start();
     assert!(running.line().starts_with("     1\tLinux"));
-    assert_eq!(running.line(), "     2\txa");
+    assert_eq!(running.line(), "     2\ta");
     let process = running.id();
     let idle = || {
         let before = cpu_ticks(process);

@@ -57,12 +57,11 @@ impl StatusReporter {
                 }
             }
             Event::Failed(error) => {
-                let hint = errors::hint(&error).map(|hint| format!("\nhint: {hint}"));
-                self.print_line(&format!(
-                    "{}{}",
-                    ErrorChain(&error),
-                    hint.unwrap_or_default()
-                ));
+                let text = stderr::error_text(&error, errors::hint(&error));
+                match &self.bar {
+                    Some(bar) => bar.suspend(|| stderr::write(&text)),
+                    None => stderr::write(&text),
+                }
             }
             Event::Warning(warning) => {
                 self.print_line(&format!("warning: {}", ErrorChain(&warning)));
