@@ -3,7 +3,7 @@
 use crate::download::config::Config;
 use crate::download::descriptors::Descriptors;
 use crate::download::host_limits::HostLimiter;
-use crate::download::http::Client;
+use crate::download::http::{Client, DigestSessions};
 use crate::download::store::names::PathAllocator;
 use crate::limits::rate::SharedRateLimiter;
 
@@ -15,6 +15,8 @@ pub(crate) struct Context {
     pub(crate) paths: PathAllocator,
     pub(crate) hosts: HostLimiter,
     pub(crate) descriptors: Descriptors,
+    /// Digest sessions of origins.
+    pub(crate) digest: DigestSessions<url::Origin>,
     /// Rate limit of all transfers together.
     pub(crate) rate: Option<SharedRateLimiter>,
 }

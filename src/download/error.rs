@@ -82,6 +82,16 @@ pub enum Error {
         /// Delay requested by `Retry-After`.
         retry_after: Option<Duration>,
     },
+    /// The server requires an authentication scheme that is not supported or not allowed.
+    #[error("{}HTTP status {status}: server requires {schemes} authentication", url_prefix(.url))]
+    AuthScheme {
+        /// The status: 401.
+        status: u16,
+        /// URL that responded, if a redirect led to it.
+        url: Option<String>,
+        /// Escaped names of the offered schemes.
+        schemes: String,
+    },
     /// The host requested a delay that exceeds the time limit for retries. No request was sent.
     #[error("host requested a delay: {:?} remaining, time left {:?}", to_millis(*wait), to_millis(*left))]
     HostDelay {
@@ -280,6 +290,7 @@ impl Error {
                 source.depends_on_source()
             }
             Self::Status { .. }
+            | Self::AuthScheme { .. }
             | Self::HostDelay { .. }
             | Self::MediaType { .. }
             | Self::TooSlow { .. }

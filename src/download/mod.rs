@@ -50,7 +50,7 @@ use crate::limits::shutdown::{self, Shutdown};
 use context::Context;
 use descriptors::Descriptors;
 use host_limits::HostLimiter;
-use http::{Client, ClientConfig};
+use http::{Client, ClientConfig, DigestSessions};
 use store::names::PathAllocator;
 
 pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
@@ -108,6 +108,7 @@ impl Downloader {
             paths: PathAllocator::default(),
             hosts: HostLimiter::new(per_host),
             descriptors: Descriptors::default(),
+            digest: DigestSessions::default(),
             rate,
         }))
     }

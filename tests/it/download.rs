@@ -4,6 +4,7 @@ mod bodies;
 mod checksum;
 mod compressed;
 mod credentials;
+mod digest;
 mod digests;
 mod faults;
 mod files;
@@ -31,6 +32,7 @@ mod servers;
 mod signals;
 mod soak;
 mod validators;
+mod web_peers;
 
 use std::thread;
 use std::time::{Duration, Instant};

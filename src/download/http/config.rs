@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::authentication::PasswordScheme;
 use super::proxy::Proxies;
 use crate::net::resolver::ResolverConfig;
 use crate::net::tls::TlsConfig;
@@ -20,6 +21,9 @@ pub struct ClientConfig {
     pub tls: TlsConfig,
     /// Proxies that requests go through. Default: none.
     pub proxies: Proxies,
+    /// Use of the passwords of HTTP proxies. A request with a body is authenticated by Basic only.
+    /// Default: [`PasswordScheme::BasicFirst`].
+    pub proxy_passwords: PasswordScheme,
     /// TLS trust and client certificate for `https` proxies. Default: as for `tls`.
     pub proxy_tls: TlsConfig,
     /// Name resolution. Default: the system resolver.
@@ -37,6 +41,7 @@ impl Default for ClientConfig {
             user_agent: concat!("myapp/", env!("CARGO_PKG_VERSION")).into(),
             tls: TlsConfig::default(),
             proxies: Proxies::default(),
+            proxy_passwords: PasswordScheme::default(),
             proxy_tls: TlsConfig::default(),
             resolver: ResolverConfig::default(),
             max_idle_per_origin: 8,

@@ -66,10 +66,7 @@ impl Connection {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.reserve_space();
         let free = &mut self.buffer[self.end..];
-        let count = ready!(
-            self.idle
-                .check(self.stream.pinned().poll_read(cx, free), cx)
-        )?;
+        let count = ready!(self.idle.check(self.stream.poll_read(cx, free), cx))?;
         self.end += count;
         Poll::Ready(Ok(count))
     }
@@ -78,7 +75,7 @@ impl Connection {
     pub(super) fn poll_fill_unlimited(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.reserve_space();
         let free = &mut self.buffer[self.end..];
-        let count = ready!(self.stream.pinned().poll_read(cx, free))?;
+        let count = ready!(self.stream.poll_read(cx, free))?;
         self.end += count;
         Poll::Ready(Ok(count))
     }
@@ -95,8 +92,7 @@ impl Connection {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         debug_assert!(self.buffered().is_empty());
-        self.idle
-            .check(self.stream.pinned().poll_read(cx, into), cx)
+        self.idle.check(self.stream.poll_read(cx, into), cx)
     }
 
     /// Splices bytes from the socket into a pipe; returns 0 at the end of the stream, and `None`
@@ -208,6 +204,22 @@ impl Stream {
             Self::Tls(stream) => Pin::new(stream.as_mut()),
             Self::TlsInTls(stream) => Pin::new(stream.as_mut()),
         }
+    }
+
+    /// Reads, and sends what TLS has to say meanwhile: a server that requests a renegotiation waits
+    /// for its refusal.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = self.pinned().poll_read(cx, into);
+        let wants_write = match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.wants_write(),
+            Self::TlsInTls(stream) => stream.get_ref().1.wants_write(),
+        };
+        if wants_write && read.is_pending() {
+            // An error of the connection is also one of the next read.
+            let _ = self.pinned().poll_flush(cx);
+        }
+        read
     }
 
     fn is_reusable(&self) -> bool {

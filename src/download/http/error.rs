@@ -119,6 +119,12 @@ pub enum ProxyError {
     /// The proxy rejected the credentials.
     #[error("user name or password rejected")]
     AuthRejected,
+    /// The proxy requires an authentication scheme that is not supported or not allowed.
+    #[error("proxy requires {schemes} authentication")]
+    AuthScheme {
+        /// Escaped names of the offered schemes.
+        schemes: String,
+    },
     /// The proxy refused to open a tunnel.
     #[error("HTTP status {status} in response to CONNECT")]
     Refused {
@@ -172,7 +178,10 @@ pub enum ProxyError {
 impl ProxyError {
     /// Returns whether authentication failed or is missing.
     pub fn is_auth(&self) -> bool {
-        matches!(self, Self::AuthRequired | Self::AuthRejected)
+        matches!(
+            self,
+            Self::AuthRequired | Self::AuthRejected | Self::AuthScheme { .. }
+        )
     }
 
     fn is_transient(&self) -> bool {

@@ -13,12 +13,13 @@
 //! | `body` | body reader, which returns its connection to the pool at the end |
 //! | `connection`, `read_timeout`, `pool` | buffered connection; inactivity timeout; idle connections |
 //! | `request`, [`response_head`], [`body_length`], [`chunked`] | pure encoding and parsing |
-//! | `proxy` | proxy selection, SOCKS5 |
+//! | `proxy`, `proxy_auth` | proxy selection, SOCKS5; authentication to HTTP proxies |
 //! | `connect_tunnel` | connection through a proxy |
-//! | `basic_auth` | user name and password |
+//! | `basic_auth`, `authentication` | user name and password; challenges, Basic and Digest |
 //!
 //! The parsers of untrusted bytes are public so that they can be fuzzed.
 
+mod authentication;
 mod basic_auth;
 mod body;
 pub mod body_length;
@@ -30,6 +31,7 @@ mod connection;
 mod error;
 mod pool;
 mod proxy;
+mod proxy_auth;
 mod read_timeout;
 mod repair;
 mod request;
@@ -41,6 +43,8 @@ mod round_trip;
 mod tests;
 mod transport;
 
+pub use authentication::PasswordScheme;
+pub(super) use authentication::{Challenges, DigestSessions};
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use client::Client;
 pub use config::ClientConfig;

@@ -6,7 +6,6 @@ use http_client::http_types::Method;
 use url::{Position, Url};
 
 use super::error::HttpError;
-use super::proxy::Proxy;
 use crate::escape::Escaped;
 
 /// Length from which a body is announced with `Expect: 100-continue`, as in curl.
@@ -61,8 +60,10 @@ pub(super) struct RequestParts<'a> {
     pub(super) length: RequestLength,
     pub(super) expectation: Expectation,
     pub(super) user_agent: &'a str,
-    /// Proxy that receives the request itself instead of a tunnel.
-    pub(super) proxy: Option<&'a Proxy>,
+    /// Whether a proxy receives the request itself instead of a tunnel.
+    pub(super) is_for_proxy: bool,
+    /// Value of `Proxy-Authorization` for that proxy.
+    pub(super) proxy_authorization: Option<&'a str>,
 }
 
 /// Encoded request head.
@@ -123,8 +124,8 @@ impl RequestParts<'_> {
                 write_field(&mut head, name, value);
             }
         }
-        if let Some(authorization) = self.proxy.and_then(Proxy::authorization) {
-            write_field(&mut head, PROXY_AUTHORIZATION, &authorization);
+        if let Some(authorization) = self.proxy_authorization {
+            write_field(&mut head, PROXY_AUTHORIZATION, authorization);
         }
         match self.length {
             RequestLength::NoBody => {}
@@ -229,19 +230,21 @@ impl RequestParts<'_> {
         let mut line = Vec::with_capacity(512);
         line.extend_from_slice(self.method.as_ref().as_bytes());
         line.push(b' ');
-        if self.proxy.is_some() {
-            for part in [
-                self.url.scheme(),
-                "://",
-                &self.url[Position::BeforeHost..Position::AfterPort],
-            ] {
-                line.extend_from_slice(part.as_bytes());
-            }
+        if self.is_for_proxy {
+            line.extend_from_slice(absolute_form(self.url).as_bytes());
+        } else {
+            line.extend_from_slice(target.as_bytes());
         }
-        line.extend_from_slice(target.as_bytes());
         line.extend_from_slice(b" HTTP/1.1\r\n");
         Ok(line)
     }
+}
+
+/// Returns the target of a request to a proxy (RFC 9112 section 3.2.2).
+pub(super) fn absolute_form(url: &Url) -> String {
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let target = &url[Position::BeforePath..Position::AfterQuery];
+    format!("{}://{host}{target}", url.scheme())
 }
 
 /// Returns whether a header is derived from the body, so that a given one is not copied.
@@ -311,7 +314,8 @@ mod tests {
             length: RequestLength::NoBody,
             expectation: Expectation::Auto,
             user_agent: "test/1",
-            proxy: None,
+            is_for_proxy: false,
+            proxy_authorization: None,
         }
     }
 
@@ -354,10 +358,10 @@ mod tests {
     #[test]
     fn proxy_request_uses_absolute_form_and_authorization() {
         let url = "http://user:secret@example.org:8080/x?y#z".parse().unwrap();
-        let proxy = "http://a:b@proxy".parse().unwrap();
         let head = text(&RequestParts {
             user_agent: "",
-            proxy: Some(&proxy),
+            is_for_proxy: true,
+            proxy_authorization: Some("Basic YTpi"),
             ..parts(&url, &[])
         });
         assert_eq!(

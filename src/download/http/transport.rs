@@ -11,6 +11,7 @@ use smol::lock::OnceCell;
 use tracing::debug;
 use url::{Host as UrlHost, Url};
 
+use super::authentication::DigestSessions;
 use super::body::Body;
 use super::body_length::{BodyLength, is_keep_alive};
 use super::config::ClientConfig;
@@ -19,8 +20,10 @@ use super::connection::{Connection, Stream};
 use super::error::{HttpError, ProxyError, RoundTripError};
 use super::pool::{Origin, Pool, PoolKey};
 use super::proxy::{Kind, Proxy};
+use super::proxy_auth::ProxyAuth;
 use super::request::{
-    Expectation, PROXY_AUTHORIZATION, RequestHead, RequestLength, RequestParts, validate_header,
+    Expectation, PROXY_AUTHORIZATION, RequestHead, RequestLength, RequestParts, absolute_form,
+    validate_header,
 };
 use super::request_body::RequestBody;
 use super::response::Response;
@@ -29,7 +32,7 @@ use crate::limits::timeout::timeout;
 use crate::net::address::{Address, Endpoint, Host};
 use crate::net::connect::ConnectError;
 use crate::net::resolver::DnsCache;
-use crate::net::tls::{TlsClient, TlsConfig, TlsError, TlsSetupError};
+use crate::net::tls::{TlsClient, TlsConfig, TlsSetupError};
 
 /// Maximum length of a body that is sent together with the head. It is kept until the response,
 /// so that it can be sent again.
@@ -119,6 +122,7 @@ pub struct Transport {
     names: DnsCache,
     tls: OnceCell<TlsClient>,
     proxy_tls: OnceCell<TlsClient>,
+    proxy_digest: DigestSessions<Proxy>,
 }
 
 #[async_trait]
@@ -183,6 +187,7 @@ impl Transport {
             names: DnsCache::new(config.resolver.clone()),
             tls: OnceCell::new(),
             proxy_tls: OnceCell::new(),
+            proxy_digest: DigestSessions::default(),
             config,
         })
     }
@@ -198,12 +203,24 @@ impl Transport {
         let proxy = proxy.map(|proxy| proxy.with_authorization(authorization));
         let key = PoolKey { origin, proxy };
         let length = RequestLength::new(request.method(), request.len());
-        let head = self.encode(&request, &key, length, Expectation::Auto)?;
         if length.has_body() {
             // Boxed: this future is much larger than the others and rarely needed.
-            return Box::pin(self.exchange_with_body(&mut request, key, head, length)).await;
+            return Box::pin(self.exchange_with_body(&mut request, key, length)).await;
         }
-        self.exchange_complete(&request, key, head).await
+        let mut auth = self.absolute_form_auth(&key);
+        let (received, closes) = loop {
+            let head = self.encode(&request, &mut auth, length, Expectation::Auto)?;
+            let received = self.exchange_complete(&request, &key, &head).await?;
+            let is_repeated = match &mut auth {
+                Some(auth) => auth.is_repeated(&received.1)?,
+                None => false,
+            };
+            if !is_repeated {
+                break (received, head.closes);
+            }
+        };
+        drop(auth);
+        self.respond(&request, key, received, !closes)
     }
 
     /// Sends a request with a body. A small one becomes part of the head.
@@ -211,22 +228,27 @@ impl Transport {
         &self,
         request: &mut Request,
         key: PoolKey,
-        mut head: RequestHead,
         length: RequestLength,
     ) -> Result<Response, HttpError> {
+        let mut auth = self.absolute_form_auth(&key);
+        let mut head = self.encode(request, &mut auth, length, Expectation::Auto)?;
         let mut body = RequestBody::new(request.take_body(), length);
         let is_small = matches!(length, RequestLength::Known(..=MAX_BUFFERED_BODY_LEN));
         if is_small && !head.expects_continue {
             body.encode_to(&mut head.bytes)
                 .await
                 .map_err(|source| HttpError::RequestBody { source })?;
-            return self.exchange_complete(request, key, head).await;
+            let received = self.exchange_complete(request, &key, &head).await?;
+            if let Some(auth) = &mut auth {
+                auth.check_final(&received.1)?;
+            }
+            return self.respond(request, key, received, !head.closes);
         }
         let mut uploaded = self.upload(request, &key, &head, &mut body).await?;
         if uploaded.head.status() == 417 && head.expects_continue && !body.is_started() {
             // RFC 9110 section 10.1.1.
             debug!(target: "myapp::traffic", "417 from {}: repeated without Expect", key.origin.address);
-            head = self.encode(request, &key, length, Expectation::Never)?;
+            head = self.encode(request, &mut auth, length, Expectation::Never)?;
             drop(uploaded);
             uploaded = self.upload(request, &key, &head, &mut body).await?;
         }
@@ -235,6 +257,9 @@ impl Transport {
             head: response_head,
             is_complete,
         } = uploaded;
+        if let Some(auth) = &mut auth {
+            auth.check_final(&response_head)?;
+        }
         let is_reusable = is_complete && !head.closes;
         self.respond(request, key, (connection, response_head), is_reusable)
     }
@@ -243,11 +268,11 @@ impl Transport {
     async fn exchange_complete(
         &self,
         request: &Request,
-        key: PoolKey,
-        head: RequestHead,
-    ) -> Result<Response, HttpError> {
+        key: &PoolKey,
+        head: &RequestHead,
+    ) -> Result<ConnectionWithHead, HttpError> {
         let failed = |failure| HttpError::of(&key.origin.address, failure, 0, None);
-        let received = match self.take_pooled(&key) {
+        let received = match self.take_pooled(key) {
             Some(connection) => match round_trip(connection, &head.bytes).await {
                 Err(RoundTripError::ClosedBeforeResponse) if is_idempotent(request.method()) => {
                     None
@@ -256,13 +281,12 @@ impl Transport {
             },
             None => None,
         };
-        let received = match received {
-            Some(received) => received,
-            None => round_trip(Box::pin(self.connect(&key)).await?, &head.bytes)
+        match received {
+            Some(received) => Ok(received),
+            None => round_trip(Box::pin(self.connect(key)).await?, &head.bytes)
                 .await
-                .map_err(failed)?,
-        };
-        self.respond(request, key, received, !head.closes)
+                .map_err(failed),
+        }
     }
 
     /// Sends a request whose body can be sent only once.
@@ -290,10 +314,14 @@ impl Transport {
     fn encode(
         &self,
         request: &Request,
-        key: &PoolKey,
+        auth: &mut Option<ProxyAuth<'_>>,
         length: RequestLength,
         expectation: Expectation,
     ) -> Result<RequestHead, HttpError> {
+        let method = request.method();
+        let authorization = auth
+            .as_mut()
+            .and_then(|auth| auth.value(method.as_ref(), &absolute_form(request.url())));
         let mut fields: Vec<(&str, &str)> = request
             .iter()
             .flat_map(|(name, values)| {
@@ -317,7 +345,8 @@ impl Transport {
             length,
             expectation,
             user_agent: &self.config.user_agent,
-            proxy: absolute_form_proxy(key),
+            is_for_proxy: auth.is_some(),
+            proxy_authorization: authorization.as_deref(),
         }
         .encode()
     }
@@ -329,9 +358,6 @@ impl Transport {
         (connection, head): ConnectionWithHead,
         is_reusable: bool,
     ) -> Result<Response, HttpError> {
-        if let (407, Some(proxy)) = (head.status(), absolute_form_proxy(&key)) {
-            return Err(failed(proxy, proxy.auth_error()));
-        }
         let body_length = if request.method() == Method::Head {
             BodyLength::ContentLength(0)
         } else {
@@ -346,6 +372,22 @@ impl Transport {
             body: Body::new(connection, body_length, key, pool),
             response_time: Duration::ZERO,
         })
+    }
+
+    /// Returns the authentication to the proxy that receives the request itself, in absolute form,
+    /// instead of a tunnel.
+    fn absolute_form_auth(&self, key: &PoolKey) -> Option<ProxyAuth<'_>> {
+        let proxy = key.proxy.as_ref()?;
+        let is_http = matches!(proxy.kind, Kind::Http | Kind::Https);
+        (is_http && !key.origin.tls).then(|| self.proxy_auth(proxy))
+    }
+
+    fn proxy_auth(&self, proxy: &Proxy) -> ProxyAuth<'_> {
+        ProxyAuth::new(
+            proxy.clone(),
+            &self.proxy_digest,
+            self.config.proxy_passwords,
+        )
     }
 
     /// Takes an open connection from the pool. The server may still close it before it receives
@@ -400,7 +442,9 @@ impl Transport {
         let stream = match &key.proxy {
             None => Stream::Plain(connect_tunnel::dial(address, names).await?),
             Some(proxy) => {
-                connect_tunnel::open(proxy, proxy_tls, address, tls.is_some(), names, idle)
+                let auth = &mut self.proxy_auth(proxy);
+                let is_tls = tls.is_some();
+                connect_tunnel::open(proxy, auth, proxy_tls, address, is_tls, names, idle)
                     .await
                     .map_err(|source| failed(proxy, source))?
             }
@@ -408,7 +452,7 @@ impl Transport {
         let Some(tls) = tls else {
             return Ok(stream);
         };
-        start_tls(tls, &address.host, stream)
+        connect_tunnel::start_tls(tls, &address.host, stream)
             .await
             .map_err(|source| {
                 names.invalidate(address);
@@ -427,28 +471,6 @@ async fn load<'a>(
 ) -> Result<&'a TlsClient, TlsSetupError> {
     cell.get_or_try_init(|| TlsClient::load(config.clone(), &["http/1.1"]))
         .await
-}
-
-/// Performs a handshake with an origin over a stream that may be one to a proxy.
-async fn start_tls(tls: &TlsClient, host: &Host, stream: Stream) -> Result<Stream, TlsError> {
-    match stream {
-        Stream::Plain(tcp) => Ok(Stream::Tls(Box::new(tls.connect(host, tcp).await?))),
-        Stream::Tls(outer) => {
-            let inner = tls.connect(host, *outer).await?;
-            Ok(Stream::TlsInTls(Box::new(inner)))
-        }
-        // A tunnel has no further layer.
-        Stream::TlsInTls(_) => Err(TlsError::Io {
-            source: std::io::ErrorKind::InvalidInput.into(),
-        }),
-    }
-}
-
-/// Returns the proxy that receives the request itself, in absolute form, instead of a tunnel.
-fn absolute_form_proxy(key: &PoolKey) -> Option<&Proxy> {
-    let is_http = |proxy: &&Proxy| matches!(proxy.kind, Kind::Http | Kind::Https);
-    let is_used = |proxy: &&Proxy| is_http(proxy) && !key.origin.tls;
-    key.proxy.as_ref().filter(is_used)
 }
 
 /// Returns whether a request of this method may be repeated (RFC 9110 section 9.2.2).

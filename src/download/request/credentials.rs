@@ -6,7 +6,7 @@ use std::str::FromStr;
 use url::Url;
 
 use crate::download::error::Error;
-use crate::download::http::BasicAuth;
+use crate::download::http::{BasicAuth, PasswordScheme};
 use crate::download::request::cookies::CookieJar;
 use crate::download::request::headers::is_value;
 use crate::download::request::netrc::Netrc;
@@ -25,6 +25,8 @@ pub struct Credentials {
     pub netrc: Option<Netrc>,
     /// Origins that receive the credentials. Default: [`Scope::FirstOrigin`].
     pub scope: Scope,
+    /// Use of user names and passwords. Default: [`PasswordScheme::BasicFirst`].
+    pub password_scheme: PasswordScheme,
 }
 
 /// Value of `Authorization`. A header field given by the user takes precedence.
@@ -74,7 +76,7 @@ pub enum CookieError {
 }
 
 impl Credentials {
-    /// Returns the value of `Authorization` for `url`. A host that is not `trusted` only receives
+    /// Returns the authorization for `url`. A host that is not `trusted` only receives
     /// its own netrc entry. A user name without a password is looked up there.
     ///
     /// # Errors
@@ -85,7 +87,7 @@ impl Credentials {
         url: &Url,
         own: Option<&BasicAuth>,
         trusted: bool,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Authorization>, Error> {
         let failed = |source| Error::Netrc {
             host: url.host_str().unwrap_or_default().to_owned(),
             source,
@@ -96,10 +98,11 @@ impl Credentials {
                 _ => Ok(None),
             };
             let login = found.map_err(failed)?;
-            return Ok(Some(login.as_ref().unwrap_or(own).to_basic()));
+            let login = login.unwrap_or_else(|| own.clone());
+            return Ok(Some(Authorization::Basic(login)));
         }
-        if trusted && let Some(authorization) = &self.authorization {
-            return Ok(Some(authorization.value()));
+        if trusted && self.authorization.is_some() {
+            return Ok(self.authorization.clone());
         }
         let Some(netrc) = &self.netrc else {
             return Ok(None);
@@ -108,8 +111,7 @@ impl Credentials {
             Ok(None) if trusted => netrc.of_default(),
             found => found,
         };
-        let login = found.map_err(failed)?;
-        Ok(login.as_ref().map(BasicAuth::to_basic))
+        Ok(found.map_err(failed)?.map(Authorization::Basic))
     }
 
     /// Returns the value of `Cookie`.
@@ -123,12 +125,10 @@ impl Credentials {
     }
 }
 
-impl Authorization {
-    fn value(&self) -> String {
-        match self {
-            Self::Basic(login) => login.to_basic(),
-            Self::Bearer(Token(token)) => format!("Bearer {token}"),
-        }
+impl Token {
+    /// Returns the value of `Authorization`.
+    pub(crate) fn to_bearer(&self) -> String {
+        format!("Bearer {}", self.0)
     }
 }
 
@@ -182,8 +182,8 @@ mod tests {
         }
     }
 
-    fn basic(text: &str) -> Option<String> {
-        Some(text.parse::<BasicAuth>().unwrap().to_basic())
+    fn basic(text: &str) -> Option<Authorization> {
+        Some(Authorization::Basic(text.parse().unwrap()))
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         for (given, own, host, trusted, wanted) in [
             (user.clone(), Some(&own), "a", true, basic("o:o")),
             (user.clone(), None, "b", true, basic("u:u")),
-            (token.clone(), None, "a", true, Some("Bearer t".to_owned())),
+            (token.clone(), None, "a", true, token.clone()),
             (None, None, "b", true, basic("b:b")),
             (None, None, "B", true, basic("b:b")),
             (None, None, "a", true, basic("d:d")),

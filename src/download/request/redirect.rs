@@ -7,7 +7,7 @@ use crate::download::config::{Config, HttpsDowngrade};
 use crate::download::error::{Error, RedirectError};
 use crate::download::http::{BasicAuth, redact_query, redact_url};
 use crate::download::input::item::{Source, mask_userinfo};
-use crate::download::request::credentials::Scope;
+use crate::download::request::credentials::{Authorization, Scope};
 use crate::download::request::headers::{Header, is_secret};
 use crate::download::store::content_disposition::file_name;
 use crate::escape::Escaped;
@@ -24,6 +24,8 @@ pub(crate) struct RedirectChain {
     /// Header fields given by the user.
     given: Vec<Header>,
     headers: Vec<(String, String)>,
+    /// User name and password for the next request.
+    password: Option<BasicAuth>,
     permit: Option<Permit>,
     /// File name of the last redirect that has one.
     disposition: Option<String>,
@@ -50,16 +52,22 @@ impl RedirectChain {
             left_origin: false,
             given,
             headers: Vec::new(),
+            password: None,
             permit: None,
             disposition: None,
         };
-        route.headers = route.fields(config)?;
+        route.prepare(config)?;
         Ok(route)
     }
 
     /// Returns the URL of the next request.
     pub(crate) fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Returns the user name and password for the next request, which its headers do not contain.
+    pub(crate) fn password(&self) -> Option<&BasicAuth> {
+        self.password.as_ref()
     }
 
     /// Returns the header fields of the next request.
@@ -101,12 +109,11 @@ impl RedirectChain {
         self.permit = None;
         self.url = next;
         self.hops += 1;
-        self.headers = self.fields(config)?;
-        Ok(())
+        self.prepare(config)
     }
 
-    /// Returns the header fields for the current origin.
-    fn fields(&self, config: &Config) -> Result<Vec<(String, String)>, Error> {
+    /// Sets the header fields and the password for the current origin.
+    fn prepare(&mut self, config: &Config) -> Result<(), Error> {
         let trusted = !self.left_origin || config.credentials.scope == Scope::EveryOrigin;
         // `Host` is only valid for the first host.
         let fits = |name: &str| {
@@ -129,14 +136,22 @@ impl RedirectChain {
                 fields.push(("Cookie".to_owned(), all.join("; ")));
             }
         }
+        self.password = None;
         if !has_field(&fields, "Authorization") {
             let login = self.login.as_ref();
-            let value = config
+            match config
                 .credentials
-                .authorization(&self.url, login, trusted)?;
-            fields.extend(value.map(|value| ("Authorization".to_owned(), value)));
+                .authorization(&self.url, login, trusted)?
+            {
+                Some(Authorization::Basic(login)) => self.password = Some(login),
+                Some(Authorization::Bearer(token)) => {
+                    fields.push(("Authorization".to_owned(), token.to_bearer()));
+                }
+                None => {}
+            }
         }
-        Ok(fields)
+        self.headers = fields;
+        Ok(())
     }
 
     fn next(&self, location: Option<&[u8]>, config: &Config) -> Result<Url, RedirectError> {
@@ -355,7 +370,7 @@ mod tests {
             ..Config::default()
         };
         let own = "o:o".parse().ok();
-        let basic = |text: &str| text.parse::<BasicAuth>().unwrap().to_basic();
+        let login = |text: &str| text.parse::<BasicAuth>().unwrap();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
 
         let mut route = RedirectChain::new(
@@ -367,12 +382,14 @@ mod tests {
             &config,
         )
         .unwrap();
-        let all = [pair("Cookie", "c=d"), pair("Authorization", &basic("o:o"))];
-        assert_eq!(route.headers(), all);
+        assert_eq!(route.headers(), [pair("Cookie", "c=d")]);
+        assert_eq!(route.password(), Some(&login("o:o")));
         route.follow(Some(b"http://b/"), &config).unwrap();
-        assert_eq!(route.headers(), [pair("Authorization", &basic("b:b"))]);
+        assert!(route.headers().is_empty());
+        assert_eq!(route.password(), Some(&login("b:b")));
         route.follow(Some(b"http://c/"), &config).unwrap();
         assert!(route.headers().is_empty());
+        assert_eq!(route.password(), None);
 
         let route = RedirectChain::new(source("http://a/"), &[], &config).unwrap();
         assert_eq!(route.headers()[1], pair("Authorization", "Bearer t"));

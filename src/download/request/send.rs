@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{copy, sink};
 use tracing::debug;
-use url::Url;
+use url::{Position, Url};
 
 use crate::download::context::Context;
 use crate::download::error::Error;
-use crate::download::http::{Response, redact_url};
+use crate::download::http::{Challenges, Response, redact_url};
 use crate::download::input::item::Source;
+use crate::download::request::credentials::Credentials;
 use crate::download::request::headers::Header;
 use crate::download::request::redirect::RedirectChain;
 use crate::download::request::status::{is_redirect, retry_after};
@@ -59,12 +60,7 @@ impl RequestContext<'_> {
         &self,
         fields: &[(String, String)],
     ) -> Result<(Response, RedirectChain), Error> {
-        let Context {
-            config,
-            client,
-            hosts,
-            ..
-        } = self.context;
+        let Context { config, hosts, .. } = self.context;
         let mut chain = RedirectChain::new(self.source.clone(), self.headers, config)?;
         loop {
             // Further connections of a file already have their permits.
@@ -75,16 +71,7 @@ impl RequestContext<'_> {
                 }
                 None => hosts.wait(chain.url(), None, self.deadline()).await?,
             }
-            let fields = merge_fields(chain.headers(), fields);
-            let response = client
-                .get(chain.url(), &fields)
-                .await
-                .map_err(|error| self.failed(Some(chain.url()), error))?;
-            hosts.record_response(chain.url());
-            config
-                .credentials
-                .jar
-                .store(chain.url(), response.headers("set-cookie"));
+            let response = self.get(&chain, fields).await?;
             if !is_redirect(response.status()) {
                 return Ok((response, chain));
             }
@@ -94,6 +81,45 @@ impl RequestContext<'_> {
             Box::pin(drain_body(response)).await;
             chain.follow(location.as_deref(), config)?;
             debug!(to = %redact_url(chain.url()), "redirected");
+        }
+    }
+
+    /// Sends one request, again if the server requests Digest authentication.
+    async fn get(
+        &self,
+        chain: &RedirectChain,
+        own: &[(String, String)],
+    ) -> Result<Response, Error> {
+        let url = chain.url();
+        let Credentials {
+            password_scheme,
+            jar,
+            ..
+        } = &self.context.config.credentials;
+        let mut authentication = chain.password().map(|login| {
+            let sessions = &self.context.digest;
+            sessions.authenticate(url.origin(), login.clone(), *password_scheme)
+        });
+        loop {
+            let mut fields = merge_fields(chain.headers(), own);
+            if let Some(authentication) = &mut authentication {
+                let target = &url[Position::BeforePath..Position::AfterQuery];
+                let value = authentication.value("GET", target);
+                fields.extend(value.map(|value| ("Authorization".to_owned(), value)));
+            }
+            let sent = self.context.client.get(url, &fields).await;
+            let response = sent.map_err(|error| self.failed(Some(url), error))?;
+            self.context.hosts.record_response(url);
+            jar.store(url, response.headers("set-cookie"));
+            let is_repeated = response.status() == 401
+                && authentication.as_mut().is_some_and(|authentication| {
+                    authentication.is_repeated_after(challenges(&response))
+                });
+            if !is_repeated {
+                return Ok(response);
+            }
+            debug!(url = %redact_url(url), "Digest authentication");
+            Box::pin(drain_body(response)).await;
         }
     }
 
@@ -137,14 +163,31 @@ impl RequestContext<'_> {
             let max_delay = self.context.config.retry.max_retry_after();
             self.context.hosts.back_off(chain.url(), delay, max_delay);
         }
+        let scheme = self.context.config.credentials.password_scheme;
+        let unsupported = if status == 401 {
+            challenges(&response).unsupported(scheme)
+        } else {
+            None
+        };
         Box::pin(drain_body(response)).await;
         let url = chain.is_redirected().then(|| redact_url(chain.url()));
+        if let Some(schemes) = unsupported {
+            return Error::AuthScheme {
+                status,
+                url,
+                schemes,
+            };
+        }
         Error::Status {
             status,
             url,
             retry_after: delay,
         }
     }
+}
+
+fn challenges(response: &Response) -> Challenges {
+    Challenges::parse(response.headers("www-authenticate"))
 }
 
 /// Returns the header fields that request the bytes from `from` up to but not including `end`, of

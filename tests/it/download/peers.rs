@@ -83,7 +83,7 @@ pub(super) fn site() -> Folder {
 
 /// Downloads all files with these options and compares them.
 #[track_caller]
-fn assert_serves_all(server: &ListeningProgram, options: &[&str]) {
+pub(super) fn assert_serves_all(server: &ListeningProgram, options: &[&str]) {
     let folder = Folder::new();
     let url = |name: &str| format!("{}/{name}", server.url());
     let program =

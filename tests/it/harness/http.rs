@@ -323,6 +323,7 @@ impl<S: Read + Write + Send> ReadWrite for S {}
 /// Self-signed certificate.
 pub struct Certificate {
     pub pem: String,
+    pub key_pem: String,
     config: Arc<ServerConfig>,
 }
 
@@ -359,6 +360,7 @@ impl Certificate {
             .with_single_cert(vec![cert.der().clone()], key);
         Self {
             pem: cert.pem(),
+            key_pem: signing_key.serialize_pem(),
             config: Arc::new(config.unwrap()),
         }
     }

@@ -133,10 +133,9 @@ impl Proxy {
         }
     }
 
-    /// Returns the value of `Proxy-Authorization`.
-    pub(super) fn authorization(&self) -> Option<String> {
-        let own = || self.basic_auth.as_ref().map(BasicAuth::to_basic);
-        self.given_authorization.clone().or_else(own)
+    /// Returns the value of `Proxy-Authorization` that replaces the own credentials.
+    pub(super) fn given_authorization(&self) -> Option<&str> {
+        self.given_authorization.as_deref()
     }
 }
 

@@ -106,6 +106,11 @@ impl ConnectionOptions {
         }
     }
 
+    /// Returns whether servers can request a client certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.cert.is_some()
+    }
+
     fn family(&self) -> AddressFamily {
         match (self.ipv4, self.ipv6) {
             (true, _) => AddressFamily::V4,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use myapp::download::http::BasicAuth;
+use myapp::download::http::{BasicAuth, PasswordScheme};
 use myapp::download::{
     Authorization, Config, Cookie, CookieError, CookieJar, Credentials, Header, Netrc, Scope, Token,
 };
@@ -27,6 +27,9 @@ pub(super) struct CredentialOptions {
     /// User name and password; those in a URL take precedence
     #[arg(short, long, value_name = "USER:PASSWORD", value_parser = secret::<BasicAuth>(), conflicts_with = "bearer")]
     user: Option<BasicAuth>,
+    /// Send passwords by HTTP Digest only, to servers and proxies, never as Basic
+    #[arg(long)]
+    digest: bool,
     /// Bearer token
     #[arg(long, value_name = "TOKEN", value_parser = secret::<Token>())]
     bearer: Option<Token>,
@@ -76,6 +79,12 @@ impl CredentialOptions {
         for path in self.cookie_files() {
             jar.extend(&read_cookies(path)?);
         }
+        let password_scheme = if self.digest {
+            PasswordScheme::DigestOnly
+        } else {
+            PasswordScheme::BasicFirst
+        };
+        config.connect.proxy_passwords = password_scheme;
         let user = self.user.clone().map(Authorization::Basic);
         config
             .headers
@@ -90,6 +99,7 @@ impl CredentialOptions {
             } else {
                 Scope::FirstOrigin
             },
+            password_scheme,
         };
         Ok(())
     }

@@ -12,19 +12,35 @@ use myapp::net::tls::TlsError;
 use crate::exit_code::ExitCode;
 use crate::output::stderr;
 
-/// Returns the error message of a failed file. Empty for a broken pipe.
-pub(super) fn error_text(failed: &FailedItem) -> String {
-    if code(&failed.source) == ExitCode::BrokenPipe {
-        return String::new();
+/// Options that decide about hints.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hints {
+    /// Whether there is a client certificate.
+    pub(super) has_certificate: bool,
+}
+
+impl Hints {
+    /// Returns the error message of a failed file. Empty for a broken pipe.
+    pub(super) fn error_text(self, failed: &FailedItem) -> String {
+        if code(&failed.source) == ExitCode::BrokenPipe {
+            return String::new();
+        }
+        let text = format!("{failed}: {}", failed.cause());
+        let hint = match failed.source {
+            DownloadError::Status { status: 403, .. } if self.has_certificate => {
+                // RFC 8446 section 4.6.2: only clients that offer it can be asked.
+                Some(
+                    "if this path alone requires the client certificate: it is sent in the first \
+                     TLS handshake only"
+                        .into(),
+                )
+            }
+            _ => glob_hint(failed)
+                .map(Cow::from)
+                .or_else(|| hint(&failed.source)),
+        };
+        stderr::error_text(anyhow::Error::msg(text).as_ref(), hint.as_deref())
     }
-    let text = format!("{failed}: {}", failed.cause());
-    stderr::error_text(
-        anyhow::Error::msg(text).as_ref(),
-        glob_hint(failed)
-            .map(Cow::from)
-            .or_else(|| hint(&failed.source))
-            .as_deref(),
-    )
 }
 
 /// Returns the hint for a failed URL with a pattern that curl would have expanded.
@@ -88,6 +104,17 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             source: ProxyError::Tls { source },
             ..
         }) => return proxy_tls_hint(source),
+        DownloadError::AuthScheme { schemes, .. }
+        | DownloadError::Http(HttpError::Proxy {
+            source: ProxyError::AuthScheme { schemes },
+            ..
+        }) => {
+            if schemes == "Basic" {
+                "without --digest, the password is sent as Basic"
+            } else {
+                "Basic, Digest and bearer tokens are supported"
+            }
+        }
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
             "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
         }
@@ -151,6 +178,7 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         | DownloadError::WriteOutput { .. } => ExitCode::LocalFile,
         DownloadError::Http(error) => http_code(error),
         DownloadError::Netrc { .. }
+        | DownloadError::AuthScheme { .. }
         | DownloadError::Status {
             status: 401 | 407, ..
         } => ExitCode::Credentials,

@@ -39,7 +39,7 @@ use myapp::units::{Elapsed, Size, parse_duration};
 
 use self::connection::ConnectionOptions;
 use self::credentials::CredentialOptions;
-use self::errors::{code, error_text};
+use self::errors::{Hints, code};
 use self::list::ListOptions;
 use crate::commands::number;
 use crate::exit_code::{CommandError, ExitCode};
@@ -329,6 +329,9 @@ fn download(
     let list = options.list.clone();
     let progress = Progress::start(&log.draw_target, quiet, move || list.count());
     let items = counted(items, &progress);
+    let hints = Hints {
+        has_certificate: options.connection.has_certificate(),
+    };
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
             let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -340,7 +343,7 @@ fn download(
             });
         }
         bodies.record(number, &event);
-        show(&progress, number, event);
+        show(&progress, number, event, hints);
     };
     let ended = Cell::new(None);
     let (trigger, shutdown) = shutdown::channel();
@@ -427,7 +430,7 @@ async fn plan(
             Ok(item) => print(planned_line(&downloader.plan(item)).into_bytes()).await?,
             Err(failed) => {
                 all = ExitCode::of_all([all, code(&failed.source)]);
-                stderr::write(&error_text(&failed));
+                stderr::write(&Hints::default().error_text(&failed));
             }
         }
     }
@@ -449,7 +452,7 @@ fn planned_line(planned: &PlannedDownload) -> String {
 }
 
 /// Forwards an event to the progress display.
-fn show(progress: &Progress, number: u64, event: Event<'_>) {
+fn show(progress: &Progress, number: u64, event: Event<'_>, hints: Hints) {
     match event {
         Event::Started { url, path } => match path.and_then(Path::file_name) {
             Some(name) => progress.start_file(number, name.as_bytes()),
@@ -458,7 +461,7 @@ fn show(progress: &Progress, number: u64, event: Event<'_>) {
         Event::BodyStarted { offset, total } => progress.start_body(number, offset, total),
         Event::Progress { downloaded } => progress.set_position(number, downloaded),
         Event::Saved(saved) => progress.finish_file(number, saved.bytes, || saved_line(saved)),
-        Event::Failed(failed) => progress.fail_file(number, error_text(failed)),
+        Event::Failed(failed) => progress.fail_file(number, hints.error_text(failed)),
         Event::Cancelled => progress.cancel_file(number),
         _ => {}
     }
