@@ -19,6 +19,8 @@ mod session;
 #[cfg(feature = "tls")]
 mod subject;
 #[cfg(feature = "tls")]
+mod unsupported;
+#[cfg(feature = "tls")]
 mod verify;
 
 #[cfg(feature = "tls")]
@@ -39,3 +41,5 @@ pub(crate) use server::transport;
 pub use server::{AcceptError, AcceptedStream, TlsServer};
 #[cfg(feature = "tls")]
 pub(crate) use session::SessionInfo;
+#[cfg(feature = "tls")]
+pub use unsupported::UnsupportedFormat;

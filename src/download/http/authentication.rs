@@ -20,6 +20,7 @@ const MAX_RESPONSES: usize = 2;
 
 /// Use of user names and passwords.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PasswordScheme {
     /// Basic in the first request to a server. Digest after a server has requested it.
     #[default]

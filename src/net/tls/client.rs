@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 
 use super::config::{TlsConfig, Trust};
 use super::error::{TlsError, TlsSetupError};
-use super::files::load_identity;
+use super::files::{identity_problem, load_identity};
 use super::verify::{PinnedOrNone, WebPki};
 use crate::net::address::Host;
 
@@ -86,12 +86,12 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
             let (certificates, key) = load_identity(identity)?;
-            let path = || identity.certificates.clone();
+            let first = certificates.first().cloned();
             builder
                 .with_client_auth_cert(certificates, key)
-                .map_err(|source| TlsSetupError::Identity {
-                    path: path(),
-                    source,
+                .map_err(|error| TlsSetupError::Identity {
+                    path: identity.certificates.clone(),
+                    what: identity_problem(&error, first.as_deref().unwrap_or_default()),
                 })
         }
     }

@@ -1,5 +1,6 @@
 //! Errors of TLS: of the set-up, and of handshakes as a client.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -7,10 +8,14 @@ use rustls::CertificateError::{
     BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
     NotValidYetContext, UnknownIssuer,
 };
-use rustls::{AlertDescription, CertificateError, HandshakeType, InvalidMessage};
+use rustls::{
+    AlertDescription, CertificateError, HandshakeType, InvalidMessage,
+    PeerIncompatible as Incompatible, PeerMisbehaved as Misbehaved,
+};
 
 use crate::escape::Escaped;
 use crate::net::tls::fingerprint::{Fingerprint, NotPinned, OfAuthority};
+use crate::net::tls::unsupported::UnsupportedProperty;
 
 /// The maximum number of certificate names in an error.
 const MAX_NAMES: usize = 5;
@@ -42,12 +47,12 @@ pub enum TlsSetupError {
         source: io::Error,
     },
     /// A certificate does not match its private key.
-    #[error("use certificate {} with its private key", path.display())]
+    #[error("use certificate {} with its private key: {what}", path.display())]
     Identity {
         /// The file of the certificate.
         path: PathBuf,
         /// The cause.
-        source: rustls::Error,
+        what: String,
     },
     /// A self-signed certificate cannot be generated.
     #[error("generate certificate")]
@@ -94,6 +99,12 @@ pub enum TlsError {
         /// The SHA-256 of the presented certificate.
         found: Fingerprint,
     },
+    /// The certificate, or one of its issuers, has a version or key that is not supported.
+    #[error("unsupported certificate: {what}")]
+    UnsupportedCertificate {
+        /// The property, such as `RSA key of 1024 bits`.
+        what: String,
+    },
     /// The certificate is invalid for another reason.
     #[error("invalid certificate: {what}")]
     InvalidCertificate {
@@ -109,11 +120,24 @@ pub enum TlsError {
     /// The name cannot appear in a certificate.
     #[error("invalid server name")]
     InvalidServerName,
+    /// The server and this client have no algorithm in common. The server does not say which it
+    /// requires.
+    #[error(
+        "server accepts none of our TLS algorithms; it may require CBC cipher suites, RSA or DHE \
+         key exchange, or have a P-521, Ed448, RSA-PSS or short RSA key"
+    )]
+    NoCommonAlgorithm,
+    /// The server speaks older or unknown versions of TLS only.
+    #[error("server supports neither TLS 1.2 nor TLS 1.3")]
+    UnsupportedVersion,
+    /// The server ended the session because a renegotiation was refused.
+    #[error("server requests a TLS renegotiation, which is not supported")]
+    Renegotiation,
     /// The handshake failed for another reason.
-    #[error("handshake failed")]
+    #[error("handshake failed: {what}")]
     Refused {
         /// The cause.
-        source: rustls::Error,
+        what: String,
     },
     /// The connection failed before the handshake completed.
     #[error("connection failed")]
@@ -131,25 +155,71 @@ impl TlsError {
     ///
     /// Returns the error unchanged if it does not come from TLS.
     pub fn of_stream(error: io::Error) -> Result<Self, io::Error> {
-        error.downcast().map(|error| match error {
-            rustls::Error::InvalidCertificate(error) => Self::from(error),
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            // An echo server sent our ClientHello back.
-            rustls::Error::InappropriateHandshakeMessage {
-                got_type: HandshakeType::ClientHello,
-                ..
-            } => Self::NotTls,
-            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                Self::CertificateRequired
-            }
-            source => Self::Refused { source },
-        })
+        error
+            .downcast()
+            .map(|error: rustls::Error| match Self::from(error) {
+                // rustls refuses a renegotiation by a warning, to which servers reply so.
+                Self::NoCommonAlgorithm => Self::Renegotiation,
+                error => error,
+            })
     }
 }
 
 impl From<io::Error> for TlsError {
+    /// Converts the error of a handshake.
     fn from(error: io::Error) -> Self {
-        Self::of_stream(error).unwrap_or_else(|source| Self::Io { source })
+        match error.downcast::<rustls::Error>() {
+            Ok(error) => error.into(),
+            Err(source) => Self::Io { source },
+        }
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        use AlertDescription as Alert;
+        use rustls::Error::{
+            AlertReceived, InappropriateHandshakeMessage, InvalidCertificate, PeerIncompatible,
+            PeerMisbehaved,
+        };
+        match error {
+            InvalidCertificate(error) => error.into(),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            // An echo server sent our ClientHello back.
+            InappropriateHandshakeMessage {
+                got_type: HandshakeType::ClientHello,
+                ..
+            } => Self::NotTls,
+            AlertReceived(Alert::CertificateRequired) => Self::CertificateRequired,
+            AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
+                Self::NoCommonAlgorithm
+            }
+            AlertReceived(Alert::ProtocolVersion)
+            | PeerIncompatible(
+                Incompatible::ServerDoesNotSupportTls12Or13
+                | Incompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Self::UnsupportedVersion,
+            AlertReceived(Alert::NoRenegotiation)
+            | PeerMisbehaved(Misbehaved::TooManyRenegotiationRequests) => Self::Renegotiation,
+            AlertReceived(alert) => Self::refused("server sent the alert", &alert),
+            PeerIncompatible(
+                Incompatible::NoCipherSuitesInCommon
+                | Incompatible::NoKxGroupsInCommon
+                | Incompatible::NoSignatureSchemesInCommon,
+            ) => Self::NoCommonAlgorithm,
+            PeerIncompatible(what) => Self::refused("server is incompatible:", &what),
+            PeerMisbehaved(what) => Self::refused("server violates TLS:", &what),
+            other => Self::refused("", &other),
+        }
+    }
+}
+
+impl TlsError {
+    fn refused(subject: &str, name: &dyn fmt::Debug) -> Self {
+        let what = format!("{subject} {}", in_words(&format!("{name:?}")));
+        Self::Refused {
+            what: what.trim_start().to_owned(),
+        }
     }
 }
 
@@ -172,6 +242,9 @@ impl From<CertificateError> for TlsError {
                 }
                 if let Some(OfAuthority(found)) = error.0.downcast_ref() {
                     return Self::CaUsedAsEndEntity { found: *found };
+                }
+                if let Some(UnsupportedProperty(what)) = error.0.downcast_ref() {
+                    return Self::UnsupportedCertificate { what: what.clone() };
                 }
                 Self::InvalidCertificate {
                     what: in_words(&error.to_string()),
@@ -236,5 +309,64 @@ mod tests {
             assert_eq!(TlsError::from(error).to_string(), text);
         }
         assert_eq!(in_words("ExpiredContext { time: 3 }"), "expired context");
+    }
+
+    #[test]
+    fn handshake_errors_are_plain_words() {
+        use rustls::Error;
+        let no_common = TlsError::NoCommonAlgorithm.to_string();
+        let version = TlsError::UnsupportedVersion.to_string();
+        let renegotiation = TlsError::Renegotiation.to_string();
+        for (error, text) in [
+            (
+                Error::AlertReceived(AlertDescription::HandshakeFailure),
+                &*no_common,
+            ),
+            (Incompatible::NoKxGroupsInCommon.into(), &no_common),
+            (
+                Error::AlertReceived(AlertDescription::ProtocolVersion),
+                &version,
+            ),
+            (Incompatible::ServerDoesNotSupportTls12Or13.into(), &version),
+            (
+                Error::AlertReceived(AlertDescription::NoRenegotiation),
+                &renegotiation,
+            ),
+            (
+                Misbehaved::TooManyRenegotiationRequests.into(),
+                &renegotiation,
+            ),
+            (
+                Error::AlertReceived(AlertDescription::BadCertificate),
+                "handshake failed: server sent the alert bad certificate",
+            ),
+            (
+                Misbehaved::SelectedUnofferedPsk.into(),
+                "handshake failed: server violates TLS: selected unoffered psk",
+            ),
+            (
+                InvalidMessage::MessageTooLarge.into(),
+                "handshake failed: invalid message",
+            ),
+            (Error::DecryptError, "handshake failed: decrypt error"),
+        ] {
+            assert_eq!(TlsError::from(error).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn handshake_failure_after_the_handshake_is_a_renegotiation() {
+        let alert = || {
+            let alert = rustls::Error::AlertReceived(AlertDescription::HandshakeFailure);
+            io::Error::new(io::ErrorKind::InvalidData, alert)
+        };
+        assert!(matches!(
+            TlsError::of_stream(alert()),
+            Ok(TlsError::Renegotiation)
+        ));
+        assert!(matches!(
+            TlsError::from(alert()),
+            TlsError::NoCommonAlgorithm
+        ));
     }
 }

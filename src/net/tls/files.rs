@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::Identity;
 use super::error::TlsSetupError;
+use super::unsupported::{UnsupportedFormat, unsupported_property};
 
 pub(super) type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -27,7 +28,7 @@ fn read_roots(path: &Path) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
         let added = roots.add(certificate);
-        added.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        added.map_err(|_| invalid("a certificate in it cannot be parsed"))?;
     }
     Ok(roots)
 }
@@ -35,9 +36,9 @@ fn read_roots(path: &Path) -> io::Result<RootCertStore> {
 fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(|found| found.collect());
-    let found = found.map_err(unreadable)?;
+    let found = found.map_err(|error| unreadable(path, error))?;
     if found.is_empty() {
-        Err(invalid("no certificate in it"))
+        Err(unusable(path, "no certificate in it"))
     } else {
         Ok(found)
     }
@@ -50,7 +51,8 @@ fn system_roots() -> io::Result<RootCertStore> {
     roots.add_parsable_certificates(found.certs);
     match found.errors.into_iter().next() {
         _ if !roots.is_empty() => Ok(roots),
-        Some(error) => Err(io::Error::other(error)),
+        // The text contains the cause, which is also its source.
+        Some(error) => Err(io::Error::other(error.to_string())),
         None => Err(io::Error::new(io::ErrorKind::NotFound, "there are none")),
     }
 }
@@ -67,19 +69,35 @@ pub(super) fn load_identity(identity: &Identity) -> Result<Loaded, TlsSetupError
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsSetupError::Key {
         path: key.clone(),
         source: match error {
-            pem::Error::NoItemsFound => {
-                invalid("no private key in it, or an encrypted one, which cannot be read")
-            }
-            error => unreadable(error),
+            pem::Error::NoItemsFound => unusable(key, "no private key in it"),
+            error => unreadable(key, error),
         },
     })?;
     Ok((certificates, key))
 }
 
-fn unreadable(error: pem::Error) -> io::Error {
+/// Returns the cause for which a certificate cannot be used with its key.
+pub(super) fn identity_problem(error: &rustls::Error, certificate: &[u8]) -> String {
+    if let rustls::Error::InconsistentKeys(_) = error {
+        return "the key does not belong to the certificate".into();
+    }
+    let property = unsupported_property(certificate);
+    let property = property.unwrap_or_else(|| "this kind of key".into());
+    format!("{property} is not supported")
+}
+
+fn unreadable(path: &Path, error: pem::Error) -> io::Error {
     match error {
         pem::Error::Io(error) => error,
-        _ => invalid("not PEM"),
+        _ => unusable(path, "not PEM"),
+    }
+}
+
+/// Returns the error of a file, by its format if it is recognised.
+fn unusable(path: &Path, text: &str) -> io::Error {
+    match UnsupportedFormat::of_file(path) {
+        Some(format) => io::Error::new(io::ErrorKind::InvalidData, format),
+        None => invalid(text),
     }
 }
 

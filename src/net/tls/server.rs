@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::config::{Identity, ServerIdentity, TlsReload, TlsServerConfig};
 use super::error::TlsSetupError;
-use super::files::{Loaded, load_identity, load_roots};
+use super::files::{Loaded, identity_problem, load_identity, load_roots};
 use super::fingerprint::Fingerprint;
 use super::plaintext_alert::PlaintextAlertWatch;
 use super::session::{AlpnRecorder, SessionInfo};
@@ -243,6 +243,7 @@ fn load_current(
     };
     let presented = certificates.as_slice().into();
     let fingerprint = Fingerprint::of(certificates.first().map_or(&[], |first| first));
+    let first = certificates.first().cloned();
     let config = builder
         .with_single_cert(certificates, key)
         .map_err(|source| match &config.identity {
@@ -250,7 +251,7 @@ fn load_current(
                 certificates: path, ..
             }) => TlsSetupError::Identity {
                 path: path.clone(),
-                source,
+                what: identity_problem(&source, first.as_deref().unwrap_or_default()),
             },
             ServerIdentity::SelfSigned => TlsSetupError::SelfSigned {
                 source: source.into(),

@@ -12,6 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 use super::error::TlsSetupError;
 use super::files::load_roots;
 use super::fingerprint::{Fingerprint, NotPinned, OfAuthority};
+use super::unsupported::{UnsupportedProperty, unsupported_property};
 
 /// Verifies certificate chains with webpki, and remembers the fingerprint of a rejected CA
 /// certificate, which is lost after the handshake.
@@ -53,7 +54,7 @@ impl ServerCertVerifier for WebPki {
                 let found = OfAuthority(Fingerprint::of(certificate));
                 CertificateError::Other(OtherError(Arc::new(found))).into()
             }
-            error => error,
+            error => explain(error, [certificate].into_iter().chain(others)),
         })
     }
 
@@ -63,7 +64,8 @@ impl ServerCertVerifier for WebPki {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        let verified = self.0.verify_tls12_signature(message, certificate, signed);
+        verified.map_err(|error| explain(error, [certificate]))
     }
 
     fn verify_tls13_signature(
@@ -72,12 +74,48 @@ impl ServerCertVerifier for WebPki {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        let verified = self.0.verify_tls13_signature(message, certificate, signed);
+        verified.map_err(|error| explain(error, [certificate]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
     }
+}
+
+/// Returns the error of an unsupported property of a certificate, if there is one: webpki reports
+/// it as an invalid signature or an unknown issuer.
+fn explain<'a>(
+    error: Error,
+    certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+) -> Error {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, Revoked,
+    };
+    let is_explained = match &error {
+        Error::InvalidCertificate(cause) => matches!(
+            cause,
+            Expired
+                | ExpiredContext { .. }
+                | NotValidForName
+                | NotValidForNameContext { .. }
+                | NotValidYet
+                | NotValidYetContext { .. }
+                | Revoked
+        ),
+        _ => false,
+    };
+    let property = if is_explained {
+        None
+    } else {
+        let mut certificates = certificates.into_iter();
+        certificates.find_map(|certificate| unsupported_property(certificate))
+    };
+    property.map_or(error, |property| {
+        let property = UnsupportedProperty(property);
+        CertificateError::Other(OtherError(Arc::new(property))).into()
+    })
 }
 
 /// Accepts one pinned certificate regardless of issuer, names and dates, or any certificate.
@@ -129,6 +167,7 @@ impl ServerCertVerifier for PinnedOrNone {
     ) -> Result<HandshakeSignatureValid, Error> {
         let known = &self.provider.signature_verification_algorithms;
         self.checked(|| verify_tls12_signature(message, certificate, signed, known))
+            .map_err(|error| explain(error, [certificate]))
     }
 
     fn verify_tls13_signature(
@@ -139,6 +178,7 @@ impl ServerCertVerifier for PinnedOrNone {
     ) -> Result<HandshakeSignatureValid, Error> {
         let known = &self.provider.signature_verification_algorithms;
         self.checked(|| verify_tls13_signature(message, certificate, signed, known))
+            .map_err(|error| explain(error, [certificate]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

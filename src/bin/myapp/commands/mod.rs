@@ -4,6 +4,7 @@ pub(crate) mod cat;
 pub(crate) mod download;
 pub(crate) mod echo;
 pub(crate) mod serve;
+mod tls_hints;
 
 use std::num::{IntErrorKind, NonZeroUsize, ParseIntError};
 use std::str::FromStr;

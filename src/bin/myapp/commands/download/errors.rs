@@ -9,6 +9,7 @@ use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 
+use crate::commands::tls_hints;
 use crate::exit_code::ExitCode;
 use crate::output::stderr;
 
@@ -99,6 +100,9 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
             return hint(source);
         }
         DownloadError::Http(HttpError::Tls { source, .. }) => return tls_hint(source),
+        DownloadError::Http(HttpError::TlsSetup(source)) => {
+            return tls_hints::setup_hint(source, "--cacert").map(Into::into);
+        }
         DownloadError::Http(HttpError::InvalidProxy(_)) => "--proxy URL overrides the environment",
         DownloadError::Http(HttpError::Proxy {
             source: ProxyError::Tls { source },
@@ -108,13 +112,7 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
         | DownloadError::Http(HttpError::Proxy {
             source: ProxyError::AuthScheme { schemes },
             ..
-        }) => {
-            if schemes == "Basic" {
-                "without --digest, the password is sent as Basic"
-            } else {
-                "Basic, Digest and bearer tokens are supported"
-            }
-        }
+        }) => scheme_hint(schemes),
         DownloadError::Http(HttpError::Proxy { source, .. }) if source.is_auth() => {
             "--proxy http://USER:PASSWORD@HOST:PORT provides credentials"
         }
@@ -147,13 +145,21 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
     Some(text.into())
 }
 
+fn scheme_hint(schemes: &str) -> &'static str {
+    if schemes == "Basic" {
+        "without --digest, the password is sent as Basic"
+    } else {
+        "Basic, Digest and bearer tokens are supported"
+    }
+}
+
 fn tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
     let text = match error {
         TlsError::NotTls => "use an http:// URL to connect without TLS",
         TlsError::UnknownIssuer => "--cacert FILE adds the issuer's certificate",
         TlsError::CertificateRequired => "--cert FILE and --key FILE provide a client certificate",
         TlsError::CaUsedAsEndEntity { found } => return Some(stderr::pin_hint(found).into()),
-        _ => return None,
+        error => return tls_hints::handshake_hint(error).map(Into::into),
     };
     Some(text.into())
 }
@@ -162,7 +168,7 @@ fn proxy_tls_hint(error: &TlsError) -> Option<Cow<'static, str>> {
     let text = match error {
         TlsError::NotTls => "use an http:// proxy to connect to it without TLS",
         TlsError::UnknownIssuer => "--proxy-cacert FILE trusts the issuer of the proxy",
-        _ => return None,
+        error => return tls_hints::handshake_hint(error).map(Into::into),
     };
     Some(text.into())
 }

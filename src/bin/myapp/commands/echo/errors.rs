@@ -9,6 +9,7 @@ use myapp::net::connect::ConnectError;
 use myapp::net::resolver::ResolveError;
 
 use super::tls;
+use crate::commands::tls_hints;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;
 
@@ -115,6 +116,7 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
     };
     let hint = match &error {
         Error::Tls { source, .. } => tls::hint(source),
+        Error::TlsSetup(source) => tls_hints::setup_hint(source, "--tls-ca"),
         Error::LineRejected { .. } => {
             Some("send shorter messages, or raise --max-line of the server".into())
         }

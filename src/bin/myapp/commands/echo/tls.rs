@@ -7,6 +7,7 @@ use clap::Args;
 use myapp::net::address::Host;
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, TlsError, Trust};
 
+use crate::commands::tls_hints;
 use crate::output::stderr;
 
 // A doc comment would become the description of the command.
@@ -48,7 +49,7 @@ pub(super) fn hint(error: &TlsError) -> Option<String> {
             Some("present a certificate with --tls-cert FILE and --tls-key FILE".into())
         }
         TlsError::CaUsedAsEndEntity { found } => Some(stderr::pin_hint(found)),
-        _ => None,
+        error => tls_hints::handshake_hint(error).map(str::to_owned),
     }
 }
 
