@@ -41,14 +41,13 @@ pub enum AddressFamily {
     V6,
 }
 
-/// Static address of a host and port. Several addresses of one host and port are tried like
-/// resolved ones.
+/// Static addresses of a host and port. They are tried like resolved ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticHost {
     /// The host and port; the name is in lower case, as in URLs.
     pub address: Endpoint,
-    /// The address.
-    pub ip: IpAddr,
+    /// The addresses.
+    pub ips: Vec<IpAddr>,
 }
 
 /// Error of parsing a [`StaticHost`].
@@ -56,7 +55,7 @@ pub struct StaticHost {
 #[non_exhaustive]
 pub enum ParseStaticHostError {
     /// A part is missing.
-    #[error("not of the form HOST:PORT:IP")]
+    #[error("not of the form HOST:PORT:IP[,IP]...")]
     Form,
     /// The host and port are invalid.
     #[error(transparent)]
@@ -69,7 +68,7 @@ pub enum ParseStaticHostError {
 impl FromStr for StaticHost {
     type Err = ParseStaticHostError;
 
-    /// Parses `HOST:PORT:IP`; an IPv6 address may be in brackets.
+    /// Parses `HOST:PORT:IP[,IP]...`; an IPv6 address may be in brackets.
     fn from_str(text: &str) -> Result<Self, ParseStaticHostError> {
         let colon = text
             .match_indices(':')
@@ -77,17 +76,18 @@ impl FromStr for StaticHost {
             .ok_or(ParseStaticHostError::Form)?
             .0;
         let host = &text[..colon];
-        let ip = &text[colon + 1..];
-        let bare = ip
-            .strip_prefix('[')
-            .and_then(|ip| ip.strip_suffix(']'))
-            .unwrap_or(ip);
-        let ip = bare.parse().map_err(|_| ParseStaticHostError::Ip)?;
+        let parse_ip = |ip: &str| {
+            let inner = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+            let ip = inner.unwrap_or(ip).parse();
+            ip.map_err(|_| ParseStaticHostError::Ip)
+        };
+        let ips = text[colon + 1..].split(',').map(parse_ip);
+        let ips = ips.collect::<Result<_, _>>()?;
         match host.to_ascii_lowercase().parse()? {
             Endpoint {
                 host: Host::Any, ..
             } => Err(ParseStaticHostError::Form),
-            address => Ok(Self { address, ip }),
+            address => Ok(Self { address, ips }),
         }
     }
 }
@@ -97,7 +97,8 @@ impl ResolverConfig {
     fn known(&self, address: &Endpoint) -> Option<Vec<SocketAddr>> {
         let same = self.fixed.iter().filter(|fixed| fixed.address == *address);
         let all: Vec<_> = same
-            .map(|fixed| SocketAddr::new(fixed.ip, address.port))
+            .flat_map(|fixed| &fixed.ips)
+            .map(|ip| SocketAddr::new(*ip, address.port))
             .collect();
         (!all.is_empty()).then_some(all)
     }
@@ -329,7 +330,7 @@ mod tests {
         ] {
             let fixed = StaticHost {
                 address: Endpoint { host, port },
-                ip: ip.parse().unwrap(),
+                ips: vec![ip.parse().unwrap()],
             };
             assert_eq!(text.parse(), Ok(fixed), "{text}");
         }
@@ -341,6 +342,7 @@ mod tests {
                 ParseStaticHostError::Address(AddressError::Port),
             ),
             ("a:1:b", ParseStaticHostError::Ip),
+            ("a:1:127.0.0.1,", ParseStaticHostError::Ip),
             ("a:1:[127.0.0.1", ParseStaticHostError::Ip),
         ] {
             assert_eq!(text.parse::<StaticHost>(), Err(error), "{text}");
@@ -349,11 +351,7 @@ mod tests {
 
     #[test]
     fn static_host_is_not_looked_up_and_filtered_by_family() {
-        let fixed = [
-            "a.invalid:1:127.0.0.1",
-            "a.invalid:1:::1",
-            "a.invalid:1:127.0.0.2",
-        ];
+        let fixed = ["a.invalid:1:127.0.0.1,[::1]", "a.invalid:1:127.0.0.2"];
         let fixed: Vec<StaticHost> = fixed.map(|text| text.parse().unwrap()).into();
         let find = |family, address: &str| {
             let names = DnsCache::new(ResolverConfig {

@@ -219,3 +219,19 @@ fn https_downgrade_is_refused_by_default() {
     .code(0);
     assert_eq!(folder.names(), ["ca.pem", "f"]);
 }
+
+#[test]
+fn static_hosts_may_be_internationalized_with_several_addresses() {
+    let folder = Folder::new();
+    let server = Server::with_paths([("/f", ok())]);
+    let (_, port) = server
+        .url("")
+        .rsplit_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    // Nothing listens at the first address.
+    let host = format!("b\u{fc}cher.invalid:{port}:127.0.0.9,127.0.0.1");
+    let url = format!("http://b\u{fc}cher.invalid:{port}/f");
+    fetch(&folder, ["--resolve", &host, &url]).code(0);
+    assert_eq!(folder.names(), ["f"]);
+}

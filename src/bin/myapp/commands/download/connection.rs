@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use myapp::download::Config;
 use myapp::download::http::{InvalidProxy, NoProxy, ParseProxyError, Proxies, ProxySetting};
-use myapp::net::resolver::{AddressFamily, ResolverConfig, StaticHost};
+use myapp::net::resolver::{AddressFamily, ParseStaticHostError, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
 use crate::redacted_arg::secret;
@@ -45,7 +45,7 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "LIST", help_heading = "Connecting")]
     no_proxy: Option<String>,
     /// Connect to IP for this host and port (repeatable)
-    #[arg(long, value_name = "HOST:PORT:IP", help_heading = "Connecting")]
+    #[arg(long, value_name = "HOST:PORT:IP[,IP]...", help_heading = "Connecting", value_parser = static_host)]
     resolve: Vec<StaticHost>,
     /// Connect over IPv4 only
     #[arg(
@@ -63,6 +63,15 @@ pub(super) struct ConnectionOptions {
         overrides_with = "ipv4"
     )]
     ipv6: bool,
+}
+
+/// Parses a static host, whose name may be internationalized.
+fn static_host(text: &str) -> Result<StaticHost, ParseStaticHostError> {
+    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+    match url::Host::parse(name) {
+        Ok(ascii) if !name.is_ascii() => format!("{ascii}:{rest}").parse(),
+        _ => text.parse(),
+    }
 }
 
 impl ConnectionOptions {
