@@ -58,8 +58,11 @@ pub mod atomic_file;
 pub mod cat;
 #[cfg(any(feature = "cat", feature = "download"))]
 pub mod checksum;
-#[cfg(any(feature = "cat", feature = "download"))]
+#[cfg(feature = "decompress")]
 pub mod decompress;
+#[cfg(all(feature = "download", not(feature = "decompress")))]
+#[path = "decompress_disabled.rs"]
+mod decompress;
 #[cfg(any(feature = "cat", feature = "download"))]
 mod descriptor;
 #[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
