@@ -105,6 +105,14 @@ impl Timeline {
         self.start / self.width
     }
 
+    /// Returns the number of the bucket after the last one, or 0 if there are none.
+    fn end(&self) -> u64 {
+        match self.buckets.len() as u64 {
+            0 => 0,
+            len => self.first() + len,
+        }
+    }
+
     /// Returns the bucket of a time since the start of the run.
     pub fn at(&mut self, moment: Duration) -> &mut Bucket {
         while self.index(moment) >= MAX_BUCKETS as u64 {
@@ -164,21 +172,22 @@ impl Timeline {
             other.coarsen();
         }
         let count = |one: &Self, other: &Self| {
-            let end = |timeline: &Self| timeline.first() + timeline.buckets.len() as u64;
-            end(one).max(end(other)) - one.first().min(other.first())
+            let end = one.end().max(other.end());
+            end.saturating_sub(one.first().min(other.first()))
         };
         while count(self, &other) > MAX_BUCKETS as u64 {
             self.coarsen();
             other.coarsen();
         }
         // Both less than the number of buckets, by the loop above.
-        let missing = self.first().saturating_sub(other.first()) as usize;
-        let offset = other.first().saturating_sub(self.first()) as usize;
+        let first = self.first().min(other.first());
+        let missing = (self.first() - first) as usize;
+        let offset = (other.first() - first) as usize;
+        let len = self.end().max(other.end()).saturating_sub(first) as usize;
         self.buckets
             .splice(0..0, (0..missing).map(|_| Bucket::default()));
-        let len = self.buckets.len().max(offset + other.buckets.len());
         self.buckets.resize_with(len, Bucket::default);
-        let own = self.buckets[offset..].iter_mut();
+        let own = self.buckets.iter_mut().skip(offset);
         own.zip(&other.buckets)
             .for_each(|(own, bucket)| own.merge(bucket));
         self.set_start(self.start().min(other.start()));
@@ -432,6 +441,31 @@ mod tests {
             assert_eq!(merged.start(), first, "{case}");
             assert!(merged == whole, "{case}: {merged:?}, {whole:?}");
         }
+    }
+
+    #[test]
+    fn empty_timeline_adds_no_buckets_at_the_end() {
+        let run = |start: u64, moments: &[u64]| {
+            let mut timeline = Timeline::default();
+            timeline.set_start(Duration::from_millis(start));
+            for moment in moments {
+                let moment = Duration::from_millis(*moment);
+                timeline.at(moment).answered(MILLI);
+            }
+            timeline
+        };
+        let whole = run(1_000, &[0, 500]);
+        for later in [2_000, 1_000_000] {
+            let mut merged = run(1_000, &[0, 500]);
+            merged.merge(run(later, &[]));
+            assert_eq!(merged, whole);
+            let mut merged = run(later, &[]);
+            merged.merge(run(1_000, &[0, 500]));
+            assert_eq!(merged, whole);
+        }
+        let mut merged = run(2_000, &[]);
+        merged.merge(run(1_000, &[]));
+        assert_eq!(merged, run(1_000, &[]));
     }
 
     #[test]
