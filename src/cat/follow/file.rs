@@ -146,6 +146,8 @@ impl FollowedFile {
     /// Records that bytes were read.
     pub(super) fn advance(&mut self, count: usize) {
         self.position += count as u64;
+        // The file may have grown since its size was read. That is no truncation.
+        self.size = self.size.max(self.position);
         self.bytes += count as u64;
     }
 
