@@ -329,6 +329,6 @@ fn nginx_limits_delay_files_and_lose_none() {
     );
     assert_limited_server_gives_all(
         "limit_conn_zone $binary_remote_addr zone=connections:1m;",
-        "limit_conn connections 2; limit_rate 30k;",
+        "limit_conn connections 4; limit_rate 2k;",
     );
 }
