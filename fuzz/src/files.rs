@@ -13,7 +13,7 @@ use fastrand::Rng;
 use futures_lite::{future, stream};
 use myapp::download::http::ClientConfig;
 use myapp::download::{
-    Config, Downloader, Item, Limits, OutputPolicy, Report, RetryPolicy, Target,
+    Config, Downloader, Item, Limits, NameSource, OutputPolicy, Report, RetryPolicy, Target,
 };
 use tempfile::TempDir;
 
@@ -423,7 +423,7 @@ pub fn check_name(server: &Server, random: &mut Rng) -> Result<(), String> {
     let folder = around.path().join("folder");
     let config = Config {
         output: OutputPolicy {
-            server_names: true,
+            name_source: NameSource::ContentDisposition,
             ..config(random, &folder).output
         },
         ..config(random, &folder)

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use fastrand::Rng;
 use myapp::download::http::chunked::ChunkedDecoder;
 use myapp::download::http::response_head::{ResponseHead, find_end};
-use myapp::download::http::{BasicAuth, NoProxy, Proxies, Proxy};
+use myapp::download::http::{BasicAuth, NoProxy, Proxies, Proxy, ProxySetting};
 use myapp::download::{
     Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, OutputPolicy,
     Shard, Target, Token,
@@ -195,13 +195,13 @@ fn no_proxy(text: &str) -> Result<(), String> {
         "http://[::1]/",
     ];
     let through = |list: &str| {
-        let proxy = "proxy".parse().ok();
+        let proxy = "proxy".parse().expect("a proxy");
         let proxies = Proxies {
-            http: proxy,
-            https: None,
+            http: ProxySetting::Proxy(proxy),
+            https: ProxySetting::Direct,
             no_proxy: NoProxy::from(list),
         };
-        urls.map(|at| proxies.for_url(&url(at)).is_some())
+        urls.map(|at| matches!(proxies.for_url(&url(at)), Ok(Some(_))))
     };
     let listed = through(&format!("{text},H.example, 10.0.0.0/8,[::1]"));
     ensure(listed == [false; 4], "a listed host uses the proxy")?;
