@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..OutputPolicy::default()
         },
         limits: Limits {
-            jobs,
+            jobs: jobs.into(),
             ..Limits::default()
         },
         ..Config::default()

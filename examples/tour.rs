@@ -87,7 +87,7 @@ async fn fetch(server: &str, folder: &Path) -> Result<download::Report> {
             ..download::OutputPolicy::default()
         },
         limits: download::Limits {
-            jobs,
+            jobs: jobs.into(),
             ..download::Limits::default()
         },
         ..Default::default()

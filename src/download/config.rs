@@ -9,6 +9,10 @@ use crate::download::request::credentials::Credentials;
 use crate::download::request::headers::Header;
 use crate::download::request::status::is_transient;
 use crate::download::store::checksum::ChecksumList;
+use crate::limits::concurrency::INITIAL_CONCURRENCY;
+
+/// Highest number of concurrent downloads of [`Jobs::Auto`].
+const MAX_AUTO_JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 /// Configuration of a [`Downloader`](crate::download::Downloader).
 #[derive(Debug, Clone, Default)]
@@ -69,11 +73,46 @@ pub struct OutputPolicy {
     pub remote_time: bool,
 }
 
+/// Number of concurrent downloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Jobs {
+    /// Fixed number.
+    Fixed(NonZeroUsize),
+    /// Chosen by measurement, from 1 to 64 as far as the descriptor limit allows; see
+    /// [`ConcurrencyController`](crate::limits::concurrency::ConcurrencyController).
+    Auto,
+}
+
+impl From<NonZeroUsize> for Jobs {
+    fn from(count: NonZeroUsize) -> Self {
+        Self::Fixed(count)
+    }
+}
+
+impl Jobs {
+    /// Returns the number at the start.
+    pub(crate) fn initial(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(count) => count,
+            Self::Auto => INITIAL_CONCURRENCY,
+        }
+    }
+
+    /// Returns the highest number.
+    pub(crate) fn max(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(count) => count,
+            Self::Auto => MAX_AUTO_JOBS,
+        }
+    }
+}
+
 /// Limits of a run and of its transfers.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Concurrent downloads. Default: 5.
-    pub jobs: NonZeroUsize,
+    pub jobs: Jobs,
     /// Connections per file, if the server supports range requests. Default: 1.
     pub connections_per_file: NonZeroUsize,
     /// Minimum length of a segment that gets a connection of its own, in bytes. Default: 20 MiB.
@@ -222,7 +261,7 @@ impl Default for OutputPolicy {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            jobs: NonZeroUsize::MIN.saturating_add(4),
+            jobs: Jobs::Fixed(NonZeroUsize::MIN.saturating_add(4)),
             connections_per_file: NonZeroUsize::MIN,
             min_segment_len: 20 << 20,
             connections_per_host: None,

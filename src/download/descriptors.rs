@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use smol::Timer;
 use tracing::{debug, warn};
 
-use crate::download::config::Limits;
+use crate::download::config::{Jobs, Limits};
 use crate::download::error::Error;
 use crate::error_chain::ErrorChain;
 use crate::limits::nofile;
@@ -80,13 +80,11 @@ pub(crate) fn max_jobs(limits: &Limits) -> NonZeroUsize {
         .saturating_mul(FDS_PER_CONNECTION)
         .saturating_add(1);
     let max = NonZeroUsize::new(nofile::available().get() / per_job).unwrap_or(NonZeroUsize::MIN);
-    if max < limits.jobs {
-        warn!(
-            jobs = limits.jobs,
-            max, "fewer concurrent files: descriptor limit"
-        );
+    let jobs = limits.jobs.max();
+    if max < jobs && limits.jobs != Jobs::Auto {
+        warn!(jobs, max, "fewer concurrent files: descriptor limit");
     }
-    max.min(limits.jobs)
+    max.min(jobs)
 }
 
 fn is_lack_of_descriptors(error: &Error) -> bool {

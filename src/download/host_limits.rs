@@ -20,6 +20,9 @@ const MAX_HOSTS: usize = 1024;
 /// Longest back-off that is recorded. It only matters for the arithmetic of times.
 const MAX_BACK_OFF: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
+/// Adjustments without an overload after which a host gets one more connection.
+const CALM_ADJUSTMENTS: u32 = 8;
+
 /// Back-off of one host.
 #[derive(Debug, Clone, Copy)]
 struct BackOff {
@@ -37,9 +40,21 @@ pub(crate) struct HostLimiter {
     blocked: Mutex<HashMap<String, BackOff>>,
     /// Maximum number of connections per host.
     limit: Option<NonZeroUsize>,
-    semaphores: Mutex<HashMap<String, Semaphore>>,
+    hosts: Mutex<HashMap<String, HostPermits>>,
     /// Hosts that have responded.
     responded: Mutex<HashSet<String>>,
+}
+
+/// Connections of one host.
+#[derive(Debug)]
+struct HostPermits {
+    semaphore: Semaphore,
+    /// Number of permits.
+    limit: usize,
+    /// Overloads since the last adjustment.
+    overloads: u64,
+    /// Adjustments since the last overload.
+    calm: u32,
 }
 
 /// Permit for one connection to a host.
@@ -101,17 +116,54 @@ impl HostLimiter {
 
     fn semaphore(&self, url: &Url) -> Option<Semaphore> {
         let limit = self.limit?;
-        let mut semaphores = self
-            .semaphores
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if semaphores.len() >= MAX_HOSTS {
-            semaphores.retain(|_, semaphore| !semaphore.is_idle());
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= MAX_HOSTS {
+            hosts.retain(|_, host| !host.semaphore.is_idle());
         }
-        let semaphore = semaphores
+        let host = hosts
             .entry(host_and_port(url).to_owned())
-            .or_insert_with(|| Semaphore::new(limit));
-        Some(semaphore.clone())
+            .or_insert_with(|| HostPermits {
+                semaphore: Semaphore::new(limit),
+                limit: limit.get(),
+                overloads: 0,
+                calm: 0,
+            });
+        Some(host.semaphore.clone())
+    }
+
+    /// Records that the host of `url` refused a request for overload, or did not respond in time.
+    pub(crate) fn record_overload(&self, url: &Url) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get_mut(host_and_port(url)) {
+            host.overloads += 1;
+        }
+    }
+
+    /// Halves the connections of each overloaded host, of which there are at most `total`, and adds
+    /// one to the others after a while (RFC 5681 section 3.1). A single host is limited by the total
+    /// instead: returns the number of its overloads.
+    pub(crate) fn adjust(&self, total: usize) -> u64 {
+        let Some(max) = self.limit else {
+            return 0;
+        };
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (1, Some(host)) = (hosts.len(), hosts.values_mut().next()) {
+            return std::mem::take(&mut host.overloads);
+        }
+        for host in hosts.values_mut() {
+            host.calm += 1;
+            if std::mem::take(&mut host.overloads) > 0 {
+                let limit = (host.limit.min(total) / 2).max(1);
+                host.semaphore.shrink(host.limit - limit);
+                host.limit = limit;
+                host.calm = 0;
+            } else if host.limit < max.get() && host.calm >= CALM_ADJUSTMENTS {
+                host.semaphore.grow(1);
+                host.limit += 1;
+                host.calm = 0;
+            }
+        }
+        0
     }
 
     /// Records that the host of `url` has responded.
@@ -269,5 +321,36 @@ mod tests {
         assert!(hosts.blocked_until(&a, None).is_ok());
         hosts.back_off(&a, Duration::MAX, 10 * MINUTE);
         assert!(hosts.blocked_until(&a, None).is_err());
+    }
+
+    #[test]
+    fn overloaded_host_gets_fewer_connections_and_recovers() {
+        let hosts = HostLimiter::new(NonZeroUsize::new(16));
+        let [a, b] = ["http://a/", "http://b/"].map(|url| url.parse().unwrap());
+        let held: Vec<_> = std::iter::from_fn(|| hosts.try_acquire(&a)).collect();
+        // Of a single host, the total is reduced.
+        hosts.record_overload(&a);
+        assert_eq!(hosts.adjust(8), 1);
+        assert_eq!(held.len(), 16);
+        drop(hosts.try_acquire(&b));
+
+        hosts.record_overload(&a);
+        hosts.record_overload(&a);
+        assert_eq!(hosts.adjust(8), 0);
+        drop(held);
+        let available = |url: &Url| {
+            let all: Vec<_> = std::iter::from_fn(|| hosts.try_acquire(url)).collect();
+            all.len()
+        };
+        assert_eq!((available(&a), available(&b)), (4, 16));
+        for _ in 0..2 * CALM_ADJUSTMENTS {
+            hosts.adjust(8);
+        }
+        assert_eq!(available(&a), 6);
+        for _ in 0..10 {
+            hosts.record_overload(&a);
+            hosts.adjust(8);
+        }
+        assert_eq!(available(&a), 1);
     }
 }

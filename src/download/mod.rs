@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod auto_jobs;
 mod body;
 mod config;
 mod context;
@@ -39,14 +40,16 @@ mod transfer;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_lite::{Stream, StreamExt as _, future, stream};
 
 use crate::limits::rate::SharedRateLimiter;
-use crate::limits::semaphore::{JobSlot, for_each_concurrent_with_slot};
+use crate::limits::semaphore::{JobSlot, Semaphore, for_each_concurrent_with_slot};
 use crate::limits::shutdown::{self, Shutdown};
+use auto_jobs::AutoJobs;
 use context::Context;
 use descriptors::Descriptors;
 use host_limits::HostLimiter;
@@ -55,7 +58,7 @@ use store::names::PathAllocator;
 
 pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{
-    Config, HttpsDowngrade, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
+    Config, HttpsDowngrade, Jobs, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
     RedirectPolicy, RetryPolicy, ServerDigests,
 };
 pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
@@ -64,7 +67,7 @@ pub use http::redact_query;
 pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};
-pub use report::{Report, Saved};
+pub use report::{AutoConcurrency, Report, Saved};
 #[cfg(feature = "cookies")]
 pub use request::cookies::CookieFileError;
 pub use request::cookies::CookieJar;
@@ -91,11 +94,12 @@ impl Downloader {
     /// [`Error::Http`] if the user agent is not a valid header value.
     pub fn new(config: Config) -> Result<Self, Error> {
         let limits = &config.limits;
-        let max_connections = limits.jobs.max(limits.connections_per_file);
+        let max_connections = limits.jobs.max().max(limits.connections_per_file);
         let is_split = limits.connections_per_file.get() > 1;
         let per_host = limits
             .connections_per_host
-            .or_else(|| is_split.then_some(max_connections));
+            .or_else(|| (is_split || limits.jobs == Jobs::Auto).then_some(max_connections));
+        let auto = AutoJobs::new(limits.jobs);
         let connect = config.connect.clone();
         let client = Client::new(ClientConfig {
             max_idle_per_origin: max_connections.get(),
@@ -109,6 +113,7 @@ impl Downloader {
             hosts: HostLimiter::new(per_host),
             descriptors: Descriptors::default(),
             digest: DigestSessions::default(),
+            auto,
             rate,
         }))
     }
@@ -131,15 +136,29 @@ impl Downloader {
         let report = Mutex::new(Report::default());
         let (trigger, shutdown) = shutdown::channel();
         let items = until_shutdown(list, shutdown.clone()).enumerate();
+        let Context {
+            config,
+            auto,
+            hosts,
+            ..
+        } = &self.0;
+        let max_jobs = descriptors::max_jobs(&config.limits);
+        let permits = Semaphore::new(config.limits.jobs.initial().min(max_jobs));
         let all = for_each_concurrent_with_slot(
-            descriptors::max_jobs(&self.0.config.limits),
-            MAX_WAITING,
+            permits.clone(),
+            max_jobs.saturating_add(MAX_WAITING.get()),
             items,
             |(number, item), slot| {
                 let report = &report;
                 let shutdown = shutdown.clone();
                 async move {
-                    let on_event = |event: Event<'_>| observer(number as u64, event);
+                    let position = AtomicU64::new(0);
+                    let on_event = |event: Event<'_>| {
+                        if let Some(auto) = auto {
+                            auto.record(&event, &position);
+                        }
+                        observer(number as u64, event);
+                    };
                     let result = self.download(item, &slot, &on_event, shutdown).await;
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                     record(result, &on_event, &mut report);
@@ -151,12 +170,24 @@ impl Downloader {
             trigger.trigger();
             future::pending().await
         };
-        future::or(cancel, all).await;
+        let control = async {
+            match auto {
+                Some(auto) => auto.control(&permits, max_jobs, hosts).await,
+                None => future::pending().await,
+            }
+        };
+        future::or(cancel, future::or(control, all)).await;
         let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report {
             elapsed: start.elapsed(),
+            auto_concurrency: self.auto_concurrency(),
             ..report
         }
+    }
+
+    /// Returns the number of concurrent downloads, if it is chosen automatically.
+    pub fn auto_concurrency(&self) -> Option<AutoConcurrency> {
+        self.0.auto.as_ref().map(AutoJobs::concurrency)
     }
 
     /// Returns the path that [`Downloader::run`] would use for an item, as far as it can be known

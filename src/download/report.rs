@@ -23,8 +23,19 @@ pub struct Report {
     pub bytes: u64,
     /// Duration of the run.
     pub elapsed: Duration,
+    /// Number of concurrent downloads, if it was chosen automatically.
+    pub auto_concurrency: Option<AutoConcurrency>,
     /// The first failures, at most [`Report::MAX_FAILURES_KEPT`].
     pub failures: Vec<FailedItem>,
+}
+
+/// Automatically chosen number of concurrent downloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoConcurrency {
+    /// Current number, or that at the end.
+    pub last: usize,
+    /// Highest number so far.
+    pub max: usize,
 }
 
 /// File that is complete.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::{Stream, StreamExt, future, pin};
@@ -17,12 +18,15 @@ use crate::limits::shutdown;
 #[derive(Debug, Clone)]
 pub struct Semaphore {
     semaphore: Arc<lock::Semaphore>,
+    excess: Arc<AtomicUsize>,
 }
 
 /// Permit of a [`Semaphore`], released when dropped.
 #[derive(Debug)]
 pub struct Permit {
-    guard: SemaphoreGuardArc,
+    guard: Option<SemaphoreGuardArc>,
+    /// Number of permits that are to be removed instead of released.
+    excess: Arc<AtomicUsize>,
 }
 
 impl Semaphore {
@@ -30,6 +34,7 @@ impl Semaphore {
     pub fn new(count: NonZeroUsize) -> Self {
         Self {
             semaphore: Arc::new(lock::Semaphore::new(count.get())),
+            excess: Arc::default(),
         }
     }
 
@@ -39,16 +44,41 @@ impl Semaphore {
     ///
     /// Cancel safe; the place in the queue is lost.
     pub async fn acquire(&self) -> Permit {
-        Permit {
-            guard: self.semaphore.acquire_arc().await,
-        }
+        self.permit(self.semaphore.acquire_arc().await)
     }
 
     /// Acquires a permit if one is available.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.semaphore
-            .try_acquire_arc()
-            .map(|guard| Permit { guard })
+        let guard = self.semaphore.try_acquire_arc()?;
+        Some(self.permit(guard))
+    }
+
+    /// Adds permits.
+    pub fn grow(&self, count: usize) {
+        let mut added = count;
+        while added > 0 && take_one(&self.excess) {
+            added -= 1;
+        }
+        self.semaphore.add_permits(added);
+    }
+
+    /// Removes permits: those that are available now, others when they are released.
+    pub fn shrink(&self, count: usize) {
+        for _ in 0..count {
+            match self.semaphore.try_acquire_arc() {
+                Some(guard) => guard.forget(),
+                None => {
+                    self.excess.fetch_add(1, SeqCst);
+                }
+            }
+        }
+    }
+
+    fn permit(&self, guard: SemaphoreGuardArc) -> Permit {
+        Permit {
+            guard: Some(guard),
+            excess: Arc::clone(&self.excess),
+        }
     }
 
     /// Releases a permit that was [forgotten](Permit::forget).
@@ -65,9 +95,27 @@ impl Semaphore {
 impl Permit {
     /// Forgets the permit without releasing it; [`Semaphore::release`] does that later. For holders
     /// that must not spend memory on it.
-    pub fn forget(self) {
-        self.guard.forget();
+    pub fn forget(mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.forget();
+        }
     }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take()
+            && take_one(&self.excess)
+        {
+            guard.forget();
+        }
+    }
+}
+
+/// Decrements a counter that is not 0.
+fn take_one(counter: &AtomicUsize) -> bool {
+    let taken = counter.fetch_update(SeqCst, SeqCst, |count| count.checked_sub(1));
+    taken.is_ok()
 }
 
 /// Slot of a running job, released when dropped.
@@ -119,25 +167,26 @@ pub async fn for_each_concurrent<I, F>(
             work.await;
         }
     };
-    for_each_concurrent_with_slot(at_once, NonZeroUsize::MIN, items, job).await;
+    let max_jobs = at_once.saturating_add(1);
+    for_each_concurrent_with_slot(Semaphore::new(at_once), max_jobs, items, job).await;
 }
 
-/// Runs `job` on each item like [`for_each_concurrent`]. Jobs hold their [`JobSlot`] themselves and
-/// may release it while they wait; at most `waiting` jobs more than slots exist.
+/// Runs `job` on each item like [`for_each_concurrent`], with the slots of `permits`, whose number
+/// may change meanwhile. Jobs hold their [`JobSlot`] themselves and may release it while they wait;
+/// at most `max_jobs` jobs exist.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped, all jobs are dropped.
 pub async fn for_each_concurrent_with_slot<I, F>(
-    at_once: NonZeroUsize,
-    waiting: NonZeroUsize,
+    permits: Semaphore,
+    max_jobs: NonZeroUsize,
     items: impl Stream<Item = I>,
     mut job: impl FnMut(I, JobSlot) -> F,
 ) where
     F: Future<Output = ()> + Send,
 {
-    let permits = Semaphore::new(at_once);
-    let admissions = Semaphore::new(at_once.saturating_add(waiting.get()));
+    let admissions = Semaphore::new(max_jobs);
     let executor = Executor::new();
     let (running, ended) = shutdown::channel();
     let running = Arc::new(running);
@@ -190,9 +239,37 @@ async fn next_with_permit<I>(
 mod tests {
     use super::*;
     use futures_lite::{future, stream};
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     const THREE: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+    const SIX: NonZeroUsize = NonZeroUsize::new(6).unwrap();
+
+    #[test]
+    fn number_of_permits_changes_in_use() {
+        let semaphore = Semaphore::new(THREE);
+        let mut held: Vec<_> = std::iter::from_fn(|| semaphore.try_acquire()).collect();
+        assert_eq!(held.len(), 3);
+        // Two of the held ones are removed when they are released.
+        semaphore.shrink(2);
+        held.truncate(1);
+        assert!(semaphore.try_acquire().is_none());
+        held.clear();
+        assert_eq!(
+            std::iter::from_fn(|| semaphore.try_acquire())
+                .take(9)
+                .count(),
+            9
+        );
+        let held = semaphore.try_acquire();
+        assert!(held.is_some() && semaphore.try_acquire().is_none());
+        // One that is to be removed is kept instead.
+        semaphore.shrink(1);
+        semaphore.grow(2);
+        let more = semaphore.try_acquire();
+        assert!(more.is_some() && semaphore.try_acquire().is_none());
+        drop((held, more));
+        let all: Vec<_> = std::iter::from_fn(|| semaphore.try_acquire()).collect();
+        assert_eq!(all.len(), 2);
+    }
 
     #[test]
     fn concurrency_is_limited_and_all_jobs_run() {
@@ -239,13 +316,14 @@ mod tests {
         let requested = AtomicUsize::new(0);
         let resumed = AtomicUsize::new(0);
         let endless = stream::repeat_with(|| requested.fetch_add(1, SeqCst));
-        let all = for_each_concurrent_with_slot(THREE, THREE, endless, |number, slot| {
-            let resumed = &resumed;
-            async move {
-                slot.release_while(future::pending()).await;
-                resumed.fetch_add(number, SeqCst);
-            }
-        });
+        let all =
+            for_each_concurrent_with_slot(Semaphore::new(THREE), SIX, endless, |number, slot| {
+                let resumed = &resumed;
+                async move {
+                    slot.release_while(future::pending()).await;
+                    resumed.fetch_add(number, SeqCst);
+                }
+            });
         future::block_on(future::or(all, turns()));
         assert_eq!((requested.into_inner(), resumed.into_inner()), (6, 0));
     }
@@ -262,21 +340,22 @@ mod tests {
             trigger.trigger();
             6
         }));
-        let all = for_each_concurrent_with_slot(THREE, THREE, items, |number, slot| {
-            let running = &running;
-            let most = &most;
-            let done = &done;
-            let wait = wait.clone();
-            async move {
-                if number < 3 {
-                    slot.release_while(wait.wait()).await;
+        let all =
+            for_each_concurrent_with_slot(Semaphore::new(THREE), SIX, items, |number, slot| {
+                let running = &running;
+                let most = &most;
+                let done = &done;
+                let wait = wait.clone();
+                async move {
+                    if number < 3 {
+                        slot.release_while(wait.wait()).await;
+                    }
+                    most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                    future::yield_now().await;
+                    running.fetch_sub(1, SeqCst);
+                    done.fetch_add(1, SeqCst);
                 }
-                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
-                future::yield_now().await;
-                running.fetch_sub(1, SeqCst);
-                done.fetch_add(1, SeqCst);
-            }
-        });
+            });
         future::block_on(all);
         assert_eq!((most.into_inner(), done.into_inner()), (3, 7));
     }
@@ -287,13 +366,18 @@ mod tests {
         let mut trigger = Some(trigger);
         // The second item is ready only after the first job has ended.
         let items = stream::once(()).chain(stream::once_future(ended.wait()));
-        let all = for_each_concurrent_with_slot(NonZeroUsize::MIN, THREE, items, |(), slot| {
-            let trigger = trigger.take();
-            async move {
-                slot.release_while(turns()).await;
-                drop(trigger);
-            }
-        });
+        let all = for_each_concurrent_with_slot(
+            Semaphore::new(NonZeroUsize::MIN),
+            SIX,
+            items,
+            |(), slot| {
+                let trigger = trigger.take();
+                async move {
+                    slot.release_while(turns()).await;
+                    drop(trigger);
+                }
+            },
+        );
         future::block_on(all);
     }
 

@@ -1,5 +1,6 @@
 //! `myapp download` against conforming and misbehaving servers.
 
+mod auto_jobs;
 mod bodies;
 mod checksum;
 mod compressed;

@@ -48,7 +48,7 @@ fn rate_limit_is_shared_by_all_files() {
             ..OutputPolicy::default()
         },
         limits: Limits {
-            jobs: NonZeroUsize::new(4).unwrap(),
+            jobs: NonZeroUsize::new(4).unwrap().into(),
             rate: NonZeroU64::new(MIB),
             ..Limits::default()
         },

@@ -138,6 +138,9 @@ impl JsonLines {
             "bytes": report.bytes,
             "rate": report.bytes as f64 / seconds.max(1e-9),
             "code": code as u8,
+            "auto_jobs": report
+                .auto_concurrency
+                .map(|auto| json!({"last": auto.last, "max": auto.max})),
         }));
         drop(self.lines);
         // The thread reports write errors over the channel.

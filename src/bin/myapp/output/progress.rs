@@ -47,6 +47,8 @@ pub(crate) struct Progress {
 /// State of the files of a run.
 #[derive(Debug, Default)]
 struct Files {
+    /// Number of concurrent files, if it is chosen automatically.
+    auto_jobs: Option<usize>,
     expected: Option<u64>,
     running: BTreeMap<u64, File>,
     saved: u64,
@@ -104,6 +106,13 @@ impl Progress {
             });
         }
         Self { files, bars, quiet }
+    }
+
+    /// Sets the number of concurrent files, if it is chosen automatically.
+    pub(crate) fn set_auto_jobs(&self, jobs: Option<usize>) {
+        if jobs.is_some() {
+            lock(&self.files).auto_jobs = jobs;
+        }
     }
 
     /// Sets the number of files, at the end of the list.
@@ -227,6 +236,9 @@ impl Files {
         };
         if self.failed > 0 {
             text += &format!(", {} failed", self.failed);
+        }
+        if let Some(jobs) = self.auto_jobs {
+            text += &format!(", -j auto: {jobs}");
         }
         let received = self.received();
         let rate = Size(self.speed.rate() as u64);
@@ -532,6 +544,18 @@ mod tests {
         let lines = draw(&[files(40)], 80);
         assert_eq!(lines[8], "and 32 more");
         assert!(lines[9].starts_with("0 of 40 files, 780 MiB"), "{lines:?}");
+    }
+
+    #[test]
+    fn total_shows_the_automatic_concurrency() {
+        let mut files = files(2);
+        assert!(!files.full_summary().contains("-j"));
+        files.auto_jobs = Some(12);
+        assert!(
+            files
+                .full_summary()
+                .starts_with("0 of 2 files, -j auto: 12, ")
+        );
     }
 
     #[test]

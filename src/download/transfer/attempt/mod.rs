@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::checksum::Checksum;
+use crate::download::auto_jobs::is_overload;
 use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
 use crate::download::config::{OnConflict, ServerDigests};
 use crate::download::error::Error;
@@ -295,6 +296,9 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
     /// Waits after `error`. The job slot is released if the server requested the delay.
     pub(crate) async fn pause(&self, wait: Duration, error: &Error) {
         (self.on_event)(Event::Retrying { wait, error });
+        if is_overload(error) {
+            self.request.context.hosts.record_overload(self.url());
+        }
         let timer = async {
             Timer::after(wait).await;
         };

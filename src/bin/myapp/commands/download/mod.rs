@@ -29,8 +29,8 @@ use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::http::ClientConfig;
 use myapp::download::{
-    Config, Downloader, Event, FailedItem, Header, HttpsDowngrade, Item, Limits, OutputPolicy,
-    PlannedDownload, RedirectPolicy, Report, Saved, Target, redact_query,
+    Config, Downloader, Event, FailedItem, Header, HttpsDowngrade, Item, Jobs, Limits,
+    OutputPolicy, PlannedDownload, RedirectPolicy, Report, Saved, Target, redact_query,
 };
 use myapp::escape::Escaped;
 use myapp::limits::{nofile, shutdown};
@@ -97,7 +97,7 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Files")]
     json: bool,
 
-    /// Concurrent downloads
+    /// Concurrent downloads; auto chooses by measurement, up to 64
     #[arg(
         short,
         long,
@@ -105,8 +105,8 @@ pub(crate) struct Options {
         default_value = "5",
         help_heading = "Transfers"
     )]
-    #[arg(value_parser = number::<NonZeroUsize>)]
-    jobs: NonZeroUsize,
+    #[arg(value_parser = parse_jobs)]
+    jobs: Jobs,
     /// Maximum number of redirects per file
     #[arg(
         long,
@@ -344,6 +344,7 @@ fn download(
         }
         bodies.record(number, &event);
         show(&progress, number, event, hints);
+        progress.set_auto_jobs(downloader.auto_concurrency().map(|auto| auto.last));
     };
     let ended = Cell::new(None);
     let (trigger, shutdown) = shutdown::channel();
@@ -449,6 +450,14 @@ fn planned_line(planned: &PlannedDownload) -> String {
         .map_or_else(|| "stdout".to_owned(), stderr::path);
     let suffix = if *skipped { " (exists)" } else { "" };
     format!("{url} -> {path}{suffix}\n")
+}
+
+/// Parses a number of jobs, or `auto`.
+fn parse_jobs(text: &str) -> Result<Jobs, &'static str> {
+    if text == "auto" {
+        return Ok(Jobs::Auto);
+    }
+    number::<NonZeroUsize>(text).map(Jobs::Fixed)
 }
 
 /// Forwards an event to the progress display.
@@ -569,7 +578,14 @@ mod tests {
         let mut line: Vec<_> = line.split_whitespace().collect();
         line.extend(["-H", "A: b", "-H", "C: d"]);
         let config = options(&line).to_config();
-        assert_eq!(config.limits.jobs.get(), 3);
+        assert_eq!(
+            config.limits.jobs,
+            Jobs::Fixed(NonZeroUsize::new(3).unwrap())
+        );
+        assert_eq!(
+            options(&["-jauto", "u"]).to_config().limits.jobs,
+            Jobs::Auto
+        );
         assert_eq!(config.output.dir, Path::new("."));
         assert_eq!(config.redirect.max_redirects, 1);
         assert_eq!(config.redirect.https_downgrade, HttpsDowngrade::Follow);
