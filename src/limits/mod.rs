@@ -1,6 +1,6 @@
-//! Limits: concurrency ([`semaphore`], chosen by measurement: [`concurrency`]), file descriptors ([`nofile`]), byte rates ([`rate`]),
-//! timeouts ([`timeout`]), backoff ([`backoff`]), log throttling ([`throttle`]) and the shutdown
-//! signal ([`shutdown`]).
+//! Limits: concurrency ([`semaphore`], chosen by measurement: [`concurrency`]), file descriptors
+//! ([`nofile`]), byte rates ([`rate`]), timeouts ([`timeout`]), backoff ([`backoff`]), log
+//! throttling ([`throttle`]) and the shutdown signal ([`shutdown`]).
 
 pub mod backoff;
 pub mod concurrency;

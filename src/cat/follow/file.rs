@@ -9,7 +9,7 @@ use crate::cat::source::{FileId, Source};
 #[derive(Debug)]
 pub(super) struct FollowedFile {
     pub(super) source: Source,
-    /// None if the name refers to no file, or the input has ended.
+    /// Open input, unless the name refers to no file or the input has ended.
     pub(super) input: Option<Input>,
     /// Number of the watch of the open file.
     pub(super) watch: Option<i32>,

@@ -82,7 +82,7 @@ impl TlsClient {
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before or after.
+    /// Dropping the future has no effect.
     pub async fn load(_: TlsConfig, _: &[&str]) -> Result<Self, TlsSetupError> {
         Err(TlsSetupError::Disabled)
     }
@@ -105,7 +105,7 @@ impl TlsServer {
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before or after.
+    /// Dropping the future has no effect.
     pub async fn load(_: TlsServerConfig) -> Result<Self, TlsSetupError> {
         Err(TlsSetupError::Disabled)
     }

@@ -19,7 +19,6 @@ const CLOSE_NOTIFY: u8 = 0;
 /// rustls ignores it before there are keys, because anyone on the path could have sent it. But
 /// anyone on the path could close the connection as well, and a client that closes would occupy its
 /// slot until the timeout.
-/// until it is thrown out.
 #[derive(Debug)]
 pub struct PlaintextAlertWatch<S> {
     stream: S,
