@@ -7,6 +7,7 @@ mod echo;
 mod examples;
 mod generate;
 mod harness;
+mod help;
 mod log;
 mod readme;
 mod serve;

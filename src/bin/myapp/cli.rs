@@ -1,13 +1,16 @@
 //! The command line as a whole: the commands and the options that all of them share.
 
 use std::env;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::commands::{cat, download, echo, serve, start_runtime};
 use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::{self, Generated};
 use crate::output::log::{Log, LogOptions};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use crate::output::style;
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 
 /// Echo server, echo client, parallel downloader and parallel cat.
@@ -15,16 +18,22 @@ use clap_complete::Shell;
 #[command(
     name = "myapp",
     version,
+    propagate_version = true,
     max_term_width = 100,
     args_override_self = true
 )]
 #[command(
     arg_required_else_help = true,
-    override_usage = "myapp <COMMAND> [OPTIONS] [ARGUMENT]..."
+    override_usage = "myapp <COMMAND> [OPTIONS] [ARGUMENT]...",
+    after_long_help = include_str!("help.txt")
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Colors: auto (on a terminal, without NO_COLOR), always, never
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    #[arg(value_name = "WHEN", hide_possible_values = true)]
+    color: ColorChoice,
     /// Write the manual page or the completions of a shell to stdout
     #[arg(long, value_enum, hide = true, value_name = "WHAT")]
     generate: Option<Generated>,
@@ -46,11 +55,13 @@ enum Command {
     /// Read files concurrently and write them in order
     Cat(cat::Options),
     /// Write the completions of a shell to stdout
+    #[command(after_long_help = include_str!("generate/completions.txt"))]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Write a manual page per command into DIR
+    #[command(after_long_help = include_str!("generate/man.txt"))]
     Man {
         /// The folder, which is created if it is missing
         #[arg(value_name = "DIR")]
@@ -72,26 +83,29 @@ struct WithVerbose<T: Args> {
 }
 
 impl Cli {
-    /// Reads the command line. That of a plain `cat` is read without clap, which would take
+    /// Parses the command line. That of a plain `cat` is read without clap, which would take
     /// longer than all else at such a start, and a quarter of the time of thousands of small files.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         if let Some(options) = cat::Options::from_plain_args(env::args_os().skip(1)) {
             return Ok(Self {
                 command: Some(Command::Cat(options)),
+                color: ColorChoice::Auto,
                 generate: None,
             });
         }
-        if env::args_os()
-            .nth(1)
-            .is_some_and(|command| command == "cat")
+        let mut arguments: Vec<_> = env::args_os().collect();
+        if let Some(position) = command_position(&arguments)
+            && arguments[position] == "cat"
         {
-            return Self::try_parse_from(cat::expand_long_options(env::args_os())?);
+            let options = arguments.split_off(position + 1);
+            arguments.extend(cat::expand_long_options(options)?);
         }
-        Self::try_parse()
+        Self::try_parse_from(arguments)
     }
 
     /// Runs the command to its end.
     pub(crate) fn run(self) -> Result<ExitCode, CommandError> {
+        style::set_choice(self.color);
         if let Some(what) = self.generate {
             return what.write(Self::command());
         }
@@ -120,4 +134,37 @@ impl Cli {
             Command::Man { folder } => generate::manual_pages(&folder, Self::command()),
         }
     }
+}
+
+/// Returns the name of the command, if there is one.
+pub(crate) fn command_name() -> Option<String> {
+    let arguments: Vec<_> = env::args_os().collect();
+    let position = command_position(&arguments)?;
+    Some(arguments[position].to_string_lossy().into_owned())
+}
+
+/// Returns the position of the command: the first argument after the options of the program.
+fn command_position(arguments: &[OsString]) -> Option<usize> {
+    let mut position = 1;
+    while arguments.get(position)?.as_bytes().starts_with(b"-") {
+        let has_value = arguments[position] == "--color";
+        position += 1 + usize::from(has_value);
+    }
+    Some(position)
+}
+
+/// Returns the value of `--color` in a command line that cannot be parsed.
+pub(crate) fn color_of_invalid() -> ColorChoice {
+    let mut arguments = env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let mut choice = ColorChoice::Auto;
+    while let Some(argument) = arguments.next() {
+        let value = match argument.strip_prefix("--color") {
+            Some("") => arguments.next(),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        let value = value.and_then(|value| ColorChoice::from_str(&value, false).ok());
+        choice = value.unwrap_or(choice);
+    }
+    choice
 }

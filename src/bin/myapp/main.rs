@@ -12,12 +12,14 @@ mod cli;
 mod commands;
 mod exit_code;
 mod generate;
+mod help;
 mod output;
 mod redacted_arg;
 mod signals;
 mod stdin;
 mod suggestions;
 mod systemd;
+mod usage_error;
 
 use std::process;
 
@@ -25,7 +27,7 @@ fn main() -> process::ExitCode {
     signals::survive_file_size_limit();
     let cli = match cli::Cli::read() {
         Ok(cli) => cli,
-        Err(error) => return output::stderr::report_usage(&error),
+        Err(error) => return usage_error::report(&error),
     };
     let code = match cli.run() {
         Ok(code) => code,

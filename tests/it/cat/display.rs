@@ -255,7 +255,7 @@ fn abbreviated_long_options_equal_gnu() {
     let version = folder.myapp(["--version"]).run().code(0).text();
     for option in ["--version", "--v", "--ver"] {
         let ran = folder.myapp(["cat", option]).run().code(0).silent();
-        assert_eq!(ran.text(), version.replace("myapp", "myapp cat"));
+        assert_eq!(ran.text(), version);
     }
     // Options of our own, where GNU has none.
     folder.myapp(["cat", "--seq", "a"]).run().code(0).silent();

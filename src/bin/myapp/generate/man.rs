@@ -6,103 +6,13 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// The sections of a page that its command line does not contain.
-struct Sections {
-    command: &'static str,
-    environment: &'static [(&'static str, &'static str)],
-    files: &'static [(&'static str, &'static str)],
-}
-
-const LOG_FILTER: (&str, &str) = (
-    "MYAPP_LOG",
-    "Filter of log events: LEVEL or TARGET=LEVEL,..., with the levels error, warn, info, debug and trace. Overrides -q and -v.",
-);
-const NO_COLOR: (&str, &str) = ("NO_COLOR", "If set and not empty, colors are off.");
-const ROOTS: (&str, &str) = (
-    "SSL_CERT_FILE, SSL_CERT_DIR",
-    "Root certificates instead of those of the system.",
-);
-
-const SECTIONS: [Sections; 4] = [
-    Sections {
-        command: "serve",
-        environment: &[
-            LOG_FILTER,
-            NO_COLOR,
-            (
-                "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",
-                "Sockets that systemd passes; they are served before the addresses.",
-            ),
-            (
-                "NOTIFY_SOCKET, WATCHDOG_USEC",
-                "Socket for readiness and watchdog messages to systemd.",
-            ),
-        ],
-        files: &[],
-    },
-    Sections {
-        command: "echo",
-        environment: &[LOG_FILTER, NO_COLOR, ROOTS],
-        files: &[],
-    },
-    Sections {
-        command: "download",
-        environment: &[
-            LOG_FILTER,
-            NO_COLOR,
-            ROOTS,
-            (
-                "http_proxy, https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY",
-                "Proxy for URLs of that scheme, or of every scheme; --proxy overrides them.",
-            ),
-            (
-                "no_proxy, NO_PROXY",
-                "Hosts, domains and networks that are reached without a proxy.",
-            ),
-            ("HOME", "Folder of .netrc."),
-        ],
-        files: &[
-            ("NAME.part", "Data of an unfinished download."),
-            ("NAME.part.json", "State with which -c continues it."),
-            ("~/.netrc", "User names and passwords, with --netrc."),
-        ],
-    },
-    Sections {
-        command: "cat",
-        environment: &[NO_COLOR],
-        files: &[],
-    },
+/// Section of the long help, and its title in a page.
+const TITLES: [(&str, &str); 4] = [
+    ("Examples:", "EXAMPLES"),
+    ("Exit codes:", "EXIT STATUS"),
+    ("Environment:", "ENVIRONMENT"),
+    ("Files:", "FILES"),
 ];
-
-const EXIT_STATUS: [(&str, &str); 15] = [
-    ("0", "Success, or skipped intentionally."),
-    (
-        "1",
-        "An input failed (cat), a reply differed (echo), or any other error.",
-    ),
-    ("2", "Invalid command line."),
-    ("3", "Local file: missing, not writable, disk full."),
-    (
-        "4",
-        "Network: name resolution, connect, reset, truncated transfer.",
-    ),
-    ("5", "TLS."),
-    ("6", "HTTP status 401 or 407."),
-    (
-        "7",
-        "Protocol: invalid framing, too many redirects, refused redirect.",
-    ),
-    ("8", "An HTTP response that does not give the file."),
-    ("9", "Checksum."),
-    ("10", "Timeout, or too slow."),
-    ("11", "Size limit exceeded."),
-    ("130", "Terminated by SIGINT."),
-    ("141", "Standard output has no reader."),
-    ("143", "Terminated by SIGTERM."),
-];
-
-/// The codes of `cat`, which are those of other `cat` programs.
-const CAT_EXIT_CODES: [&str; 6] = ["0", "1", "2", "130", "141", "143"];
 
 /// Returns the name and text of each page: the program, then its commands.
 pub(super) fn pages(mut command: Command) -> Vec<(String, Vec<u8>)> {
@@ -144,26 +54,38 @@ fn render(man: &Man, command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     if command.has_subcommands() {
         man.render_subcommands_section(page)?;
     }
-    let after = command.get_after_help().map(ToString::to_string);
-    if let Some(text) = &after {
-        let (examples, notes) = text.split_once("\n\n").unwrap_or((text, ""));
-        let examples = examples.trim_start_matches("Examples:\n");
-        preformatted("EXAMPLES", examples).to_writer(page)?;
-        preformatted("NOTES", notes).to_writer(page)?;
+    let text = command.get_after_long_help().map(ToString::to_string);
+    for section in sections(&text.unwrap_or_default()) {
+        section.to_writer(page)?;
     }
-    let is_cat = command.get_name() == "cat";
-    let codes = EXIT_STATUS
-        .iter()
-        .filter(|(code, _)| !is_cat || CAT_EXIT_CODES.contains(code));
-    list("EXIT STATUS", codes).to_writer(page)?;
-    if let Some(sections) = SECTIONS
-        .iter()
-        .find(|sections| sections.command == command.get_name())
-    {
-        list("ENVIRONMENT", sections.environment.iter()).to_writer(page)?;
-        list("FILES", sections.files.iter()).to_writer(page)?;
+    if !command.has_subcommands() {
+        see_also("myapp").to_writer(page)?;
     }
     Ok(())
+}
+
+/// A section that refers to another page.
+fn see_also(name: &str) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["SEE ALSO"]);
+    section.text([bold(name), roman("(1)")]);
+    section
+}
+
+/// Converts the long help: examples, paragraphs, and lists of terms with their texts.
+fn sections(text: &str) -> Vec<Roff> {
+    let mut sections = Vec::new();
+    let mut notes = Vec::new();
+    for block in text.split("\n\n") {
+        let (heading, lines) = block.split_once('\n').unwrap_or((block, ""));
+        match TITLES.iter().find(|(in_help, _)| *in_help == heading) {
+            Some((_, "EXAMPLES")) => sections.push(preformatted("EXAMPLES", lines)),
+            Some((_, title)) => sections.push(list(title, lines)),
+            None => notes.push(block.trim_end()),
+        }
+    }
+    sections.push(paragraphs("NOTES", &notes));
+    sections
 }
 
 /// A section of text with its own line ends; empty without text.
@@ -179,15 +101,37 @@ fn preformatted(title: &str, text: &str) -> Roff {
     section
 }
 
-/// A section of terms and their descriptions; empty without terms.
-fn list<'a>(title: &str, entries: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Roff {
+/// A section of paragraphs; empty without any.
+fn paragraphs(title: &str, texts: &[&str]) -> Roff {
     let mut section = Roff::new();
-    for (index, (term, text)) in entries.enumerate() {
-        if index == 0 {
-            section.control("SH", [title]);
+    if !texts.is_empty() {
+        section.control("SH", [title]);
+    }
+    for (index, text) in texts.iter().enumerate() {
+        if index > 0 {
+            section.control("PP", []);
         }
-        section.control("TP", []).text([bold(*term)]);
         section.text([roman(*text)]);
+    }
+    section
+}
+
+/// A section of terms and their texts: two spaces, a term, two spaces or a line end, and a text
+/// that continues on lines with more than two spaces.
+fn list(title: &str, lines: &str) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", [title]);
+    for line in lines.lines() {
+        let entry = line.strip_prefix("  ").unwrap_or(line);
+        if entry.starts_with(' ') {
+            section.text([roman(entry.trim_start())]);
+            continue;
+        }
+        let (term, text) = entry.split_once("  ").unwrap_or((entry, ""));
+        section.control("TP", []).text([bold(term)]);
+        if !text.is_empty() {
+            section.text([roman(text.trim_start())]);
+        }
     }
     section
 }

@@ -1,10 +1,8 @@
 //! Errors and hints on stderr, one line each.
 
-use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::process;
 use std::time::Duration;
 
 use myapp::error_chain::ErrorChain;
@@ -13,9 +11,7 @@ use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit_code::{CommandError, ExitCode};
-use crate::output::stdout;
 use crate::output::style::{Role, paint};
-use crate::suggestions;
 
 /// Prints the error that ended a command. A closed stdout pipe is not reported: its reader closed
 /// it intentionally.
@@ -38,38 +34,6 @@ pub(crate) fn error_text(error: &(dyn Error + 'static), hint: Option<&str>) -> S
 /// Returns the hint for a certificate that no certificate authority has issued.
 pub(crate) fn pin_hint(found: &Fingerprint) -> String {
     format!("--pinned-sha256 {found} trusts it, if that is your server's")
-}
-
-/// Prints a command-line error in the format of all other errors, or the requested help or
-/// version.
-pub(crate) fn report_usage(error: &clap::Error) -> process::ExitCode {
-    let command = env::args_os().nth(1).unwrap_or_default();
-    if let Some((text, hint)) = suggestions::meant(&command.to_string_lossy(), error) {
-        report(&CommandError::usage(text).hint(hint));
-        return ExitCode::Usage.into();
-    }
-    let text = error.render().to_string();
-    match text.strip_prefix("error: ") {
-        Some(text) => write(&format!("{} {text}", paint(Role::Error, "myapp:"))),
-        None => {
-            let printed = error.print().and_then(|()| io::stdout().flush());
-            if let Err(write_error) = printed
-                && !error.use_stderr()
-            {
-                let mut failure = stdout::write_error(write_error);
-                if command == "cat" && failure.code != ExitCode::BrokenPipe {
-                    failure.code = ExitCode::Failure;
-                }
-                report(&failure);
-                return failure.code.into();
-            }
-        }
-    }
-    if error.use_stderr() {
-        ExitCode::Usage.into()
-    } else {
-        ExitCode::Success.into()
-    }
 }
 
 /// Prints a message as the line `myapp: TEXT`.

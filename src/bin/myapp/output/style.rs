@@ -4,6 +4,10 @@ use std::env;
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 
+use clap::ColorChoice;
+
+static CHOICE: OnceLock<ColorChoice> = OnceLock::new();
+
 static ENABLED: OnceLock<bool> = OnceLock::new();
 
 /// Part of a message that has a color of its own.
@@ -15,13 +19,27 @@ pub(crate) enum Role {
     Total,
 }
 
-/// Turns colors on or off, as the options say. Only the first call has an effect.
-pub(crate) fn set_enabled(enabled: bool) {
-    let _ = ENABLED.set(enabled);
+/// Sets when text is colored. Only the first call has an effect, and it must precede all others.
+pub(crate) fn set_choice(choice: ColorChoice) {
+    let _ = CHOICE.set(choice);
+}
+
+/// Returns when text is colored.
+pub(crate) fn choice() -> ColorChoice {
+    CHOICE.get().copied().unwrap_or(ColorChoice::Auto)
+}
+
+/// Returns whether text on stderr is colored.
+pub(crate) fn is_enabled() -> bool {
+    *ENABLED.get_or_init(|| match choice() {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => is_supported(),
+    })
 }
 
 /// Returns whether stderr is a terminal with colors that the user has not declined.
-pub(crate) fn is_supported() -> bool {
+fn is_supported() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = env::var_os("TERM").is_some_and(|name| name == "dumb");
     !is_set("NO_COLOR") && !is_dumb && io::stderr().is_terminal()
@@ -29,8 +47,7 @@ pub(crate) fn is_supported() -> bool {
 
 /// Returns a text in the color of its role, if colors are enabled.
 pub(crate) fn paint(role: Role, text: &str) -> String {
-    // Usage errors are printed before the options are known.
-    if !ENABLED.get().copied().unwrap_or_else(is_supported) {
+    if !is_enabled() {
         return text.to_owned();
     }
     let code = match role {

@@ -21,27 +21,12 @@ use crate::commands::number;
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::log::LogOptions;
 
-const EXAMPLES: &str = "\
-Examples:
-  myapp cat a.txt - b.txt           a.txt, then stdin, then b.txt
-  myapp cat -n *.log                with line numbers
-  myapp cat <(slow 1) <(slow 2)     read both concurrently
-  myapp cat -o all.txt *.txt        replace all.txt atomically
-  myapp cat --delay 0.5 poem.txt    one line every half second
-
-Files that cannot be read are reported on stderr and skipped; the exit code is
-then 1.";
-
 #[derive(Debug, Default, Args)]
-#[command(after_help = EXAMPLES, infer_long_args = true)]
-#[command(display_name = "myapp cat", version, disable_version_flag = true)]
+#[command(after_long_help = include_str!("help.txt"), infer_long_args = true)]
 pub(crate) struct Options {
     /// Files to read; - for stdin, which is the default
     #[arg(value_name = "FILE")]
     pub(super) files: Vec<OsString>,
-    /// Print version
-    #[arg(long, action = ArgAction::Version)]
-    version: Option<bool>,
     #[command(flatten)]
     pub(super) display: DisplayOptions,
     #[command(flatten)]

@@ -24,10 +24,11 @@ const GNU_OPTIONS: [&str; 9] = [
 /// Replaces abbreviations of GNU's long options, up to `--`, by the options. They have precedence
 /// over our own options with the same start.
 pub(crate) fn expand(
-    arguments: impl Iterator<Item = OsString>,
+    arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Vec<OsString>, clap::Error> {
     let mut is_option = true;
     arguments
+        .into_iter()
         .map(|argument| {
             is_option &= argument != "--";
             let option = argument.as_bytes().strip_prefix(b"--");

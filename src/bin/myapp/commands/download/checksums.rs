@@ -26,7 +26,7 @@ pub(super) struct ChecksumOptions {
     /// Expected checksum of a single URL (sha256, sha512, sha1, md5, blake3)
     #[arg(long, value_name = "ALGO=HEX")]
     pub(super) checksum: Option<Checksum>,
-    /// Checksum list in sha256sum format; files not listed fail
+    /// Checksum list; files not listed fail
     #[arg(long, value_name = "FILE|URL")]
     checksums: Option<String>,
     /// Do not verify Repr-Digest, Digest, x-goog-hash … of servers

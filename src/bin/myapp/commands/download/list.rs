@@ -33,11 +33,11 @@ const OPTION_TIMEOUT: Timespec = Timespec {
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ListOptions {
-    /// URLs; https:// is assumed without a scheme; - reads a list from stdin, like -i -
+    /// URLs (https:// without a scheme); - for a list on stdin
     #[arg(value_name = "URL")]
     urls: Vec<String>,
 
-    /// List of URLs, one per line, with tab-separated mirrors and indented options; - for stdin
+    /// List of URLs, one per line; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Files")]
     input_file: Option<PathBuf>,
     /// Process only shard I (from 0) of N, by a hash of each URL

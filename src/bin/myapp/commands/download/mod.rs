@@ -55,25 +55,13 @@ use crate::signals::Ending;
 /// Maximum number of failures listed in the summary; each was logged when it occurred.
 const MAX_FAILURES_LISTED: usize = 20;
 
-const EXAMPLES: &str = "\
-Examples:
-  myapp download https://example.com/a.iso https://example.org/b.iso
-  myapp download -d isos -j 3 -i urls.txt
-  generate-urls | myapp download -
-  myapp download -o - https://example.com/data.csv | head
-  myapp download -s 8 -c https://example.com/a.iso
-
-While a download runs, its data is in NAME.part; it is renamed when complete.
-If NAME exists, the new file is named NAME.1, NAME.2 …
--c resumes a partial download if the file on the server is unchanged.";
-
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = include_str!("help.txt"))]
 pub(crate) struct Options {
     #[command(flatten)]
     list: ListOptions,
 
-    /// Output directory, created if missing [default: current directory]
+    /// Output directory [default: .]
     #[arg(
         short,
         long,
@@ -97,7 +85,7 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Files")]
     json: bool,
 
-    /// Concurrent downloads; auto chooses by measurement, up to 64
+    /// Concurrent files, or auto (up to 64)
     #[arg(
         short,
         long,
@@ -131,7 +119,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     retry: retry::RetryOptions,
 
-    /// Extra request header; credentials are sent to the first origin only
+    /// Request header; secrets stay with the first origin
     #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = secret::<Header>(), help_heading = "Requests")]
     header: Vec<Header>,
     /// User-Agent header [default: myapp/VERSION]

@@ -11,7 +11,7 @@ use crate::commands::number;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct SplitOptions {
-    /// Connections per large file, if the server supports range requests
+    /// Connections per large file
     #[arg(short, long, value_name = "N", value_parser = number::<NonZeroUsize>, default_value = "1")]
     split: NonZeroUsize,
     /// Minimum segment size per connection

@@ -23,38 +23,19 @@ use super::tls::TlsOptions;
 use crate::commands::{number, threads};
 use crate::exit_code::CommandError;
 
-const EXAMPLES: &str = "\
-Examples:
-  myapp echo '¡Hola, servidor!' '¿Cómo estás?' Adiós
-  myapp echo -c echo.example.com:7 -j 100 --verify < messages.txt
-  tar c folder | myapp echo --raw | tar t
-  myapp echo -c tls://echo.example.com:7007 --tls-ca ca.pem hello
-  myapp echo -n 5
-  myapp echo --interval 100ms --size 1K
-  myapp echo --connections 50 --duration 30s --rate 10k --report report.html
-  myapp echo -c udp://8888 -n 100 --interval 10ms --timeout 1s
-  myapp echo --merge a.json b.json --report report.html
-
-Replies are printed in the order of the messages. On a terminal, control
-characters are escaped, except with --raw.
-
-Exit code: 0 success, 1 a reply differed, 2 usage, 3 local file, 4 network,
-5 TLS, 10 timeout, 11 message or reply too long; of several failures the lowest
-code of 3 or above.";
-
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = include_str!("help.txt"))]
 #[command(group = ArgGroup::new("repeat").multiple(true))]
 #[command(group = ArgGroup::new("load").multiple(true))]
 #[command(group = ArgGroup::new("one-by-one").multiple(true).conflicts_with("repeat"))]
 pub(crate) struct Options {
-    /// Messages to send; without any, each line of standard input
+    /// Messages to send; without any, each line of stdin
     #[arg(value_name = "MESSAGE")]
     pub(super) messages: Vec<OsString>,
-    /// [tcp|tls|udp://]HOST:PORT, PORT, unix:PATH [default: 127.0.0.1:8888]
+    /// Address of the server [default: 127.0.0.1:8888]
     #[arg(short, long, value_name = "ADDRESS", help_heading = "Server")]
     pub(super) connect: Option<Address>,
-    /// Time limit for connecting, and for each reply
+    /// Limit to connect and for each reply
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     #[arg(help_heading = "Server")]
     timeout: Duration,
@@ -93,11 +74,11 @@ pub(crate) struct Options {
     /// Exit with 1 if a reply differs from its message
     #[arg(long, help_heading = "Messages")]
     verify: bool,
-    /// Copy standard input to the server and the server to standard output
+    /// Copy stdin to the server and the server to stdout
     #[arg(long, help_heading = "Messages", group = "one-by-one")]
     #[arg(conflicts_with_all = ["messages", "jobs", "one_connection", "verify"])]
     pub(super) raw: bool,
-    /// Send a message N times and time each; for a load, the total number
+    /// Number of pings, or total messages of a load
     #[arg(
         short = 'n',
         long,
@@ -138,11 +119,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "0")]
     #[arg(help_heading = "Ping and load", requires = "repeat")]
     busy_poll: Duration,
-    /// Send a message repeatedly over C connections [default: 1]
+    /// Connections of the load [default: 1]
     #[arg(long, value_name = "C", help_heading = "Load", groups = ["repeat", "load"])]
     #[arg(value_parser = number::<NonZeroU32>)]
     connections: Option<NonZeroU32>,
-    /// Duration of the load (alternative to -n) [default: 10s]
+    /// Duration of the load, instead of -n [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = some_time, help_heading = "Load")]
     #[arg(groups = ["repeat", "load"], conflicts_with = "count")]
     duration: Option<Duration>,

@@ -18,41 +18,16 @@ use crate::commands::{number, threads};
 use crate::exit_code::CommandError;
 use crate::systemd::PassedSocket;
 
-const EXAMPLES: &str = "\
-Examples:
-  myapp serve                    echo lines on 127.0.0.1:8888
-  myapp serve :9000              on every interface, IPv4 and IPv6
-  myapp serve 8888 '[::1]:8888' unix:/run/echo.sock
-  myapp serve 8888 udp://8888    connections and datagrams
-  myapp serve tls://:9443 --tls-cert cert.pem --tls-key key.pem
-  myapp serve --mode chunk --chunk 100 --prefix 'You said: '
-  myapp serve --idle-timeout 1m --max-connections 1000
-  myapp serve :9000 --max-per-ip 10 --allow 10.0.0.0/8 --deny 10.66.0.0/16
-  myapp serve --delay 200ms --jitter 100ms --drop-rate 5% --seed 7
-  myapp serve --stats 10s --metrics 9100
-
-ADDRESS is PORT (on 127.0.0.1), HOST:PORT, [::1]:PORT, [fe80::1%eth0]:PORT or
-:PORT (every interface), prefixed with udp:// for datagrams or tls:// for TLS;
-or unix:PATH, or unix:@NAME (abstract). Port 0 lets the kernel choose. The
-addresses are printed once all of them are bound. SIZE is a number with an
-optional suffix K, M or G (powers of 1024), RATE a SIZE per second; DUR a number
-with ms, s, m or h; CIDR a network such as 10.0.0.0/8 or 2001:db8::/32, or an
-address; P a share such as 0.05 or 5%. --allow, --deny and --max-per-ip do not
-apply to Unix sockets.
-
-SIGINT or SIGTERM stops accepting, replies to what has been received, and exits
-with code 0; a second signal exits immediately. SIGHUP reopens --log-file and
-reloads the TLS files.";
-
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = include_str!("help.txt"))]
 pub(crate) struct Options {
     /// Addresses to listen on [default: 127.0.0.1:8888]
     #[arg(value_name = "ADDRESS")]
     pub(super) addresses: Vec<Address>,
 
-    /// Echo lines, echo chunks as received, discard, or describe the connection
+    /// line, chunk, discard or whoami
     #[arg(long, value_enum, default_value = "line", help_heading = "Replies")]
+    #[arg(hide_possible_values = true)]
     mode: ModeName,
     /// Prepend TEXT to each reply
     #[arg(
@@ -76,10 +51,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
     #[arg(help_heading = "Limits")]
     threads: Option<u16>,
-    /// Maximum open connections; more wait [default: limit of open files]
+    /// Maximum connections; more wait [default: ulimit -n]
     #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
-    /// Maximum open connections per IP address; more are refused
+    /// Maximum connections per IP address; more are refused
     #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>, help_heading = "Limits")]
     max_per_ip: Option<NonZeroUsize>,
     /// Accept connections only from this network (repeatable)
@@ -104,14 +79,14 @@ pub(crate) struct Options {
     /// Probe TCP peers idle for this long; 0 turns it off [default: 60s]
     #[arg(long, value_name = "DUR", value_parser = keepalive, help_heading = "Limits")]
     keepalive: Option<Duration>,
-    /// Close connections idle for this long [default: never]
+    /// Close connections idle for DUR [default: never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, help_heading = "Limits")]
     idle_timeout: Option<Duration>,
     /// Keep accepting for DUR after a signal, while /readyz fails
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "0")]
     #[arg(help_heading = "Limits")]
     pub(super) shutdown_delay: Duration,
-    /// Time limit for open connections after a signal
+    /// Time to finish after a signal
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "10s")]
     #[arg(help_heading = "Limits")]
     drain: Duration,

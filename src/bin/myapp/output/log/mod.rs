@@ -45,10 +45,6 @@ pub(crate) struct LogOptions {
     /// Append the log to FILE, not to stderr
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Colors: auto (on a terminal, without NO_COLOR), always, never
-    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
-    #[arg(hide_possible_values = true)]
-    color: ColorChoice,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -65,15 +61,6 @@ impl LogOptions {
             || self.log_file.is_some()
             || self.log_format != Format::Text
             || std::env::var_os("MYAPP_LOG").is_some()
-    }
-
-    /// Returns whether stderr shows colors.
-    pub(crate) fn colors(&self) -> bool {
-        match self.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => style::is_supported(),
-        }
     }
 }
 
@@ -93,16 +80,18 @@ pub(crate) struct Log {
 impl Log {
     /// Starts the log at the level of `-q`, `-v` or `MYAPP_LOG`.
     pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, CommandError> {
-        style::set_enabled(options.colors());
         let draw_target = draw_target();
         let mut log_file = None;
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
-            None => (Box::new(AboveBars(draw_target.clone())), options.colors()),
+            None => (
+                Box::new(AboveBars(draw_target.clone())),
+                style::is_enabled(),
+            ),
             Some(path) => {
                 let file = log_file.insert(Arc::new(LogFile::open(path, &draw_target)?));
                 (
                     Box::new(Writer(Arc::clone(file))),
-                    options.color == ColorChoice::Always,
+                    style::choice() == ColorChoice::Always,
                 )
             }
         };
