@@ -26,6 +26,12 @@ impl<'a> FixedBuffer<'a> {
         self.len += bytes.len();
     }
 
+    /// Appends what `write` puts at the start of the free part. It returns the number of bytes.
+    #[inline(always)]
+    pub(super) fn extend_with(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        self.len += write(&mut self.buffer[self.len..]);
+    }
+
     /// Appends the first `len` bytes of `from`. If possible, `N` bytes are copied for a `len` of
     /// at most `N`, and the surplus is overwritten by the next write: a copy of constant length is
     /// faster than one of variable length.

@@ -1,16 +1,15 @@
 //! Display options as a pure transform of bytes, chunk by chunk.
 
 mod buffer;
+mod escapes;
 mod line_number;
 mod newlines;
-mod nonprinting;
 #[cfg(test)]
 mod tests;
 
-use memchr::memchr;
-
 use super::config::{Display, Numbers};
 use buffer::FixedBuffer;
+use escapes::{Escapes, MAX_ESCAPE_LEN};
 use line_number::LineNumber;
 use newlines::{BLOCK_LEN, newline_masks};
 
@@ -24,6 +23,9 @@ const MAX_EXPANSION: usize = LineNumber::MAX_LEN + 2;
 /// Maximum length of the output for a pending carriage return: `\r` or `^M`.
 const MAX_PENDING_LEN: usize = 2;
 
+/// Maximum length of the output for a chunk, and of a write whose surplus is overwritten.
+const SCRATCH_LEN: usize = MAX_PENDING_LEN + CHUNK_LEN * MAX_EXPANSION + MAX_ESCAPE_LEN;
+
 /// Number of bytes copied at once for shorter lines.
 const LINE_COPY_LEN: usize = 128;
 
@@ -34,6 +36,7 @@ const LINE_COPY_LEN: usize = 128;
 #[derive(Debug)]
 pub(super) struct Transform {
     display: Display,
+    escapes: Escapes,
     number: LineNumber,
     position: Position,
     /// Whether the last chunk ended with a carriage return: `^M` if a newline follows.
@@ -46,20 +49,20 @@ pub(super) struct Transform {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     InLine,
-    /// At the start of a line, after this number of empty lines; two stands for two or more.
-    LineStart {
-        blank: u8,
-    },
+    LineStart,
+    /// At the start of a line that follows an empty one.
+    AfterBlank,
 }
 
 impl Transform {
     pub(super) fn new(display: Display) -> Self {
         Self {
             display,
+            escapes: Escapes::new(display),
             number: LineNumber::new(),
-            position: Position::LineStart { blank: 0 },
+            position: Position::LineStart,
             pending_cr: false,
-            scratch: vec![0; MAX_PENDING_LEN + CHUNK_LEN * MAX_EXPANSION],
+            scratch: vec![0; SCRATCH_LEN],
         }
     }
 
@@ -75,10 +78,27 @@ impl Transform {
     }
 
     fn push_chunk(&mut self, chunk: &[u8], out: &mut FixedBuffer<'_>) {
+        if self.is_bytewise() {
+            return self.escapes.write(chunk, out);
+        }
+        let display = self.display;
+        // Further empty lines are then all the same, and handled at once.
+        let numbers_blank = display.numbers == Numbers::All && !display.squeeze_blank;
         let mut start = 0;
         for (mut mask, block_start) in newline_masks(chunk).zip((0..).step_by(BLOCK_LEN)) {
             while mask != 0 {
-                let end = block_start + mask.trailing_zeros() as usize;
+                let first = mask.trailing_zeros();
+                let end = block_start + first as usize;
+                if end == start && self.position == Position::AfterBlank && !numbers_blank {
+                    let count = (mask >> first).trailing_ones();
+                    if !self.display.squeeze_blank {
+                        (0..count).for_each(|_| self.push_line_end(out));
+                    }
+                    start += count as usize;
+                    // The carry clears all of them.
+                    mask &= mask.wrapping_add(1 << first);
+                    continue;
+                }
                 self.push_text(&chunk[start..], end - start, true, out);
                 self.push_newline(out);
                 start = end + 1;
@@ -86,6 +106,13 @@ impl Transform {
             }
         }
         self.push_text(&chunk[start..], chunk.len() - start, false, out);
+    }
+
+    /// Returns whether the output for a byte does not depend on others.
+    fn is_bytewise(&self) -> bool {
+        let display = &self.display;
+        let has_lines = display.numbers != Numbers::None || display.squeeze_blank;
+        !has_lines && (display.nonprinting || !display.ends)
     }
 
     /// Appends a pending carriage return that is not followed by a newline.
@@ -100,7 +127,7 @@ impl Transform {
     pub(super) fn break_line(&mut self, out: &mut Vec<u8>) {
         self.finish(out);
         if self.position == Position::InLine {
-            self.position = Position::LineStart { blank: 0 };
+            self.position = Position::LineStart;
         }
     }
 
@@ -121,7 +148,7 @@ impl Transform {
         }
         self.position = Position::InLine;
         if self.display.nonprinting {
-            nonprinting::write_escaped(&from[..len], self.display.tabs, out);
+            self.escapes.write(&from[..len], out);
         } else if self.display.ends && from[len - 1] == b'\r' {
             self.push_printing(from, len - 1, out);
             if is_line_end {
@@ -136,34 +163,33 @@ impl Transform {
 
     /// Transforms the first `len` bytes of `from` without escapes of nonprinting bytes.
     #[inline(always)]
-    fn push_printing(&self, mut from: &[u8], mut len: usize, out: &mut FixedBuffer<'_>) {
+    fn push_printing(&self, from: &[u8], len: usize, out: &mut FixedBuffer<'_>) {
         if self.display.tabs {
-            while let Some(tab) = memchr(b'\t', &from[..len]) {
-                out.extend(&from[..tab]);
-                out.extend(b"^I");
-                from = &from[tab + 1..];
-                len -= tab + 1;
-            }
+            self.escapes.write(&from[..len], out);
+        } else {
+            out.extend_prefix::<LINE_COPY_LEN>(from, len);
         }
-        out.extend_prefix::<LINE_COPY_LEN>(from, len);
     }
 
     #[inline(always)]
     fn push_newline(&mut self, out: &mut FixedBuffer<'_>) {
-        let blank = match self.position {
-            Position::InLine => 0,
-            Position::LineStart { blank } => (blank + 1).min(2),
-        };
-        self.position = Position::LineStart { blank };
-        if blank == 2 && self.display.squeeze_blank {
-            return;
-        }
-        if blank > 0 && self.display.numbers == Numbers::All {
+        let is_blank = self.position != Position::InLine;
+        if is_blank && self.display.numbers == Numbers::All {
             self.number.write_next(out);
         }
+        self.position = if is_blank {
+            Position::AfterBlank
+        } else {
+            Position::LineStart
+        };
         if std::mem::take(&mut self.pending_cr) {
             out.extend(b"^M");
         }
+        self.push_line_end(out);
+    }
+
+    #[inline(always)]
+    fn push_line_end(&self, out: &mut FixedBuffer<'_>) {
         if self.display.ends {
             out.push(b'$');
         }

@@ -105,3 +105,99 @@ fn longest_output_of_a_chunk_fits_into_the_buffer() {
     let expected = MAX_PENDING_LEN + CHUNK_LEN * MAX_EXPANSION - LineNumber::MAX_LEN;
     assert_eq!(output.len(), expected);
 }
+
+/// Returns the output for `input`, byte by byte.
+fn reference(display: Display, input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut lines = 0;
+    let mut write_number = |out: &mut Vec<u8>| {
+        lines += 1;
+        out.extend(format!("{lines:6}\t").bytes());
+    };
+    let mut is_line_start = true;
+    let mut blank_lines = 0;
+    for (at, &byte) in input.iter().enumerate() {
+        if byte == b'\n' {
+            blank_lines = if is_line_start { blank_lines + 1 } else { 0 };
+            is_line_start = true;
+            if blank_lines > 1 && display.squeeze_blank {
+                continue;
+            }
+            if blank_lines > 0 && display.numbers == Numbers::All {
+                write_number(&mut out);
+            }
+            out.extend(if display.ends { &b"$\n"[..] } else { b"\n" });
+            continue;
+        }
+        if is_line_start && display.numbers != Numbers::None {
+            write_number(&mut out);
+        }
+        is_line_start = false;
+        let ends_line = input.get(at + 1) == Some(&b'\n');
+        match byte {
+            b'\t' if display.tabs => out.extend(b"^I"),
+            b'\r' if display.ends && ends_line => out.extend(b"^M"),
+            b'\t' => out.push(byte),
+            _ if display.nonprinting => {
+                let low = byte % 128;
+                out.extend(if byte < 128 { &b""[..] } else { b"M-" });
+                match low {
+                    0..=31 => out.extend([b'^', low + 64]),
+                    32..=126 => out.push(low),
+                    _ => out.extend(b"^?"),
+                }
+            }
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
+/// Returns text with runs of newlines, printable bytes, tabs, carriage returns and any others.
+fn random_text(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut text = Vec::new();
+    for _ in 0..random.usize(..100) {
+        let max_len = random.choice([3, 20, 200]).unwrap();
+        let len = random.usize(..max_len);
+        match random.u8(..6) {
+            0 => text.extend(vec![b'\n'; len]),
+            1 => text.extend(vec![b'\t'; len % 4]),
+            2 => text.extend(b"\r\n".repeat(len % 8)),
+            3 => text.extend(std::iter::repeat_with(|| random.u8(..)).take(len)),
+            _ => text.extend(std::iter::repeat_with(|| random.u8(b' '..0x7f)).take(len)),
+        }
+    }
+    text
+}
+
+#[test]
+fn random_text_equals_the_reference() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let numbers = [Numbers::None, Numbers::All, Numbers::NonBlank];
+    for round in 0..2000 {
+        let display = Display {
+            numbers: random.choice(numbers).unwrap(),
+            squeeze_blank: random.bool(),
+            ends: random.bool(),
+            tabs: random.bool(),
+            nonprinting: random.bool(),
+        };
+        let text = random_text(&mut random);
+        let mut transform = Transform::new(display);
+        let mut output = Vec::new();
+        let mut rest = &text[..];
+        while !rest.is_empty() {
+            let (part, others) = rest.split_at(random.usize(..=rest.len()));
+            transform.push(part, &mut output);
+            rest = others;
+        }
+        transform.finish(&mut output);
+        let expected = reference(display, &text);
+        let difference = output.iter().zip(&expected).position(|(a, b)| a != b);
+        assert!(
+            output == expected,
+            "seed {seed}, round {round}: {display:?} differs at {difference:?}"
+        );
+    }
+}
