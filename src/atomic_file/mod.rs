@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 pub use attributes::{Attribute, UnkeptAttribute};
 pub use in_place::{InPlaceError, InPlaceFile};
 pub use obstacle::Obstacle;
-pub(crate) use temporary::{TemporaryFile, link_anonymous, rename_to_free, write_options};
+pub(crate) use temporary::{
+    TemporaryFile, TemporaryName, is_same, link_anonymous, lock_new, rename_to_free, write_options,
+};
 
 use temporary::{absolute_target, parent};
 
@@ -38,7 +40,9 @@ impl AtomicFile {
     /// The I/O error of creating the file beside `path`.
     pub fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
         let path = absolute_target(path)?;
-        let (file, temporary) = TemporaryFile::create_beside(&path, &write_options(old.is_none()))?;
+        let options = write_options(old.is_none());
+        let (file, temporary) =
+            TemporaryFile::create_beside(&path, &options, TemporaryName::Reused)?;
         let mut created = Self {
             temporary,
             path,

@@ -1,14 +1,14 @@
 //! New file beside another one, with or without a temporary name.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, linkat, rename, renameat_with};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, rename, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
@@ -19,6 +19,9 @@ const MAX_SYMLINKS: usize = 40;
 /// must not exceed 255 bytes.
 const MAX_STEM_LEN: usize = 240;
 
+/// Suffix of [`TemporaryName::Reused`].
+const REUSED_SUFFIX: &str = "myapp-new";
+
 /// A file that is not complete yet. It is removed if it is dropped.
 #[derive(Debug)]
 pub(crate) enum TemporaryFile {
@@ -28,10 +31,24 @@ pub(crate) enum TemporaryFile {
     Named(TempPath),
 }
 
+/// Choice of a temporary name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TemporaryName {
+    /// The same name in each run, if it is free. The file is locked: one that is left by a killed
+    /// run is removed by the next run.
+    Reused,
+    /// A name that was not used before, for a file that may be kept.
+    Unique,
+}
+
 impl TemporaryFile {
-    /// Creates a file in the directory of `path`.
-    pub(crate) fn create_beside(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
-        Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options))
+    /// Creates a file in the directory of `path`. `name` is used where it needs one.
+    pub(crate) fn create_beside(
+        path: &Path,
+        options: &OpenOptions,
+        name: TemporaryName,
+    ) -> io::Result<(File, Self)> {
+        Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options, name))
     }
 
     fn create_anonymous(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
@@ -48,9 +65,21 @@ impl TemporaryFile {
         Ok((file.try_clone()?, Self::Anonymous(file)))
     }
 
-    fn create_named(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
-        let create = |name: &Path| options.clone().create_new(true).open(name);
-        let (file, name) = with_temporary_name(path, create)?;
+    fn create_named(
+        path: &Path,
+        options: &OpenOptions,
+        name: TemporaryName,
+    ) -> io::Result<(File, Self)> {
+        let create = |name: &Path| {
+            let file = options.clone().create_new(true).open(name)?;
+            if lock_new(&file) {
+                Ok(file)
+            } else {
+                // Another run has taken it for an abandoned one.
+                Err(io::ErrorKind::AlreadyExists.into())
+            }
+        };
+        let (file, name) = with_temporary_name(path, name, create)?;
         Ok((file, Self::Named(name)))
     }
 
@@ -66,10 +95,7 @@ impl TemporaryFile {
     pub(super) fn into_named(self, path: &Path) -> io::Result<TempPath> {
         match self {
             Self::Named(name) => Ok(name),
-            Self::Anonymous(file) => {
-                let link = |name: &Path| Ok(link_anonymous(&file, CWD, name)?);
-                Ok(with_temporary_name(path, link)?.1)
-            }
+            Self::Anonymous(file) => link_temporary(&file, path, TemporaryName::Unique),
         }
     }
 
@@ -88,9 +114,20 @@ impl TemporaryFile {
     /// Renames the file to `path`. An anonymous file gets a temporary name first, as `linkat`
     /// cannot replace a file.
     pub(crate) fn rename_to(self, path: &Path) -> io::Result<()> {
-        let name = self.into_named(path)?;
-        name.persist(path).map_err(|error| error.error)
+        let persist = |name: TempPath| name.persist(path).map_err(|error| error.error);
+        match self {
+            Self::Named(name) => persist(name),
+            // The file stays open, and so locked, until it is renamed.
+            Self::Anonymous(file) => persist(link_temporary(&file, path, TemporaryName::Reused)?),
+        }
     }
+}
+
+fn link_temporary(file: &File, path: &Path, name: TemporaryName) -> io::Result<TempPath> {
+    // On a file system without locks, no run removes the file of another one.
+    let _ = file.try_lock();
+    let link = |name: &Path| Ok(link_anonymous(file, CWD, name)?);
+    Ok(with_temporary_name(path, name, link)?.1)
 }
 
 /// Links an anonymous file under a name in `dir` that does not exist yet.
@@ -137,21 +174,65 @@ fn proc_path(file: &File) -> PathBuf {
 /// removed when the returned [`TempPath`] is dropped.
 fn with_temporary_name<T>(
     path: &Path,
+    name: TemporaryName,
     mut create: impl FnMut(&Path) -> io::Result<T>,
 ) -> io::Result<(T, TempPath)> {
-    let name = path.file_name().ok_or(Errno::ISDIR)?.as_bytes();
-    let stem = OsStr::from_bytes(&name[..name.len().min(MAX_STEM_LEN)]);
-    loop {
+    let file_name = path.file_name().ok_or(Errno::ISDIR)?.as_bytes();
+    let stem = OsStr::from_bytes(&file_name[..file_name.len().min(MAX_STEM_LEN)]);
+    let beside = |suffix: &str| {
         let mut name = OsString::from(".");
         name.push(stem);
-        name.push(format!(".{:08x}", fastrand::u32(..)));
-        let temporary = path.with_file_name(name);
+        name.push(".");
+        name.push(suffix);
+        path.with_file_name(name)
+    };
+    let unique = || beside(&format!("{:08x}", fastrand::u32(..)));
+    let mut is_reused = name == TemporaryName::Reused;
+    let mut temporary = if is_reused {
+        beside(REUSED_SUFFIX)
+    } else {
+        unique()
+    };
+    loop {
         match create(&temporary) {
             Ok(created) => return Ok((created, TempPath::try_from_path(temporary)?)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let is_free = std::mem::take(&mut is_reused) && remove_abandoned(&temporary);
+                if !is_free {
+                    temporary = unique();
+                }
+            }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Locks a file that was just created. Returns whether it still has its name.
+pub(crate) fn lock_new(file: &File) -> bool {
+    match file.try_lock() {
+        Ok(()) => file.metadata().is_ok_and(|data| data.nlink() > 0),
+        Err(TryLockError::WouldBlock) => false,
+        // On a file system without locks, exclusive creation has to suffice.
+        Err(TryLockError::Error(_)) => true,
+    }
+}
+
+/// Removes a file that a killed run has left. A running one has locked its file. Returns whether the
+/// name may be free.
+fn remove_abandoned(path: &Path) -> bool {
+    // Symbolic links are not followed, and opening a FIFO does not block.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else {
+        return false;
+    };
+    let is_abandoned = file.try_lock().is_ok() && is_same(&file, path);
+    is_abandoned && fs::remove_file(path).is_ok()
+}
+
+/// Returns whether `path` is the name of this open file.
+pub(crate) fn is_same(file: &File, path: &Path) -> bool {
+    let id = |data: &fs::Metadata| (data.dev(), data.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 /// Returns the absolute path of the file that `path` refers to, which may not exist yet.
@@ -186,9 +267,15 @@ mod tests {
 
     use super::*;
 
+    type Create = fn(&Path, &OpenOptions) -> io::Result<(File, TemporaryFile)>;
+
+    const CREATE: [Create; 2] = [TemporaryFile::create_anonymous, |path, options| {
+        TemporaryFile::create_named(path, options, TemporaryName::Reused)
+    }];
+
     #[test]
     fn anonymous_and_named_files_replace_the_old_one() {
-        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+        for create in CREATE {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("n".repeat(255));
             fs::write(&path, "old").unwrap();
@@ -203,7 +290,7 @@ mod tests {
 
     #[test]
     fn existing_file_is_not_replaced_unasked() {
-        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+        for create in CREATE {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("f");
             for expected in [Ok(()), Err(io::ErrorKind::AlreadyExists)] {
@@ -217,10 +304,31 @@ mod tests {
 
     #[test]
     fn dropped_temporary_file_is_removed() {
-        for create in [TemporaryFile::create_anonymous, TemporaryFile::create_named] {
+        for create in CREATE {
             let folder = tempfile::tempdir().unwrap();
             drop(create(&folder.path().join("f"), &write_options(true)).unwrap());
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn file_of_a_killed_run_is_removed_unless_locked() {
+        for create in CREATE {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("f");
+            let abandoned = folder.path().join(".f.myapp-new");
+            for is_locked in [false, true] {
+                fs::write(&abandoned, "old").unwrap();
+                let file = File::open(&abandoned).unwrap();
+                if is_locked {
+                    file.lock().unwrap();
+                }
+                let (_, temporary) = create(&path, &write_options(false)).unwrap();
+                temporary.rename_to(&path).unwrap();
+                assert_eq!(abandoned.exists(), is_locked);
+                let count = if is_locked { 2 } else { 1 };
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), count);
+            }
         }
     }
 }

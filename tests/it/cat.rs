@@ -11,6 +11,7 @@ mod follow;
 mod output;
 mod reading;
 mod replace;
+mod replace_table;
 mod soak;
 mod status;
 mod throttle;

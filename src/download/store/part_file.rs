@@ -1,15 +1,14 @@
 //! Files at the path of a part: creation, locking, and recognition of parts of earlier runs.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, SeekFrom, fadvise, open, seek};
 use rustix::io::{Errno, retry_on_intr};
 use url::Url;
 
-use crate::atomic_file::link_anonymous;
+use crate::atomic_file::{is_same, link_anonymous, lock_new};
 use crate::download::store::marker::{Marker, MarkerLookup, Nonce};
 use crate::download::store::resume_state::{ResumeState, StateError, is_own_file};
 
@@ -112,16 +111,6 @@ fn create(path: &Path) -> rustix::io::Result<Option<OpenPart>> {
     Ok(Some(OpenPart { file, nonce }))
 }
 
-/// Locks a file that was just created. Returns whether it still has its name.
-fn lock_new(file: &File) -> bool {
-    match file.try_lock() {
-        Ok(()) => file.metadata().is_ok_and(|data| data.nlink() > 0),
-        Err(TryLockError::WouldBlock) => false,
-        // On a file system without locks, exclusive creation has to suffice.
-        Err(TryLockError::Error(_)) => true,
-    }
-}
-
 /// Opens and locks the part that an earlier run left at `path`. Returns it with its length and
 /// state, or `None` if it is locked or was not created by this user and program.
 pub(crate) fn reopen_part(
@@ -187,9 +176,4 @@ fn remove_abandoned(path: &Path) -> bool {
     }
     ResumeState::remove_or_lost(path, || true);
     fs::remove_file(path).is_ok()
-}
-
-fn is_same(file: &File, path: &Path) -> bool {
-    let id = |data: &fs::Metadata| (data.dev(), data.ino());
-    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }

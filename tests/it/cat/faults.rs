@@ -36,9 +36,6 @@ const MODES: [&[&str]; 6] = [
 
 const OLD: &[u8] = b"the old content\n";
 
-/// Maximum number of positions per call, error and mode.
-const MAX_POSITIONS: usize = 3;
-
 /// Folder `d` with the old file, and inputs beside it.
 fn folder_with_old_file() -> (Folder, Vec<u8>) {
     let folder = Folder::new();
@@ -57,7 +54,8 @@ fn trace(folder: &Folder, mode: &[&str], options: &[String]) -> (RunOutput, Stri
     let mut command = strace::command(&folder.path("trace"));
     command.args(options);
     let arguments = [&["cat", "-o", "d/out", "small", "large"], mode].concat();
-    let ran = folder.myapp(arguments).through(command).run();
+    let running = folder.myapp(arguments).through(command).start();
+    let ran = strace::kill_when_stuck(running);
     let trace = String::from_utf8_lossy(&folder.read("trace")).into_owned();
     (ran, trace)
 }
@@ -159,9 +157,7 @@ fn failed_system_call_keeps_the_old_file() {
     for mode in MODES {
         let positions = positions(mode);
         for (call, errnos) in FAULTS {
-            let found: Vec<_> = positions.get(call).into_iter().flatten().collect();
-            let step = found.len().div_ceil(MAX_POSITIONS).max(1);
-            for position in found.into_iter().step_by(step) {
+            for position in positions.get(call).into_iter().flatten() {
                 for errno in errnos {
                     let (folder, new) = folder_with_old_file();
                     let options = strace::inject(call, errno, *position);
@@ -171,6 +167,11 @@ fn failed_system_call_keeps_the_old_file() {
                     let is_hit = |hit: &&str| hit.contains(&target) || hit.contains("\"d/");
                     // The dynamic loader exits with 127.
                     if !hits.iter().any(is_hit) || ran.status.code() == Some(127) {
+                        continue;
+                    }
+                    // A fault of the eventfd, which cannot occur, makes the reactor miss an event.
+                    let is_stuck = ran.status.signal() == Some(Signal::KILL.as_raw());
+                    if is_stuck && hits.iter().any(|hit| hit.contains("[eventfd]")) {
                         continue;
                     }
                     let is_silent = hits.iter().any(|hit| hit.contains("write(2<"));
@@ -218,47 +219,132 @@ fn names_in(folder: &Folder, directory: &str) -> Vec<String> {
         .collect()
 }
 
+/// Options of runs that are killed; each also has `-o d/out`.
+const KILLED_MODES: [&[&str]; 4] = [
+    &["-n"],
+    &["-n", "--tee"],
+    &["-n", "--in-place"],
+    &["-n", "-a"],
+];
+
+/// Arguments and content of runs that are killed.
+struct KilledRun {
+    folder: Folder,
+    mode: &'static [&'static str],
+    /// Content of the output file after a complete run.
+    new: Vec<u8>,
+}
+
+impl KilledRun {
+    fn new(folder: Folder, mode: &'static [&'static str]) -> Self {
+        let mut run = Self {
+            folder,
+            mode,
+            new: Vec::new(),
+        };
+        run.folder.write("d/out", OLD);
+        run.folder.myapp(run.arguments()).run().code(0);
+        run.new = run.folder.read("d/out");
+        run.folder.write("d/out", OLD);
+        run
+    }
+
+    fn arguments(&self) -> Vec<&'static str> {
+        [&["cat", "-o", "d/out", "small", "large"], self.mode].concat()
+    }
+
+    /// Names in the folder of the output file besides it.
+    fn leftover(&self) -> Vec<String> {
+        let names = names_in(&self.folder, "d").into_iter();
+        names.filter(|name| name != "out").collect()
+    }
+
+    /// Checks what a killed run has left, and that another run leaves nothing else. Returns whether
+    /// the file was the old one.
+    #[track_caller]
+    fn check(&self, stdout: &[u8], name: &str) -> bool {
+        let Self { folder, mode, new } = self;
+        let out = folder.read("d/out");
+        let leftover = self.leftover();
+        for file in &leftover {
+            // The instant between a name and the rename, or the time of a copy in place.
+            assert!(
+                folder.read(&format!("d/{file}")) == *new,
+                "{name}: {file} is incomplete"
+            );
+        }
+        let is_old = out == OLD;
+        let is_valid = match mode[1..] {
+            ["-a"] => out.starts_with(OLD) && new.starts_with(&out) && leftover.is_empty(),
+            ["--in-place"] => is_old || out == *new || leftover.len() == 1,
+            _ => is_old || out == *new,
+        };
+        assert!(is_valid, "{name}: {} bytes, {leftover:?}", out.len());
+        assert!(
+            mode[1..] != ["--tee"] || new.starts_with(stdout),
+            "{name}: stdout"
+        );
+
+        folder.write("d/out", OLD);
+        folder.myapp(self.arguments()).run().code(0).silent();
+        assert!(folder.read("d/out") == *new, "{name}: another run");
+        // The copy in place that was killed may have had an input that is lost.
+        let kept = if mode[1..] == ["--in-place"] {
+            leftover
+        } else {
+            Vec::new()
+        };
+        assert_eq!(self.leftover(), kept, "{name}: another run");
+        for file in kept {
+            fs::remove_file(folder.path("d").join(file)).unwrap();
+        }
+        folder.write("d/out", OLD);
+        is_old
+    }
+}
+
 #[test]
 #[ignore = "slow: 200 runs are killed"]
 fn killed_runs_keep_the_old_or_the_new_file() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let folder = Folder::new();
-    let large = b"one line\n".repeat(300_000);
-    folder.write("large", &large);
-    folder.write("out", OLD);
-    let line = ["cat", "-n", "-o", "out", "large", "large"];
-    let start = Instant::now();
-    folder.myapp(line).run().code(0);
-    let duration = start.elapsed().as_micros() as u64;
-    let new = folder.read("out");
-    let mut old_files = 0;
-    let mut new_files = 0;
-    for _ in 0..200 {
-        folder.write("out", OLD);
-        let running = folder.myapp(line).start();
-        thread::sleep(Duration::from_micros(random.u64(..duration * 5 / 4)));
-        running.signal(Signal::KILL);
-        running.wait();
-        let out = folder.read("out");
-        if out == OLD {
-            old_files += 1;
-        } else {
-            assert!(out == new, "seed {seed}: {} bytes", out.len());
-            new_files += 1;
+    for mode in KILLED_MODES {
+        let (folder, _) = folder_with_old_file();
+        let start = Instant::now();
+        let run = KilledRun::new(folder, mode);
+        let duration = start.elapsed().as_micros() as u64;
+        let mut old_files = 0;
+        for number in 0..50 {
+            let running = run.folder.myapp(run.arguments()).start();
+            thread::sleep(Duration::from_micros(random.u64(..duration * 5 / 4)));
+            running.signal(Signal::KILL);
+            let ran = running.wait();
+            let name = format!("seed {seed}, {mode:?}, run {number}");
+            old_files += usize::from(run.check(&ran.stdout, &name));
         }
-        // Only a kill in the instant of the replacement leaves a file: the complete new one.
-        for name in folder
-            .names()
-            .iter()
-            .filter(|name| name.starts_with(".out."))
-        {
-            assert!(folder.read(name) == new, "seed {seed}: {name} is left");
-            fs::remove_file(folder.path(name)).unwrap();
-        }
-        assert_eq!(folder.names(), ["large", "out"], "seed {seed}");
+        println!("{mode:?}: {old_files} old files");
+        assert!(old_files >= 5, "{mode:?}: the runs are killed too late");
     }
-    println!("{old_files} old files, {new_files} new files");
-    assert!(old_files >= 20, "the runs are killed too late");
+}
+
+#[test]
+#[ignore = "peer: strace"]
+fn run_killed_at_any_system_call_keeps_the_file() {
+    let mut killed = 0;
+    for mode in KILLED_MODES {
+        let positions = positions(mode);
+        let (folder, _) = folder_with_old_file();
+        let run = KilledRun::new(folder, mode);
+        for (call, found) in &positions {
+            for position in found {
+                let options = strace::inject_kill(call, *position);
+                let (ran, _) = trace(&run.folder, mode, &options);
+                killed += usize::from(ran.status.signal() == Some(Signal::KILL.as_raw()));
+                run.check(&ran.stdout, &format!("{mode:?}, {call} {position}"));
+            }
+        }
+    }
+    println!("{killed} killed runs");
+    assert!(killed >= 40, "only {killed} killed runs");
 }

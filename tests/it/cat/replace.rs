@@ -8,12 +8,12 @@ use rustix::fs::XattrFlags;
 use super::*;
 
 /// User and group of the runs without privileges, and their mode of the folder.
-const USER: u32 = 54321;
-const OTHER_USER: u32 = 54322;
-const GROUP: u32 = 54323;
+pub(super) const USER: u32 = 54321;
+pub(super) const OTHER_USER: u32 = 54322;
+pub(super) const GROUP: u32 = 54323;
 
 /// ACL `user::rw-,user:54324:r--,group::---,mask::r--,other::---` (linux/posix_acl_xattr.h).
-const ACL: [u8; 44] = {
+pub(super) const ACL: [u8; 44] = {
     const fn entry(tag: u8, mode: u8, id: u32) -> [u8; 8] {
         let id = id.to_le_bytes();
         [tag, 0, mode, 0, id[0], id[1], id[2], id[3]]
@@ -35,9 +35,9 @@ const ACL: [u8; 44] = {
     acl
 };
 
-const ACL_NAME: &str = "system.posix_acl_access";
+pub(super) const ACL_NAME: &str = "system.posix_acl_access";
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         eprintln!("skipped: only root can act as other users");
@@ -48,7 +48,7 @@ fn is_root() -> bool {
 /// Runs `myapp cat` as another user with `group` as its only group. The program is copied, as the
 /// build folder need not be accessible.
 #[track_caller]
-fn cat_as(folder: &Folder, (user, group): (u32, u32), arguments: &[&str]) -> Output {
+pub(super) fn cat_as(folder: &Folder, (user, group): (u32, u32), arguments: &[&str]) -> Output {
     let program = tempfile::tempdir().unwrap();
     fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = program.path().join("myapp");
@@ -64,7 +64,7 @@ fn cat_as(folder: &Folder, (user, group): (u32, u32), arguments: &[&str]) -> Out
 }
 
 /// Makes the folder accessible to all users, and `out` with this owner and mode.
-fn shared_folder(folder_mode: u32, (user, group): (u32, u32), mode: u32) -> Folder {
+pub(super) fn shared_folder(folder_mode: u32, (user, group): (u32, u32), mode: u32) -> Folder {
     let folder = Folder::new();
     folder.write("a", "new");
     let old = folder.write("out", "old");
@@ -76,24 +76,24 @@ fn shared_folder(folder_mode: u32, (user, group): (u32, u32), mode: u32) -> Fold
 }
 
 /// Returns owner, group and mode of `out`.
-fn attributes(folder: &Folder) -> (u32, u32, u32) {
+pub(super) fn attributes(folder: &Folder) -> (u32, u32, u32) {
     let file = fs::metadata(folder.path("out")).unwrap();
     (file.uid(), file.gid(), file.mode() & 0o7777)
 }
 
-fn xattr(folder: &Folder, name: &str) -> Option<Vec<u8>> {
+pub(super) fn xattr(folder: &Folder, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1000];
     let length = rustix::fs::getxattr(folder.path("out"), name, &mut value[..]).ok()?;
     value.truncate(length);
     Some(value)
 }
 
-fn set_xattr(path: &Path, name: &str, value: &[u8]) {
+pub(super) fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
 }
 
 #[track_caller]
-fn check(output: &Output, code: i32, stderr: &str) {
+pub(super) fn check(output: &Output, code: i32, stderr: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*text), (Some(code), stderr));
 }

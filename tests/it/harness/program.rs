@@ -273,6 +273,12 @@ pub struct Running {
     stderr: Option<ReaderThread>,
 }
 
+/// Returns the only child of a process.
+pub fn only_child(id: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    children.trim().parse().ok().and_then(Pid::from_raw)
+}
+
 impl Running {
     /// Returns the next line of stdout without its newline; empty at the end of stdout.
     #[track_caller]
@@ -399,10 +405,7 @@ impl Running {
     /// Sends a signal to the program that a wrapper such as `unshare` runs as its only child.
     #[track_caller]
     pub fn signal_child(&self, signal: Signal) {
-        let children = self.proc(&format!("task/{}/children", self.id()));
-        let child = fs::read_to_string(children).expect("list the children");
-        let pid = child.trim().parse().ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("one child"), signal).expect("send a signal");
+        kill_process(only_child(self.id()).expect("one child"), signal).expect("send a signal");
     }
 
     /// Waits until the program exits.
