@@ -35,6 +35,7 @@
 //! Terminals and sockets may be both. A file that is replaced may be an input too: its old content
 //! is read, and the new file takes its place at the end.
 
+mod aligned_buffer;
 mod compression;
 mod config;
 mod copier;

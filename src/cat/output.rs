@@ -9,6 +9,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketType, sockopt};
 
+use super::aligned_buffer::AlignedBuffer;
 use super::error::Error;
 use super::input::{Input, ReadResult};
 use super::sink::Target;
@@ -24,7 +25,7 @@ const WRITE_LEN: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Output {
     files: Vec<OutputFile>,
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     /// Intermediate pipe from large files to a pipe; created on first use.
     relay: Option<PipeRelay>,
     throttle: Throttle,
@@ -65,7 +66,7 @@ impl Output {
             .any(|file| rustix::termios::isatty(&file.target.fd));
         Ok(Self {
             files,
-            buffer: Vec::with_capacity(2 * WRITE_LEN),
+            buffer: AlignedBuffer::with_capacity(2 * WRITE_LEN),
             relay: None,
             throttle,
             is_terminal,
@@ -108,11 +109,12 @@ impl Output {
             if let Some(next_write) = self.throttle.wait_until(now) {
                 return Ok(Some(next_write));
             }
-            if self.buffer.is_empty() {
+            let content = self.buffer.content();
+            if content.is_empty() {
                 return Ok(None);
             }
-            let len = self.throttle.chunk_len(&self.buffer);
-            self.throttle.record(&self.buffer[..len], now);
+            let len = self.throttle.chunk_len(content);
+            self.throttle.record(&content[..len], now);
             self.write(len)?;
         }
     }
@@ -120,12 +122,12 @@ impl Output {
     /// Returns the buffer, to which the next bytes are appended. At least [`WRITE_LEN`] bytes of
     /// its capacity are free.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+        self.buffer.as_mut_vec()
     }
 
     /// Writes the buffer if it is full or if the input may block before more bytes are read.
     pub(super) fn write_buffered(&mut self, input_may_block: bool) -> Result<(), Error> {
-        let is_full = self.buffer.len() >= WRITE_LEN;
+        let is_full = self.buffer.content().len() >= WRITE_LEN;
         if is_full {
             self.files.iter_mut().for_each(OutputFile::enlarge_pipe);
         }
@@ -203,13 +205,13 @@ impl Output {
         let forwarded = match relay {
             Some(relay) => {
                 let is_intact = || !input.is_truncated();
-                relay.forward(count, to, is_intact, &mut self.buffer)
+                relay.forward(count, to, is_intact, self.buffer.as_mut_vec())
             }
             None => Ok(count),
         };
         let forwarded = forwarded.map_err(|error| target.write_error(error))?;
         self.bytes_written += forwarded as u64;
-        let sent = forwarded + self.buffer.len();
+        let sent = forwarded + self.buffer.content().len();
         if sent < count {
             // The rest in the pipe may have been cleared: it is read again.
             self.relay = None;
@@ -236,17 +238,18 @@ impl Output {
 
     /// Writes all buffered bytes.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        self.write(self.buffer.len())
+        self.write(self.buffer.content().len())
     }
 
     fn write(&mut self, len: usize) -> Result<(), Error> {
+        let bytes = &self.buffer.content()[..len];
         for file in &self.files {
-            write_all(&file.target, &self.buffer[..len])?;
+            write_all(&file.target, bytes)?;
         }
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&self.buffer[..len]);
+            hasher.update(bytes);
         }
-        self.buffer.drain(..len);
+        self.buffer.consume(len);
         self.bytes_written += len as u64;
         Ok(())
     }
