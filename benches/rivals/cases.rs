@@ -8,11 +8,11 @@ use crate::machine;
 use crate::measure::{Contender, interleaved};
 use crate::report::Report;
 
-const OURS: &str = env!("CARGO_BIN_EXE_myapp");
-const ROUNDS: usize = 11;
+pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_myapp");
+pub(crate) const ROUNDS: usize = 11;
 
 /// The installed `cat` programs: command, and name with version.
-fn cats(report: &Report) -> Vec<(String, String)> {
+pub(crate) fn cats(report: &Report) -> Vec<(String, String)> {
     let mut cats = vec![(format!("{OURS} cat"), "myapp cat".to_owned())];
     for (command, program) in [("cat", "cat"), ("coreutils cat", "coreutils")] {
         match machine::version(program) {
@@ -24,7 +24,7 @@ fn cats(report: &Report) -> Vec<(String, String)> {
 }
 
 /// Contenders of one case; `CAT` in `script` stands for the program.
-fn contenders(cats: &[(String, String)], script: &str) -> Vec<Contender> {
+pub(crate) fn contenders(cats: &[(String, String)], script: &str) -> Vec<Contender> {
     let make = |(command, name): &(String, String)| Contender {
         name: name.clone(),
         script: script.replace("CAT", command),

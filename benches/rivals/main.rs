@@ -2,9 +2,9 @@
 //!
 //! ```sh
 //! cargo bench --bench rivals            # all
-//! cargo bench --bench rivals -- cat     # any of: cat, start, echo, load, download,
-//!                                       # download-small, download-medium, download-large,
-//!                                       # download-slow-link
+//! cargo bench --bench rivals -- cat     # any of: cat, cat-display, cat-decompress, cat-follow,
+//!                                       # start, echo, load, download, download-small,
+//!                                       # download-medium, download-large, download-slow-link
 //! ```
 //!
 //! Each case runs `myapp` and each other program in turn (A B C A B C …), so that a machine whose
@@ -14,6 +14,7 @@
 //! JSON to `target/rivals.json`.
 
 mod cases;
+mod cat;
 mod download;
 mod echo;
 mod machine;
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     }
     let slow_link = download::slow::NAME;
     let known = ["cat", "start", "echo", "load", "download", slow_link];
-    let known = [&known[..], &download::NAMES].concat();
+    let known = [&known[..], &cat::NAMES, &download::NAMES].concat();
     if let Some(name) = selected.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("unknown comparison {name}; known: {}", known.join(", "));
     }
@@ -46,6 +47,7 @@ fn main() -> anyhow::Result<()> {
     if is_selected("cat") {
         cases::cat(folder.path(), &mut report)?;
     }
+    cat::all(folder.path(), &mut report, is_selected)?;
     if is_selected("start") {
         cases::start(folder.path(), &mut report)?;
     }
