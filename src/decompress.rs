@@ -1,6 +1,7 @@
 //! Streaming decompression in bounded memory.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
 use brotli_decompressor::Decompressor;
@@ -174,13 +175,27 @@ impl<R: Read> Read for ZstdFrame<R> {
     }
 }
 
+/// Size of memory, rounded down to KiB.
+pub struct BinarySize(pub u64);
+
+impl fmt::Display for BinarySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = self;
+        if bytes.is_multiple_of(1 << 20) {
+            write!(f, "{} MiB", bytes >> 20)
+        } else {
+            write!(f, "{} KiB", bytes >> 10)
+        }
+    }
+}
+
 /// Converts an error of the zstd decoder, some of whose texts are for debugging only.
 fn map_zstd_error(error: FrameDecoderError) -> io::Error {
     match error {
         FrameDecoderError::WindowSizeTooBig { requested, max } => {
-            let requested = requested.div_ceil(1 << 20);
-            let max = max >> 20;
-            let text = format!("a window of {requested} MiB, more than the limit of {max} MiB");
+            let requested = BinarySize(requested);
+            let max = BinarySize(max);
+            let text = format!("a window of {requested}, more than the limit of {max}");
             return io::Error::new(io::ErrorKind::OutOfMemory, text);
         }
         FrameDecoderError::DictNotProvided { dict_id } => {

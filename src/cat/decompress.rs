@@ -14,7 +14,7 @@ use rustix::io::retry_on_intr;
 
 use super::compression::{Format, MAX_MAGIC_LEN, Magic};
 use super::peek_reader::PeekReader;
-use crate::decompress::{ZstdFrame, copy, map_decode_error};
+use crate::decompress::{BinarySize, ZstdFrame, copy, map_decode_error};
 
 /// Reader that decompresses an input of one format, or copies one that is not compressed.
 #[derive(Debug)]
@@ -94,8 +94,8 @@ impl<R: Read> Decoder<R> {
     fn map_error(&self, error: io::Error) -> io::Error {
         let name = self.format.map_or("compressed", Format::name);
         if error.kind() == io::ErrorKind::OutOfMemory && self.format == Some(Format::Xz) {
-            let limit = self.max_memory >> 20;
-            let text = format!("more memory than the limit of {limit} MiB");
+            let limit = BinarySize(self.max_memory);
+            let text = format!("more memory than the limit of {limit}");
             return map_decode_error(name, io::Error::new(io::ErrorKind::OutOfMemory, text));
         }
         map_decode_error(name, error)

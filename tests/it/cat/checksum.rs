@@ -77,7 +77,7 @@ fn invalid_checksum_is_a_usage_error() {
     let folder = Folder::new();
     for (text, cause) in [
         ("sha3=00", "not one of sha256, sha512, sha1, md5, blake3"),
-        ("sha3", "not of the form ALGORITHM=HEX"),
+        ("sha3", "not one of sha256, sha512, sha1, md5, blake3"),
         ("md5=", "not 32 hexadecimal digits"),
         ("sha256=abc", "not 64 hexadecimal digits"),
     ] {

@@ -90,6 +90,7 @@ fn corrupt_data_is_reported_and_skipped() {
     let text = b"some text\n".repeat(100);
     for (name, complete) in [
         ("gzip", gzip(&text)),
+        ("bzip2", bzip2(&text)),
         ("zstd", zstd(&text)),
         ("xz", XZ.to_vec()),
     ] {
@@ -105,6 +106,11 @@ fn corrupt_data_is_reported_and_skipped() {
             // No names of types.
             let text = &ran.stderr[start.len()..];
             assert!(!text.contains(['{', '(']), "{}", ran.stderr);
+            // A pipe, which a thread decompresses.
+            let bytes = folder.read(damage);
+            let ran = folder.myapp(["cat", "-z", "-", "good"]).stdin(bytes).run();
+            let ran = ran.code(1).says(&format!(": {damage} {name} data"));
+            assert!(ran.stdout.ends_with(b"good\n"), "{name} {damage}");
         }
     }
 }
@@ -130,6 +136,8 @@ fn padding_is_ignored_and_garbage_reported() {
             let ran = folder.myapp(["cat", "-z", "a"]).run();
             assert_eq!(ran.text(), expected, "{name}, {len} zeros");
             ran.code(0).silent();
+            let ran = folder.myapp(["cat", "-z"]).stdin(&padded).run();
+            ran.code(0).prints(expected).silent();
         }
         for garbage in [&b"garbage"[..], b"\0\0\0garbage", b"\x1f"] {
             folder.write("a", [&both[..], garbage].concat());
@@ -141,8 +149,18 @@ fn padding_is_ignored_and_garbage_reported() {
                 ran.stderr,
                 format!("myapp: read a: {name} data is complete, trailing garbage ignored\n")
             );
-            folder.myapp(["cat", "-z", "a", "-o", "out"]).run().code(1);
-            assert_eq!(folder.read("out"), b"old");
+            let warning = "data is complete, trailing garbage ignored\n";
+            for more in [&[][..], &["--in-place"]] {
+                let arguments = [&["cat", "-z", "a", "-o", "out"], more].concat();
+                folder.myapp(arguments).run().code(1).says(warning);
+                assert_eq!(folder.read("out"), b"old");
+            }
+            let arguments = ["cat", "-z", "a", "-o", "out", "--partial"];
+            folder.myapp(arguments).run().code(1).says(warning);
+            assert_eq!(folder.read("out"), expected.as_bytes());
+            let bytes = folder.read("a");
+            let ran = folder.myapp(["cat", "-z"]).stdin(&bytes).run();
+            ran.code(1).prints(expected).says(warning);
         }
     }
 }
@@ -166,6 +184,9 @@ fn other_compression_formats_are_named() {
         assert_eq!(ran.stderr, format!("myapp: read a: {error}"));
         let ran = folder.myapp(["cat", "-z"]).stdin(&bytes).run();
         ran.code(1).prints("").says(&error);
+        folder.write("out", "old");
+        folder.myapp(["cat", "-zo", "out", "a"]).run().code(1);
+        assert_eq!(folder.read("out"), b"old");
         let ran = folder.myapp(["cat", "a"]).run().code(0).silent();
         assert_eq!(ran.stdout, bytes);
     }
@@ -194,12 +215,19 @@ fn limits_of_decoders_are_named() {
             &["a.xz", "--memlimit", "2M"],
             format!("xz data needs more memory than the limit of 2 MiB\n{hint}"),
         ),
+        (
+            &["large", "--memlimit", "500K"],
+            format!("zstd data needs a window of 2048 MiB, more than the limit of 500 KiB\n{hint}"),
+        ),
     ] {
         let name = arguments[0];
         let arguments = [&["cat", "-z"], arguments].concat();
         let ran = folder.myapp(arguments).run().code(1).prints("");
         assert_eq!(ran.stderr, format!("myapp: read {name}: {error}"));
     }
+    // A pipe, which a thread decompresses.
+    let ran = folder.myapp(["cat", "-z"]).stdin(large).run().code(1);
+    ran.prints("").says("more than the limit of 256 MiB\n");
     let arguments = ["cat", "-z", "--memlimit", "2G", "large"];
     folder.myapp(arguments).run().code(0).prints("").silent();
     folder.myapp(["cat", "--memlimit", "2G"]).run().code(2);

@@ -276,7 +276,10 @@ impl OutputOptions {
 fn parse_checksum(text: &str) -> Result<OutputChecksum, ChecksumError> {
     match text.parse() {
         Ok(algorithm) => Ok(OutputChecksum::Compute(algorithm)),
-        Err(_) => text.parse().map(OutputChecksum::Verify),
+        Err(unknown) => match text.parse() {
+            Err(ChecksumError::Form) => Err(unknown),
+            parsed => parsed.map(OutputChecksum::Verify),
+        },
     }
 }
 
