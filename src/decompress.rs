@@ -10,14 +10,14 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, DEFAULT_MAX_WINDOW_SIZE, FrameDecoder};
 
 /// The size of a read or write.
-pub const CHUNK_LEN: usize = 64 << 10;
+pub(crate) const CHUNK_LEN: usize = 64 << 10;
 
 /// Decompresses gzip (RFC 1952): all members. Trailing data is an error.
 ///
 /// # Errors
 ///
 /// The errors of reading and writing; [`io::ErrorKind::InvalidData`] for corrupt or truncated data.
-pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     copy(MultiGzDecoder::new(from), to).map_err(|error| map_decode_error("gzip", error))
 }
 
@@ -27,7 +27,7 @@ pub fn gzip(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 /// # Errors
 ///
 /// The errors of [`gzip`].
-pub fn deflate(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn deflate(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let mut start = Vec::with_capacity(2);
     from.by_ref().take(2).read_to_end(&mut start)?;
     // The method is 8, and the two bytes are a multiple of 31.
@@ -55,7 +55,7 @@ pub fn deflate(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 /// # Errors
 ///
 /// The errors of [`gzip`].
-pub fn zstd(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn zstd(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let mut decode_frames = || {
         while !from.fill_buf()?.is_empty() {
             copy(ZstdFrame::new(&mut from, DEFAULT_MAX_WINDOW_SIZE), to)?;
@@ -70,7 +70,7 @@ pub fn zstd(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 /// # Errors
 ///
 /// The errors of [`gzip`].
-pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let mut stream = Decompressor::new(&mut from, CHUNK_LEN);
     copy(&mut stream, to).map_err(|error| map_decode_error("brotli", error))?;
     // A read after the end reports trailing data that the decoder has buffered.
@@ -85,7 +85,7 @@ pub fn brotli(mut from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
 
 /// Converts the error of a decoder. Errors of the kernel are kept. Others mean corrupt data, or a limit
 /// or feature of this decoder ([`io::ErrorKind::OutOfMemory`], [`io::ErrorKind::Unsupported`]).
-pub fn map_decode_error(name: &str, error: io::Error) -> io::Error {
+pub(crate) fn map_decode_error(name: &str, error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::BrokenPipe {
         return error;
     }
@@ -105,7 +105,7 @@ pub fn map_decode_error(name: &str, error: io::Error) -> io::Error {
 }
 
 /// Reader of one zstd frame, or of a skippable frame, which gives no bytes. The checksum is verified.
-pub struct ZstdFrame<R> {
+pub(crate) struct ZstdFrame<R> {
     from: R,
     decoder: FrameDecoder,
     is_started: bool,
@@ -113,7 +113,7 @@ pub struct ZstdFrame<R> {
 
 impl<R: Read> ZstdFrame<R> {
     /// Reads a frame with a window of at most `max_window` bytes.
-    pub fn new(from: R, max_window: u64) -> Self {
+    pub(crate) fn new(from: R, max_window: u64) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(max_window);
         Self {
@@ -124,7 +124,7 @@ impl<R: Read> ZstdFrame<R> {
     }
 
     /// Returns the reader, after the end of the frame at the byte that follows it.
-    pub fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.from
     }
 
@@ -176,7 +176,7 @@ impl<R: Read> Read for ZstdFrame<R> {
 }
 
 /// Size of memory, rounded down to KiB.
-pub struct BinarySize(pub u64);
+pub(crate) struct BinarySize(pub u64);
 
 impl fmt::Display for BinarySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,7 +220,7 @@ fn map_zstd_error(error: FrameDecoderError) -> io::Error {
 /// # Errors
 ///
 /// The errors of reading and writing.
-pub fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_LEN];
     loop {
         match from.read(&mut buffer)? {

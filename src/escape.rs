@@ -15,7 +15,7 @@ pub const MAX_CHARS: usize = 200;
 /// After [`MAX_CHARS`] characters the text is truncated; the number of omitted bytes follows.
 ///
 /// ```
-/// use myapp::escape::Escaped;
+/// use myapp::internals::Escaped;
 ///
 /// assert_eq!(Escaped(b"hi\x1b[2J\xff\n").to_string(), r"hi\x1b[2J\xff\n");
 /// ```
@@ -103,7 +103,7 @@ fn is_invisible(c: char) -> bool {
 
 /// Whether a character can do more to a terminal or a log line than stand there: control
 /// characters, line and paragraph separators, bidirectional controls (UAX #9).
-pub fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

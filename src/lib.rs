@@ -1,30 +1,58 @@
-//! Library of the `myapp` program: an echo server, its client and load generator, a parallel
-//! downloader, and a parallel `cat`, on [smol] executors.
+//! Echo server and client, load generator, parallel downloader and parallel `cat`, on [smol].
 //!
-//! # Layout
+//! The library of the program `myapp`. Its recipes: echo server in a test, download with progress,
+//! load test from code, `cat` pipeline and scripted server, are in `docs/library.md`.
 //!
-//! | module | what it does |
+//! ```
+//! use myapp::echo::{self, Message, Target};
+//! use myapp::net::address::Address;
+//! use myapp::serve::{self, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let message = Message::new("hello")?;
+//! let mut reply = None;
+//! myapp::runtime::block_on(async {
+//!     let server = Server::bind([Address::loopback(0)], serve::Config::default()).await?;
+//!     let target = Target {
+//!         address: server.local_addrs()[0].clone(),
+//!         ..Target::default()
+//!     };
+//!     let config = echo::Config {
+//!         target,
+//!         ..echo::Config::default()
+//!     };
+//!     // The server drains when the client is done.
+//!     server.run(async { reply = Some(echo::send(&message, &config).await) }).await;
+//!     Ok::<_, serve::Error>(())
+//! })?;
+//! let reply = reply.ok_or("no reply")?;
+//! reply.outcome?;
+//! assert_eq!(reply.bytes, b"hello\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Modules
+//!
+//! | module | contents |
 //! |---|---|
-//! | [`cat`] | reads files concurrently and writes them in order |
-//! | [`download`] | downloads many URLs with limited concurrency |
+//! | [`serve`] | echo server, or a server with a handler of the caller |
 //! | [`echo`] | echo client, ping, load generator |
-//! | [`serve`] | echo server |
-//! | [`net`] | addresses, name resolution, connections, listeners, TLS |
-//! | [`limits`] | semaphore, rate limit, timeout, backoff, shutdown, descriptor limit |
+//! | [`download`] | downloader of many URLs; HTTP/1.1 transport for surf |
+//! | [`cat`] | reads files concurrently and writes them in order |
+//! | [`net`] | addresses, name resolution, TLS configuration, errors of connections |
 //! | [`measure`] | latency histogram, percentiles, time series |
-//! | [`runtime`] | `block_on`, worker threads with an epoll reactor each |
-//! | [`units`], [`escape`] | sizes and durations; escaping of untrusted bytes |
+//! | [`limits`] | semaphore, shutdown signal |
+//! | [`runtime`] | `block_on` |
 //! | [`error_chain`] | an error and its causes on one line |
-//! | [`decompress`] | gzip, zstd and brotli |
-//! | [`atomic_file`] | file that replaces another one atomically |
-//!
-//! A module imports only from those below it, and a tool never from another tool.
+//! | `units` | sizes and durations as text |
 //!
 //! # Features
 //!
 //! `serve`, `echo`, `download` and `cat` select the tools, `tls`, `cookies` and `decompress` what
-//! they support, `units` the module of that name. The default, `cli`, is all of them and the program.
-//! In a build without `tls`, `tls://` and `https://` are an error.
+//! they support, `units` the parsers of sizes and durations. The default, `cli`, is all of them and
+//! the program. In a build without `tls`, `tls://` and `https://` are an error. The feature
+//! `__internals` and items that are hidden from this documentation have no stability.
 //!
 //! # Invariants
 //!
@@ -40,7 +68,8 @@
 //! written on smol's blocking pool; all other sockets and timers use smol's reactor thread.
 
 #![warn(unreachable_pub)]
-// Shared modules contain what only some tools use. The complete build finds dead code.
+// Shared modules contain what only some tools use. The complete build finds dead code, and with
+// `unreachable_pub` what is public for nobody.
 #![cfg_attr(
     not(feature = "cli"),
     allow(dead_code, unreachable_pub, unused_imports)
@@ -53,26 +82,28 @@
 )]
 
 #[cfg(any(feature = "cat", feature = "download"))]
-pub mod atomic_file;
+mod atomic_file;
 #[cfg(feature = "cat")]
 pub mod cat;
 #[cfg(any(feature = "cat", feature = "download"))]
-pub mod checksum;
+mod checksum;
 #[cfg(feature = "decompress")]
-pub mod decompress;
+mod decompress;
 #[cfg(all(feature = "download", not(feature = "decompress")))]
 #[path = "decompress_disabled.rs"]
 mod decompress;
 #[cfg(any(feature = "cat", feature = "download"))]
 mod descriptor;
 #[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
-pub(crate) mod digits;
+mod digits;
 #[cfg(feature = "download")]
 pub mod download;
 #[cfg(feature = "echo")]
 pub mod echo;
 pub mod error_chain;
-pub mod escape;
+mod escape;
+#[cfg(feature = "__internals")]
+pub mod internals;
 pub mod limits;
 #[cfg(feature = "echo")]
 pub mod measure;

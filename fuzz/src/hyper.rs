@@ -26,7 +26,7 @@ pub fn read(bytes: &[u8], ends: bool) -> Option<Outcome<String>> {
         is_requested: false,
     };
     let mut builder = http1::Builder::new();
-    builder.max_headers(myapp::download::http::response_head::MAX_HEADERS);
+    builder.max_headers(myapp::internals::http::MAX_HEADERS);
     let handshake = builder.handshake::<_, Empty<Bytes>>(io);
     let (mut sender, connection) = futures_lite::future::block_on(handshake).expect("nothing read");
     let request = Request::get("/")

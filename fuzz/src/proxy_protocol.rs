@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
-use myapp::net::proxy_protocol::{Announced, Header, MAX_HEADER_LEN, parse};
+use myapp::internals::proxy_protocol::{Announced, Header, MAX_HEADER_LEN, parse};
 
 use crate::grammar;
 

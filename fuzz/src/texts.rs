@@ -3,13 +3,13 @@
 use std::path::{Component, Path};
 
 use fastrand::Rng;
-use myapp::download::http::chunked::ChunkedDecoder;
-use myapp::download::http::response_head::{ResponseHead, find_end};
+use myapp::download::http::ResponseHead;
 use myapp::download::http::{BasicAuth, NoProxy, Proxies, Proxy, ProxySetting};
 use myapp::download::{
     Checksum, ChecksumList, Config, Cookie, Downloader, Header, Item, List, Netrc, OutputPolicy,
     Shard, Target, Token,
 };
+use myapp::internals::http::{ChunkedDecoder, find_end};
 use url::Url;
 
 use crate::grammar;

@@ -58,7 +58,7 @@ impl fmt::Display for Attribute {
 /// Attribute of an old file that a new one could not be given.
 #[derive(Debug, thiserror::Error)]
 #[error("keep {attribute}")]
-pub struct UnkeptAttribute {
+pub(crate) struct UnkeptAttribute {
     /// The attribute.
     pub attribute: Attribute,
     /// The cause.
@@ -68,7 +68,7 @@ pub struct UnkeptAttribute {
 impl UnkeptAttribute {
     /// Returns whether the file system has no such attribute or does not permit changing it, so
     /// that no program could keep it.
-    pub fn is_unsupported(&self) -> bool {
+    pub(crate) fn is_unsupported(&self) -> bool {
         self.attribute == Attribute::Mode
     }
 }

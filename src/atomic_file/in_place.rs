@@ -18,7 +18,7 @@ const CHUNK_LEN: usize = 256 << 10;
 /// one when it is complete. Owner, mode, links and attributes of the existing file stay as they
 /// are.
 #[derive(Debug)]
-pub struct InPlaceFile {
+pub(crate) struct InPlaceFile {
     spool: TemporaryFile,
     content: File,
     target: File,
@@ -46,7 +46,7 @@ impl InPlaceFile {
     /// # Errors
     ///
     /// The I/O error of opening `path` or of creating the other file.
-    pub fn create(path: &Path, spool_dir: &Path) -> io::Result<(File, Self)> {
+    pub(crate) fn create(path: &Path, spool_dir: &Path) -> io::Result<(File, Self)> {
         let target = OpenOptions::new().write(true).open(path)?;
         let path = absolute_target(path)?;
         let mut options = OpenOptions::new();
@@ -71,7 +71,7 @@ impl InPlaceFile {
     }
 
     /// Returns the absolute path of the existing file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -82,7 +82,7 @@ impl InPlaceFile {
     ///
     /// [`InPlaceError`], which names the file with the new content. The space is allocated first:
     /// if the disk is too full for it, the old content is unchanged.
-    pub fn commit(mut self, fsync: bool) -> Result<(), InPlaceError> {
+    pub(crate) fn commit(mut self, fsync: bool) -> Result<(), InPlaceError> {
         let name = self.spool.into_named(&self.spool_path);
         let name = name.map_err(|source| InPlaceError {
             is_mixed: false,

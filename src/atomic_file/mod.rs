@@ -10,8 +10,10 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use attributes::{Attribute, UnkeptAttribute};
-pub use in_place::{InPlaceError, InPlaceFile};
+pub use attributes::Attribute;
+pub(crate) use attributes::UnkeptAttribute;
+pub use in_place::InPlaceError;
+pub(crate) use in_place::InPlaceFile;
 pub use obstacle::Obstacle;
 pub(crate) use temporary::{
     TemporaryFile, TemporaryName, is_same, link_anonymous, lock_new, rename_to_free, write_options,
@@ -33,7 +35,7 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Creates a new file for `path`, which may be a symbolic link. It gets the owner, the mode, the
     /// ACL and the extended attributes of `old`, the existing file, as far as that is permitted:
-    /// see [`Self::unkept`]. Without an old file it gets the permissions of any new file.
+    /// see `unkept`. Without an old file it gets the permissions of any new file.
     ///
     /// # Errors
     ///
@@ -59,7 +61,7 @@ impl AtomicFile {
 
     /// Returns the attributes of the old file that the new one does not have, as setting them
     /// failed. The owner is not among them if the group could be kept.
-    pub fn unkept(&mut self) -> impl Iterator<Item = UnkeptAttribute> {
+    pub(crate) fn unkept(&mut self) -> impl Iterator<Item = UnkeptAttribute> {
         self.unkept.drain(..)
     }
 

@@ -45,7 +45,7 @@ impl fmt::Display for Obstacle {
 
 impl Obstacle {
     /// Returns the first obstacle to replacing `old`, the file at `path`, if there is one.
-    pub fn find(path: &Path, old: &Metadata) -> Option<Self> {
+    pub(crate) fn find(path: &Path, old: &Metadata) -> Option<Self> {
         let path = absolute_target(path).ok()?;
         let directory = parent(&path).ok()?;
         let is_denied = |path: &Path| {

@@ -111,12 +111,12 @@ pub struct Display {
 
 impl Display {
     /// Returns whether each byte is copied unchanged, without additions.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
     /// Returns whether the output can be longer than the input.
-    pub fn can_grow(&self) -> bool {
+    pub(crate) fn can_grow(&self) -> bool {
         *self
             != Self {
                 squeeze_blank: self.squeeze_blank,

@@ -65,6 +65,8 @@ use futures_lite::future;
 use rustix::event::Timespec;
 use smol::{Async, Timer};
 
+pub use crate::atomic_file::{Attribute, InPlaceError, Obstacle};
+pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{Config, Display, Numbers, Order, OutputChecksum};
 pub use error::Error;
 pub use report::{Event, FileChange, FileDone, Report};

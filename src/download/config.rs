@@ -79,8 +79,7 @@ pub struct OutputPolicy {
 pub enum Jobs {
     /// Fixed number.
     Fixed(NonZeroUsize),
-    /// Chosen by measurement, from 1 to 64 as far as the descriptor limit allows; see
-    /// [`ConcurrencyController`](crate::limits::concurrency::ConcurrencyController).
+    /// Chosen by measurement, from 1 to 64 as far as the descriptor limit allows.
     Auto,
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::atomic_file::Obstacle;
 use crate::checksum::{Algorithm, ChecksumError};
-use crate::download::http::{BasicAuthError, HttpError, redact_query};
+use crate::download::http::error::redact_query;
+use crate::download::http::{BasicAuthError, HttpError};
 use crate::download::request::headers::HeaderError;
 use crate::download::request::status;
 use crate::error_chain::ErrorChain;

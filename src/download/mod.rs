@@ -56,6 +56,7 @@ use host_limits::HostLimiter;
 use http::{Client, ClientConfig, DigestSessions};
 use store::names::PathAllocator;
 
+pub use crate::atomic_file::Obstacle;
 pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{
     Config, HttpsDowngrade, Jobs, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
@@ -63,7 +64,6 @@ pub use config::{
 };
 pub use error::{Error, FailedItem, LineError, RedirectError, UrlError};
 pub use event::{Event, Observer};
-pub use http::redact_query;
 pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};
@@ -77,6 +77,7 @@ pub use request::credentials::{
 pub use request::headers::{Header, HeaderError};
 pub use request::netrc::Netrc;
 pub use store::checksum::ChecksumList;
+pub use url;
 
 /// Maximum number of downloads that wait for their host with their job slot released. It bounds
 /// how far ahead the list is read to find items of other hosts.

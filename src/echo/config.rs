@@ -117,7 +117,7 @@ pub enum ConnectionMode {
 
 impl ConnectionMode {
     /// Returns the maximum number of concurrent connections.
-    pub fn max_concurrent(self) -> NonZeroUsize {
+    pub(crate) fn max_concurrent(self) -> NonZeroUsize {
         match self {
             Self::PerMessage { max } => max,
             Self::Single => NonZeroUsize::MIN,

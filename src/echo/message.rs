@@ -52,7 +52,7 @@ impl Message {
     }
 
     /// Returns the offset at which a reply first differs from this message.
-    pub fn first_mismatch(&self, reply: &[u8]) -> Option<usize> {
+    pub(crate) fn first_mismatch(&self, reply: &[u8]) -> Option<usize> {
         let same = self.0.iter().zip(reply).take_while(|(a, b)| a == b).count();
         (same < self.0.len() || same < reply.len()).then_some(same)
     }

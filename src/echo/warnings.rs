@@ -176,6 +176,7 @@ impl LoadReport {
     }
 
     /// Returns a warning if the reached rate is too far below the requested one.
+    #[doc(hidden)]
     pub fn rate_warning(&self, requested: f64, reached: f64) -> Option<Warning> {
         (reached < MIN_RATE_SHARE * requested).then(|| Warning::RateNotReached {
             requested,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Delays before new attempts: the n-th is random between zero and the smaller of `first · 2ⁿ` and
 /// `longest` ("full jitter"), so that clients that failed together do not retry together.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     ceiling: Duration,
     longest: Duration,
 }
@@ -13,7 +13,7 @@ pub struct Backoff {
 impl Backoff {
     /// Creates a backoff whose first delay is at most `first` and whose delays never exceed
     /// `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             ceiling: first.min(longest),
             longest,
@@ -21,7 +21,7 @@ impl Backoff {
     }
 
     /// Returns the delay before the next attempt, in whole milliseconds if it is at least one.
-    pub fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let delay = self.ceiling.mul_f64(fastrand::f64());
         self.ceiling = self.ceiling.saturating_mul(2).min(self.longest);
         match u64::try_from(delay.as_millis()) {

@@ -10,10 +10,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Concurrency at the start.
-pub const INITIAL_CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+pub(crate) const INITIAL_CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Time between two samples.
-pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Growth of the rate by which a doubled concurrency is worth it.
 const MIN_START_GAIN: f64 = 1.1;
@@ -36,7 +36,7 @@ const SMOOTHING: f64 = 0.25;
 
 /// Measurements of one interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Bytes per second.
     pub rate: f64,
     /// Number of requests that a server refused for overload, or that timed out.
@@ -47,7 +47,7 @@ pub struct Sample {
 
 /// Controller of the concurrency. It does not measure time: each call is one interval.
 #[derive(Debug)]
-pub struct ConcurrencyController {
+pub(crate) struct ConcurrencyController {
     limit: usize,
     max: usize,
     phase: Phase,
@@ -79,7 +79,7 @@ struct Measured {
 
 impl ConcurrencyController {
     /// Creates a controller that starts with [`INITIAL_CONCURRENCY`] and never exceeds `max`.
-    pub fn new(max: NonZeroUsize) -> Self {
+    pub(crate) fn new(max: NonZeroUsize) -> Self {
         Self {
             limit: INITIAL_CONCURRENCY.min(max).get(),
             max: max.get(),
@@ -90,12 +90,12 @@ impl ConcurrencyController {
     }
 
     /// Returns the current concurrency.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
     /// Processes the sample of an interval and returns the concurrency for the next.
-    pub fn update(&mut self, sample: Sample) -> usize {
+    pub(crate) fn update(&mut self, sample: Sample) -> usize {
         let is_settling = self.settling > 0;
         self.settling = self.settling.saturating_sub(1);
         if sample.overloads > 0 {

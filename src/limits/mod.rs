@@ -1,12 +1,10 @@
-//! Limits: concurrency ([`semaphore`], chosen by measurement: [`concurrency`]), file descriptors
-//! ([`nofile`]), byte rates ([`rate`]), timeouts ([`timeout`]), backoff ([`backoff`]), log
-//! throttling ([`throttle`]) and the shutdown signal ([`shutdown`]).
+//! Limited concurrency ([`semaphore`]) and the shutdown signal ([`shutdown`]).
 
-pub mod backoff;
-pub mod concurrency;
-pub mod nofile;
-pub mod rate;
+pub(crate) mod backoff;
+pub(crate) mod concurrency;
+pub(crate) mod nofile;
+pub(crate) mod rate;
 pub mod semaphore;
 pub mod shutdown;
-pub mod throttle;
-pub mod timeout;
+pub(crate) mod throttle;
+pub(crate) mod timeout;

@@ -10,7 +10,7 @@ const TOLERANCE: Duration = Duration::from_millis(50);
 
 /// Rate limiter of one reader or writer.
 #[derive(Debug)]
-pub struct RateLimiter {
+pub(crate) struct RateLimiter {
     per_second: NonZeroU64,
     /// The time at which the bytes so far conform to the rate.
     conforming_at: Instant,
@@ -19,7 +19,7 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Creates a limiter of `per_second` bytes that starts at `now`. Unused bandwidth does not
     /// accumulate: there is no burst.
-    pub fn new(per_second: NonZeroU64, now: Instant) -> Self {
+    pub(crate) fn new(per_second: NonZeroU64, now: Instant) -> Self {
         Self {
             per_second,
             conforming_at: now,
@@ -27,13 +27,13 @@ impl RateLimiter {
     }
 
     /// Returns the maximum number of bytes that may pass at once; at least one.
-    pub fn max_burst(&self) -> usize {
+    pub(crate) fn max_burst(&self) -> usize {
         let bytes = self.per_second.get() as f64 * TOLERANCE.as_secs_f64();
         (bytes as usize).max(1)
     }
 
     /// Records that `bytes` pass; returns the time at which the next may.
-    pub fn consume(&mut self, bytes: usize, now: Instant) -> Instant {
+    pub(crate) fn consume(&mut self, bytes: usize, now: Instant) -> Instant {
         let start = now
             .checked_sub(TOLERANCE)
             .map_or(self.conforming_at, |early| self.conforming_at.max(early));
@@ -46,15 +46,15 @@ impl RateLimiter {
 
 /// Rate limiter that several readers share through [`RateLimitHandle`]s.
 #[derive(Debug)]
-pub struct SharedRateLimiter(Arc<Mutex<RateLimiter>>);
+pub(crate) struct SharedRateLimiter(Arc<Mutex<RateLimiter>>);
 
 /// Handle of one reader of a [`SharedRateLimiter`]. Readers that want more get equal shares.
 #[derive(Debug)]
-pub struct RateLimitHandle(Arc<Mutex<RateLimiter>>);
+pub(crate) struct RateLimitHandle(Arc<Mutex<RateLimiter>>);
 
 impl SharedRateLimiter {
     /// Creates a limiter of `per_second` bytes for all handles together.
-    pub fn new(per_second: NonZeroU64) -> Self {
+    pub(crate) fn new(per_second: NonZeroU64) -> Self {
         Self(Arc::new(Mutex::new(RateLimiter::new(
             per_second,
             Instant::now(),
@@ -62,7 +62,7 @@ impl SharedRateLimiter {
     }
 
     /// Creates a handle. The shares of the others shrink until it is dropped.
-    pub fn handle(&self) -> RateLimitHandle {
+    pub(crate) fn handle(&self) -> RateLimitHandle {
         RateLimitHandle(Arc::clone(&self.0))
     }
 }
@@ -70,14 +70,14 @@ impl SharedRateLimiter {
 impl RateLimitHandle {
     /// Returns the maximum number of bytes that may be read at once: a share of the burst, so that
     /// all handles together conform to the rate.
-    pub fn max_burst(&self) -> usize {
+    pub(crate) fn max_burst(&self) -> usize {
         let shares = Arc::strong_count(&self.0).saturating_sub(1).max(1);
         (self.lock().max_burst() / shares).max(1)
     }
 
     /// Records that `bytes` were read; returns the time at which this reader may read again. Bytes
     /// of the other handles count first, which makes the limiter fair.
-    pub fn consume(&self, bytes: usize, now: Instant) -> Instant {
+    pub(crate) fn consume(&self, bytes: usize, now: Instant) -> Instant {
         self.lock().consume(bytes, now)
     }
 

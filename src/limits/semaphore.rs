@@ -54,7 +54,7 @@ impl Semaphore {
     }
 
     /// Adds permits.
-    pub fn grow(&self, count: usize) {
+    pub(crate) fn grow(&self, count: usize) {
         let mut added = count;
         while added > 0 && take_one(&self.excess) {
             added -= 1;
@@ -63,7 +63,7 @@ impl Semaphore {
     }
 
     /// Removes permits: those that are available now, others when they are released.
-    pub fn shrink(&self, count: usize) {
+    pub(crate) fn shrink(&self, count: usize) {
         for _ in 0..count {
             match self.semaphore.try_acquire_arc() {
                 Some(guard) => guard.forget(),
@@ -82,12 +82,12 @@ impl Semaphore {
     }
 
     /// Releases a permit that was [forgotten](Permit::forget).
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.semaphore.add_permits(1);
     }
 
     /// Whether no permit is held or waited for, apart from [forgotten](Permit::forget) ones.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.semaphore) == 1
     }
 }
@@ -95,7 +95,7 @@ impl Semaphore {
 impl Permit {
     /// Forgets the permit without releasing it; [`Semaphore::release`] does that later. For holders
     /// that must not spend memory on it.
-    pub fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         if let Some(guard) = self.guard.take() {
             guard.forget();
         }
@@ -120,7 +120,7 @@ fn take_one(counter: &AtomicUsize) -> bool {
 
 /// Slot of a running job, released when dropped.
 #[derive(Debug)]
-pub struct JobSlot {
+pub(crate) struct JobSlot {
     permits: Semaphore,
     held: Mutex<Option<Permit>>,
     _admission: Permit,
@@ -133,7 +133,7 @@ impl JobSlot {
     /// # Cancel safety
     ///
     /// If the future is dropped, the slot may belong to another job: the job must end then.
-    pub async fn release_while(&self, wait: impl Future<Output = ()>) {
+    pub(crate) async fn release_while(&self, wait: impl Future<Output = ()>) {
         drop(self.lock().take());
         wait.await;
         let permit = self.permits.acquire().await;
@@ -178,7 +178,7 @@ pub async fn for_each_concurrent<I, F>(
 /// # Cancel safety
 ///
 /// If the future is dropped, all jobs are dropped.
-pub async fn for_each_concurrent_with_slot<I, F>(
+pub(crate) async fn for_each_concurrent_with_slot<I, F>(
     permits: Semaphore,
     max_jobs: NonZeroUsize,
     items: impl Stream<Item = I>,

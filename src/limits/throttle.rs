@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 /// Allows one log line per period, for all threads together.
 #[derive(Debug)]
-pub struct LogThrottle {
+pub(crate) struct LogThrottle {
     period: Duration,
     last: Mutex<Option<Instant>>,
 }
 
 impl LogThrottle {
     /// Creates a throttle that allows the first line.
-    pub fn new(period: Duration) -> Self {
+    pub(crate) fn new(period: Duration) -> Self {
         Self {
             period,
             last: Mutex::new(None),
@@ -20,7 +20,7 @@ impl LogThrottle {
     }
 
     /// Returns whether a line is allowed `now`: the last one is at least a period ago.
-    pub fn allow(&self, now: Instant) -> bool {
+    pub(crate) fn allow(&self, now: Instant) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_allowed = last.is_none_or(|last| now.saturating_duration_since(last) >= self.period);
         if is_allowed {

@@ -21,7 +21,7 @@ pub struct TimedOut;
 /// # Cancel safety
 ///
 /// Same as `work`.
-pub async fn timeout<T>(
+pub(crate) async fn timeout<T>(
     limit: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> Result<T, TimedOut> {
@@ -35,7 +35,7 @@ pub async fn timeout<T>(
 ///
 /// # Errors
 ///
-/// [`TimedOut`] if `alarm` completed first; `work` is dropped then.
+/// `TimedOut` if `alarm` completed first; `work` is dropped then.
 ///
 /// # Cancel safety
 ///

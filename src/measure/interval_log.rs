@@ -55,7 +55,7 @@ pub enum ReadLogError {
 }
 
 /// Writer of an interval log.
-#[expect(missing_debug_implementations, reason = "the serializer has none")]
+#[allow(missing_debug_implementations, reason = "the serializer has none")]
 pub struct IntervalLogWriter<W> {
     out: W,
     serializer: V2DeflateSerializer,

@@ -81,6 +81,7 @@ impl LatencyHistogram {
 
     /// Returns all counts as text: the compressed HdrHistogram V2 format in Base64, with durations
     /// in nanoseconds.
+    #[doc(hidden)]
     pub fn encode(&self) -> String {
         encoding::encode(&self.0)
     }
@@ -90,11 +91,13 @@ impl LatencyHistogram {
     /// # Errors
     ///
     /// [`DecodeError`]; the histogram is then unchanged.
+    #[doc(hidden)]
     pub fn merge_encoded(&mut self, text: &str) -> Result<(), DecodeError> {
         encoding::decode_into(text, &mut self.0)
     }
 
     /// Returns the number of durations up to `bound`, at the precision of three digits.
+    #[doc(hidden)]
     pub fn count_up_to(&self, bound: Duration) -> u64 {
         self.0.count_between(0, nanos(bound))
     }

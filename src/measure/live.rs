@@ -20,6 +20,7 @@ pub struct LiveStats {
 impl LiveStats {
     /// Creates statistics that also have the times of each second. They must be drained about once
     /// per second, because each needs up to half a megabyte.
+    #[doc(hidden)]
     pub fn with_intervals() -> Self {
         Self {
             intervals: Some(Intervals::default()),
@@ -34,6 +35,7 @@ impl LiveStats {
 
     /// Returns and clears the intervals of the seconds that are over. Seconds in which no message
     /// ended have none.
+    #[doc(hidden)]
     pub fn drain_intervals(&self) -> Vec<Interval> {
         let now = self.clock.since_epoch(Instant::now());
         let intervals = self.intervals.as_ref();
@@ -41,6 +43,7 @@ impl LiveStats {
     }
 
     /// Returns and clears all intervals, at the end of a run.
+    #[doc(hidden)]
     pub fn drain_all_intervals(&self) -> Vec<Interval> {
         let now = self.clock.since_epoch(Instant::now());
         let intervals = self.intervals.as_ref();
@@ -48,7 +51,7 @@ impl LiveStats {
     }
 
     /// Adds statistics.
-    pub fn add(&self, bucket: &Bucket) {
+    pub(crate) fn add(&self, bucket: &Bucket) {
         self.lock().merge(bucket);
     }
 

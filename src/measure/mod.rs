@@ -1,10 +1,9 @@
 //! Measurement: latency histogram and percentiles ([`latency`], [`percentile`]), time series
-//! ([`timeline`]), live statistics ([`live`]) with the times of each second ([`intervals`]), and
-//! histograms as text ([`encoding`], [`interval_log`]).
+//! ([`timeline`]) and live statistics ([`live`]).
 
-pub mod encoding;
-pub mod interval_log;
-pub mod intervals;
+pub(crate) mod encoding;
+pub(crate) mod interval_log;
+pub(crate) mod intervals;
 pub mod latency;
 pub mod live;
 pub mod percentile;

@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The percentiles of a report if no others are requested.
+#[doc(hidden)]
 pub const DEFAULT_PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9];
 
 /// The maximum number of percentiles of a report.
+#[doc(hidden)]
 pub const MAX_PERCENTILES: usize = 20;
 
 /// A percentile between 0 and 100, such as 99.9.
@@ -22,7 +24,7 @@ impl Percentile {
     }
 
     /// Returns the number of values of which ten lie above the percentile.
-    pub fn required_count(self) -> u64 {
+    pub(crate) fn required_count(self) -> u64 {
         // 1 - 0.9 is a little less than 0.1.
         (10.0 / (1.0 - self.quantile()) * (1.0 - 1e-9)).ceil() as u64
     }

@@ -62,6 +62,7 @@ impl Timeline {
     /// Creates a time series of the buckets from the one that contains `start`, a time since the
     /// Unix epoch. Returns `None` if the width is not that of a time series, or if there are too
     /// many buckets.
+    #[doc(hidden)]
     pub fn from_buckets(start: Duration, width: Duration, buckets: Vec<Bucket>) -> Option<Self> {
         let width = whole_nanos(width);
         let factor = width / MIN_WIDTH;
@@ -80,6 +81,7 @@ impl Timeline {
     }
 
     /// Sets the start of the run since the Unix epoch. Buckets recorded so far move to it.
+    #[doc(hidden)]
     pub fn set_start(&mut self, start: Duration) {
         self.start = whole_nanos(start);
         self.lead = self.start % self.width;
@@ -91,6 +93,7 @@ impl Timeline {
     }
 
     /// Returns the time from the start of the first bucket to that of the run.
+    #[doc(hidden)]
     pub fn lead(&self) -> Duration {
         Duration::from_nanos(self.lead)
     }
@@ -114,6 +117,7 @@ impl Timeline {
     }
 
     /// Returns the bucket of a time since the start of the run.
+    #[doc(hidden)]
     pub fn at(&mut self, moment: Duration) -> &mut Bucket {
         while self.index(moment) >= MAX_BUCKETS as u64 {
             self.coarsen();
@@ -159,6 +163,7 @@ impl Timeline {
     }
 
     /// Adds another time series. One without a known start is taken to have the same start.
+    #[doc(hidden)]
     pub fn merge(&mut self, mut other: Self) {
         if self.start == 0 {
             self.set_start(other.start());
@@ -194,6 +199,7 @@ impl Timeline {
     }
 
     /// Merges pairs of buckets.
+    #[doc(hidden)]
     pub fn coarsen(&mut self) {
         // Widths are aligned to the epoch: an odd first bucket is the second half of its pair.
         let single = (self.first() % 2) as usize;
@@ -246,6 +252,7 @@ impl Default for Bucket {
 
 impl Bucket {
     /// Records a reply with its latency.
+    #[doc(hidden)]
     pub fn answered(&mut self, time: Duration) {
         // Zero is in the first slot, like 1 ns. But the crate keeps a maximum of zero apart, which
         // is lost when the histogram is encoded.
@@ -253,6 +260,7 @@ impl Bucket {
     }
 
     /// Records a message without a reply with the time that has passed.
+    #[doc(hidden)]
     pub fn unanswered(&mut self, time: Duration) {
         self.answered(time);
         self.unanswered += 1;
@@ -265,6 +273,7 @@ impl Bucket {
 
     /// Returns the latencies as text, as those of a
     /// [`LatencyHistogram`](super::latency::LatencyHistogram).
+    #[doc(hidden)]
     pub fn encode_times(&self) -> String {
         encoding::encode(&self.times)
     }
@@ -274,6 +283,7 @@ impl Bucket {
     /// # Errors
     ///
     /// [`DecodeError`]; the bucket is then unchanged.
+    #[doc(hidden)]
     pub fn merge_encoded(&mut self, times: &str, unanswered: u64) -> Result<(), DecodeError> {
         encoding::decode_into(times, &mut self.times)?;
         self.unanswered += unanswered;
@@ -292,6 +302,7 @@ impl Bucket {
     }
 
     /// Adds the statistics of another span.
+    #[doc(hidden)]
     pub fn merge(&mut self, other: &Self) {
         self.failed += other.failed;
         self.lost += other.lost;
@@ -304,6 +315,7 @@ impl Bucket {
     }
 
     /// Clears the statistics.
+    #[doc(hidden)]
     pub fn clear(&mut self) {
         self.failed = 0;
         self.lost = 0;

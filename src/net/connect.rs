@@ -99,7 +99,7 @@ impl ConnectError {
 /// Stream of bytes over TCP or a Unix socket, without TLS.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum TcpOrUnix {
+pub(crate) enum TcpOrUnix {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
@@ -118,7 +118,7 @@ pub enum TcpOrUnix {
 /// # Cancel safety
 ///
 /// If the future is dropped, the sockets of all attempts are closed.
-pub async fn connect(
+pub(crate) async fn connect(
     address: &Address,
     local: &LocalAddrs,
     limit: Duration,
@@ -215,7 +215,7 @@ pub(crate) async fn retry_while_backlog_full<T, A: Future<Output = io::Result<T>
 /// # Cancel safety
 ///
 /// If the future is dropped, the sockets of all attempts are closed.
-pub async fn connect_to(
+pub(crate) async fn connect_to(
     endpoint: &Endpoint,
     found: Vec<SocketAddr>,
 ) -> Result<TcpStream, ConnectError> {
@@ -300,7 +300,7 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// # Cancel safety
 ///
 /// If the future is dropped, all attempts are dropped.
-pub async fn happy_eyeballs<T, E, A: Future<Output = Result<T, E>>>(
+pub(crate) async fn happy_eyeballs<T, E, A: Future<Output = Result<T, E>>>(
     found: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> A,
 ) -> Option<Result<T, E>> {

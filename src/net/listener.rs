@@ -36,14 +36,14 @@ const KEEPALIVE_PROBES: u32 = 4;
 
 /// Non-blocking listening socket, TCP or Unix.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Declared before the socket, so that it is dropped first: see [`SocketPathGuard`].
     pub(super) path_guard: Option<Arc<SocketPathGuard>>,
     pub(super) socket: OwnedFd,
     pub(super) local: Address,
 }
 
-/// Error of binding a [`Listener`].
+/// Error of binding a listener.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
@@ -95,7 +95,10 @@ impl Listener {
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing stays bound.
-    pub async fn bind(endpoint: &Endpoint, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        count: NonZeroUsize,
+    ) -> Result<Vec<Self>, ListenError> {
         let bound = bind_first(endpoint, |address| listen_on(endpoint, address, count)).await?;
         bound.map_err(|source| ListenError::Bind {
             address: Address::Tcp(endpoint.clone()),
@@ -114,7 +117,7 @@ impl Listener {
     /// # Errors
     ///
     /// [`ListenError::Bind`].
-    pub fn bind_unix(
+    pub(crate) fn bind_unix(
         path: &UnixPath,
         mode: u32,
         count: NonZeroUsize,
@@ -144,7 +147,7 @@ impl Listener {
     /// # Errors
     ///
     /// [`ListenError::Adopt`] if the socket does not listen, or is of another kind.
-    pub fn adopt(socket: OwnedFd, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
+    pub(crate) fn adopt(socket: OwnedFd, count: NonZeroUsize) -> Result<Vec<Self>, ListenError> {
         let descriptor = socket.as_raw_fd();
         let adopt = || {
             let local = local_address(&socket)?;
@@ -181,7 +184,7 @@ impl Listener {
     }
 
     /// Returns the bound address, with the assigned port where port 0 was requested.
-    pub fn local_addr(&self) -> &Address {
+    pub(crate) fn local_addr(&self) -> &Address {
         &self.local
     }
 }

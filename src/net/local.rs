@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Local addresses for outgoing connections, used in turn. Without any, the kernel chooses one.
 #[derive(Debug, Default)]
-pub struct LocalAddrs {
+pub(crate) struct LocalAddrs {
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
     next: AtomicUsize,
@@ -22,7 +22,7 @@ pub(crate) struct LocalAddr {
 /// A socket cannot be bound to a local address. It is the inner error of an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("bind to {local}")]
-pub struct BindError {
+pub(crate) struct BindError {
     /// The local address.
     pub local: IpAddr,
     source: io::Error,
@@ -35,7 +35,7 @@ pub(crate) fn bind_error(local: IpAddr, source: io::Error) -> io::Error {
 
 impl LocalAddrs {
     /// Creates a rotation of these addresses.
-    pub fn new(addresses: &[IpAddr]) -> Self {
+    pub(crate) fn new(addresses: &[IpAddr]) -> Self {
         let (v4, v6) = addresses.iter().partition(|address| address.is_ipv4());
         Self {
             v4,

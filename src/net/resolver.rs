@@ -167,7 +167,7 @@ impl ResolveError {
 /// # Cancel safety
 ///
 /// If the future is dropped, the lookup continues in the background and its result is discarded.
-pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
+pub(crate) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
     let port = endpoint.port;
     let name = match &endpoint.host {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
@@ -235,14 +235,14 @@ fn interface(zone: &str) -> io::Result<u32> {
 /// Cache of resolved names. Concurrent lookups of one name share the result. Failures are not
 /// cached.
 #[derive(Debug, Default)]
-pub struct DnsCache {
+pub(crate) struct DnsCache {
     lookup: ResolverConfig,
     known: Mutex<HashMap<Endpoint, Found>>,
 }
 
 impl DnsCache {
     /// Creates an empty cache.
-    pub fn new(lookup: ResolverConfig) -> Self {
+    pub(crate) fn new(lookup: ResolverConfig) -> Self {
         Self {
             lookup,
             known: Mutex::default(),
@@ -258,7 +258,10 @@ impl DnsCache {
     /// # Cancel safety
     ///
     /// If the future is dropped, other waiters for the same name repeat the lookup.
-    pub async fn resolve(&self, address: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
+    pub(crate) async fn resolve(
+        &self,
+        address: &Endpoint,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
         let found = match self.lookup.known(address) {
             Some(known) => known,
             None => self
@@ -271,7 +274,7 @@ impl DnsCache {
     }
 
     /// Removes `address` from the cache, because it did not answer.
-    pub fn invalidate(&self, address: &Endpoint) {
+    pub(crate) fn invalidate(&self, address: &Endpoint) {
         self.lock().remove(address);
     }
 

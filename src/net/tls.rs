@@ -24,21 +24,21 @@ mod unsupported;
 mod verify;
 
 #[cfg(feature = "tls")]
-pub use client::{TlsClient, TlsStream};
+pub(crate) use client::{TlsClient, TlsStream};
 pub use config::{Identity, ServerIdentity, TlsConfig, TlsReload, TlsServerConfig, Trust};
 #[cfg(not(feature = "tls"))]
-pub use disabled::{
-    AcceptError, AcceptedStream, TlsClient, TlsError, TlsServer, TlsSetupError, TlsStream,
+pub(crate) use disabled::{
+    AcceptError, AcceptedStream, SessionInfo, TlsClient, TlsStream, transport,
 };
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{SessionInfo, transport};
+pub use disabled::{TlsError, TlsServer, TlsSetupError};
 #[cfg(feature = "tls")]
 pub use error::{TlsError, TlsSetupError};
 pub use fingerprint::{Fingerprint, FingerprintError};
 #[cfg(feature = "tls")]
-pub(crate) use server::transport;
+pub use server::TlsServer;
 #[cfg(feature = "tls")]
-pub use server::{AcceptError, AcceptedStream, TlsServer};
+pub(crate) use server::{AcceptError, AcceptedStream, transport};
 #[cfg(feature = "tls")]
 pub(crate) use session::SessionInfo;
 #[cfg(feature = "tls")]

@@ -32,8 +32,7 @@ pub struct Config {
     /// same machine and the kernel need the other half.
     pub threads: NonZeroUsize,
     /// Maximum number of open connections; more wait in the kernel's backlog. Default: `None`,
-    /// limited by the file descriptors left beside those of the workers
-    /// ([`nofile::available_after`](crate::limits::nofile::available_after)).
+    /// limited by the file descriptors left beside those of the workers.
     pub max_connections: Option<NonZeroUsize>,
     /// Maximum number of open connections per IP address; more are refused. Does not apply to Unix
     /// sockets. Default: `None`, unlimited.
@@ -87,7 +86,7 @@ pub struct Config {
 
 /// Proxies that announce their clients with the PROXY protocol, version 1 or 2.
 ///
-/// Their connections must begin with a [header](crate::net::proxy_protocol), which precedes TLS;
+/// Their connections must begin with a header, which precedes TLS;
 /// others are closed. The announced client replaces the peer in access control, limits per address
 /// and the log. All other connections are served without looking for a header, which they could
 /// forge.

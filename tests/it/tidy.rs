@@ -178,7 +178,9 @@ fn assert_none(violations: Vec<String>) {
 #[test]
 fn modules_import_only_from_lower_layers() {
     let mut violations = Vec::new();
-    for Source { name, code } in library().filter(|source| source.name != "lib.rs") {
+    // These two only declare and re-export.
+    let modules = library().filter(|source| !["lib.rs", "internals.rs"].contains(&&*source.name));
+    for Source { name, code } in modules {
         let module = name.split(['/', '.']).next().unwrap();
         let row = ALLOWED_IMPORTS.iter().find(|(from, _)| *from == module);
         let (_, allowed) = row.unwrap_or_else(|| panic!("{module} is not in ALLOWED_IMPORTS"));

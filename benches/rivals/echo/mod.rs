@@ -45,7 +45,7 @@ impl Setting {
     pub(crate) fn new(report: &Report) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         anyhow::ensure!(cores > 1, "server and client need one core each");
-        myapp::limits::nofile::raise_limit()?;
+        myapp::internals::nofile::raise_limit()?;
         let tokio = build("tokio-echo").inspect_err(|error| report.skipped(&error.to_string()));
         Ok(Self {
             raw: build("raw")?,

@@ -60,7 +60,7 @@ impl BasicAuth {
     /// # Errors
     ///
     /// [`BasicAuthError`] if the credentials cannot be sent.
-    pub fn from_url(url: &Url) -> Result<Option<Self>, BasicAuthError> {
+    pub(crate) fn from_url(url: &Url) -> Result<Option<Self>, BasicAuthError> {
         if url.username().is_empty() && url.password().is_none() {
             return Ok(None);
         }

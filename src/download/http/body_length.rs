@@ -9,7 +9,7 @@ use crate::escape::Escaped;
 /// Remaining length of a response body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum BodyLength {
+pub(crate) enum BodyLength {
     /// This many bytes remain.
     ContentLength(u64),
     /// Chunked transfer coding.
@@ -28,7 +28,7 @@ impl BodyLength {
     /// # Errors
     ///
     /// [`ProtocolError`] for conflicting or invalid lengths, and for other transfer codings.
-    pub fn from_head(head: &ResponseHead) -> Result<Self, ProtocolError> {
+    pub(crate) fn from_head(head: &ResponseHead) -> Result<Self, ProtocolError> {
         if matches!(head.status(), 204 | 304) {
             return Ok(Self::ContentLength(0));
         }
@@ -39,7 +39,7 @@ impl BodyLength {
     }
 
     /// Returns the remaining length where `Content-Length` gives it.
-    pub fn content_length(&self) -> Option<u64> {
+    pub(crate) fn content_length(&self) -> Option<u64> {
         if let Self::ContentLength(left) = self {
             Some(*left)
         } else {
@@ -52,7 +52,7 @@ impl BodyLength {
     /// # Errors
     ///
     /// The errors of [`ChunkedDecoder::advance`].
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<usize, ProtocolError> {
         if let Self::Chunked(chunks) = self {
             chunks.advance(bytes)
         } else {
@@ -61,7 +61,7 @@ impl BodyLength {
     }
 
     /// Returns the maximum number of data bytes that follow.
-    pub fn data_remaining(&self) -> u64 {
+    pub(crate) fn data_remaining(&self) -> u64 {
         match self {
             Self::ContentLength(left) => *left,
             Self::Chunked(chunks) => chunks.data_remaining(),
@@ -71,7 +71,7 @@ impl BodyLength {
 
     /// Records that `count` bytes of data were read, at most
     /// [`data_remaining`](Self::data_remaining).
-    pub fn consume_data(&mut self, count: u64) {
+    pub(crate) fn consume_data(&mut self, count: u64) {
         match self {
             Self::ContentLength(left) => *left = left.saturating_sub(count),
             Self::Chunked(chunks) => chunks.consume_data(count),
@@ -81,7 +81,7 @@ impl BodyLength {
 
     /// Returns whether the framing was as RFC 9112 requires, so that the end of the response is
     /// certain.
-    pub fn is_strict(&self) -> bool {
+    pub(crate) fn is_strict(&self) -> bool {
         match self {
             Self::Chunked(chunks) => chunks.is_strict(),
             Self::ContentLength(_) | Self::CloseDelimited => true,
@@ -89,7 +89,7 @@ impl BodyLength {
     }
 
     /// Returns whether the body has been read completely.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         match self {
             Self::ContentLength(left) => *left == 0,
             Self::Chunked(chunks) => chunks.is_complete(),
@@ -102,7 +102,7 @@ impl BodyLength {
 ///
 /// Contradictory framing closes the connection (RFC 9112 section 6.1): bytes after the response
 /// may belong to what its server considers the body.
-pub fn is_keep_alive(head: &ResponseHead) -> bool {
+pub(crate) fn is_keep_alive(head: &ResponseHead) -> bool {
     let says = |token: &str| {
         head.list("connection")
             .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))

@@ -6,10 +6,10 @@ use super::error::ProtocolError;
 use crate::escape::Escaped;
 
 /// Maximum length of a chunk-size line including extensions, in bytes.
-pub const MAX_CHUNK_LINE_LEN: usize = 4096;
+pub(crate) const MAX_CHUNK_LINE_LEN: usize = 4096;
 
 /// Maximum total length of the trailer section, in bytes.
-pub const MAX_TRAILERS_LEN: usize = 16 * 1024;
+pub(crate) const MAX_TRAILERS_LEN: usize = 16 * 1024;
 
 /// State machine of a chunked body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl ChunkedDecoder {
     ///
     /// After it, either chunk data follows, or the body is [complete](Self::is_complete), or the
     /// rest of `bytes` is an incomplete line, to be passed again with more bytes appended. The
-    /// rest is never longer than [`MAX_TRAILERS_LEN`].
+    /// rest is never longer than 16 KiB.
     ///
     /// Sizes must be hexadecimal digits. Whitespace after the size, and lines that end with LF
     /// alone, are accepted because real servers send them; after the latter the body is not

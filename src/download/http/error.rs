@@ -236,10 +236,10 @@ pub enum ProtocolError {
         /// Its first line.
         line: String,
     },
-    /// The head is longer than [`MAX_HEAD_LEN`](super::response_head::MAX_HEAD_LEN).
+    /// The head is longer than 256 KiB.
     #[error("the head is longer than 256 KiB")]
     HeadTooLong,
-    /// The head has more headers than [`MAX_HEADERS`](super::response_head::MAX_HEADERS).
+    /// The head has more than 1000 headers.
     #[error("the head has more than 1000 headers")]
     TooManyFields,
     /// A line of the head is not a header.
@@ -278,7 +278,7 @@ pub enum ProtocolError {
     /// A chunk is not followed by CR LF.
     #[error("missing line end after a chunk")]
     MissingChunkTerminator,
-    /// The trailers are malformed or longer than [`MAX_TRAILERS_LEN`](super::chunked::MAX_TRAILERS_LEN).
+    /// The trailers are malformed or longer than 16 KiB.
     #[error("the trailers are malformed or longer than 16 KiB")]
     Trailers,
 }

@@ -11,7 +11,7 @@ use super::error::ProtocolError;
 use super::repair::{may_be_status_line, repair, status_line_error};
 
 /// Maximum length of a response head, in bytes.
-pub const MAX_HEAD_LEN: usize = 256 * 1024;
+pub(crate) const MAX_HEAD_LEN: usize = 256 * 1024;
 
 /// Maximum number of headers in a response head.
 pub const MAX_HEADERS: usize = 1000;
@@ -23,7 +23,7 @@ pub const MAX_HEADERS: usize = 1000;
 ///
 /// ```
 /// # use myapp::download::http::surf;
-/// use myapp::download::http::response_head::ResponseHead;
+/// use myapp::download::http::ResponseHead;
 ///
 /// fn location(response: &surf::Response) -> Option<&[u8]> {
 ///     response.ext::<ResponseHead>()?.values("location").next()
@@ -59,6 +59,7 @@ impl ResponseHead {
     /// # Errors
     ///
     /// [`ProtocolError`] if this is not an HTTP/1.0 or HTTP/1.1 head, or exceeds a limit.
+    #[doc(hidden)]
     pub fn parse(raw: &[u8]) -> Result<Self, ProtocolError> {
         if raw.len() > MAX_HEAD_LEN {
             return Err(ProtocolError::HeadTooLong);
@@ -131,7 +132,7 @@ impl ResponseHead {
     }
 
     /// Returns whether the version is HTTP/1.0.
-    pub fn is_http_10(&self) -> bool {
+    pub(crate) fn is_http_10(&self) -> bool {
         self.minor == 0
     }
 
@@ -157,7 +158,7 @@ impl ResponseHead {
 
     /// Returns the non-empty members of a comma-separated list (RFC 9110 section 5.6.1) over all
     /// headers of that name.
-    pub fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.values(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii)
@@ -192,7 +193,7 @@ pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
 /// # Errors
 ///
 /// [`ProtocolError::StatusLine`] otherwise.
-pub fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
+pub(crate) fn check_start(bytes: &[u8]) -> Result<(), ProtocolError> {
     let start = bytes
         .iter()
         .position(|byte| !b"\r\n".contains(byte))

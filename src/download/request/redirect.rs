@@ -5,7 +5,8 @@ use url::Url;
 
 use crate::download::config::{Config, HttpsDowngrade};
 use crate::download::error::{Error, RedirectError};
-use crate::download::http::{BasicAuth, redact_query, redact_url};
+use crate::download::http::error::redact_query;
+use crate::download::http::{BasicAuth, redact_url};
 use crate::download::input::item::{Source, mask_userinfo};
 use crate::download::request::credentials::{Authorization, Scope};
 use crate::download::request::headers::{Header, is_secret};

@@ -16,11 +16,11 @@ use super::verify::{PinnedOrNone, WebPki};
 use crate::net::address::Host;
 
 /// TLS stream of a client.
-pub type TlsStream<S> = futures_rustls::client::TlsStream<S>;
+pub(crate) type TlsStream<S> = futures_rustls::client::TlsStream<S>;
 
 /// TLS client: trust and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
-pub struct TlsClient {
+pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
 }
 
@@ -35,7 +35,7 @@ impl TlsClient {
     /// # Cancel safety
     ///
     /// The files are read on the blocking pool, which continues if the future is dropped.
-    pub async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
+    pub(crate) async fn load(config: TlsConfig, protocols: &[&str]) -> Result<Self, TlsSetupError> {
         let mut config = smol::unblock(move || client_config(&config)).await?;
         config.alpn_protocols = protocols
             .iter()
@@ -55,7 +55,7 @@ impl TlsClient {
     /// # Cancel safety
     ///
     /// If the future is dropped, the stream is closed.
-    pub async fn connect<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, TlsError>
+    pub(crate) async fn connect<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -72,7 +72,9 @@ fn client_config(config: &TlsConfig) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|source| TlsSetupError::Versions { source })?;
+        .map_err(|source| TlsSetupError::Versions {
+            source: source.into(),
+        })?;
     let verifier: Arc<dyn ServerCertVerifier> = match &config.trust {
         Trust::SystemRoots => Arc::new(WebPki::load(None, provider)?),
         Trust::RootCertificates(path) => Arc::new(WebPki::load(Some(path), provider)?),

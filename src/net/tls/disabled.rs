@@ -40,7 +40,7 @@ impl TlsError {
     /// # Errors
     ///
     /// Always `error`.
-    pub fn of_stream(error: io::Error) -> Result<Self, io::Error> {
+    pub(crate) fn of_stream(error: io::Error) -> Result<Self, io::Error> {
         Err(error)
     }
 }
@@ -106,7 +106,7 @@ impl TlsServer {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn load(_: TlsServerConfig) -> Result<Self, TlsSetupError> {
+    pub(crate) async fn load(_: TlsServerConfig) -> Result<Self, TlsSetupError> {
         Err(TlsSetupError::Disabled)
     }
 

@@ -64,11 +64,14 @@ pub enum TlsSetupError {
     #[error("set up TLS")]
     Versions {
         /// The cause.
-        source: rustls::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The library was built without the feature `tls`.
+    #[error("TLS is not compiled in: feature `tls`")]
+    Disabled,
 }
 
-/// Error of a handshake. Names from certificates are escaped.
+/// Error of a handshake. Its text has the names of certificates escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -79,10 +82,13 @@ pub enum TlsError {
     #[error("certificate is not valid yet")]
     NotValidYet,
     /// The certificate is for other names.
-    #[error("certificate is not valid for this name, only for {presented}")]
+    #[error(
+        "certificate is not valid for this name, only for {}",
+        list_names(presented)
+    )]
     WrongName {
-        /// The names in the certificate.
-        presented: String,
+        /// The names in the certificate, not escaped.
+        presented: Vec<String>,
     },
     /// The certificate was not issued by a trusted root.
     #[error("unknown certificate issuer")]
@@ -154,10 +160,10 @@ impl TlsError {
     /// # Errors
     ///
     /// Returns the error unchanged if it does not come from TLS.
-    pub fn of_stream(error: io::Error) -> Result<Self, io::Error> {
+    pub(crate) fn of_stream(error: io::Error) -> Result<Self, io::Error> {
         error
             .downcast()
-            .map(|error: rustls::Error| match Self::from(error) {
+            .map(|error| match Self::from_rustls(error) {
                 // rustls refuses a renegotiation by a warning, to which servers reply so.
                 Self::NoCommonAlgorithm => Self::Renegotiation,
                 error => error,
@@ -169,21 +175,21 @@ impl From<io::Error> for TlsError {
     /// Converts the error of a handshake.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
-            Ok(error) => error.into(),
+            Ok(error) => Self::from_rustls(error),
             Err(source) => Self::Io { source },
         }
     }
 }
 
-impl From<rustls::Error> for TlsError {
-    fn from(error: rustls::Error) -> Self {
+impl TlsError {
+    fn from_rustls(error: rustls::Error) -> Self {
         use AlertDescription as Alert;
         use rustls::Error::{
             AlertReceived, InappropriateHandshakeMessage, InvalidCertificate, PeerIncompatible,
             PeerMisbehaved,
         };
         match error {
-            InvalidCertificate(error) => error.into(),
+            InvalidCertificate(error) => Self::from_certificate(error),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
             // An echo server sent our ClientHello back.
             InappropriateHandshakeMessage {
@@ -212,29 +218,25 @@ impl From<rustls::Error> for TlsError {
             other => Self::refused("", &other),
         }
     }
-}
 
-impl TlsError {
     fn refused(subject: &str, name: &dyn fmt::Debug) -> Self {
         let what = format!("{subject} {}", in_words(&format!("{name:?}")));
         Self::Refused {
             what: what.trim_start().to_owned(),
         }
     }
-}
 
-impl From<CertificateError> for TlsError {
-    fn from(error: CertificateError) -> Self {
+    fn from_certificate(error: CertificateError) -> Self {
         match error {
             Expired | ExpiredContext { .. } => Self::Expired,
             NotValidYet | NotValidYetContext { .. } => Self::NotValidYet,
             // The signature does not match if a trusted root only shares the issuer's name.
             UnknownIssuer | BadSignature => Self::UnknownIssuer,
             NotValidForName => Self::WrongName {
-                presented: "others".into(),
+                presented: Vec::new(),
             },
             NotValidForNameContext { presented, .. } => Self::WrongName {
-                presented: list_names(&presented),
+                presented: presented.iter().map(|name| plain_name(name)).collect(),
             },
             CertificateError::Other(error) => {
                 if let Some(NotPinned(found)) = error.0.downcast_ref() {
@@ -273,15 +275,17 @@ fn in_words(name: &str) -> String {
     words
 }
 
-/// Lists names that rustls formats as `DnsName("example.org")` and `IpAddress(127.0.0.1)`.
+/// Returns a name that rustls formats as `DnsName("example.org")` or `IpAddress(127.0.0.1)`.
+fn plain_name(name: &str) -> String {
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"').to_owned()
+}
+
+/// Lists the names of a certificate.
 fn list_names(presented: &[String]) -> String {
-    let plain = |name: &String| {
-        let inner = name
-            .split_once('(')
-            .and_then(|(_, rest)| rest.strip_suffix(')'));
-        inner.unwrap_or(name).trim_matches('"').to_owned()
-    };
-    let mut names: Vec<_> = presented.iter().take(MAX_NAMES).map(plain).collect();
+    let mut names: Vec<_> = presented.iter().take(MAX_NAMES).cloned().collect();
     if presented.len() > MAX_NAMES {
         names.push(format!("{} more", presented.len() - MAX_NAMES));
     }
@@ -306,7 +310,7 @@ mod tests {
             (CertificateError::Revoked, "invalid certificate: revoked"),
             (UnknownIssuer, "unknown certificate issuer"),
         ] {
-            assert_eq!(TlsError::from(error).to_string(), text);
+            assert_eq!(TlsError::from_certificate(error).to_string(), text);
         }
         assert_eq!(in_words("ExpiredContext { time: 3 }"), "expired context");
     }
@@ -350,7 +354,7 @@ mod tests {
             ),
             (Error::DecryptError, "handshake failed: decrypt error"),
         ] {
-            assert_eq!(TlsError::from(error).to_string(), text);
+            assert_eq!(TlsError::from_rustls(error).to_string(), text);
         }
     }
 

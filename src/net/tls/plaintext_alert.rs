@@ -20,7 +20,7 @@ const CLOSE_NOTIFY: u8 = 0;
 /// anyone on the path could close the connection as well, and a client that closes would occupy its
 /// slot until the timeout.
 #[derive(Debug)]
-pub struct PlaintextAlertWatch<S> {
+pub(crate) struct PlaintextAlertWatch<S> {
     stream: S,
     records: Records,
 }

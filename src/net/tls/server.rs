@@ -22,7 +22,7 @@ use super::session::{AlpnRecorder, SessionInfo};
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// TLS stream of a server.
-pub type AcceptedStream<S> = futures_rustls::server::TlsStream<PlaintextAlertWatch<S>>;
+pub(crate) type AcceptedStream<S> = futures_rustls::server::TlsStream<PlaintextAlertWatch<S>>;
 
 /// TLS server: its certificate and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub(crate) fn transport<S>(stream: &AcceptedStream<S>) -> &S {
 /// Error of a handshake with a client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AcceptError {
+pub(crate) enum AcceptError {
     /// The client does not speak TLS.
     #[error("client does not speak TLS")]
     NotTls,
@@ -97,7 +97,7 @@ impl TlsServer {
     /// # Cancel safety
     ///
     /// The files are read on the blocking pool, which continues if the future is dropped.
-    pub async fn load(config: TlsServerConfig) -> Result<Self, TlsSetupError> {
+    pub(crate) async fn load(config: TlsServerConfig) -> Result<Self, TlsSetupError> {
         let load = move || {
             let self_signed = match config.identity {
                 ServerIdentity::Files(_) => None,
@@ -118,7 +118,7 @@ impl TlsServer {
     ///
     /// # Errors
     ///
-    /// The errors of [`load`](Self::load); nothing has changed then.
+    /// The errors of the first load; nothing has changed then.
     ///
     /// # Cancel safety
     ///
@@ -175,7 +175,7 @@ impl TlsServer {
     /// # Cancel safety
     ///
     /// If the future is dropped, the stream is closed.
-    pub async fn accept<S>(&self, stream: S) -> Result<AcceptedStream<S>, (AcceptError, S)>
+    pub(crate) async fn accept<S>(&self, stream: S) -> Result<AcceptedStream<S>, (AcceptError, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -220,7 +220,9 @@ fn load_current(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|source| TlsSetupError::Versions { source })?;
+        .map_err(|source| TlsSetupError::Versions {
+            source: source.into(),
+        })?;
     let client_roots = match &config.client_ca {
         None => None,
         Some(path) => Some(Arc::new(load_roots(Some(path))?)),

@@ -27,9 +27,8 @@ impl WebPki {
     ) -> Result<Self, TlsSetupError> {
         let roots = Arc::new(load_roots(roots)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-        let other = |error| Error::Other(OtherError(Arc::new(error)));
         verifier.map(Self).map_err(|error| TlsSetupError::Versions {
-            source: other(error),
+            source: error.into(),
         })
     }
 }

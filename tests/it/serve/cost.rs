@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use myapp::limits::nofile;
+use myapp::internals::nofile;
 
 use crate::harness::serve::ask;
 use crate::harness::{Folder, Server, myapp, until};

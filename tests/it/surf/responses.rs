@@ -1,7 +1,7 @@
 //! Responses as a surf client sees them.
 
 use futures_lite::AsyncReadExt;
-use myapp::download::http::response_head::ResponseHead;
+use myapp::download::http::ResponseHead;
 
 use super::*;
 

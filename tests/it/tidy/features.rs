@@ -37,6 +37,24 @@ fn count_crates(features: &str) -> usize {
 }
 
 #[test]
+fn public_modules_are_those_of_the_front_page() {
+    let text = fs::read_to_string(package_root().join("src/lib.rs")).unwrap();
+    let declared = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .filter(|name| *name != "internals");
+    let listed = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | ")?.split_once(" | "))
+        .map(|(name, _)| name.trim_matches(['[', '`', ']']))
+        .filter(|name| *name != "module");
+    assert_eq!(
+        declared.collect::<BTreeSet<_>>(),
+        listed.collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
 #[ignore = "slow: cargo resolves each feature"]
 fn documented_crate_counts_are_exact() {
     let documented = documented();

@@ -10,13 +10,13 @@ use std::num::{IntErrorKind, NonZeroUsize, ParseIntError};
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
-use myapp::runtime;
+use myapp::internals::start;
 
 use crate::exit_code::{CommandError, ExitCode};
 
 /// Starts the runtime, or fails if it would lack threads or descriptors.
 pub(crate) fn start_runtime() -> Result<(), CommandError> {
-    runtime::start().map_err(|error| CommandError::new(ExitCode::Failure, error))
+    start().map_err(|error| CommandError::new(ExitCode::Failure, error))
 }
 
 /// A whole number, told what is wrong with it in the words of who typed it.

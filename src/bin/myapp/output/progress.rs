@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
-use myapp::escape::Escaped;
+use myapp::internals::Escaped;
 use myapp::units::Size;
 
 use crate::output::speed::Speed;

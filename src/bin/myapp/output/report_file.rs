@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use myapp::atomic_file::AtomicFile;
+use myapp::internals::AtomicFile;
 
 use crate::exit_code::{CommandError, ExitCode};
 use crate::output::stderr;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use myapp::error_chain::ErrorChain;
-use myapp::escape::Escaped;
+use myapp::internals::Escaped;
 use myapp::net::tls::Fingerprint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

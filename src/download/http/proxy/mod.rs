@@ -36,6 +36,7 @@ impl Proxies {
     /// # Errors
     ///
     /// [`InvalidProxy`] if the setting for this scheme cannot be used.
+    #[doc(hidden)]
     pub fn for_url(&self, url: &Url) -> Result<Option<&Proxy>, &InvalidProxy> {
         if self.no_proxy.matches(url) {
             return Ok(None);

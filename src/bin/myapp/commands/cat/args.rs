@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
 use myapp::cat::{
-    Config, Display, FileSink, Numbers, Order, OutputChecksum, Sink, Source, WriteMode,
+    ChecksumError, Config, Display, FileSink, Numbers, Order, OutputChecksum, Sink, Source,
+    WriteMode,
 };
-use myapp::checksum::ChecksumError;
 use myapp::units;
 
 use super::errors::{follow_replaces_file, no_input, output_is_stdout};

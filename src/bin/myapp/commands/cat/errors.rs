@@ -3,8 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use myapp::atomic_file::Obstacle;
-use myapp::cat::{Error, Source};
+use myapp::cat::{Error, Obstacle, Source};
 
 use crate::exit_code::{CommandError, ExitCode};
 

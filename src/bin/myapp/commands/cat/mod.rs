@@ -8,7 +8,7 @@ mod status;
 
 use futures_lite::future;
 use myapp::cat;
-use myapp::limits::nofile;
+use myapp::internals::nofile;
 use myapp::runtime;
 
 use crate::commands::start_runtime;

@@ -9,9 +9,8 @@ use clap::Args;
 use futures_lite::{future, stream};
 use myapp::download::{
     Checksum, ChecksumList, Config, Downloader, Item, Limits, ServerDigests, Source, Target,
-    redact_query,
 };
-use myapp::escape::Escaped;
+use myapp::internals::{Escaped, redact_query};
 use myapp::runtime;
 
 use super::errors::code;

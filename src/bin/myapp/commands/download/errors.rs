@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
-use myapp::atomic_file::Obstacle;
 use myapp::download::http::{HttpError, ProxyError};
-use myapp::download::{Error as DownloadError, FailedItem, RedirectError};
+use myapp::download::{Error as DownloadError, FailedItem, Obstacle, RedirectError};
 use myapp::net::connect::ConnectError;
 use myapp::net::tls::TlsError;
 

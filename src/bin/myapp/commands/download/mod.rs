@@ -30,10 +30,10 @@ use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::http::ClientConfig;
 use myapp::download::{
     Config, Downloader, Event, FailedItem, Header, HttpsDowngrade, Item, Jobs, Limits,
-    OutputPolicy, PlannedDownload, RedirectPolicy, Report, Saved, Target, redact_query,
+    OutputPolicy, PlannedDownload, RedirectPolicy, Report, Saved, Target,
 };
-use myapp::escape::Escaped;
-use myapp::limits::{nofile, shutdown};
+use myapp::internals::{Escaped, nofile, redact_query};
+use myapp::limits::shutdown;
 use myapp::runtime;
 use myapp::units::{Elapsed, Size, parse_duration};
 

@@ -13,8 +13,7 @@ use myapp::echo::{
     Config, ConnectionMode, LoadConfig, MAX_DATAGRAM_LEN, MIN_DATAGRAM_LEN, Message, Payload,
     PingConfig, RunLimit, Target,
 };
-use myapp::escape::Escaped;
-use myapp::limits::nofile;
+use myapp::internals::{Escaped, nofile};
 use myapp::measure::percentile::PercentileList;
 use myapp::net::address::Address;
 use myapp::units;

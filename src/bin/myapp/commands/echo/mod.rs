@@ -11,10 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::{Stream, StreamExt, future, stream};
-use myapp::echo::{self, Error, LoadConfig, MAX_MESSAGE_LEN, Message, Reply, trim_newline};
+use myapp::echo::{self, Error, LoadConfig, MAX_MESSAGE_LEN, Message, Reply};
 use myapp::error_chain::ErrorChain;
-use myapp::escape::Escaped;
-use myapp::limits::nofile;
+use myapp::internals::{Escaped, nofile, trim_newline};
 use myapp::measure::live::LiveStats;
 use myapp::measure::percentile::PercentileList;
 use myapp::runtime;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
-use myapp::limits::nofile;
+use myapp::internals::nofile;
 use myapp::net::address::{Address, Endpoint};
 use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, MAX_KEEPALIVE, Mode, ProxyProtocol};
 use myapp::units::parse_duration;

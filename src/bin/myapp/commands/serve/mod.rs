@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use futures_lite::{StreamExt as _, future};
 use myapp::error_chain::ErrorChain;
-use myapp::limits::timeout::race;
-use myapp::limits::{nofile, shutdown};
+use myapp::internals::{nofile, race};
+use myapp::limits::shutdown;
 use myapp::net::address::Address;
 use myapp::serve::{Config, Health, InheritedSocket, Server, ServerStats, Summary};
 use smol::Timer;

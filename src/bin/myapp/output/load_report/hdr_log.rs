@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use myapp::measure::interval_log::IntervalLogWriter;
-use myapp::measure::intervals::Interval;
+use myapp::internals::interval_log::Interval;
+use myapp::internals::interval_log::IntervalLogWriter;
 use myapp::measure::live::LiveStats;
 
 use super::json;

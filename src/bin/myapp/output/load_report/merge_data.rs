@@ -5,8 +5,8 @@ use std::iter;
 use std::time::Duration;
 
 use myapp::echo::{LoadReport, Mismatch, Phase};
-use myapp::measure::encoding::DecodeError;
-use myapp::measure::interval_log::{LoggedTimes, ReadLogError};
+use myapp::internals::DecodeError;
+use myapp::internals::interval_log::{LoggedTimes, ReadLogError};
 use myapp::measure::timeline::{Bucket, Timeline};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -384,8 +384,7 @@ mod tests {
     use super::*;
     use fastrand::Rng;
     use myapp::echo::LoadConfig;
-    use myapp::measure::interval_log::IntervalLogWriter;
-    use myapp::measure::intervals::Interval;
+    use myapp::internals::interval_log::{Interval, IntervalLogWriter};
     use myapp::measure::latency::LatencyHistogram;
     use myapp::measure::percentile::PercentileList;
 

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
-use myapp::escape::{Escaped, MAX_CHARS};
+use myapp::internals::{Escaped, MAX_CHARS};
 
 /// Command, machine and date of a run.
 #[derive(Debug)]
