@@ -21,6 +21,7 @@ mod media_types;
 mod messages;
 mod mirrors;
 mod names;
+mod other_query;
 mod outputs;
 pub(crate) mod peers;
 mod proxies;

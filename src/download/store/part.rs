@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use rustix::fs::rename;
 use rustix::io::Errno;
+use url::Url;
 
 use crate::atomic_file::rename_to_free;
 use crate::download::config::OnConflict;
 use crate::download::error::Error;
-use crate::download::store::filename::{PART_SUFFIX, numbered_path};
+use crate::download::store::filename::{PART_SUFFIX, numbered_path, part_path};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
+use crate::download::store::part_file::{exists, reopen_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
 use crate::download::store::used_paths::UsedPaths;
@@ -33,6 +35,8 @@ pub(crate) struct Part {
     pub(super) reserved: Option<Arc<UsedPaths>>,
     /// Existing file under the requested name that may be the same file.
     pub(super) foreign: Option<ForeignFile>,
+    /// Whether an earlier run left parts of URLs that differ in their query.
+    pub(super) may_continue_other_query: bool,
     pub(super) is_finished: bool,
 }
 
@@ -40,6 +44,39 @@ impl Part {
     /// Returns the existing file under the requested name that may be the same file.
     pub(crate) fn foreign(&self) -> Option<&ForeignFile> {
         self.foreign.as_ref()
+    }
+
+    /// Returns whether an earlier run left parts of URLs that differ from that of this part in their
+    /// query.
+    pub(crate) fn may_continue_other_query(&self) -> bool {
+        self.may_continue_other_query
+    }
+
+    /// Opens and locks the first part of an earlier run whose URL differs from `url` in its query, and
+    /// whose state and number of contiguous bytes are accepted.
+    pub(crate) fn open_other_query(
+        &self,
+        url: &Url,
+        is_accepted: impl Fn(&ResumeState, u64) -> bool,
+    ) -> Option<FileSink> {
+        for number in 0.. {
+            let target = numbered_path(&self.requested, number);
+            let path = part_path(&target);
+            if !exists(&path) && !exists(&target) {
+                break;
+            }
+            if self.used.contains(&path) {
+                continue;
+            }
+            let load = |path: &Path| ResumeState::load_other_query(path, url);
+            if let Some(Ok((part, len, state))) = reopen_part(&path, load) {
+                let sink = FileSink::part(part, path, len, Some(state.clone()));
+                if is_accepted(&state, sink.prefix_len()) {
+                    return Some(sink);
+                }
+            }
+        }
+        None
     }
 
     /// Returns the sink for the bytes.
@@ -159,6 +196,9 @@ impl Drop for Part {
         if self.sink.save_for_resume() {
             // The part is unlocked now, but another download of this run must not take it over.
             self.used.insert(&self.target());
+            if let Some(path) = self.sink.part_path() {
+                self.used.insert(&path);
+            }
         } else if let Some(path) = self.sink.part_path() {
             // The error that led here is reported already.
             let _ = fs::remove_file(&path);

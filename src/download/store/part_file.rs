@@ -6,7 +6,6 @@ use std::path::Path;
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, SeekFrom, fadvise, open, seek};
 use rustix::io::{Errno, retry_on_intr};
-use url::Url;
 
 use crate::atomic_file::{is_same, link_anonymous, lock_new};
 use crate::download::store::marker::{Marker, MarkerLookup, Nonce};
@@ -111,11 +110,12 @@ fn create(path: &Path) -> rustix::io::Result<Option<OpenPart>> {
     Ok(Some(OpenPart { file, nonce }))
 }
 
-/// Opens and locks the part that an earlier run left at `path`. Returns it with its length and
-/// state, or `None` if it is locked or was not created by this user and program.
+/// Opens and locks the part that an earlier run left at `path`, and loads its state by `load`. Returns
+/// it with its length and state, or `None` if it is locked or was not created by this user and
+/// program.
 pub(crate) fn reopen_part(
     path: &Path,
-    url: &Url,
+    load: impl FnOnce(&Path) -> Result<ResumeState, StateError>,
 ) -> Option<Result<(OpenPart, u64, ResumeState), StateError>> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty()).ok()?);
@@ -129,7 +129,7 @@ pub(crate) fn reopen_part(
         MarkerLookup::Unsupported => None,
         MarkerLookup::Missing => return None,
     };
-    let state = match ResumeState::load(path, url) {
+    let state = match load(path) {
         Ok(state) if state.nonce != nonce => return Some(Err(StateError::OtherPart)),
         Ok(state) => state,
         Err(error) => return Some(Err(error)),

@@ -46,13 +46,16 @@ pub(crate) struct ResumeState {
 }
 
 /// Format of the state file. Only created when a state is saved: most downloads need none. It
-/// contains no secrets: URLs are saved without user, password and query, and the digest of the
-/// first URL identifies it.
+/// contains no secrets: URLs are saved without user, password and query, and digests of the
+/// first URL identify it.
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
     version: u32,
     url: String,
     url_sha256: String,
+    /// Digest of the first URL without its query; missing in states of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_sha256: Option<String>,
     final_url: String,
     #[serde(flatten)]
     validators: Cow<'a, Validators>,
@@ -71,6 +74,9 @@ pub(crate) enum StateError {
     Missing,
     #[error("it belongs to another URL")]
     OtherUrl,
+    /// Only the query of the URL is another one, as that of a signed link that was renewed.
+    #[error("it belongs to a URL with another query")]
+    OtherQuery,
     #[error("its resume state belongs to another file")]
     OtherPart,
     #[error("its resume state is damaged")]
@@ -121,25 +127,28 @@ impl ResumeState {
     /// Loads the state of the part at the path `part`, which must belong to `url`. The caller
     /// compares the nonce with that of the part.
     pub(crate) fn load(part: &Path, url: &Url) -> Result<Self, StateError> {
-        let record = Record::read(&state_path(part))?;
-        if record.version != VERSION {
-            return Err(StateError::UnsupportedVersion);
-        }
-        if record.url_sha256 != digest(url) {
+        Record::read_version(part)?.into_state(url)
+    }
+
+    /// Loads the state of a part of another query as [`ResumeState::load`] does, and makes it one of
+    /// `url`.
+    pub(crate) fn load_other_query(part: &Path, url: &Url) -> Result<Self, StateError> {
+        let record = Record::read_version(part)?;
+        if !record.is_of_other_query(url) {
             return Err(StateError::OtherUrl);
         }
-        if RangeSet::from_list(&record.ranges).is_none() {
-            return Err(StateError::Damaged);
+        let url_sha256 = digest(url);
+        Record {
+            url_sha256,
+            ..record
         }
-        Ok(Self {
-            url: url.clone(),
-            final_url: Url::parse(&record.final_url).map_err(|_| StateError::Damaged)?,
-            validators: record.validators.into_owned(),
-            ranges: record.ranges.into_owned(),
-            required_checksum: record.required_checksum.map(Cow::into_owned),
-            nonce: record.nonce,
-            continued: record.continued,
-        })
+        .into_state(url)
+    }
+
+    /// Returns whether the part at the path `part` belongs to a URL that differs from `url` in its
+    /// query.
+    pub(crate) fn is_of_other_query(part: &Path, url: &Url) -> bool {
+        Record::read_version(part).is_ok_and(|record| record.is_of_other_query(url))
     }
 
     /// Returns whether a state can be saved for a part at the path `part`: no file has its name,
@@ -169,6 +178,7 @@ impl ResumeState {
             version: VERSION,
             url: redact_url(&self.url),
             url_sha256: digest(&self.url),
+            path_sha256: Some(path_digest(&self.url)),
             final_url: redact_url(&self.final_url),
             validators: Cow::Borrowed(&self.validators),
             ranges: Cow::Borrowed(&self.ranges),
@@ -229,6 +239,42 @@ impl Record<'_> {
         }
         serde_json::from_slice(&text).map_err(|_| StateError::Damaged)
     }
+
+    /// Reads the state of the part at the path `part`, of the current version.
+    fn read_version(part: &Path) -> Result<Self, StateError> {
+        let record = Self::read(&state_path(part))?;
+        if record.version == VERSION {
+            Ok(record)
+        } else {
+            Err(StateError::UnsupportedVersion)
+        }
+    }
+
+    fn is_of_other_query(&self, url: &Url) -> bool {
+        let has_path = |path: &String| *path == path_digest(url);
+        self.url_sha256 != digest(url) && self.path_sha256.as_ref().is_some_and(has_path)
+    }
+
+    fn into_state(self, url: &Url) -> Result<ResumeState, StateError> {
+        if self.is_of_other_query(url) {
+            return Err(StateError::OtherQuery);
+        }
+        if self.url_sha256 != digest(url) {
+            return Err(StateError::OtherUrl);
+        }
+        if RangeSet::from_list(&self.ranges).is_none() {
+            return Err(StateError::Damaged);
+        }
+        Ok(ResumeState {
+            url: url.clone(),
+            final_url: Url::parse(&self.final_url).map_err(|_| StateError::Damaged)?,
+            validators: self.validators.into_owned(),
+            ranges: self.ranges.into_owned(),
+            required_checksum: self.required_checksum.map(Cow::into_owned),
+            nonce: self.nonce,
+            continued: self.continued,
+        })
+    }
 }
 
 /// Returns the path of the state: `f.part.json` of `f.part`.
@@ -270,6 +316,13 @@ fn digest(url: &Url) -> String {
     hex(&Sha256::digest(url.as_str()))
 }
 
+/// Returns the digest of a URL without its query.
+fn path_digest(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    digest(&url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,8 +355,19 @@ mod tests {
             (&loaded.validators, &loaded.ranges),
             (&saved.validators, &saved.ranges)
         );
-        let other = ResumeState::load(&part, &url("http://a/f?x=other"));
-        assert!(matches!(other, Err(StateError::OtherUrl)), "{other:?}");
+        for (other, has_same_path) in [
+            ("http://a/f?x=other", true),
+            ("http://a/f", true),
+            ("http://a/g?x=secret", false),
+            ("https://a/f?x=secret", false),
+        ] {
+            let other = url(other);
+            let error = ResumeState::load(&part, &other).unwrap_err();
+            let is_other_query = matches!(error, StateError::OtherQuery);
+            assert_eq!(is_other_query, has_same_path, "{other}");
+            let adopted = ResumeState::load_other_query(&part, &other);
+            assert_eq!(adopted.is_ok(), has_same_path, "{other}");
+        }
         let path = dir.path().join("f.part.json");
         assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
         assert_eq!(

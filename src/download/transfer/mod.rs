@@ -93,9 +93,13 @@ pub(crate) async fn download(
         url,
         path: output.path().as_deref(),
     });
-    let transfer = |sink: Arc<FileSink>, skip_if| {
+    let transfer = |sink: Arc<FileSink>, skip_if, part| {
         let checksum = checksum.as_ref();
         let attempt = Attempt::new(request, &mirrors, sink, skip_if, checksum, &on_event);
+        let attempt = match part {
+            Some(part) => attempt.with_new_part(part),
+            None => attempt,
+        };
         let work = for_each_source(context, attempt, checksum, start);
         with_time_limit(context, start, work)
     };
@@ -111,13 +115,13 @@ pub(crate) async fn download(
         Output::Part(part) => {
             let is_renamed = is_named && context.config.output.name_source != NameSource::FirstUrl;
             let skip_if = skip_condition(context, &part, is_renamed, checksum.as_ref()).await?;
-            let outcome = transfer(part.sink(), skip_if).await;
+            let outcome = transfer(part.sink(), skip_if, Some(&part)).await;
             let outcome = save_on_error(&part, outcome).await?;
             let skipped = matches!(outcome, Outcome::Skipped { .. });
             let (path, bytes) = finish_part(context, part, is_renamed, outcome).await?;
             Ok(saved(Some(path), bytes, skipped))
         }
-        Output::Writer(sink) => match transfer(sink, SkipIf::Never).await? {
+        Output::Writer(sink) => match transfer(sink, SkipIf::Never, None).await? {
             Outcome::Complete { bytes, .. } => Ok(saved(None, bytes, false)),
             Outcome::Skipped { .. } => Ok(saved(None, 0, false)),
         },

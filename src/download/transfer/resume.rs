@@ -19,8 +19,9 @@ use crate::download::transfer::content_range::ContentRange;
 /// validator.
 pub(crate) const OVERLAP_LEN: u64 = 32 * 1024;
 
-/// Number of present bytes that are compared if the validator is a weak ETag.
-const WEAK_OVERLAP_LEN: u64 = 64 * 1024;
+/// Number of present bytes that are compared if the validator is a weak ETag, or that of a URL with
+/// another query.
+pub(crate) const LONG_OVERLAP_LEN: u64 = 64 * 1024;
 
 /// Minimum age in seconds of a `Last-Modified` date, at the time of the response, to prove a
 /// version. Within the resolution of a date there may be two versions.
@@ -199,7 +200,7 @@ impl Validators {
         match proof {
             ResumeProof::Checksum => Some(OVERLAP_LEN),
             ResumeProof::Condition => None,
-            _ if self.has_weak_etag() => self.strong_date().map(|_| WEAK_OVERLAP_LEN),
+            _ if self.has_weak_etag() => self.strong_date().map(|_| LONG_OVERLAP_LEN),
             ResumeProof::Overlap => Some(OVERLAP_LEN),
             ResumeProof::Validator => None,
         }

@@ -98,7 +98,7 @@ fn weak_etag_without_further_evidence_restarts() {
     }
 }
 
-fn checksum_of(body: &[u8]) -> String {
+pub(super) fn checksum_of(body: &[u8]) -> String {
     let digest = Sha256::digest(body);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("--checksum=sha256={digits}")

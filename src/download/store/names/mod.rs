@@ -27,8 +27,10 @@ use crate::download::store::filename::{numbered_path, part_path};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
 use crate::download::store::part::Part;
-use crate::download::store::part_file::{create_part, exists, is_available, reopen_part, was_part};
-use crate::download::store::resume_state::ResumeState;
+use crate::download::store::part_file::{
+    OpenPart, create_part, exists, is_available, reopen_part, was_part,
+};
+use crate::download::store::resume_state::{ResumeState, StateError};
 use crate::download::store::sink::FileSink;
 use crate::download::store::tmpfile::DirCache;
 use crate::download::store::used_paths::UsedPaths;
@@ -57,6 +59,15 @@ pub(crate) enum Allocation {
     Existing(PathBuf),
 }
 
+/// Unlocked part of an earlier run.
+enum EarlierPart {
+    /// The part of the same URL.
+    Own(Part),
+    /// There are only parts of URLs with another query.
+    OfOtherQuery,
+    None,
+}
+
 /// Existing file under a requested name.
 enum ExistingPath {
     /// The file is kept, and nothing is requested.
@@ -80,10 +91,13 @@ impl PathAllocator {
         if let Some(part) = self.create_anonymous(requested, config) {
             return Ok(Allocation::Part(part));
         }
-        if config.output.resume
-            && let Some(part) = self.part_of_earlier_run(requested, url, config)
-        {
-            return Ok(Allocation::Part(part));
+        let mut other_query = None;
+        if config.output.resume {
+            match self.part_of_earlier_run(requested, url, config) {
+                EarlierPart::Own(part) => return Ok(Allocation::Part(part)),
+                EarlierPart::OfOtherQuery => other_query = Some(url),
+                EarlierPart::None => {}
+            }
         }
         let foreign = match self.existing_file(requested, config)? {
             Some(ExistingPath::Kept(path)) => return Ok(Allocation::Existing(path)),
@@ -95,7 +109,8 @@ impl PathAllocator {
             Some(ExistingPath::Foreign(file)) => Some(file),
             None => None,
         };
-        let part = self.create_part(requested, foreign, config)?;
+        let mut part = self.create_part(requested, foreign, other_query, config)?;
+        part.may_continue_other_query = other_query.is_some();
         if config.output.resume || config.output.on_conflict != OnConflict::Rename {
             self.used.insert(&part.target());
         }
@@ -189,11 +204,13 @@ impl PathAllocator {
     }
 
     /// Creates a part for the first free path, or for that of an existing file, which it may
-    /// continue.
+    /// continue. Parts of URLs with another query than `other_query` stay: they may belong to
+    /// further items.
     fn create_part(
         &self,
         requested: &Path,
         foreign: Option<ForeignFile>,
+        other_query: Option<&Url>,
         config: &Config,
     ) -> Result<Part, Error> {
         let is_foreign = |target: &Path| foreign.as_ref().is_some_and(|file| file.path == target);
@@ -203,7 +220,6 @@ impl PathAllocator {
         };
         loop {
             let target = numbered_path(requested, number);
-            let path = self.own_part_path(requested, number);
             if config.output.on_conflict.replaces() && target.is_dir() {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(Error::file("replace", &target, error));
@@ -212,8 +228,7 @@ impl PathAllocator {
                 check_replaceable(&target)?;
             }
             if (is_foreign(&target) || self.is_free(&target, config))
-                && let Some(part) =
-                    create_part(&path).map_err(|error| Error::file("create", &path, error))?
+                && let Some((part, path)) = self.create_own_part(requested, number, other_query)?
             {
                 self.cache_number(requested, number);
                 ResumeState::remove(&path);
@@ -232,14 +247,37 @@ impl PathAllocator {
         !is_used && (config.output.on_conflict.replaces() || !exists(target))
     }
 
-    /// Returns the path of the part for the final path of this number. Files of other programs and
-    /// users with the same suffix are skipped.
-    fn own_part_path(&self, requested: &Path, number: u32) -> PathBuf {
+    /// Creates the part for the final path of this number. Returns `None` if another transfer has
+    /// it, which thereby owns that final path; unless parts of URLs with another query than
+    /// `other_query` have shifted the numbers.
+    fn create_own_part(
+        &self,
+        requested: &Path,
+        number: u32,
+        other_query: Option<&Url>,
+    ) -> Result<Option<(OpenPart, PathBuf)>, Error> {
+        let mut number = number;
+        loop {
+            number = self.own_part_number(requested, number, other_query);
+            let path = part_path(&numbered_path(requested, number));
+            let part = create_part(&path).map_err(|error| Error::file("create", &path, error))?;
+            if part.is_some() || other_query.is_none() {
+                return Ok(part.map(|part| (part, path)));
+            }
+            number += 1;
+        }
+    }
+
+    /// Returns the number of the part for the final path of this number. Files of other programs and
+    /// users with the same suffix are skipped, and so are parts of URLs with another query than
+    /// `other_query`.
+    fn own_part_number(&self, requested: &Path, number: u32, other_query: Option<&Url>) -> u32 {
         let mut number = number;
         loop {
             let path = part_path(&numbered_path(requested, number));
-            if !self.used.contains(&path) && is_available(&path) {
-                return path;
+            let is_kept = other_query.is_some_and(|url| ResumeState::is_of_other_query(&path, url));
+            if !is_kept && !self.used.contains(&path) && is_available(&path) {
+                return number;
             }
             number += 1;
         }
@@ -247,8 +285,9 @@ impl PathAllocator {
 
     /// Opens the unlocked part of `url` that an earlier run left for this name or one of its
     /// numbers.
-    fn part_of_earlier_run(&self, requested: &Path, url: &Url, config: &Config) -> Option<Part> {
+    fn part_of_earlier_run(&self, requested: &Path, url: &Url, config: &Config) -> EarlierPart {
         let mut unusable = None;
+        let mut is_of_other_query = false;
         for number in 0.. {
             let target = numbered_path(requested, number);
             let path = part_path(&target);
@@ -262,13 +301,14 @@ impl PathAllocator {
                 }
                 continue;
             }
-            match reopen_part(&path, url) {
+            match reopen_part(&path, |path| ResumeState::load(path, url)) {
                 Some(Ok((part, len, state))) => {
                     // The part may have a higher number than its final path, because files of
                     // other programs had the paths of the first parts.
+                    let part_number = number;
                     let owns_part = |number: &u32| {
                         self.is_free(&numbered_path(requested, *number), config)
-                            && self.own_part_path(requested, *number) == path
+                            && self.own_part_number(requested, *number, None) == part_number
                     };
                     let continues = |number: &u32| {
                         let target = numbered_path(requested, *number);
@@ -281,17 +321,24 @@ impl PathAllocator {
                         .or_else(|| (0..number).find(owns_part))
                         .unwrap_or(number);
                     let sink = FileSink::part(part, path, len, Some(state));
-                    return Some(self.part(sink, requested, number, config));
+                    return EarlierPart::Own(self.part(sink, requested, number, config));
+                }
+                Some(Err(StateError::OtherQuery)) => {
+                    // A part of this run belongs to a download that has failed.
+                    is_of_other_query |= !self.used.contains(&path);
                 }
                 Some(Err(error)) if number == 0 => unusable = Some((path, error)),
                 _ => {}
             }
         }
+        if is_of_other_query && !config.compressed {
+            return EarlierPart::OfOtherQuery;
+        }
         if let Some((path, error)) = unusable {
             let path = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
             warn!(path, "cannot resume the part of an earlier run: {error}");
         }
-        None
+        EarlierPart::None
     }
 
     fn part(&self, sink: FileSink, requested: &Path, number: u32, config: &Config) -> Part {
@@ -307,6 +354,7 @@ impl PathAllocator {
             used: Arc::clone(&self.used),
             reserved: None,
             foreign: None,
+            may_continue_other_query: false,
             is_finished: false,
         }
     }

@@ -13,7 +13,7 @@ mod layout;
 mod reservation;
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -288,6 +288,19 @@ impl FileSink {
             }
             inner.layout = Layout::default();
         }
+    }
+
+    /// Continues the part of `other` in place of the own file, which is empty and is removed.
+    pub(crate) fn adopt(&self, other: Self) {
+        let mut inner = self.lock();
+        if let Some(path) = inner.destination.part_path() {
+            // It would be an empty file of no use.
+            let _ = fs::remove_file(path);
+        }
+        let digest = inner.digest.take();
+        *inner = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        inner.digest = digest;
+        inner.save_state();
     }
 
     /// Records the bytes of an existing file, which were copied to the start of this one. They

@@ -21,10 +21,10 @@ use crate::download::transfer::resume::{
 use crate::escape::Escaped;
 
 /// File of the server.
-struct ServerFile {
-    validators: Validators,
+pub(super) struct ServerFile {
+    pub(super) validators: Validators,
     /// Whether the server sends ranges.
-    has_ranges: bool,
+    pub(super) has_ranges: bool,
     /// URL of the response, after redirects.
     url: Url,
 }
@@ -75,7 +75,7 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
 
     /// Requests the first byte, for the length and the validators of the file. An existing file
     /// that is to be kept then costs little, however long it is.
-    async fn request_first_byte(&mut self) -> Result<ServerFile, Error> {
+    pub(super) async fn request_first_byte(&mut self) -> Result<ServerFile, Error> {
         let fields = range_headers(0, Some(1), None);
         let (response, chain) = self.request.send(&fields).await?;
         let meta = self.record_response(&response, &chain);
@@ -170,7 +170,7 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
     }
 
     /// Compares a sample with the bytes of the server.
-    async fn compare_sample(
+    pub(super) async fn compare_sample(
         &self,
         sample: &Sample,
         validators: &Validators,

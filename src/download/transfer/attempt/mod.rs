@@ -4,6 +4,7 @@ mod bytes;
 mod decisions;
 pub(crate) mod foreign;
 mod metadata;
+mod other_query;
 mod receive;
 
 use std::path::PathBuf;
@@ -148,6 +149,8 @@ pub(crate) struct Attempt<'a, F> {
     validators: Option<Validators>,
     resume_proof: ResumeProof,
     skip_if: SkipIf<'a>,
+    /// Part that may continue one of a URL with another query.
+    new_part: Option<&'a Part>,
     /// Expected checksum, as `ALGORITHM=HEX`.
     checksum: Option<String>,
     media_type_change: MediaTypeChange,
@@ -207,6 +210,7 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             validators,
             resume_proof,
             skip_if,
+            new_part: None,
             checksum,
             media_type_change,
             server_digests,
@@ -214,6 +218,12 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             restart_report: RestartReport::Due,
             restarts: 0,
         }
+    }
+
+    /// Allows to continue a part of an earlier run whose URL differs in its query, in place of `part`.
+    pub(crate) fn with_new_part(self, part: &'a Part) -> Self {
+        let new_part = part.may_continue_other_query().then_some(part);
+        Self { new_part, ..self }
     }
 
     /// Returns the URL of the current source.
@@ -333,6 +343,10 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
             && let Some(outcome) = Box::pin(self.examine_foreign(part)).await?
         {
             return Ok(outcome);
+        }
+        if let Some(part) = self.new_part {
+            Box::pin(self.continue_other_query(part)).await?;
+            self.new_part = None;
         }
         loop {
             let before = self.stored_bytes();

@@ -105,7 +105,7 @@ fn weak_etag_needs_a_date_and_a_longer_overlap() {
         offset: 7,
         if_range: None,
     };
-    let have = WEAK_OVERLAP_LEN + 7;
+    let have = LONG_OVERLAP_LEN + 7;
     for proof in [ResumeProof::Validator, ResumeProof::Overlap] {
         let known = |fields| plan(Some(&known(fields)), have, proof);
         assert_eq!(known(&settled), rest);
