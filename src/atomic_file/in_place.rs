@@ -89,25 +89,31 @@ impl InPlaceFile {
             spool: self.spool_path,
             source,
         })?;
-        let mut is_mixed = false;
-        let copied = copy(&mut self.content, &mut self.target, &mut is_mixed);
-        let synced = copied.and_then(|()| {
-            if fsync {
-                self.target.sync_all()
-            } else {
-                Ok(())
-            }
-        });
-        let Err(source) = synced else { return Ok(()) };
-        let spool = name.to_path_buf();
-        // The name is kept even if this fails.
-        let _ = name.keep();
-        Err(InPlaceError {
-            is_mixed,
-            spool,
-            source,
-        })
+        let copied = copy_into(&mut self.content, &name, &mut self.target, fsync);
+        if copied.is_err() {
+            // The name is kept even if this fails.
+            let _ = name.keep();
+        }
+        copied
     }
+}
+
+/// Replaces the content of `to` by that of `from`, the file at `path`, and writes it to disk if
+/// `fsync`.
+pub(crate) fn copy_into(
+    from: &mut File,
+    path: &Path,
+    to: &mut File,
+    fsync: bool,
+) -> Result<(), InPlaceError> {
+    let mut is_mixed = false;
+    let copied = copy(from, to, &mut is_mixed);
+    let synced = copied.and_then(|()| if fsync { to.sync_all() } else { Ok(()) });
+    synced.map_err(|source| InPlaceError {
+        is_mixed,
+        spool: path.to_owned(),
+        source,
+    })
 }
 
 /// Replaces the content of `to`. Sets `is_mixed` before the first change.

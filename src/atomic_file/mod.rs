@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub use attributes::Attribute;
 pub(crate) use attributes::UnkeptAttribute;
 pub use in_place::InPlaceError;
-pub(crate) use in_place::InPlaceFile;
+pub(crate) use in_place::{InPlaceFile, copy_into};
 pub use obstacle::Obstacle;
 pub(crate) use temporary::{
     TemporaryFile, TemporaryName, is_same, link_anonymous, lock_new, rename_to_free, write_options,

@@ -62,6 +62,10 @@ pub struct OutputPolicy {
     pub dir: PathBuf,
     /// Action if a file of the requested name exists. Default: [`OnConflict::Rename`].
     pub on_conflict: OnConflict,
+    /// Whether a complete file is copied into the existing one that [`OnConflict::Overwrite`] or
+    /// [`OnConflict::IfModified`] replaces, which keeps its owner, mode and links. A mount point
+    /// cannot be replaced otherwise. Default: false.
+    pub in_place: bool,
     /// Whether to resume partial files of an earlier run. A file that exists under its final
     /// name then counts as complete. Default: false.
     pub resume: bool,
@@ -249,6 +253,7 @@ impl Default for OutputPolicy {
         Self {
             dir: PathBuf::new(),
             on_conflict: OnConflict::Rename,
+            in_place: false,
             resume: false,
             name_source: NameSource::FirstUrl,
             fsync: false,

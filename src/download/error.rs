@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::atomic_file::Obstacle;
+use crate::atomic_file::{InPlaceError, Obstacle};
 use crate::checksum::{Algorithm, ChecksumError};
 use crate::download::http::error::redact_query;
 use crate::download::http::{BasicAuthError, HttpError};
@@ -228,6 +228,14 @@ pub enum Error {
         path: PathBuf,
         /// The reason.
         obstacle: Obstacle,
+    },
+    /// The complete file cannot be copied into the existing one.
+    #[error("write {} in place", Escaped(path.as_os_str().as_encoded_bytes()))]
+    WriteInPlace {
+        /// Path of the existing file.
+        path: PathBuf,
+        /// The cause, with the path of the complete file.
+        source: InPlaceError,
     },
     /// The writer that receives the body failed.
     #[error("write output")]

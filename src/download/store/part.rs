@@ -1,19 +1,20 @@
 //! Incomplete file of a download, which gets its final name when it is complete.
 
-use std::fs;
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::rename;
+use rustix::fs::{Mode, OFlags, open, rename};
 use rustix::io::Errno;
 use url::Url;
 
-use crate::atomic_file::rename_to_free;
+use crate::atomic_file::{copy_into, rename_to_free};
 use crate::download::config::OnConflict;
 use crate::download::error::Error;
 use crate::download::store::filename::{PART_SUFFIX, numbered_path, part_path};
 use crate::download::store::foreign::ForeignFile;
-use crate::download::store::marker::{Marker, MarkerLookup};
+use crate::download::store::marker::{CompleteMarker, Marker, MarkerLookup};
 use crate::download::store::part_file::{exists, reopen_part};
 use crate::download::store::resume_state::ResumeState;
 use crate::download::store::sink::FileSink;
@@ -30,6 +31,9 @@ pub(crate) struct Part {
     pub(super) on_conflict: OnConflict,
     /// Whether complete files of earlier runs are kept.
     pub(super) keeps_existing: bool,
+    /// Whether the file is copied into an existing one that it replaces.
+    pub(super) in_place: bool,
+    pub(super) fsync: bool,
     pub(super) used: Arc<UsedPaths>,
     /// Set that contains the final path of an anonymous file.
     pub(super) reserved: Option<Arc<UsedPaths>>,
@@ -139,7 +143,8 @@ impl Part {
 
     /// Renames the file to its final path, which is returned: the requested one, or `name` in the
     /// same directory. An existing file stays, unless it is to be replaced: if the path was taken
-    /// meanwhile, the next free number is used. A file that the part continues is replaced.
+    /// meanwhile, the next free number is used. A file that the part continues is replaced. Copying
+    /// into an existing file waits for the disk.
     pub(crate) fn finish(mut self, name: Option<String>) -> Result<PathBuf, Error> {
         self.release_reservation();
         if let Some(name) = name {
@@ -147,6 +152,15 @@ impl Part {
             self.number = 0;
         }
         let path = self.sink.part_path();
+        let target = self.target();
+        if self.in_place
+            && let Some(path) = &path
+            && regular_file(&target).is_some()
+        {
+            self.copy_to(path, &target)?;
+            self.is_finished = true;
+            return Ok(target);
+        }
         loop {
             let target = self.target();
             match self.rename(path.as_deref(), &target) {
@@ -170,6 +184,33 @@ impl Part {
                 }
             }
         }
+    }
+
+    /// Copies the complete part at `path` into `target`, and removes it.
+    fn copy_to(&self, path: &Path, target: &Path) -> Result<(), Error> {
+        let Some(part) = self.sink.file() else {
+            return Ok(());
+        };
+        // If copying is interrupted, a later run copies again.
+        self.sink.save_for_resume();
+        let failed = |error| Error::file("open", target, error);
+        let mut from = part.try_clone().map_err(failed)?;
+        let mut to = open_in_place(target).map_err(failed)?;
+        copy_into(&mut from, path, &mut to, self.fsync).map_err(|source| Error::WriteInPlace {
+            path: target.to_owned(),
+            source,
+        })?;
+        // Only a later `-N` needs date and marker, so a file system may refuse them.
+        if let Ok(modified) = from.metadata().and_then(|metadata| metadata.modified()) {
+            let _ = to.set_modified(modified);
+        }
+        if let MarkerLookup::Found(Marker::Complete(marker)) = MarkerLookup::of_file(&from) {
+            let _ = CompleteMarker::mark(&to, None, marker.into_etag().as_deref());
+        }
+        // The file is complete; a part that stays is replaced by the next run.
+        let _ = fs::remove_file(path);
+        ResumeState::remove(path);
+        Ok(())
     }
 
     fn rename(&self, path: Option<&Path>, target: &Path) -> rustix::io::Result<()> {
@@ -206,6 +247,18 @@ impl Drop for Part {
         }
         self.release_reservation();
     }
+}
+
+/// Returns the metadata of a regular file; `None` also of a symbolic link, which a rename replaces.
+pub(super) fn regular_file(path: &Path) -> Option<Metadata> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    metadata.is_file().then_some(metadata)
+}
+
+/// Opens an existing file to write into it, never through a symbolic link.
+pub(super) fn open_in_place(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?.into())
 }
 
 fn has_part_suffix(path: &Path) -> bool {

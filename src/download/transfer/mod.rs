@@ -149,7 +149,12 @@ async fn finish_part(
 ) -> Result<(PathBuf, u64), Error> {
     match outcome {
         Outcome::Complete { bytes, name } => {
-            let path = part.finish(if is_renamed { name } else { None })?;
+            let name = if is_renamed { name } else { None };
+            let path = if context.config.output.in_place {
+                smol::unblock(move || part.finish(name)).await?
+            } else {
+                part.finish(name)?
+            };
             sync_directory(context, &path).await?;
             Ok((path, bytes))
         }

@@ -1,7 +1,7 @@
 //! Output paths, devices and stdout, and outputs that cannot be written.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Command;
 
 use rustix::io::Errno;
@@ -302,21 +302,101 @@ fn full_disk_is_reported_before_a_body_of_known_length() {
 
 #[test]
 #[ignore = "peer: mount (bind)"]
-fn mounted_file_is_refused_before_the_request() {
+fn mounted_file_is_written_in_place_only() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
+    folder.write("f", "old");
+    folder.write("mounted", "older");
+    let fetch = |option: &str| {
+        let mut shell = Command::new("unshare");
+        shell.args(["--mount", "--map-root-user", "bash", "-c"]);
+        shell.arg("mount --bind mounted f && exec \"$0\" \"$@\"");
+        let program = folder.myapp(["download", option, &server.url("/f")]);
+        program.through(shell).run()
+    };
+    fetch("--overwrite")
+        .code(3)
+        .says("replace f: it is a mount point\n")
+        .says("hint: --in-place writes into the file\n");
+    assert_eq!(folder.read("mounted"), b"older");
+    assert!(server.requests().is_empty());
+    fetch("--in-place").code(0).says("saved f: 4 B");
+    assert_eq!(folder.read("mounted"), b"good");
+    assert_eq!(folder.names(), ["f", "mounted"]);
+}
+
+#[test]
+fn in_place_keeps_links_and_mode() {
+    let folder = Folder::new();
+    let server = Server::with_paths([
+        ("/f", ok().header("ETag", "\"a\"")),
+        ("/long", Response::body(seeded(1, LARGE))),
+    ]);
+    let path = folder.write("f", "old and longer");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&path, folder.path("link")).unwrap();
+    fetch(&folder, ["--in-place", &server.url("/f")]).code(0);
+    assert_eq!(folder.read("link"), b"good");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    fetch(
+        &folder,
+        ["--in-place", "--fsync", "-o", "f", &server.url("/long")],
+    )
+    .code(0);
+    assert!(folder.read("link") == seeded(1, LARGE));
+    fetch(&folder, ["--in-place", &server.url("/f"), "-o", "new"]).code(0);
+    assert_eq!(folder.names(), ["f", "link", "new"]);
+    // The date and the ETag are those of the file in place.
+    fetch(&folder, ["-N", "--in-place", &server.url("/f")]).code(0);
+    fetch(&folder, ["-N", "--in-place", &server.url("/f")])
+        .code(0)
+        .says("kept f: already complete");
+    assert_eq!(folder.read("link"), b"good");
+}
+
+#[test]
+fn in_place_never_follows_a_symbolic_link() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
+    folder.write("target", "kept");
+    symlink("target", folder.path("f")).unwrap();
+    fetch(&folder, ["--in-place", &server.url("/f")]).code(0);
+    assert_eq!(folder.read("target"), b"kept");
+    assert_eq!(folder.read("f"), b"good");
+    assert!(fs::symlink_metadata(folder.path("f")).unwrap().is_file());
+}
+
+#[test]
+fn failed_copy_in_place_keeps_the_part() {
+    let folder = Folder::new();
+    let server = Server::start(|_| ok());
+    folder.write("f", "old");
+    let program = folder.myapp(["download", "--in-place", &server.url("/f")]);
+    let ran = program.refuse_syscall("ftruncate", Errno::IO).run().code(3);
+    ran.says(
+        "write f in place: it may have old and new bytes; the complete new content is in f.part",
+    );
+    assert_eq!(folder.read("f.part"), b"good");
+    fetch(&folder, ["-c", "--in-place", &server.url("/f")]).code(0);
+    assert_eq!(folder.read("f"), b"good");
+    assert_eq!(folder.names(), ["f"]);
+}
+
+#[test]
+fn unwritable_file_is_refused_in_place_before_the_request() {
     let folder = Folder::new();
     let server = Server::start(|_| ok()).may_be_idle();
-    folder.write("f", "old");
-    folder.write("mounted", "old");
-    let mut shell = Command::new("unshare");
-    shell.args(["--mount", "--map-root-user", "bash", "-c"]);
-    shell.arg("mount --bind mounted f && exec \"$0\" \"$@\"");
-    let program = folder.myapp(["download", "--overwrite", &server.url("/f")]);
-    let ran = program.through(shell).run().code(3);
-    ran.says("replace f: it is a mount point\n")
-        .says("hint: to write into it: myapp download -o - URL | myapp cat --in-place -o FILE\n");
-    assert_eq!(folder.read("mounted"), b"old");
-    assert_eq!(folder.names(), ["f", "mounted"]);
+    fs::copy("/bin/sleep", folder.path("f")).unwrap();
+    // A program that runs cannot be written, not even by root.
+    let mut sleep = Command::new(folder.path("f")).arg("60").spawn().unwrap();
+    let ran = fetch(&folder, ["--in-place", &server.url("/f")]);
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    ran.code(3).says("open f: Text file busy");
     assert!(server.requests().is_empty());
+    fetch(&folder, ["--in-place", "--no-clobber", &server.url("/f")])
+        .code(2)
+        .says("cannot be used with");
 }
 
 #[test]

@@ -13,6 +13,7 @@ static int number(const char *name) {
   if (!strcmp(name, "splice")) return SYS_splice;
   if (!strcmp(name, "utimensat")) return SYS_utimensat;
   if (!strcmp(name, "pwrite64")) return SYS_pwrite64;
+  if (!strcmp(name, "ftruncate")) return SYS_ftruncate;
   return -1;
 }
 

@@ -26,7 +26,7 @@ use crate::download::error::Error;
 use crate::download::store::filename::{numbered_path, part_path};
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::marker::{Marker, MarkerLookup};
-use crate::download::store::part::Part;
+use crate::download::store::part::{Part, open_in_place, regular_file};
 use crate::download::store::part_file::{
     OpenPart, create_part, exists, is_available, reopen_part, was_part,
 };
@@ -94,7 +94,10 @@ impl PathAllocator {
         let mut other_query = None;
         if config.output.resume {
             match self.part_of_earlier_run(requested, url, config) {
-                EarlierPart::Own(part) => return Ok(Allocation::Part(part)),
+                EarlierPart::Own(part) => {
+                    check_target(&part.target(), config)?;
+                    return Ok(Allocation::Part(part));
+                }
                 EarlierPart::OfOtherQuery => other_query = Some(url),
                 EarlierPart::None => {}
             }
@@ -224,7 +227,8 @@ impl PathAllocator {
                 let error = io::ErrorKind::IsADirectory.into();
                 return Err(Error::file("replace", &target, error));
             }
-            if config.output.on_conflict.replaces() || is_foreign(&target) {
+            check_target(&target, config)?;
+            if is_foreign(&target) {
                 check_replaceable(&target)?;
             }
             if (is_foreign(&target) || self.is_free(&target, config))
@@ -351,6 +355,8 @@ impl PathAllocator {
             number,
             on_conflict,
             keeps_existing,
+            in_place: config.output.in_place,
+            fsync: config.output.fsync,
             used: Arc::clone(&self.used),
             reserved: None,
             foreign: None,
@@ -382,15 +388,40 @@ impl PathAllocator {
     }
 }
 
+/// Fails if `target` exists and could not be replaced, or written in place, as configured.
+fn check_target(target: &Path, config: &Config) -> Result<(), Error> {
+    if !config.output.on_conflict.replaces() {
+        Ok(())
+    } else if config.output.in_place {
+        check_writable(target)
+    } else {
+        check_replaceable(target)
+    }
+}
+
+/// Fails if `target` is an existing file that cannot be written into, or if there can be no part
+/// beside it.
+fn check_writable(target: &Path) -> Result<(), Error> {
+    let Some(metadata) = regular_file(target) else {
+        return Ok(());
+    };
+    if Obstacle::find(target, &metadata) == Some(Obstacle::UnwritableDirectory) {
+        return Err(Error::NotReplaceable {
+            path: target.to_owned(),
+            obstacle: Obstacle::UnwritableDirectory,
+        });
+    }
+    let opened = open_in_place(target);
+    opened.map_err(|error| Error::file("open", target, error))?;
+    Ok(())
+}
+
 /// Fails if a complete part could not be renamed over `target`, an existing file, so that nothing is
 /// downloaded in vain. A read-only file can be renamed over, and so can a symbolic link.
 fn check_replaceable(target: &Path) -> Result<(), Error> {
-    let Ok(metadata) = fs::symlink_metadata(target) else {
+    let Some(metadata) = regular_file(target) else {
         return Ok(());
     };
-    if !metadata.is_file() {
-        return Ok(());
-    }
     match Obstacle::find(target, &metadata) {
         None | Some(Obstacle::ReadOnly) => Ok(()),
         Some(obstacle) => Err(Error::NotReplaceable {

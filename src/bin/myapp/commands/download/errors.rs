@@ -132,12 +132,20 @@ fn hint(error: &DownloadError) -> Option<Cow<'static, str>> {
         DownloadError::DigestMismatch { .. } => {
             "--no-server-digest accepts the file, if the digest is wrong"
         }
-        DownloadError::NotReplaceable {
-            obstacle: Obstacle::MountPoint,
-            ..
-        } => "to write into it: myapp download -o - URL | myapp cat --in-place -o FILE",
+        DownloadError::NotReplaceable { obstacle, .. } => return obstacle_hint(*obstacle),
         DownloadError::File { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
             "-d DIR sets the output directory"
+        }
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn obstacle_hint(obstacle: Obstacle) -> Option<Cow<'static, str>> {
+    let text = match obstacle {
+        Obstacle::MountPoint | Obstacle::StickyDirectory => "--in-place writes into the file",
+        Obstacle::UnwritableDirectory => {
+            "to write into it: myapp download -o - URL | myapp cat --in-place -o FILE"
         }
         _ => return None,
     };
@@ -196,9 +204,9 @@ pub(super) fn code(error: &DownloadError) -> ExitCode {
         DownloadError::ChecksumMismatch { .. }
         | DownloadError::DigestMismatch { .. }
         | DownloadError::MissingChecksum => ExitCode::Checksum,
-        DownloadError::ReservedName { .. } | DownloadError::NotReplaceable { .. } => {
-            ExitCode::LocalFile
-        }
+        DownloadError::ReservedName { .. }
+        | DownloadError::NotReplaceable { .. }
+        | DownloadError::WriteInPlace { .. } => ExitCode::LocalFile,
         DownloadError::TooLarge { .. } => ExitCode::TooLarge,
         DownloadError::Timeout { .. } | DownloadError::TooSlow { .. } => ExitCode::Timeout,
         DownloadError::CannotRestartOutput

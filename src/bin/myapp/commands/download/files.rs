@@ -16,6 +16,9 @@ pub(super) struct FileOptions {
     /// Atomically replace an existing file once the download is complete
     #[arg(long)]
     overwrite: bool,
+    /// Like --overwrite, but copy the complete file into the existing one, such as a mount point
+    #[arg(long, conflicts_with = "no_clobber")]
+    in_place: bool,
     /// Replace an existing file only if it changed on the server; implies --remote-time
     #[arg(short = 'N', long, overrides_with_all = ["no_clobber", "overwrite"])]
     timestamping: bool,
@@ -43,10 +46,10 @@ impl FileOptions {
     pub(super) fn apply(&self, config: Config) -> Config {
         let on_conflict = if self.no_clobber {
             OnConflict::Skip
-        } else if self.overwrite {
-            OnConflict::Overwrite
         } else if self.timestamping {
             OnConflict::IfModified
+        } else if self.overwrite || self.in_place {
+            OnConflict::Overwrite
         } else {
             config.output.on_conflict
         };
@@ -60,6 +63,7 @@ impl FileOptions {
         Config {
             output: OutputPolicy {
                 on_conflict,
+                in_place: self.in_place,
                 resume: self.resume,
                 remote_time: self.remote_time,
                 name_source,
