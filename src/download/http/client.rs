@@ -9,7 +9,7 @@ use url::Url;
 use super::config::ClientConfig;
 use super::error::HttpError;
 use super::response::Response;
-use super::transport::{RawRequest, Transport};
+use super::transport::{RawRequest, Transport, Zone};
 
 /// HTTP/1.1 client. Clones share the connection pool, DNS cache and TLS sessions.
 #[derive(Debug, Clone)]
@@ -49,9 +49,22 @@ impl Client {
         url: &Url,
         headers: &[(String, String)],
     ) -> Result<Response, HttpError> {
+        self.get_in_zone(url, None, headers).await
+    }
+
+    /// Sends a request like [`Client::get`]. `zone` is that of the IPv6 address in the URL.
+    pub(in crate::download) async fn get_in_zone(
+        &self,
+        url: &Url,
+        zone: Option<&str>,
+        headers: &[(String, String)],
+    ) -> Result<Response, HttpError> {
         let start = Instant::now();
         let mut request = surf::Request::new(Method::Get, url.clone());
         request.set_ext(RawRequest(headers.to_vec()));
+        if let Some(zone) = zone {
+            request.set_ext(Zone(zone.to_owned()));
+        }
         let sent = self.surf.send(request).await;
         let mut response: HttpTypesResponse = sent
             .map_err(|error| {

@@ -1,5 +1,6 @@
 //! HTTP transport of surf clients: pooled or new connection for each request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ const MAX_BUFFERED_BODY_LEN: u64 = 16 * 1024;
 /// [`Response`]: http-types would reorder the headers, holds ASCII only, and needs several
 /// allocations per header.
 pub(super) struct RawRequest(pub(super) Vec<(String, String)>);
+
+/// Extension of a request: the zone of the IPv6 address in its URL, which has no place for it.
+pub(super) struct Zone(pub(super) String);
 
 /// HTTP/1.1 transport of a [surf](https://docs.rs/surf) client: a complete
 /// [`HttpClient`] with connection pool, TLS, proxies and timeouts.
@@ -194,7 +198,13 @@ impl Transport {
 
     async fn exchange(&self, mut request: Request) -> Result<Response, HttpError> {
         let url = request.url();
-        let origin = origin_of(url).ok_or(HttpError::UnsupportedUrl)?;
+        let mut origin = origin_of(url).ok_or(HttpError::UnsupportedUrl)?;
+        if let Some(Zone(zone)) = request.ext().get()
+            && let Host::Ip(IpAddr::V6(ip)) = origin.address.host
+        {
+            let zone = zone.clone();
+            origin.address.host = Host::Zoned { ip, zone };
+        }
         let proxy = self.config.proxies.for_url(url);
         let proxy = proxy.map_err(|invalid| HttpError::InvalidProxy(Box::new(invalid.clone())))?;
         let proxy = proxy.cloned();

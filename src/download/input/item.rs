@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::checksum::Checksum;
@@ -42,6 +43,9 @@ pub struct Source {
     pub url: Url,
     /// Credentials that replace [`Credentials`](crate::download::Credentials) for this source.
     pub login: Option<BasicAuth>,
+    /// Zone of the IPv6 address in `url`: the name or index of an interface (RFC 4007 section 11).
+    /// It is not sent to the server.
+    pub zone: Option<String>,
 }
 
 /// Output of an [`Item`].
@@ -106,7 +110,8 @@ impl From<Source> for Item {
 
 impl Source {
     /// Parses a URL; without `://`, the scheme is https. A user name and password in it become
-    /// the login and are removed from the URL.
+    /// the login and are removed from the URL, and so is the zone of an IPv6 address: `[fe80::1%25eth0]`
+    /// (RFC 6874) or `[fe80::1%eth0]`.
     ///
     /// # Errors
     ///
@@ -117,14 +122,36 @@ impl Source {
             url: mask_userinfo(text),
             source: source.into(),
         };
-        let mut url = parse_url(text).map_err(failed)?;
+        let (text, zone) = match split_zone(text) {
+            Some((text, zone)) => (Cow::from(text), Some(zone)),
+            None => (Cow::from(text), None),
+        };
+        let mut url = parse_url(&text).map_err(failed)?;
         let login = BasicAuth::from_url(&url);
         let login = login.map_err(|source| failed(UrlError::Userinfo { source }))?;
         // An http URL always has a host, so neither call can fail.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        Ok(Self { url, login })
+        Ok(Self { url, login, zone })
     }
+}
+
+/// Splits the zone of an IPv6 address off a URL: after `%25`, or after `%`, as people type it.
+/// Returns `None` without a zone.
+fn split_zone(text: &str) -> Option<(String, String)> {
+    let (scheme, rest) = text.split_at(after_scheme(text));
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rfind('@').map_or(0, |at| at + 1);
+    let (inner, _) = authority[host..].strip_prefix('[')?.split_once(']')?;
+    let (address, written) = inner.split_once('%').filter(|(_, zone)| !zone.is_empty())?;
+    let zone = written.strip_prefix("25").filter(|zone| !zone.is_empty());
+    let zone = percent_decode_str(zone.unwrap_or(written)).decode_utf8_lossy();
+    let before = &rest[..host];
+    let after = &rest[host + 1 + inner.len()..];
+    Some((
+        format!("{scheme}{before}[{address}{after}"),
+        zone.into_owned(),
+    ))
 }
 
 fn parse_url(text: &str) -> Result<Url, UrlError> {
@@ -179,6 +206,39 @@ mod tests {
             ("localhost:8000/f", "https://localhost:8000/f"),
         ] {
             assert_eq!(Source::parse(text).unwrap().url.as_str(), url, "{text}");
+        }
+    }
+
+    #[test]
+    fn zone_of_an_address_is_split_off() {
+        for (text, url, zone) in [
+            (
+                "http://[fe80::1%25eth0]:80/f%25",
+                "http://[fe80::1]/f%25",
+                Some("eth0"),
+            ),
+            (
+                "http://u:%25@[fe80::1%25a%2Db]/",
+                "http://[fe80::1]/",
+                Some("a-b"),
+            ),
+            (
+                "http://[fe80::1%2]/?[%1]",
+                "http://[fe80::1]/?[%1]",
+                Some("2"),
+            ),
+            ("[fe80::1%25]", "https://[fe80::1]/", Some("25")),
+            ("http://[::1]/%25]", "http://[::1]/%25]", None),
+        ] {
+            let source = Source::parse(text).unwrap();
+            assert_eq!(
+                (source.url.as_str(), source.zone.as_deref()),
+                (url, zone),
+                "{text}"
+            );
+        }
+        for text in ["http://[fe80::1%]/", "http://[%25lo]/", "http://a%25lo]/"] {
+            assert!(Source::parse(text).is_err(), "{text}");
         }
     }
 

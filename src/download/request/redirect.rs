@@ -18,6 +18,8 @@ use crate::limits::semaphore::Permit;
 pub(crate) struct RedirectChain {
     url: Url,
     login: Option<BasicAuth>,
+    /// Zone of the address in `url`.
+    zone: Option<String>,
     /// Number of redirects followed.
     hops: usize,
     /// Whether any redirect led to another origin.
@@ -39,7 +41,7 @@ impl RedirectChain {
     ///
     /// [`Error::Netrc`] if the netrc entry for the host cannot be sent.
     pub(crate) fn new(source: Source, own: &[Header], config: &Config) -> Result<Self, Error> {
-        let Source { url, login } = source;
+        let Source { url, login, zone } = source;
         let is_own = |name: &str| own.iter().any(|own| own.name().eq_ignore_ascii_case(name));
         let common = config
             .headers
@@ -49,6 +51,7 @@ impl RedirectChain {
         let mut route = Self {
             url,
             login,
+            zone,
             hops: 0,
             left_origin: false,
             given,
@@ -64,6 +67,11 @@ impl RedirectChain {
     /// Returns the URL of the next request.
     pub(crate) fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Returns the zone of the address in the URL of the next request.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// Returns the user name and password for the next request, which its headers do not contain.
@@ -107,6 +115,10 @@ impl RedirectChain {
                 source,
             })?;
         self.left_origin |= next.origin() != self.url.origin();
+        // A server does not know the zones of its clients.
+        if next.host() != self.url.host() {
+            self.zone = None;
+        }
         self.permit = None;
         self.url = next;
         self.hops += 1;

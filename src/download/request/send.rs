@@ -107,7 +107,11 @@ impl RequestContext<'_> {
                 let value = authentication.value("GET", target);
                 fields.extend(value.map(|value| ("Authorization".to_owned(), value)));
             }
-            let sent = self.context.client.get(url, &fields).await;
+            let sent = self
+                .context
+                .client
+                .get_in_zone(url, chain.zone(), &fields)
+                .await;
             let response = sent.map_err(|error| self.failed(Some(url), error))?;
             self.context.hosts.record_response(url);
             jar.store(url, response.headers("set-cookie"));

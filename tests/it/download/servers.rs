@@ -1,5 +1,8 @@
 //! Error statuses, unreachable servers, and timeouts.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+
 use super::*;
 use crate::harness::UNRESOLVABLE_HOST;
 use crate::harness::ports::RefusingPort;
@@ -96,4 +99,51 @@ fn slow_server_does_not_time_out() {
     let (folder, ran) = fetch_f(drip, &["-T", "1"]);
     ran.code(0);
     assert_eq!(folder.read("f"), seeded(2, 30));
+}
+
+/// Serves one connection on `[::1]`: a redirect, then a file. Returns the port and the requests.
+fn serve_ipv6() -> (u16, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut requests = Vec::new();
+        for response in [
+            "HTTP/1.1 302 Found\r\nLocation: /f\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngood",
+        ] {
+            let head = lines.by_ref().map(Result::unwrap);
+            let head: Vec<_> = head.take_while(|line| !line.is_empty()).collect();
+            requests.push(head.join("\n"));
+            stream.write_all(response.as_bytes()).unwrap();
+        }
+        requests
+    });
+    (port, serving)
+}
+
+#[test]
+fn zone_of_an_address_selects_the_interface() {
+    for zone in ["%25lo", "%lo", "%251"] {
+        let folder = Folder::new();
+        let (port, serving) = serve_ipv6();
+        let url = format!("http://[::1{zone}]:{port}/");
+        fetch(&folder, ["-o", "f", &url]).code(0);
+        assert_eq!(folder.read("f"), b"good");
+        let requests = serving.join().unwrap();
+        assert_eq!(requests.len(), 2, "{requests:?}");
+        for request in requests {
+            assert!(
+                request.contains(&format!("\nHost: [::1]:{port}\n")),
+                "{request}"
+            );
+        }
+    }
+    fetch(&Folder::new(), ["http://[fe80::1%25nowhere]/f"])
+        .code(4)
+        .says("find the interface of [fe80::1%nowhere]: ");
+    fetch(&Folder::new(), ["http://[fe80::1%]/f"])
+        .code(2)
+        .says("invalid IPv6 address");
 }
