@@ -111,11 +111,16 @@ fn manual_pages_format_without_warnings() {
 
 #[test]
 #[ignore = "peer: bash"]
-fn bash_completes_commands_and_options() {
+fn bash_completes_commands_options_files_and_hosts() {
     let folder = completions("bash");
+    for name in ["cert.pem", "sums"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    fs::write(folder.path().join("hosts"), "127.0.0.1 scratch-host\n").unwrap();
     let script = "
         . ./completions
         complete -p myapp >/dev/null
+        compopt() { :; } # fails outside of a completion
         words() {
             COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) COMPREPLY=()
             _myapp myapp \"${@: -1}\" \"${@: -2:1}\"
@@ -123,13 +128,20 @@ fn bash_completes_commands_and_options() {
         }
         words myapp ser
         words myapp download --retry-d
+        words myapp serve --tls-cert cert
+        words myapp download --checksums su
+        words myapp echo --connect scr
+        words myapp echo -c scr
+        words myapp serve --max-per-ip ce
     ";
     let text = run_quietly(
         Command::new("bash")
             .args(["--norc", "-c", script])
+            .env("HOSTFILE", "hosts")
             .current_dir(&folder),
     );
-    assert_eq!(text, "serve\n--retry-delay\n");
+    let expected = "serve --retry-delay cert.pem sums scratch-host scratch-host ce";
+    assert_eq!(text.lines().collect::<Vec<_>>().join(" "), expected);
 }
 
 #[test]
@@ -143,6 +155,8 @@ fn zsh_offers_files_only_for_files() {
         grep -c ':SIZE:_default' completions || true
         grep -c -- '--tls-cert=.*:FILE:_files' completions
         grep -c -- '--dir=.*:DIR:_files -/' completions
+        grep -c -- '--report=.*:_files' completions
+        grep -c -- '--connect=.*:ADDRESS:_hosts' completions
     ";
     let text = run_quietly(
         Command::new("zsh")
@@ -156,10 +170,19 @@ fn zsh_offers_files_only_for_files() {
 
 #[test]
 #[ignore = "peer: fish"]
-fn fish_completes_commands_and_options() {
+fn fish_completes_commands_options_files_and_folders() {
     let folder = completions("fish");
-    let script =
-        "source completions; complete -C 'myapp ser'; complete -C 'myapp download --retry-d'";
+    fs::write(folder.path().join("cert.pem"), "").unwrap();
+    fs::create_dir(folder.path().join("cellar")).unwrap();
+    let script = "
+        source completions
+        complete -C 'myapp ser'
+        complete -C 'myapp download --retry-d'
+        complete -C 'myapp serve --tls-cert cert'
+        complete -C 'myapp cat cert'
+        complete -C 'myapp download --dir ce'
+        complete -C 'myapp serve --max-per-ip ce'
+    ";
     let text = run_quietly(
         Command::new("fish")
             .args(["--no-config", "-c", script])
@@ -170,5 +193,6 @@ fn fish_completes_commands_and_options() {
         .lines()
         .map(|line| line.split('\t').next().unwrap())
         .collect();
-    assert_eq!(first_words, ["serve", "--retry-delay"]);
+    let expected = ["serve", "--retry-delay", "cert.pem", "cert.pem", "cellar/"];
+    assert_eq!(first_words, expected);
 }

@@ -36,6 +36,9 @@ pub(crate) fn completions(shell: Shell, command: Command) -> Result<ExitCode, Co
     let mut command = with_value_hints(command);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "myapp", &mut text);
+    if shell == Shell::Bash {
+        text = with_hosts(&command, &String::from_utf8_lossy(&text)).into_bytes();
+    }
     write_stdout(&text)
 }
 
@@ -71,7 +74,7 @@ fn with_value_hints(command: Command) -> Command {
         let hint = match names.first().map(|name| name.as_str()) {
             Some("URL") => ValueHint::Url,
             Some("ADDRESS" | "HOST") => ValueHint::Hostname,
-            Some("FILE" | "PATH" | "COOKIE") => ValueHint::FilePath,
+            Some("FILE" | "FILE.html" | "FILE|URL" | "PATH" | "COOKIE") => ValueHint::FilePath,
             Some("DIR") => ValueHint::DirPath,
             _ => ValueHint::Other,
         };
@@ -80,6 +83,24 @@ fn with_value_hints(command: Command) -> Command {
     command
         .mut_args(hinted)
         .mut_subcommands(|command| command.mut_args(hinted))
+}
+
+/// Returns completions of bash that offer host names for addresses. Those of clap offer files.
+fn with_hosts(command: &Command, completions: &str) -> String {
+    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    let addresses = arguments.filter(|option| option.get_value_hint() == ValueHint::Hostname);
+    let mut completions = completions.to_owned();
+    for option in addresses {
+        let long = option.get_long().map(|long| format!("--{long}"));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        for name in long.into_iter().chain(short) {
+            let case =
+                format!("\n                {name})\n                    COMPREPLY=($(compgen");
+            let files = format!("{case} -f ");
+            completions = completions.replace(&files, &format!("{case} -A hostname "));
+        }
+    }
+    completions
 }
 
 fn write_stdout(text: &[u8]) -> Result<ExitCode, CommandError> {
