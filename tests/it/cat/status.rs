@@ -48,10 +48,11 @@ fn progress_is_a_bar_on_a_terminal_else_a_line() {
         &format!("script -qc '{line}' /dev/null < /dev/null"),
     );
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("58.59 KiB") || text.contains(" % "),
-        "{text:?}"
-    );
+    // The rows of `download`: the current file, and all of them.
+    assert!(text.contains("==] 100% of 29.3 KiB"), "{text:?}");
+    assert!(text.contains("0 of 3 files, "), "{text:?}");
+    assert!(text.contains(" of 58.6 KiB, "), "{text:?}");
+    assert!(text.contains("1 of 3 files, 1 failed"), "{text:?}");
     assert!(text.contains("myapp: open no: No such file"), "{text:?}");
     assert_eq!(folder.read("code"), b"1\n");
     assert_eq!(folder.read("out").len(), 60_000);

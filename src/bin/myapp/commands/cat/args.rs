@@ -84,13 +84,13 @@ pub(super) struct ReadingOptions {
     jobs: Option<NonZeroUsize>,
     /// Write files in the order they become ready
     #[arg(long, conflicts_with = "sequential")]
-    as_completed: bool,
+    pub(super) as_completed: bool,
     /// Read one file after another, without read-ahead
     #[arg(long, conflicts_with = "jobs")]
     sequential: bool,
     /// Follow all files as they grow or are replaced
     #[arg(short, long)]
-    follow: bool,
+    pub(super) follow: bool,
     /// Begin with the last N lines of each file
     #[arg(long, value_name = "N", requires = "follow")]
     tail: Option<u64>,
@@ -164,6 +164,7 @@ impl Options {
         self.reading.delay.is_some()
             || self.reading.limit_rate.is_some()
             || self.output.path.is_some()
+            || self.reading.progress
     }
 
     /// Returns whether the checksum of the output is printed.

@@ -4,6 +4,7 @@ mod args;
 mod errors;
 mod long_options;
 mod plain_args;
+mod progress;
 mod status;
 
 use futures_lite::future;
@@ -27,10 +28,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, CommandError> {
     if needs_log || options.needs_runtime() {
         start_runtime()?;
     }
-    let _log = start_log(&options)?;
+    let log = start_log(&options)?;
     options.check()?;
     let config = options.to_config();
-    let status = StatusReporter::new(&options);
+    let status = StatusReporter::new(&options, log.as_ref());
     let needs_runtime = options.needs_runtime();
     if config.follow {
         // Each followed file stays open. With too many files, the last ones fail.

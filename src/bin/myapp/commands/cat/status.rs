@@ -1,17 +1,16 @@
 //! Errors, progress and timing of a run on stderr.
 
-use std::ffi::OsString;
-use std::fs::Metadata;
-use std::io::{self, IsTerminal as _};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use myapp::cat::{Event, FileDone, Report};
 use myapp::error_chain::ErrorChain;
 use myapp::units::{Elapsed, Size};
 
 use super::args::Options;
 use super::errors;
+use super::progress::FileBars;
+use crate::output::draw_target::draw_target;
+use crate::output::log::Log;
 use crate::output::stderr;
 
 /// Reports the events of a run on stderr.
@@ -20,31 +19,33 @@ pub(super) struct StatusReporter {
     quiet: bool,
     timing: bool,
     /// `None` without `--progress`, or where it would not be visible.
-    bar: Option<ProgressBar>,
+    bars: Option<FileBars>,
     /// Name of the output, if its checksum is to be printed.
     checksum_of: Option<String>,
-    /// Whether to print a total line in place of the bar.
+    /// Whether to print a total line in place of the bars.
     total: bool,
 }
 
 impl StatusReporter {
-    pub(super) fn new(options: &Options) -> Self {
+    /// Starts the bars, if they are requested. Lines of `log` are printed above them.
+    pub(super) fn new(options: &Options, log: Option<&Log>) -> Self {
         let is_verbose = !options.log.quiet;
         let progress = options.reading.progress && is_verbose;
-        // With the output on the same terminal, the bar would be drawn between its lines.
-        let is_visible = progress
-            && io::stderr().is_terminal()
-            && (options.output.path.is_some() || !io::stdout().is_terminal());
+        let bars = || {
+            let target = log.map_or_else(draw_target, |log| log.draw_target.clone());
+            FileBars::start(options, &target)
+        };
+        let bars = if progress { bars() } else { None };
         Self {
             started_at: Instant::now(),
             quiet: options.log.quiet,
             timing: options.reading.timing && is_verbose,
-            bar: is_visible.then(|| progress_bar(options)),
+            total: progress && bars.is_none(),
+            bars,
             checksum_of: options.prints_checksum().then(|| {
                 let path = options.output.path.as_deref();
                 path.map_or_else(|| "-".to_owned(), stderr::path)
             }),
-            total: progress && !is_visible,
         }
     }
 
@@ -52,14 +53,14 @@ impl StatusReporter {
     pub(super) fn report(&self, event: Event) {
         match event {
             Event::Progress(bytes) => {
-                if let Some(bar) = &self.bar {
-                    bar.set_position(bytes);
+                if let Some(bars) = &self.bars {
+                    bars.set_read(bytes);
                 }
             }
             Event::Failed(error) => {
                 let text = stderr::error_text(&error, errors::hint(&error));
-                match &self.bar {
-                    Some(bar) => bar.suspend(|| stderr::write(&text)),
+                match &self.bars {
+                    Some(bars) => bars.fail_input(text),
                     None => stderr::write(&text),
                 }
             }
@@ -70,15 +71,22 @@ impl StatusReporter {
                 self.print_line(&format!("{source}: {}", ErrorChain(&change)));
             }
             Event::FileChanged { .. } => {}
-            Event::FileDone(file) if self.timing => self.print_line(&self.timing(&file)),
+            Event::FileDone(file) => {
+                if let Some(bars) = &self.bars {
+                    bars.finish_input(file.bytes);
+                }
+                if self.timing {
+                    self.print_line(&self.timing(&file));
+                }
+            }
             _ => {}
         }
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line above the bars.
     fn print_line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| stderr::message(text)),
+        match &self.bars {
+            Some(bars) => bars.print(format!("myapp: {text}\n")),
             None => stderr::message(text),
         }
     }
@@ -97,11 +105,9 @@ impl StatusReporter {
         )
     }
 
-    /// Removes the bar, and prints the checksum and the total if requested.
-    pub(super) fn finish(&self, report: &Report) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    /// Removes the bars, and prints the checksum and the total if requested.
+    pub(super) fn finish(mut self, report: &Report) {
+        self.bars = None;
         if let (Some(output), Some(checksum)) = (&self.checksum_of, &report.checksum) {
             stderr::write(&format!("{checksum}  {output}\n"));
         }
@@ -121,33 +127,4 @@ impl StatusReporter {
             "{files} file{plural}{failed}, {size} written in {elapsed}"
         ));
     }
-}
-
-/// Returns a bar for all files together, or a spinner if their total size is not known.
-fn progress_bar(options: &Options) -> ProgressBar {
-    match total_size(options) {
-        Some(total) if total > 0 => ProgressBar::new(total).with_style(style(
-            "{bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  \
-             {binary_bytes_per_sec}  {eta} left",
-        )),
-        _ => ProgressBar::new_spinner().with_style(style(
-            "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
-        )),
-    }
-}
-
-/// Returns the size of all inputs, if all are regular files and copied without decompression.
-fn total_size(options: &Options) -> Option<u64> {
-    if options.reading.decompress {
-        return None;
-    }
-    let size = |file: &OsString| {
-        let file = std::fs::metadata(file).ok().filter(Metadata::is_file)?;
-        Some(file.len())
-    };
-    options.files.iter().map(size).sum()
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -315,7 +315,8 @@ fn download(
     // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
     let list = options.list.clone();
-    let progress = Progress::start(&log.draw_target, quiet, move || list.count());
+    let progress = Progress::start(&log.draw_target, quiet);
+    progress.count(move || list.count());
     let items = counted(items, &progress);
     let hints = Hints {
         has_certificate: options.connection.has_certificate(),
@@ -349,7 +350,7 @@ fn download(
     };
     let run = async { Ok(downloader.run(items, &observer, shutdown.wait()).await) };
     let report = runtime::block_on(future::or(future::or(run, signal), unread));
-    progress.finish();
+    drop(progress);
     let report = report?;
     if !quiet {
         let has_parts = bodies.was_one_cancelled.into_inner();
