@@ -2,6 +2,7 @@
 
 mod cases;
 mod cat;
+mod contrib;
 mod download;
 mod echo;
 mod examples;
