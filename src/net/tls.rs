@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tls")]
 mod client;
+#[cfg(feature = "tls")]
+mod client_stream;
 mod config;
 #[cfg(not(feature = "tls"))]
 mod disabled;
@@ -24,7 +26,9 @@ mod unsupported;
 mod verify;
 
 #[cfg(feature = "tls")]
-pub(crate) use client::{TlsClient, TlsStream};
+pub(crate) use client::TlsClient;
+#[cfg(feature = "tls")]
+pub(crate) use client_stream::TlsStream;
 pub use config::{Identity, ServerIdentity, TlsConfig, TlsReload, TlsServerConfig, Trust};
 #[cfg(not(feature = "tls"))]
 pub(crate) use disabled::{

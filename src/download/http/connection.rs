@@ -206,36 +206,21 @@ impl Stream {
         }
     }
 
-    /// Reads, and sends what TLS has to say meanwhile: a server that requests a renegotiation waits
-    /// for its refusal.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = self.pinned().poll_read(cx, into);
-        let wants_write = match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.wants_write(),
-            Self::TlsInTls(stream) => stream.get_ref().1.wants_write(),
-        };
-        if wants_write && read.is_pending() {
-            // An error of the connection is also one of the next read.
-            let _ = self.pinned().poll_flush(cx);
-        }
-        read
+        self.pinned().poll_read(cx, into)
     }
 
     fn is_reusable(&self) -> bool {
-        let (tcp, drained) = match self {
+        let (tcp, is_drained) = match self {
             Self::Plain(stream) => (stream, true),
-            Self::Tls(stream) => {
-                let (tcp, session) = stream.get_ref();
-                (tcp, session.wants_read())
-            }
+            Self::Tls(stream) => (stream.transport(), stream.is_drained()),
             Self::TlsInTls(stream) => {
-                let (outer, session) = stream.get_ref();
-                let (tcp, outer_session) = outer.get_ref();
-                (tcp, session.wants_read() && outer_session.wants_read())
+                let outer = stream.transport();
+                let is_drained = stream.is_drained() && outer.is_drained();
+                (outer.transport(), is_drained)
             }
         };
         let peeked = recv(tcp, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        drained && peeked == Err(Errno::AGAIN)
+        is_drained && peeked == Err(Errno::AGAIN)
     }
 }

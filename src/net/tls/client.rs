@@ -4,19 +4,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use futures_lite::{AsyncRead, AsyncWrite};
-use futures_rustls::TlsConnector;
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 
+use super::client_stream::TlsStream;
 use super::config::{TlsConfig, Trust};
 use super::error::{TlsError, TlsSetupError};
 use super::files::{identity_problem, load_identity};
 use super::verify::{PinnedOrNone, WebPki};
 use crate::net::address::Host;
-
-/// TLS stream of a client.
-pub(crate) type TlsStream<S> = futures_rustls::client::TlsStream<S>;
 
 /// TLS client: trust and resumable sessions, which clones share.
 #[derive(Debug, Clone)]
@@ -59,9 +56,7 @@ impl TlsClient {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let connector = TlsConnector::from(self.config.clone());
-        connector
-            .connect(server_name(host)?, stream)
+        TlsStream::connect(self.config.clone(), server_name(host)?, stream)
             .await
             .map_err(TlsError::from)
     }
