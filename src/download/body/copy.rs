@@ -10,10 +10,10 @@ use futures_lite::{AsyncRead, AsyncReadExt as _};
 
 use crate::download::body::decode::CorruptEncoding;
 use crate::download::body::pipe::{PIPE_CAPACITY, Pipe};
-use crate::download::body::source::SpliceRead;
+use crate::download::body::source::DirectRead;
 use crate::download::body::throttle::TooSlow;
 use crate::download::error::Error;
-use crate::download::http::HttpError;
+use crate::download::http::{HttpError, ReadTarget};
 use crate::download::store::sink::FileSink;
 
 /// Maximum length of a body that is written with one call on the executor thread: a write to the
@@ -70,7 +70,7 @@ impl CopyError {
     }
 }
 
-impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
+impl<R: DirectRead, P: FnMut(u64)> BodyCopy<R, P> {
     /// Copies the body, of `len` bytes if known, to a file. Bytes received before an error are
     /// written.
     pub(crate) async fn into_file(
@@ -114,17 +114,45 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
         } else {
             MAX_SMALL_LEN
         };
-        if sink.can_splice()
-            && let Ok(pipe) = Pipe::new()
-            && self.splice(pipe, max_inline, &sink).await?
-        {
-            return Ok(());
+        if sink.can_splice() {
+            if self.write_slices(&sink).await? {
+                return Ok(());
+            }
+            if let Ok(pipe) = Pipe::new()
+                && self.splice(pipe, max_inline, &sink).await?
+            {
+                return Ok(());
+            }
         }
         if is_medium {
             self.copy_inline(&sink).await
         } else {
             self.copy_buffered(sink, FILE_CHUNK_LEN, FILE_CHUNK_LEN)
                 .await
+        }
+    }
+
+    /// Writes the slices in which the body is received. Returns whether it has ended; without TLS,
+    /// only what came together with the response head is received so.
+    async fn write_slices(&mut self, sink: &FileSink) -> Result<bool, CopyError> {
+        loop {
+            let mut written = Ok(());
+            let reader = &mut self.reader;
+            let received = poll_fn(|cx| {
+                let mut write = |bytes: &[u8]| {
+                    if written.is_ok() {
+                        written = sink.write_with_checkpoint(bytes);
+                    }
+                };
+                reader.poll_read_direct(cx, ReadTarget::Slices(&mut write), MAX_SMALL_LEN)
+            })
+            .await;
+            written.map_err(CopyError::Write)?;
+            match received.map_err(CopyError::Read)? {
+                None => return Ok(false),
+                Some(0) => return Ok(true),
+                Some(count) => self.record_received(count),
+            }
         }
     }
 
@@ -137,10 +165,6 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
         sink: &Arc<FileSink>,
     ) -> Result<bool, CopyError> {
         let mut filled = self.fill_pipe(&pipe).await;
-        if filled.is_none() {
-            self.copy_initial(sink).await?;
-            filled = self.fill_pipe(&pipe).await;
-        }
         while let Some(ReadOutcome { count, end }) = filled {
             let moved = if count <= max_inline {
                 sink.splice_from(&pipe, count)
@@ -160,15 +184,6 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
         Ok(false)
     }
 
-    /// Copies the bytes that were received together with the response head.
-    async fn copy_initial(&mut self, sink: &FileSink) -> Result<(), CopyError> {
-        let mut buffer = vec![0; WRITER_CHUNK_LEN];
-        let ReadOutcome { count, end } = self.fill(&mut buffer, 1).await;
-        sink.write_with_checkpoint(&buffer[..count])
-            .map_err(CopyError::Write)?;
-        end.unwrap_or(Ok(())).map_err(CopyError::Read)
-    }
-
     /// Moves received bytes into an empty pipe. Waits only for the first ones. Returns `None` if
     /// the body does not support it.
     async fn fill_pipe(&mut self, pipe: &Pipe) -> Option<ReadOutcome> {
@@ -176,7 +191,10 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
         let mut end = None;
         while count < PIPE_CAPACITY && end.is_none() {
             let reader = &mut self.reader;
-            let more = poll_fn(|cx| reader.poll_splice(cx, pipe.writer(), PIPE_CAPACITY - count));
+            let more = poll_fn(|cx| {
+                let target = ReadTarget::Pipe(pipe.writer());
+                reader.poll_read_direct(cx, target, PIPE_CAPACITY - count)
+            });
             let moved = match count {
                 0 => Some(more.await),
                 _ => poll_once(more).await,
@@ -188,8 +206,7 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
                 Some(Err(error)) => end = Some(Err(error)),
                 Some(Ok(Some(more))) => {
                     count += more;
-                    self.position += more as u64;
-                    (self.on_progress)(self.position);
+                    self.record_received(more);
                 }
             }
         }
@@ -198,6 +215,11 @@ impl<R: SpliceRead, P: FnMut(u64)> BodyCopy<R, P> {
 }
 
 impl<R: AsyncRead + Unpin, P: FnMut(u64)> BodyCopy<R, P> {
+    fn record_received(&mut self, count: usize) {
+        self.position += count as u64;
+        (self.on_progress)(self.position);
+    }
+
     /// Creates a copy of a body whose first byte has this `position` in the file.
     pub(crate) fn new(reader: R, position: u64, on_progress: P) -> Self {
         Self {
@@ -268,8 +290,7 @@ impl<R: AsyncRead + Unpin, P: FnMut(u64)> BodyCopy<R, P> {
                 Ok(0) => Ok(()),
                 Ok(more) => {
                     count += more;
-                    self.position += more as u64;
-                    (self.on_progress)(self.position);
+                    self.record_received(more);
                     continue;
                 }
                 Err(error) => Err(error),

@@ -15,7 +15,7 @@ use futures_lite::{AsyncRead, AsyncReadExt as _, Stream as _};
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::decompress::{self, CHUNK_LEN};
-use crate::download::body::source::SpliceRead;
+use crate::download::body::source::DirectRead;
 
 /// Maximum number of codings of one body. No known server applies more than one; each further one
 /// multiplies the work that a short body can cause.
@@ -216,7 +216,7 @@ fn corrupt(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, CorruptEncoding(text))
 }
 
-impl SpliceRead for DecodedBody<'_> {}
+impl DirectRead for DecodedBody<'_> {}
 
 impl AsyncRead for DecodedBody<'_> {
     fn poll_read(

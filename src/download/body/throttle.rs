@@ -2,7 +2,6 @@
 
 use std::future::Future as _;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, ready};
 use smol::Timer;
 
-use crate::download::body::source::SpliceRead;
+use crate::download::body::source::DirectRead;
 use crate::download::config::LowSpeedLimit;
+use crate::download::http::ReadTarget;
 use crate::limits::rate::RateLimitHandle;
 
 /// A body was received more slowly than the low-speed limit.
@@ -140,15 +140,15 @@ impl<R: AsyncRead + Unpin> AsyncRead for Throttled<R> {
     }
 }
 
-impl<R: SpliceRead> SpliceRead for Throttled<R> {
-    fn poll_splice(
+impl<R: DirectRead> DirectRead for Throttled<R> {
+    fn poll_read_direct(
         &mut self,
         cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
+        target: ReadTarget<'_>,
         max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         let max_len = ready!(self.poll_max_len(cx)).min(max_len);
-        match self.reader.poll_splice(cx, pipe, max_len) {
+        match self.reader.poll_read_direct(cx, target, max_len) {
             Poll::Ready(Ok(Some(count))) => {
                 if count > 0 {
                     self.record(count);

@@ -1,7 +1,6 @@
 //! Streamed response body.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_lite::{AsyncBufRead, AsyncRead};
 
 use super::body_length::BodyLength;
-use super::connection::{BUFFER_LEN, Connection};
+use super::connection::{BUFFER_LEN, Connection, ReadTarget};
 use super::error::{HttpError, RoundTripError};
 use super::pool::{Pool, PoolKey};
 
@@ -116,29 +115,30 @@ impl Body {
         Poll::Ready(Ok(count))
     }
 
-    /// See [`Response::poll_splice`](super::Response::poll_splice).
-    pub(super) fn poll_splice(
+    /// See [`Response::poll_read_direct`](super::Response::poll_read_direct).
+    pub(super) fn poll_read_direct(
         &mut self,
         cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
-        most: usize,
+        target: ReadTarget<'_>,
+        max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        let moved = ready!(self.poll_splice_inner(cx, pipe, most));
+        let moved = ready!(self.poll_read_direct_inner(cx, target, max_len));
         Poll::Ready(moved.map_err(|failure| self.fail(failure)))
     }
 
-    fn poll_splice_inner(
+    fn poll_read_direct_inner(
         &mut self,
         cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
-        most: usize,
+        target: ReadTarget<'_>,
+        max_len: usize,
     ) -> Poll<Result<Option<usize>, RoundTripError>> {
         let data = ready!(self.poll_data(cx))?;
         let connection = match &mut self.state {
             BodyState::Open(connection) if data > 0 => connection,
             _ => return Poll::Ready(Ok(Some(0))),
         };
-        let moved = ready!(connection.poll_splice(cx, pipe, at_most(data, most)))?;
+        let max_len = at_most(data, max_len);
+        let moved = ready!(connection.poll_read_direct(cx, target, max_len))?;
         match moved {
             None => {}
             Some(0) => self.handle_eof()?,

@@ -22,6 +22,14 @@ use crate::net::tls::TlsStream;
 /// bypass it.
 pub(super) const BUFFER_LEN: usize = 32 * 1024;
 
+/// Destination of bytes that are not copied into a buffer of the reader.
+pub(in crate::download) enum ReadTarget<'a> {
+    /// A pipe that is not full.
+    Pipe(BorrowedFd<'a>),
+    /// A function that processes the bytes in one or more slices.
+    Slices(&'a mut dyn FnMut(&[u8])),
+}
+
 /// TCP stream, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -95,21 +103,34 @@ impl Connection {
         self.idle.check(self.stream.poll_read(cx, into), cx)
     }
 
-    /// Splices bytes from the socket into a pipe; returns 0 at the end of the stream, and `None`
-    /// over TLS and while bytes are buffered.
-    pub(super) fn poll_splice(
+    /// Passes at most `max_len` bytes to a target; returns 0 at the end of the stream. Buffered
+    /// bytes and those of TLS are passed as slices, other ones from the socket into a pipe; returns
+    /// `None` for the other kind of target.
+    pub(super) fn poll_read_direct(
         &mut self,
         cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
-        most: usize,
+        target: ReadTarget<'_>,
+        max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        match &self.stream {
-            Stream::Plain(stream) if self.start == self.end => {
-                let moved = poll_splice(stream, cx, pipe, most);
-                self.idle.check(moved, cx)
+        let count = match (target, &mut self.stream) {
+            (ReadTarget::Slices(process), _) if self.start < self.end => {
+                let count = max_len.min(self.end - self.start);
+                process(&self.buffer[self.start..self.start + count]);
+                self.start += count;
+                Poll::Ready(Ok(Some(count)))
             }
-            _ => Poll::Ready(Ok(None)),
-        }
+            (ReadTarget::Pipe(pipe), Stream::Plain(stream)) if self.start == self.end => {
+                poll_splice(stream, cx, pipe, max_len)
+            }
+            (ReadTarget::Slices(process), Stream::Tls(stream)) => {
+                stream.poll_read_with(cx, max_len, process).map_ok(Some)
+            }
+            (ReadTarget::Slices(process), Stream::TlsInTls(stream)) => {
+                stream.poll_read_with(cx, max_len, process).map_ok(Some)
+            }
+            _ => return Poll::Ready(Ok(None)),
+        };
+        self.idle.check(count, cx)
     }
 
     /// Writes a part of `bytes`, which must not be empty.

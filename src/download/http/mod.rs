@@ -46,6 +46,7 @@ pub(super) use authentication::{Challenges, DigestSessions};
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use client::Client;
 pub use config::ClientConfig;
+pub(super) use connection::ReadTarget;
 pub(super) use error::redact_url;
 pub use error::{HttpError, ProtocolError, ProxyError};
 pub use proxy::{InvalidProxy, NoProxy, ParseProxyError, Proxies, Proxy, ProxySetting};

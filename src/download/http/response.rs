@@ -1,7 +1,6 @@
 //! Response: status, headers and the body as a stream.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use futures_lite::AsyncRead;
 
 use super::body::Body;
+use super::connection::ReadTarget;
 use super::response_head::ResponseHead;
 
 /// Response whose head has been received and whose body is read from it.
@@ -52,16 +52,16 @@ impl Response {
         self.response_time
     }
 
-    /// Splices at most `max_len` bytes of the body from the socket into a pipe with free space.
-    /// Returns 0 at the end, and `None` where the bytes must be read instead: over TLS, between
-    /// chunks, and for bytes that were received together with the head.
-    pub(in crate::download) fn poll_splice(
+    /// Passes at most `max_len` bytes of the body to a target. Returns 0 at the end, and `None` where
+    /// the target does not fit: bytes that were received together with the head or a chunk's size,
+    /// and those of TLS, are passed as slices, other ones into a pipe.
+    pub(in crate::download) fn poll_read_direct(
         &mut self,
         cx: &mut Context<'_>,
-        pipe: BorrowedFd<'_>,
+        target: ReadTarget<'_>,
         max_len: usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        self.body.poll_splice(cx, pipe, max_len)
+        self.body.poll_read_direct(cx, target, max_len)
     }
 }
 

@@ -188,7 +188,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         &mut self,
         limit: usize,
         mut deliver: impl FnMut(&[u8]),
-        write: impl FnOnce(&mut WriteTraffic<'_, ClientConnectionData>, &mut Vec<u8>) -> Result<(), rustls::Error>,
+        write: impl FnOnce(
+            &mut WriteTraffic<'_, ClientConnectionData>,
+            &mut Vec<u8>,
+        ) -> Result<(), rustls::Error>,
     ) -> Result<Step, rustls::Error> {
         let records = &mut self.received[self.start..self.end];
         let status = self.session.process_tls_records(records);
@@ -453,3 +456,6 @@ fn append<E: BufferError>(
 fn invalid_data(error: rustls::Error) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

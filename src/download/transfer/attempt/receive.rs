@@ -6,7 +6,7 @@ use futures_lite::AsyncReadExt as _;
 
 use super::{Attempt, MirrorUse, RangeSupport};
 use crate::download::body::copy::BodyCopy;
-use crate::download::body::source::SpliceRead;
+use crate::download::body::source::DirectRead;
 use crate::download::body::throttle::Throttled;
 use crate::download::error::Error;
 use crate::download::event::Event;
@@ -17,7 +17,7 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
     /// Stores a body, of `length` bytes if known.
     pub(super) async fn store_body(
         &mut self,
-        body: impl SpliceRead + Send,
+        body: impl DirectRead + Send,
         length: Option<u64>,
     ) -> Result<(), Error> {
         let total = self.total();
@@ -85,7 +85,7 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
     /// Stores a body that is received over one connection.
     async fn store_sequentially(
         &self,
-        body: impl SpliceRead + Send,
+        body: impl DirectRead + Send,
         length: Option<u64>,
         present_after_gap: u64,
     ) -> Result<(), Error> {
