@@ -49,7 +49,7 @@ impl Escapes {
             let mut at = 0;
             for block in blocks {
                 if self.plain.contains(block) {
-                    to[at..][..BLOCK_LEN].copy_from_slice(block);
+                    write_array(*block, &mut to[at..]);
                     at += BLOCK_LEN;
                 } else {
                     at = self.write_bytes(block, to, at);
@@ -65,11 +65,17 @@ impl Escapes {
         for byte in bytes {
             let escape = &self.table[usize::from(*byte)];
             // The surplus is overwritten by the next write.
-            to[at..][..MAX_ESCAPE_LEN].copy_from_slice(&escape.text);
+            write_array(escape.text, &mut to[at..]);
             at += usize::from(escape.len);
         }
         at
     }
+}
+
+/// Writes bytes to the start of `to`, as one store: copying slices may be a call.
+#[inline(always)]
+fn write_array<const N: usize>(bytes: [u8; N], to: &mut [u8]) {
+    to.as_chunks_mut().0[0] = bytes;
 }
 
 impl Escape {
