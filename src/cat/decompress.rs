@@ -64,11 +64,11 @@ impl<R: Read> Decoder<R> {
             };
         };
         // Padding, of tapes and of xz.
-        input.skip_zeros()?;
+        if !input.skip_zeros()? {
+            return Ok(State::AtEnd);
+        }
         let head = input.peek(MAX_MAGIC_LEN)?;
-        if head.is_empty() {
-            Ok(State::AtEnd)
-        } else if Magic::detect(head) == Some(Magic::Supported(format)) {
+        if Magic::detect(head) == Some(Magic::Supported(format)) {
             Ok(self.decode(format, input))
         } else {
             let text = format!(

@@ -35,15 +35,18 @@ impl<R: Read> PeekReader<R> {
         Ok(&available[..len.min(available.len())])
     }
 
-    /// Consumes zero bytes.
-    pub(super) fn skip_zeros(&mut self) -> io::Result<()> {
+    /// Consumes zero bytes. Returns whether another byte follows them.
+    pub(super) fn skip_zeros(&mut self) -> io::Result<bool> {
         loop {
             let bytes = self.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            let is_done = zeros < bytes.len() || bytes.is_empty();
+            let has_more = zeros < bytes.len();
             self.consume(zeros);
-            if is_done {
-                return Ok(());
+            if has_more {
+                return Ok(true);
             }
         }
     }
