@@ -4,6 +4,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 
 use super::*;
 
@@ -258,6 +259,23 @@ fn group_alone_is_kept_where_only_that_is_permitted() {
     check(&output, 0, "");
     assert_eq!(folder.read("out"), b"new");
     assert_eq!(attributes(&folder), (USER, GROUP, 0o660));
+}
+
+#[test]
+fn refused_mode_is_a_warning() {
+    let folder = Folder::new();
+    folder.write("a", "new");
+    let old = folder.write("out", "old");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o666)).unwrap();
+    // As on CIFS and exFAT.
+    let program = folder.myapp(["cat", "-o", "out", "a"]);
+    let ran = program.refuse_syscall("fchmod", Errno::PERM).run().code(0);
+    assert_eq!(
+        ran.stderr,
+        "myapp: warning: keep the mode of out: Operation not permitted\n"
+    );
+    assert_eq!(folder.read("out"), b"new");
+    assert_eq!(attributes(&folder).2, 0o600, "no more rights");
 }
 
 #[test]
