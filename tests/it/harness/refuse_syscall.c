@@ -14,6 +14,7 @@ static int number(const char *name) {
   if (!strcmp(name, "utimensat")) return SYS_utimensat;
   if (!strcmp(name, "pwrite64")) return SYS_pwrite64;
   if (!strcmp(name, "ftruncate")) return SYS_ftruncate;
+  if (!strcmp(name, "fchmod")) return SYS_fchmod;
   return -1;
 }
 
