@@ -376,9 +376,8 @@ fn log_has_escaped_messages() {
     let lines: Vec<_> = ran
         .stderr
         .lines()
-        .filter_map(|line| Some(line.split_once("DEBUG ")?.1))
+        .filter_map(|line| line.strip_prefix("debug: "))
         .collect();
-    let lines: Vec<_> = lines.iter().map(|line| line.trim_start()).collect();
     assert_eq!(
         lines,
         [

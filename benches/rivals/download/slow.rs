@@ -249,7 +249,7 @@ impl Job {
             output.status
         );
         ensure!(
-            stderr.contains("trying a part again"),
+            stderr.contains("retrying a segment"),
             "no connection was cut: {stderr}"
         );
         println!("one of eight connections cut: the file is exact\n{stderr}");

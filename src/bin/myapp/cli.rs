@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::commands::{cat, download, echo, serve, start_runtime};
 use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::{self, Generated};
-use crate::output::log::{Log, LogOptions};
+use crate::output::log::{LineStyle, Log, LogOptions};
 use crate::output::style;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
@@ -117,17 +117,22 @@ impl Cli {
             Command::Serve(c) => {
                 let setup = serve::set_up(&c.options);
                 start_runtime()?;
-                serve::run(c.options, setup, &Log::start(&c.log, c.verbose)?)
+                let log = Log::start(&c.log, c.verbose, LineStyle::Log)?;
+                serve::run(c.options, setup, &log)
             }
             Command::Echo(c) => {
                 let room = c.options.raise_fd_limit();
                 start_runtime()?;
-                echo::run(c.options, room, &Log::start(&c.log, c.verbose)?)
+                let log = Log::start(&c.log, c.verbose, LineStyle::Message)?;
+                echo::run(c.options, room, &log)
             }
             Command::Download(c) => {
                 download::raise_fd_limit();
                 start_runtime()?;
-                download::run(c.options, &Log::start(&c.log, c.verbose)?)
+                download::run(
+                    c.options,
+                    &Log::start(&c.log, c.verbose, LineStyle::Message)?,
+                )
             }
             Command::Cat(options) => cat::run(options),
             Command::Completions { shell } => generate::completions(shell, Self::command()),

@@ -125,7 +125,7 @@ fn mismatch_of_other_fields_is_a_warning() {
             assert_eq!(folder.read("f"), b"abc");
             ran.code(0)
         };
-        let warning = "WARN the file may be damaged: ";
+        let warning = "warning: the file may be damaged: ";
         let field = name.trim_end_matches("-crc32");
         run(wrong).says(&format!("{warning}{field} of the server: "));
         assert!(!run(right).stderr.contains("damaged"));

@@ -198,13 +198,27 @@ fn retry_log_line_names_url_and_cause() {
         let warning = ran
             .stderr
             .lines()
-            .find_map(|line| line.split_once(" WARN "));
-        let (_, line) = warning.expect(&ran.stderr);
+            .find_map(|line| line.strip_prefix("warning: "));
+        let line = warning.expect(&ran.stderr);
         assert!(
             line.starts_with(&format!("retrying: {cause} url={url} wait=")),
             "{line}"
         );
     }
+}
+
+#[test]
+fn log_file_has_times_and_levels() {
+    let folder = Folder::new();
+    let server = respond_first(1, Response::status(503));
+    let line = ["--log-file", "log", "--retry-delay", "1ms"];
+    let ran = fetch(&folder, &[&line[..], &[&server.url("/f")]].concat()).code(0);
+    assert!(ran.stderr.starts_with("saved f: "), "{}", ran.stderr);
+    let log = String::from_utf8(folder.read("log")).unwrap();
+    assert!(
+        log.starts_with("20") && log.contains(" WARN retrying: "),
+        "{log}"
+    );
 }
 
 #[test]

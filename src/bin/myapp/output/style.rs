@@ -14,6 +14,7 @@ static ENABLED: OnceLock<bool> = OnceLock::new();
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
     Error,
+    Warning,
     Hint,
     Saved,
     Total,
@@ -52,6 +53,7 @@ pub(crate) fn paint(role: Role, text: &str) -> String {
     }
     let code = match role {
         Role::Error => "1;31",
+        Role::Warning => "33",
         Role::Hint => "36",
         Role::Saved => "32",
         Role::Total => "1",

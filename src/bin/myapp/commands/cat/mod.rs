@@ -14,7 +14,7 @@ use myapp::runtime;
 
 use crate::commands::start_runtime;
 use crate::exit_code::{CommandError, ExitCode};
-use crate::output::log::Log;
+use crate::output::log::{LineStyle, Log};
 use crate::signals::{Ending, end_at_once_as_init};
 use errors::{to_command_error, without_special_code};
 use status::StatusReporter;
@@ -65,7 +65,7 @@ fn start_log(options: &Options) -> Result<Option<Log>, CommandError> {
     if !options.log.is_customized(options.verbose) {
         return Ok(None);
     }
-    Log::start(&options.log, options.verbose)
+    Log::start(&options.log, options.verbose, LineStyle::Message)
         .map(Some)
         .map_err(without_special_code)
 }

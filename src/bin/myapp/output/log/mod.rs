@@ -1,6 +1,7 @@
 //! Log output: text or JSON, to stderr or a file, written by a thread of its own.
 
 mod file;
+mod message;
 
 use std::io::{self, Write};
 use std::mem;
@@ -22,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::exit_code::CommandError;
 use crate::output::draw_target::draw_target;
 use crate::output::log::file::{LogFile, READER_TIMEOUT, Writer};
+use crate::output::log::message::MessageFormat;
 use crate::output::{stderr, style};
 
 /// Capacity of the line queue. If the terminal or disk is slower, lines are dropped and counted.
@@ -64,6 +66,15 @@ impl LogOptions {
     }
 }
 
+/// Form of text lines on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineStyle {
+    /// With time and level, for a server.
+    Log,
+    /// Like the other messages of a command that ends.
+    Message,
+}
+
 /// Running log. Dropping it writes the queued lines.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -79,7 +90,11 @@ pub(crate) struct Log {
 
 impl Log {
     /// Starts the log at the level of `-q`, `-v` or `MYAPP_LOG`.
-    pub(crate) fn start(options: &LogOptions, verbose: u8) -> Result<Self, CommandError> {
+    pub(crate) fn start(
+        options: &LogOptions,
+        verbose: u8,
+        style: LineStyle,
+    ) -> Result<Self, CommandError> {
         let draw_target = draw_target();
         let mut log_file = None;
         let (writer, colors): (Box<dyn Write + Send>, bool) = match &options.log_file {
@@ -105,6 +120,9 @@ impl Log {
             .with_target(false)
             .with_ansi(colors);
         let lines = match options.log_format {
+            Format::Text if style == LineStyle::Message && options.log_file.is_none() => {
+                lines.event_format(MessageFormat::default()).boxed()
+            }
             Format::Text => lines.boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
         };

@@ -174,15 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn total_shows_the_automatic_concurrency() {
-        let mut files = files(2);
-        assert!(!files.full_summary().contains("-j"));
+    fn total_shows_failures_and_concurrency_at_any_width() {
+        let mut files = files(40);
+        assert!(!files.summary(80).contains("-j"));
         files.auto_jobs = Some(12);
-        assert!(
-            files
-                .full_summary()
-                .starts_with("0 of 2 files, -j auto: 12, ")
-        );
+        files.failed = 3;
+        for (columns, start) in [
+            (80, "0 of 40 files, 3 failed, -j auto: 12, 780 MiB, 0 B/s"),
+            (48, "0/40 files, 3 failed, -j 12, 780 MiB, 0 B/s"),
+            (40, "0/40 files, 3 failed, -j 12, 0 B/s"),
+            (28, "0/40 files, 3 failed, -j 12…"),
+        ] {
+            let row = files.summary(columns);
+            assert!(row.starts_with(start) && row.len() <= columns + 2, "{row}");
+        }
     }
 
     #[test]

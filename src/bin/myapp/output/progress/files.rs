@@ -37,40 +37,40 @@ impl Files {
 
     /// Returns the row of the total, without what does not fit.
     pub(super) fn summary(&self, columns: usize) -> String {
-        let text = self.full_summary();
-        if text.len() <= columns {
-            return text;
-        }
-        let rate = Size(self.speed.rate() as u64);
-        let count = match self.expected {
-            Some(expected) => format!("{}/{expected}", self.saved),
-            None => self.saved.to_string(),
+        let received = self.received();
+        let rate = format!("{}/s", Size(self.speed.rate() as u64));
+        let failed = match self.failed {
+            0 => String::new(),
+            count => format!(", {count} failed"),
         };
-        let text = format!("{count} files, {}, {rate}/s", Size(self.received()));
-        truncate_str(&text, columns, "…").into_owned()
-    }
-
-    pub(super) fn full_summary(&self) -> String {
-        let mut text = match self.expected {
-            Some(expected) => format!("{} of {expected} files", self.saved),
+        let jobs = |name: &str| {
+            let jobs = self.auto_jobs.map(|jobs| format!(", {name}{jobs}"));
+            jobs.unwrap_or_default()
+        };
+        let count = |of: &str| match self.expected {
+            Some(expected) => format!("{}{of}{expected} files", self.saved),
             None => format!("{} files", self.saved),
         };
-        if self.failed > 0 {
-            text += &format!(", {} failed", self.failed);
-        }
-        if let Some(jobs) = self.auto_jobs {
-            text += &format!(", -j auto: {jobs}");
-        }
-        let received = self.received();
-        let rate = Size(self.speed.rate() as u64);
-        match self.total() {
-            None => text + &format!(", {}, {rate}/s", Size(received)),
+        let lengths = match self.total() {
+            None => format!("{}, {rate}", Size(received)),
             Some(total) => {
                 let left = time_text(self.speed.time_left(total.saturating_sub(received)));
-                let total = Size(total);
-                text + &format!(", {} of {total}, {rate}/s, {left} left", Size(received))
+                format!("{} of {}, {rate}, {left} left", Size(received), Size(total))
             }
-        }
+        };
+        let rows = [
+            format!("{}{failed}{}, {lengths}", count(" of "), jobs("-j auto: ")),
+            format!(
+                "{}{failed}{}, {}, {rate}",
+                count("/"),
+                jobs("-j "),
+                Size(received)
+            ),
+            format!("{}{failed}{}, {rate}", count("/"), jobs("-j ")),
+        ];
+        let fits = |row: &&String| row.len() <= columns;
+        let row = rows.iter().find(fits).unwrap_or(&rows[2]);
+        truncate_str(row, columns, "…").into_owned()
     }
 
     /// Returns the number of bytes received in this run.
