@@ -13,6 +13,7 @@ mod commands;
 mod exit_code;
 mod generate;
 mod help;
+mod home;
 mod output;
 mod redacted_arg;
 mod signals;

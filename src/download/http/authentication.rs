@@ -6,10 +6,20 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http_auth::digest::{Algorithm, DigestClient, Qop};
-use http_auth::{ChallengeParser, PasswordParams};
+use http_auth::{ChallengeParser, ChallengeRef, ParamValue, PasswordParams};
 
 use super::basic_auth::BasicAuth;
 use crate::escape::Escaped;
+
+/// Names of the supported algorithms.
+const ALGORITHMS: [&str; 6] = [
+    "MD5",
+    "MD5-sess",
+    "SHA-256",
+    "SHA-256-sess",
+    "SHA-512-256",
+    "SHA-512-256-sess",
+];
 
 /// Maximum number of remembered servers and idle sessions together.
 const MAX_SESSIONS: usize = 256;
@@ -52,7 +62,7 @@ impl Challenges {
 
     fn add(&mut self, value: &str) {
         for challenge in ChallengeParser::new(value) {
-            let Ok(challenge) = challenge else {
+            let Ok(mut challenge) = challenge else {
                 // A scheme with another syntax, such as the token of Negotiate.
                 let scheme = value.split([' ', ',']).next().unwrap_or_default();
                 self.offer(scheme);
@@ -62,6 +72,7 @@ impl Challenges {
                 self.offer(challenge.scheme);
                 continue;
             }
+            normalize_algorithm(&mut challenge);
             match DigestClient::try_from(&challenge) {
                 Ok(client) => {
                     let best = self.digest.as_ref().map_or(0, strength);
@@ -92,6 +103,21 @@ impl Challenges {
             return None;
         }
         Some(self.offered.join(" or "))
+    }
+}
+
+/// Writes the name of the algorithm as the crate expects it. Names of algorithms have no case
+/// (RFC 2617 section 3.2.1 and RFC 5234 section 2.3).
+fn normalize_algorithm(challenge: &mut ChallengeRef<'_>) {
+    for (name, value) in &mut challenge.params {
+        let given = value.as_escaped();
+        let is_given = |known: &&&str| known.eq_ignore_ascii_case(given);
+        if name.eq_ignore_ascii_case("algorithm")
+            && let Some(known) = ALGORITHMS.iter().find(is_given)
+            && let Ok(known) = ParamValue::try_from_escaped(known)
+        {
+            *value = known;
+        }
     }
 }
 

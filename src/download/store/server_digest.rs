@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::checksum::{Algorithm, Checksum, ChecksumError};
+use crate::checksum::{Algorithm, Checksum, ChecksumError, hex};
+use crate::download::error::Error;
 
 /// Digest of the complete representation, with the field that contained it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +138,17 @@ impl ServerDigest {
     /// Returns the expected digest.
     pub(crate) fn checksum(&self) -> &Checksum {
         &self.checksum
+    }
+
+    /// Returns the error of a file with another digest.
+    pub(crate) fn mismatch(&self, found: &[u8]) -> Option<Error> {
+        let is_mismatch = !self.checksum.matches(found);
+        is_mismatch.then(|| Error::DigestMismatch {
+            field: self.field(),
+            algorithm: self.checksum.algorithm(),
+            expected: self.checksum.hex(),
+            found: hex(found),
+        })
     }
 
     /// Returns whether other bytes are not the file.

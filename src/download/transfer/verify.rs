@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use url::Url;
 
 use super::attempt::foreign::continue_file;
+use super::attempt::metadata::check_server_digest;
 use super::output::Output;
 use super::resume::{OVERLAP_LEN, Validators};
 use crate::checksum::{Checksum, digest_file, hex};
 use crate::download::config::OnConflict;
 use crate::download::context::Context;
 use crate::download::error::Error;
-use crate::download::http::redact_url;
 use crate::download::store::foreign::ForeignFile;
 use crate::download::store::part::Part;
 use crate::download::store::resume_state::ResumeState;
@@ -143,24 +143,7 @@ pub(super) async fn verify_server_digest(
     let Some(found) = digest(sink).await? else {
         return Ok(());
     };
-    let url = redact_url(url);
-    let field = expected.field();
-    if checksum.matches(&found) {
-        debug!(%url, field, "digest of the server verified");
-        return Ok(());
-    }
-    let mismatch = Error::DigestMismatch {
-        field,
-        algorithm: checksum.algorithm(),
-        expected: checksum.hex(),
-        found: hex(&found),
-    };
-    if expected.is_binding() {
-        sink.discard();
-        return Err(mismatch);
-    }
-    warn!(%url, "the file may be damaged: {mismatch}");
-    Ok(())
+    check_server_digest(sink, expected, &found, url)
 }
 
 /// Returns the digest of the file, if enabled.

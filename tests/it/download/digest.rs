@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use md5::{Digest as _, Md5};
+use sha2::{Sha256, Sha512_256};
 
 use crate::harness::http::{Request, Response, Server};
 use crate::harness::{Folder, RunOutput};
@@ -16,8 +17,13 @@ fn fetch(folder: &Folder, line: &[&str], urls: &[&str]) -> RunOutput {
         .run()
 }
 
-fn hex(text: &str) -> String {
-    let hash = Md5::digest(text.as_bytes());
+/// Returns the digest of a text by the algorithm of a Digest response.
+fn hash(algorithm: &str, text: &str) -> String {
+    let hash = match algorithm.strip_suffix("-sess").unwrap_or(algorithm) {
+        "SHA-256" => Sha256::digest(text).to_vec(),
+        "SHA-512-256" => Sha512_256::digest(text).to_vec(),
+        _ => Md5::digest(text).to_vec(),
+    };
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -31,10 +37,16 @@ fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
 /// Verifies a Digest response by RFC 7616 section 3.4.1, without this program's code.
 fn is_valid(value: &str, request: &Request, nonce: &str) -> bool {
     let of = |name| parameter(value, name);
+    let hex = |text: &str| hash(of("algorithm"), text);
     let secret = hex(&format!("{USER}:area:{PASSWORD}"));
-    let secret = match of("algorithm") {
-        "MD5-sess" => hex(&format!("{secret}:{nonce}:{}", of("cnonce"))),
-        _ => secret,
+    let secret = if of("algorithm").ends_with("-sess") {
+        hex(&format!("{secret}:{nonce}:{}", of("cnonce")))
+    } else {
+        secret
+    };
+    let user = match of("userhash") {
+        "true" => hex(&format!("{USER}:area")),
+        _ => USER.to_owned(),
     };
     let target = hex(&format!("GET:{}", request.path));
     let expected = match of("qop") {
@@ -45,7 +57,10 @@ fn is_valid(value: &str, request: &Request, nonce: &str) -> bool {
             of("cnonce")
         )),
     };
-    of("uri") == request.path && of("nonce") == nonce && of("response") == expected
+    of("uri") == request.path
+        && of("username") == user
+        && of("nonce") == nonce
+        && of("response") == expected
 }
 
 /// Starts a server that requires Digest with these parameters, and gives each challenge a nonce of
@@ -94,12 +109,22 @@ fn each_form_of_digest_is_answered() {
         ", qop=\"auth\"",
         ", qop=\"auth-int,auth\", algorithm=MD5, opaque=\"x\"",
         ", qop=\"auth\", algorithm=MD5-sess",
+        ", qop=\"auth\", algorithm=SHA-256",
+        ", qop=\"auth\", algorithm=SHA-256-sess, userhash=true",
+        ", qop=\"auth\", algorithm=SHA-512-256, userhash=true",
+        ", qop=\"auth\", algorithm=md5",
+        ", qop=\"auth\", Algorithm=\"sha-256\"",
     ] {
         let server = serve(parameters, 10);
         let folder = Folder::new();
         fetch(&folder, &[], &[&server.url("/f?a=b")]).code(0);
         assert_eq!(folder.read("f"), b"good", "{parameters}");
         assert_eq!(schemes(&server), ["Basic", "Digest"], "{parameters}");
+        let requests = server.requests();
+        let sent = requests[1].field("Authorization").unwrap();
+        let has_userhash = parameter(sent, "userhash") == "true";
+        assert_eq!(has_userhash, parameters.contains("userhash"), "{sent}");
+        assert_eq!(sent.contains("\"user\""), !has_userhash, "{sent}");
     }
 }
 

@@ -157,9 +157,46 @@ fn digest_of_an_encoded_body_is_that_of_its_bytes() {
     assert_eq!(folder.read("f"), encoded);
     let (_, ran) = fetch_f(response(&repr_digest(b"text")), &[]);
     ran.code(9);
+    // The second one is that of a proxy that has encoded the body.
     for digest in [&encoded[..], b"text"] {
         let (folder, ran) = fetch_f(response(&repr_digest(digest)), &["--compressed"]);
         ran.code(0);
         assert_eq!(folder.read("f"), b"text");
     }
+}
+
+#[test]
+fn decoded_body_is_verified_by_the_digest_of_its_encoding() {
+    let body = [seeded(1, LEN), vec![0; LEN]].concat();
+    let encoded = gzip(&body);
+    let other = gzip(b"other");
+    for bad in [1, usize::MAX] {
+        let requests = AtomicUsize::new(0);
+        let [good, other] = [encoded.clone(), other.clone()];
+        let server = Server::start(move |_| {
+            let is_bad = requests.fetch_add(1, SeqCst) < bad;
+            let sent = if is_bad { other.clone() } else { good.clone() };
+            let response = Response::body(sent).header("Content-Encoding", "gzip");
+            response.header("Repr-Digest", &repr_digest(&good))
+        });
+        let folder = Folder::new();
+        let ran = fetch(&folder, ["--compressed", &server.url("/f")]);
+        assert_eq!(server.requests().len(), 2);
+        if bad == 1 {
+            ran.code(0)
+                .says("restarting: Repr-Digest of the server: sha256 mismatch");
+            assert!(folder.read("f") == body);
+            assert_eq!(folder.names(), ["f"]);
+        } else {
+            ran.code(9)
+                .says("Repr-Digest of the server: sha256 mismatch");
+            assert!(folder.names().is_empty());
+        }
+    }
+    let response = Response::body(other).header("Content-Encoding", "gzip");
+    let response = response.header("Content-MD5", "1B2M2Y8AsgTpgAmY7PhCfg==");
+    let (folder, ran) = fetch_f(response, &["--compressed"]);
+    ran.code(0)
+        .says("warning: the file may be damaged: Content-MD5");
+    assert_eq!(folder.read("f"), b"other");
 }

@@ -7,6 +7,7 @@ use myapp::download::{Config, Downloader, Event, Item, OutputPolicy, RetryPolicy
 use myapp::runtime;
 use rustix::process::Signal;
 
+use super::compressed::gzip;
 use super::*;
 
 #[test]
@@ -300,16 +301,57 @@ fn tilde_in_an_option_value_is_the_home_directory() {
         let ran = program.env("HOME", "/home/me").run();
         ran.code(0).prints(format!("{url} -> /home/me/{path}\n"));
     }
+    for option in [
+        "--input-file",
+        "--checksums",
+        "--netrc-file",
+        "--load-cookies",
+        "--save-cookies",
+        "--cookie",
+        "--cacert",
+        "--cert",
+        "--log-file",
+    ] {
+        // The address is one of this machine, on which no server can listen.
+        let line = [
+            "download",
+            &format!("{option}=~/x/y"),
+            "https://127.0.0.1:1/f",
+        ];
+        let program = folder.myapp(line).env("HOME", "/no/home");
+        program.run().code(3).says("/no/home/x/y");
+    }
 }
 
 #[test]
 fn resume_is_suggested_only_for_partial_files() {
     let folder = Folder::new();
+    let ok_server = Server::start(|_| ok());
     let server = Server::start(|_| ok().delayed(Duration::from_secs(60))).may_be_idle();
     let running = folder.myapp(["download", &server.url("/f")]).start();
     server.wait_for(1);
     running.signal(Signal::INT);
     let ran = running.wait().code(130).says("1 not finished");
+    assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
+    // Neither a decoded body nor a stream can be continued.
+    let stalled = Response::body(gzip(&seeded(1, LARGE))).stalled_at(HALF);
+    let stalled = stalled.header("Content-Encoding", "gzip");
+    for option in ["--compressed", "-o/dev/null"] {
+        let sent = stalled.clone();
+        let server = Server::start(move |_| sent.clone());
+        let running = folder
+            .myapp(["download", option, &server.url("/f")])
+            .start();
+        until(|| server.sent() >= HALF);
+        running.signal(Signal::INT);
+        let ran = running.wait().code(130).says("1 not finished");
+        assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
+    }
+    let ran = fetch(
+        &folder,
+        ["-o-", "--checksum", &"0".repeat(64), &ok_server.url("/f")],
+    );
+    let ran = ran.code(9);
     assert!(!ran.stderr.contains("hint"), "{}", ran.stderr);
 }
 

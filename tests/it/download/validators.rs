@@ -121,6 +121,31 @@ fn checksum_continues_across_backends_with_other_etags() {
     }
 }
 
+/// Bytes that only a checksum could verify are useless without it.
+#[test]
+fn part_that_requires_another_checksum_is_restarted() {
+    for checksum in ["--fsync", &format!("--checksum=sha256:{}", "0".repeat(64))] {
+        let body = seeded(1, LARGE);
+        let sent = body.clone();
+        let server = serve(move |number, request| {
+            let response = request.respond_with(&sent, &format!("\"{number}\""));
+            if number < 3 {
+                response.truncated_at(CUT_LEN)
+            } else {
+                response
+            }
+        });
+        let folder = Folder::new();
+        let right = checksum_of(&body);
+        fetch(&folder, &server, &["--retry=0", &right]).code(4);
+        fetch(&folder, &server, &["-c", "--retry=0", &right]).code(4);
+        let ran = fetch(&folder, &server, &["-c", checksum]);
+        ran.says("cannot resume, restarting: only sha256=")
+            .says(" can verify the partial file");
+        assert_eq!(range_starts(&server).last(), Some(&None));
+    }
+}
+
 #[test]
 fn checksum_continues_without_validators() {
     for etag in ["", "W/\"a\""] {

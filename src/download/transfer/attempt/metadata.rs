@@ -1,13 +1,18 @@
 //! Metadata of responses: the name and the digest of the file.
 
+use tracing::{debug, warn};
+use url::Url;
+
 use super::Attempt;
 use crate::download::body::decode::{codings, is_name_of_encoded_file};
 use crate::download::config::{NameSource, ServerDigests};
+use crate::download::error::Error;
 use crate::download::event::Event;
-use crate::download::http::Response;
+use crate::download::http::{Response, redact_url};
 use crate::download::request::redirect::RedirectChain;
 use crate::download::store::filename;
 use crate::download::store::server_digest::ServerDigest;
+use crate::download::store::sink::FileSink;
 use crate::download::transfer::resume::{ResponseMeta, Validators};
 
 impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
@@ -70,6 +75,24 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
         names.any(|name| is_name_of_encoded_file(name, &codings))
     }
 
+    /// Verifies a decoded body. The digest of the server is that of the encoded bytes (RFC 9530
+    /// section 2), `found`; but a proxy that encodes a body may leave that of the decoded one.
+    pub(super) fn check_decoded_body(
+        &self,
+        expected: &ServerDigest,
+        found: &[u8],
+        url: &Url,
+    ) -> Result<(), Error> {
+        let decoded = self
+            .sink
+            .take_digest()
+            .map_err(|error| self.sink.write_error(error))?;
+        match decoded {
+            Some(decoded) if expected.mismatch(&decoded).is_none() => Ok(()),
+            _ => check_server_digest(&self.sink, expected, found, url),
+        }
+    }
+
     /// Records the digest in a response to a range request, unless the file has one.
     pub(super) fn add_digest(&mut self, meta: &ResponseMeta) {
         if let Some(validators) = &mut self.validators
@@ -78,6 +101,26 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
             validators.digest = meta.validators.digest.clone();
         }
     }
+}
+
+/// Compares the digest of a file with the one that its server sent. Bytes that are certainly not
+/// those of the file are discarded.
+pub(crate) fn check_server_digest(
+    sink: &FileSink,
+    expected: &ServerDigest,
+    found: &[u8],
+    url: &Url,
+) -> Result<(), Error> {
+    let url = redact_url(url);
+    match expected.mismatch(found) {
+        None => debug!(%url, field = expected.field(), "digest of the server verified"),
+        Some(mismatch) if expected.is_binding() => {
+            sink.discard();
+            return Err(mismatch);
+        }
+        Some(mismatch) => warn!(%url, "the file may be damaged: {mismatch}"),
+    }
+    Ok(())
 }
 
 /// Extracts the metadata of a response.

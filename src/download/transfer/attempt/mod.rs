@@ -3,7 +3,7 @@
 mod bytes;
 mod decisions;
 pub(crate) mod foreign;
-mod metadata;
+pub(crate) mod metadata;
 mod other_query;
 mod receive;
 
@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::checksum::Checksum;
 use crate::download::auto_jobs::is_overload;
-use crate::download::body::decode::{Coding, DecodedBody, accept_encoding, codings};
+use crate::download::body::decode::accept_encoding;
 use crate::download::config::{OnConflict, ServerDigests};
 use crate::download::error::Error;
 use crate::download::event::Event;
@@ -34,7 +34,6 @@ use crate::download::transfer::resume::{
     Action, Mismatch, RangeRequest, ResponseMeta, ResumeProof, Validators, plan,
 };
 use crate::download::transfer::sources::Mirror;
-use crate::escape::Escaped;
 
 /// Outcome of a successful attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +178,13 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         let checksum = if sink.is_file() { checksum } else { None };
         let checksum = checksum.map(Checksum::to_text);
         let is_usable = |state: &ResumeState| {
-            state.required_checksum.is_none() || state.required_checksum == checksum
+            let required = &state.required_checksum;
+            let is_usable = required.is_none() || *required == checksum;
+            if let (false, Some(required)) = (is_usable, required) {
+                let url = redact_url(&request.source.url);
+                warn!(%url, "cannot resume, restarting: only {required} can verify the partial file");
+            }
+            is_usable
         };
         let mut validators = sink.state().filter(is_usable).map(|state| state.validators);
         if server_digests == ServerDigests::Ignore
@@ -438,61 +443,6 @@ impl<'a, F: Fn(Event<'_>) + Sync> Attempt<'a, F> {
         }
         self.source.expired_redirect = ExpiredRedirect::Renewed;
         Ok(())
-    }
-
-    /// Stores a complete body from its start.
-    async fn replace(
-        &mut self,
-        response: Response,
-        meta: ResponseMeta,
-        chain: &RedirectChain,
-    ) -> Result<Option<AttemptOutcome>, Error> {
-        let is_encoded_file = self.is_encoded_file(&response, chain, &meta);
-        let codings = if is_encoded_file {
-            None
-        } else {
-            self.codings(&response, &meta)
-        };
-        match codings {
-            None => {
-                if !is_encoded_file && let Some(encoding) = &meta.validators.encoding {
-                    let encoding = Escaped(encoding.as_bytes());
-                    let url = redact_url(chain.url());
-                    warn!(%url, %encoding, "unsupported Content-Encoding, saved undecoded");
-                }
-                self.begin(meta.validators, chain)?;
-                self.store_body(response, meta.length).await?;
-            }
-            Some(codings) => {
-                self.begin(meta.validators.of_decoded_body(), chain)?;
-                let body = DecodedBody::new(response, &codings).map_err(HttpError::from_io)?;
-                self.store_body(body, None).await?;
-            }
-        }
-        self.outcome(0)
-    }
-
-    /// Stores a complete body of the same version from its start: the server ignores ranges.
-    async fn rewind(
-        &mut self,
-        response: Response,
-        length: Option<u64>,
-        have: u64,
-    ) -> Result<Option<AttemptOutcome>, Error> {
-        self.source.range_support = RangeSupport::Missing;
-        self.warn_of_restart("the server ignores range requests");
-        self.sink.rewind()?;
-        self.store_body(response, length).await?;
-        self.outcome(have)
-    }
-
-    /// Returns the codings to decode, if the body is to be decoded. Some servers declare a coding
-    /// for an empty body, which is not valid in any coding.
-    fn codings(&self, response: &Response, meta: &ResponseMeta) -> Option<Vec<Coding>> {
-        if !self.request.context.config.compressed || meta.length == Some(0) {
-            return None;
-        }
-        codings(response.headers("content-encoding")).filter(|codings| !codings.is_empty())
     }
 
     /// Returns the outcome if the file that a response describes exists already.

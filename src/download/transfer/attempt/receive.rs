@@ -4,16 +4,88 @@ use std::sync::Arc;
 
 use futures_lite::AsyncReadExt as _;
 
-use super::{Attempt, MirrorUse, RangeSupport};
+use tracing::warn;
+
+use super::{Attempt, AttemptOutcome, MirrorUse, RangeSupport};
 use crate::download::body::copy::BodyCopy;
+use crate::download::body::decode::{Coding, DecodedBody, codings};
+use crate::download::body::hash::HashedBody;
 use crate::download::body::source::DirectRead;
 use crate::download::body::throttle::Throttled;
 use crate::download::error::Error;
 use crate::download::event::Event;
+use crate::download::http::{HttpError, Response, redact_url};
+use crate::download::request::redirect::RedirectChain;
 use crate::download::transfer::parallel::{ParallelTransfer, RunResult};
+use crate::download::transfer::resume::ResponseMeta;
 use crate::download::transfer::sources::SourceSet;
+use crate::escape::Escaped;
 
 impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
+    /// Stores a complete body from its start.
+    pub(super) async fn replace(
+        &mut self,
+        response: Response,
+        meta: ResponseMeta,
+        chain: &RedirectChain,
+    ) -> Result<Option<AttemptOutcome>, Error> {
+        let is_encoded_file = self.is_encoded_file(&response, chain, &meta);
+        let codings = if is_encoded_file {
+            None
+        } else {
+            self.codings(&response, &meta)
+        };
+        match codings {
+            None => {
+                if !is_encoded_file && let Some(encoding) = &meta.validators.encoding {
+                    let encoding = Escaped(encoding.as_bytes());
+                    let url = redact_url(chain.url());
+                    warn!(%url, %encoding, "unsupported Content-Encoding, saved undecoded");
+                }
+                self.begin(meta.validators, chain)?;
+                self.store_body(response, meta.length).await?;
+            }
+            Some(codings) => {
+                let digest = meta.validators.digest.clone();
+                self.begin(meta.validators.of_decoded_body(), chain)?;
+                let algorithm = digest.as_ref().map(|digest| digest.checksum().algorithm());
+                if algorithm.is_some() {
+                    self.sink.set_digest(algorithm);
+                }
+                let mut encoded = HashedBody::new(response, algorithm);
+                let body = DecodedBody::new(&mut encoded, &codings).map_err(HttpError::from_io)?;
+                self.store_body(body, None).await?;
+                if let (Some(digest), Some(found)) = (&digest, encoded.finish()) {
+                    self.check_decoded_body(digest, &found, chain.url())?;
+                }
+            }
+        }
+        self.outcome(0)
+    }
+
+    /// Stores a complete body of the same version from its start: the server ignores ranges.
+    pub(super) async fn rewind(
+        &mut self,
+        response: Response,
+        length: Option<u64>,
+        have: u64,
+    ) -> Result<Option<AttemptOutcome>, Error> {
+        self.source.range_support = RangeSupport::Missing;
+        self.warn_of_restart("the server ignores range requests");
+        self.sink.rewind()?;
+        self.store_body(response, length).await?;
+        self.outcome(have)
+    }
+
+    /// Returns the codings to decode, if the body is to be decoded. Some servers declare a coding
+    /// for an empty body, which is not valid in any coding.
+    fn codings(&self, response: &Response, meta: &ResponseMeta) -> Option<Vec<Coding>> {
+        if !self.request.context.config.compressed || meta.length == Some(0) {
+            return None;
+        }
+        codings(response.headers("content-encoding")).filter(|codings| !codings.is_empty())
+    }
+
     /// Stores a body, of `length` bytes if known.
     pub(super) async fn store_body(
         &mut self,

@@ -15,6 +15,8 @@ use myapp::runtime;
 
 use super::errors::code;
 use crate::exit_code::{CommandError, ExitCode};
+use crate::home;
+use crate::output::stderr;
 
 /// Maximum size of a checksum list.
 const MAX_LIST_LEN: u64 = 64 * 1024 * 1024;
@@ -53,18 +55,19 @@ impl ChecksumOptions {
             return Ok(config);
         };
         let is_url = location.contains("://");
+        let path = home::expand(location.as_ref());
         let context = || {
             let shown = if is_url {
-                shown_url(location)
+                Escaped(shown_url(location).as_bytes()).to_string()
             } else {
-                location.clone()
+                stderr::path(&path)
             };
-            format!("read checksums from {}", Escaped(shown.as_bytes()))
+            format!("read checksums from {shown}")
         };
         let text = if is_url {
             fetch(location, &config)?
         } else {
-            fs::read(location).map_err(|error| {
+            fs::read(&path).map_err(|error| {
                 CommandError::new(
                     ExitCode::LocalFile,
                     anyhow::Error::new(error).context(context()),

@@ -9,12 +9,13 @@ use myapp::download::http::{InvalidProxy, NoProxy, ParseProxyError, Proxies, Pro
 use myapp::net::resolver::{AddressFamily, ParseStaticHostError, ResolverConfig, StaticHost};
 use myapp::net::tls::{Fingerprint, Identity, TlsConfig, Trust};
 
+use crate::home;
 use crate::redacted_arg::secret;
 
 #[derive(Debug, Args)]
 pub(super) struct ConnectionOptions {
     /// CA certificates (PEM) to trust instead of the system's
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = home::path(), help_heading = "TLS")]
     cacert: Option<PathBuf>,
     /// Accept only the certificate with this SHA-256 (DER), whatever its issuer
     #[arg(
@@ -28,10 +29,10 @@ pub(super) struct ConnectionOptions {
     #[arg(long, help_heading = "TLS", conflicts_with_all = ["cacert", "pinned_sha256"])]
     insecure: bool,
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = home::path(), help_heading = "TLS")]
     cert: Option<PathBuf>,
     /// Private key of the client certificate [default: in the file of --cert]
-    #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "cert")]
+    #[arg(long, value_name = "FILE", value_parser = home::path(), help_heading = "TLS", requires = "cert")]
     key: Option<PathBuf>,
 
     /// Proxy (http, https, socks5 or socks5h; port 1080, https 443) for all requests; '' for none
@@ -39,7 +40,7 @@ pub(super) struct ConnectionOptions {
     #[arg(long, value_name = "URL", value_parser = secret::<Choice>(), help_heading = "Connecting")]
     proxy: Option<Choice>,
     /// CA certificates (PEM) to trust for an https proxy instead of the system's
-    #[arg(long, value_name = "FILE", help_heading = "Connecting")]
+    #[arg(long, value_name = "FILE", value_parser = home::path(), help_heading = "Connecting")]
     proxy_cacert: Option<PathBuf>,
     /// Hosts and networks to reach without a proxy; * for all [default: from no_proxy]
     #[arg(long, value_name = "LIST", help_heading = "Connecting")]

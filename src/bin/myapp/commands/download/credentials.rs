@@ -14,6 +14,7 @@ use myapp::download::{
 use url::Url;
 
 use crate::exit_code::{CommandError, ExitCode};
+use crate::home;
 use crate::output::report_file::ReportFile;
 use crate::output::stderr;
 use crate::redacted_arg::secret;
@@ -37,16 +38,16 @@ pub(super) struct CredentialOptions {
     #[arg(short = 'b', long, value_name = "COOKIE", value_parser = secret::<CookieOrFile>())]
     cookie: Vec<CookieOrFile>,
     /// Read cookies from a Netscape file (repeatable)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = home::path())]
     load_cookies: Vec<PathBuf>,
     /// Write all cookies to a Netscape file at the end
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = home::path())]
     save_cookies: Option<PathBuf>,
     /// Read user names and passwords from ~/.netrc, per origin
     #[arg(long)]
     netrc: bool,
     /// Read them from FILE instead of ~/.netrc
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = home::path())]
     netrc_file: Option<PathBuf>,
     /// Send credentials to redirect targets on other origins too
     #[arg(long)]
@@ -179,7 +180,7 @@ impl std::str::FromStr for CookieOrFile {
         if text.is_empty() || text.contains('=') {
             text.parse().map(Self::Cookie)
         } else {
-            Ok(Self::File(text.into()))
+            Ok(Self::File(home::expand(text.as_ref())))
         }
     }
 }

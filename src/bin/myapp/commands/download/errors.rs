@@ -17,6 +17,8 @@ use crate::output::stderr;
 pub(super) struct Hints {
     /// Whether there is a client certificate.
     pub(super) has_certificate: bool,
+    /// Whether the failed file has left a part that can be resumed.
+    pub(super) has_part: bool,
 }
 
 impl Hints {
@@ -35,6 +37,7 @@ impl Hints {
                         .into(),
                 )
             }
+            DownloadError::ChecksumMismatch { .. } if !self.has_part => None,
             _ => glob_hint(failed)
                 .map(Cow::from)
                 .or_else(|| hint(&failed.source)),

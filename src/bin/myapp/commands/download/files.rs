@@ -43,6 +43,11 @@ pub(super) struct FileOptions {
 }
 
 impl FileOptions {
+    /// Returns whether bodies are decoded, so that parts cannot be resumed.
+    pub(super) fn compressed(&self) -> bool {
+        self.compressed
+    }
+
     pub(super) fn apply(&self, config: Config) -> Config {
         let on_conflict = if self.no_clobber {
             OnConflict::Skip

@@ -15,6 +15,7 @@ use rustix::io::retry_on_intr;
 use smol::channel::{Sender, bounded};
 
 use crate::exit_code::{CommandError, ExitCode};
+use crate::home;
 use crate::output::stderr;
 use crate::stdin::{self, next_line};
 
@@ -38,7 +39,7 @@ pub(super) struct ListOptions {
     urls: Vec<String>,
 
     /// List of URLs, one per line; - for stdin
-    #[arg(short, long, value_name = "FILE", help_heading = "Files")]
+    #[arg(short, long, value_name = "FILE", value_parser = home::path(), help_heading = "Files")]
     input_file: Option<PathBuf>,
     /// Process only shard I (from 0) of N, by a hash of each URL
     #[arg(long, value_name = "I/N", help_heading = "Files")]

@@ -11,7 +11,7 @@ mod retry;
 mod split;
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -24,7 +24,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use futures_lite::stream::Boxed;
 use futures_lite::{Stream, StreamExt as _, future, stream};
 use myapp::download::http::ClientConfig;
@@ -43,6 +42,7 @@ use self::errors::{Hints, code};
 use self::list::ListOptions;
 use crate::commands::number;
 use crate::exit_code::{CommandError, ExitCode};
+use crate::home;
 use crate::output::download_events::JsonLines;
 use crate::output::log::Log;
 use crate::output::progress::Progress;
@@ -67,12 +67,12 @@ pub(crate) struct Options {
         long,
         visible_alias = "output-dir",
         value_name = "DIR",
-        value_parser = PathBufValueParser::new().map(expand_home),
+        value_parser = home::path(),
         help_heading = "Files"
     )]
     dir: Option<PathBuf>,
     /// Output file of a single URL; - for stdout
-    #[arg(short, long, value_name = "PATH", value_parser = PathBufValueParser::new().map(expand_home), help_heading = "Files")]
+    #[arg(short, long, value_name = "PATH", value_parser = home::path(), help_heading = "Files")]
     output: Option<PathBuf>,
     #[command(flatten)]
     files: files::FileOptions,
@@ -310,7 +310,7 @@ fn download(
     let mut ending = Ending::catch()?.second_ends_at_once()?;
 
     let codes = Mutex::new(ExitCode::Success);
-    let bodies = ActiveBodies::default();
+    let parts = OpenParts::default();
     let lines = options.json.then(JsonLines::start);
     // Progress bars would mix with the file printed on the same terminal.
     let quiet = log.quiet || options.is_to_stdout() && io::stdout().is_terminal();
@@ -318,8 +318,10 @@ fn download(
     let progress = Progress::start(&log.draw_target, quiet);
     progress.count(move || list.count());
     let items = counted(items, &progress);
+    let is_resumable = !options.files.compressed();
     let hints = Hints {
         has_certificate: options.connection.has_certificate(),
+        has_part: false,
     };
     let observer = |number, event: Event<'_>| {
         if let Event::Failed(failed) = &event {
@@ -331,7 +333,8 @@ fn download(
                 (failed.cause(), code(&failed.source))
             });
         }
-        bodies.record(number, &event);
+        let has_part = parts.record(number, &event) && is_resumable;
+        let hints = Hints { has_part, ..hints };
         show(&progress, number, event, hints);
         progress.set_auto_jobs(downloader.auto_concurrency().map(|auto| auto.last));
     };
@@ -353,7 +356,7 @@ fn download(
     drop(progress);
     let report = report?;
     if !quiet {
-        let has_parts = bodies.was_one_cancelled.into_inner();
+        let has_parts = parts.was_one_cancelled.into_inner() && is_resumable;
         stderr::write(&summary(&report, ended.get().is_some(), has_parts));
         if total(&report) == 0 && ended.get().is_none() {
             stderr::write(&options.list.empty_note());
@@ -365,29 +368,41 @@ fn download(
     Ok(code)
 }
 
-/// Files whose bodies are being received.
+/// Unfinished files, without those that are written into a stream.
 #[derive(Debug, Default)]
-struct ActiveBodies {
-    numbers: Mutex<HashSet<u64>>,
+struct OpenParts {
+    /// Whether bytes of each file were received, in this run or an earlier one.
+    have_bytes: Mutex<HashMap<u64, bool>>,
     /// Whether the partial file of a cancelled download can be resumed.
     was_one_cancelled: AtomicBool,
 }
 
-impl ActiveBodies {
-    fn record(&self, number: u64, event: &Event<'_>) {
-        let numbers = || self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::BodyStarted { .. } => {
-                numbers().insert(number);
+impl OpenParts {
+    /// Records an event. Returns whether the file that it ends has left a part.
+    fn record(&self, number: u64, event: &Event<'_>) -> bool {
+        let mut have_bytes = self
+            .have_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let has_received = match event {
+            Event::Started { path: Some(_), .. } => {
+                have_bytes.insert(number, false);
+                false
             }
-            Event::Saved(_) | Event::Failed(_) => {
-                numbers().remove(&number);
+            Event::BodyStarted { offset, .. } => *offset > 0,
+            Event::Progress { downloaded } => *downloaded > 0,
+            Event::Saved(_) | Event::Failed(_) => return have_bytes.remove(&number) == Some(true),
+            Event::Cancelled => {
+                let has_part = have_bytes.remove(&number) == Some(true);
+                self.was_one_cancelled.fetch_or(has_part, SeqCst);
+                return has_part;
             }
-            Event::Cancelled if numbers().remove(&number) => {
-                self.was_one_cancelled.store(true, SeqCst);
-            }
-            _ => {}
+            _ => false,
+        };
+        if has_received && let Some(has_bytes) = have_bytes.get_mut(&number) {
+            *has_bytes = true;
         }
+        false
     }
 }
 
@@ -462,14 +477,6 @@ fn show(progress: &Progress, number: u64, event: Event<'_>, hints: Hints) {
         Event::Failed(failed) => progress.fail_file(number, hints.error_text(failed)),
         Event::Cancelled => progress.cancel_file(number),
         _ => {}
-    }
-}
-
-/// Expands a leading `~/`, which shells leave as it is in `--dir=~/x`.
-fn expand_home(path: PathBuf) -> PathBuf {
-    match (path.strip_prefix("~"), env::home_dir()) {
-        (Ok(below), Some(home)) => home.join(below),
-        _ => path,
     }
 }
 

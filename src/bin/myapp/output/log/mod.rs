@@ -21,6 +21,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit_code::CommandError;
+use crate::home;
 use crate::output::draw_target::draw_target;
 use crate::output::log::file::{LogFile, READER_TIMEOUT, Writer};
 use crate::output::log::message::MessageFormat;
@@ -45,7 +46,7 @@ pub(crate) struct LogOptions {
     #[arg(hide_possible_values = true)]
     log_format: Format,
     /// Append the log to FILE, not to stderr
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = home::path())]
     log_file: Option<PathBuf>,
 }
 
