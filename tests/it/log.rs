@@ -8,14 +8,121 @@ use serde_json::Value;
 
 use crate::harness::{Folder, RunOutput, Server, myapp};
 
+const MISSING_LOAD: &str = "missing --connections <C> or --duration <TIME> or --rate <R> or \
+                            --in-flight <N> or --merge <FILE>...";
+const SERVE_HELP: &str = "myapp serve --help lists all options";
+const ECHO_HELP: &str = "myapp echo --help lists all options";
+
+/// Command lines with the text and the hint of their errors.
+const USAGE_ERRORS: [(&[&str], &str, &str); 18] = [
+    (
+        &["serv"],
+        "unknown command serv",
+        "did you mean myapp serve?",
+    ),
+    (
+        &["listen", "-p", "1"],
+        "unknown command listen",
+        "did you mean myapp serve?",
+    ),
+    (
+        &["ping"],
+        "unknown command ping",
+        "did you mean myapp echo?",
+    ),
+    (
+        &["wget", "-O", "x"],
+        "unknown command wget",
+        "did you mean myapp download?",
+    ),
+    (
+        &["version"],
+        "unknown command version",
+        "did you mean myapp --version?",
+    ),
+    (
+        &["qqq"],
+        "unknown command qqq",
+        "myapp --help lists all commands",
+    ),
+    (
+        &["help", "qqq"],
+        "unknown command qqq",
+        "myapp --help lists all commands",
+    ),
+    (
+        &["\u{1b}[1m"],
+        "unknown command \\x1b[1m",
+        "myapp --help lists all commands",
+    ),
+    (
+        &["-v", "serve"],
+        "unknown option -v",
+        "options of serve follow it",
+    ),
+    (
+        &["--limit-rate=1", "cat", "a"],
+        "unknown option --limit-rate",
+        "options of cat follow it",
+    ),
+    (
+        &["-v"],
+        "unexpected argument '-v' found",
+        "myapp --help lists all options",
+    ),
+    (
+        &["completions"],
+        "missing <SHELL>",
+        "myapp completions --help lists all options",
+    ),
+    (
+        &["serve", "--mode", "echo"],
+        "invalid value 'echo' for '--mode <MODE>'",
+        "possible values: line, chunk, discard, whoami",
+    ),
+    (
+        &["serve", "127.0.0.1"],
+        "invalid value '127.0.0.1' for '[ADDRESS]...': missing port (HOST:PORT)",
+        SERVE_HELP,
+    ),
+    (
+        &["serve", "--tls-cert", "c"],
+        "missing --tls-key <FILE>",
+        SERVE_HELP,
+    ),
+    (&["echo", "--report", "x.html"], MISSING_LOAD, ECHO_HELP),
+    (
+        &["echo", "-n", "1", "--size", "9", "hi"],
+        "the argument '--size <SIZE>' cannot be used with '[MESSAGE]...'",
+        ECHO_HELP,
+    ),
+    (
+        &["echo", "--raw", "-j", "1", "--verify"],
+        "the argument '--raw' cannot be used with: --jobs <N>, --verify",
+        ECHO_HELP,
+    ),
+];
+
 #[test]
-fn unknown_command_is_a_usage_error() {
-    myapp(["serv"])
-        .run()
-        .code(2)
-        .prints("")
-        .says("myapp: unrecognized subcommand 'serv'");
+fn usage_error_is_one_line_and_a_hint() {
+    for (line, text, hint) in USAGE_ERRORS {
+        let ran = myapp(line).run().code(2).prints("");
+        let expected = format!("myapp: {text}\nhint: {hint}\n");
+        assert_eq!(ran.stderr, expected, "{line:?}");
+    }
     myapp::<&str>([]).run().code(2).says("Usage");
+}
+
+/// `-c` is the number of connections in load generators, and of messages in ping.
+#[test]
+fn refused_low_port_explains_the_connect_option() {
+    let hint = "hint: -c is the address of the server; --connections N are those of a load";
+    myapp(["echo", "-c", "1", "-n", "1"])
+        .run()
+        .code(4)
+        .says(hint);
+    let ran = myapp(["echo", "-c", "50000", "--timeout", "1s", "-n", "1"]).run();
+    assert!(!ran.stderr.contains(hint), "{}", ran.stderr);
 }
 
 #[test]

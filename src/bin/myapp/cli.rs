@@ -10,6 +10,7 @@ use crate::exit_code::{CommandError, ExitCode};
 use crate::generate::{self, Generated};
 use crate::output::log::{LineStyle, Log, LogOptions};
 use crate::output::style;
+use clap::error::ContextValue;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 
@@ -146,6 +147,19 @@ pub(crate) fn command_name() -> Option<String> {
     let arguments: Vec<_> = env::args_os().collect();
     let position = command_position(&arguments)?;
     Some(arguments[position].to_string_lossy().into_owned())
+}
+
+/// Returns whether an option was typed before the command.
+pub(crate) fn is_before_command(option: Option<&ContextValue>) -> bool {
+    let arguments: Vec<_> = env::args_os().collect();
+    let (Some(ContextValue::String(option)), Some(position)) =
+        (option, command_position(&arguments))
+    else {
+        return false;
+    };
+    arguments[1..position]
+        .iter()
+        .any(|argument| argument.as_bytes().starts_with(option.as_bytes()))
 }
 
 /// Returns the position of the command: the first argument after the options of the program.

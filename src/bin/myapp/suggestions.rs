@@ -106,6 +106,10 @@ const ECHO: &[Suggestion] = &[
     ),
     ("--ping", "use -n N for a ping with N messages"),
     (
+        "-f|--file|--input|--input-file|--payload-file",
+        "each line of stdin is a message: myapp echo < FILE",
+    ),
+    (
         "--wait",
         "use --timeout DUR for a reply, --wait-ready DUR for the server",
     ),
@@ -378,8 +382,30 @@ const DOWNLOAD: &[Suggestion] = &[
     ("--compression", "use --compressed"),
 ];
 
-/// Options of our other commands.
-const CAT: &[Suggestion] = &[("--threads", "use -j N for the number of files read ahead")];
+/// tail, pv and bat, and options of our other commands.
+const CAT: &[Suggestion] = &[
+    ("--threads", "use -j N for the number of files read ahead"),
+    (
+        "--parallel|--concurrency",
+        "use -j N for the number of files read ahead",
+    ),
+    (
+        "-F",
+        "use -f: a file that is replaced is followed by its name",
+    ),
+    ("--lines", "use --tail N with -f"),
+    ("--rate|--rate-limit", "use --limit-rate RATE"),
+    ("--output-file", "use -o FILE"),
+    ("--overwrite", "use -o FILE, which replaces FILE at the end"),
+    (
+        "--gzip|--zstd|--xz|--gunzip|--uncompress",
+        "use -z for every format",
+    ),
+    (
+        "--sha256|--md5|--hash",
+        "use --checksum ALGO, or ALGO=HEX to verify",
+    ),
+];
 
 /// Maximum number of typing errors for which an option is suggested instead.
 const MAX_TYPING_ERRORS: usize = 2;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 
 use myapp::echo::{Error, Failures, Target};
 use myapp::error_chain::ErrorChain;
+use myapp::net::address::{Address, Endpoint};
 use myapp::net::connect::ConnectError;
 use myapp::net::resolver::ResolveError;
 
@@ -18,17 +19,17 @@ use crate::output::stderr;
 pub(super) struct ErrorReporter {
     /// Whether failures name the number of their message.
     numbered: bool,
-    default_address: bool,
+    refused_hint: Option<&'static str>,
     hinted: Cell<bool>,
     code: Cell<ExitCode>,
     failures: Cell<u64>,
 }
 
 impl ErrorReporter {
-    pub(super) fn new(numbered: bool, default_address: bool) -> Self {
+    pub(super) fn new(numbered: bool, refused_hint: Option<&'static str>) -> Self {
         Self {
             numbered,
-            default_address,
+            refused_hint,
             ..Self::default()
         }
     }
@@ -45,7 +46,7 @@ impl ErrorReporter {
 
     /// Reports the error of a message with this number.
     pub(super) fn report_message(&self, number: u64, error: Error) {
-        let mut failure = to_command_error(error, self.default_address);
+        let mut failure = to_command_error(error, self.refused_hint);
         if self.numbered {
             failure.error = failure.error.context(format!("message {number}"));
         }
@@ -54,7 +55,7 @@ impl ErrorReporter {
 
     /// Reports the errors of one phase of a load.
     pub(super) fn report_phase(&self, failures: Failures) {
-        let failure = to_command_error(failures.first, self.default_address);
+        let failure = to_command_error(failures.first, self.refused_hint);
         self.report(failure, failures.count);
     }
 
@@ -66,7 +67,7 @@ impl ErrorReporter {
                 limit: target.timeout,
                 received: 0,
             };
-            self.report(to_command_error(error, false), 1);
+            self.report(to_command_error(error, None), 1);
         }
     }
 
@@ -97,12 +98,24 @@ fn with_count(failure: CommandError, count: u64) -> CommandError {
 
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
-        to_command_error(error, false)
+        to_command_error(error, None)
     }
 }
 
-/// Converts an error, with a hint about the address if it is the default one.
-pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandError {
+/// Returns the hint for a refused connection to the address of `-c`.
+pub(super) fn refused_hint(address: Option<&Address>) -> Option<&'static str> {
+    match address {
+        None => Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here"),
+        // `-c 50` is the number of connections in load generators, and of messages in ping.
+        Some(Address::Tcp(Endpoint { port: ..1024, .. })) => Some(
+            "-c is the address of the server; --connections N are those of a load, -n N messages",
+        ),
+        Some(_) => None,
+    }
+}
+
+/// Converts an error; a refused connection has a hint of its own.
+pub(super) fn to_command_error(error: Error, refused_hint: Option<&'static str>) -> CommandError {
     let code = match &error {
         Error::ReplyMismatch { .. }
         | Error::StreamCorruption { .. }
@@ -127,9 +140,7 @@ pub(super) fn to_command_error(error: Error, default_address: bool) -> CommandEr
         error if error.is_local_address() => {
             Some("use an address of this machine with --bind; 'ip address' lists them".into())
         }
-        error if default_address && error.is_refused() => {
-            Some("specify the server with -c HOST:PORT; 'myapp serve' starts one here".into())
-        }
+        error if error.is_refused() => refused_hint.map(str::to_owned),
         _ => None,
     };
     CommandError {

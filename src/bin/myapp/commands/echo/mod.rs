@@ -31,7 +31,7 @@ use crate::output::report_file::ReportFile;
 use crate::output::stdout;
 use crate::signals::Ending;
 use crate::stdin;
-use errors::{ErrorReporter, stdin_error, to_command_error};
+use errors::{ErrorReporter, refused_hint, stdin_error, to_command_error};
 
 pub(crate) use args::Options;
 
@@ -88,7 +88,7 @@ async fn wait_ready(
     let target = options.to_target();
     let work = async {
         let ready = echo::wait_ready(&target, limit).await;
-        ready.map_err(|error| to_command_error(error, options.connect.is_none()))
+        ready.map_err(|error| to_command_error(error, refused_hint(options.connect.as_ref())))
     };
     let stopped = async { Ok(Some(ending.next().await)) };
     future::or(stopped, async { work.await.map(|()| None) }).await
@@ -106,13 +106,16 @@ async fn pipe(options: &Options) -> Result<ExitCode, CommandError> {
         Ok(()) => Ok(ExitCode::Success),
         Err(Error::Output { source }) => Err(stdout::write_error(source)),
         Err(Error::Input { source }) => Err(stdin_error(source)),
-        Err(error) => Err(to_command_error(error, options.connect.is_none())),
+        Err(error) => Err(to_command_error(
+            error,
+            refused_hint(options.connect.as_ref()),
+        )),
     }
 }
 
 async fn ping(options: &Options, ending: &mut Ending) -> Result<ExitCode, CommandError> {
     let config = options.to_ping()?;
-    let reporter = ErrorReporter::new(true, options.connect.is_none());
+    let reporter = ErrorReporter::new(true, refused_hint(options.connect.as_ref()));
     let sink = async |number, outcome: Result<Duration, Error>| {
         match outcome {
             Ok(_) if options.json => {}
@@ -168,7 +171,7 @@ async fn load(options: &Options, log: &Log, ending: &mut Ending) -> Result<ExitC
     print_report(text, ending).await?;
     written?;
     logged?;
-    let reporter = ErrorReporter::new(false, options.connect.is_none());
+    let reporter = ErrorReporter::new(false, refused_hint(options.connect.as_ref()));
     let report = summary.report;
     let answered = report.answered;
     let lost = report.lost;
@@ -248,7 +251,10 @@ async fn print_report(text: String, ending: &mut Ending) -> Result<(), CommandEr
 
 async fn messages(options: Options) -> Result<ExitCode, CommandError> {
     let config = options.to_config();
-    let reporter = ErrorReporter::new(options.messages.len() != 1, options.connect.is_none());
+    let reporter = ErrorReporter::new(
+        options.messages.len() != 1,
+        refused_hint(options.connect.as_ref()),
+    );
     let on_terminal = io::stdout().is_terminal();
     let discarded = Cell::new(0);
     let print = async |number, reply: Reply| {
