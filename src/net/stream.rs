@@ -281,6 +281,15 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// Returns the address of the peer. `None` for a Unix socket.
+    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::V4(address) => Some((*address).into()),
+            Self::V6(address) => Some((**address).into()),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// Describes the peer of an accepted connection.
     ///
     /// # Errors

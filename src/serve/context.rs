@@ -8,6 +8,7 @@ use crate::limits::semaphore::Semaphore;
 use crate::serve::access::AccessControl;
 use crate::serve::config::{Config, Mode};
 use crate::serve::connection::table::ConnectionTable;
+use crate::serve::event::ConnectionObserver;
 use crate::serve::fault::handle::{Faults, WorkerFaults};
 use crate::serve::framing::Framing;
 use crate::serve::handling_time::Sampler;
@@ -38,6 +39,8 @@ pub(super) struct WorkerContext {
     /// Permits for connections.
     pub(super) permits: Semaphore,
     pub(super) connections: ConnectionTable,
+    /// Receives the events of connections.
+    pub(super) observer: Option<ConnectionObserver>,
     pub(super) buffer: RefCell<Box<[u8]>>,
     /// Selects the reads whose handling time is measured, for the metrics endpoint.
     pub(super) sampler: Sampler,
@@ -77,6 +80,7 @@ impl WorkerContext {
                 config.max_buffered_bytes / config.threads,
                 config.idle_timeout.is_some(),
             ),
+            observer: None,
             buffer: RefCell::new(vec![0; buffer_len].into()),
             sampler: Sampler::new(config.metrics.is_some()),
             started: Instant::now(),

@@ -1,5 +1,6 @@
 //! Handlers of the caller, which serve connections instead of the echo.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -9,16 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_lite::{AsyncRead, AsyncWrite};
-use tracing::info;
-
 use crate::limits::shutdown::Shutdown;
-use crate::net::stream::{Peer, SocketControl as _, Stream};
+use crate::net::stream::{SocketControl as _, Stream};
 use crate::net::tls::{AcceptedStream, TlsServer};
-use crate::serve::connection::guard::ConnectionGuard;
+use crate::serve::connection::guard::{ConnectionGuard, Counts};
 use crate::serve::connection::table::CloseReason;
 use crate::serve::tls;
-use crate::serve::traffic_log::TRAFFIC;
+use futures_lite::{AsyncRead, AsyncWrite};
 
 type Handling = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -59,31 +57,55 @@ impl Handler {
                 None => return,
             },
         };
-        let guard = Rc::new(guard);
+        let served = Rc::new(Served {
+            guard,
+            received: Cell::default(),
+            sent: Cell::default(),
+            reason: Cell::new("aborted on shutdown"),
+        });
         let mut handling = self.0(HandlerStream {
             transport: stream,
-            guard: Rc::clone(&guard),
+            served: Rc::clone(&served),
             number,
             draining: Box::new(draining),
         });
+        let guard = &served.guard;
         let connections = &guard.context.connections;
-        poll_fn(|cx| {
+        let reason = poll_fn(|cx| {
             connections.register_waker(guard.id, cx.waker());
             if connections.close_reason(guard.id) == Some(CloseReason::IdleTimeout) {
-                return Poll::Ready(());
+                return Poll::Ready("idle timeout");
             }
-            handling.as_mut().poll(cx)
+            handling.as_mut().poll(cx).map(|()| "handler")
         })
         .await;
-        drop(handling);
-        let seconds = guard.age().as_secs_f64();
-        info!(target: TRAFFIC, peer = %guard.peer, seconds, reason = "handler", "closed");
+        served.reason.set(reason);
     }
 }
 
 impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handler")
+    }
+}
+
+/// Connection that a handler serves. Dropping it logs its end.
+#[derive(Debug)]
+struct Served {
+    guard: ConnectionGuard,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    reason: Cell<&'static str>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let counts = Counts {
+            messages: 0,
+            received: self.received.get(),
+            sent: self.sent.get(),
+        };
+        self.guard.report_closed(counts, self.reason.get());
     }
 }
 
@@ -98,7 +120,7 @@ enum Transport {
 #[derive(Debug)]
 pub struct HandlerStream {
     transport: Transport,
-    guard: Rc<ConnectionGuard>,
+    served: Rc<Served>,
     number: u64,
     /// Boxed, because it cannot be moved once it waits.
     draining: Box<Shutdown>,
@@ -113,11 +135,7 @@ impl HandlerStream {
     /// Returns the address of the peer, or the one that a proxy has announced. `None` for a Unix
     /// socket.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        match &self.guard.peer {
-            Peer::V4(address) => Some((*address).into()),
-            Peer::V6(address) => Some((**address).into()),
-            Peer::Unix { .. } => None,
-        }
+        self.served.guard.peer.socket_addr()
     }
 
     /// Waits until the server drains. The handler has
@@ -143,8 +161,16 @@ impl HandlerStream {
     }
 
     fn record(&self, received: usize, sent: usize) {
-        let context = &self.guard.context;
-        context.connections.record_activity(self.guard.id, 0);
+        let Served {
+            guard,
+            received: all_received,
+            sent: all_sent,
+            ..
+        } = &*self.served;
+        all_received.set(all_received.get() + received as u64);
+        all_sent.set(all_sent.get() + sent as u64);
+        let context = &guard.context;
+        context.connections.record_activity(guard.id, 0);
         context.traffic.add_received(received);
         context.traffic.add_sent(sent);
     }

@@ -20,12 +20,14 @@ mod connection;
 mod context;
 mod counter;
 mod error;
+mod event;
 mod fault;
 mod framing;
 mod handler;
 mod handling_time;
 mod handshake_timeout;
 mod health;
+mod hooks;
 mod http;
 mod listeners;
 mod metrics;
@@ -39,7 +41,7 @@ mod worker;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol::Timer;
@@ -52,8 +54,10 @@ use crate::net::tls::{Fingerprint, TlsServer};
 use crate::runtime::WorkerThread;
 use crate::serve::access::AccessControl;
 use crate::serve::admin::Admin;
+use crate::serve::event::ConnectionObserver;
 use crate::serve::handler::Handler;
 use crate::serve::health::ProbeResponder;
+use crate::serve::hooks::Hooks;
 use crate::serve::listeners::{Listeners, WorkerSockets};
 use crate::serve::metrics::MetricsSource;
 use crate::serve::udp::loop_guard::LoopGuard;
@@ -63,6 +67,7 @@ pub use crate::net::listener::MAX_KEEPALIVE;
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
 pub use config::{Config, FaultInjection, LossBurst, Mode, ProxyProtocol};
 pub use error::Error;
+pub use event::ConnectionEvent;
 pub use fault::handle::{Faults, InvalidFault};
 pub use handler::HandlerStream;
 pub use health::Health;
@@ -84,8 +89,7 @@ pub struct Server {
     _admin: Option<WorkerThread<()>>,
     stats: Arc<ServerStats>,
     faults: Option<Faults>,
-    /// Set before the workers start, if at all.
-    handler: Arc<OnceLock<Handler>>,
+    hooks: Arc<Hooks>,
     health: Health,
     shutdown_delay: Duration,
     start_trigger: Trigger,
@@ -165,7 +169,7 @@ impl Server {
             loop_guard: Arc::new(LoopGuard::new(&listeners.addresses)),
             permits: Semaphore::new(max_connections),
             faults: faults.clone(),
-            handler: Arc::default(),
+            hooks: Arc::default(),
             started,
             shutdown,
         };
@@ -177,7 +181,7 @@ impl Server {
             _admin: admin,
             stats,
             faults,
-            handler: shared.handler,
+            hooks: shared.hooks,
             health,
             shutdown_delay: config.shutdown_delay,
             start_trigger,
@@ -223,6 +227,37 @@ impl Server {
     /// Returns the health of this server.
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Calls `observer` for each connection that is opened, and when it is closed. It runs on the
+    /// thread that serves the connection and must not block. Only the first observer is kept.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// use myapp::net::address::Address;
+    /// use myapp::serve::{Config, ConnectionEvent, Server};
+    ///
+    /// # async fn example() -> Result<(), myapp::serve::Error> {
+    /// let (sender, events) = mpsc::channel();
+    /// let server = Server::bind([Address::loopback(0)], Config::default()).await?;
+    /// let server = server.with_observer(move |event| {
+    ///     // Fails if the receiver is gone.
+    ///     let _ = sender.send(event);
+    /// });
+    /// server.run(async {}).await;
+    /// for event in events {
+    ///     if let ConnectionEvent::Closed { peer, received, .. } = event {
+    ///         println!("{peer:?}: {received} bytes");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # myapp::runtime::block_on(example()).unwrap();
+    /// ```
+    pub fn with_observer(self, observer: impl Fn(ConnectionEvent) + Send + Sync + 'static) -> Self {
+        let _ = self.hooks.observer.set(ConnectionObserver::new(observer));
+        self
     }
 
     /// Serves until `shutdown` completes, and for [`Config::shutdown_delay`] after that, then
@@ -276,7 +311,7 @@ impl Server {
         H: AsyncFn(HandlerStream) + Send + Sync + 'static,
     {
         // Set only here, and `self` is consumed.
-        let _ = self.handler.set(Handler::new(handler));
+        let _ = self.hooks.handler.set(Handler::new(handler));
         self.run(shutdown).await
     }
 }
@@ -288,7 +323,7 @@ struct Shared {
     loop_guard: Arc<LoopGuard>,
     permits: Semaphore,
     faults: Option<Faults>,
-    handler: Arc<OnceLock<Handler>>,
+    hooks: Arc<Hooks>,
     started: Shutdown,
     shutdown: Shutdown,
 }
@@ -312,7 +347,7 @@ fn start_workers(
             loop_guard: Arc::clone(&shared.loop_guard),
             permits: shared.permits.clone(),
             faults: shared.faults.clone(),
-            handler: Arc::clone(&shared.handler),
+            hooks: Arc::clone(&shared.hooks),
             responder,
             shutdown: shared.shutdown.clone(),
         };

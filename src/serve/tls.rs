@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_lite::AsyncWrite as _;
-use tracing::info;
 
 use crate::error_chain::ErrorChain;
 use crate::limits::shutdown::Shutdown;
@@ -15,11 +14,10 @@ use crate::limits::timeout::race;
 use crate::net::stream::Stream;
 use crate::net::tls::{AcceptError, AcceptedStream, TlsServer};
 use crate::serve::connection::Connection;
-use crate::serve::connection::guard::ConnectionGuard;
+use crate::serve::connection::guard::{ConnectionGuard, Counts};
 use crate::serve::connection::linger::drain_input;
 use crate::serve::fault::stream::FaultPolicy;
 use crate::serve::handshake_timeout::handshake_timeout;
-use crate::serve::traffic_log::TRAFFIC;
 use crate::serve::whoami::Whoami;
 
 /// Time limit of the handshake.
@@ -118,9 +116,7 @@ async fn reject(failure: Failure, guard: ConnectionGuard) {
     };
     counter.fetch_add(1, Relaxed);
     stats.failed.fetch_add(1, Relaxed);
-    let peer = &guard.peer;
-    let seconds = guard.age().as_secs_f64();
-    info!(target: TRAFFIC, %peer, seconds, reason, "closed");
+    guard.report_closed(Counts::default(), &reason);
     if let Some(mut stream) = stream {
         // The connection has failed already: a second error is not reported.
         let _: io::Result<()> = poll_fn(|cx| Pin::new(&mut stream).poll_close(cx)).await;

@@ -1,7 +1,7 @@
 //! A worker thread of a server.
 
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -23,6 +23,7 @@ use crate::serve::context::WorkerContext;
 use crate::serve::fault::handle::Faults;
 use crate::serve::handler::Handler;
 use crate::serve::health::ProbeResponder;
+use crate::serve::hooks::Hooks;
 use crate::serve::listeners::{BoundListener, WorkerSockets};
 use crate::serve::stats::{ServerStats, Traffic};
 use crate::serve::udp::UdpResponder;
@@ -46,7 +47,7 @@ pub(super) struct Worker {
     pub(super) loop_guard: Arc<LoopGuard>,
     pub(super) permits: Semaphore,
     pub(super) faults: Option<Faults>,
-    pub(super) handler: Arc<OnceLock<Handler>>,
+    pub(super) hooks: Arc<Hooks>,
     pub(super) responder: ProbeResponder,
     pub(super) shutdown: Shutdown,
 }
@@ -67,12 +68,13 @@ impl Worker {
             loop_guard,
             permits,
             faults,
-            handler,
+            hooks,
             responder,
             shutdown,
         } = self;
-        let handler = handler.get().cloned();
-        let context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
+        let handler = hooks.handler.get().cloned();
+        let mut context = WorkerContext::new(&config, stats, traffic, access, permits, faults);
+        context.observer = hooks.observer.get().cloned();
         let context = Rc::new(context);
         let executor = Rc::new(LocalExecutor::new());
         let (drain_trigger, draining) = shutdown::channel();

@@ -4,6 +4,7 @@ mod access;
 mod addresses;
 mod admin;
 mod clients;
+mod connection_events;
 mod cost;
 mod drain;
 mod fairness;

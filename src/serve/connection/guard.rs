@@ -4,10 +4,22 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tracing::info;
+
 use crate::limits::semaphore::Permit;
 use crate::net::stream::Peer;
 use crate::serve::connection::table::ConnectionId;
 use crate::serve::context::WorkerContext;
+use crate::serve::event::ConnectionEvent;
+use crate::serve::traffic_log::TRAFFIC;
+
+/// Messages and bytes of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::serve) struct Counts {
+    pub(in crate::serve) messages: u64,
+    pub(in crate::serve) received: u64,
+    pub(in crate::serve) sent: u64,
+}
 
 /// Registration of an open connection. Dropping it updates the statistics and releases the permit.
 #[derive(Debug)]
@@ -31,6 +43,11 @@ impl ConnectionGuard {
         let id = context.connections.insert();
         // Released in `drop`. Keeping it would cost memory in each open connection.
         permit.forget();
+        if let Some(observer) = &context.observer {
+            observer.observe(ConnectionEvent::Opened {
+                peer: peer.socket_addr(),
+            });
+        }
         let guard = Self {
             context,
             peer,
@@ -44,6 +61,29 @@ impl ConnectionGuard {
     pub(in crate::serve) fn age(&self) -> Duration {
         let milliseconds = self.context.milliseconds().wrapping_sub(self.opened);
         Duration::from_millis(milliseconds.into())
+    }
+
+    /// Logs the end of the connection, and reports it to the observer.
+    pub(in crate::serve) fn report_closed(&self, counts: Counts, reason: &str) {
+        let Counts {
+            messages,
+            received,
+            sent,
+        } = counts;
+        let peer = &self.peer;
+        let duration = self.age();
+        let seconds = duration.as_secs_f64();
+        info!(target: TRAFFIC, %peer, messages, received, sent, seconds, reason, "closed");
+        if let Some(observer) = &self.context.observer {
+            observer.observe(ConnectionEvent::Closed {
+                peer: peer.socket_addr(),
+                messages,
+                received,
+                sent,
+                duration,
+                reason: reason.to_owned(),
+            });
+        }
     }
 }
 

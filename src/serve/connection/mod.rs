@@ -28,7 +28,7 @@ use tracing::{Level, enabled, info};
 use crate::net::stream::SocketControl;
 use crate::runtime::yield_to_reactor;
 use crate::serve::connection::buffer::PendingBuffer;
-use crate::serve::connection::guard::ConnectionGuard;
+use crate::serve::connection::guard::{ConnectionGuard, Counts};
 use crate::serve::connection::linger::{MAX_READS_PER_POLL, drain_input};
 use crate::serve::connection::table::CloseReason;
 use crate::serve::context::WorkerContext;
@@ -464,16 +464,12 @@ impl<S, F> Drop for Connection<S, F> {
             }
             _ => {}
         }
-        let Self {
-            messages,
-            received,
-            sent,
-            guard,
-            ..
-        } = self;
-        let peer = &guard.peer;
-        let seconds = guard.age().as_secs_f64();
-        info!(target: TRAFFIC, %peer, messages, received, sent, seconds, reason, "closed");
+        let counts = Counts {
+            messages: self.messages,
+            received: self.received,
+            sent: self.sent,
+        };
+        self.guard.report_closed(counts, &reason);
     }
 }
 
