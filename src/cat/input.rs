@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_lite::future;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
@@ -13,6 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::compression::{MAX_MAGIC_LEN, Magic};
 use super::decompress::{Decoder, DecompressThread};
+use super::pump::Pump;
 use super::source::{FileId, Source};
 use super::zero_copy::{self, Syscall};
 
@@ -65,6 +67,8 @@ pub(super) struct Input {
     read_ahead: Vec<u8>,
     /// Decoder of a compressed file.
     decoder: Option<Box<Decoder<SharedFd>>>,
+    /// The thread that copies a reader to a pipe.
+    pump: Option<Pump>,
     /// The thread that writes to the pipe `fd`, if a stream may be compressed.
     decompressor: Option<DecompressThread>,
     /// Time and result of the last read, if the end was reached or reading failed while reading
@@ -75,7 +79,13 @@ pub(super) struct Input {
 impl Input {
     /// Opens an input without waiting for a writer.
     pub(super) fn open(source: &Source) -> io::Result<Self> {
+        let mut pump = None;
         let fd = match source {
+            Source::Reader(reader) => {
+                let (pipe, thread) = reader.open()?;
+                pump = Some(thread);
+                pipe.into()
+            }
             Source::Path(path) => open_path(path)?,
             // A duplicate: standard input stays open when this input is closed.
             Source::Stdin => io::stdin().as_fd().try_clone_to_owned()?,
@@ -98,6 +108,7 @@ impl Input {
             opened_at: Instant::now(),
             read_ahead: Vec::new(),
             decoder: None,
+            pump,
             decompressor: None,
             end: None,
         })
@@ -148,11 +159,17 @@ impl Input {
         self.decoder.is_some() || self.decompressor.is_some()
     }
 
-    /// Returns the result of the decompression, after the end of the pipe.
-    fn finish_decompression(&mut self) -> io::Result<()> {
-        self.decompressor
+    /// Returns the result of the threads of this input, after the end of their pipe.
+    fn finish_threads(&mut self) -> io::Result<()> {
+        let decompressed = self
+            .decompressor
             .take()
-            .map_or(Ok(()), DecompressThread::join)
+            .map_or(Ok(()), DecompressThread::join);
+        // An error of the decompressor may be that of an incomplete input.
+        if let Some(pump) = self.pump.take() {
+            future::block_on(pump.finish())?;
+        }
+        decompressed
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -250,7 +267,7 @@ impl Input {
             return Ok(ReadResult::NotReady);
         }
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(buffer))) {
-            Ok(0) => self.finish_decompression().map(|()| ReadResult::Eof),
+            Ok(0) => self.finish_threads().map(|()| ReadResult::Eof),
             Ok(count) => Ok(ReadResult::Bytes(count)),
             Err(Errno::AGAIN) => {
                 // Some files of /proc and /sys are regular by type and nevertheless block.

@@ -46,6 +46,7 @@ mod follow;
 mod input;
 mod output;
 mod peek_reader;
+mod pump;
 mod read_ahead;
 mod report;
 mod sink;
@@ -69,6 +70,7 @@ pub use crate::atomic_file::{Attribute, InPlaceError, Obstacle};
 pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{Config, Display, Numbers, Order, OutputChecksum};
 pub use error::Error;
+pub use pump::{ReaderSource, WriterSink};
 pub use report::{Event, FileChange, FileDone, Report};
 pub use sink::{FileSink, Sink, WriteMode};
 pub use source::Source;
@@ -118,18 +120,25 @@ where
     } else {
         sink.open(is_endless, &mut on_event)
     };
-    let (targets, finish) = opened?;
+    let (targets, mut finish) = opened?;
     let fsync = finish.fsync;
     let copier = Copier::new(&config, open_output(targets, &finish, &config)?);
-    let (output, mut report) = if config.follow {
+    let driven = if config.follow {
         let engine = FollowEngine::new(sources, &config, copier);
-        drive(engine, &mut on_event).await?
+        drive(engine, &mut on_event).await
     } else {
         let engine = CopyEngine::new(sources, &config, copier);
-        drive(engine, &mut on_event).await?
+        drive(engine, &mut on_event).await
     };
-    check_complete(&finish, &report)?;
-    let digest = unblock(move || output.close(fsync)).await?;
+    let closed = match driven {
+        Ok((output, report)) => {
+            check_complete(&finish, &report)?;
+            let digest = unblock(move || output.close(fsync)).await;
+            digest.map(|digest| (digest, report))
+        }
+        Err(error) => Err(error),
+    };
+    let (digest, mut report) = finish.finish_writer(closed).await?;
     report.checksum = check_digest(&config, &finish, digest)?;
     finish.commit()?;
     Ok(report)
@@ -146,16 +155,19 @@ pub fn run_blocking(
     sink: Sink,
     mut on_event: impl FnMut(Event),
 ) -> Result<Report, Error> {
-    let (targets, finish) = sink.open(config.follow, &mut on_event)?;
+    let (targets, mut finish) = sink.open(config.follow, &mut on_event)?;
     let copier = Copier::new(config, open_output(targets, &finish, config)?);
     let sources = sources.into_iter();
-    let (output, mut report) = if config.follow {
-        drive_blocking(FollowEngine::new(sources, config, copier), &mut on_event)?
+    let driven = if config.follow {
+        drive_blocking(FollowEngine::new(sources, config, copier), &mut on_event)
     } else {
-        drive_blocking(CopyEngine::new(sources, config, copier), &mut on_event)?
+        drive_blocking(CopyEngine::new(sources, config, copier), &mut on_event)
     };
-    check_complete(&finish, &report)?;
-    let digest = output.close(finish.fsync)?;
+    let closed = driven.and_then(|(output, report)| {
+        check_complete(&finish, &report)?;
+        Ok((output.close(finish.fsync)?, report))
+    });
+    let (digest, mut report) = future::block_on(finish.finish_writer(closed))?;
     report.checksum = check_digest(config, &finish, digest)?;
     finish.commit()?;
     Ok(report)

@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use futures_lite::AsyncWrite;
 use rustix::io::Errno;
 
 use super::error::Error;
+use super::pump::{Pump, WriterSink};
 use super::report::Event;
 use crate::atomic_file::{AtomicFile, InPlaceFile, Obstacle};
 use crate::checksum::{self, Checksum};
@@ -21,6 +23,8 @@ pub enum Sink {
     Stream(OwnedFd),
     /// A file.
     File(FileSink),
+    /// A writer, see [`Sink::writer`].
+    Writer(WriterSink),
 }
 
 /// Output file.
@@ -99,6 +103,8 @@ pub(super) struct Finish {
     path: Option<PathBuf>,
     /// Whether the file is written only if no input fails.
     is_all_or_nothing: bool,
+    /// The thread that writes to the writer.
+    pump: Option<Pump>,
 }
 
 /// Way in which the new content takes the place of the old one.
@@ -112,10 +118,16 @@ enum Replacement {
 }
 
 impl Sink {
+    /// Returns an output to an asynchronous writer, such as a socket, of any runtime. A thread writes
+    /// to it until the run ends, and closes it at the end of a run that succeeds.
+    pub fn writer(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self::Writer(WriterSink::new(writer))
+    }
+
     /// Returns whether opening may block: a FIFO waits for its reader, and so may a device.
     pub(super) fn open_may_block(&self) -> bool {
         match self {
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Writer(_) => false,
             Self::File(sink) => fs::metadata(&sink.path).is_ok_and(|file| !file.is_file()),
         }
     }
@@ -128,6 +140,19 @@ impl Sink {
     ) -> Result<(Vec<Target>, Finish), Error> {
         let mut sink = match self {
             Self::Stream(fd) => return Ok((vec![Target { fd, path: None }], Finish::default())),
+            Self::Writer(writer) => {
+                let opened = writer.open();
+                let (fd, pump) = opened.map_err(|source| Error::Write { path: None, source })?;
+                let target = Target {
+                    fd: fd.into(),
+                    path: None,
+                };
+                let finish = Finish {
+                    pump: Some(pump),
+                    ..Finish::default()
+                };
+                return Ok((vec![target], finish));
+            }
             Self::File(sink) => sink,
         };
         sink.partial |= is_endless;
@@ -142,6 +167,7 @@ impl Sink {
             replacement,
             path: Some(sink.path),
             is_all_or_nothing: !sink.partial,
+            pump: None,
         };
         Ok((targets, finish))
     }
@@ -265,6 +291,23 @@ impl Finish {
         } else {
             None
         }
+    }
+
+    /// Waits until the writer has got all bytes and is closed, after the end of its pipe. Returns
+    /// its error in place of that of the pipe.
+    pub(super) async fn finish_writer<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        let is_written = match &result {
+            Ok(_) => true,
+            Err(error) => error.is_broken_pipe(),
+        };
+        match self.pump.take() {
+            Some(pump) if is_written => {
+                let written = pump.finish().await;
+                written.map_err(|source| Error::Write { path: None, source })?;
+            }
+            _ => {}
+        }
+        result
     }
 
     /// Returns the error of an unexpected checksum of the written bytes.

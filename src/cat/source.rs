@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use futures_lite::AsyncRead;
 use rustix::fs::Stat;
 
+use super::pump::ReaderSource;
 use crate::escape::Escaped;
 
 /// Input to read.
@@ -18,6 +20,16 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input, from its current position. It may be given several times, as in any `cat`.
     Stdin,
+    /// A reader, see [`Source::reader`].
+    Reader(ReaderSource),
+}
+
+impl Source {
+    /// Returns an input that is read from an asynchronous reader, such as a socket, of any runtime.
+    /// It is read ahead like a pipe, by a thread while it is open. `name` is for errors and labels.
+    pub fn reader(name: &str, reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        Self::Reader(ReaderSource::new(name, reader))
+    }
 }
 
 impl From<OsString> for Source {
@@ -36,6 +48,7 @@ impl fmt::Display for Source {
         match self {
             Self::Path(path) => Escaped(path.as_os_str().as_bytes()).fmt(f),
             Self::Stdin => f.write_str("standard input"),
+            Self::Reader(reader) => Escaped(reader.name.as_bytes()).fmt(f),
         }
     }
 }
@@ -62,6 +75,7 @@ impl FileId {
         let stat = match source {
             Source::Path(path) => rustix::fs::stat(path)?,
             Source::Stdin => rustix::fs::fstat(io::stdin())?,
+            Source::Reader(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Self::from_stat(&stat))
     }

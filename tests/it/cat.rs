@@ -14,6 +14,7 @@ mod replace;
 mod replace_table;
 mod soak;
 mod status;
+mod streams;
 mod throttle;
 
 use std::fs::{self, OpenOptions};

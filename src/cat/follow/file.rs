@@ -74,6 +74,11 @@ impl FollowedFile {
         }
     }
 
+    /// Returns whether the input has a name that may refer to another file later.
+    pub(super) fn has_name(&self) -> bool {
+        matches!(self.source, Source::Path(_))
+    }
+
     /// Begins to read an opened input at its position.
     pub(super) fn start(&mut self, input: Input) {
         self.position = rustix::fs::tell(input.fd()).unwrap_or(0);

@@ -327,7 +327,7 @@ impl<I: Iterator<Item = Source>> FollowEngine<I> {
     fn fail(&mut self, index: usize, error: Error) -> Result<(), Error> {
         let file = &mut self.files[index];
         let id = file.input.as_ref().map(|input| input.id);
-        let is_final = file.source == Source::Stdin || !matches!(error, Error::Read { .. });
+        let is_final = !file.has_name() || !matches!(error, Error::Read { .. });
         self.copier.push_failure(error)?;
         if is_final {
             self.finish_file(index);
@@ -344,7 +344,7 @@ impl<I: Iterator<Item = Source>> FollowEngine<I> {
         let file = &mut self.files[index];
         let old = file.input.as_ref().map(|input| input.id);
         let is_fifo = file.input.as_ref().is_some_and(Input::is_fifo);
-        if !is_fifo || file.source == Source::Stdin {
+        if !is_fifo || !file.has_name() {
             self.finish_file(index);
             return;
         }
@@ -362,7 +362,7 @@ impl<I: Iterator<Item = Source>> FollowEngine<I> {
     /// on, with the new file or with the rest of the old one.
     fn follow_name(&mut self, index: usize) -> Result<bool, CopyError> {
         let file = &mut self.files[index];
-        if file.source == Source::Stdin {
+        if !file.has_name() {
             return Ok(false);
         }
         let found = match FileId::from_source(&file.source) {
