@@ -7,6 +7,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crc_fast::CrcAlgorithm;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 use sha2::Digest as _;
 
 /// Length of the buffer for files that are read.
@@ -120,6 +122,16 @@ impl fmt::Display for Algorithm {
             Self::Crc32c => "crc32c",
             Self::Crc64Nvme => "crc64nvme",
         })
+    }
+}
+
+/// Serialized as the fields `algorithm` and `hex`.
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Checksum", 2)?;
+        fields.serialize_field("algorithm", &self.algorithm.to_string())?;
+        fields.serialize_field("hex", &self.hex())?;
+        fields.end()
     }
 }
 

@@ -12,6 +12,8 @@ pub use crate::limits::timeout::race;
 #[cfg(feature = "echo")]
 pub use crate::measure::encoding::DecodeError;
 pub use crate::runtime::start::start;
+#[cfg(feature = "download")]
+pub use crate::speed::Speed;
 
 /// Parsers of HTTP.
 #[cfg(feature = "download")]

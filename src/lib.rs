@@ -110,8 +110,17 @@ pub mod measure;
 #[cfg(any(feature = "download", feature = "echo", feature = "serve"))]
 pub mod net;
 pub mod runtime;
+#[cfg(any(
+    feature = "cat",
+    feature = "download",
+    feature = "echo",
+    feature = "serve"
+))]
+mod serialize;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "download")]
+mod speed;
 #[cfg(feature = "units")]
 pub mod units;
 

@@ -6,16 +6,28 @@ use std::time::{Duration, Instant};
 /// Averaging time of the rate.
 const WINDOW: Duration = Duration::from_secs(5);
 
+/// Minimum time between two counts that are kept, which bounds their number.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Byte counts of the last seconds with their times.
 #[derive(Debug, Default)]
-pub(super) struct Speed(VecDeque<(Instant, u64)>);
+pub struct Speed(VecDeque<(Instant, u64)>);
 
 impl Speed {
     /// Records the number of bytes at this time.
-    pub(super) fn record(&mut self, bytes: u64, now: Instant) {
+    pub fn record(&mut self, bytes: u64, now: Instant) {
         // A smaller number is the restart of a transfer.
         if self.0.back().is_some_and(|(_, before)| *before > bytes) {
             self.0.clear();
+        }
+        let kept = self.0.len();
+        if kept >= 2
+            && self.0[kept - 1]
+                .0
+                .saturating_duration_since(self.0[kept - 2].0)
+                < MIN_INTERVAL
+        {
+            self.0.pop_back();
         }
         self.0.push_back((now, bytes));
         let is_old = |then: &Instant| now.saturating_duration_since(*then) >= WINDOW;
@@ -25,7 +37,7 @@ impl Speed {
     }
 
     /// Returns the rate in bytes per second.
-    pub(super) fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         let (Some(first), Some(last)) = (self.0.front(), self.0.back()) else {
             return 0.0;
         };
@@ -38,7 +50,7 @@ impl Speed {
     }
 
     /// Returns the time that `bytes` more will take, if the rate is not zero.
-    pub(super) fn time_left(&self, bytes: u64) -> Option<Duration> {
+    pub fn time_left(&self, bytes: u64) -> Option<Duration> {
         match self.rate() {
             _ if bytes == 0 => Some(Duration::ZERO),
             rate if rate < 1.0 => None,
@@ -99,5 +111,9 @@ mod tests {
     fn number_of_samples_is_bounded() {
         let samples: Vec<_> = (0..1000).map(|tenth| (tenth * 100, tenth)).collect();
         assert!(speed(&samples).0.len() < 60);
+        let samples: Vec<_> = (0..4000).map(|milli| (milli, milli)).collect();
+        let fast = speed(&samples);
+        assert!(fast.0.len() < 100);
+        assert!((fast.rate() - 1000.0).abs() < 0.01);
     }
 }

@@ -3,8 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::error::Error;
 use super::source::Source;
+use crate::serialize::seconds;
 
 /// Event of a run.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub struct FileDone {
 }
 
 /// Result of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Number of inputs that were read to their end.
     pub files: u64,
@@ -72,6 +75,33 @@ pub struct Report {
     pub written: u64,
     /// Checksum of the written bytes in hexadecimal, with [`Config::checksum`](super::Config::checksum).
     pub checksum: Option<String>,
-    /// Duration of the run.
+    /// Duration of the run. Serialized as seconds.
+    #[serde(serialize_with = "seconds")]
     pub elapsed: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn report_is_serialized_with_seconds() {
+        let report = Report {
+            files: 2,
+            elapsed: Duration::from_millis(250),
+            ..Report::default()
+        };
+        assert_eq!(
+            json!(report),
+            json!({
+                "files": 2,
+                "failed": 0,
+                "read": 0,
+                "written": 0,
+                "checksum": null,
+                "elapsed": 0.25,
+            })
+        );
+    }
 }

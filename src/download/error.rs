@@ -4,6 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+
 use crate::atomic_file::{InPlaceError, Obstacle};
 use crate::checksum::{Algorithm, ChecksumError};
 use crate::download::http::error::redact_query;
@@ -28,6 +31,16 @@ impl FailedItem {
     /// Returns the cause and its sources in one line that does not repeat the URL.
     pub fn cause(&self) -> String {
         ErrorChain(&self.source).to_string()
+    }
+}
+
+/// Serialized as the fields `url` and `error`, the [cause](FailedItem::cause).
+impl Serialize for FailedItem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("FailedItem", 2)?;
+        fields.serialize_field("url", &self.url)?;
+        fields.serialize_field("error", &self.cause())?;
+        fields.end()
     }
 }
 
@@ -116,16 +129,20 @@ pub enum Error {
         limit: Duration,
     },
     /// The body was received below the minimum rate.
-    #[error("{text}")]
+    #[error("{received} bytes in {window:?}, fewer than {bytes_per_sec} per second")]
     TooSlow {
-        /// The received bytes, the window and the limit.
-        text: String,
+        /// Bytes received in the last window.
+        received: u64,
+        /// Length of the window.
+        window: Duration,
+        /// Minimum rate.
+        bytes_per_sec: u64,
     },
     /// The body does not match its `Content-Encoding`.
-    #[error("decompress: {text}")]
+    #[error("decompress")]
     CorruptEncoding {
-        /// Message of the decoder.
-        text: String,
+        /// Error of the decoder.
+        source: io::Error,
     },
     /// The file exceeds the maximum size.
     #[error("longer than {limit} bytes")]

@@ -33,6 +33,7 @@ mod event;
 mod host_limits;
 pub mod http;
 mod input;
+mod progress;
 mod report;
 mod request;
 mod store;
@@ -56,7 +57,7 @@ use host_limits::HostLimiter;
 use http::{Client, ClientConfig, DigestSessions};
 use store::names::PathAllocator;
 
-pub use crate::atomic_file::Obstacle;
+pub use crate::atomic_file::{InPlaceError, Obstacle};
 pub use crate::checksum::{Algorithm, Checksum, ChecksumError};
 pub use config::{
     Config, HttpsDowngrade, Jobs, Limits, LowSpeedLimit, NameSource, OnConflict, OutputPolicy,
@@ -67,6 +68,7 @@ pub use event::{Event, Observer};
 pub use input::item::{Item, PlannedDownload, Source, Target};
 pub use input::list::List;
 pub use input::shard::{Shard, ShardError};
+pub use progress::{FileProgress, Progress, RunProgress};
 pub use report::{AutoConcurrency, Report, Saved};
 #[cfg(feature = "cookies")]
 pub use request::cookies::CookieFileError;

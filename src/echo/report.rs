@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+
 use crate::echo::error::{Error, Mismatch, Phase};
 use crate::echo::load::schedule::{DueMessages, Unsent};
 use crate::measure::latency::LatencyHistogram;
@@ -26,6 +29,72 @@ pub struct PingReport {
     pub late_replies: u64,
     /// Duration of the run.
     pub elapsed: Duration,
+}
+
+/// Serialized as in the JSON of the program, without the parameters of the run.
+impl Serialize for PingReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let errors = by_phase(|phase| self.errors.get(&phase).copied());
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("elapsed", &self.elapsed.as_secs_f64())?;
+        map.serialize_entry("sent", &self.sent)?;
+        map.serialize_entry("answered", &self.times.count())?;
+        map.serialize_entry("loss", &self.loss())?;
+        map.serialize_entry("duplicates", &self.duplicates)?;
+        map.serialize_entry("late_replies", &self.late_replies)?;
+        map.serialize_entry("round_trip", &self.times)?;
+        map.serialize_entry("errors", &errors)?;
+        map.serialize_entry("mismatches", &by_kind(&self.mismatches))?;
+        map.end()
+    }
+}
+
+/// Serialized as in the JSON of the program, without the parameters of the run and the time series.
+impl Serialize for LoadReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let errors = by_phase(|phase| self.errors.get(&phase).map(|errors| errors.count));
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("elapsed", &self.elapsed.as_secs_f64())?;
+        map.serialize_entry("due", &self.due())?;
+        map.serialize_entry("sent", &self.sent)?;
+        map.serialize_entry("answered", &self.answered)?;
+        map.serialize_entry("mismatched", &self.mismatched)?;
+        map.serialize_entry("timeouts", &self.timeouts)?;
+        map.serialize_entry("failed", &self.failed)?;
+        map.serialize_entry("unsent", &self.unsent)?;
+        map.serialize_entry("late_sends", &self.late_sends)?;
+        map.serialize_entry("reconnects", &self.reconnects)?;
+        map.serialize_entry("given_up", &self.given_up)?;
+        map.serialize_entry("rate", &self.rate())?;
+        map.serialize_entry("lost", &self.lost)?;
+        map.serialize_entry("duplicates", &self.duplicates)?;
+        map.serialize_entry("late_replies", &self.late_replies)?;
+        map.serialize_entry("receive_drops", &self.receive_drops)?;
+        map.serialize_entry("out_of_order", &self.out_of_order)?;
+        map.serialize_entry("sender_cpu", &self.sender_cpu)?;
+        map.serialize_entry("connect", &self.connect)?;
+        map.serialize_entry("response", &self.response)?;
+        map.serialize_entry("service", &self.service)?;
+        map.serialize_entry("errors", &errors)?;
+        map.serialize_entry("mismatches", &by_kind(&self.mismatches))?;
+        map.end()
+    }
+}
+
+/// Returns the count of each phase.
+fn by_phase(count: impl Fn(Phase) -> Option<u64>) -> BTreeMap<&'static str, u64> {
+    let phases = Phase::ALL.into_iter();
+    phases
+        .map(|phase| (phase.name(), count(phase).unwrap_or(0)))
+        .collect()
+}
+
+/// Returns the count of each kind of mismatch.
+fn by_kind(counted: &BTreeMap<Mismatch, u64>) -> BTreeMap<&'static str, u64> {
+    let kinds = Mismatch::ALL.into_iter();
+    kinds
+        .map(|kind| (kind.name(), counted.get(&kind).copied().unwrap_or(0)))
+        .collect()
 }
 
 impl PingReport {
@@ -229,5 +298,47 @@ impl LoadReport {
         } else {
             0.0
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn load_report_is_serialized_with_its_sums() {
+        let mut report = LoadReport {
+            elapsed: Duration::from_millis(500),
+            sent: 3,
+            unsent: 1,
+            answered: 2,
+            ..LoadReport::default()
+        };
+        report.response.record(Duration::from_millis(1));
+        report.mismatches.insert(Mismatch::Changed, 1);
+        let object = json!(report);
+        assert_eq!(object["due"], 4);
+        assert_eq!(object["rate"], 4.0);
+        let p99_9 = report.response.quantile(0.999).unwrap();
+        assert_eq!(object["response"]["p99_9"], p99_9.as_secs_f64());
+        assert_eq!(object["service"], json!(null));
+        assert_eq!(object["errors"]["unexpected_eof"], 0);
+        assert_eq!(
+            object["mismatches"],
+            json!({ "changed": 1, "added": 0, "dropped": 0 })
+        );
+    }
+
+    #[test]
+    fn ping_report_is_serialized_with_its_loss() {
+        let mut report = PingReport::default();
+        report.count(&Ok(Some(Duration::from_millis(2))));
+        report.count(&Ok(None));
+        let object = json!(report);
+        assert_eq!(object["loss"], 0.5);
+        assert_eq!(object["answered"], 1);
+        let min = report.times.percentiles().unwrap().min;
+        assert_eq!(object["round_trip"]["min"], min.as_secs_f64());
     }
 }

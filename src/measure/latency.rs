@@ -1,10 +1,13 @@
 //! Latency histogram in bounded memory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
 
 use super::encoding::{self, DecodeError};
+use super::percentile::PercentileList;
 
 /// The longest duration that is distinguished.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(3600);
@@ -34,6 +37,15 @@ impl Default for LatencyHistogram {
     fn default() -> Self {
         let bounded = Histogram::new_with_bounds(1, nanos(MAX_DURATION), 3);
         Self(bounded.expect("three digits"))
+    }
+}
+
+/// Serialized as minimum, mean, default percentiles and maximum in seconds, or as nothing if nothing was
+/// recorded.
+impl Serialize for LatencyHistogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.fields(&PercentileList::default())
+            .serialize(serializer)
     }
 }
 
@@ -119,6 +131,29 @@ impl LatencyHistogram {
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let nanos = self.0.value_at_quantile(share);
         (!self.0.is_empty()).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Returns the names and times of minimum, mean, percentiles and maximum, or `None` if nothing
+    /// was recorded.
+    #[doc(hidden)]
+    pub fn rows(&self, percentiles: &PercentileList) -> Option<Vec<(String, Duration)>> {
+        let known = self.percentiles()?;
+        let mut rows = vec![("min".into(), known.min), ("mean".into(), known.mean)];
+        rows.extend(percentiles.iter().map(|percentile| {
+            let time = self.quantile(percentile.quantile());
+            (percentile.to_string(), time.unwrap_or(known.max))
+        }));
+        rows.push(("max".into(), known.max));
+        Some(rows)
+    }
+
+    /// Returns the [rows](Self::rows) with times in seconds, and names that are identifiers:
+    /// `p99_9`.
+    #[doc(hidden)]
+    pub fn fields(&self, percentiles: &PercentileList) -> Option<BTreeMap<String, f64>> {
+        let rows = self.rows(percentiles)?;
+        let field = |(name, time): (String, Duration)| (name.replace('.', "_"), time.as_secs_f64());
+        Some(rows.into_iter().map(field).collect())
     }
 
     /// Returns the percentiles, or `None` if nothing was recorded.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::serialize::seconds;
 use crate::serve::counter::add;
 use crate::serve::handling_time::{HandlingTimes, Histogram};
 
@@ -89,7 +90,7 @@ pub(super) struct DatagramCounters {
     pub(super) send_errors: AtomicU64,
 }
 
-/// A snapshot of the counters of a server.
+/// A snapshot of the counters of a server. Serialized as in the JSON of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Connections accepted.
@@ -149,10 +150,6 @@ pub struct Summary {
     /// Time since the server was created. Serialized as seconds.
     #[serde(serialize_with = "seconds")]
     pub elapsed: Duration,
-}
-
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// Datagram counters.

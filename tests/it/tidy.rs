@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, and the modules that its files may import from.
-const ALLOWED_IMPORTS: [(&str, &[&str]); 17] = [
+const ALLOWED_IMPORTS: [(&str, &[&str]); 19] = [
     ("checksum", &[]),
     ("atomic_file", &["escape"]),
     ("descriptor", &[]),
@@ -21,6 +21,8 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 17] = [
     ("decompress_disabled", &[]),
     ("digits", &[]),
     ("runtime", &[]),
+    ("serialize", &[]),
+    ("speed", &[]),
     ("limits", &[]),
     ("measure", &[]),
     ("net", &["limits", "runtime", "digits", "escape"]),
@@ -33,13 +35,21 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 17] = [
             "descriptor",
             "limits",
             "runtime",
+            "serialize",
             "escape",
             "error_chain",
         ],
     ),
     (
         "serve",
-        &["net", "limits", "runtime", "escape", "error_chain"],
+        &[
+            "net",
+            "limits",
+            "runtime",
+            "serialize",
+            "escape",
+            "error_chain",
+        ],
     ),
     (
         "echo",
@@ -48,6 +58,7 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 17] = [
             "measure",
             "limits",
             "runtime",
+            "serialize",
             "escape",
             "error_chain",
         ],
@@ -62,6 +73,8 @@ const ALLOWED_IMPORTS: [(&str, &[&str]); 17] = [
             "net",
             "limits",
             "runtime",
+            "serialize",
+            "speed",
             "digits",
             "escape",
             "error_chain",

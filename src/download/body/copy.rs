@@ -61,12 +61,18 @@ impl CopyError {
             Self::Read(error) => error,
             Self::Write(error) => return sink.write_error(error),
         };
-        let text = error.to_string();
-        match error.get_ref() {
-            Some(cause) if cause.is::<TooSlow>() => Error::TooSlow { text },
-            Some(cause) if cause.is::<CorruptEncoding>() => Error::CorruptEncoding { text },
-            _ => HttpError::from_io(error).into(),
+        let cause = error.get_ref();
+        if let Some(TooSlow { received, limit }) = cause.and_then(|cause| cause.downcast_ref()) {
+            return Error::TooSlow {
+                received: *received,
+                window: limit.window,
+                bytes_per_sec: limit.bytes_per_sec,
+            };
         }
+        if cause.is_some_and(|cause| cause.is::<CorruptEncoding>()) {
+            return Error::CorruptEncoding { source: error };
+        }
+        HttpError::from_io(error).into()
     }
 }
 

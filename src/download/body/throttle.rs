@@ -16,11 +16,10 @@ use crate::limits::rate::RateLimitHandle;
 
 /// A body was received more slowly than the low-speed limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{received} bytes in {window:?}, fewer than {bytes_per_sec} per second")]
+#[error("too slow")]
 pub(crate) struct TooSlow {
-    received: u64,
-    bytes_per_sec: u64,
-    window: Duration,
+    pub(crate) received: u64,
+    pub(crate) limit: LowSpeedLimit,
 }
 
 /// Reader that fails below a low-speed limit and stays below rate limits. Unread bytes stay in
@@ -62,13 +61,13 @@ impl<R> Throttled<R> {
     /// Checks the low-speed limit whenever the time spent waiting reaches the window. Time in
     /// which nothing was requested from the reader does not count.
     fn poll_low_speed(&mut self, cx: &mut Context<'_>) -> Result<(), TooSlow> {
-        let Some(LowSpeedLimit {
-            bytes_per_sec,
-            window,
-        }) = self.low_speed_limit
-        else {
+        let Some(limit) = self.low_speed_limit else {
             return Ok(());
         };
+        let LowSpeedLimit {
+            bytes_per_sec,
+            window,
+        } = limit;
         let waiting_since = *self.waiting_since.get_or_insert_with(Instant::now);
         while Pin::new(&mut self.window_timer).poll(cx).is_ready() {
             let waited = self.waited + waiting_since.elapsed();
@@ -78,11 +77,7 @@ impl<R> Throttled<R> {
             }
             let received = std::mem::take(&mut self.received);
             if (received as f64) < bytes_per_sec as f64 * window.as_secs_f64() {
-                return Err(TooSlow {
-                    received,
-                    bytes_per_sec,
-                    window,
-                });
+                return Err(TooSlow { received, limit });
             }
             self.waited = Duration::ZERO;
             self.waiting_since = Some(Instant::now());

@@ -87,11 +87,61 @@ impl fmt::Debug for Target {
 impl Item {
     /// Parses a URL like [`Source::parse`]. The file is named after it.
     ///
+    /// ```
+    /// use myapp::download::{Item, Source};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let item = Item::parse("https://example.com/file.iso")?
+    ///     .with_mirror(Source::parse("https://mirror.example/file.iso")?)
+    ///     .with_file("images/file.iso")
+    ///     .with_header("Accept-Language: en".parse()?)
+    ///     .with_checksum("md5=d41d8cd98f00b204e9800998ecf8427e".parse()?);
+    /// # assert_eq!(item.mirrors.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Source::parse`].
     pub fn parse(text: &str) -> Result<Self, FailedItem> {
         Source::parse(text).map(Self::from)
+    }
+
+    /// Adds an alternative source.
+    pub fn with_mirror(mut self, mirror: Source) -> Self {
+        self.mirrors.push(mirror);
+        self
+    }
+
+    /// Sets the path of the output, as [`Target::File`].
+    pub fn with_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.target = Target::File(path.into());
+        self
+    }
+
+    /// Sets a writer as the output.
+    pub fn with_writer(mut self, writer: impl Write + Send + 'static) -> Self {
+        self.target = Target::Writer(Box::new(writer));
+        self
+    }
+
+    /// Sets the directory of the output.
+    pub fn with_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = dir.into();
+        self
+    }
+
+    /// Adds a header field.
+    pub fn with_header(mut self, header: Header) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    /// Sets the expected checksum.
+    pub fn with_checksum(mut self, checksum: Checksum) -> Self {
+        self.checksum = Some(checksum);
+        self
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use futures_lite::future;
-use myapp::download::{Checksum, Event, FailedItem, Report, Saved};
+use myapp::download::{Event, FailedItem, Report, Saved};
 use serde_json::{Value, json};
 use smol::channel;
 use url::{Position, Url};
@@ -128,20 +128,13 @@ impl JsonLines {
     /// Writes the summary and waits until all lines are written.
     pub(crate) fn finish(self, report: &Report, code: ExitCode) -> Result<(), CommandError> {
         let seconds = report.elapsed.as_secs_f64();
-        self.print(json!({
-            "event": "summary",
-            "elapsed": seconds,
-            "saved": report.saved,
-            "skipped": report.skipped,
-            "failed": report.failed,
-            "cancelled": report.cancelled,
-            "bytes": report.bytes,
-            "rate": report.bytes as f64 / seconds.max(1e-9),
-            "code": code as u8,
-            "auto_jobs": report
-                .auto_concurrency
-                .map(|auto| json!({"last": auto.last, "max": auto.max})),
-        }));
+        let mut line = json!(report);
+        // Each failure has a line of its own.
+        line.as_object_mut().map(|fields| fields.remove("failures"));
+        line["event"] = "summary".into();
+        line["rate"] = (report.bytes as f64 / seconds.max(1e-9)).into();
+        line["code"] = (code as u8).into();
+        self.print(line);
         drop(self.lines);
         // The thread reports write errors over the channel.
         let _ = self.thread.join();
@@ -164,10 +157,10 @@ impl File {
     fn saved(self, saved: &Saved) -> Value {
         let result = if saved.skipped { "skipped" } else { "saved" };
         let mut line = self.result(result, saved.url.as_str(), None, ExitCode::Success);
-        line["path"] = json!(saved.path.as_deref().map(text));
-        line["elapsed"] = json!(saved.elapsed.as_secs_f64());
-        line["bytes"] = json!(saved.bytes);
-        line["checksum"] = saved.checksum.as_ref().map_or(Value::Null, checksum_json);
+        let mut fields = json!(saved);
+        for name in ["path", "elapsed", "bytes", "checksum"] {
+            line[name] = fields[name].take();
+        }
         line
     }
 
@@ -191,10 +184,6 @@ impl File {
             "code": code as u8,
         })
     }
-}
-
-fn checksum_json(checksum: &Checksum) -> Value {
-    json!({ "algorithm": checksum.algorithm().to_string(), "hex": checksum.hex() })
 }
 
 fn text(path: &Path) -> String {

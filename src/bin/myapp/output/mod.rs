@@ -7,7 +7,6 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod report_file;
 pub(crate) mod serve_events;
-mod speed;
 pub(crate) mod stderr;
 pub(crate) mod stdout;
 pub(crate) mod style;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use myapp::echo::LoadReport;
 use myapp::measure::latency::LatencyHistogram;
-use myapp::measure::percentile::PercentileList;
 use myapp::units::Elapsed;
 
 /// Returns the histograms of a report with their names.
@@ -14,21 +13,6 @@ pub(super) fn latencies(report: &LoadReport) -> [(&'static str, &LatencyHistogra
         ("response", &report.response),
         ("service", &report.service),
     ]
-}
-
-/// Returns the names and times of the rows of a table: minimum, mean, percentiles, maximum.
-pub(super) fn times(
-    latency: &LatencyHistogram,
-    percentiles: &PercentileList,
-) -> Option<Vec<(String, Duration)>> {
-    let known = latency.percentiles()?;
-    let mut times = vec![("min".into(), known.min), ("mean".into(), known.mean)];
-    times.extend(percentiles.iter().map(|percentile| {
-        let time = latency.quantile(percentile.quantile());
-        (percentile.to_string(), time.unwrap_or(known.max))
-    }));
-    times.push(("max".into(), known.max));
-    Some(times)
 }
 
 /// Formats a time without trailing zeros: `1.5 ms`, `2 s`.

@@ -6,7 +6,7 @@ use myapp::measure::percentile::PercentileList;
 use myapp::units::{Elapsed, Size};
 
 use super::charts::{latency_by_percentile, latency_over_time, throughput};
-use super::format::{escape, grouped, latencies, number, round, times};
+use super::format::{escape, grouped, latencies, number, round};
 use super::hints::hint;
 use super::run_info::RunInfo;
 use super::samples::samples;
@@ -153,7 +153,7 @@ fn section(title: &str, content: &str) -> String {
 fn statistics(report: &LoadReport, percentiles: &PercentileList) -> String {
     let columns: Vec<_> = latencies(report)
         .into_iter()
-        .filter_map(|(name, latency)| Some((name, latency.count(), times(latency, percentiles)?)))
+        .filter_map(|(name, latency)| Some((name, latency.count(), latency.rows(percentiles)?)))
         .collect();
     let Some((.., first)) = columns.first() else {
         return "<p class=\"faint\">No replies.</p>\n".into();

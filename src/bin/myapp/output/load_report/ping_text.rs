@@ -42,7 +42,7 @@ pub(crate) fn summary(
     if *late_replies > 0 {
         text += &format!("late replies: {late_replies}\n");
     }
-    if let Some(times) = super::format::times(times, percentiles) {
+    if let Some(times) = times.rows(percentiles) {
         let names = times.iter().map(|(name, _)| name.replace("mean", "avg"));
         let names: Vec<_> = names.collect();
         let times = times.iter().map(|(_, time)| Elapsed(*time).to_string());

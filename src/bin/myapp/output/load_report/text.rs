@@ -4,7 +4,7 @@ use myapp::echo::{LoadReport, Phase};
 use myapp::measure::percentile::PercentileList;
 use myapp::units::{Elapsed, Size};
 
-use super::format::{latencies, times};
+use super::format::latencies;
 use super::hints::hint;
 use super::histogram::histogram;
 use super::summary::Summary;
@@ -99,7 +99,7 @@ pub(crate) fn phase_name(phase: Phase, report: &LoadReport) -> String {
 fn latency_table(report: &LoadReport, percentiles: &PercentileList) -> String {
     let columns: Vec<_> = latencies(report)
         .into_iter()
-        .filter_map(|(name, latency)| Some((name, times(latency, percentiles)?)))
+        .filter_map(|(name, latency)| Some((name, latency.rows(percentiles)?)))
         .collect();
     let Some((_, first)) = columns.first() else {
         return "no replies\n".into();

@@ -122,7 +122,7 @@ mod tests {
 
     use super::super::row::File;
     use super::*;
-    use crate::output::speed::Speed;
+    use myapp::internals::Speed;
 
     fn files(count: u64) -> Files {
         let file = |number| File {

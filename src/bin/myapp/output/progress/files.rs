@@ -7,7 +7,7 @@ use console::truncate_str;
 use myapp::units::Size;
 
 use super::row::{File, time_text};
-use crate::output::speed::Speed;
+use myapp::internals::Speed;
 
 /// State of the files of a run.
 #[derive(Debug, Default)]

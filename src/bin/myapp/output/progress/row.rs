@@ -7,7 +7,7 @@ use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use indicatif::HumanDuration;
 use myapp::units::Size;
 
-use crate::output::speed::Speed;
+use myapp::internals::Speed;
 
 /// Length of a bar in columns.
 const BAR_LEN: usize = 14;
