@@ -105,6 +105,24 @@ fn every_case_of_echo_has_tests() {
 }
 
 #[test]
+fn every_threat_has_tests() {
+    let policy = read("SECURITY.md");
+    let rows = policy
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows: Vec<_> = rows.filter(|row| !row.starts_with("who |")).collect();
+    assert!(rows.len() >= 20, "only {} rows are read", rows.len());
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, _, _, tests] = cells[..] else {
+            panic!("not four cells: {row}");
+        };
+        let missing: Vec<_> = tests.split(' ').filter(|test| !exists("", test)).collect();
+        assert!(missing.is_empty(), "no test {missing:?}, for: {row}");
+    }
+}
+
+#[test]
 fn a_row_without_a_test_is_missed() {
     let row = |codes: &str, tests: &str| format!("| a | b | {codes} | {tests} |\n");
     let good = "limits::connection_over_the_limit_waits_for_a_slot \

@@ -1,6 +1,7 @@
 //! Rules of the code base that the compiler and clippy do not check: layers, import cycles,
 //! confined crates, forbidden calls, wording, and the tiers of the tests.
 
+mod dependencies;
 mod features;
 mod imports;
 mod prose;
