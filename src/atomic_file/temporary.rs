@@ -225,7 +225,8 @@ fn remove_abandoned(path: &Path) -> bool {
     let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else {
         return false;
     };
-    let is_abandoned = file.try_lock().is_ok() && is_same(&file, path);
+    let is_file = file.metadata().is_ok_and(|data| data.is_file());
+    let is_abandoned = is_file && file.try_lock().is_ok() && is_same(&file, path);
     is_abandoned && fs::remove_file(path).is_ok()
 }
 
