@@ -5,6 +5,7 @@
 //! cargo bench --bench rivals -- cat     # any of: cat, cat-display, cat-decompress, cat-follow,
 //!                                       # start, echo, load, download, download-small,
 //!                                       # download-medium, download-large, download-slow-link
+//! cargo bench --bench rivals -- download-auto   # 20 minutes, not part of all
 //! ```
 //!
 //! Each case runs `myapp` and each other program in turn (A B C A B C …), so that a machine whose
@@ -35,7 +36,8 @@ fn main() -> anyhow::Result<()> {
         return download::usage::child(script);
     }
     let slow_link = download::slow::NAME;
-    let known = ["cat", "start", "echo", "load", "download", slow_link];
+    let auto = download::auto::NAME;
+    let known = ["cat", "start", "echo", "load", "download", slow_link, auto];
     let known = [&known[..], &cat::NAMES, &download::NAMES].concat();
     if let Some(name) = selected.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("unknown comparison {name}; known: {}", known.join(", "));
@@ -63,6 +65,9 @@ fn main() -> anyhow::Result<()> {
     }
     if is_part_selected(slow_link) {
         download::slow::slow_link(&mut report)?;
+    }
+    if selected.iter().any(|name| name == auto) {
+        download::auto::auto_jobs(&mut report)?;
     }
     report.save(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("rivals.json"))
 }

@@ -2,6 +2,7 @@
 //! clients run on the other core. Ratios are a client's time divided by curl's in the same round:
 //! below 1 it is faster than curl.
 
+pub(crate) mod auto;
 mod clients;
 mod server;
 pub(crate) mod slow;

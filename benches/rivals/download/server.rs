@@ -126,12 +126,20 @@ fn config(folder: &Path, host: &str, [http, https]: [u16; 2]) -> String {
          events {{ worker_connections 1024; }}
          http {{
            {temporary} access_log off; root {folder}/root;
+           limit_conn_zone $binary_remote_addr zone=connections:1m;
+           limit_req_zone $binary_remote_addr zone=requests:1m rate=20r/s;
            sendfile on; keepalive_requests 1000000;
            server {{
              listen {host}:{http};
              listen {host}:{https} ssl;
              ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
              ssl_session_cache shared:it:1m;
+             location /limit-conn/ {{
+               alias {folder}/root/; limit_conn connections 4; limit_rate 128k;
+             }}
+             location /limit-req/ {{
+               alias {folder}/root/; limit_req zone=requests burst=5 nodelay;
+             }}
            }}
          }}"
     )

@@ -29,7 +29,7 @@ const SIZE: usize = 8 << 20;
 const ROUNDS: usize = 3;
 
 /// Emulated link with a network namespace at each end; removed when dropped.
-struct Link {
+pub(super) struct Link {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -45,7 +45,7 @@ struct Job {
 
 /// Runs the comparison if namespaces and interfaces can be created.
 pub(crate) fn slow_link(report: &mut Report) -> anyhow::Result<()> {
-    let link = match Link::start() {
+    let link = match Link::start(LINK) {
         Ok(link) => link,
         Err(error) => {
             let requirements = "root, Linux with /dev/net/tun, and ip of iproute2";
@@ -66,13 +66,14 @@ pub(crate) fn slow_link(report: &mut Report) -> anyhow::Result<()> {
 }
 
 impl Link {
-    fn start() -> anyhow::Result<Self> {
+    /// Starts a link with this delay in milliseconds and loss in percent, each way.
+    pub(super) fn start(link: [&str; 2]) -> anyhow::Result<Self> {
         let program = build("slow-link")?.join("slow-link");
         let name = format!("slow-{}", std::process::id());
         let mut command = Command::new(program);
         command
             .arg(&name)
-            .args(LINK)
+            .args(link)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // In its own process group, so that Ctrl-C does not end it before it has cleaned up: it
@@ -97,7 +98,7 @@ impl Link {
     }
 
     /// Returns a command that runs a program at one end.
-    fn inside(&self, end: &str) -> Command {
+    pub(super) fn inside(&self, end: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &format!("{}-{end}", self.name)]);
         command
