@@ -1,5 +1,7 @@
 //! Message body length (RFC 9112 section 6) and connection persistence.
 
+use tracing::debug;
+
 use super::chunked::ChunkedDecoder;
 use super::error::ProtocolError;
 use super::response_head::ResponseHead;
@@ -137,6 +139,9 @@ fn is_chunked(head: &ResponseHead) -> Result<bool, ProtocolError> {
         .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if !codings.is_empty() && others.clone().all(is_chunked) {
+        if codings.len() > 1 || others.clone().next().is_none() {
+            debug!("ignored a repeated or empty Transfer-Encoding");
+        }
         return Ok(others.next().is_some());
     }
     let codings = codings.join(b", ".as_slice());

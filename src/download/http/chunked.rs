@@ -1,6 +1,7 @@
 //! Decoder of the chunked transfer coding (RFC 9112 section 7.1).
 
 use memchr::memchr;
+use tracing::debug;
 
 use super::error::ProtocolError;
 use crate::escape::Escaped;
@@ -114,12 +115,20 @@ impl ChunkedDecoder {
             return Ok(None);
         };
         self.has_cr = length == line.len() + 2;
-        self.is_strict &= self.has_cr;
+        self.record_line_end(self.has_cr);
         self.state = match parse_size(line).ok_or_else(|| ProtocolError::chunk_size(line))? {
             0 => ChunkedState::Trailer(0),
             size => ChunkedState::Body(size),
         };
         Ok(Some(length))
+    }
+
+    /// Records whether a line ended with CR LF.
+    fn record_line_end(&mut self, has_cr: bool) {
+        if self.is_strict && !has_cr {
+            debug!("accepted chunk lines that end with LF alone");
+        }
+        self.is_strict &= has_cr;
     }
 
     fn read_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
@@ -149,7 +158,7 @@ impl ChunkedDecoder {
         else {
             return Ok(None);
         };
-        self.is_strict &= length == line.len() + 2;
+        self.record_line_end(length == line.len() + 2);
         if line.contains(&b'\r') {
             return Err(ProtocolError::Trailers);
         }

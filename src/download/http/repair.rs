@@ -35,6 +35,9 @@ pub(super) fn repair(head: &[u8], raw: &[u8]) -> Result<Vec<u8>, ProtocolError> 
     let (Some(mut repaired), true) = (repair_status_line(status_line), is_complete) else {
         return Err(status_line_error(raw));
     };
+    if repaired.strip_suffix(b"\r\n") != Some(status_line) {
+        debug!(line = %Escaped(status_line), "accepted a malformed status line");
+    }
     for line in lines.take_while(|line| !line.is_empty()) {
         if is_field(line) {
             repaired.extend_from_slice(line);

@@ -113,19 +113,46 @@ fn raw_server(response: &'static [u8]) -> Peer {
 
 #[test]
 fn unusual_responses_are_accepted_without_reusing_the_connection() {
-    for response in [
-        b"HTTP/2 200\r\nContent-Length: 4\r\n\r\ngood".as_slice(),
-        b"http/1.1  200  OK\r\nContent-Length: 4\r\n\r\ngood",
-        b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 4\r\n\r\ngood",
-        b"HTTP/1.1 200 OK\r\nX[\xc3\xa9]: y\rz\r\nContent-Length: 4\r\n\r\ngood",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\ngood\n0\n\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 4\r\n\r\ngood",
+    let status_line = "accepted a malformed status line";
+    let field = "skipped a malformed header field";
+    let coding = "ignored a repeated or empty Transfer-Encoding";
+    for (response, says) in [
+        (
+            b"HTTP/2 200\r\nContent-Length: 4\r\n\r\ngood".as_slice(),
+            status_line,
+        ),
+        (
+            b"http/1.1  200  OK\r\nContent-Length: 4\r\n\r\ngood",
+            status_line,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 4\r\n\r\ngood",
+            field,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nX[\xc3\xa9]: y\rz\r\nContent-Length: 4\r\n\r\ngood",
+            field,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\ngood\n0\n\n",
+            "accepted chunk lines that end with LF alone",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n",
+            coding,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 4\r\n\r\ngood",
+            coding,
+        ),
     ] {
         let folder = Folder::new();
         let peer = raw_server(response);
         let urls = ["f", "g"].map(|name| format!("http://{}/{name}", peer.address()));
-        fetch(&folder, ["-j1", &urls[0], &urls[1]]).code(0);
+        let ran = fetch(&folder, ["-j1", "-v", &urls[0], &urls[1]])
+            .code(0)
+            .says(says);
+        assert!(!ran.stderr.contains("warning:"), "{}", ran.stderr);
         assert_eq!(folder.read("f"), b"good", "{}", response.escape_ascii());
         assert_eq!(folder.read("g"), b"good", "{}", response.escape_ascii());
         assert_eq!(peer.connections(), 2, "{}", response.escape_ascii());
