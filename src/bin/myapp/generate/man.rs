@@ -34,6 +34,9 @@ pub(super) fn all_pages(command: Command) -> Vec<u8> {
 }
 
 fn page(command: &Command, name: &str) -> Vec<u8> {
+    let command = command.clone().mut_arg("help", |help| {
+        help.long_help("Print help; -h for a summary")
+    });
     let man = Man::new(command.clone().display_name(name))
         .title(name.to_uppercase())
         .section("1")
@@ -41,7 +44,7 @@ fn page(command: &Command, name: &str) -> Vec<u8> {
         .manual("User Commands");
     let mut page = Vec::new();
     // Writing to a vector cannot fail.
-    let _: io::Result<()> = render(&man, command, &mut page);
+    let _: io::Result<()> = render(&man, &command, &mut page);
     page
 }
 
