@@ -371,15 +371,22 @@ fn links_resolve() {
 
 /// crates.io has the package alone.
 #[test]
-fn files_that_the_readme_refers_to_are_packaged() {
+fn files_that_pages_refer_to_are_packaged() {
     let manifest = page("Cargo.toml");
     let excluded = manifest.split("\nexclude = [").nth(1).unwrap();
     let excluded = excluded.split(']').next().unwrap();
     let folders: Vec<_> = excluded.split('"').skip(1).step_by(2).collect();
     assert!(folders.contains(&"fuzz"), "{folders:?}");
-    for link in links(&page("README.md")) {
-        let is_excluded = folders.iter().any(|folder| link.starts_with(folder));
-        assert!(!is_excluded, "{link} is not in the package");
+    for (path, text) in pages() {
+        for link in links(&text) {
+            let target = link.trim_start_matches("../");
+            let is_excluded = folders.iter().any(|folder| target.starts_with(folder));
+            assert!(
+                !is_excluded,
+                "{}: {link} is not in the package",
+                path.display()
+            );
+        }
     }
 }
 
