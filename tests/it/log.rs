@@ -113,6 +113,24 @@ fn usage_error_is_one_line_and_a_hint() {
     myapp::<&str>([]).run().code(2).says("Usage");
 }
 
+#[test]
+fn invalid_number_is_named_in_plain_words() {
+    for line in [
+        ["serve", "--threads=x"],
+        ["echo", "--threads=x"],
+        ["echo", "--retry=1.5"],
+        ["cat", "--tail=-"],
+        ["download", "--retry=5x"],
+        ["download", "--max-redirs=-1"],
+    ] {
+        myapp(line).run().code(2).says("': not a whole number\n");
+    }
+    for command in ["serve", "echo"] {
+        let ran = myapp([command, "--threads", "1025"]).run().code(2);
+        ran.says("'--threads <N>': must be at most 1024\n");
+    }
+}
+
 /// `-c` is the number of connections in load generators, and of messages in ping.
 #[test]
 fn refused_low_port_explains_the_connect_option() {

@@ -183,19 +183,19 @@ const DOWNLOAD: &[Suggestion] = &[
     ),
     (
         "--split <N>",
-        "use -s N for connections per file, -q for errors only",
+        "-s is the number of connections per file; -q prints errors only",
     ),
     (
         "--min-split-size <SIZE>",
-        "use --insecure to accept any certificate",
+        "-k is the size of a segment; --insecure accepts any certificate",
     ),
     (
         "--per-host <N>",
-        "use -x N for connections per host, --proxy URL for a proxy",
+        "-x is the number of connections per host; --proxy URL sets a proxy",
     ),
     (
         "--timeout <DUR>",
-        "use -T DUR for a timeout; uploads are not supported",
+        "-T is the timeout; uploads, as with -T of curl, are not supported",
     ),
     (
         "--resume|--continue-at|--always-resume",

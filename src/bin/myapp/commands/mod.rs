@@ -29,6 +29,18 @@ fn number<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, &'static str
         })
 }
 
+/// Maximum number of threads.
+const MAX_THREADS: u16 = 1024;
+
+/// Parses a number of threads.
+fn thread_count(text: &str) -> Result<u16, String> {
+    let count = number(text)?;
+    if count > MAX_THREADS {
+        return Err(format!("must be at most {MAX_THREADS}"));
+    }
+    Ok(count)
+}
+
 /// A number of threads; for 0, one a core.
 fn threads(count: u16) -> NonZeroUsize {
     let one_a_core = || available_parallelism().unwrap_or(NonZeroUsize::MIN);

@@ -92,7 +92,7 @@ pub(super) struct ReadingOptions {
     #[arg(short, long)]
     pub(super) follow: bool,
     /// Begin with the last N lines of each file
-    #[arg(long, value_name = "N", requires = "follow")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "follow")]
     tail: Option<u64>,
     /// Print the name of a file before its lines
     #[arg(long, requires = "follow")]

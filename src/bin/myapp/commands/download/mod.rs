@@ -99,6 +99,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "N",
+        value_parser = number::<usize>,
         default_value = "20",
         help_heading = "Transfers"
     )]

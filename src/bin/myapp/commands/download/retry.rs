@@ -8,12 +8,14 @@ use clap::Args;
 use myapp::download::{Config, Limits, LowSpeedLimit, RetryPolicy};
 use myapp::units::{parse_duration, parse_size};
 
+use crate::commands::number;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct RetryOptions {
     /// Retries per file since its last progress; each resumes [default: 5]
     // Given, it also applies to refused connections to a server that has not responded yet.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     retry: Option<u32>,
     /// HTTP statuses to retry in addition, such as 404,510-599
     #[arg(long, value_name = "LIST")]

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, value_parser};
+use clap::{ArgGroup, Args};
 use myapp::echo::{
     Config, ConnectionMode, LoadConfig, MAX_DATAGRAM_LEN, MIN_DATAGRAM_LEN, Message, Payload,
     PingConfig, RunLimit, Target,
@@ -19,7 +19,7 @@ use myapp::net::address::Address;
 use myapp::units;
 
 use super::tls::TlsOptions;
-use crate::commands::{number, threads};
+use crate::commands::{number, thread_count, threads};
 use crate::exit_code::CommandError;
 
 #[derive(Debug, Args)]
@@ -40,6 +40,7 @@ pub(crate) struct Options {
     timeout: Duration,
     /// Retries of a failed connection or a lost datagram
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Server")]
+    #[arg(value_parser = number::<u32>)]
     retry: u32,
     /// Local addresses of the connections, used in turn
     #[arg(
@@ -143,7 +144,7 @@ pub(crate) struct Options {
     #[arg(help_heading = "Load", requires = "load")]
     ramp_up: Duration,
     /// Sending threads; 0 means one per core [default: half the cores]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     #[arg(help_heading = "Load", requires = "load")]
     threads: Option<u16>,
     /// Open a new connection per message, and measure connecting too

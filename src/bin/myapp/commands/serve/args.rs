@@ -5,7 +5,7 @@ use std::net::{AddrParseError, IpAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::Args;
 use myapp::internals::nofile;
 use myapp::net::address::{Address, Endpoint};
 use myapp::serve::{Config, IpNet, MAX_DATAGRAM_LEN, MAX_KEEPALIVE, Mode, ProxyProtocol};
@@ -14,7 +14,7 @@ use myapp::units::parse_duration;
 use crate::commands::serve::faults::FaultOptions;
 use crate::commands::serve::tls::TlsOptions;
 use crate::commands::serve::values::{ModeName, ProxyHeader, size};
-use crate::commands::{number, threads};
+use crate::commands::{number, thread_count, threads};
 use crate::exit_code::CommandError;
 use crate::systemd::PassedSocket;
 
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     udp_max: Option<usize>,
 
     /// Worker threads; 0 for one per core [default: half the cores]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(..=1024))]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     #[arg(help_heading = "Limits")]
     threads: Option<u16>,
     /// Maximum connections; more wait [default: ulimit -n]
