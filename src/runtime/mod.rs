@@ -16,6 +16,7 @@ mod epoll;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 pub(crate) mod start;
+mod tasks;
 #[cfg(target_os = "linux")]
 mod timers;
 mod worker;
@@ -28,6 +29,7 @@ pub(crate) use direction::Direction;
 #[cfg(test)]
 pub(crate) use driver::Driver;
 pub(crate) use driver::{Socket, Timer, busy_poll_time, mark_all_readable, yield_to_reactor};
+pub(crate) use tasks::run_tasks;
 pub(crate) use worker::WorkerThread;
 
 /// The maximum number of threads for blocking file I/O.

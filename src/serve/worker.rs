@@ -14,7 +14,7 @@ use crate::limits::shutdown::{self, Shutdown};
 use crate::limits::timeout::race;
 use crate::net::listener::accept::AsyncListener;
 use crate::net::udp::{BoundUdp, UdpServerSocket};
-use crate::runtime::{Timer, mark_all_readable};
+use crate::runtime::{Timer, mark_all_readable, run_tasks};
 use crate::serve::acceptor::Acceptor;
 use crate::serve::access::AccessControl;
 use crate::serve::admission::Admission;
@@ -28,9 +28,6 @@ use crate::serve::listeners::{BoundListener, WorkerSockets};
 use crate::serve::stats::{ServerStats, Traffic};
 use crate::serve::udp::UdpResponder;
 use crate::serve::udp::loop_guard::LoopGuard;
-
-/// Tasks to run in a row before polling the reactor.
-const MAX_TICKS_PER_POLL: usize = 200;
 
 /// Bounds of the interval between two searches for idle connections.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
@@ -155,23 +152,6 @@ fn spawn_responder(
             executor.spawn(responder.run()).detach();
         }
         Err(error) => error!(%address, error = %ErrorChain(&error), "cannot poll UDP socket"),
-    }
-}
-
-/// Runs tasks until `is_done`. `LocalExecutor::run` would move each task through a second queue,
-/// for other threads to steal, and there are none.
-async fn run_tasks(executor: &LocalExecutor<'_>, is_done: impl Fn() -> bool) {
-    while !is_done() {
-        for _ in 0..MAX_TICKS_PER_POLL {
-            if is_done() {
-                return;
-            }
-            // `tick` is slower than `try_tick`, even when it does not wait.
-            if !executor.try_tick() {
-                executor.tick().await;
-            }
-        }
-        future::yield_now().await;
     }
 }
 

@@ -29,7 +29,7 @@ use crate::echo::error::Error;
 use crate::echo::report::LoadReport;
 use crate::limits::shutdown::{self, Shutdown};
 use crate::measure::live::LiveStats;
-use crate::runtime::{WorkerThread, busy_poll_time};
+use crate::runtime::{WorkerThread, busy_poll_time, run_tasks};
 use driver::{Buffers, LoadOptions};
 use plan::RunPlan;
 use recorder::Recorder;
@@ -181,9 +181,8 @@ impl<'a> LoadThread<'a> {
                 task.await;
             }
         };
-        // A separate task, because the future passed to `run` is polled at every wake-up.
         let ended = executor.spawn(future::or(shutdown.wait(), work));
-        executor.run(ended).await;
+        run_tasks(&executor, || ended.is_finished()).await;
     }
 
     /// Returns the part of the schedule that all connections share.
