@@ -1,4 +1,5 @@
-//! Echo server and client, load generator, parallel downloader and parallel `cat`, on [smol].
+//! Echo server and client, load generator, parallel downloader and parallel `cat`, on
+//! [smol](https://docs.rs/smol).
 //!
 //! The library of the program `myapp`. Its recipes: echo server in a test, download with progress,
 //! load test from code, `cat` pipeline and scripted server, are in `docs/library.md`.
@@ -128,3 +129,8 @@ pub mod units;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Recipes;

@@ -9,6 +9,7 @@
 //! use myapp::cat::{self, Config, FileSink, Sink, Source, WriteMode};
 //!
 //! # fn main() -> Result<(), cat::Error> {
+//! // The bytes of both files, in order.
 //! let sources = ["a.txt", "b.txt"].map(|name| Source::Path(name.into()));
 //! let sink = Sink::File(FileSink::new("both.txt", WriteMode::Replace));
 //! let report = smol::block_on(cat::run(sources, Config::default(), sink, |_event| {}))?;
@@ -145,6 +146,27 @@ where
 }
 
 /// Does the same as [`run`] on the calling thread, without a reactor, a pool or other threads.
+///
+/// ```
+/// use std::fs::File;
+///
+/// use myapp::cat::{self, Config, Display, Numbers, Sink, Source};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config {
+///     display: Display {
+///         numbers: Numbers::All,
+///         ..Display::default()
+///     },
+///     ..Config::default()
+/// };
+/// let output = File::create("/dev/null")?;
+/// let sink = Sink::Stream(output.into());
+/// let report = cat::run_blocking([Source::Path("Cargo.toml".into())], &config, sink, |_| {})?;
+/// assert!(report.written > report.read);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

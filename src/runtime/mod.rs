@@ -1,13 +1,13 @@
-//! Running futures: on the current thread ([`block_on`]), or on a worker thread with its own
-//! reactor (`WorkerThread`), where many small exchanges must have low latency.
-//!
-//! A worker thread waits for its sockets with epoll. smol's reactor serves the whole process from
-//! one thread, rearms each socket per wait and wakes the executor through another thread; the
-//! worker's reactor is edge-triggered and local to its thread, which halves the system calls per
-//! message. Where there is no epoll, worker threads use smol's reactor behind the same interface.
+//! Running a future to completion on the current thread ([`block_on`]).
 //!
 //! Each tool is one future with an executor of its own inside, so a program may run it on any
 //! executor; dropping the future ends all of its tasks.
+
+// A worker thread (`WorkerThread`) waits for its sockets with epoll, where many small exchanges must
+// have low latency. smol's reactor serves the whole process from one thread, rearms each socket per
+// wait and wakes the executor through another thread; the worker's reactor is edge-triggered and
+// local to its thread, which halves the system calls per message. Where there is no epoll, worker
+// threads use smol's reactor behind the same interface.
 
 mod direction;
 mod driver;

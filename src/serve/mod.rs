@@ -63,6 +63,7 @@ use crate::serve::metrics::MetricsSource;
 use crate::serve::udp::loop_guard::LoopGuard;
 use crate::serve::worker::Worker;
 
+#[doc(inline)]
 pub use crate::net::listener::MAX_KEEPALIVE;
 pub use crate::net::udp::MAX_DATAGRAM_LEN;
 pub use config::{Config, FaultInjection, LossBurst, Mode, ProxyProtocol};

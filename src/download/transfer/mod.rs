@@ -15,7 +15,6 @@ pub(crate) mod segment_queue;
 pub(crate) mod sources;
 mod verify;
 
-use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -327,12 +326,11 @@ async fn sync_directory(context: &Context, path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
-        _ => PathBuf::from("."),
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
     };
-    let synced = dir.clone();
-    let sync = smol::unblock(move || fs::File::open(synced)?.sync_all());
-    sync.await.map_err(|error| Error::file("sync", &dir, error))
+    let sync = async { async_fs::File::open(dir).await?.sync_all().await };
+    sync.await.map_err(|error| Error::file("sync", dir, error))
 }
 
 /// Transfers all bytes from one source, in as many attempts as the retry policy allows.

@@ -58,6 +58,26 @@ use transport::Transport;
 ///
 /// The connections are distributed over separate threads, which end with this future.
 ///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use futures_lite::future;
+/// use myapp::echo::{self, LoadConfig, RunLimit};
+/// use myapp::measure::live::LiveStats;
+///
+/// # async fn example() -> Result<(), echo::Error> {
+/// // 1000 messages per second to 127.0.0.1:8888.
+/// let config = LoadConfig {
+///     rate: Some(1000.0),
+///     limit: RunLimit::Duration(Duration::from_secs(5)),
+///     ..LoadConfig::default()
+/// };
+/// let report = echo::load(&config, future::pending(), &LiveStats::default()).await?;
+/// println!("p99: {:?}", report.response.quantile(0.99));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::SpawnThread`]. Failures of messages are part of the report.

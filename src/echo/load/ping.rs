@@ -31,6 +31,26 @@ const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// The messages are sent on a separate thread, which ends with this future.
 ///
+/// ```no_run
+/// use futures_lite::future;
+/// use myapp::echo::{self, PingConfig};
+///
+/// # async fn example() -> Result<(), echo::Error> {
+/// // Three messages to 127.0.0.1:8888.
+/// let config = PingConfig {
+///     count: Some(3),
+///     ..PingConfig::default()
+/// };
+/// let report = echo::ping(&config, future::pending(), async |number, time| {
+///     println!("{number}: {time:?}");
+///     Ok::<_, echo::Error>(())
+/// })
+/// .await?;
+/// println!("{} lost", report.loss());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// The first error of `sink`, which ends the run, or [`Error::SpawnThread`]. The failure of a
