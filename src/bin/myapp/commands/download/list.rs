@@ -83,7 +83,7 @@ impl ListOptions {
     /// cause.
     pub(super) fn empty_note(&self) -> String {
         self.shard
-            .map(|shard| format!("no URL is in shard {shard}\n"))
+            .map(|shard| format!("note: no URL is in shard {shard}\n"))
             .unwrap_or_default()
     }
 
