@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::temporary::{TemporaryFile, TemporaryName, absolute_target};
+use super::temporary::{TemporaryFile, absolute_target};
 use crate::escape::Escaped;
 
 /// Number of bytes copied at once.
@@ -52,8 +52,7 @@ impl InPlaceFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         let create = |path: PathBuf| {
-            let (content, spool) =
-                TemporaryFile::create_beside(&path, &options, TemporaryName::Unique)?;
+            let (content, spool) = TemporaryFile::create_beside(&path, &options)?;
             io::Result::Ok((content, spool, path))
         };
         let name = path.file_name().ok_or(Errno::ISDIR)?;

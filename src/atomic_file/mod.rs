@@ -16,7 +16,7 @@ pub use in_place::InPlaceError;
 pub(crate) use in_place::{InPlaceFile, copy_into};
 pub use obstacle::Obstacle;
 pub(crate) use temporary::{
-    TemporaryFile, TemporaryName, is_same, link_anonymous, lock_new, rename_to_free, write_options,
+    TemporaryFile, is_same, link_anonymous, lock_new, rename_to_free, write_options,
 };
 
 use temporary::{absolute_target, parent};
@@ -43,8 +43,7 @@ impl AtomicFile {
     pub fn create(path: &Path, old: Option<&Metadata>) -> io::Result<(File, Self)> {
         let path = absolute_target(path)?;
         let options = write_options(old.is_none());
-        let (file, temporary) =
-            TemporaryFile::create_beside(&path, &options, TemporaryName::Reused)?;
+        let (file, temporary) = TemporaryFile::create_beside(&path, &options)?;
         let mut created = Self {
             temporary,
             path,

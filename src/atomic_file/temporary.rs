@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, rename, renameat_with};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use tempfile::TempPath;
 
 /// Maximum length of a chain of symbolic links, as in Linux.
@@ -34,21 +35,17 @@ pub(crate) enum TemporaryFile {
 /// Choice of a temporary name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TemporaryName {
-    /// The same name in each run, if it is free. The file is locked: one that is left by a killed
-    /// run is removed by the next run.
+    /// The same name in each run, if it is free. The file is locked: one that a killed run of the
+    /// same user has left is removed.
     Reused,
-    /// A name that was not used before, for a file that may be kept.
+    /// A name that was not used before.
     Unique,
 }
 
 impl TemporaryFile {
-    /// Creates a file in the directory of `path`. `name` is used where it needs one.
-    pub(crate) fn create_beside(
-        path: &Path,
-        options: &OpenOptions,
-        name: TemporaryName,
-    ) -> io::Result<(File, Self)> {
-        Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options, name))
+    /// Creates a file in the directory of `path`.
+    pub(crate) fn create_beside(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        Self::create_anonymous(path, options).or_else(|_| Self::create_named(path, options))
     }
 
     fn create_anonymous(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
@@ -65,21 +62,10 @@ impl TemporaryFile {
         Ok((file.try_clone()?, Self::Anonymous(file)))
     }
 
-    fn create_named(
-        path: &Path,
-        options: &OpenOptions,
-        name: TemporaryName,
-    ) -> io::Result<(File, Self)> {
-        let create = |name: &Path| {
-            let file = options.clone().create_new(true).open(name)?;
-            if lock_new(&file) {
-                Ok(file)
-            } else {
-                // Another run has taken it for an abandoned one.
-                Err(io::ErrorKind::AlreadyExists.into())
-            }
-        };
-        let (file, name) = with_temporary_name(path, name, create)?;
+    fn create_named(path: &Path, options: &OpenOptions) -> io::Result<(File, Self)> {
+        // With a reused name, a later run could remove the file of this one, or its own input.
+        let create = |name: &Path| options.clone().create_new(true).open(name);
+        let (file, name) = with_temporary_name(path, TemporaryName::Unique, create)?;
         Ok((file, Self::Named(name)))
     }
 
@@ -225,8 +211,11 @@ fn remove_abandoned(path: &Path) -> bool {
     let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else {
         return false;
     };
-    let is_file = file.metadata().is_ok_and(|data| data.is_file());
-    let is_abandoned = is_file && file.try_lock().is_ok() && is_same(&file, path);
+    let is_own = |data: fs::Metadata| {
+        data.is_file() && data.nlink() == 1 && data.uid() == geteuid().as_raw()
+    };
+    let is_own = file.metadata().is_ok_and(is_own);
+    let is_abandoned = is_own && file.try_lock().is_ok() && is_same(&file, path);
     is_abandoned && fs::remove_file(path).is_ok()
 }
 
@@ -270,9 +259,7 @@ mod tests {
 
     type Create = fn(&Path, &OpenOptions) -> io::Result<(File, TemporaryFile)>;
 
-    const CREATE: [Create; 2] = [TemporaryFile::create_anonymous, |path, options| {
-        TemporaryFile::create_named(path, options, TemporaryName::Reused)
-    }];
+    const CREATE: [Create; 2] = [TemporaryFile::create_anonymous, TemporaryFile::create_named];
 
     #[test]
     fn anonymous_and_named_files_replace_the_old_one() {
@@ -313,23 +300,32 @@ mod tests {
     }
 
     #[test]
-    fn file_of_a_killed_run_is_removed_unless_locked() {
-        for create in CREATE {
+    fn file_of_a_killed_run_is_removed_unless_locked_or_linked() {
+        for is_kept in [None, Some("locked"), Some("linked")] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("f");
             let abandoned = folder.path().join(".f.myapp-new");
-            for is_locked in [false, true] {
-                fs::write(&abandoned, "old").unwrap();
-                let file = File::open(&abandoned).unwrap();
-                if is_locked {
-                    file.lock().unwrap();
-                }
-                let (_, temporary) = create(&path, &write_options(false)).unwrap();
-                temporary.rename_to(&path).unwrap();
-                assert_eq!(abandoned.exists(), is_locked);
-                let count = if is_locked { 2 } else { 1 };
-                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), count);
+            fs::write(&abandoned, "old").unwrap();
+            let file = File::open(&abandoned).unwrap();
+            match is_kept {
+                Some("locked") => file.lock().unwrap(),
+                Some(_) => fs::hard_link(&abandoned, folder.path().join("other")).unwrap(),
+                None => {}
             }
+            let created = TemporaryFile::create_anonymous(&path, &write_options(false));
+            created.unwrap().1.rename_to(&path).unwrap();
+            assert_eq!(abandoned.exists(), is_kept.is_some(), "{is_kept:?}");
         }
+    }
+
+    #[test]
+    fn file_with_a_name_leaves_those_of_other_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let other = folder.path().join(".f.myapp-new");
+        fs::write(&other, "other").unwrap();
+        let (_, temporary) = TemporaryFile::create_named(&path, &write_options(false)).unwrap();
+        temporary.rename_to(&path).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"other");
     }
 }

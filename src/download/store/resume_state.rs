@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::atomic_file::{TemporaryFile, TemporaryName, write_options};
+use crate::atomic_file::{TemporaryFile, write_options};
 use crate::checksum::hex;
 use crate::download::http::redact_url;
 use crate::download::store::file_version::FileVersion;
@@ -194,8 +194,7 @@ impl ResumeState {
         let text = serde_json::to_vec(&self.to_record())?;
         let path = state_path(part);
         let options = write_options(false);
-        let (mut file, temporary) =
-            TemporaryFile::create_beside(&path, &options, TemporaryName::Reused)?;
+        let (mut file, temporary) = TemporaryFile::create_beside(&path, &options)?;
         file.write_all(&text)?;
         // After a power cut, the name would else lead to an empty file.
         if self.claims_gaps() {

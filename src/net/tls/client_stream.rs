@@ -50,7 +50,7 @@ pub(crate) struct TlsStream<S> {
     sent: usize,
     has_received_close: bool,
     has_sent_close: bool,
-    /// Error behind plaintext that was delivered.
+    /// Error of the session, which processes no record after it: the bad record would be read again.
     error: Option<rustls::Error>,
 }
 
@@ -160,9 +160,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         deliver: &mut impl FnMut(&[u8]),
     ) -> io::Result<usize> {
         let mut delivered = 0;
-        if let Some(error) = self.error.take() {
-            return Err(invalid_data(error));
-        }
         while delivered < limit {
             let wanted = limit - delivered;
             let deliver = |bytes: &[u8]| {
@@ -172,10 +169,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             match self.process(wanted, deliver, |_, _| Ok(())) {
                 Ok(Step::Progress) => {}
                 Ok(Step::Established | Step::Handshaking) => break,
-                Err(error) if delivered > 0 => {
-                    self.error = Some(error);
-                    break;
-                }
+                // The next call returns the error.
+                Err(_) if delivered > 0 => break,
                 Err(error) => return Err(invalid_data(error)),
             }
         }
@@ -193,6 +188,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             &mut Vec<u8>,
         ) -> Result<(), rustls::Error>,
     ) -> Result<Step, rustls::Error> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
         let records = &mut self.received[self.start..self.end];
         let status = self.session.process_tls_records(records);
         let mut processed = status.discard;
@@ -237,7 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             Err(error) => Err(error),
         };
         self.start += processed;
-        if result.is_err() {
+        if let Err(error) = &result {
+            self.error = Some(error.clone());
             self.queue_alert();
         }
         result

@@ -78,8 +78,9 @@ fn continued_part_belongs_to_the_new_link() {
     assert_eq!(ranges(&server).last(), Some(&Some((before, None))));
 }
 
-#[test]
-fn part_of_another_file_stays_for_its_own_url() {
+/// Contents of an earlier file and of another one, the ETag of the latter, and the reason why its
+/// part is not continued.
+fn other_files() -> [(Vec<u8>, Vec<u8>, &'static str, &'static str); 7] {
     let tail_differs = |bytes: &[u8]| {
         let mut other = bytes.to_vec();
         other[CUT_LEN - 100] ^= 1;
@@ -87,18 +88,24 @@ fn part_of_another_file_stays_for_its_own_url() {
     };
     let uniform = vec![0; LARGE];
     let longer = [seeded(1, LARGE), vec![1]].concat();
-    for (old, new, etag, says) in [
+    [
         (
             seeded(1, LARGE),
             seeded(2, LARGE),
             "\"b\"",
-            "its ETag or length is different",
+            "no long one has the same ETag, length and time",
         ),
         (
             seeded(1, LARGE),
             longer,
             "\"a\"",
-            "its ETag or length is different",
+            "no long one has the same ETag, length and time",
+        ),
+        (
+            seeded(1, LARGE),
+            seeded(1, LARGE),
+            "\"a\"\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT",
+            "no long one has the same ETag, length and time",
         ),
         (
             seeded(1, LARGE),
@@ -114,7 +121,12 @@ fn part_of_another_file_stays_for_its_own_url() {
             "nothing proves",
         ),
         (seeded(1, LARGE), seeded(2, LARGE), "", "nothing proves"),
-    ] {
+    ]
+}
+
+#[test]
+fn part_of_another_file_stays_for_its_own_url() {
+    for (old, new, etag, says) in other_files() {
         static COMPLETE: AtomicBool = AtomicBool::new(false);
         COMPLETE.store(false, SeqCst);
         let first = old.clone();

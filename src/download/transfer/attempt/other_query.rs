@@ -35,7 +35,7 @@ impl fmt::Display for Unproven {
         f.write_str(match self {
             Self::NoRanges => "the server ignores range requests",
             Self::NoValidator => "nothing proves that it is the same file",
-            Self::OtherFile => "its ETag or length is different",
+            Self::OtherFile => "no long one has the same ETag, length and time",
             Self::OtherBytes => "its bytes differ from those of the server",
         })
     }
@@ -69,7 +69,9 @@ impl<F: Fn(Event<'_>) + Sync> Attempt<'_, F> {
         }
         let is_candidate = |state: &ResumeState, len: u64| {
             let stored = &state.validators;
-            let has_etag = is_verified || stored.etag == received.etag;
+            // Some servers make ETags of length and time, so that other files have the same.
+            let has_etag = is_verified
+                || stored.etag == received.etag && stored.last_modified == received.last_modified;
             let has_checksum =
                 state.required_checksum.is_none() || state.required_checksum == self.checksum;
             len >= LONG_OVERLAP_LEN && stored.total == received.total && has_etag && has_checksum

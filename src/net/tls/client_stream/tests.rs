@@ -224,6 +224,12 @@ fn damaged_record_is_an_error_after_the_data_before_it() {
             let alert = rustls::AlertDescription::BadRecordMac;
             let expected = rustls::Error::AlertReceived(alert);
             assert_eq!(stream.transport.error, Some(expected), "seed {seed}");
+            for _ in 0..2 {
+                assert!(stream.read_to_end(&mut bytes).await.is_err());
+                assert!(stream.write(b"more").await.is_err());
+            }
+            stream.close().await.unwrap();
+            assert_eq!(bytes, b"good");
         });
     }
 }
