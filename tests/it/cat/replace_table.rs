@@ -189,7 +189,7 @@ fn mounted_file_and_full_disk_keep_the_old_file() {
         let run = |script: &str| {
             let script = format!(
                 "unshare --mount bash -c '
-                    mount -t tmpfs -o size=64m tmpfs full || exit
+                    mount -t tmpfs -o size=1g tmpfs full || exit
                     mkdir full/disk; cp $MYAPP full/myapp; CAT=\"{prefix} $PWD/full/myapp cat\"
                     mount --bind mounted out && mount -t tmpfs -o size=1m tmpfs full/disk || exit
                     chmod 777 full/disk mounted; {script}'"
