@@ -159,15 +159,23 @@ impl TlsError {
     ///
     /// # Errors
     ///
-    /// Returns the error unchanged if it does not come from TLS.
+    /// Returns the error unchanged if it does not come from TLS, and `InvalidData` for a record that
+    /// cannot be read.
     pub(crate) fn of_stream(error: io::Error) -> Result<Self, io::Error> {
-        error
-            .downcast()
-            .map(|error| match Self::from_rustls(error) {
+        match error.downcast()? {
+            // The handshake is complete.
+            error @ (rustls::Error::DecryptError
+            | rustls::Error::InvalidMessage(_)
+            | rustls::Error::PeerSentOversizedRecord) => {
+                let text = format!("damaged TLS record: {error}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+            error => Ok(match Self::from_rustls(error) {
                 // rustls refuses a renegotiation by a warning, to which servers reply so.
                 Self::NoCommonAlgorithm => Self::Renegotiation,
                 error => error,
-            })
+            }),
+        }
     }
 }
 
@@ -356,6 +364,16 @@ mod tests {
         ] {
             assert_eq!(TlsError::from_rustls(error).to_string(), text);
         }
+    }
+
+    #[test]
+    fn unreadable_record_after_the_handshake_is_an_error_of_the_connection() {
+        let error = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        let error = TlsError::of_stream(error).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "damaged TLS record: cannot decrypt peer's message"
+        );
     }
 
     #[test]
